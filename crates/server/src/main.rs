@@ -1,0 +1,2 @@
+//! cenote
+fn main() {}
