@@ -1,1 +1,58 @@
-//! pool
+//! An async connection pool, fast and fair under load, for any kind of connection.
+//!
+//! The pool knows nothing of SQL or sockets: a [`Manager`] opens, inspects, cleans and closes
+//! connections, the pool decides who gets which one and when.
+//!
+//! * **Fair.** Callers are served strictly first come, first served. A returned connection is
+//!   handed to the longest waiting caller; a newcomer never overtakes.
+//! * **Bounded.** Connections never exceed `max_size + max_overflow`, and one that is being closed
+//!   counts until its close is confirmed or times out. Waiting callers are bounded too.
+//! * **Clean.** [`Manager::inspect`] is asked at every return and every checkout. A connection that
+//!   is not clean is cleaned by the pool, or closed, before anyone sees it again.
+//! * **Cancel safe.** Every future of this crate may be dropped at any await: nothing leaks, and a
+//!   connect that is under way goes on for whoever waits next.
+//!
+//! ```
+//! use cenote_pool::{Config, Manager, Pool};
+//!
+//! struct Numbers(std::sync::atomic::AtomicU32);
+//!
+//! impl Manager for Numbers {
+//!     type Connection = u32;
+//!     type Error = std::io::Error;
+//!     async fn connect(&self) -> Result<u32, std::io::Error> {
+//!         Ok(self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = Pool::new(Numbers(0.into()), Config { max_size: 4, ..Config::default() })?;
+//! let number = pool.get().await?;
+//! assert_eq!(*number, 0);
+//! drop(number); // back it goes
+//! pool.close().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod config;
+mod histogram;
+mod manager;
+
+mod error;
+mod waiters;
+
+mod slots;
+
+mod stats;
+
+mod lifecycle;
+mod pool;
+
+pub use config::{Config, InvalidConfig};
+pub use error::{AcquireError, ConnectError, Phase, Reason, Snapshot};
+pub use histogram::Histogram;
+pub use manager::{Condition, Manager};
+pub use pool::{OwnedPooled, Pool, Pooled};
+pub use stats::{Retired, Stats};

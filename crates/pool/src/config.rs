@@ -1,0 +1,123 @@
+//! What a pool is told at the start. Invariant: a [`Config`] that passed [`Config::validate`] needs
+//! no second look anywhere else.
+
+use std::time::Duration;
+
+/// Sizes, deadlines and lifetimes of a pool.
+///
+/// The defaults are those of the service's contract: 2 warm connections, 10 at most, 30 s to wait
+/// for one, half an hour of life.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Connections kept open even when nobody needs them.
+    pub min_size: u32,
+    /// Connections kept once opened, as long as they are used.
+    pub max_size: u32,
+    /// Connections opened beyond `max_size` under load, closed on return unless someone waits.
+    pub max_overflow: u32,
+    /// Longest time a caller waits for a connection.
+    pub acquire_timeout: Duration,
+    /// Most callers waiting at once; one more is refused immediately.
+    pub max_waiters: u32,
+    /// A connection older than this is replaced, each at a random point in the last tenth of the
+    /// time so that connections opened together do not end together. `None`: no limit.
+    pub max_lifetime: Option<Duration>,
+    /// An idle connection beyond `min_size` is closed after this time. `None`: never.
+    pub idle_timeout: Option<Duration>,
+    /// A connection idle for longer is asked [`Manager::check`](crate::Manager::check) before it is
+    /// handed out. `None`: never.
+    pub check_after: Option<Duration>,
+    /// Longest time one [`Manager::check`](crate::Manager::check) may take.
+    pub check_timeout: Duration,
+    /// Longest time one [`Manager::connect`](crate::Manager::connect) may take, name resolution,
+    /// handshakes and authentication included.
+    pub connect_timeout: Duration,
+    /// Longest time one [`Manager::clean`](crate::Manager::clean) may take.
+    pub clean_timeout: Duration,
+    /// Longest time [`Manager::close`](crate::Manager::close) may take; until then the connection
+    /// counts against the maximum.
+    pub close_timeout: Duration,
+    /// Connects under way at once. While connecting fails it is one.
+    pub connect_concurrency: u32,
+    /// Pause after the first failed connect; it doubles with each further failure.
+    pub backoff_base: Duration,
+    /// Longest pause between failing connects. It bounds how late a recovered server is noticed.
+    pub backoff_max: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            min_size: 2,
+            max_size: 10,
+            max_overflow: 0,
+            acquire_timeout: Duration::from_secs(30),
+            max_waiters: 10_000,
+            max_lifetime: Some(Duration::from_secs(1800)),
+            idle_timeout: Some(Duration::from_secs(300)),
+            check_after: Some(Duration::from_secs(30)),
+            check_timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(5),
+            clean_timeout: Duration::from_secs(1),
+            close_timeout: Duration::from_secs(5),
+            connect_concurrency: 4,
+            backoff_base: Duration::from_millis(50),
+            backoff_max: Duration::from_millis(500),
+        }
+    }
+}
+
+/// A [`Config`] that cannot work, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid pool configuration: {0}")]
+pub struct InvalidConfig(&'static str);
+
+impl Config {
+    /// Most connections that may exist at once.
+    pub(crate) fn capacity(&self) -> u32 {
+        self.max_size + self.max_overflow
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), InvalidConfig> {
+        let positive = |d: Duration| !d.is_zero();
+        let rules = [
+            (self.max_size >= 1, "max_size must be at least 1"),
+            (
+                self.min_size <= self.max_size,
+                "min_size must not be above max_size",
+            ),
+            (
+                self.max_size.checked_add(self.max_overflow).is_some(),
+                "max_size + max_overflow is too large",
+            ),
+            (
+                self.connect_concurrency >= 1,
+                "connect_concurrency must be at least 1",
+            ),
+            (
+                positive(self.acquire_timeout),
+                "acquire_timeout must not be zero",
+            ),
+            (
+                positive(self.connect_timeout),
+                "connect_timeout must not be zero",
+            ),
+            (
+                self.max_lifetime.is_none_or(positive),
+                "max_lifetime must not be zero; None means unlimited",
+            ),
+            (
+                self.idle_timeout.is_none_or(positive),
+                "idle_timeout must not be zero; None means unlimited",
+            ),
+            (
+                positive(self.backoff_base) && self.backoff_base <= self.backoff_max,
+                "backoff_base must be above zero and not above backoff_max",
+            ),
+        ];
+        match rules.into_iter().find(|(holds, _)| !holds) {
+            Some((_, broken)) => Err(InvalidConfig(broken)),
+            None => Ok(()),
+        }
+    }
+}

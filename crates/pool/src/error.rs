@@ -1,0 +1,147 @@
+//! Why no connection was to be had. Invariant: every error says what the pool looked like at that
+//! moment, so that a log line alone tells exhaustion from a dead server.
+
+use std::{error::Error, fmt, panic::Location, sync::Arc, time::Duration};
+
+/// Why a connect did not lead to a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError<E: Error + 'static> {
+    /// The manager said so.
+    #[error("{0}")]
+    Failed(#[source] E),
+    /// It took longer than `connect_timeout`.
+    #[error("no connection within {:.1} s", .0.as_secs_f64())]
+    TimedOut(Duration),
+    /// Its task ended early: the manager panicked or the runtime is shutting down.
+    #[error("the connect was aborted")]
+    Aborted,
+}
+
+/// What a caller was waiting for when its time ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// For another caller to return a connection.
+    Waiting,
+    /// For a connect: no connection was open that anyone could have returned.
+    Connecting,
+    /// For the check of a connection that had long been idle.
+    Checking,
+}
+
+/// What kept a caller from getting a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Its time ran out.
+    Timeout {
+        /// What it was waiting for.
+        phase: Phase,
+        /// How long it had waited.
+        waited: Duration,
+    },
+    /// `max_waiters` callers were waiting already; nothing was waited for.
+    Overloaded,
+    /// The pool is draining or closed.
+    Closed,
+}
+
+/// What the pool looked like when an acquire failed.
+#[derive(Debug)]
+pub struct Snapshot<E: Error + 'static> {
+    /// Connections held by callers.
+    pub in_use: u32,
+    /// Connections ready to be taken.
+    pub idle: u32,
+    /// Connects under way.
+    pub connecting: u32,
+    /// Connections being cleaned before their next use.
+    pub cleaning: u32,
+    /// Connections whose close is not confirmed yet; they count against the capacity.
+    pub closing: u32,
+    /// Callers in line.
+    pub waiting: u32,
+    /// Most connections that may exist: `max_size + max_overflow`.
+    pub capacity: u32,
+    /// Why the most recent connect failed, if none has succeeded since.
+    pub last_connect_error: Option<Arc<ConnectError<E>>>,
+    /// The call that has held a connection longest, and for how long.
+    pub oldest_holder: Option<(&'static Location<'static>, Duration)>,
+}
+
+/// No connection was to be had.
+#[derive(Debug)]
+pub struct AcquireError<E: Error + 'static> {
+    reason: Reason,
+    snapshot: Box<Snapshot<E>>,
+}
+
+impl<E: Error + 'static> AcquireError<E> {
+    pub(crate) fn new(reason: Reason, snapshot: Snapshot<E>) -> Self {
+        Self {
+            reason,
+            snapshot: Box::new(snapshot),
+        }
+    }
+
+    /// What kept the caller from getting a connection.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// What the pool looked like at that moment.
+    pub fn snapshot(&self) -> &Snapshot<E> {
+        &self.snapshot
+    }
+
+    /// True if the same call may succeed later: always, but for a pool that was closed.
+    pub fn is_retryable(&self) -> bool {
+        self.reason != Reason::Closed
+    }
+}
+
+impl<E: Error + 'static> fmt::Display for AcquireError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reason {
+            Reason::Timeout { phase, waited } => {
+                let what = match phase {
+                    Phase::Waiting => "waiting for a connection",
+                    Phase::Connecting => "connecting",
+                    Phase::Checking => "checking an idle connection",
+                };
+                write!(f, "timed out after {:.2} s {what}", waited.as_secs_f64())?;
+            }
+            Reason::Overloaded => f.write_str("too many callers are waiting for a connection")?,
+            Reason::Closed => return f.write_str("the pool is closed"),
+        }
+        write!(f, ": {}", self.snapshot)
+    }
+}
+
+impl<E: Error + 'static> fmt::Display for Snapshot<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} of {} in use, {} idle, {} connecting, {} waiting",
+            self.in_use, self.capacity, self.idle, self.connecting, self.waiting
+        )?;
+        for (count, state) in [(self.cleaning, "being cleaned"), (self.closing, "closing")] {
+            if count > 0 {
+                write!(f, ", {count} {state}")?;
+            }
+        }
+        if let Some((caller, held)) = &self.oldest_holder {
+            let held = held.as_secs_f64();
+            write!(f, "; held longest: {held:.1} s, since {caller}")?;
+        }
+        if let Some(error) = &self.last_connect_error {
+            write!(f, "; last connect error: {error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl<E: Error + 'static> Error for AcquireError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        let error = self.snapshot.last_connect_error.as_deref()?;
+        Some(error)
+    }
+}

@@ -1,0 +1,68 @@
+//! What the pool must be told about a kind of connection. Invariant: the pool calls these methods
+//! with no lock held, and never two at once for one connection.
+
+use std::error::Error;
+
+/// Opens, inspects, cleans and closes one kind of connection.
+///
+/// # Cancel safety
+///
+/// Every future returned here is polled by a task that the pool owns and is dropped only when its
+/// deadline (see [`Config`](crate::Config)) has passed or the runtime ends; a caller that gives up
+/// never cancels it. The exception is [`check`](Self::check), which runs in the caller: when it is
+/// dropped half-way the connection is inspected like any other returned one.
+pub trait Manager: Send + Sync + 'static {
+    /// What is pooled.
+    type Connection: Send + 'static;
+    /// Why connecting, checking or cleaning failed.
+    type Error: Error + Send + Sync + 'static;
+
+    /// Opens a connection.
+    fn connect(&self) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
+
+    /// Says what state a connection is in, at once and without I/O.
+    ///
+    /// Asked at every return and again at every checkout, so it must be fast. It must only say
+    /// [`Condition::Clean`] when that is known.
+    fn inspect(&self, connection: &mut Self::Connection) -> Condition {
+        let _ = connection;
+        Condition::Clean
+    }
+
+    /// Brings a [`Condition::Dirty`] connection back to clean; an error closes it.
+    fn clean(
+        &self,
+        connection: &mut Self::Connection,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        let _ = connection;
+        async { Ok(()) }
+    }
+
+    /// Asks the far side of a connection that has long been idle whether it is still there; an
+    /// error closes it.
+    fn check(
+        &self,
+        connection: &mut Self::Connection,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        let _ = connection;
+        async { Ok(()) }
+    }
+
+    /// Closes a connection and completes when the far side has confirmed it. Until then, or until
+    /// `close_timeout`, it counts against the pool's maximum.
+    fn close(&self, connection: Self::Connection) -> impl Future<Output = ()> + Send {
+        drop(connection);
+        async {}
+    }
+}
+
+/// What [`Manager::inspect`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// As good as new: the next caller may have it now.
+    Clean,
+    /// Usable after [`Manager::clean`].
+    Dirty,
+    /// Only good for closing.
+    Broken,
+}

@@ -1,0 +1,381 @@
+//! The core against its promises, over random histories in which anything may happen at any time.
+
+use proptest::prelude::*;
+
+use super::*;
+
+type Core = Slots<u32, u32, &'static str>;
+
+fn limits(min_size: u32, max_size: u32, max_overflow: u32) -> Config {
+    Config {
+        min_size,
+        max_size,
+        max_overflow,
+        max_waiters: 4,
+        connect_concurrency: 3,
+        max_lifetime: Some(Duration::from_secs(60)),
+        idle_timeout: Some(Duration::from_secs(20)),
+        ..Config::default()
+    }
+}
+
+fn here() -> &'static Location<'static> {
+    Location::caller()
+}
+
+/// A step of a history; numbers choose among whatever is there at that moment.
+#[derive(Clone, Debug)]
+enum Step {
+    Get,
+    GiveBack(usize),
+    Dirty(usize),
+    Break(usize),
+    Connected(usize),
+    ConnectFailed(usize),
+    Cleaned(usize),
+    Closed(usize),
+    GiveUp(usize),
+    Collect(usize),
+    Tick(u64),
+    Drain,
+    Close,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let any = || 0usize..64;
+    prop_oneof![
+        8 => Just(Step::Get),
+        6 => any().prop_map(Step::GiveBack),
+        2 => any().prop_map(Step::Dirty),
+        2 => any().prop_map(Step::Break),
+        6 => any().prop_map(Step::Connected),
+        2 => any().prop_map(Step::ConnectFailed),
+        2 => any().prop_map(Step::Cleaned),
+        3 => any().prop_map(Step::Closed),
+        2 => any().prop_map(Step::GiveUp),
+        5 => any().prop_map(Step::Collect),
+        3 => (0u64..30_000).prop_map(Step::Tick),
+        1 => prop_oneof![9 => Just(Step::Tick(0)), 1 => Just(Step::Drain), 1 => Just(Step::Close)],
+    ]
+}
+
+/// Everything outside the core: who holds what, who waits in which order.
+struct World {
+    core: Core,
+    capacity: u32,
+    now: Duration,
+    opened: u32,
+    connecting: Vec<SlotId>,
+    held: Vec<Live<u32>>,
+    cleaning: Vec<Live<u32>>,
+    closing: Vec<SlotId>,
+    /// In line, oldest first, each with the number that wakes it.
+    line: Vec<(u32, Ticket)>,
+    /// Woken, but not yet there to collect.
+    woken: Vec<Ticket>,
+    callers: u32,
+    shut: bool,
+}
+
+impl World {
+    fn new(limits: Config) -> Self {
+        let mut world = Self {
+            capacity: limits.capacity(),
+            core: Core::new(limits),
+            now: Duration::ZERO,
+            opened: 0,
+            connecting: Vec::new(),
+            held: Vec::new(),
+            cleaning: Vec::new(),
+            closing: Vec::new(),
+            line: Vec::new(),
+            woken: Vec::new(),
+            callers: 0,
+            shut: false,
+        };
+        world.connect();
+        world
+    }
+
+    fn connect(&mut self) {
+        let due = self.core.connects_due();
+        self.connecting.extend(due);
+    }
+
+    fn follow(&mut self, settled: Settled<u32, u32>) {
+        match settled {
+            Settled::Idle => assert!(self.line.is_empty(), "idle although someone waits"),
+            Settled::Handed(woken) => {
+                let (first, ticket) = self.line.remove(0);
+                assert_eq!(woken, first, "served out of turn");
+                self.woken.push(ticket);
+            }
+            Settled::Retired(live) => self.closing.push(live.slot),
+        }
+    }
+
+    fn apply(&mut self, step: &Step) {
+        fn pick<T>(from: &mut Vec<T>, index: usize) -> Option<T> {
+            (!from.is_empty()).then(|| from.remove(index % from.len()))
+        }
+        match *step {
+            Step::Get => match self.core.take(here()) {
+                Some((live, _)) => {
+                    assert!(self.line.is_empty(), "a newcomer overtook the line");
+                    self.held.push(live);
+                }
+                None => self.join(),
+            },
+            Step::GiveBack(index) => {
+                if let Some(live) = pick(&mut self.held, index) {
+                    let settled = self.core.settle(live);
+                    self.follow(settled);
+                }
+            }
+            Step::Dirty(index) => {
+                if let Some(live) = pick(&mut self.held, index) {
+                    self.core.start_cleaning(live.slot);
+                    self.cleaning.push(live);
+                }
+            }
+            Step::Break(index) => {
+                if let Some(live) = pick(&mut self.held, index) {
+                    self.core.retire(live.slot, Retired::Broken);
+                    self.closing.push(live.slot);
+                }
+            }
+            Step::Connected(index) => {
+                if let Some(slot) = pick(&mut self.connecting, index) {
+                    self.opened += 1;
+                    let lifetime = Some(Duration::from_secs(60));
+                    let took = Duration::from_millis(1);
+                    let (settled, _) =
+                        self.core
+                            .connected(slot, self.opened, took, lifetime, self.now);
+                    self.follow(settled);
+                }
+            }
+            Step::ConnectFailed(index) => {
+                if let Some(slot) = pick(&mut self.connecting, index) {
+                    self.core.connect_failed(slot, "refused", 0.5, self.now);
+                }
+            }
+            Step::Cleaned(index) => {
+                if let Some(live) = pick(&mut self.cleaning, index) {
+                    let settled = self.core.settle(live);
+                    self.follow(settled);
+                }
+            }
+            Step::Closed(index) => {
+                if let Some(slot) = pick(&mut self.closing, index) {
+                    self.core.free(slot);
+                }
+            }
+            Step::GiveUp(index) => self.give_up(index),
+            Step::Collect(index) => {
+                if let Some(ticket) = pick(&mut self.woken, index) {
+                    match self.core.collect(ticket, self.now) {
+                        Some(Delivery::Connection { live, .. }) => self.held.push(live),
+                        Some(Delivery::Closed) => assert!(self.shut),
+                        None => panic!("woken, but nothing delivered"),
+                    }
+                }
+            }
+            Step::Tick(millis) => {
+                self.now += Duration::from_millis(millis);
+                let retired = self.core.tick(self.now);
+                self.closing.extend(retired.iter().map(|live| live.slot));
+            }
+            Step::Drain => self.shut(true),
+            Step::Close => self.shut(false),
+        }
+        self.connect();
+    }
+
+    fn join(&mut self) {
+        self.callers += 1;
+        match self.core.join(self.callers, here(), self.now) {
+            Joined::Taken(..) => panic!("nothing was idle a moment ago"),
+            Joined::Queued(ticket, due) => {
+                self.line.push((self.callers, ticket));
+                self.connecting.extend(due);
+            }
+            Joined::Refused(Refusal::Closed, _) => assert!(self.shut),
+            Joined::Refused(Refusal::Full, _) => assert_eq!(self.line.len(), 4),
+        }
+    }
+
+    /// Someone gives up, before or after being served.
+    fn give_up(&mut self, index: usize) {
+        let waiting = self.line.len() + self.woken.len();
+        if waiting == 0 {
+            return;
+        }
+        let at = index % waiting;
+        let ticket = match at.checked_sub(self.line.len()) {
+            Some(at) => self.woken.remove(at),
+            None => self.line.remove(at).1,
+        };
+        if let Left::Delivery(Delivery::Connection { live, .. }) = self.core.leave(ticket) {
+            let settled = self.core.settle(live);
+            self.follow(settled);
+        }
+    }
+
+    fn shut(&mut self, serve_waiters: bool) {
+        self.shut = true;
+        let (idle, woken) = self.core.shut(serve_waiters);
+        self.closing.extend(idle.iter().map(|live| live.slot));
+        for waker in woken {
+            let (first, ticket) = self.line.remove(0);
+            assert_eq!(waker, first);
+            self.woken.push(ticket);
+        }
+    }
+
+    fn check(&self) {
+        let census = self.core.census();
+        let slots =
+            census.connecting + census.idle + census.in_use + census.cleaning + census.closing;
+        assert!(slots <= self.capacity, "more slots than the capacity");
+        assert_eq!(slots as usize, self.core.slots.len(), "the census is wrong");
+        assert!(
+            census.waiting == 0 || census.idle == 0,
+            "idle while someone waits"
+        );
+        assert_eq!(census.connecting as usize, self.connecting.len());
+        assert_eq!(census.idle as usize, self.core.idle.len());
+        assert_eq!(census.cleaning as usize, self.cleaning.len());
+        assert_eq!(census.closing as usize, self.closing.len());
+        assert_eq!(census.waiting as usize, self.line.len());
+        assert!(census.in_use as usize >= self.held.len());
+        assert!(self.core.idle.len() <= self.core.limits.max_size as usize);
+    }
+
+    /// From any state: let everything that is under way end well, and everyone in line is served.
+    fn finish(mut self) {
+        for _ in 0..1_000 {
+            self.now += Duration::from_secs(1);
+            self.apply(&Step::Tick(0));
+            self.apply(&Step::Closed(0));
+            self.apply(&Step::Cleaned(0));
+            self.apply(&Step::Connected(0));
+            self.apply(&Step::Collect(0));
+            self.apply(&Step::GiveBack(0));
+            self.check();
+        }
+        assert!(self.line.is_empty(), "someone waits for ever");
+        match self.shut {
+            true => assert!(self.core.is_over(), "a slot was lost"),
+            false => {
+                let census = self.core.census();
+                let open = census.idle + census.in_use + census.connecting;
+                assert!(open >= self.core.limits.min_size, "the pool went cold");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn no_history_breaks_capacity_order_or_loses_a_slot(
+        (min, max, overflow) in (0u32..3, 1u32..4, 0u32..3),
+        steps in prop::collection::vec(step(), 0..150),
+    ) {
+        let mut world = World::new(limits(min.min(max), max, overflow));
+        for step in &steps {
+            world.apply(step);
+            world.check();
+        }
+        world.finish();
+    }
+}
+
+fn connected(core: &mut Core) -> SlotId {
+    let slot = core.connects_due()[0];
+    core.connected(slot, 0, Duration::ZERO, None, Duration::ZERO);
+    slot
+}
+
+#[test]
+fn the_connection_used_last_is_taken_first() {
+    let mut core = Core::new(limits(2, 2, 0));
+    for (number, slot) in core.connects_due().into_iter().enumerate() {
+        core.connected(slot, number as u32, Duration::ZERO, None, Duration::ZERO);
+    }
+    let (first, _) = core.take(here()).unwrap();
+    let number = first.connection;
+    core.settle(first);
+    let (again, _) = core.take(here()).unwrap();
+    assert_eq!(again.connection, number);
+}
+
+#[test]
+fn a_failing_server_is_tried_by_one_connect_at_a_time_and_ever_more_rarely() {
+    let mut core = Core::new(limits(3, 3, 0));
+    let first = core.connects_due();
+    assert_eq!(first.len(), 3, "a healthy server gets the full concurrency");
+    for slot in first {
+        core.connect_failed(slot, "refused", 1.0, Duration::ZERO);
+    }
+    let mut pauses = Vec::new();
+    for _ in 0..5 {
+        let until = core.retry_at().unwrap();
+        pauses.push((until - core.now).as_millis());
+        core.tick(until);
+        let probes = core.connects_due();
+        assert_eq!(probes.len(), 1);
+        core.connect_failed(probes[0], "refused", 1.0, until);
+    }
+    assert_eq!(pauses, [50, 100, 200, 400, 500]);
+}
+
+#[test]
+fn a_connection_beyond_the_maximum_is_closed_on_return_unless_someone_waits() {
+    let mut core = Core::new(limits(0, 1, 1));
+    let mut held = Vec::new();
+    for name in 0..2 {
+        let Joined::Queued(ticket, due) = core.join(name, here(), Duration::ZERO) else {
+            panic!("nothing can be idle");
+        };
+        core.connected(due[0], name, Duration::ZERO, None, Duration::ZERO);
+        let Some(Delivery::Connection { live, .. }) = core.collect(ticket, Duration::ZERO) else {
+            panic!("a connection was delivered");
+        };
+        held.push(live);
+    }
+    let waiting = core.join(9, here(), Duration::ZERO);
+    assert!(matches!(waiting, Joined::Queued(..)));
+    assert!(matches!(core.settle(held.remove(0)), Settled::Handed(9)));
+    assert!(matches!(core.settle(held.remove(0)), Settled::Retired(_)));
+}
+
+#[test]
+fn idle_connections_are_closed_after_their_time_but_never_below_the_warm_minimum() {
+    let mut core = Core::new(limits(1, 3, 0));
+    connected(&mut core);
+    let held: Vec<_> = (0..2)
+        .map(|name| {
+            let taken = core.take(here());
+            let Joined::Queued(ticket, due) = core.join(name, here(), Duration::ZERO) else {
+                panic!("nothing can be idle");
+            };
+            core.connected(due[0], name, Duration::ZERO, None, Duration::ZERO);
+            (taken, core.collect(ticket, Duration::ZERO))
+        })
+        .collect();
+    for (taken, delivery) in held {
+        if let Some((live, _)) = taken {
+            core.settle(live);
+        }
+        if let Some(Delivery::Connection { live, .. }) = delivery {
+            core.settle(live);
+        }
+    }
+    assert_eq!(core.census().idle, 3);
+    assert_eq!(core.tick(Duration::from_secs(19)).len(), 0);
+    assert_eq!(core.tick(Duration::from_secs(20)).len(), 2);
+    assert_eq!(core.census().idle, 1);
+}

@@ -1,0 +1,108 @@
+//! What a pool has done and is doing, for dashboards and metrics. Invariant: a [`Stats`] is one
+//! consistent moment, taken under one lock.
+
+use std::time::Duration;
+
+use crate::Histogram;
+
+/// Why a connection was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Retired {
+    /// It broke, could not be cleaned, or its holder discarded it.
+    Broken,
+    /// It reached its lifetime.
+    Lifetime,
+    /// It was idle too long.
+    Idle,
+    /// It was beyond `max_size` and nobody waited for it.
+    Overflow,
+    /// The pool was closed.
+    Closed,
+}
+
+impl Retired {
+    /// Every reason, in the order of their declaration.
+    pub const ALL: [Self; 5] = [
+        Self::Broken,
+        Self::Lifetime,
+        Self::Idle,
+        Self::Overflow,
+        Self::Closed,
+    ];
+}
+
+/// One moment in the life of a pool.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// Connections kept warm.
+    pub min_size: u32,
+    /// Connections kept once opened.
+    pub max_size: u32,
+    /// Connections allowed beyond `max_size`.
+    pub max_overflow: u32,
+    /// Connections ready to be taken.
+    pub idle: u32,
+    /// Connections held by callers.
+    pub in_use: u32,
+    /// Connects under way.
+    pub connecting: u32,
+    /// Connections being cleaned before their next use.
+    pub cleaning: u32,
+    /// Connections whose close is not confirmed yet.
+    pub closing: u32,
+    /// Callers in line.
+    pub waiting: u32,
+    /// How long the caller at the head of the line has waited.
+    pub longest_wait: Option<Duration>,
+    /// False once the pool is draining or closed.
+    pub open: bool,
+    /// Acquires that succeeded.
+    pub acquired: u64,
+    /// Acquires whose time ran out.
+    pub timeouts: u64,
+    /// Acquires refused because too many callers were waiting.
+    pub refused: u64,
+    /// Connects that succeeded.
+    pub connects: u64,
+    /// Connects that failed.
+    pub connect_failures: u64,
+    /// Connects that failed since the last one that succeeded.
+    pub connect_failures_in_a_row: u32,
+    /// Why the most recent connect failed, if none has succeeded since.
+    pub last_connect_error: Option<String>,
+    /// Connections that came back dirty and were given to the cleaner.
+    pub cleaned: u64,
+    pub(crate) retired: [u64; Retired::ALL.len()],
+    /// Times of acquires served by a connection that was open already; immediate ones count as
+    /// zero.
+    pub waiting_times: Histogram,
+    /// Times of acquires served by a connection that was opened for them.
+    pub connecting_times: Histogram,
+    /// Times that successful connects took.
+    pub connect_times: Histogram,
+}
+
+impl Stats {
+    /// Connections that exist and can be used, now or after cleaning.
+    pub fn size(&self) -> u32 {
+        self.idle + self.in_use + self.cleaning
+    }
+
+    /// Connections beyond `max_size`.
+    pub fn overflow(&self) -> u32 {
+        self.size().saturating_sub(self.max_size)
+    }
+
+    /// How many connections were closed for this reason.
+    pub fn retired(&self, reason: Retired) -> u64 {
+        self.retired[reason as usize]
+    }
+
+    /// Times of all acquires that succeeded.
+    pub fn acquire_times(&self) -> Histogram {
+        let mut all = self.waiting_times.clone();
+        all.merge(&self.connecting_times);
+        all
+    }
+}

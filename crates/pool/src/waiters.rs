@@ -1,0 +1,208 @@
+//! Callers in line: first in, first out, and out from anywhere when one gives up.
+//!
+//! Invariant: `queued` counts exactly the nodes linked between `head` and `tail`; a node that has
+//! been served is no longer linked and stays only until its caller collects what it was given.
+
+use std::{panic::Location, time::Duration};
+
+use slab::Slab;
+
+/// A place in the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket(usize);
+
+/// The line. `D` is what a caller is given in the end, `W` what wakes it.
+pub(crate) struct Waiters<D, W> {
+    nodes: Slab<Node<D, W>>,
+    head: Option<usize>,
+    tail: Option<usize>,
+    queued: u32,
+}
+
+struct Node<D, W> {
+    stage: Stage<D, W>,
+    caller: &'static Location<'static>,
+    since: Duration,
+    before: Option<usize>,
+    behind: Option<usize>,
+}
+
+enum Stage<D, W> {
+    Queued(W),
+    Served(D),
+}
+
+/// What a caller that left the line leaves behind, to be dropped or given back outside the lock.
+pub(crate) enum Left<D, W> {
+    Queue(W),
+    Delivery(D),
+}
+
+impl<D, W> Waiters<D, W> {
+    pub(crate) fn new() -> Self {
+        Self {
+            nodes: Slab::new(),
+            head: None,
+            tail: None,
+            queued: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.queued
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queued == 0
+    }
+
+    /// When the caller at the head joined.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        self.head.map(|head| self.nodes[head].since)
+    }
+
+    /// Who stands at the head.
+    pub(crate) fn next_caller(&self) -> Option<&'static Location<'static>> {
+        self.head.map(|head| self.nodes[head].caller)
+    }
+
+    pub(crate) fn join(
+        &mut self,
+        waker: W,
+        caller: &'static Location<'static>,
+        now: Duration,
+    ) -> Ticket {
+        let key = self.nodes.insert(Node {
+            stage: Stage::Queued(waker),
+            caller,
+            since: now,
+            before: self.tail,
+            behind: None,
+        });
+        match self.tail {
+            Some(tail) => self.nodes[tail].behind = Some(key),
+            None => self.head = Some(key),
+        }
+        self.tail = Some(key);
+        self.queued += 1;
+        Ticket(key)
+    }
+
+    /// Gives the caller at the head its delivery; the waker returned must be woken after the lock
+    /// is released. An empty line gives the delivery back.
+    pub(crate) fn serve(&mut self, delivery: D) -> Result<W, D> {
+        let Some(key) = self.head else {
+            return Err(delivery);
+        };
+        self.unlink(key);
+        match std::mem::replace(&mut self.nodes[key].stage, Stage::Served(delivery)) {
+            Stage::Queued(waker) => Ok(waker),
+            Stage::Served(_) => unreachable!("a served caller is not linked"),
+        }
+    }
+
+    /// Collects the delivery, if there is one; the ticket is then void.
+    pub(crate) fn collect(&mut self, ticket: Ticket) -> Option<(D, Duration)> {
+        match self.nodes[ticket.0].stage {
+            Stage::Queued(_) => None,
+            Stage::Served(_) => {
+                let node = self.nodes.remove(ticket.0);
+                match node.stage {
+                    Stage::Served(delivery) => Some((delivery, node.since)),
+                    Stage::Queued(_) => None,
+                }
+            }
+        }
+    }
+
+    /// Exchanges the waker of a caller that is still queued; gives back the one not needed.
+    pub(crate) fn rewake(&mut self, ticket: Ticket, waker: W) -> W {
+        match &mut self.nodes[ticket.0].stage {
+            Stage::Queued(current) => std::mem::replace(current, waker),
+            Stage::Served(_) => waker,
+        }
+    }
+
+    /// Leaves the line, or leaves with what was delivered in the same moment.
+    pub(crate) fn leave(&mut self, ticket: Ticket) -> Left<D, W> {
+        if matches!(self.nodes[ticket.0].stage, Stage::Queued(_)) {
+            self.unlink(ticket.0);
+        }
+        match self.nodes.remove(ticket.0).stage {
+            Stage::Queued(waker) => Left::Queue(waker),
+            Stage::Served(delivery) => Left::Delivery(delivery),
+        }
+    }
+
+    fn unlink(&mut self, key: usize) {
+        let (before, behind) = (self.nodes[key].before, self.nodes[key].behind);
+        match before {
+            Some(before) => self.nodes[before].behind = behind,
+            None => self.head = behind,
+        }
+        match behind {
+            Some(behind) => self.nodes[behind].before = before,
+            None => self.tail = before,
+        }
+        self.queued -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn join(line: &mut Waiters<u32, u32>, name: u32) -> Ticket {
+        line.join(name, Location::caller(), Duration::ZERO)
+    }
+
+    #[test]
+    fn the_first_to_join_is_the_first_to_be_served() {
+        let mut line = Waiters::new();
+        let tickets: Vec<_> = (0..3).map(|name| join(&mut line, name)).collect();
+        for name in 0..3 {
+            assert_eq!(line.serve(name * 10), Ok(name));
+        }
+        assert_eq!(line.serve(99), Err(99));
+        for (name, ticket) in tickets.into_iter().enumerate() {
+            let (delivery, _) = line.collect(ticket).unwrap();
+            assert_eq!(delivery, name as u32 * 10);
+        }
+    }
+
+    #[test]
+    fn a_caller_that_leaves_after_it_was_served_hands_its_delivery_back() {
+        let mut line = Waiters::new();
+        let ticket = join(&mut line, 1);
+        assert_eq!(line.serve(7), Ok(1));
+        assert!(matches!(line.leave(ticket), Left::Delivery(7)));
+    }
+
+    proptest! {
+        /// Against a plain vector: joining, leaving anywhere and serving keep the order.
+        #[test]
+        fn the_line_behaves_like_a_vector(steps in prop::collection::vec((0u8..3, any::<prop::sample::Index>()), 0..200)) {
+            let mut line = Waiters::new();
+            let mut model: Vec<(u32, Ticket)> = Vec::new();
+            for (name, (step, index)) in steps.into_iter().enumerate() {
+                match step {
+                    0 => model.push((name as u32, join(&mut line, name as u32))),
+                    1 if !model.is_empty() => {
+                        let (name, ticket) = model.remove(index.index(model.len()));
+                        prop_assert!(matches!(line.leave(ticket), Left::Queue(left) if left == name));
+                    }
+                    _ => match line.serve(0) {
+                        Ok(woken) => {
+                            let (name, ticket) = model.remove(0);
+                            prop_assert_eq!(woken, name);
+                            prop_assert!(line.collect(ticket).is_some());
+                        }
+                        Err(_) => prop_assert!(model.is_empty()),
+                    },
+                }
+                prop_assert_eq!(line.len() as usize, model.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Futures dropped half-way: nothing leaks, nothing is lost.
+
+mod support;
+
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+
+use cenote_pool::{Config, Pool};
+use support::{Scripted, Server, pool, settle, small};
+use tokio::time::{sleep, timeout};
+
+/// All connections are idle again and the pool serves as many callers as it should.
+async fn is_whole(pool: &Pool<Scripted>) {
+    settle().await;
+    let stats = pool.stats();
+    assert_eq!(
+        (
+            stats.in_use,
+            stats.waiting,
+            stats.connecting,
+            stats.cleaning
+        ),
+        (0, 0, 0, 0)
+    );
+    let mut held = Vec::new();
+    for _ in 0..stats.max_size {
+        held.push(pool.get().await.unwrap());
+    }
+    assert!(pool.try_get().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_get_does_not_cancel_the_connect_that_was_started_for_it() {
+    let (pool, server) = pool(small(1));
+    Server::shut_gate(&server.connect_gate);
+    assert!(timeout(Duration::from_secs(1), pool.get()).await.is_err());
+    assert_eq!(pool.stats().waiting, 0);
+    server.connect_gate.add_permits(support::OPEN);
+    settle().await;
+    assert_eq!(pool.stats().idle, 1);
+    assert_eq!(server.opened.load(SeqCst), 1);
+    is_whole(&pool).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_dropped_after_the_hand_over_passes_the_connection_on() {
+    let (pool, _) = pool(small(1));
+    let held = pool.get().await.unwrap();
+    let mut first = Box::pin(pool.get());
+    assert!(timeout(Duration::ZERO, &mut first).await.is_err());
+    let second = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get_owned().await.unwrap().number }
+    });
+    settle().await;
+    drop(held); // handed to the first, which never wakes
+    drop(first);
+    assert_eq!(second.await.unwrap(), 0);
+    is_whole(&pool).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_get_dropped_during_the_check_gives_the_connection_back() {
+    let check_after = Some(Duration::from_secs(1));
+    let (pool, server) = pool(Config {
+        check_after,
+        ..small(1)
+    });
+    drop(pool.get().await.unwrap());
+    sleep(Duration::from_secs(5)).await;
+    Server::shut_gate(&server.check_gate);
+    let dropped = timeout(Duration::from_millis(500), pool.get()).await;
+    assert!(dropped.is_err());
+    assert_eq!(server.checks.load(SeqCst), 1);
+    server.check_gate.add_permits(support::OPEN);
+    is_whole(&pool).await;
+    assert_eq!(server.opened.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_that_give_up_at_random_moments_lose_nothing() {
+    let (pool, server) = pool(Config {
+        max_overflow: 1,
+        ..small(3)
+    });
+    let tasks: Vec<_> = (0..64u64)
+        .map(|seed| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                let mut random = fastrand::Rng::with_seed(seed);
+                for _ in 0..200 {
+                    let patience = Duration::from_millis(random.u64(0..30));
+                    if let Ok(Ok(held)) = timeout(patience, pool.get()).await {
+                        sleep(Duration::from_millis(random.u64(0..5))).await;
+                        if random.u8(0..20) == 0 {
+                            held.discard();
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert!(server.peak.load(SeqCst) <= 4);
+    is_whole(&pool).await;
+}

@@ -1,0 +1,162 @@
+//! How many connections there are, and for how long.
+
+mod support;
+
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+
+use cenote_pool::{Condition, Config, Retired};
+use support::{Server, pool, settle, small};
+use tokio::time::sleep;
+
+#[tokio::test(start_paused = true)]
+async fn the_warm_minimum_is_opened_without_being_asked_and_refilled() {
+    let (pool, server) = pool(Config {
+        min_size: 3,
+        ..small(5)
+    });
+    settle().await;
+    assert_eq!(pool.stats().idle, 3);
+    pool.get().await.unwrap().discard();
+    settle().await;
+    assert_eq!(pool.stats().idle, 3);
+    assert_eq!(server.opened.load(SeqCst), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_closing_counts_until_its_close_is_confirmed() {
+    let (pool, server) = pool(small(1));
+    Server::shut_gate(&server.close_gate);
+    pool.get().await.unwrap().discard();
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get_owned().await.map(drop) }
+    });
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(server.opened.load(SeqCst), 1, "opened beyond the maximum");
+    server.close_gate.add_permits(1);
+    waiting.await.unwrap().unwrap();
+    assert_eq!(server.peak.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_that_is_never_confirmed_gives_its_place_up_after_the_close_timeout() {
+    let (pool, server) = pool(small(1));
+    Server::shut_gate(&server.close_gate);
+    pool.get().await.unwrap().discard();
+    let started = tokio::time::Instant::now();
+    drop(pool.get().await.unwrap());
+    assert_eq!(started.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn overflow_connections_serve_a_burst_and_are_closed_on_return() {
+    let (pool, _) = pool(Config {
+        max_overflow: 2,
+        ..small(1)
+    });
+    let burst = [
+        pool.get().await.unwrap(),
+        pool.get().await.unwrap(),
+        pool.get().await.unwrap(),
+    ];
+    assert_eq!((pool.stats().size(), pool.stats().overflow()), (3, 2));
+    drop(burst);
+    settle().await;
+    let stats = pool.stats();
+    assert_eq!((stats.size(), stats.retired(Retired::Overflow)), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_opened_together_do_not_end_together() {
+    let lifetime = Duration::from_secs(1000);
+    let (pool, server) = pool(Config {
+        min_size: 8,
+        max_lifetime: Some(lifetime),
+        ..small(8)
+    });
+    sleep(lifetime.mul_f64(0.9) - Duration::from_secs(1)).await;
+    assert_eq!(
+        server.opened.load(SeqCst),
+        8,
+        "none ends before nine tenths"
+    );
+    sleep(Duration::from_secs(50)).await;
+    let halfway = server.opened.load(SeqCst);
+    assert!((9..16).contains(&halfway), "some, not all: {halfway}");
+    sleep(Duration::from_secs(55)).await;
+    assert_eq!(server.opened.load(SeqCst), 16);
+    assert_eq!(pool.stats().retired(Retired::Lifetime), 8);
+    assert_eq!(pool.stats().idle, 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_connections_beyond_the_minimum_are_closed_after_their_time() {
+    let idle_timeout = Some(Duration::from_secs(60));
+    let (pool, _) = pool(Config {
+        min_size: 1,
+        idle_timeout,
+        ..small(4)
+    });
+    let burst = [
+        pool.get().await.unwrap(),
+        pool.get().await.unwrap(),
+        pool.get().await.unwrap(),
+    ];
+    drop(burst);
+    sleep(Duration::from_secs(58)).await;
+    assert_eq!(pool.stats().idle, 3);
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(pool.stats().idle, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dirty_connection_is_cleaned_before_anyone_sees_it_again() {
+    let (pool, server) = pool(small(1));
+    Server::shut_gate(&server.clean_gate);
+    pool.get().await.unwrap().condition = Condition::Dirty;
+    settle().await;
+    assert!(pool.try_get().is_none());
+    assert_eq!(pool.stats().cleaning, 1);
+    server.clean_gate.add_permits(1);
+    let again = pool.get().await.unwrap();
+    assert_eq!((again.number, again.condition), (0, Condition::Clean));
+    assert_eq!(pool.stats().cleaned, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_cannot_be_cleaned_is_closed() {
+    let (pool, server) = pool(small(1));
+    server.clean_fails.store(true, SeqCst);
+    pool.get().await.unwrap().condition = Condition::Dirty;
+    assert_eq!(pool.get().await.unwrap().number, 1);
+    server.clean_fails.store(false, SeqCst);
+    Server::shut_gate(&server.clean_gate);
+    pool.get().await.unwrap().condition = Condition::Dirty;
+    assert_eq!(pool.get().await.unwrap().number, 2, "cleaning for too long");
+    assert_eq!(pool.stats().retired(Retired::Broken), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_connection_is_replaced() {
+    let (pool, _) = pool(small(1));
+    pool.get().await.unwrap().condition = Condition::Broken;
+    assert_eq!(pool.get().await.unwrap().number, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_long_idle_is_checked_before_it_is_handed_out() {
+    let check_after = Some(Duration::from_secs(30));
+    let (pool, server) = pool(Config {
+        check_after,
+        ..small(1)
+    });
+    drop(pool.get().await.unwrap());
+    drop(pool.get().await.unwrap());
+    assert_eq!(server.checks.load(SeqCst), 0, "used a moment ago");
+    sleep(Duration::from_secs(40)).await;
+    assert_eq!(pool.get().await.unwrap().number, 0);
+    assert_eq!(server.checks.load(SeqCst), 1);
+    sleep(Duration::from_secs(40)).await;
+    server.check_fails.store(true, SeqCst);
+    assert_eq!(pool.get().await.unwrap().number, 1, "it was gone");
+}

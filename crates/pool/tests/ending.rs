@@ -1,0 +1,127 @@
+//! Draining and closing.
+
+mod support;
+
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+
+use cenote_pool::{Config, Reason};
+use support::{Server, pool, settle, small};
+use tokio::time::timeout;
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_pool_refuses_callers_and_waits_until_every_connection_is_closed() {
+    let (pool, server) = pool(Config {
+        min_size: 2,
+        ..small(3)
+    });
+    settle().await;
+    let held = pool.get().await.unwrap();
+    let waiting = {
+        let all: Vec<_> = [pool.get().await.unwrap(), pool.get().await.unwrap()].into();
+        let waiting = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.get_owned().await.map(drop) }
+        });
+        settle().await;
+        let closing = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.close().await }
+        });
+        settle().await;
+        assert!(!closing.is_finished(), "three are still out");
+        drop(all);
+        settle().await;
+        assert!(!closing.is_finished(), "one is still out");
+        drop(held);
+        closing.await.unwrap();
+        waiting
+    };
+    let refused = waiting.await.unwrap().unwrap_err();
+    assert_eq!(refused.reason(), Reason::Closed);
+    assert!(!refused.is_retryable());
+    assert_eq!(pool.get().await.unwrap_err().reason(), Reason::Closed);
+    assert_eq!(server.open.load(SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_draining_pool_serves_those_in_line_and_nobody_else() {
+    let (pool, server) = pool(small(1));
+    let held = pool.get().await.unwrap();
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get_owned().await.map(drop) }
+    });
+    settle().await;
+    let draining = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.drain().await }
+    });
+    settle().await;
+    assert_eq!(pool.get().await.unwrap_err().reason(), Reason::Closed);
+    drop(held);
+    waiting.await.unwrap().unwrap();
+    draining.await.unwrap();
+    assert_eq!(server.open.load(SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_an_unused_pool_ends_at_once_and_twice_is_as_good_as_once() {
+    let (pool, _) = pool(small(1));
+    pool.close().await;
+    pool.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_that_was_dropped_goes_on_and_can_be_waited_for_again() {
+    let (pool, server) = pool(small(1));
+    drop(pool.get().await.unwrap());
+    Server::shut_gate(&server.close_gate);
+    assert!(timeout(Duration::from_secs(1), pool.close()).await.is_err());
+    server.close_gate.add_permits(1);
+    pool.close().await;
+    assert_eq!(server.open.load(SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_under_way_when_the_pool_is_closed_is_closed_too() {
+    let (pool, server) = pool(small(1));
+    Server::shut_gate(&server.connect_gate);
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get_owned().await.map(drop) }
+    });
+    settle().await;
+    let closing = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.close().await }
+    });
+    settle().await;
+    server.connect_gate.add_permits(support::OPEN);
+    closing.await.unwrap();
+    assert!(waiting.await.unwrap().is_err());
+    assert_eq!(
+        (server.opened.load(SeqCst), server.open.load(SeqCst)),
+        (1, 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn contradictory_settings_are_refused_and_say_why() {
+    let refused = |config: Config| {
+        let manager = support::Scripted(std::sync::Arc::default());
+        cenote_pool::Pool::new(manager, config)
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(refused(small(0)).contains("max_size must be at least 1"));
+    let crossed = Config {
+        min_size: 3,
+        ..small(2)
+    };
+    assert!(refused(crossed).contains("min_size must not be above max_size"));
+    let instant = Config {
+        acquire_timeout: Duration::ZERO,
+        ..small(1)
+    };
+    assert!(refused(instant).contains("acquire_timeout must not be zero"));
+}
