@@ -33,7 +33,7 @@ impl Account {
             return Ok(Self { uid, switch: None });
         }
         for name in ["postgres", "nobody"] {
-            if let (Some(uid), Some(gid)) = (id("-u", name).await, id("-g", name).await)
+            if let (Some(uid), Some(gid)) = tokio::join!(id("-u", name), id("-g", name))
                 && uid != 0
             {
                 return Ok(Self {

@@ -130,7 +130,7 @@ pub(crate) fn redis(program: Option<&Path>) -> Result<PathBuf> {
     })
 }
 
-/// Every directory that may hold a server; the same one may come twice.
+/// Every directory that holds a server's programs, each installation once.
 async fn places() -> Vec<PathBuf> {
     let mut places = Vec::new();
     if let Ok(output) = Command::new("pg_config")
@@ -163,8 +163,12 @@ async fn places() -> Vec<PathBuf> {
             }
         }
     }
-    places.sort();
-    places.dedup();
+    let mut places: Vec<_> = places
+        .into_iter()
+        .filter(|dir| is_program(&dir.join("initdb")))
+        .collect();
+    places.sort_by_cached_key(|dir| dir.join("initdb").canonicalize().ok());
+    places.dedup_by_key(|dir| dir.join("initdb").canonicalize().ok());
     places
 }
 

@@ -8,7 +8,12 @@
 
 mod support;
 
-use std::{env, path::PathBuf, process::Command, time::Duration};
+use std::{
+    env,
+    path::PathBuf,
+    process::{Child, Command},
+    time::Duration,
+};
 
 use cenote_local::{PostgresServer, RedisServer};
 use support::{HELPER, ask, eventually, helper, runs, start_helper};
@@ -37,22 +42,28 @@ async fn owner() {
         server.freeze().await.unwrap();
     }
     println!(
-        "ready: {} {}",
+        "ready: {} {} {}",
         server.pid().unwrap(),
-        server.data_dir().parent().unwrap().display()
+        server.data_dir().parent().unwrap().display(),
+        server.socket_dir().parent().unwrap().display()
     );
     // A sibling started later must not keep the supervisor's pipe open.
-    let _sibling = Command::new("sleep").arg("30").spawn().unwrap();
+    let mut sibling = Command::new("sleep").arg("30").spawn().unwrap();
     std::future::pending::<()>().await;
+    let _ = sibling.wait();
 }
 
-fn start_owner(role: &str) -> (std::process::Child, u32, PathBuf) {
+fn start_owner(role: &str) -> (Child, u32, PathBuf, PathBuf) {
     let (owner, words) = start_helper(helper(&env::current_exe().unwrap(), "owner", role));
-    (owner, words[0].parse().unwrap(), PathBuf::from(&words[1]))
+    let (data, run) = (
+        PathBuf::from(&words[1]),
+        PathBuf::from(words.last().unwrap()),
+    );
+    (owner, words[0].parse().unwrap(), data, run)
 }
 
 async fn is_gone_after_kill(role: &str) {
-    let (mut owner, pid, dir) = start_owner(role);
+    let (mut owner, pid, dir, _) = start_owner(role);
     assert!(runs(pid) && dir.exists());
     owner.kill().unwrap();
     owner.wait().unwrap();
@@ -80,7 +91,7 @@ async fn a_redis_server_is_gone_after_the_owner_was_killed() {
         println!("skipped: no redis-server");
         return;
     }
-    let (mut owner, pid, _) = start_owner("redis");
+    let (mut owner, pid, ..) = start_owner("redis");
     owner.kill().unwrap();
     owner.wait().unwrap();
     eventually("the server ends", SOON, || !runs(pid)).await;
@@ -90,20 +101,21 @@ async fn a_redis_server_is_gone_after_the_owner_was_killed() {
 async fn persistent_data_can_be_used_at_once_after_the_owner_was_killed() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let (mut owner, pid, _) = start_owner(&data.to_string_lossy());
+    let (mut owner, pid, _, run) = start_owner(&data.to_string_lossy());
     owner.kill().unwrap();
     owner.wait().unwrap();
     let server = PostgresServer::persistent(&data).start().await.unwrap();
     assert!(!runs(pid));
     assert_eq!(ask(&server, "select 1").await, "1");
     server.stop().await.unwrap();
+    eventually("the old socket is removed", SOON, || !run.exists()).await;
 }
 
 #[tokio::test]
 async fn persistent_data_can_be_used_after_everything_was_killed() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let (mut owner, pid, _) = start_owner(&data.to_string_lossy());
+    let (mut owner, pid, _, run) = start_owner(&data.to_string_lossy());
     // The supervisor first, as when a container is killed.
     let parent =
         "ps -o ppid= -p $1 2>/dev/null || sed 's/.*) . \\([0-9]*\\) .*/\\1/' /proc/$1/stat";
@@ -123,4 +135,5 @@ async fn persistent_data_can_be_used_after_everything_was_killed() {
     assert!(!runs(pid));
     assert_eq!(ask(&server, "select 1").await, "1");
     server.stop().await.unwrap();
+    std::fs::remove_dir_all(run).unwrap(); // nobody was left to do it
 }
