@@ -1,0 +1,246 @@
+//! Finds installed servers. Invariant: the newest version wins, unless `PG_BIN` or the caller names the place, which
+//! then is the only one looked at.
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use tokio::process::Command;
+
+use crate::{Error, Result};
+
+/// The oldest PostgreSQL still supported by its makers in 2026.
+const MINIMUM: u32 = 14;
+
+/// Directories whose subdirectories are versions, and where the programs are below those.
+const VERSIONED: [(&str, &str, &str); 5] = [
+    ("/usr/lib/postgresql", "", "bin"),          // Debian, Ubuntu
+    ("/usr/libexec", "postgresql", ""),          // Alpine
+    ("/usr", "pgsql-", "bin"), // the PostgreSQL project's packages for Fedora and RHEL
+    ("/opt/homebrew/opt", "postgresql@", "bin"), // Homebrew on Apple silicon
+    ("/usr/local/opt", "postgresql@", "bin"), // Homebrew on Intel
+];
+
+/// One PostgreSQL installation.
+#[derive(Debug, Clone)]
+pub(crate) struct Postgres {
+    dir: PathBuf,
+    /// As the server prints it, such as `17.2`.
+    pub(crate) version: String,
+    /// The part of the version that decides whether data can be read.
+    pub(crate) major: u32,
+    /// The minor version, or 0 for a beta.
+    minor: u32,
+}
+
+impl Postgres {
+    /// The installation in `dir`, else in `PG_BIN`, else the newest on this machine.
+    pub(crate) async fn find(dir: Option<&Path>) -> Result<Self> {
+        let named = dir.map(Path::to_owned).or_else(|| {
+            env::var_os("PG_BIN")
+                .filter(|dir| !dir.is_empty())
+                .map(Into::into)
+        });
+        let (places, looked) = match named {
+            Some(dir) => {
+                let looked = format!("{} (named by PG_BIN or by the caller)", dir.display());
+                (vec![dir], looked)
+            }
+            None => (
+                places().await,
+                "`pg_config --bindir`, PATH, /usr/lib/postgresql/*/bin, /usr/libexec/postgresql*, /usr/pgsql-*/bin, \
+                 Homebrew's postgresql@*"
+                    .into(),
+            ),
+        };
+        let mut newest: Option<Self> = None;
+        for dir in places {
+            if let Some(found) = Self::at(dir).await
+                && newest
+                    .as_ref()
+                    .is_none_or(|best| (best.major, best.minor) < (found.major, found.minor))
+            {
+                newest = Some(found);
+            }
+        }
+        match newest {
+            Some(found) if found.major >= MINIMUM => Ok(found),
+            Some(old) => Err(Error::PostgresTooOld {
+                minimum: MINIMUM,
+                found: old.version,
+                dir: old.dir,
+            }),
+            None => Err(Error::PostgresMissing {
+                minimum: MINIMUM,
+                looked,
+            }),
+        }
+    }
+
+    async fn at(dir: PathBuf) -> Option<Self> {
+        if !is_program(&dir.join("initdb")) {
+            return None;
+        }
+        let output = Command::new(dir.join("postgres"))
+            .arg("--version")
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .ok()?;
+        let (version, major, minor) = parse_version(&String::from_utf8_lossy(&output.stdout))?;
+        Some(Self {
+            dir,
+            version,
+            major,
+            minor,
+        })
+    }
+
+    /// The path of one of the server's own programs.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// `psql`, which some systems package apart from the server.
+    pub(crate) fn psql(&self) -> Result<PathBuf> {
+        let beside = self.dir.join("psql");
+        let found = if is_program(&beside) {
+            Some(beside)
+        } else {
+            in_path("psql")
+        };
+        found.ok_or(Error::ClientMissing { program: "psql" })
+    }
+}
+
+/// `redis-server` or `valkey-server`.
+pub(crate) fn redis(program: Option<&Path>) -> Result<PathBuf> {
+    if let Some(program) = program {
+        let looked = || program.display().to_string();
+        return Some(program.to_owned())
+            .filter(|path| is_program(path))
+            .ok_or_else(|| Error::RedisMissing { looked: looked() });
+    }
+    let found = in_path("redis-server").or_else(|| in_path("valkey-server"));
+    found.ok_or_else(|| Error::RedisMissing {
+        looked: "PATH, /usr/sbin, /usr/local/bin, /opt/homebrew/bin".into(),
+    })
+}
+
+/// Every directory that holds a server's programs, each installation once.
+async fn places() -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    if let Ok(output) = Command::new("pg_config")
+        .arg("--bindir")
+        .stdin(Stdio::null())
+        .output()
+        .await
+    {
+        places.push(PathBuf::from(
+            String::from_utf8_lossy(&output.stdout).trim(),
+        ));
+    }
+    for program in search_path()
+        .map(|dir| dir.join("postgres"))
+        .filter(|program| is_program(program))
+    {
+        // A link in PATH leads to the directory that has the other programs too.
+        places.extend(
+            program
+                .canonicalize()
+                .ok()
+                .and_then(|real| real.parent().map(Path::to_owned)),
+        );
+        places.extend(program.parent().map(Path::to_owned));
+    }
+    for (parent, prefix, below) in VERSIONED {
+        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(prefix) {
+                places.push(entry.path().join(below));
+            }
+        }
+    }
+    let mut places: Vec<_> = places
+        .into_iter()
+        .filter(|dir| is_program(&dir.join("initdb")))
+        .collect();
+    places.sort_by_cached_key(|dir| dir.join("initdb").canonicalize().ok());
+    places.dedup_by_key(|dir| dir.join("initdb").canonicalize().ok());
+    places
+}
+
+fn search_path() -> impl Iterator<Item = PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin", "/usr/local/bin", "/opt/homebrew/bin"].map(PathBuf::from);
+    env::split_paths(&path)
+        .chain(usual)
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+fn in_path(name: &str) -> Option<PathBuf> {
+    search_path()
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_absolute() && is_program(path))
+}
+
+fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// Reads `postgres (PostgreSQL) 15.18 (Debian …)` and `postgres (PostgreSQL) 18beta1`.
+fn parse_version(line: &str) -> Option<(String, u32, u32)> {
+    let version = line
+        .strip_prefix("postgres (PostgreSQL) ")?
+        .split_whitespace()
+        .next()?;
+    let digits = |text: &str| {
+        text.split(|c: char| !c.is_ascii_digit())
+            .next()
+            .and_then(|number| number.parse().ok())
+    };
+    let minor = version
+        .split_once('.')
+        .and_then(|(_, minor)| digits(minor))
+        .unwrap_or(0);
+    Some((version.to_owned(), digits(version)?, minor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_the_distributions_print_them() {
+        let parsed = |line| parse_version(line).map(|(_, major, minor)| (major, minor));
+        assert_eq!(
+            parsed("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"),
+            Some((15, 18))
+        );
+        assert_eq!(parsed("postgres (PostgreSQL) 18beta1\n"), Some((18, 0)));
+        assert_eq!(parsed("postgres (PostgreSQL) 9.6.24\n"), Some((9, 6)));
+        assert_eq!(parsed("command not found"), None);
+    }
+
+    #[tokio::test]
+    async fn an_old_server_is_refused_with_its_version_and_place() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["postgres", "initdb"] {
+            let path = dir.path().join(name);
+            fs::write(&path, "#!/bin/sh\necho 'postgres (PostgreSQL) 13.4'\n").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let error = Postgres::find(Some(dir.path()))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("13.4") && error.contains("apt-get install"),
+            "{error}"
+        );
+        assert!(error.contains(&*dir.path().to_string_lossy()), "{error}");
+    }
+}

@@ -1,0 +1,294 @@
+//! Makes PostgreSQL data directories. Invariant: a directory appears under its final name only when it is complete,
+//! with the role `cenote`, its password and the database `cenote`.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    Error, Result, account::Account, binaries::Postgres, directory, error::Doing, port, process,
+};
+
+/// The role and the database every private server has.
+pub(crate) const NAME: &str = "cenote";
+
+/// Changes whenever templates made by an older cenote will not do.
+const TEMPLATE_FORMAT: u32 = 1;
+
+/// How long a server whose owner has just gone may take to notice, and then to stop.
+const NOTICE: Duration = Duration::from_secs(1);
+const STOPPING: Duration = Duration::from_secs(30);
+
+/// A data directory that is ready to be served.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    /// What PostgreSQL calls PGDATA.
+    pub(crate) data: PathBuf,
+    /// Of the role `cenote`.
+    pub(crate) password: String,
+    /// Held while this process uses a persistent directory.
+    _lock: Option<File>,
+}
+
+/// Makes `run_dir/data` from the template, which is made first if there is none.
+///
+/// Cancel safety: what is half made lies in `run_dir`.
+pub(crate) async fn temporary(
+    account: &Account,
+    postgres: &Postgres,
+    run_dir: &Path,
+) -> Result<Cluster> {
+    let name = format!(
+        "cenote-template{TEMPLATE_FORMAT}-{}-{}",
+        postgres.version, account.uid
+    );
+    let template = directory::temporary_parent(account).join(name);
+    let data = run_dir.join("data");
+    if is_whole(&template, account) {
+        return copy(account, &template, data).await;
+    }
+    let made = run_dir.join("template");
+    account.create_dir(&made)?;
+    let password_file = made.join("password");
+    account.create_file(&password_file, &port::password()?)?;
+    initialize(
+        account,
+        postgres,
+        &made.join("data"),
+        &password_file,
+        &["--no-sync"],
+    )
+    .await?;
+    account.create_file(
+        &made.join("entries"),
+        &count(&made.join("data")).to_string(),
+    )?;
+    if fs::rename(&made, &template).is_ok() || is_whole(&template, account) {
+        return copy(account, &template, data).await; // ours, or that of a process that was faster
+    }
+    // A cleaner of temporary files has taken the old one apart, or it was never ours. If it can be moved away, what is
+    // left of it goes with the run directory and the next server makes a new one; this one does without.
+    let _ = fs::rename(&template, run_dir.join("broken"));
+    copy(account, &made, data).await
+}
+
+async fn copy(account: &Account, template: &Path, data: PathBuf) -> Result<Cluster> {
+    let password = read(&template.join("password"))?;
+    let mut copy = account.command("cp");
+    copy.arg("-Rp").arg(template.join("data")).arg(&data);
+    account.run(copy, "").await?;
+    Ok(Cluster {
+        data,
+        password,
+        _lock: None,
+    })
+}
+
+/// Opens `dir`, or fills it on first use: `data`, `password` and `lock` lie in it.
+///
+/// Cancel safety: what is half made is removed by the next call.
+pub(crate) async fn persistent(
+    account: &Account,
+    postgres: &Postgres,
+    dir: &Path,
+) -> Result<Cluster> {
+    let dir = directory::persistent(account, dir).await?;
+    let lock = lock(account, &dir)?;
+    let (data, password_file) = (dir.join("data"), dir.join("password"));
+    if data.exists() {
+        let cluster = read(&data.join("PG_VERSION"))?;
+        if cluster != postgres.major.to_string() {
+            return Err(Error::OtherMajorVersion {
+                dir: data,
+                cluster,
+                server: postgres.major,
+            });
+        }
+        clear_stale_pid(&dir, &data).await?;
+    } else {
+        let half_made = dir.join("data.new");
+        if half_made.exists() {
+            fs::remove_dir_all(&half_made).doing(|| format!("removing {}", half_made.display()))?;
+        }
+        if !password_file.exists() {
+            // By way of another name, so that a file cut short is never taken for the password.
+            let unfinished = dir.join("password.new");
+            let _ = fs::remove_file(&unfinished);
+            account.create_file(&unfinished, &port::password()?)?;
+            fs::rename(&unfinished, &password_file)
+                .doing(|| format!("moving {}", unfinished.display()))?;
+        }
+        initialize(
+            account,
+            postgres,
+            &half_made,
+            &password_file,
+            &["--data-checksums"],
+        )
+        .await?;
+        fs::rename(&half_made, &data).doing(|| format!("moving {}", half_made.display()))?;
+    }
+    let password = read(&password_file)?;
+    Ok(Cluster {
+        data,
+        password,
+        _lock: Some(lock),
+    })
+}
+
+/// Runs `initdb` and creates the database, without starting a server.
+async fn initialize(
+    account: &Account,
+    postgres: &Postgres,
+    data: &Path,
+    password_file: &Path,
+    extra: &[&str],
+) -> Result<()> {
+    let initdb = |locale: &[&str]| {
+        let mut initdb = account.command(postgres.program("initdb"));
+        initdb.args([
+            "--username",
+            NAME,
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--no-instructions",
+        ]);
+        initdb
+            .args(extra)
+            .args(locale)
+            .arg("--pwfile")
+            .arg(password_file)
+            .arg("--pgdata")
+            .arg(data);
+        initdb
+    };
+    // Byte order, but lower() and friends know all letters; the same on every machine where possible.
+    let locale: &[&str] = if postgres.major >= 17 {
+        &[
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+            "--locale=C",
+        ]
+    } else if cfg!(target_os = "macos") {
+        &["--locale=C", "--lc-ctype=UTF-8"]
+    } else {
+        &["--locale=C.UTF-8", "--lc-messages=C"]
+    };
+    match account.run(initdb(locale), "").await {
+        Err(Error::Command { reason, .. }) if reason.contains("locale") => {
+            account.run(initdb(&["--locale=C"]), "").await
+        }
+        done => done,
+    }?;
+    let mut single = account.command(postgres.program("postgres"));
+    single
+        .args(["--single", "-c", "fsync=off", "-D"])
+        .arg(data)
+        .arg("postgres");
+    account
+        .run(single, &format!("create database {NAME}\n"))
+        .await?;
+    Ok(())
+}
+
+/// Whether a template is there, ours, closed to others, and has everything it had when it was made.
+fn is_whole(template: &Path, account: &Account) -> bool {
+    let ours = fs::symlink_metadata(template)
+        .is_ok_and(|meta| meta.is_dir() && meta.uid() == account.uid && meta.mode() & 0o077 == 0);
+    let entries = || {
+        read(&template.join("entries"))
+            .ok()
+            .and_then(|count| count.parse().ok())
+    };
+    ours && entries() == Some(count(&template.join("data")))
+}
+
+fn count(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| {
+            1 + if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                count(&entry.path())
+            } else {
+                0
+            }
+        })
+        .sum()
+}
+
+fn read(path: &Path) -> Result<String> {
+    let content = fs::read_to_string(path).doing(|| format!("reading {}", path.display()))?;
+    Ok(content.trim().to_owned())
+}
+
+/// Takes the lock that keeps a second process out of `dir`. The system frees it when this process ends.
+fn lock(account: &Account, dir: &Path) -> Result<File> {
+    let path = dir.join("lock");
+    let doing = || format!("locking {}", path.display());
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .doing(doing)?;
+    account.own(&path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(Error::AlreadyRunning {
+                dir: dir.to_owned(),
+                pid: read(&path).ok().and_then(|pid| pid.parse().ok()),
+            });
+        }
+        Err(TryLockError::Error(source)) => return Err(source).doing(doing),
+    }
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .doing(doing)?;
+    Ok(file)
+}
+
+/// Waits for a server whose owner has gone, and clears away what one that was killed has left.
+///
+/// PostgreSQL itself recognises most stale files. It does not when the number in it now belongs to another program of
+/// the same user, or to a zombie.
+async fn clear_stale_pid(dir: &Path, data: &Path) -> Result<()> {
+    let path = data.join("postmaster.pid");
+    let begun = Instant::now();
+    loop {
+        let content = match fs::read_to_string(&path) {
+            Ok(content) => content,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(source).doing(|| format!("reading {}", path.display())),
+        };
+        let pid = content
+            .lines()
+            .next()
+            .and_then(|pid| pid.trim().parse().ok());
+        let served = pid.is_some_and(|pid| process::serves(pid, data));
+        if !served && !process::any_serves(data) {
+            return fs::remove_file(&path).doing(|| format!("removing {}", path.display()));
+        }
+        let stopping = !served
+            || content
+                .lines()
+                .nth(7)
+                .is_some_and(|state| state.trim() == "stopping");
+        if begun.elapsed() > if stopping { STOPPING } else { NOTICE } {
+            return Err(Error::AlreadyRunning {
+                dir: dir.to_owned(),
+                pid,
+            });
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}

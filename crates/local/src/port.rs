@@ -1,0 +1,56 @@
+//! Ports and passwords nobody else has. Invariant: a chosen port lies below the range from which the system takes the
+//! source ports of outgoing connections; otherwise a client that keeps connecting while its server is down could be
+//! given the server's own port, connect to itself, and keep the server from starting again.
+
+use std::{
+    collections::hash_map::RandomState, fs::File, hash::BuildHasher, io::Read, net::TcpListener,
+};
+
+use crate::{Result, error::Doing};
+
+const LOWEST: u16 = 15_000;
+const COUNT: u16 = 15_000; // up to 29,999; Linux hands out from 32,768, macOS from 49,152
+
+/// A loopback TCP port that was free a moment ago.
+///
+/// # Errors
+/// [`Error::Io`](crate::Error::Io) if no port at all can be bound.
+pub(crate) fn free() -> Result<u16> {
+    for attempt in 0..100_u8 {
+        let random = RandomState::new().hash_one(attempt);
+        let port = LOWEST + (random % u64::from(COUNT)) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    let any = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    any.map(|address| address.port())
+        .doing(|| "looking for a free port on 127.0.0.1".into())
+}
+
+/// 128 random bits in hexadecimal: needs no quoting in a URL, a shell or a configuration file.
+pub(crate) fn password() -> Result<String> {
+    let mut bytes = [0_u8; 16];
+    let read = File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes));
+    read.doing(|| "reading /dev/urandom".into())?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_port_can_be_bound_and_is_no_ephemeral_one() {
+        let port = free().unwrap();
+        assert!((LOWEST..LOWEST + COUNT).contains(&port));
+        TcpListener::bind(("127.0.0.1", port)).unwrap();
+    }
+
+    #[test]
+    fn passwords_differ_and_need_no_quoting() {
+        let (one, two) = (password().unwrap(), password().unwrap());
+        assert_ne!(one, two);
+        assert!(one.len() == 32 && one.chars().all(|c| c.is_ascii_hexdigit()));
+    }
+}
