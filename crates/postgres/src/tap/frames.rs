@@ -1,0 +1,355 @@
+//! Follows both directions of one PostgreSQL conversation, reading nothing and
+//! writing nothing itself.
+//!
+//! What is owed is a queue of requests rather than a count, because of COPY FROM
+//! STDIN: while the server takes COPY data it ignores the Sync that came along
+//! with the Execute, and only the Sync after the end of the data is answered. If
+//! it refuses the COPY beforehand, both are. tokio-postgres reckons with one
+//! answer per request, so a second one would be taken for the answer to the next
+//! request. Such a conversation has a [`Fault`] and must not go on.
+//!
+//! Invariant: the state depends on the bytes seen and the order of the
+//! directions, never on where the bytes were cut.
+
+use std::collections::VecDeque;
+
+use super::cutter::{Cutter, Garbled};
+use super::status::{self, Dirt, SqlStateCode, Transaction};
+use super::tags;
+
+const SSL_REQUEST: [u8; 4] = 80_877_103_u32.to_be_bytes();
+
+/// Something sent that the server answers with a ReadyForQuery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    /// A Sync, or the start-up message.
+    Sync,
+    /// The Sync after CopyDone or CopyFail, sent before the server said whether
+    /// it takes the COPY at all.
+    SyncAfterCopyEnd,
+    /// A simple query or a function call.
+    Query,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The client's first message, which has no tag, is to come.
+    Start,
+    /// One byte will say whether the server speaks TLS.
+    TlsAnswer,
+    /// TLS; nothing to be understood from here.
+    Opaque,
+    /// Authentication and settings, up to the first ReadyForQuery.
+    StartUp,
+    /// Queries.
+    Ready,
+}
+
+/// Why a conversation must not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A message is shorter than its own header.
+    Garbled,
+    /// The server answered what was not asked. This very answer would be taken
+    /// for that of another request.
+    Unasked,
+    /// The server refused a COPY FROM STDIN and will answer, once more, the end
+    /// of data that was sent, or is about to be.
+    CopyRefused,
+}
+
+impl Fault {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Garbled => "the server's messages make no sense",
+            Self::Unasked => "the server sent an answer to no question",
+            Self::CopyRefused => "a refused COPY left one answer too many",
+        }
+    }
+}
+
+pub(super) struct Frames {
+    phase: Phase,
+    frontend: Cutter,
+    backend: Cutter,
+    owed: VecDeque<Unit>,
+    transaction: Transaction,
+    /// The last message written does not end a request.
+    open: bool,
+    /// The server waits for COPY data.
+    copy_in: bool,
+    /// The server ignored, or so it seems, the COPY's first Sync: the one owed
+    /// unit stands for the Sync after the end of data, which is yet to be sent.
+    eaten: bool,
+    /// CopyDone or CopyFail was sent, its Sync was not.
+    copy_ended: bool,
+    /// An extended-protocol COPY FROM STDIN has begun and not completed.
+    copying: bool,
+    /// Such a COPY failed, which may have been before the server read its first
+    /// Sync: one more answer than reckoned may come.
+    unproven: bool,
+    /// Since the last ReadyForQuery something came that only a request which did
+    /// its work is answered with.
+    fruitful: bool,
+    broken: bool,
+    fault: Option<Fault>,
+    dirt: Dirt,
+    error: Option<SqlStateCode>,
+    process_id: u32,
+}
+
+impl Frames {
+    pub(super) fn new() -> Self {
+        Self {
+            phase: Phase::Start,
+            frontend: Cutter::new(true),
+            backend: Cutter::new(false),
+            owed: VecDeque::with_capacity(8),
+            transaction: Transaction::Idle,
+            open: false,
+            copy_in: false,
+            eaten: false,
+            copy_ended: false,
+            copying: false,
+            unproven: false,
+            fruitful: false,
+            broken: false,
+            fault: None,
+            dirt: Dirt::NONE,
+            error: None,
+            process_id: 0,
+        }
+    }
+
+    /// Whether the conversation went behind TLS.
+    pub(super) fn is_opaque(&self) -> bool {
+        self.phase == Phase::Opaque
+    }
+
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+
+    /// The stream ended or failed.
+    pub(super) fn set_broken(&mut self) {
+        self.broken = true;
+    }
+
+    pub(super) fn process_id(&self) -> u32 {
+        self.process_id
+    }
+
+    /// The dirt seen since this was last asked.
+    pub(super) fn take_dirt(&mut self) -> Dirt {
+        std::mem::replace(&mut self.dirt, Dirt::NONE)
+    }
+
+    /// The last error seen since this was last asked.
+    pub(super) fn take_error(&mut self) -> Option<SqlStateCode> {
+        self.error.take()
+    }
+
+    /// The state as bits of the status word.
+    pub(super) fn bits(&self) -> u32 {
+        let bit = |condition, bit| if condition { bit } else { 0 };
+        let transaction = match self.transaction {
+            Transaction::Idle => 0,
+            Transaction::Open => status::IN_TRANSACTION,
+            Transaction::Failed => status::FAILED,
+        };
+        bit(!self.owed.is_empty(), status::OWED)
+            | bit(self.open || self.frontend.is_amid(), status::OPEN)
+            | bit(self.copy_in, status::COPY_IN)
+            | bit(self.unproven, status::UNPROVEN)
+            | bit(self.broken || self.fault.is_some(), status::BROKEN)
+            | transaction
+    }
+
+    /// Takes bytes the socket accepted. After a fault there is nothing to follow.
+    pub(super) fn on_write(&mut self, mut bytes: &[u8]) {
+        // A client that begins with TLS, without asking: no message of ours is
+        // so long that its first byte is not zero.
+        if self.phase == Phase::Start && !self.frontend.is_amid() && bytes.first() > Some(&0) {
+            self.phase = Phase::Opaque;
+        }
+        while self.phase != Phase::Opaque && self.fault.is_none() {
+            let untyped = self.phase == Phase::Start;
+            match self.frontend.next(&mut bytes, |_| untyped) {
+                Ok(Some(_)) if untyped => self.first_message(),
+                Ok(Some(tag)) => self.frontend_message(tag),
+                Ok(None) => break,
+                Err(Garbled) => return self.fail(Fault::Garbled),
+            }
+        }
+    }
+
+    fn first_message(&mut self) {
+        if self.frontend.body() == SSL_REQUEST {
+            self.phase = Phase::TlsAnswer;
+        } else {
+            self.frontend.expect_typed();
+            self.phase = Phase::StartUp;
+            self.owed.push_back(Unit::Sync);
+        }
+    }
+
+    fn frontend_message(&mut self, tag: u8) {
+        self.open = false;
+        match tag {
+            b'S' => self.sync(),
+            b'Q' | b'F' => self.owed.push_back(Unit::Query),
+            // CopyDone, CopyFail. A simple query's COPY ends with them; the
+            // extended protocol has a Sync follow.
+            b'c' | b'f' => {
+                let of_query = self.copy_in && self.owed.front() == Some(&Unit::Query);
+                self.copy_in = false;
+                self.copy_ended = !of_query;
+                self.open = !of_query;
+            }
+            // Terminate.
+            b'X' => self.broken = true,
+            // Passwords have no Sync; the first ReadyForQuery is owed already.
+            _ => self.open = self.phase == Phase::Ready,
+        }
+    }
+
+    fn sync(&mut self) {
+        if !std::mem::take(&mut self.copy_ended) {
+            self.owed.push_back(Unit::Sync);
+        } else if !std::mem::take(&mut self.eaten) {
+            // tokio-postgres sends the end of data even if the COPY was refused.
+            if self.owed.is_empty() {
+                self.fail(Fault::CopyRefused);
+            }
+            self.owed.push_back(Unit::SyncAfterCopyEnd);
+        }
+    }
+
+    /// Takes bytes that were received. An error means that they must not be passed on.
+    pub(super) fn on_read(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
+        if self.phase == Phase::TlsAnswer
+            && let Some((answer, rest)) = bytes.split_first()
+        {
+            let agreed = *answer == b'S';
+            self.phase = if agreed { Phase::Opaque } else { Phase::Start };
+            bytes = rest;
+        }
+        if self.phase == Phase::Opaque {
+            return Ok(());
+        }
+        while self.fault.is_none() {
+            let keep = |tag| matches!(tag, b'C' | b'E' | b'K' | b'Z');
+            match self.backend.next(&mut bytes, keep) {
+                Ok(Some(tag)) => self.backend_message(tag)?,
+                Ok(None) => break,
+                Err(Garbled) => return self.fail_now(Fault::Garbled),
+            }
+        }
+        Ok(())
+    }
+
+    fn backend_message(&mut self, tag: u8) -> Result<(), Fault> {
+        match tag {
+            b'Z' => return self.ready_for_query(),
+            b'C' => {
+                self.dirt = self.dirt | tags::dirt(self.backend.body());
+                self.copying = false;
+                self.fruitful = true;
+            }
+            // ParseComplete, CloseComplete.
+            b'1' | b'3' => self.fruitful = true,
+            b'E' => self.error_response(),
+            // ParameterStatus: during start-up these are the initial values.
+            b'S' if self.phase == Phase::Ready => self.dirt = self.dirt | Dirt::SESSION,
+            // CopyInResponse, CopyBothResponse.
+            b'G' | b'W' => return self.copy_in_response(),
+            b'K' => {
+                if let Some(id) = self.backend.body().first_chunk() {
+                    self.process_id = u32::from_be_bytes(*id);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn ready_for_query(&mut self) -> Result<(), Fault> {
+        self.transaction = match self.backend.body() {
+            b"I" => Transaction::Idle,
+            b"T" => Transaction::Open,
+            _ => Transaction::Failed,
+        };
+        self.phase = Phase::Ready;
+        self.copy_in = false;
+        self.copying = false;
+        if self.owed.pop_front().is_none() {
+            return self.fail_now(Fault::Unasked);
+        }
+        if self.owed.front() == Some(&Unit::SyncAfterCopyEnd) {
+            // Nobody waits for this answer: the COPY was dropped before the
+            // server replied, which is why its end is already on the way.
+            return self.fail_now(Fault::CopyRefused);
+        }
+        if self.eaten {
+            // The Sync was not eaten after all. The reason is in these bytes, so
+            // let them through; tokio-postgres is yet to send the end of data.
+            self.fail(Fault::CopyRefused);
+        }
+        // An answer that is certainly not the spurious one, and the last that
+        // is owed: had the spurious one come before, this would be one too many.
+        if std::mem::take(&mut self.fruitful) && self.owed.is_empty() {
+            self.unproven = false;
+        }
+        Ok(())
+    }
+
+    fn copy_in_response(&mut self) -> Result<(), Fault> {
+        match self.owed.front() {
+            None => return self.fail_now(Fault::Unasked),
+            Some(Unit::Query) => self.copy_in = true,
+            Some(_) => {
+                self.copying = true;
+                if self.owed.get(1) == Some(&Unit::SyncAfterCopyEnd) {
+                    self.owed.pop_front();
+                } else {
+                    self.copy_in = true;
+                    self.eaten = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn error_response(&mut self) {
+        let mut fatal = false;
+        for field in self.backend.body().split(|byte| *byte == 0) {
+            match field.split_first() {
+                // 'V' is the severity that is never translated; 'S' is for
+                // servers and poolers which do not send it.
+                Some((b'V' | b'S', b"FATAL" | b"PANIC")) => fatal = true,
+                Some((b'C', code)) => self.error = SqlStateCode::new(code).or(self.error),
+                Some((b'M', _)) => break,
+                _ => {}
+            }
+        }
+        self.broken |= fatal || self.owed.is_empty();
+        self.unproven |= std::mem::take(&mut self.copying);
+        self.copy_in = false;
+        self.fruitful = false;
+    }
+
+    /// The bytes that show the fault may be passed on, none after them.
+    fn fail(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
+    }
+
+    /// The bytes that show the fault do harm already.
+    fn fail_now(&mut self, fault: Fault) -> Result<(), Fault> {
+        self.fail(fault);
+        Err(fault)
+    }
+}
+
+#[cfg(test)]
+#[path = "frames_tests.rs"]
+mod tests;

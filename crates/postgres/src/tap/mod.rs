@@ -1,0 +1,50 @@
+//! Tells, synchronously and from any thread, whether a tokio-postgres
+//! connection is clean enough to be handed to someone else.
+//!
+//! tokio-postgres hides the transaction status and what is still unanswered, so
+//! its socket is wrapped in a [`Tap`](stream::Tap) that follows the message
+//! frames, and its connection future is polled by a [`Driver`](driver::Driver)
+//! whose waker leaves a mark. Together they keep one word of state; reading it
+//! gives a [`Verdict`].
+//!
+//! # The rule
+//! A connection is *quiet*, and only then is its transaction status true, when
+//! all of these hold:
+//!
+//! | Condition | What goes wrong without it |
+//! |---|---|
+//! | nothing woke the driver since its last poll, and nobody is polling it | requests wait in tokio-postgres' channel, where no tap sees them: a `BEGIN` whose future was dropped after one poll leaves the status at "idle" |
+//! | every Sync and every simple query is answered by a ReadyForQuery | after an `Err` the ReadyForQuery is often still on its way |
+//! | the last read found nothing to read | answers held back by an unread row stream block the next query for ever |
+//! | the last message written ended a request, and the last write was accepted | a half-written request has no Sync yet, so nothing is owed for it |
+//! | the conversation is not broken: no end of stream, no fatal error, no answer nobody asked for | a closed connection looks idle |
+//!
+//! # Session dirt
+//! A command tag such as `SET` or `LISTEN` is a sound reason to reset the
+//! session. Its absence proves nothing: `set_config` of settings the server does
+//! not report, advisory locks, `CREATE TEMP TABLE AS` and whatever a function
+//! does leave no trace. Whoever needs a proof must always reset.
+//!
+//! # Imports
+//! `status` and `tags` stand alone, `frames` needs both, `stream` needs
+//! `frames`, `cancel` needs `stream`, and `driver` ties them together.
+//!
+//! Invariant: everything sent on a connection before [`Link::verdict`] is called
+//! is accounted for in its answer.
+
+mod cancel;
+mod cutter;
+mod driver;
+mod frames;
+mod status;
+mod stream;
+mod tags;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use cancel::{CancelError, cancel};
+pub(crate) use driver::{Link, OpenError, open};
+pub(crate) use status::{Dirt, SqlStateCode, Transaction, Verdict};

@@ -1,0 +1,209 @@
+//! The wrapper around a socket that lets [`Frames`] see what passes.
+//!
+//! Invariant: what is published describes exactly the bytes the socket accepted
+//! and the bytes it gave, at the time the poll in which that happened ends.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::frames::Frames;
+use super::status::{self, Status};
+
+/// A stream whose conversation is followed.
+///
+/// With TLS there are two: the one around the socket goes blind when the server
+/// agrees to encrypt, and leaves the status to the one around the TLS stream.
+pub(super) struct Tap<S> {
+    stream: S,
+    frames: Frames,
+    status: Arc<Status>,
+    /// `UNDRAINED` and `BLOCKED`, which the socket decides rather than the bytes.
+    socket: u32,
+    closing: Closing,
+}
+
+impl<S> Tap<S> {
+    pub(super) fn new(stream: S, status: Arc<Status>) -> Self {
+        Self {
+            stream,
+            frames: Frames::new(),
+            status,
+            socket: 0,
+            closing: Closing::default(),
+        }
+    }
+
+    /// Leaves the state for the driver to publish when its poll ends.
+    fn note(&self) {
+        if !self.frames.is_opaque() {
+            self.status.set_wire(self.frames.bits() | self.socket);
+        }
+    }
+
+    fn note_read(&mut self) {
+        let dirt = self.frames.take_dirt();
+        if !dirt.is_none() {
+            self.status.add_dirt(dirt);
+        }
+        if let Some(code) = self.frames.take_error() {
+            self.status.set_error(code);
+        }
+        if self.frames.process_id() != 0 {
+            self.status.set_process_id(self.frames.process_id());
+        }
+    }
+
+    /// Keeps tokio-postgres from going on with a conversation in which it would
+    /// take one request's answer for another's.
+    fn check(&self) -> io::Result<()> {
+        match self.frames.fault() {
+            Some(fault) => Err(io::Error::new(io::ErrorKind::InvalidData, fault.as_str())),
+            None => Ok(()),
+        }
+    }
+
+    fn written(
+        &mut self,
+        accepted: Poll<io::Result<usize>>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &accepted {
+            Poll::Ready(Ok(count)) => {
+                self.socket &= !status::BLOCKED;
+                let mut left = *count;
+                for slice in bytes {
+                    let part = &slice[..left.min(slice.len())];
+                    self.frames.on_write(part);
+                    left -= part.len();
+                }
+            }
+            Poll::Ready(Err(_)) => self.frames.set_broken(),
+            Poll::Pending => self.socket |= status::BLOCKED,
+        }
+        self.note();
+        accepted
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.check()?;
+        let before = buf.filled().len();
+        let result = Pin::new(&mut this.stream).poll_read(cx, buf);
+        match &result {
+            Poll::Pending => this.socket &= !status::UNDRAINED,
+            Poll::Ready(Ok(())) => {
+                this.socket |= status::UNDRAINED;
+                let received = &buf.filled()[before..];
+                if received.is_empty() && buf.remaining() > 0 {
+                    this.frames.set_broken();
+                }
+                let spoilt = this.frames.on_read(received).is_err();
+                this.note_read();
+                if spoilt {
+                    this.note();
+                    this.check()?;
+                }
+            }
+            Poll::Ready(Err(_)) => this.frames.set_broken(),
+        }
+        this.note();
+        result
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tap<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.check()?;
+        let accepted = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.written(accepted, &[io::IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.check()?;
+        let accepted = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.written(accepted, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// A TLS stream accepts bytes before the socket does; what it still holds
+    /// back shows here.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(cx);
+        match &flushed {
+            Poll::Ready(Ok(())) => this.socket &= !status::BLOCKED,
+            Poll::Ready(Err(_)) => this.frames.set_broken(),
+            Poll::Pending => this.socket |= status::BLOCKED,
+        }
+        this.note();
+        flushed
+    }
+
+    /// Completes when the backend has exited, see [`Closing`].
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.frames.set_broken();
+        this.note();
+        if this.frames.is_opaque() {
+            // The TLS stream above still has its own goodbye to read.
+            return Pin::new(&mut this.stream).poll_shutdown(cx);
+        }
+        this.closing.poll(&mut this.stream, cx)
+    }
+}
+
+/// Closes a stream and waits until the server has closed it too.
+///
+/// PostgreSQL leaves a socket open until the process behind it exits. End of
+/// stream therefore means: the backend is gone and its slot is free, or, on a
+/// cancel request's connection, the signal has been sent.
+#[derive(Default)]
+pub(super) struct Closing {
+    half_closed: bool,
+}
+
+impl Closing {
+    pub(super) fn poll<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.half_closed {
+            ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+            self.half_closed = true;
+        }
+        let mut bytes = [0; 256];
+        loop {
+            let mut buf = ReadBuf::new(&mut bytes);
+            match ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf)) {
+                Ok(()) if buf.filled().is_empty() => return Poll::Ready(Ok(())),
+                Ok(()) => {}
+                // Reset: the server had not read everything, but it is gone.
+                Err(_) => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What a command tag says about the session it ran in.
+//!
+//! Invariant: a tag that is not known to leave the session as it was is dirt.
+
+use super::status::Dirt;
+
+/// Longer than any tag on the list below; what is longer is dirt anyway.
+pub(super) const LONGEST: usize = 40;
+
+/// The dirt left behind by a command that completed with `tag` (the text of a
+/// CommandComplete message, with or without its terminating NUL).
+pub(super) fn dirt(tag: &[u8]) -> Dirt {
+    // Row counts follow the command: "INSERT 0 1", "SELECT 7".
+    let end = tag
+        .iter()
+        .position(|byte| byte.is_ascii_digit() || *byte == 0)
+        .unwrap_or(tag.len());
+    match tag[..end].trim_ascii_end() {
+        b"SELECT" | b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE" | b"FETCH" | b"MOVE" | b"COPY"
+        | b"SHOW" | b"EXPLAIN" => Dirt::NONE,
+        b"BEGIN"
+        | b"START TRANSACTION"
+        | b"COMMIT"
+        | b"ROLLBACK"
+        | b"SAVEPOINT"
+        | b"RELEASE"
+        | b"PREPARE TRANSACTION"
+        | b"COMMIT PREPARED"
+        | b"ROLLBACK PREPARED"
+        | b"LOCK TABLE"
+        | b"SET CONSTRAINTS" => Dirt::NONE,
+        b"CLOSE CURSOR" | b"CLOSE CURSOR ALL" | b"UNLISTEN" | b"NOTIFY" => Dirt::NONE,
+        b"ANALYZE"
+        | b"VACUUM"
+        | b"CHECKPOINT"
+        | b"REINDEX"
+        | b"TRUNCATE TABLE"
+        | b"CREATE INDEX"
+        | b"DROP INDEX"
+        | b"DROP TABLE"
+        | b"REFRESH MATERIALIZED VIEW"
+        | b"COMMENT"
+        | b"GRANT"
+        | b"REVOKE" => Dirt::NONE,
+        b"PREPARE" | b"DEALLOCATE" | b"DEALLOCATE ALL" | b"DISCARD ALL" | b"DISCARD PLANS" => {
+            Dirt::STATEMENTS
+        }
+        _ => Dirt::SESSION,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_terminators_do_not_matter() {
+        for tag in [&b"SELECT 1\0"[..], b"INSERT 0 12", b"BEGIN\0", b"COPY 0\0"] {
+            assert_eq!(dirt(tag), Dirt::NONE, "{tag:?}");
+        }
+    }
+
+    #[test]
+    fn preparing_a_transaction_is_not_preparing_a_statement() {
+        assert_eq!(dirt(b"PREPARE TRANSACTION\0"), Dirt::NONE);
+        assert_eq!(dirt(b"PREPARE\0"), Dirt::STATEMENTS);
+        assert_eq!(dirt(b"DISCARD ALL\0"), Dirt::STATEMENTS);
+    }
+
+    #[test]
+    fn what_is_not_listed_is_dirt() {
+        for tag in [
+            "SET",
+            "RESET",
+            "LISTEN",
+            "DECLARE CURSOR",
+            "DO",
+            "LOAD",
+            "",
+            "SELECTED",
+        ] {
+            assert_eq!(dirt(tag.as_bytes()), Dirt::SESSION, "{tag}");
+        }
+        assert_eq!(dirt(b"CREATE TABLE\0"), Dirt::SESSION);
+        assert_eq!(dirt(b"DISCARD TEMP\0"), Dirt::SESSION);
+    }
+}
