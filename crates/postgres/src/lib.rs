@@ -1,5 +1,65 @@
-//! postgres
+//! Pooled PostgreSQL that never hands out a dirty connection.
+//!
+//! Built on [`tokio_postgres`] and [`cenote_pool`]. What it adds:
+//!
+//! * **Clean connections.** The pool follows the wire protocol of every connection, so at the
+//!   moment one is returned it knows whether a transaction is open, a query is still running or the
+//!   session was changed. What is clean is reused at once, without a round trip; what is not is
+//!   rolled back, cancelled and reset first, or closed.
+//! * **Command timeouts that end the command on the server too,** without ever cancelling the
+//!   statement of whoever uses the connection next.
+//! * **Honest errors.** [`Error::is_outcome_unknown`] tells a write that may have happened from one
+//!   that did not; [`Pool::retry`] repeats only what is safe to repeat.
+//! * **Statement cache, health states, statistics,** a pool that explains itself when it is
+//!   exhausted.
+//!
+//! ```no_run
+//! use cenote_postgres::{Config, Pool};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = Pool::new(Config::from_url("postgresql://localhost/shop")?)?;
+//!
+//! let connection = pool.get().await?;
+//! let row = connection.query_one("SELECT count(*) FROM orders", &[]).await?;
+//! let orders: i64 = row.get(0);
+//! drop(connection);
+//!
+//! let mut connection = pool.get().await?;
+//! let transaction = connection.transaction().await?;
+//! transaction.execute("UPDATE stock SET left = left - 1 WHERE id = $1", &[&7i64]).await?;
+//! transaction.commit().await?; // without this line it is rolled back
+//! # Ok(())
+//! # }
+//! ```
 
-// Nothing calls it yet outside its own tests.
-#[allow(dead_code, unused_imports)]
+mod config;
+mod error;
+mod statements;
 mod tap;
+
+mod socket;
+
+mod observer;
+
+mod connection;
+mod transaction;
+
+mod manager;
+
+mod health;
+mod pool;
+mod retry;
+
+pub use cenote_pool::{Condition, ConnectError, Histogram, Phase, Reason, Retired, Snapshot};
+pub use config::{Config, InvalidConfig, Reset};
+pub use connection::Connection;
+pub use error::{ConnectionError, Error, Result};
+pub use health::{Health, HealthState};
+pub use manager::Postgres;
+pub use pool::{OwnedPooled, Pool, Pooled, Stats};
+pub use retry::Retry;
+pub use tokio_postgres;
+pub use transaction::Transaction;
+
+/// Why no connection was to be had.
+pub type AcquireError = cenote_pool::AcquireError<ConnectionError>;

@@ -1,0 +1,415 @@
+//! A connection: commands with a deadline and a statement cache, and the way back to clean.
+//!
+//! Invariant: [`Connection::inspect`] says `Clean` only when the next user cannot tell that there
+//! was a previous one, as far as the wire shows.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use cenote_pool::Condition;
+use tokio::time::{Instant, timeout_at};
+use tokio_postgres::{CancelToken, Client, NoTls, Row, Statement, types::ToSql};
+
+use crate::{
+    Config, ConnectionError, Error, Reset, Result,
+    observer::Observer,
+    socket::{self, Endpoint, Socket},
+    statements::Statements,
+    tap::{self, Dirt, Link, Transaction, Verdict},
+};
+
+/// How often an inspection looks again while another thread is just polling the connection; that
+/// takes it a microsecond or two.
+const LOOKS: u32 = 200;
+/// How long cleaning waits for a poll under way elsewhere.
+const SETTLE: Duration = Duration::from_millis(2);
+/// How long one cancel may take until the server has dealt with it.
+const CANCEL: Duration = Duration::from_millis(250);
+/// How long a cancelled statement may take to end.
+const CANCELLED: Duration = Duration::from_millis(50);
+/// A cancel that arrives before the statement has begun is lost, so it is repeated.
+const CANCELS: u32 = 3;
+
+/// What `DISCARD ALL` does, but for forgetting the prepared statements and their plans.
+const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
+                     SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
+const RESET_STATEMENTS: &str = "DEALLOCATE ALL";
+
+/// A parameter of a statement.
+type Parameter<'a> = &'a (dyn ToSql + Sync);
+
+/// An open connection to PostgreSQL.
+///
+/// Every command is prepared once per connection and kept in a bounded cache, is counted, and ends
+/// after the command timeout.
+///
+/// # Cancel safety
+///
+/// Dropping the future of a command does not stop it on the server. When the connection is given
+/// back to its pool what is still running is cancelled, what is open is rolled back.
+pub struct Connection {
+    // Boxed, because the pool moves connections about.
+    inner: Box<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    link: Link,
+    endpoint: Endpoint,
+    statements: Statements,
+    observer: Arc<Observer>,
+    command_timeout: Option<Duration>,
+    reset: Reset,
+    /// A command ran into its timeout and may still be running: to be cancelled before the next.
+    overdue: AtomicBool,
+    /// Something may have run since the session was last reset.
+    used: AtomicBool,
+}
+
+impl Connection {
+    pub(crate) async fn open(
+        config: &Config,
+        observer: &Arc<Observer>,
+    ) -> std::result::Result<Self, ConnectionError> {
+        let (socket, endpoint) = socket::connect(&config.server).await?;
+        // The pool's connect timeout is the deadline of all of this.
+        let deadline = Instant::now() + config.pool.connect_timeout;
+        let opened = match socket {
+            Socket::Tcp(stream) => tap::open(stream, &config.server, None, deadline).await,
+            Socket::Unix(stream) => tap::open(stream, &config.server, None, deadline).await,
+        };
+        let (client, link) = opened.map_err(|error| match error {
+            tap::OpenError::Postgres(error) => error.into(),
+            late @ tap::OpenError::Timeout => ConnectionError::Failed(late.to_string()),
+        })?;
+        Ok(Self {
+            inner: Box::new(Inner {
+                client,
+                link,
+                endpoint,
+                statements: Statements::new(config.statement_cache),
+                observer: observer.clone(),
+                command_timeout: config.command_timeout,
+                reset: config.reset,
+                overdue: AtomicBool::new(false),
+                used: AtomicBool::new(false),
+            }),
+        })
+    }
+
+    /// Runs a query and returns its rows.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn query(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>> {
+        let run =
+            async |statement: &Statement| self.inner.client.query(statement, parameters).await;
+        self.prepared(sql, run).await
+    }
+
+    /// Runs a query and returns its only row.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; also when there is no row, or more than one.
+    pub async fn query_one(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Row> {
+        let run =
+            async |statement: &Statement| self.inner.client.query_one(statement, parameters).await;
+        self.prepared(sql, run).await
+    }
+
+    /// Runs a query and returns its only row, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; also when there is more than one row.
+    pub async fn query_opt(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Option<Row>> {
+        let run =
+            async |statement: &Statement| self.inner.client.query_opt(statement, parameters).await;
+        self.prepared(sql, run).await
+    }
+
+    /// Runs a statement and returns how many rows it touched.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn execute(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<u64> {
+        let run =
+            async |statement: &Statement| self.inner.client.execute(statement, parameters).await;
+        self.prepared(sql, run).await
+    }
+
+    /// Runs statements without parameters or results, separated by semicolons, in one round trip.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn batch_execute(&self, sql: &str) -> Result<()> {
+        self.command(sql, self.inner.client.batch_execute(sql))
+            .await
+    }
+
+    /// Begins a transaction that is rolled back unless it is committed.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the connection to its pool's cleaning.
+    pub async fn transaction(&mut self) -> Result<crate::Transaction<'_>> {
+        crate::Transaction::begin(self).await
+    }
+
+    /// The driver's client, for whatever is not offered here. Commands run through it have no
+    /// timeout and are not counted; the connection is cleaned afterwards all the same.
+    pub fn client(&self) -> &Client {
+        self.inner.used.store(true, Relaxed);
+        &self.inner.client
+    }
+
+    /// The server process of this connection, as in `pg_stat_activity.pid`.
+    pub fn process_id(&self) -> u32 {
+        self.inner.link.process_id()
+    }
+
+    /// Runs a statement from the cache, preparing it first if need be. A statement that the server
+    /// no longer knows or whose result has changed its shape is prepared anew, once.
+    async fn prepared<T>(
+        &self,
+        sql: &str,
+        run: impl AsyncFn(&Statement) -> std::result::Result<T, tokio_postgres::Error>,
+    ) -> Result<T> {
+        let Inner {
+            client, statements, ..
+        } = &*self.inner;
+        let attempt = async || {
+            let statement = match statements.get(sql) {
+                Some(statement) => statement,
+                None => {
+                    let statement = client.prepare(sql).await?;
+                    statements.insert(sql, statement.clone());
+                    statement
+                }
+            };
+            run(&statement).await
+        };
+        self.command(sql, async {
+            match attempt().await {
+                Err(error) if is_stale_statement(&error) => {
+                    statements.remove(sql);
+                    // Inside a transaction the failure stands: the transaction is lost anyway.
+                    match self.is_between_transactions().await {
+                        true => attempt().await,
+                        false => Err(error),
+                    }
+                }
+                result => result,
+            }
+        })
+        .await
+    }
+
+    async fn is_between_transactions(&self) -> bool {
+        let verdict = self.inner.link.wait_quiet(Instant::now() + CANCELLED).await;
+        let idle = Transaction::Idle;
+        matches!(verdict, Verdict::Quiet { transaction, .. } if transaction == idle)
+    }
+
+    /// Whether the connection is in a transaction that only accepts a rollback.
+    pub(crate) async fn is_failed(&self) -> bool {
+        let verdict = self.inner.link.wait_quiet(Instant::now() + CANCELLED).await;
+        let failed = Transaction::Failed;
+        matches!(verdict, Verdict::Quiet { transaction, .. } if transaction == failed)
+    }
+
+    /// The one way in which commands run: counted, bounded in time, errors told apart.
+    async fn command<T>(
+        &self,
+        sql: &str,
+        run: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+    ) -> Result<T> {
+        let Inner {
+            link,
+            observer,
+            command_timeout,
+            overdue,
+            used,
+            ..
+        } = &*self.inner;
+        if overdue.load(Relaxed) {
+            self.cancel_overdue().await?;
+        }
+        used.store(true, Relaxed);
+        observer.started(sql);
+        let started = Instant::now();
+        let result = match *command_timeout {
+            None => run.await.map_err(|error| Error::new(error, link.death())),
+            Some(limit) => match timeout_at(started + limit, run).await {
+                Ok(result) => result.map_err(|error| Error::new(error, link.death())),
+                Err(_) => {
+                    overdue.store(true, Relaxed);
+                    Err(Error::Timeout(limit))
+                }
+            },
+        };
+        observer.finished(sql, started.elapsed(), result.as_ref().err());
+        result
+    }
+
+    /// Ends what a timed out command left running, so that the next one need not wait behind it.
+    async fn cancel_overdue(&self) -> Result<()> {
+        match self.calm().await {
+            Verdict::Quiet { .. } => {
+                self.inner.overdue.store(false, Relaxed);
+                Ok(())
+            }
+            _ => Err(Error::Lost {
+                cause: "an earlier command could not be cancelled".into(),
+            }),
+        }
+    }
+
+    /// Sends a command without waiting for its answer.
+    pub(crate) fn send(&self, sql: &str) {
+        // The first poll puts the command into the driver's queue; its answer is nobody's concern.
+        let sent = std::pin::pin!(self.inner.client.batch_execute(sql));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let _pending = sent.poll(&mut context);
+    }
+
+    /// Says whether the next user may have this connection. Costs an atomic load when all is well.
+    pub(crate) fn inspect(&mut self) -> Condition {
+        let link = &self.inner.link;
+        let mut verdict = link.poll_inline();
+        let mut looks = 0;
+        while verdict == Verdict::Busy && looks < LOOKS {
+            std::hint::spin_loop();
+            verdict = link.poll_inline();
+            looks += 1;
+        }
+        let unproven = self.inner.reset == Reset::Always && self.inner.used.load(Relaxed);
+        match verdict {
+            Verdict::Quiet {
+                transaction: Transaction::Idle,
+                dirt,
+            } if dirt.is_none() && !unproven => Condition::Clean,
+            Verdict::Broken => Condition::Broken,
+            _ => Condition::Dirty,
+        }
+    }
+
+    /// Brings the connection back to clean: ends what runs, rolls back what is open, resets what
+    /// was changed.
+    pub(crate) async fn clean(&mut self) -> std::result::Result<(), ConnectionError> {
+        let verdict = self.calm().await;
+        let Verdict::Quiet { transaction, dirt } = verdict else {
+            return Err(ConnectionError::Unclean);
+        };
+        let Inner {
+            client,
+            link,
+            statements,
+            overdue,
+            used,
+            reset,
+            ..
+        } = &*self.inner;
+        overdue.store(false, Relaxed);
+        used.store(false, Relaxed);
+        let mut steps = Vec::with_capacity(3);
+        if transaction != Transaction::Idle {
+            steps.push("ROLLBACK");
+        }
+        if !dirt.is_none() || *reset == Reset::Always {
+            steps.push(RESET);
+        }
+        if dirt.contains(Dirt::STATEMENTS) {
+            statements.clear();
+            steps.push(RESET_STATEMENTS);
+        }
+        if steps.is_empty() {
+            return Ok(());
+        }
+        client.batch_execute(&steps.join("; ")).await?;
+        // Statements that were evicted meanwhile are being closed on the server: wait for that too.
+        match link.wait_quiet(Instant::now() + CANCELLED).await {
+            Verdict::Quiet { .. } => {
+                link.clear_dirt(Dirt::SESSION | Dirt::STATEMENTS);
+                Ok(())
+            }
+            _ => Err(ConnectionError::Unclean),
+        }
+    }
+
+    /// Waits for the end of what is running, cancelling it if it does not end by itself at once.
+    async fn calm(&self) -> Verdict {
+        let link = &self.inner.link;
+        let mut verdict = link.settle(Instant::now() + SETTLE).await;
+        for _ in 0..CANCELS {
+            if !verdict.is_cancellable() || self.cancel().await.is_err() {
+                break;
+            }
+            verdict = link.wait_quiet(Instant::now() + CANCELLED).await;
+        }
+        verdict
+    }
+
+    /// Asks the server to cancel what runs, and waits until it has dealt with that.
+    async fn cancel(&self) -> std::result::Result<(), ConnectionError> {
+        let deadline = Instant::now() + CANCEL;
+        let token: CancelToken = self.inner.client.cancel_token();
+        let socket = timeout_at(deadline, socket::reconnect(&self.inner.endpoint)).await;
+        let cancelled = match socket {
+            Ok(Ok(Socket::Tcp(stream))) => tap::cancel(&token, stream, NoTls, deadline).await,
+            Ok(Ok(Socket::Unix(stream))) => tap::cancel(&token, stream, NoTls, deadline).await,
+            _ => return Err(ConnectionError::Unclean),
+        };
+        cancelled.map_err(|_| ConnectionError::Unclean)
+    }
+
+    /// Asks the server whether it is still there.
+    pub(crate) async fn ping(&self) -> std::result::Result<(), ConnectionError> {
+        Ok(self.inner.client.batch_execute("").await?)
+    }
+
+    /// Says goodbye and waits until the server process has ended.
+    pub(crate) async fn close(self) {
+        let Inner { client, link, .. } = *self.inner;
+        let ending = Ending(link);
+        drop(client);
+        ending.0.closed().await;
+    }
+}
+
+/// Closes the socket if the good end is not waited for.
+struct Ending(Link);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Connection").field(&self.inner.link).finish()
+    }
+}
+
+/// "Cached plan must not change result type", and "prepared statement does not exist".
+fn is_stale_statement(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|error| {
+        let changed_plan =
+            error.code().code() == "0A000" && error.routine() == Some("RevalidateCachedQuery");
+        changed_plan || error.code().code() == "26000"
+    })
+}

@@ -1,0 +1,155 @@
+//! What can go wrong, named for what the caller does next. Invariant: a command whose effect is not
+//! known is never reported as failed without effect.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_postgres::error::{DbError, SqlState};
+
+use crate::AcquireError;
+
+/// The result of a command.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a command did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No connection was to be had; nothing was sent.
+    #[error("no database connection: {0}")]
+    Acquire(#[from] AcquireError),
+
+    /// The command took longer than the command timeout. It is being cancelled on the server, but
+    /// may have taken effect before.
+    #[error("the command took longer than {:.1} s", .0.as_secs_f64())]
+    Timeout(Duration),
+
+    /// The connection ended before the command was answered; it may have taken effect.
+    #[error("the connection was lost before the command was answered: {cause}")]
+    Lost {
+        /// What ended the connection.
+        cause: Arc<str>,
+    },
+
+    /// The server refused the command; it had no effect.
+    #[error("{}: {}", .0.severity(), .0.message())]
+    Database(Box<DbError>),
+
+    /// A statement of the transaction failed before, so the commit became a rollback.
+    #[error("the transaction had failed and was rolled back")]
+    RolledBack,
+
+    /// The command was not sent or its answer not understood: wrong parameter types, more rows than
+    /// asked for, and the like.
+    #[error("{0}")]
+    Driver(#[source] tokio_postgres::Error),
+}
+
+impl Error {
+    pub(crate) fn new(error: tokio_postgres::Error, death: Option<Arc<str>>) -> Self {
+        if let Some(database) = error.as_db_error() {
+            // A fatal error ends the connection; the server may have got as far as the commit.
+            return match is_fatal(database) {
+                true => Self::Lost {
+                    cause: database.message().into(),
+                },
+                false => Self::Database(Box::new(database.clone())),
+            };
+        }
+        match death {
+            Some(cause) => Self::Lost { cause },
+            None if error.is_closed() || is_io(&error) => Self::Lost {
+                cause: error.to_string().into(),
+            },
+            None => Self::Driver(error),
+        }
+    }
+
+    /// The server's error code, if it was the server that refused.
+    pub fn code(&self) -> Option<&SqlState> {
+        match self {
+            Self::Database(error) => Some(error.code()),
+            _ => None,
+        }
+    }
+
+    /// The constraint that the command would have violated.
+    pub fn constraint(&self) -> Option<&str> {
+        match self {
+            Self::Database(error) => error.constraint(),
+            _ => None,
+        }
+    }
+
+    /// True if the command may have taken effect although it did not succeed. A command that
+    /// changes nothing may simply be repeated; one that does must be looked into first.
+    pub fn is_outcome_unknown(&self) -> bool {
+        matches!(self, Self::Timeout(_) | Self::Lost { .. })
+    }
+
+    /// True if repeating a command that is safe to repeat may well succeed a moment later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Lost { .. } => true,
+            Self::Database(error) => is_transient(error.code()),
+            // Whoever waited for a connection until the timeout has waited enough.
+            Self::Acquire(_) | Self::Timeout(_) | Self::RolledBack | Self::Driver(_) => false,
+        }
+    }
+}
+
+fn is_fatal(error: &DbError) -> bool {
+    use tokio_postgres::error::Severity;
+    match error.parsed_severity() {
+        Some(severity) => matches!(severity, Severity::Fatal | Severity::Panic),
+        None => matches!(error.severity(), "FATAL" | "PANIC"),
+    }
+}
+
+fn is_io(error: &tokio_postgres::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>())
+}
+
+/// Codes that say "not now": conflicts between transactions and a server coming or going.
+fn is_transient(code: &SqlState) -> bool {
+    let code = code.code();
+    matches!(
+        code,
+        "40001" | "40P01" | "55P03" | "53300" | "57P01" | "57P02" | "57P03"
+    ) || code.starts_with("08")
+}
+
+/// Why a connection could not be opened, checked or cleaned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectionError {
+    /// The host name did not resolve, or nothing listens there.
+    #[error("cannot reach {host}: {cause}")]
+    Unreachable {
+        /// The host and port tried last.
+        host: String,
+        /// What the operating system said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The server refused the connection: wrong password, no such database, too many connections.
+    #[error("the server refused the connection: {}", .0.message())]
+    Refused(Box<DbError>),
+    /// The start-up failed otherwise.
+    #[error("the connection failed: {0}")]
+    Failed(String),
+    /// It came back in a state from which it could not be cleaned.
+    #[error("the connection could not be cleaned")]
+    Unclean,
+}
+
+impl From<tokio_postgres::Error> for ConnectionError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(refused) => Self::Refused(Box::new(refused.clone())),
+            None => Self::Failed(match std::error::Error::source(&error) {
+                Some(cause) => format!("{error}: {cause}"),
+                None => error.to_string(),
+            }),
+        }
+    }
+}

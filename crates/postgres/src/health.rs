@@ -1,0 +1,123 @@
+//! How the database is doing. Invariant: the answer comes within a second and a half, whatever the
+//! database does.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use crate::{Error, Pool, Reason};
+
+/// Longest wait for a connection, and for its answer.
+const WAIT: Duration = Duration::from_millis(750);
+
+/// How the database is doing, from best to worst.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HealthState {
+    /// Not measured yet.
+    #[default]
+    Unknown,
+    /// It answers in good time.
+    Healthy,
+    /// It answers slowly, or callers wait for a connection.
+    Degraded,
+    /// It does not answer, or no connection can be opened.
+    Unhealthy,
+}
+
+impl HealthState {
+    /// The state's name in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// What a health check found.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// The verdict.
+    pub state: HealthState,
+    /// How long the database took to answer, the wait for a connection included.
+    pub latency: Option<Duration>,
+    /// What is wrong, in a few words.
+    pub problem: Option<String>,
+}
+
+impl Pool {
+    /// Asks the database for a sign of life over a pooled connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn health(&self) -> Health {
+        let started = Instant::now();
+        let asked = async {
+            let connection = self.get_within(WAIT).await.map_err(Error::from)?;
+            match timeout(WAIT, connection.ping()).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(Error::Lost {
+                    cause: error.to_string().into(),
+                }),
+                Err(_) => Err(Error::Timeout(WAIT)),
+            }
+        };
+        let answer = asked.await;
+        let latency = started.elapsed();
+        match answer {
+            Ok(()) => self.judge(latency),
+            Err(error) => Health {
+                state: match &error {
+                    // Nobody waits that long for a database that is only busy, unless all its
+                    // connections are in use: then callers queue, but are served.
+                    Error::Acquire(refused) if is_only_busy(refused) => HealthState::Degraded,
+                    _ => HealthState::Unhealthy,
+                },
+                latency: None,
+                problem: Some(summary(&error)),
+            },
+        }
+    }
+
+    fn judge(&self, latency: Duration) -> Health {
+        let limit = self.config().degraded_latency;
+        let waiting = self.stats().pool.waiting;
+        let problem = if latency > limit {
+            Some(format!("slower than {} ms", limit.as_millis()))
+        } else if waiting > 0 {
+            Some(format!("{waiting} callers wait for a connection"))
+        } else {
+            None
+        };
+        Health {
+            state: match problem {
+                None => HealthState::Healthy,
+                Some(_) => HealthState::Degraded,
+            },
+            latency: Some(latency),
+            problem,
+        }
+    }
+}
+
+fn is_only_busy(refused: &crate::AcquireError) -> bool {
+    let pool = refused.snapshot();
+    let busy = pool.in_use > 0 && pool.last_connect_error.is_none();
+    busy && refused.reason() != Reason::Closed
+}
+
+/// Fit for strangers: no addresses, no statements.
+fn summary(error: &Error) -> String {
+    match error {
+        Error::Acquire(refused) => match refused.reason() {
+            Reason::Closed => "shutting down".to_owned(),
+            _ if is_only_busy(refused) => "all connections are in use".to_owned(),
+            _ => "cannot connect".to_owned(),
+        },
+        Error::Timeout(_) => "no answer in time".to_owned(),
+        _ => "the connection was lost".to_owned(),
+    }
+}

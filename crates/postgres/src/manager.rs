@@ -1,0 +1,57 @@
+//! PostgreSQL for the generic pool. Invariant: it only translates; what a connection is and does
+//! is in `connection`.
+
+use std::sync::Arc;
+
+use cenote_pool::{Condition, Manager};
+
+use crate::{Config, Connection, ConnectionError, observer::Observer};
+
+/// Opens, inspects, cleans and closes connections to PostgreSQL for a [`Pool`](crate::Pool).
+#[derive(Debug)]
+pub struct Postgres {
+    config: Config,
+    observer: Arc<Observer>,
+}
+
+impl Postgres {
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            observer: Arc::new(Observer::new(&config)),
+            config,
+        }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn observer(&self) -> &Observer {
+        &self.observer
+    }
+}
+
+impl Manager for Postgres {
+    type Connection = Connection;
+    type Error = ConnectionError;
+
+    async fn connect(&self) -> Result<Connection, ConnectionError> {
+        Connection::open(&self.config, &self.observer).await
+    }
+
+    fn inspect(&self, connection: &mut Connection) -> Condition {
+        connection.inspect()
+    }
+
+    async fn clean(&self, connection: &mut Connection) -> Result<(), ConnectionError> {
+        connection.clean().await
+    }
+
+    async fn check(&self, connection: &mut Connection) -> Result<(), ConnectionError> {
+        connection.ping().await
+    }
+
+    async fn close(&self, connection: Connection) {
+        connection.close().await;
+    }
+}

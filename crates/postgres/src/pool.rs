@@ -1,0 +1,156 @@
+//! The PostgreSQL pool. Invariant: a thin face over the generic pool; it adds what only a database
+//! has.
+
+use std::time::Duration;
+
+use crate::{AcquireError, Config, InvalidConfig, Postgres, Result};
+
+/// A connection on loan from a [`Pool`]; dropping it gives it back.
+pub type Pooled<'pool> = cenote_pool::Pooled<'pool, Postgres>;
+
+/// A connection on loan that keeps its [`Pool`] alive by itself.
+pub type OwnedPooled = cenote_pool::OwnedPooled<Postgres>;
+
+/// A pool of connections to one PostgreSQL database. Cloning it gives another handle to it.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    inner: cenote_pool::Pool<Postgres>,
+}
+
+/// One moment in the life of a [`Pool`].
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// Connections, callers and times.
+    pub pool: cenote_pool::Stats,
+    /// Commands sent, whatever came of them.
+    pub queries: u64,
+    /// Commands that failed.
+    pub errors: u64,
+    /// Commands among them that took longer than the command timeout.
+    pub timeouts: u64,
+}
+
+impl Pool {
+    /// Builds a pool and starts connecting in the background. It does not wait for the database:
+    /// use [`health`](Self::health) or [`get`](Self::get) to learn whether it is there.
+    ///
+    /// # Errors
+    ///
+    /// The configuration contradicts itself.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn new(mut config: Config) -> std::result::Result<Self, InvalidConfig> {
+        let server = &mut config.server;
+        if server.get_hosts().is_empty() && server.get_hostaddrs().is_empty() {
+            return Err(InvalidConfig::NoHost);
+        }
+        if server.get_application_name().is_none() {
+            server.application_name("cenote");
+        }
+        let pool = config.pool.clone();
+        let inner = cenote_pool::Pool::new(Postgres::new(config), pool)?;
+        Ok(Self { inner })
+    }
+
+    /// Takes a connection, waiting in line for at most the pool's `acquire_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// The time ran out, too many callers are waiting, or the pool is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: whoever gives up leaves the line.
+    #[track_caller]
+    pub fn get(
+        &self,
+    ) -> impl Future<Output = std::result::Result<Pooled<'_>, AcquireError>> + Send {
+        self.inner.get()
+    }
+
+    /// As [`get`](Self::get), with another bound on the wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    #[track_caller]
+    pub fn get_within(
+        &self,
+        limit: Duration,
+    ) -> impl Future<Output = std::result::Result<Pooled<'_>, AcquireError>> + Send {
+        self.inner.get_within(limit)
+    }
+
+    /// As [`get`](Self::get), with a guard that does not borrow from this handle.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    #[track_caller]
+    pub fn get_owned(
+        &self,
+    ) -> impl Future<Output = std::result::Result<OwnedPooled, AcquireError>> + Send + use<> {
+        self.inner.get_owned()
+    }
+
+    /// Runs `work`, again if it fails for a reason that passes, with growing pauses.
+    ///
+    /// `work` may run several times, and may have taken effect when it is run again: give it only
+    /// what is safe to repeat, such as reads.
+    ///
+    /// # Errors
+    ///
+    /// Those of the last try.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: &cenote_postgres::Pool) -> cenote_postgres::Result<()> {
+    /// let row = pool
+    ///     .retry(|| async { pool.get().await?.query_one("SELECT now()", &[]).await })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn retry<T, F, Fut>(&self, work: F) -> Result<T>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        self.config().retry.run(work).await
+    }
+
+    /// What the pool has done and is doing.
+    pub fn stats(&self) -> Stats {
+        let observer = self.inner.manager().observer();
+        Stats {
+            pool: self.inner.stats(),
+            queries: observer.queries(),
+            errors: observer.errors(),
+            timeouts: observer.timeouts(),
+        }
+    }
+
+    /// What the pool was told at the start.
+    pub fn config(&self) -> &Config {
+        self.inner.manager().config()
+    }
+
+    /// Refuses newcomers, serves those in line, and completes when every connection is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// The drain goes on when the future is dropped.
+    pub async fn drain(&self) {
+        self.inner.drain().await;
+    }
+
+    /// As [`drain`](Self::drain), but refuses those in line too.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`drain`](Self::drain).
+    pub async fn close(&self) {
+        self.inner.close().await;
+    }
+}
