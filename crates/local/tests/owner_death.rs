@@ -135,5 +135,5 @@ async fn persistent_data_can_be_used_after_everything_was_killed() {
     assert!(!runs(pid));
     assert_eq!(ask(&server, "select 1").await, "1");
     server.stop().await.unwrap();
-    std::fs::remove_dir_all(run).unwrap(); // nobody was left to do it
+    let _ = std::fs::remove_dir_all(run); // unless the owner still did it, nobody was left to
 }

@@ -1,0 +1,29 @@
+.PHONY: help run test bench fmt lint doc
+.DEFAULT_GOAL := help
+
+help: ## list what make can do
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+
+run: ## start the service with a private PostgreSQL; options in ARGS="…"
+	@scripts/setup run
+	cargo run --release --locked -p cenote -- serve $(ARGS)
+
+test: ## everything CI checks: format, lints, tests, documentation
+	@scripts/setup test
+	$(MAKE) --no-print-directory lint
+	cargo test --workspace --locked
+	$(MAKE) --no-print-directory doc
+
+bench: ## the benchmarks
+	@scripts/setup test
+	cargo bench --workspace --locked
+
+fmt: ## format the code
+	cargo fmt --all
+
+lint: ## check format and lints; a warning is an error
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+doc: ## build the documentation; a warning is an error
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
