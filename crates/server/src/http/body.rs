@@ -1,0 +1,163 @@
+//! Request and response bodies with their bounds.
+//!
+//! Invariant: reading a request body ends, by its end or an error, within its bytes and its deadline. A body
+//! that came with its head costs no timer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::activity::{Activity, InFlight};
+
+/// Why a request body could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It is longer than allowed.
+    #[error("the body is longer than {limit} bytes")]
+    TooLarge {
+        /// The most bytes allowed.
+        limit: u64,
+    },
+    /// It did not end in time.
+    #[error("the body did not arrive in time")]
+    TimedOut,
+    /// The connection broke, or the body is not framed as HTTP demands.
+    #[error("the body broke off")]
+    Broken(#[from] hyper::Error),
+}
+
+/// The body of a request, bounded in bytes and time.
+#[derive(Debug)]
+pub(super) struct RequestBody {
+    incoming: Incoming,
+    limit: u64,
+    left: u64,
+    deadline: Instant,
+    /// Made when the body is first waited for.
+    timer: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+    activity: Arc<Activity>,
+}
+
+impl RequestBody {
+    pub(super) fn new(
+        incoming: Incoming,
+        limit: u64,
+        deadline: Instant,
+        activity: Arc<Activity>,
+    ) -> Self {
+        Self {
+            incoming,
+            limit,
+            left: limit,
+            deadline,
+            timer: None,
+            ended: false,
+            activity,
+        }
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let too_large = BodyError::TooLarge { limit: this.limit };
+        // A length announced in the head is refused before a byte is read, or `100 Continue` sent.
+        if this.incoming.size_hint().lower() > this.left {
+            return Poll::Ready(Some(Err(too_large)));
+        }
+        let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
+            let deadline = this.deadline;
+            let timer = this
+                .timer
+                .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            ready!(timer.as_mut().poll(cx));
+            return Poll::Ready(Some(Err(BodyError::TimedOut)));
+        };
+        let Some(frame) = frame.transpose()? else {
+            this.ended = true;
+            return Poll::Ready(None);
+        };
+        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+        match this.left.checked_sub(length) {
+            Some(left) => this.left = left,
+            None => return Poll::Ready(Some(Err(too_large))),
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if !self.ended && !self.incoming.is_end_stream() {
+            self.activity.note_unread_body();
+        }
+    }
+}
+
+/// The body of a response, which keeps its request in flight.
+#[derive(Debug)]
+pub(super) struct ResponseBody {
+    body: Body,
+    request: InFlight,
+    /// Whether a piece was handed over. The first one follows the head at once and needs no note.
+    begun: bool,
+}
+
+impl ResponseBody {
+    pub(super) fn new(body: Body, request: InFlight) -> Self {
+        Self {
+            body,
+            request,
+            begun: false,
+        }
+    }
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if frame.is_pending() {
+            self.request.take_back();
+        } else {
+            if self.begun || self.request.is_busy() {
+                self.request.hand_over();
+            }
+            self.begun = true;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,49 @@
+//! What an operator may bound. Invariant: every wait has a finite default.
+
+use std::time::Duration;
+
+/// The limits of the transport. Every duration must be above zero; a timeout may be noticed late by a
+/// few milliseconds, never early.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// Connections served at once. One more is answered `503` and closed. Default 10 000.
+    pub max_connections: usize,
+    /// HTTP/2 streams open at once on one connection. Default 128.
+    pub max_streams: u16,
+    /// Bytes of a request body. A longer one is answered `413`. Default 1 MiB.
+    pub max_body: u64,
+    /// From accepting a connection to its first byte. Default 10 s.
+    pub first_byte_timeout: Duration,
+    /// From the first byte of a request's head to its last. Further bytes do not extend it. Default 10 s.
+    pub head_timeout: Duration,
+    /// From the end of a request's head to the end of its body, however it trickles. Default 30 s.
+    pub body_timeout: Duration,
+    /// From the end of a response to the next request on the connection. Default 75 s.
+    pub idle_timeout: Duration,
+    /// How long a peer may take none of what is waiting to be sent to it. Default 30 s.
+    pub write_stall_timeout: Duration,
+    /// How often a silent HTTP/2 peer is pinged, and how long it has to answer. Default 20 s.
+    pub ping_interval: Duration,
+    /// How long requests in flight may go on after a shutdown began. Default 30 s.
+    pub drain_timeout: Duration,
+    /// A request that takes this long is logged. Default 1 s.
+    pub slow_request: Duration,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            max_streams: 128,
+            max_body: 1024 * 1024,
+            first_byte_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            write_stall_timeout: Duration::from_secs(30),
+            ping_interval: Duration::from_secs(20),
+            drain_timeout: Duration::from_secs(30),
+            slow_request: Duration::from_secs(1),
+        }
+    }
+}

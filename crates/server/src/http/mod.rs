@@ -1,0 +1,31 @@
+//! The HTTP transport: sockets, connections, limits, errors and extractors under an axum router.
+//!
+//! Invariant: nothing a peer does, or leaves undone, holds a connection, a task or memory without a bound.
+//!
+//! The transport knows nothing of what is served. [`serve`] is self-contained, so that one of them may run
+//! per core, each on a socket from [`bind`] with `reuse_port`.
+
+mod activity;
+mod body;
+mod config;
+mod connection;
+mod edge;
+mod extract;
+mod fleet;
+mod listener;
+mod params;
+mod problem;
+mod refuse;
+mod request_id;
+mod server;
+mod stream;
+mod watchdog;
+
+pub use body::BodyError;
+pub use config::HttpConfig;
+pub use extract::{Json, no_nul};
+pub use fleet::Drained;
+pub use listener::bind;
+pub use params::{Key, Path, Query};
+pub use problem::{Cause, Member, Problem, with_fallbacks};
+pub use server::serve;

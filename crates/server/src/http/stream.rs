@@ -1,0 +1,112 @@
+//! The socket, with a note of what passes. Invariant: bytes go through unchanged and uncopied.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::activity::Activity;
+
+/// A socket whose reads and writes are noted in an [`Activity`].
+#[derive(Debug)]
+pub(super) struct Watched {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+    shut: bool,
+}
+
+impl Watched {
+    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+        Self {
+            stream,
+            activity,
+            shut: false,
+        }
+    }
+
+    fn note<T>(&self, wrote: &Poll<io::Result<T>>) {
+        self.activity.note_write(wrote.is_ready());
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.activity.note_read();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note(&wrote);
+        wrote
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note(&wrote);
+        wrote
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Sends the end of the stream. If the peer may still be sending a body nobody reads, it then reads
+    /// and forgets until the peer has ended too: closing with bytes unread would reset the connection and
+    /// could destroy the answer on its way. The connection's timer bounds this.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.shut {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            self.shut = true;
+            self.activity.note_linger();
+        }
+        if !self.activity.has_unread_body() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut scrap = [0_u8; 4096];
+        // A bounded number of reads per turn: a fast peer must not keep this task to itself.
+        for _ in 0..16 {
+            let mut buf = ReadBuf::new(&mut scrap);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => {}
+                Ok(()) | Err(_) => return Poll::Ready(Ok(())),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if self.activity.wants_reset() {
+            // Failing only leaves the kernel its usual time to give up.
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}
