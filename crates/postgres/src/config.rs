@@ -21,7 +21,7 @@ pub struct Config {
     pub statement_cache: usize,
     /// When a returned connection's session is reset.
     pub reset: Reset,
-    /// How [`Pool::retry`](crate::Pool::retry) repeats.
+    /// How [`Pool::retry`](crate::Pool::retry) and its sibling repeat.
     pub retry: Retry,
     /// Logs every statement, without its parameters, at level `info`.
     pub echo: bool,

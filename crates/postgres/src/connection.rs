@@ -176,6 +176,12 @@ impl Connection {
         &self.inner.client
     }
 
+    /// As [`client`](Self::client), for what needs it exclusively.
+    pub fn client_mut(&mut self) -> &mut Client {
+        self.inner.used.store(true, Relaxed);
+        &mut self.inner.client
+    }
+
     /// The server process of this connection, as in `pg_stat_activity.pid`.
     pub fn process_id(&self) -> u32 {
         self.inner.link.process_id()

@@ -142,6 +142,39 @@ pub enum ConnectionError {
     Unclean,
 }
 
+impl ConnectionError {
+    /// What went wrong, in words fit for strangers: no addresses, no names, no server's text.
+    pub fn summary(&self) -> &'static str {
+        match self {
+            Self::Unreachable { cause, .. } => match cause.kind() {
+                std::io::ErrorKind::ConnectionRefused => "connection refused",
+                std::io::ErrorKind::TimedOut => "the server does not answer",
+                _ => "the server cannot be reached",
+            },
+            Self::Refused(error) => match error.code().code() {
+                "53300" => "the server has too many connections",
+                "57P03" => "the server is starting up or shutting down",
+                "3D000" => "the database does not exist",
+                code if code.starts_with("28") => "the server refused the credentials",
+                _ => "the server refused the connection",
+            },
+            Self::Failed(_) => "the connection failed",
+            Self::Unclean => "the connection could not be cleaned",
+        }
+    }
+
+    /// True if trying again cannot help until someone changes a setting or the server's rules.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Refused(error) => {
+                let code = error.code().code();
+                code == "3D000" || code.starts_with("28")
+            }
+            _ => false,
+        }
+    }
+}
+
 impl From<tokio_postgres::Error> for ConnectionError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {

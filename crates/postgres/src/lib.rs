@@ -9,7 +9,7 @@
 //! * **Command timeouts that end the command on the server too,** without ever cancelling the
 //!   statement of whoever uses the connection next.
 //! * **Honest errors.** [`Error::is_outcome_unknown`] tells a write that may have happened from one
-//!   that did not; [`Pool::retry`] repeats only what is safe to repeat.
+//!   that did not; [`Pool::retry`] repeats only what certainly had no effect.
 //! * **Statement cache, health states, statistics,** a pool that explains itself when it is
 //!   exhausted.
 //!

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::{AcquireError, Config, InvalidConfig, Postgres, Result};
+use crate::{AcquireError, Config, Error, InvalidConfig, Postgres, Result};
 
 /// A connection on loan from a [`Pool`]; dropping it gives it back.
 pub type Pooled<'pool> = cenote_pool::Pooled<'pool, Postgres>;
@@ -95,10 +95,23 @@ impl Pool {
         self.inner.get_owned()
     }
 
-    /// Runs `work`, again if it fails for a reason that passes, with growing pauses.
+    /// Runs `work`, again with growing pauses if it fails for a reason that passes and certainly
+    /// had no effect, such as a deadlock.
     ///
-    /// `work` may run several times, and may have taken effect when it is run again: give it only
-    /// what is safe to repeat, such as reads.
+    /// # Errors
+    ///
+    /// Those of the last try.
+    pub async fn retry<T, F, Fut>(&self, work: F) -> Result<T>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        let passes = |error: &Error| error.is_retryable() && !error.is_outcome_unknown();
+        self.config().retry.run(work, passes).await
+    }
+
+    /// As [`retry`](Self::retry), but also after a connection was lost on the way, when an earlier
+    /// try may have had its effect: only for work that may be repeated, such as reading.
     ///
     /// # Errors
     ///
@@ -107,17 +120,17 @@ impl Pool {
     /// ```no_run
     /// # async fn example(pool: &cenote_postgres::Pool) -> cenote_postgres::Result<()> {
     /// let row = pool
-    ///     .retry(|| async { pool.get().await?.query_one("SELECT now()", &[]).await })
+    ///     .retry_idempotent(|| async { pool.get().await?.query_one("SELECT now()", &[]).await })
     ///     .await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn retry<T, F, Fut>(&self, work: F) -> Result<T>
+    pub async fn retry_idempotent<T, F, Fut>(&self, work: F) -> Result<T>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T>>,
     {
-        self.config().retry.run(work).await
+        self.config().retry.run(work, Error::is_retryable).await
     }
 
     /// What the pool has done and is doing.

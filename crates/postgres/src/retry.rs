@@ -1,11 +1,13 @@
-//! Trying again after failures that pass. Invariant: only errors that [`Error::is_retryable`] are
+//! Trying again after failures that pass. Invariant: an error that does not pass by itself is not
 //! followed by another try.
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
+use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::{Error, Result};
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How often and how patiently to try again.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,17 +29,34 @@ impl Default for Retry {
 }
 
 impl Retry {
-    pub(crate) async fn run<T, F, Fut>(self, work: F) -> Result<T>
+    /// Runs `work` until it succeeds, fails with an error for which `when` is false, or has been
+    /// tried often enough.
+    pub(crate) async fn run<T, F, Fut>(
+        self,
+        mut work: F,
+        when: impl Fn(&Error) -> bool,
+    ) -> Result<T>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T>>,
     {
+        let mut result = work().await;
+        if result.is_ok() {
+            return result;
+        }
         let pauses = ExponentialBuilder::new()
             .with_min_delay(self.delay)
-            .with_max_delay(Duration::from_secs(30))
+            .with_max_delay(LONGEST_PAUSE)
             .with_max_times(self.attempts.saturating_sub(1) as usize)
             .with_jitter()
             .build();
-        work.retry(pauses).when(Error::is_retryable).await
+        for pause in pauses {
+            if !result.as_ref().is_err_and(|error| when(error)) {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            result = work().await;
+        }
+        result
     }
 }
