@@ -1,1 +1,3 @@
-//! server
+//! The service: settings, HTTP and command line over a pooled PostgreSQL.
+
+pub mod settings;
