@@ -15,7 +15,7 @@ pub struct Config {
     pub max_size: u32,
     /// Connections opened beyond `max_size` under load, closed on return unless someone waits.
     pub max_overflow: u32,
-    /// Longest time a caller waits for a connection.
+    /// Longest time a caller waits for a connection. Zero: it takes what is idle or fails.
     pub acquire_timeout: Duration,
     /// Most callers waiting at once; one more is refused immediately.
     pub max_waiters: u32,
@@ -93,10 +93,6 @@ impl Config {
             (
                 self.connect_concurrency >= 1,
                 "connect_concurrency must be at least 1",
-            ),
-            (
-                positive(self.acquire_timeout),
-                "acquire_timeout must not be zero",
             ),
             (
                 positive(self.connect_timeout),

@@ -120,8 +120,8 @@ async fn contradictory_settings_are_refused_and_say_why() {
     };
     assert!(refused(crossed).contains("min_size must not be above max_size"));
     let instant = Config {
-        acquire_timeout: Duration::ZERO,
+        connect_timeout: Duration::ZERO,
         ..small(1)
     };
-    assert!(refused(instant).contains("acquire_timeout must not be zero"));
+    assert!(refused(instant).contains("connect_timeout must not be zero"));
 }

@@ -1,2 +1,19 @@
-//! server
+//! The service and command line of cenote: a key-value and users API over pooled PostgreSQL.
+//!
+//! Modules in import order; each imports only from those above it.
+
 pub mod http;
+pub mod settings;
+
+mod store;
+
+mod health;
+
+mod app;
+mod openapi;
+mod problems;
+mod routes;
+
+mod telemetry;
+
+pub mod commands;

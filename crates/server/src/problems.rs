@@ -1,0 +1,111 @@
+//! From the database's errors to answers. Invariant: an unknown outcome is answered as unknown, and no answer
+//! holds an address, a name, a statement or the server's own words.
+
+use cenote_postgres::{AcquireError, Error, Reason};
+
+use crate::http::{Member, Problem};
+
+/// Seconds after which a caller should try again.
+const RETRY_AFTER: u32 = 1;
+
+/// A command that changes nothing failed.
+pub(crate) fn of_read(error: Error) -> Problem {
+    of(error, "")
+}
+
+/// A command that changes something failed.
+pub(crate) fn of_write(error: Error) -> Problem {
+    match error.is_outcome_unknown() {
+        true => of(error, "; whether it took effect is not known"),
+        false => of(error, ""),
+    }
+}
+
+fn of(error: Error, outcome: &str) -> Problem {
+    match &error {
+        Error::Acquire(refused) => of_acquire(refused),
+        Error::Timeout(limit) => {
+            let seconds = limit.as_secs_f64();
+            Problem::gateway_timeout(format!(
+                "the database did not finish within {seconds} s and was told to stop{outcome}"
+            ))
+        }
+        Error::Lost { .. } => {
+            let slug = match outcome {
+                "" => "database-unavailable",
+                _ => "outcome-unknown",
+            };
+            let detail = format!("the connection to the database was lost{outcome}");
+            Problem::unavailable(slug, detail, RETRY_AFTER)
+        }
+        Error::Database(refused) => of_code(refused.code().code()),
+        _ => Problem::internal("the database driver failed"),
+    }
+    .cause(error)
+}
+
+/// What the server's error code says about trying again.
+fn of_code(code: &str) -> Problem {
+    let unavailable = |slug, detail| Problem::unavailable(slug, detail, RETRY_AFTER);
+    match code {
+        "57014" => Problem::gateway_timeout("the database stopped the statement"),
+        "40001" | "40P01" | "55P03" => {
+            unavailable("conflict-retries-exhausted", "too many callers change the same thing")
+        }
+        "42P01" | "42703" => unavailable("schema-not-ready", "the database schema is not ready"),
+        "25006" => unavailable("read-only", "the database accepts no writes at the moment"),
+        _ => match code.get(..2) {
+            Some("53") => unavailable("database-exhausted", "the database is out of resources"),
+            Some("57" | "08") => unavailable("database-unavailable", "the database is restarting"),
+            _ => Problem::internal("the database refused the statement"),
+        },
+    }
+}
+
+/// No connection was to be had: say why, in numbers.
+fn of_acquire(refused: &AcquireError) -> Problem {
+    let pool = refused.snapshot();
+    let (slug, mut detail) = match refused.reason() {
+        Reason::Timeout { waited, .. } => {
+            let seconds = waited.as_secs_f64();
+            ("pool-timeout", format!("waited {seconds:.2} s for a database connection"))
+        }
+        Reason::Overloaded => (
+            "pool-overloaded",
+            "too many requests are waiting for a database connection".to_owned(),
+        ),
+        Reason::Closed => {
+            return Problem::unavailable("shutting-down", "the service is ending", RETRY_AFTER);
+        }
+    };
+    detail += &format!(
+        ": {} of {} in use, {} idle, {} connecting, {} waiting",
+        pool.in_use, pool.capacity, pool.idle, pool.connecting, pool.waiting
+    );
+    let last_error = pool.last_connect_error.as_deref().map(|error| match error {
+        cenote_postgres::ConnectError::Failed(error) => error.summary(),
+        cenote_postgres::ConnectError::TimedOut(_) => "the server does not answer",
+        cenote_postgres::ConnectError::Aborted => "the connect was aborted",
+    });
+    let counts = [
+        ("in_use", pool.in_use),
+        ("idle", pool.idle),
+        ("connecting", pool.connecting),
+        ("waiting", pool.waiting),
+    ];
+    if let Some(error) = last_error {
+        detail += &format!("; last connect error: {error}");
+    }
+    let mut problem = Problem::unavailable(slug, detail, RETRY_AFTER);
+    if let Reason::Timeout { waited, .. } = refused.reason() {
+        let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        problem = problem.member("waited_ms", Member::Number(waited));
+    }
+    for (name, count) in counts {
+        problem = problem.member(name, Member::Number(count.into()));
+    }
+    match last_error {
+        Some(error) => problem.member("last_connect_error", Member::Text(error.into())),
+        None => problem,
+    }
+}

@@ -1,0 +1,131 @@
+//! `/health`, `/health/live`, `/health/ready`.
+
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use cenote_postgres::HealthState;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::json;
+use crate::{app::App, health::Stage, http::Problem, openapi::ProblemBody};
+
+/// How the service is doing.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Health {
+    /// `ok`, `degraded` or `unhealthy`.
+    #[schema(example = "ok")]
+    status: &'static str,
+    /// `starting`, `running` or `draining`.
+    stage: &'static str,
+    /// How long the database took to answer.
+    #[schema(example = 0.41)]
+    latency_ms: Option<f64>,
+    database: Part,
+    pool: Part,
+    cache: Part,
+    /// Seconds since the start.
+    uptime_s: u64,
+    version: &'static str,
+}
+
+/// One of the things the service depends on.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Part {
+    /// `healthy`, `degraded`, `unhealthy`, `unknown`, or `off`.
+    #[schema(example = "healthy")]
+    state: &'static str,
+    /// What is wrong with it.
+    problem: Option<String>,
+}
+
+/// How the service and what it depends on are doing.
+#[utoipa::path(get, path = "/health", tag = "operations", responses(
+    (status = 200, body = Health, description = "`ok` or `degraded`"),
+    (status = 503, body = Health, description = "`unhealthy`"),
+))]
+pub(super) async fn health(State(app): State<App>) -> Response {
+    let stage = app.health.stage();
+    let database = app.health.database().await;
+    let status = match (stage, database.state) {
+        (Stage::Starting, _) | (_, HealthState::Unhealthy | HealthState::Unknown) => "unhealthy",
+        (_, HealthState::Degraded) => "degraded",
+        (_, HealthState::Healthy) => "ok",
+    };
+    let body = Health {
+        status,
+        stage: match stage {
+            Stage::Starting => "starting",
+            Stage::Running => "running",
+            Stage::Draining => "draining",
+        },
+        latency_ms: database.latency.map(|latency| latency.as_secs_f64() * 1000.0),
+        pool: pool(&app),
+        database: Part {
+            state: database.state.as_str(),
+            problem: database.problem,
+        },
+        cache: Part {
+            state: "off",
+            problem: None,
+        },
+        uptime_s: app.started.elapsed().as_secs(),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let code = match status {
+        "unhealthy" => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::OK,
+    };
+    (code, json(&body)).into_response()
+}
+
+fn pool(app: &App) -> Part {
+    let stats = app.pool.stats().pool;
+    let (state, problem) = match (stats.connect_failures_in_a_row, stats.size(), stats.waiting) {
+        (0, _, 0) => (HealthState::Healthy, None),
+        (0, _, waiting) => {
+            let problem = format!("{waiting} requests wait for a connection");
+            (HealthState::Degraded, Some(problem))
+        }
+        (failures, size, _) => {
+            let problem = format!("the last {failures} connects failed");
+            let state = match size {
+                0 => HealthState::Unhealthy,
+                _ => HealthState::Degraded,
+            };
+            (state, Some(problem))
+        }
+    };
+    Part {
+        state: state.as_str(),
+        problem,
+    }
+}
+
+/// Whether the process answers. Never touches the database.
+#[utoipa::path(get, path = "/health/live", tag = "operations", responses((status = 200)))]
+pub(super) async fn live() -> Response {
+    json(&serde_json::json!({ "status": "ok" }))
+}
+
+/// Whether to send requests here: not while starting, draining or unhealthy.
+#[utoipa::path(get, path = "/health/ready", tag = "operations", responses(
+    (status = 200),
+    (status = 503, body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn ready(State(app): State<App>) -> Result<Response, Problem> {
+    let not_ready = |why: String| Problem::unavailable("not-ready", why, 1);
+    match app.health.stage() {
+        Stage::Starting => return Err(not_ready("the service is starting".into())),
+        Stage::Draining => return Err(not_ready("the service is draining".into())),
+        Stage::Running => {}
+    }
+    let database = app.health.database().await;
+    if database.state == HealthState::Unhealthy {
+        let problem = database.problem.unwrap_or_default();
+        return Err(not_ready(format!("the database is unhealthy: {problem}")));
+    }
+    Ok(json(&serde_json::json!({ "status": "ok" })))
+}

@@ -1,0 +1,225 @@
+//! `/write` and `/read`.
+
+use axum::{
+    extract::State,
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+    },
+    response::{IntoResponse, Response},
+};
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use utoipa::ToSchema;
+
+use super::json;
+use crate::{
+    app::App,
+    http::{Json, Key, Problem, no_nul},
+    openapi::ProblemBody,
+    problems::{of_read, of_write},
+    store::keys,
+};
+
+/// Bytes of a key. PostgreSQL's index takes up to about 2,700.
+const LONGEST_KEY: usize = 2048;
+/// Keys in one request for many.
+const MOST_KEYS: usize = 1000;
+
+/// A value to be stored under a key.
+#[derive(Deserialize, Validate, ToSchema)]
+pub(super) struct Write {
+    /// 1 to 2048 bytes, no NUL.
+    #[garde(custom(valid_key))]
+    #[schema(example = "greeting")]
+    key: String,
+    /// No NUL.
+    #[garde(custom(no_nul))]
+    #[schema(example = "hello")]
+    value: String,
+}
+
+/// What became of a write.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Written<'a> {
+    #[schema(example = "ok")]
+    status: &'static str,
+    key: &'a str,
+    /// Grows with every write of the key; each has its own.
+    version: i64,
+}
+
+/// What stands under a key.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Entry<'a> {
+    key: &'a str,
+    value: &'a str,
+    version: i64,
+    /// Whether it was served without asking the database.
+    from_cache: bool,
+}
+
+/// Keys to be read.
+#[derive(Deserialize, Validate, ToSchema)]
+pub(super) struct ReadMany {
+    /// 1 to 1000 keys.
+    #[garde(length(min = 1, max = MOST_KEYS), inner(custom(valid_key)))]
+    keys: Vec<String>,
+}
+
+/// What stands under some keys.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Many {
+    /// By key.
+    found: HashMap<String, Found>,
+    /// Keys without a value, in the order in which they were asked for.
+    missing: Vec<String>,
+}
+
+/// What stands under one of many keys.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Found {
+    value: String,
+    version: i64,
+    from_cache: bool,
+}
+
+fn valid_key(key: &str, context: &()) -> garde::Result {
+    match key.len() {
+        1..=LONGEST_KEY => no_nul(key, context),
+        0 => Err(garde::Error::new("must not be empty")),
+        _ => Err(garde::Error::new(format!("must not be longer than {LONGEST_KEY} bytes"))),
+    }
+}
+
+fn checked(Key(key): Key) -> Result<String, Problem> {
+    match valid_key(&key, &()) {
+        Ok(()) => Ok(key),
+        Err(error) => Err(Problem::unprocessable().field("key", error.message().to_owned())),
+    }
+}
+
+/// Stores a value. It is durable when this is answered.
+#[utoipa::path(post, path = "/write", tag = "keys", request_body = Write, responses(
+    (status = 200, body = Written),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn write(
+    State(app): State<App>,
+    Json(Write { key, value }): Json<Write>,
+) -> Result<Response, Problem> {
+    let version = keys::write(&app.pool, &key, &value).await.map_err(of_write)?;
+    Ok(json(&Written {
+        status: "ok",
+        key: &key,
+        version,
+    }))
+}
+
+/// Reads a value.
+#[utoipa::path(get, path = "/read/{key}", tag = "keys", params(
+    ("key" = String, Path, description = "Any UTF-8, percent-encoded; slashes may stand as they are"),
+    ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer"),
+), responses(
+    (status = 200, body = Entry, headers(("ETag" = String, description = "The version"))),
+    (status = 304, description = "It has not changed"),
+    (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn read(
+    State(app): State<App>,
+    key: Key,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let key = checked(key)?;
+    let found = keys::read(&app.pool, &key).await.map_err(of_read)?;
+    let Some(found) = found else {
+        return Err(Problem::not_found("there is no value under this key"));
+    };
+    let tag = entity_tag(found.version);
+    if is_known(&headers, &tag) {
+        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response());
+    }
+    let body = Entry {
+        key: &key,
+        value: &found.value,
+        version: found.version,
+        from_cache: false,
+    };
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    let json = HeaderValue::from_static("application/json");
+    Ok(([(CONTENT_TYPE, json), (ETAG, tag)], body).into_response())
+}
+
+/// A version never comes twice for one key, so it is a strong entity tag.
+fn entity_tag(version: i64) -> HeaderValue {
+    let mut digits = itoa::Buffer::new();
+    let mut tag = Vec::with_capacity(22);
+    tag.push(b'"');
+    tag.extend_from_slice(digits.format(version).as_bytes());
+    tag.push(b'"');
+    // Digits between quotes always make a header value.
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(tag))
+        .unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
+}
+
+/// Whether the caller has this version already.
+fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let Ok(tag) = tag.to_str() else { return false };
+    headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|known| known.trim().trim_start_matches("W/"))
+        .any(|known| known == "*" || known == tag)
+}
+
+/// Reads many values in one round trip.
+#[utoipa::path(post, path = "/read", tag = "keys", request_body = ReadMany, responses(
+    (status = 200, body = Many),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn read_many(
+    State(app): State<App>,
+    Json(ReadMany { keys: wanted }): Json<ReadMany>,
+) -> Result<Response, Problem> {
+    let rows = keys::read_many(&app.pool, &wanted).await.map_err(of_read)?;
+    let found: HashMap<_, _> = rows
+        .into_iter()
+        .map(|(key, found)| {
+            let found = Found {
+                value: found.value,
+                version: found.version,
+                from_cache: false,
+            };
+            (key, found)
+        })
+        .collect();
+    let mut missing = Vec::new();
+    for key in wanted {
+        if !found.contains_key(&key) && !missing.contains(&key) {
+            missing.push(key);
+        }
+    }
+    Ok(json(&Many { found, missing }))
+}
+
+/// Deletes a value.
+#[utoipa::path(delete, path = "/read/{key}", tag = "keys", params(
+    ("key" = String, Path, description = "Any UTF-8, percent-encoded"),
+), responses(
+    (status = 204, description = "It is deleted"),
+    (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn delete(State(app): State<App>, key: Key) -> Result<StatusCode, Problem> {
+    let key = checked(key)?;
+    match keys::delete(&app.pool, &key).await.map_err(of_write)? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(Problem::not_found("there is no value under this key")),
+    }
+}

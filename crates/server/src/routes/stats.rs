@@ -1,0 +1,163 @@
+//! `/pool-stats` and `/cache-stats`.
+
+use axum::{extract::State, response::Response};
+use cenote_postgres::{Histogram, Retired};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::json;
+use crate::app::App;
+
+/// What the pool has done and is doing.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PoolStats {
+    /// Whether the pool takes requests.
+    initialized: bool,
+    /// Connections that are open.
+    pool_size: u32,
+    /// Of these, idle.
+    checked_in: u32,
+    /// Of these, in use.
+    checked_out: u32,
+    /// Of these, beyond `max`.
+    overflow: u32,
+    /// Connections closed because they were broken, since the start.
+    invalid: u64,
+    /// Statements sent, since the start.
+    query_count: u64,
+    /// Statements that failed.
+    error_count: u64,
+    /// Statements that took longer than the command timeout.
+    timeout_count: u64,
+    min: u32,
+    max: u32,
+    max_overflow: u32,
+    /// Requests in line for a connection.
+    waiting: u32,
+    /// How long the first in line has waited.
+    longest_wait_ms: f64,
+    /// Connects under way.
+    connecting: u32,
+    /// Connections being cleaned before their next use.
+    cleaning: u32,
+    /// Connections being closed; they count against the maximum.
+    closing: u32,
+    /// Requests that got a connection.
+    acquired: u64,
+    /// Requests that waited too long for one.
+    acquire_timeouts: u64,
+    /// Requests refused because too many were in line.
+    acquire_refused: u64,
+    connects: u64,
+    connect_failures: u64,
+    /// Why the last connect failed, unless one has succeeded since.
+    last_connect_error: Option<&'static str>,
+    /// Connections closed, since the start, by reason.
+    retired: RetiredStats,
+    /// Time to get a connection.
+    acquire_ms: Percentiles,
+    /// Of these, those that got one that was open already.
+    acquire_waiting_ms: Percentiles,
+    /// Of these, those for whom one was opened.
+    acquire_connecting_ms: Percentiles,
+    /// Time to open a connection.
+    connect_ms: Percentiles,
+}
+
+/// Connections closed, by reason.
+#[derive(Serialize, ToSchema)]
+struct RetiredStats {
+    broken: u64,
+    lifetime: u64,
+    idle: u64,
+    overflow: u64,
+}
+
+/// Milliseconds, at most 25 % too high; the maximum is exact.
+#[derive(Serialize, ToSchema)]
+struct Percentiles {
+    count: u64,
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    max: f64,
+}
+
+impl From<&Histogram> for Percentiles {
+    fn from(times: &Histogram) -> Self {
+        let millis = |time: std::time::Duration| time.as_secs_f64() * 1000.0;
+        Self {
+            count: times.count(),
+            p50: millis(times.quantile(0.5)),
+            p90: millis(times.quantile(0.9)),
+            p99: millis(times.quantile(0.99)),
+            max: millis(times.max()),
+        }
+    }
+}
+
+/// What the pool has done and is doing.
+#[utoipa::path(get, path = "/pool-stats", tag = "operations", responses((status = 200, body = PoolStats)))]
+pub(super) async fn pool(State(app): State<App>) -> Response {
+    let stats = app.pool.stats();
+    let pool = &stats.pool;
+    json(&PoolStats {
+        initialized: pool.open,
+        pool_size: pool.size(),
+        checked_in: pool.idle,
+        checked_out: pool.in_use,
+        overflow: pool.overflow(),
+        invalid: pool.retired(Retired::Broken),
+        query_count: stats.queries,
+        error_count: stats.errors,
+        timeout_count: stats.timeouts,
+        min: pool.min_size,
+        max: pool.max_size,
+        max_overflow: pool.max_overflow,
+        waiting: pool.waiting,
+        longest_wait_ms: pool.longest_wait.unwrap_or_default().as_secs_f64() * 1000.0,
+        connecting: pool.connecting,
+        cleaning: pool.cleaning,
+        closing: pool.closing,
+        acquired: pool.acquired,
+        acquire_timeouts: pool.timeouts,
+        acquire_refused: pool.refused,
+        connects: pool.connects,
+        connect_failures: pool.connect_failures,
+        last_connect_error: stats.last_connect_error,
+        retired: RetiredStats {
+            broken: pool.retired(Retired::Broken),
+            lifetime: pool.retired(Retired::Lifetime),
+            idle: pool.retired(Retired::Idle),
+            overflow: pool.retired(Retired::Overflow),
+        },
+        acquire_ms: (&pool.acquire_times()).into(),
+        acquire_waiting_ms: (&pool.waiting_times).into(),
+        acquire_connecting_ms: (&pool.connecting_times).into(),
+        connect_ms: (&pool.connect_times).into(),
+    })
+}
+
+/// What the cache has done.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CacheStats {
+    #[schema(example = "off")]
+    mode: &'static str,
+    hits: u64,
+    misses: u64,
+    /// Hits of all reads, 0 to 1.
+    hit_rate: f64,
+    keys: u64,
+}
+
+/// What the cache has done. There is none yet: every read asks the database.
+#[utoipa::path(get, path = "/cache-stats", tag = "operations", responses((status = 200, body = CacheStats)))]
+pub(super) async fn cache() -> Response {
+    json(&CacheStats {
+        mode: "off",
+        hits: 0,
+        misses: 0,
+        hit_rate: 0.0,
+        keys: 0,
+    })
+}

@@ -1,0 +1,69 @@
+//! Writes the documentation of the settings: `.env.example` and the table in `docs/settings.md`.
+//!
+//! Invariant: every word comes from the table, so that a test can hold the files against it.
+
+use super::table::{Fallback, Row, TABLE};
+
+/// The text of `.env.example`.
+pub fn env_example() -> String {
+    let mut output = "# Settings of cenote. Copy this file to .env and remove the # in front of what you change.\n\
+        # Every setting and what it does: docs/settings.md. Generated; `UPDATE=1 cargo test -p cenote settings`.\n"
+        .to_owned();
+    for (group, rows) in groups() {
+        output += &format!("\n# --- {group} ---\n");
+        for row in rows {
+            let about = row.about();
+            let value = match about.fallback {
+                Fallback::Is(value) => value,
+                Fallback::Else(_) => "",
+            };
+            output += &format!("\n# {}.\n", about.help);
+            if let Fallback::Else(words) = about.fallback {
+                output += &format!("# Default: {words}.\n");
+            }
+            output += &format!("#{}={value}\n", about.name());
+        }
+    }
+    output
+}
+
+/// The tables of `docs/settings.md`, one per group.
+pub fn markdown() -> String {
+    let mut output = String::new();
+    for (group, rows) in groups() {
+        output += &format!(
+            "\n### {group}\n\n| Setting | Value | Default | Meaning |\n|---|---|---|---|\n"
+        );
+        for row in rows {
+            let about = row.about();
+            let names: Vec<_> = about.names.iter().map(|name| format!("`{name}`")).collect();
+            let default = match about.fallback {
+                Fallback::Is(value) => format!("`{value}`"),
+                Fallback::Else(words) => words.to_owned(),
+            };
+            let secret = if row.secret() { "; secret" } else { "" };
+            let cells = [
+                names.join("<br>"),
+                format!("{}{secret}", row.describe()),
+                default,
+                about.help.to_owned(),
+            ];
+            output += &format!("| {} |\n", cells.join(" | "));
+        }
+    }
+    output.push('\n');
+    output
+}
+
+/// The rows by group, both in the order of the table.
+fn groups() -> Vec<(&'static str, Vec<&'static dyn Row>)> {
+    let mut groups: Vec<(&'static str, Vec<&'static dyn Row>)> = Vec::new();
+    for row in TABLE {
+        let group = row.about().group;
+        match groups.last_mut() {
+            Some((last, rows)) if *last == group => rows.push(*row),
+            _ => groups.push((group, vec![*row])),
+        }
+    }
+    groups
+}

@@ -1,0 +1,228 @@
+//! Decides which database the settings mean: `DATABASE_URL`, its parts `DB_HOST` and so on, or none.
+//!
+//! Invariant: the password of one place never joins the host of another: a URL and parts combine only if they
+//! stand in the same layer and do not contradict each other.
+
+use std::ops::Range;
+
+use tokio_postgres::Config;
+
+use super::database::{Dsn, check_hosts};
+use super::parse::{Kind, Password, Text, Whole};
+use super::resolve::{Found, Resolver};
+use super::sources::{Cited, Origin};
+use super::table::{self as t, Setting};
+
+/// The database, or `None` where no setting names one.
+pub(crate) fn database(r: &mut Resolver<'_>) -> Option<Config> {
+    let url_layer = r.layer_of(&t::DATABASE_URL);
+    let parts_layer = [
+        r.layer_of(&t::DB_HOST),
+        r.layer_of(&t::DB_PORT),
+        r.layer_of(&t::DB_USER),
+        r.layer_of(&t::DB_PASS),
+        r.layer_of(&t::DB_NAME),
+    ]
+    .into_iter()
+    .flatten()
+    .min();
+    match (url_layer, parts_layer) {
+        (Some(url), Some(parts)) if parts < url => {
+            r.show_nothing(&t::DATABASE_URL);
+            let parts = Parts::read(r, 0..url);
+            parts.warn_of_replaced_url(r, url);
+            parts.into_config(r)
+        }
+        (Some(url), _) => {
+            let parts = Parts::read(r, url..url + 1);
+            match r.search(&t::DATABASE_URL, url..url + 1) {
+                Found::Value(dsn, origin) => {
+                    r.show(&t::DATABASE_URL, &dsn, origin.clone());
+                    parts.join(r, dsn, &origin)
+                }
+                _ => None,
+            }
+        }
+        (None, _) => {
+            r.show_nothing(&t::DATABASE_URL);
+            Parts::read(r, r.everywhere()).into_config(r)
+        }
+    }
+}
+
+struct Part<T>(Option<(T, Origin)>);
+
+impl<T> Part<T> {
+    fn read<K: Kind<Value = T>>(
+        r: &mut Resolver<'_>,
+        setting: &Setting<K>,
+        layers: Range<usize>,
+    ) -> Self {
+        let found = r.search(setting, layers);
+        r.show_found(setting, &found);
+        Self(match found {
+            Found::Value(value, origin) => Some((value, origin)),
+            _ => None,
+        })
+    }
+}
+
+/// The settings that together do the work of a URL.
+struct Parts {
+    host: Part<<Text as Kind>::Value>,
+    port: Part<<Whole<u16> as Kind>::Value>,
+    user: Part<<Text as Kind>::Value>,
+    password: Part<<Password as Kind>::Value>,
+    name: Part<<Text as Kind>::Value>,
+}
+
+impl Parts {
+    fn read(r: &mut Resolver<'_>, layers: Range<usize>) -> Self {
+        Self {
+            host: Part::read(r, &t::DB_HOST, layers.clone()),
+            port: Part::read(r, &t::DB_PORT, layers.clone()),
+            user: Part::read(r, &t::DB_USER, layers.clone()),
+            password: Part::read(r, &t::DB_PASS, layers.clone()),
+            name: Part::read(r, &t::DB_NAME, layers),
+        }
+    }
+
+    /// How to refer to the parts in a message: by the first of them.
+    fn cited(&self) -> Option<Cited<'_>> {
+        let host = self
+            .host
+            .0
+            .as_ref()
+            .map(|(_, origin)| Cited("DB_HOST", origin));
+        let name = self
+            .name
+            .0
+            .as_ref()
+            .map(|(_, origin)| Cited("DB_NAME", origin));
+        let user = self
+            .user
+            .0
+            .as_ref()
+            .map(|(_, origin)| Cited("DB_USER", origin));
+        let pass = self
+            .password
+            .0
+            .as_ref()
+            .map(|(_, origin)| Cited("DB_PASS", origin));
+        let port = self
+            .port
+            .0
+            .as_ref()
+            .map(|(_, origin)| Cited("DB_PORT", origin));
+        host.or(name).or(user).or(pass).or(port)
+    }
+
+    fn warn_of_replaced_url(&self, r: &mut Resolver<'_>, layer: usize) {
+        let Some(cited) = self.cited() else { return };
+        if let Some(origin) = r.origin_in(&t::DATABASE_URL, layer) {
+            let url = Cited("DATABASE_URL", &origin);
+            let warning = format!("{url} is not used: {cited} takes precedence and replaces it");
+            r.warnings.push(warning);
+        }
+    }
+
+    /// Builds a configuration from the parts alone.
+    fn into_config(self, r: &mut Resolver<'_>) -> Option<Config> {
+        let cited = self.cited()?;
+        if self.host.0.is_none() && self.user.0.is_none() && self.name.0.is_none() {
+            // A leftover password would otherwise lead to some server on this machine.
+            r.problem(
+                cited,
+                "names no database; set DATABASE_URL beside it, or DB_HOST, DB_USER and DB_NAME",
+            );
+            return None;
+        }
+        let mut config = Config::new();
+        match &self.host.0 {
+            Some((host, origin)) => set_host(r, &mut config, host, origin),
+            None => set_default_host(r, &mut config),
+        }
+        if let Some((port, _)) = self.port.0 {
+            config.port(port);
+        }
+        if let Some((user, _)) = self.user.0 {
+            config.user(user);
+        }
+        if let Some((password, _)) = self.password.0 {
+            config.password(password.expose());
+        }
+        if let Some((name, _)) = self.name.0 {
+            config.dbname(name);
+        }
+        Some(config)
+    }
+
+    /// Fills in what the URL leaves open; what it says, the parts must say too.
+    fn join(self, r: &mut Resolver<'_>, mut dsn: Dsn, url: &Origin) -> Option<Config> {
+        let url = Cited("DATABASE_URL", url);
+        let differs = |what: &str| format!("differs from the {what} in {url}");
+        // The port first: filling it in reads the URL's text again.
+        if let Some((port, origin)) = self.port.0 {
+            let cited = Cited("DB_PORT", &origin);
+            if !dsn.names_port() {
+                if let Err(complaint) = dsn.set_port(port) {
+                    r.problem(cited, complaint);
+                }
+            } else if dsn.config.get_ports().iter().any(|other| *other != port) {
+                r.problem(cited, differs("port"));
+            }
+        }
+        let mut config = dsn.config;
+        let no_host = config.get_hosts().is_empty() && config.get_hostaddrs().is_empty();
+        match self.host.0 {
+            Some((host, origin)) if no_host => set_host(r, &mut config, &host, &origin),
+            Some((host, origin)) => {
+                let mut other = Config::new();
+                set_host(r, &mut other, &host, &origin);
+                if other.get_hosts() != config.get_hosts() {
+                    r.problem(Cited("DB_HOST", &origin), differs("host"));
+                }
+            }
+            None if no_host => set_default_host(r, &mut config),
+            None => {}
+        }
+        if let Some((user, origin)) = self.user.0 {
+            if config.get_user().is_none() {
+                config.user(user);
+            } else if config.get_user() != Some(&user) {
+                r.problem(Cited("DB_USER", &origin), differs("user"));
+            }
+        }
+        if let Some((password, origin)) = self.password.0 {
+            let password = password.expose();
+            if config.get_password().is_none() {
+                config.password(password);
+            } else if config.get_password() != Some(password.as_bytes()) {
+                r.problem(Cited("DB_PASS", &origin), differs("password"));
+            }
+        }
+        if let Some((name, origin)) = self.name.0 {
+            if config.get_dbname().is_none() {
+                config.dbname(name);
+            } else if config.get_dbname() != Some(&name) {
+                r.problem(Cited("DB_NAME", &origin), differs("database name"));
+            }
+        }
+        Some(config)
+    }
+}
+
+fn set_default_host(r: &mut Resolver<'_>, config: &mut Config) {
+    let host = "localhost".to_owned();
+    config.host(&host);
+    r.show(&t::DB_HOST, &host, Origin::Default);
+}
+
+fn set_host(r: &mut Resolver<'_>, config: &mut Config, host: &str, origin: &Origin) {
+    for host in host.split(',') {
+        config.host(host.trim());
+    }
+    if let Err(complaint) = check_hosts(config) {
+        r.problem(Cited("DB_HOST", origin), format!("the value {complaint}"));
+    }
+}

@@ -1,0 +1,68 @@
+//! The schema and its migrations. Invariant: however many instances start at once, each migration runs once.
+
+use cenote_postgres::{AcquireError, Pool, tokio_postgres};
+
+mod embedded {
+    refinery::embed_migrations!("migrations");
+}
+
+/// Names the advisory lock under which migrations run: "cenote" in ASCII.
+const LOCK: i64 = 0x0063_656e_6f74_65;
+
+/// Why the schema could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MigrateError {
+    #[error(transparent)]
+    Acquire(#[from] AcquireError),
+    #[error("cannot wait for other instances to migrate: {0}")]
+    Lock(#[source] tokio_postgres::Error),
+    #[error("{}", describe(.0))]
+    Migration(#[from] refinery::Error),
+}
+
+impl MigrateError {
+    /// True if trying again cannot help until someone does something about it.
+    pub(crate) fn is_permanent(&self) -> bool {
+        match self {
+            Self::Acquire(error) => {
+                let last = error.snapshot().last_connect_error.as_deref();
+                let failed = last.and_then(std::error::Error::source);
+                let failed = failed.and_then(|cause| cause.downcast_ref());
+                failed.is_some_and(cenote_postgres::ConnectionError::is_permanent)
+            }
+            Self::Lock(_) => false,
+            // Lost connections end as errors of the driver; the rest is about the migrations.
+            Self::Migration(error) => match error.kind() {
+                refinery::error::Kind::Connection(_, cause) => cause
+                    .downcast_ref::<tokio_postgres::Error>()
+                    .is_some_and(|error| error.as_db_error().is_some()),
+                _ => true,
+            },
+        }
+    }
+}
+
+/// The database's own words are in the cause.
+fn describe(error: &refinery::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Brings the schema up to date and names the migrations that were applied.
+pub(crate) async fn migrate(pool: &Pool) -> Result<Vec<String>, MigrateError> {
+    let mut connection = pool.get().await?;
+    let client = connection.client_mut();
+    let wait = format!("SET lock_timeout = '60s'; SELECT pg_advisory_lock({LOCK})");
+    client.batch_execute(&wait).await.map_err(MigrateError::Lock)?;
+    let migrated = embedded::migrations::runner().run_async(client).await;
+    // Ends the session and the lock with it, whatever happened.
+    connection.discard();
+    let applied = migrated?;
+    let applied = applied.applied_migrations().iter();
+    Ok(applied.map(ToString::to_string).collect())
+}

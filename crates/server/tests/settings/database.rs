@@ -1,0 +1,96 @@
+//! A URL, its parts, or neither.
+
+use tokio_postgres::config::SslMode;
+
+use crate::world::{env, host};
+
+#[test]
+fn a_url_and_its_parts_in_one_source_must_agree() {
+    let url = ("DATABASE_URL", "postgresql://u:p@h:5433/d");
+    for (part, same, other) in [
+        ("DB_HOST", "h", "other"),
+        ("DB_PORT", "5433", "5432"),
+        ("DB_USER", "u", "other"),
+        ("DB_PASS", "p", "other"),
+        ("DB_PASSWORD", "p", "other"),
+        ("DB_NAME", "d", "other"),
+    ] {
+        env(&[url, (part, same)]).settings();
+        let errors = env(&[url, (part, other)]).errors();
+        assert!(
+            errors.starts_with(&format!("{part} from the environment: differs")),
+            "{errors}"
+        );
+        assert!(
+            errors.ends_with("in DATABASE_URL from the environment"),
+            "{errors}"
+        );
+    }
+}
+
+#[test]
+fn parts_fill_in_what_the_url_leaves_open() {
+    let it = env(&[
+        ("DATABASE_URL", "postgresql:///?sslmode=require"),
+        ("DB_HOST", "h"),
+        ("DB_PORT", "7"),
+        ("DB_USER", "u"),
+        ("DB_PASS", "p@/?"),
+        ("DB_NAME", "d"),
+    ])
+    .settings();
+    let config = it.database.unwrap();
+    assert_eq!(host(&config), "h");
+    assert_eq!(config.get_ports(), [7]);
+    assert_eq!(config.get_user(), Some("u"));
+    assert_eq!(config.get_password(), Some(&b"p@/?"[..]));
+    assert_eq!(config.get_dbname(), Some("d"));
+    assert_eq!(config.get_ssl_mode(), SslMode::Require);
+    let it = env(&[("DATABASE_URL", "postgresql://h/d"), ("DB_PORT", "7")]).settings();
+    assert_eq!(it.database.unwrap().get_ports(), [7]);
+}
+
+#[test]
+fn parts_alone_name_a_database_and_combine_across_sources() {
+    let world = env(&[("DB_PASSWORD", "p"), ("DB_PORT", "7")]);
+    let world = world.file(".env", "DB_HOST=b\nDB_PASS=q\n");
+    let config = world.settings().database.unwrap();
+    assert_eq!(
+        (host(&config).as_str(), config.get_ports()),
+        ("b", &[7][..])
+    );
+    assert_eq!(config.get_password(), Some(&b"p"[..]));
+    let config = env(&[("DB_NAME", "d")]).settings().database.unwrap();
+    assert_eq!(host(&config), "localhost");
+}
+
+#[test]
+fn a_url_from_above_replaces_the_parts_below() {
+    let world = env(&[("DATABASE_URL", "postgresql://a/x")]);
+    let world = world.file(".env", "DB_HOST=b\nDB_USER=u\nDB_PASS=hunter2\n");
+    let config = world.settings().database.unwrap();
+    assert_eq!(host(&config), "a");
+    assert_eq!((config.get_user(), config.get_password()), (None, None));
+}
+
+#[test]
+fn parts_from_above_replace_the_url_below_with_a_warning() {
+    let world = env(&[("DB_HOST", "b")]).file(".env", "DATABASE_URL=postgresql://u:p@a/x\n");
+    let loaded = world.loaded();
+    let config = loaded.settings.database.unwrap();
+    assert_eq!(host(&config), "b");
+    assert_eq!((config.get_user(), config.get_password()), (None, None));
+    assert_eq!(
+        loaded.warnings,
+        [
+            "DATABASE_URL from .env line 1 is not used: DB_HOST from the environment takes precedence and replaces it"
+        ]
+    );
+}
+
+#[test]
+fn a_password_alone_names_no_database() {
+    let errors = env(&[("DB_PASSWORD", "hunter2")]).errors();
+    let expected = "DB_PASSWORD from the environment: names no database";
+    assert!(errors.starts_with(expected), "{errors}");
+}

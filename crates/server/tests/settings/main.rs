@@ -1,0 +1,12 @@
+//! The settings as their users meet them.
+
+#![cfg(test)]
+
+mod database;
+mod documents;
+mod names;
+mod report;
+mod secrets;
+mod sources;
+mod values;
+mod world;

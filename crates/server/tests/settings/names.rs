@@ -1,0 +1,244 @@
+//! Every setting has its names and its default.
+
+use std::path::Path;
+
+use cenote::settings::{CacheMode, LogFormat, Settings};
+
+use crate::world::{World, env, host, millis, secs};
+
+#[test]
+fn with_nothing_set_every_default_of_the_contract_holds() {
+    let loaded = World::new().loaded();
+    let it = loaded.settings;
+    assert!(it.database.is_none());
+    assert_eq!(it.data_dir, None);
+    assert_eq!(it.instances, 1);
+    assert_eq!((it.pool.min, it.pool.max, it.pool.overflow), (2, 10, 0));
+    assert_eq!(it.pool.timeout, secs(30));
+    assert_eq!(it.pool.max_waiters, 10_000);
+    assert_eq!(it.pool.recycle, Some(secs(1800)));
+    assert_eq!(it.pool.idle_timeout, Some(secs(300)));
+    assert_eq!(it.pool.connect_timeout, secs(5));
+    assert_eq!(it.statements.timeout, secs(5));
+    assert_eq!(it.statements.cache, 256);
+    assert!(!it.statements.echo);
+    assert_eq!(it.statements.slow, Some(secs(1)));
+    assert_eq!((it.retry.attempts, it.retry.delay), (3, secs(1)));
+    assert_eq!(it.cache.mode, CacheMode::Local);
+    assert_eq!(it.cache.redis, None);
+    assert_eq!(it.cache.ttl, secs(300));
+    assert!(!it.cache.stale_on_error);
+    assert_eq!((it.http.host.as_str(), it.http.port), ("127.0.0.1", 8000));
+    assert_eq!(it.http.max_connections, 20_000);
+    assert_eq!(it.http.header_timeout, secs(10));
+    assert_eq!(it.http.body_timeout, secs(15));
+    assert_eq!(it.http.idle_timeout, secs(75));
+    assert_eq!(it.http.max_body, 1 << 20);
+    assert_eq!(
+        (it.shutdown.delay, it.shutdown.timeout),
+        (secs(1), secs(30))
+    );
+    assert_eq!(it.log.filter, "info");
+    assert_eq!(it.log.format, LogFormat::Auto);
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+    for row in loaded.report.rows() {
+        assert_eq!(row.origin.to_string(), "default", "{}", row.name);
+    }
+}
+
+/// The names of a setting, a value, and whether the typed settings then hold it.
+type Row = (&'static [&'static str], &'static str, fn(&Settings) -> bool);
+
+/// Every setting but `DB_PORT` and `DB_PASS`, which name no database alone, and `CACHE_MAX_STALENESS_MS`.
+const ROWS: &[Row] = &[
+    (&["DATABASE_URL"], "postgresql://h/d", |s| {
+        s.database.is_some()
+    }),
+    (&["DB_HOST"], "h", |s| {
+        s.database.as_ref().is_some_and(|c| host(c) == "h")
+    }),
+    (&["DB_USER"], "u", |s| {
+        s.database
+            .as_ref()
+            .is_some_and(|c| c.get_user() == Some("u"))
+    }),
+    (&["DB_NAME"], "n", |s| {
+        s.database
+            .as_ref()
+            .is_some_and(|c| c.get_dbname() == Some("n"))
+    }),
+    (&["DATA_DIR"], "/data", |s| {
+        s.data_dir.as_deref() == Some(Path::new("/data"))
+    }),
+    (&["INSTANCES"], "4", |s| s.instances == 4),
+    (&["POOL_PROFILE"], "very-high", |s| {
+        (s.pool.min, s.pool.max) == (20, 100)
+    }),
+    (
+        &["DB_POOL_MIN_SIZE", "POOL_MIN_SIZE", "DB_POOL_MIN"],
+        "3",
+        |s| s.pool.min == 3,
+    ),
+    (
+        &[
+            "DB_POOL_MAX_SIZE",
+            "POOL_MAX_SIZE",
+            "DB_POOL_MAX",
+            "DB_POOL_SIZE",
+        ],
+        "33",
+        |s| s.pool.max == 33,
+    ),
+    (&["DB_POOL_MAX_OVERFLOW"], "5", |s| s.pool.overflow == 5),
+    (&["DB_POOL_TIMEOUT"], "0.5", |s| {
+        s.pool.timeout == millis(500)
+    }),
+    (&["DB_POOL_MAX_WAITERS"], "7", |s| s.pool.max_waiters == 7),
+    (&["DB_POOL_RECYCLE"], "1h", |s| {
+        s.pool.recycle == Some(secs(3600))
+    }),
+    (&["DB_POOL_IDLE_TIMEOUT"], "0", |s| {
+        s.pool.idle_timeout.is_none()
+    }),
+    (&["DB_CONNECT_TIMEOUT"], "9", |s| {
+        s.pool.connect_timeout == secs(9)
+    }),
+    (&["COMMAND_TIMEOUT"], "2m", |s| {
+        s.statements.timeout == secs(120)
+    }),
+    (&["DB_STATEMENT_CACHE"], "0", |s| s.statements.cache == 0),
+    (&["DB_ECHO"], "yes", |s| s.statements.echo),
+    (&["DB_SLOW_QUERY"], "0", |s| s.statements.slow.is_none()),
+    (&["DB_RETRY_ATTEMPTS"], "8", |s| s.retry.attempts == 8),
+    (&["DB_RETRY_DELAY"], "250ms", |s| {
+        s.retry.delay == millis(250)
+    }),
+    (&["REDIS_URL"], "rediss://h", |s| s.cache.redis.is_some()),
+    (&["CACHE_MODE"], "off", |s| s.cache.mode == CacheMode::Off),
+    (&["CACHE_TTL"], "60", |s| s.cache.ttl == secs(60)),
+    (&["CACHE_STALE_ON_ERROR"], "on", |s| s.cache.stale_on_error),
+    (&["HOST"], "0.0.0.0", |s| s.http.host == "0.0.0.0"),
+    (&["PORT"], "0", |s| s.http.port == 0),
+    (&["HTTP_MAX_CONNECTIONS"], "100", |s| {
+        s.http.max_connections == 100
+    }),
+    (&["HTTP_HEADER_TIMEOUT"], "1", |s| {
+        s.http.header_timeout == secs(1)
+    }),
+    (&["HTTP_BODY_TIMEOUT"], "1", |s| {
+        s.http.body_timeout == secs(1)
+    }),
+    (&["HTTP_IDLE_TIMEOUT"], "1", |s| {
+        s.http.idle_timeout == secs(1)
+    }),
+    (&["HTTP_MAX_BODY"], "64k", |s| s.http.max_body == 65_536),
+    (&["SHUTDOWN_DELAY"], "0", |s| s.shutdown.delay.is_zero()),
+    (&["SHUTDOWN_TIMEOUT"], "2", |s| {
+        s.shutdown.timeout == secs(2)
+    }),
+    (&["LOG", "RUST_LOG"], "info,cenote=debug", |s| {
+        s.log.filter == "info,cenote=debug"
+    }),
+    (&["LOG_FORMAT"], "json", |s| s.log.format == LogFormat::Json),
+];
+
+#[test]
+fn every_name_works_in_every_source_with_and_without_file() {
+    for (names, value, holds) in ROWS {
+        for name in *names {
+            let key = name.to_lowercase();
+            let flag = key.replace('_', "-");
+            let file = || World::new().file("value", &format!("{value}\n"));
+            for (what, world) in [
+                (
+                    "command line",
+                    World::new().arg(&format!("--{flag}")).arg(value),
+                ),
+                ("environment", env(&[(name, value)])),
+                (
+                    ".env",
+                    World::new().file(".env", &format!("{name}={value}\n")),
+                ),
+                (
+                    "TOML",
+                    World::new().file("cenote.toml", &format!("{key} = {value:?}\n")),
+                ),
+                (
+                    "command line file",
+                    file().arg(&format!("--{flag}-file=value")),
+                ),
+                (
+                    "environment file",
+                    file().env(&format!("{name}_FILE"), "value"),
+                ),
+                (
+                    ".env file",
+                    file().file(".env", &format!("{name}_FILE=value")),
+                ),
+                (
+                    "TOML file",
+                    file().file("cenote.toml", &format!("{key}_file = 'value'")),
+                ),
+            ] {
+                assert!(holds(&world.settings()), "{name} from {what}");
+                assert_ne!(world.origin(names[0]), "default", "{name} from {what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_setting_is_left_out_of_these_tests() {
+    // Tried elsewhere: they mean nothing alone.
+    let mut tried = vec![
+        "DB_PORT",
+        "DB_PASS",
+        "CACHE_MAX_STALENESS_MS",
+        "CENOTE_CONFIG",
+    ];
+    tried.extend(ROWS.iter().map(|(names, ..)| names[0]));
+    tried.sort_unstable();
+    let report = World::new().loaded().report;
+    let mut rows: Vec<_> = report.rows().iter().map(|row| row.name).collect();
+    rows.sort_unstable();
+    assert_eq!(tried, rows);
+}
+
+#[test]
+fn two_names_of_one_setting_agree_or_are_both_named() {
+    for (names, value, _) in ROWS {
+        for alias in &names[1..] {
+            env(&[(names[0], value), (alias, value)]).settings();
+            let other = if names[0] == "LOG" { "warn" } else { "1" };
+            let errors = env(&[(names[0], value), (alias, other)]).errors();
+            assert!(
+                errors.contains(names[0]) && errors.contains(alias),
+                "{errors}"
+            );
+        }
+    }
+    assert_eq!(
+        env(&[("DB_HOST", "h"), ("DB_PASS", "one"), ("DB_PASSWORD", "two")]).errors(),
+        "DB_PASS from the environment: differs from DB_PASSWORD from the environment; they name one setting"
+    );
+    // Equal values need not be spelled alike.
+    env(&[("DB_POOL_MAX", "10"), ("DB_POOL_SIZE", " 010 ")]).settings();
+}
+
+#[test]
+fn misspelt_names_are_warned_about_and_others_are_not() {
+    let world = env(&[
+        ("DB_POOL_MAXSIZE", "5"),
+        ("PATH", "/bin"),
+        ("HOME", "/"),
+        ("DB_NAME", "x"),
+    ]);
+    let world = world.file(".env", "\nCACHE_TLL=5\nSECRET_KEY=x\n");
+    assert_eq!(
+        world.loaded().warnings,
+        [
+            "DB_POOL_MAXSIZE from the environment is not a setting; did you mean DB_POOL_MAX_SIZE?",
+            "CACHE_TLL from .env line 2 is not a setting; did you mean CACHE_TTL?",
+        ]
+    );
+}

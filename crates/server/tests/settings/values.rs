@@ -1,0 +1,196 @@
+//! What values may be, alone and together.
+
+use cenote::settings::CacheMode;
+
+use crate::world::{World, env, millis, secs};
+
+#[test]
+fn all_problems_are_listed_at_once_each_on_its_line_and_by_its_name() {
+    let errors = env(&[
+        ("PORT", "ten"),
+        ("COMMAND_TIMEOUT", "0"),
+        ("DB_ECHO", "maybe\nnot"),
+        ("LOG", "a=b=c"),
+        ("DATABASE_URL", "postgresql://u:hunter2@h/d?sslmode=maybe"),
+        ("REDIS_URL", "http://:hunter2@h"),
+    ])
+    .file(".env", "# sizes\n\nDB_POOL_MAX_SIZE=\"ten\"\n")
+    .errors();
+    let lines: Vec<_> = errors.lines().collect();
+    assert_eq!(lines.len(), 7, "{errors}");
+    for expected in [
+        "DB_POOL_MAX_SIZE from .env line 3: \"ten\" is not a whole number",
+        "PORT from the environment: \"ten\" is not a whole number",
+        "COMMAND_TIMEOUT from the environment: \"0\" must be more than 0",
+        "DB_ECHO from the environment: \"maybe\\nnot\" is not true",
+        "LOG from the environment: \"a=b=c\" is not a filter",
+        "DATABASE_URL from the environment: the value has an invalid value for option `sslmode`",
+        "REDIS_URL from the environment: the value must start with redis://",
+    ] {
+        assert!(
+            lines.iter().any(|line| line.starts_with(expected)),
+            "{expected}\n{errors}"
+        );
+    }
+    assert!(!errors.contains("hunter2"), "{errors}");
+}
+
+#[test]
+fn malformed_values_are_refused_for_every_setting_that_has_a_form() {
+    for (name, values) in [
+        ("DATABASE_URL", &["mysql://h", "x"][..]),
+        ("DB_PORT", &["0", "65536", "x"]),
+        ("INSTANCES", &["0"]),
+        ("POOL_PROFILE", &["huge"]),
+        ("DB_POOL_MIN_SIZE", &["-1", "1.5", "x"]),
+        ("DB_POOL_MAX_SIZE", &["0", "-1", "x"]),
+        ("DB_POOL_MAX_OVERFLOW", &["-1", "x"]),
+        ("DB_POOL_TIMEOUT", &["-1", "inf", "NaN", "x"]),
+        ("DB_POOL_MAX_WAITERS", &["-1", "x"]),
+        ("DB_POOL_RECYCLE", &["-1", "x"]),
+        ("DB_POOL_IDLE_TIMEOUT", &["-1", "x"]),
+        ("DB_CONNECT_TIMEOUT", &["0", "x"]),
+        ("COMMAND_TIMEOUT", &["0", "x"]),
+        ("DB_STATEMENT_CACHE", &["-1"]),
+        ("DB_ECHO", &["2"]),
+        ("DB_SLOW_QUERY", &["-1"]),
+        ("DB_RETRY_ATTEMPTS", &["0", "x"]),
+        ("DB_RETRY_DELAY", &["-1"]),
+        ("REDIS_URL", &["h:6379", "redis://"]),
+        ("CACHE_MODE", &["fast"]),
+        ("CACHE_TTL", &["0"]),
+        ("CACHE_MAX_STALENESS_MS", &["0", "x"]),
+        ("CACHE_STALE_ON_ERROR", &["x"]),
+        ("HOST", &["a:1", "a b"]),
+        ("PORT", &["65536", "-1", "http"]),
+        ("HTTP_MAX_CONNECTIONS", &["0"]),
+        ("HTTP_HEADER_TIMEOUT", &["0"]),
+        ("HTTP_BODY_TIMEOUT", &["0"]),
+        ("HTTP_IDLE_TIMEOUT", &["0"]),
+        ("HTTP_MAX_BODY", &["0", "1g"]),
+        ("SHUTDOWN_DELAY", &["-1"]),
+        ("SHUTDOWN_TIMEOUT", &["x"]),
+        ("LOG", &["a=b=c"]),
+        ("LOG_FORMAT", &["xml"]),
+    ] {
+        for value in values {
+            let errors = env(&[("DB_HOST", "h"), (name, value)]).errors();
+            assert!(
+                errors.starts_with(&format!("{name} from the environment: ")),
+                "{errors}"
+            );
+        }
+    }
+}
+
+#[test]
+fn profiles_set_both_sizes_and_explicit_sizes_win() {
+    for (profile, sizes) in [
+        ("low", (2, 5)),
+        ("medium", (5, 20)),
+        ("high", (10, 50)),
+        ("very-high", (20, 100)),
+    ] {
+        let it = env(&[("POOL_PROFILE", profile)]).settings();
+        assert_eq!((it.pool.min, it.pool.max), sizes);
+    }
+    let world = env(&[("POOL_PROFILE", "medium"), ("DB_POOL_MAX_SIZE", "30")]);
+    assert_eq!(
+        (world.settings().pool.min, world.settings().pool.max),
+        (5, 30)
+    );
+    assert_eq!(
+        world.origin("DB_POOL_MIN_SIZE"),
+        "default with POOL_PROFILE"
+    );
+    assert_eq!(
+        world.origin("DB_POOL_MAX_SIZE"),
+        "environment DB_POOL_MAX_SIZE"
+    );
+}
+
+#[test]
+fn the_smallest_pool_is_not_larger_than_the_largest() {
+    assert_eq!(
+        env(&[("DB_POOL_MIN", "7"), ("DB_POOL_SIZE", "6")]).errors(),
+        "DB_POOL_MIN from the environment: \"7\" is more than the 6 of DB_POOL_SIZE from the environment"
+    );
+    let errors = env(&[("DB_POOL_MIN_SIZE", "11")]).errors();
+    assert!(
+        errors.contains("the 10 of DB_POOL_MAX_SIZE by default"),
+        "{errors}"
+    );
+    // A default gives way to what somebody chose.
+    let world = env(&[("DB_POOL_MAX_SIZE", "1")]);
+    assert_eq!(
+        (world.settings().pool.min, world.settings().pool.max),
+        (1, 1)
+    );
+    assert_eq!(
+        world.origin("DB_POOL_MIN_SIZE"),
+        "default with DB_POOL_MAX_SIZE"
+    );
+}
+
+#[test]
+fn the_cache_mode_follows_redis_and_needs_it() {
+    let redis = ("REDIS_URL", "redis://h");
+    assert_eq!(env(&[redis]).settings().cache.mode, CacheMode::Strong);
+    assert_eq!(env(&[redis]).origin("CACHE_MODE"), "default with REDIS_URL");
+    for mode in ["strong", "bounded", "ttl"] {
+        assert_eq!(
+            env(&[("CACHE_MODE", mode)]).errors(),
+            format!("CACHE_MODE from the environment: \"{mode}\" needs REDIS_URL")
+        );
+    }
+    let bounded = CacheMode::Bounded {
+        max_staleness: secs(1),
+    };
+    for (name, mode) in [
+        ("local", CacheMode::Local),
+        ("strong", CacheMode::Strong),
+        ("bounded", bounded),
+        ("ttl", CacheMode::Ttl),
+        ("off", CacheMode::Off),
+    ] {
+        assert_eq!(
+            env(&[redis, ("CACHE_MODE", name)]).settings().cache.mode,
+            mode
+        );
+    }
+}
+
+#[test]
+fn a_staleness_bound_belongs_to_the_bounded_mode() {
+    let bound = ("CACHE_MAX_STALENESS_MS", "250");
+    let redis = ("REDIS_URL", "redis://h");
+    let it = env(&[redis, bound, ("CACHE_MODE", "bounded")]).settings();
+    let max_staleness = millis(250);
+    assert_eq!(it.cache.mode, CacheMode::Bounded { max_staleness });
+    for variables in [
+        &[bound][..],
+        &[redis, bound],
+        &[redis, bound, ("CACHE_MODE", "ttl")],
+    ] {
+        let errors = env(variables).errors();
+        assert!(
+            errors.starts_with("CACHE_MAX_STALENESS_MS from the environment"),
+            "{errors}"
+        );
+    }
+}
+
+#[test]
+fn the_flag_of_a_switch_needs_no_value() {
+    assert!(World::new().arg("--db-echo").settings().statements.echo);
+    assert!(!World::new().arg("--db-echo=no").settings().statements.echo);
+}
+
+#[test]
+fn a_negative_number_after_a_flag_is_its_value() {
+    let errors = World::new().arg("--port").arg("-1").errors();
+    assert!(
+        errors.starts_with("--port from the command line: \"-1\""),
+        "{errors}"
+    );
+}
