@@ -367,7 +367,7 @@ async fn misbehave(client: &mut Client, link: &Link, kept: &mut Vec<Pin<Box<dyn 
         3 => drop(poll_times(client.query(many, &[]), times).await),
         4 => drop(client.batch_execute("begin; select 1/0").await),
         5 => drop(client.batch_execute("set statement_timeout = 1234").await),
-        6 => drop(client.transaction().await.map(|it| drop(it))),
+        6 => drop(client.transaction().await.map(drop)),
         7 => drop(poll_times(client.transaction(), times).await),
         8 => {
             let copy = client.copy_in::<_, Bytes>("copy tap_fuzz from stdin");
