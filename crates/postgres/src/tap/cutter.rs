@@ -63,6 +63,7 @@ impl Cutter {
     /// Takes bytes up to the end of the next message and returns its tag (zero
     /// for an untyped one), or takes them all if it does not end within them.
     /// `keep` says whether the body of a message with that tag matters.
+    #[inline]
     pub(super) fn next(
         &mut self,
         bytes: &mut &[u8],
@@ -93,6 +94,15 @@ impl Cutter {
             self.have = HEADER;
             self.kept = 0;
             self.keeps = keep(tag);
+            // Nothing to keep and all of it here, as with most messages.
+            if !self.keeps
+                && let Some(rest) = bytes.get(self.left..)
+            {
+                *bytes = rest;
+                self.left = 0;
+                self.have = usize::from(self.untyped);
+                return Ok(Some(tag));
+            }
         }
 
         let (part, rest) = bytes.split_at(self.left.min(bytes.len()));

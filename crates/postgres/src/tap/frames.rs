@@ -45,6 +45,23 @@ enum Phase {
     Ready,
 }
 
+/// What a failed COPY may have left behind.
+///
+/// Unless the server had read the COPY's first Sync it answers that one too, after
+/// the error. Then, to the Sync after the end of data, comes a second
+/// ReadyForQuery and nothing else, before anything that was asked later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CopyFailure {
+    /// None failed, or it is certain that no second ReadyForQuery comes.
+    None,
+    /// The error came, its ReadyForQuery did not.
+    Failed,
+    /// A second ReadyForQuery may come. Any other message proves it does not; of
+    /// a request that is answered with nothing else, a plain Sync, it cannot be
+    /// told from one.
+    Unproven,
+}
+
 /// Why a conversation must not go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -85,12 +102,7 @@ pub(super) struct Frames {
     copy_ended: bool,
     /// An extended-protocol COPY FROM STDIN has begun and not completed.
     copying: bool,
-    /// Such a COPY failed, which may have been before the server read its first
-    /// Sync: one more answer than reckoned may come.
-    unproven: bool,
-    /// Since the last ReadyForQuery something came that only a request which did
-    /// its work is answered with.
-    fruitful: bool,
+    copy_failure: CopyFailure,
     broken: bool,
     fault: Option<Fault>,
     dirt: Dirt,
@@ -111,8 +123,7 @@ impl Frames {
             eaten: false,
             copy_ended: false,
             copying: false,
-            unproven: false,
-            fruitful: false,
+            copy_failure: CopyFailure::None,
             broken: false,
             fault: None,
             dirt: Dirt::NONE,
@@ -160,7 +171,7 @@ impl Frames {
         bit(!self.owed.is_empty(), status::OWED)
             | bit(self.open || self.frontend.is_amid(), status::OPEN)
             | bit(self.copy_in, status::COPY_IN)
-            | bit(self.unproven, status::UNPROVEN)
+            | bit(self.copy_failure != CopyFailure::None, status::UNPROVEN)
             | bit(self.broken || self.fault.is_some(), status::BROKEN)
             | transaction
     }
@@ -249,15 +260,20 @@ impl Frames {
     }
 
     fn backend_message(&mut self, tag: u8) -> Result<(), Fault> {
+        // Notices, notifications and settings come at any time.
+        let asked_for = !matches!(tag, b'N' | b'A' | b'S');
+        if self.copy_failure == CopyFailure::Unproven && asked_for {
+            if tag == b'Z' {
+                return self.fail_now(Fault::CopyRefused);
+            }
+            self.copy_failure = CopyFailure::None;
+        }
         match tag {
             b'Z' => return self.ready_for_query(),
             b'C' => {
                 self.dirt = self.dirt | tags::dirt(self.backend.body());
                 self.copying = false;
-                self.fruitful = true;
             }
-            // ParseComplete, CloseComplete.
-            b'1' | b'3' => self.fruitful = true,
             b'E' => self.error_response(),
             // ParameterStatus: during start-up these are the initial values.
             b'S' if self.phase == Phase::Ready => self.dirt = self.dirt | Dirt::SESSION,
@@ -295,10 +311,8 @@ impl Frames {
             // let them through; tokio-postgres is yet to send the end of data.
             self.fail(Fault::CopyRefused);
         }
-        // An answer that is certainly not the spurious one, and the last that
-        // is owed: had the spurious one come before, this would be one too many.
-        if std::mem::take(&mut self.fruitful) && self.owed.is_empty() {
-            self.unproven = false;
+        if self.copy_failure == CopyFailure::Failed {
+            self.copy_failure = CopyFailure::Unproven;
         }
         Ok(())
     }
@@ -333,9 +347,10 @@ impl Frames {
             }
         }
         self.broken |= fatal || self.owed.is_empty();
-        self.unproven |= std::mem::take(&mut self.copying);
+        if std::mem::take(&mut self.copying) {
+            self.copy_failure = CopyFailure::Failed;
+        }
         self.copy_in = false;
-        self.fruitful = false;
     }
 
     /// The bytes that show the fault may be passed on, none after them.

@@ -96,7 +96,11 @@ fn state(frames: &Frames) -> impl PartialEq + std::fmt::Debug {
             frames.copy_ended,
             frames.copying,
         ),
-        (frames.fruitful, frames.process_id, frames.backend.is_amid()),
+        (
+            frames.copy_failure,
+            frames.process_id,
+            frames.backend.is_amid(),
+        ),
     )
 }
 
@@ -159,7 +163,7 @@ fn a_copy_dropped_before_the_server_took_it_must_be_proved_to_be_over() {
 }
 
 #[test]
-fn a_spurious_answer_is_no_proof_and_is_found_out() {
+fn a_second_answer_to_a_failed_copy_is_not_taken_for_another() {
     let failed = [
         client("BES"),
         server(b'G', ""),
@@ -168,11 +172,13 @@ fn a_spurious_answer_is_no_proof_and_is_found_out() {
         ready("I"),
     ];
     let mut frames = follow(&failed);
-    say(&mut frames, &client("Q"));
-    say(&mut frames, &ready("I"));
-    assert_eq!(frames.bits(), status::UNPROVEN);
-    say(&mut frames, &server(b'C', "ROLLBACK\0"));
-    assert_eq!(frames.on_read(&message(b'Z', b"I")), Err(Fault::Unasked));
+    say(&mut frames, &client("QCS"));
+    say(&mut frames, &server(b'N', ""));
+    assert_eq!(frames.bits(), status::UNPROVEN | status::OWED);
+    assert_eq!(
+        frames.on_read(&message(b'Z', b"I")),
+        Err(Fault::CopyRefused)
+    );
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub(super) const BLOCKED: u32 = 1 << 11;
 pub(super) const BROKEN: u32 = 1 << 12;
 /// The server waits for COPY data.
 pub(super) const COPY_IN: u32 = 1 << 13;
-/// One answer more than expected may be on its way: see [`Dirt::UNPROVEN`].
+/// One answer more than expected may be on its way, see [`Dirt::UNPROVEN`].
 pub(super) const UNPROVEN: u32 = 1 << 14;
 /// In a transaction block.
 pub(super) const IN_TRANSACTION: u32 = 1 << 15;
@@ -87,9 +87,8 @@ impl Dirt {
     /// who cache them.
     pub(crate) const STATEMENTS: Self = Self(STATEMENTS);
     /// A COPY failed, after which the server sends one ReadyForQuery or two,
-    /// depending on whether it had read the first Sync. Any statement that
-    /// succeeds by itself proves there was one and removes this; if it is
-    /// still there after such a statement, destroy the connection.
+    /// depending on whether it had read the COPY's first Sync. Running any
+    /// statement settles it: either this goes away or the connection breaks.
     pub(crate) const UNPROVEN: Self = Self(UNPROVEN);
 
     pub(crate) fn is_none(self) -> bool {
