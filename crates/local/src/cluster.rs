@@ -32,6 +32,8 @@ pub(crate) struct Cluster {
     pub(crate) data: PathBuf,
     /// Of the role `cenote`.
     pub(crate) password: String,
+    /// Where the password is, readable by its owner only.
+    pub(crate) password_file: PathBuf,
     /// Held while this process uses a persistent directory.
     _lock: Option<File>,
 }
@@ -79,13 +81,15 @@ pub(crate) async fn temporary(
 }
 
 async fn copy(account: &Account, template: &Path, data: PathBuf) -> Result<Cluster> {
-    let password = read(&template.join("password"))?;
+    let password_file = template.join("password");
+    let password = read(&password_file)?;
     let mut copy = account.command("cp");
     copy.arg("-Rp").arg(template.join("data")).arg(&data);
     account.run(copy, "").await?;
     Ok(Cluster {
         data,
         password,
+        password_file,
         _lock: None,
     })
 }
@@ -138,6 +142,7 @@ pub(crate) async fn persistent(
     Ok(Cluster {
         data,
         password,
+        password_file,
         _lock: Some(lock),
     })
 }

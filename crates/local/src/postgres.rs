@@ -240,11 +240,16 @@ impl PostgresServer {
         self.instance.port()
     }
 
-    /// A command to paste into a shell. It contains the password.
+    /// A command to paste into a shell. It reads the password from its file, so that it may be shown and logged.
     #[must_use]
     pub fn psql_line(&self) -> String {
         let psql = self.postgres.psql().unwrap_or_else(|_| "psql".into());
-        format!("{} '{}'", psql.display(), self.url())
+        format!(
+            "PGPASSWORD=\"$(cat '{}')\" {} -h 127.0.0.1 -p {} -U {NAME} {NAME}",
+            self.cluster.password_file.display(),
+            psql.display(),
+            self.port()
+        )
     }
 
     /// What PostgreSQL calls PGDATA.

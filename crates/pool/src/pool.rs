@@ -19,7 +19,8 @@ use tokio::{
 };
 
 use crate::{
-    AcquireError, Condition, Config, InvalidConfig, Manager, Phase, Reason, Snapshot, Stats,
+    AcquireError, Condition, Config, ConnectError, InvalidConfig, Manager, Phase, Reason, Snapshot,
+    Stats,
     lifecycle::Shared,
     slots::{Delivery, Joined, Live, Refusal},
     stats::Retired,
@@ -113,7 +114,7 @@ impl<M: Manager> Pool<M> {
         let config = &self.shared.config;
         let core = self.shared.core();
         let (census, tally) = (core.census(), core.tally().clone());
-        let (last_error, failures) = (core.last_error(), core.failures());
+        let failures = core.failures();
         let (longest_wait, open) = (core.longest_wait(now), core.is_open());
         drop(core);
 
@@ -137,13 +138,17 @@ impl<M: Manager> Pool<M> {
             connects: tally.connect_times.count(),
             connect_failures: tally.connect_failures,
             connect_failures_in_a_row: failures,
-            last_connect_error: last_error.map(|error| error.to_string()),
             cleaned: tally.cleaned,
             retired: tally.retired,
             waiting_times,
             connecting_times: tally.connecting_times,
             connect_times: tally.connect_times,
         }
+    }
+
+    /// Why the most recent connect failed, if none has succeeded since.
+    pub fn last_connect_error(&self) -> Option<Arc<ConnectError<M::Error>>> {
+        self.shared.core().last_error()
     }
 
     /// The pool's manager.

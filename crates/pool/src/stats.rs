@@ -69,8 +69,6 @@ pub struct Stats {
     pub connect_failures: u64,
     /// Connects that failed since the last one that succeeded.
     pub connect_failures_in_a_row: u32,
-    /// Why the most recent connect failed, if none has succeeded since.
-    pub last_connect_error: Option<String>,
     /// Connections that came back dirty and were given to the cleaner.
     pub cleaned: u64,
     pub(crate) retired: [u64; Retired::ALL.len()],

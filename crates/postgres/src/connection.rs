@@ -4,6 +4,7 @@
 //! was a previous one, as far as the wire shows.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -12,8 +13,9 @@ use std::{
 };
 
 use cenote_pool::Condition;
+use futures_util::TryStreamExt;
 use tokio::time::{Instant, timeout_at};
-use tokio_postgres::{CancelToken, Client, NoTls, Row, Statement, types::ToSql};
+use tokio_postgres::{CancelToken, Client, NoTls, Row, types::ToSql};
 
 use crate::{
     Config, ConnectionError, Error, Reset, Result,
@@ -55,6 +57,12 @@ type Parameter<'a> = &'a (dyn ToSql + Sync);
 pub struct Connection {
     // Boxed, because the pool moves connections about.
     inner: Box<Inner>,
+}
+
+/// What the server answered to a statement.
+struct Answer {
+    rows: Vec<Row>,
+    affected: u64,
 }
 
 struct Inner {
@@ -108,31 +116,30 @@ impl Connection {
     ///
     /// See [`Error`].
     pub async fn query(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>> {
-        let run =
-            async |statement: &Statement| self.inner.client.query(statement, parameters).await;
-        self.prepared(sql, run).await
+        Ok(self.prepared(sql, parameters).await?.rows)
     }
 
     /// Runs a query and returns its only row.
     ///
     /// # Errors
     ///
-    /// See [`Error`]; also when there is no row, or more than one.
+    /// [`Error::RowCount`] when there is no row, or more than one; otherwise see [`Error`].
     pub async fn query_one(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Row> {
-        let run =
-            async |statement: &Statement| self.inner.client.query_one(statement, parameters).await;
-        self.prepared(sql, run).await
+        let row = self.query_opt(sql, parameters).await?;
+        row.ok_or(Error::RowCount(0))
     }
 
     /// Runs a query and returns its only row, if there is one.
     ///
     /// # Errors
     ///
-    /// See [`Error`]; also when there is more than one row.
+    /// [`Error::RowCount`] when there is more than one row; otherwise see [`Error`].
     pub async fn query_opt(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Option<Row>> {
-        let run =
-            async |statement: &Statement| self.inner.client.query_opt(statement, parameters).await;
-        self.prepared(sql, run).await
+        let mut rows = self.prepared(sql, parameters).await?.rows;
+        match rows.len() {
+            0 | 1 => Ok(rows.pop()),
+            many => Err(Error::RowCount(many)),
+        }
     }
 
     /// Runs a statement and returns how many rows it touched.
@@ -141,9 +148,7 @@ impl Connection {
     ///
     /// See [`Error`].
     pub async fn execute(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<u64> {
-        let run =
-            async |statement: &Statement| self.inner.client.execute(statement, parameters).await;
-        self.prepared(sql, run).await
+        Ok(self.prepared(sql, parameters).await?.affected)
     }
 
     /// Runs statements without parameters or results, separated by semicolons, in one round trip.
@@ -189,39 +194,48 @@ impl Connection {
 
     /// Runs a statement from the cache, preparing it first if need be. A statement that the server
     /// no longer knows or whose result has changed its shape is prepared anew, once.
-    async fn prepared<T>(
-        &self,
-        sql: &str,
-        run: impl AsyncFn(&Statement) -> std::result::Result<T, tokio_postgres::Error>,
-    ) -> Result<T> {
-        let Inner {
-            client, statements, ..
-        } = &*self.inner;
-        let attempt = async || {
-            let statement = match statements.get(sql) {
-                Some(statement) => statement,
-                None => {
-                    let statement = client.prepare(sql).await?;
-                    statements.insert(sql, statement.clone());
-                    statement
-                }
-            };
-            run(&statement).await
-        };
-        self.command(sql, async {
-            match attempt().await {
+    async fn prepared(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Answer> {
+        let run = async {
+            match self.attempt(sql, parameters).await {
                 Err(error) if is_stale_statement(&error) => {
-                    statements.remove(sql);
+                    self.inner.statements.remove(sql);
                     // Inside a transaction the failure stands: the transaction is lost anyway.
                     match self.is_between_transactions().await {
-                        true => attempt().await,
+                        true => self.attempt(sql, parameters).await,
                         false => Err(error),
                     }
                 }
-                result => result,
+                answer => answer,
             }
-        })
-        .await
+        };
+        self.command(sql, run).await
+    }
+
+    async fn attempt(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+    ) -> std::result::Result<Answer, tokio_postgres::Error> {
+        let Inner {
+            client, statements, ..
+        } = &*self.inner;
+        let statement = match statements.get(sql) {
+            Some(statement) => statement,
+            None => {
+                let statement = client.prepare(sql).await?;
+                statements.insert(sql, statement.clone());
+                statement
+            }
+        };
+        let parameters = parameters.iter().copied();
+        let stream = client.query_raw(&statement, parameters).await?;
+        let mut stream = pin!(stream);
+        let mut rows = Vec::new();
+        while let Some(row) = stream.try_next().await? {
+            rows.push(row);
+        }
+        let affected = stream.rows_affected().unwrap_or(0);
+        Ok(Answer { rows, affected })
     }
 
     async fn is_between_transactions(&self) -> bool {
@@ -287,7 +301,7 @@ impl Connection {
     /// Sends a command without waiting for its answer.
     pub(crate) fn send(&self, sql: &str) {
         // The first poll puts the command into the driver's queue; its answer is nobody's concern.
-        let sent = std::pin::pin!(self.inner.client.batch_execute(sql));
+        let sent = pin!(self.inner.client.batch_execute(sql));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         let _pending = sent.poll(&mut context);
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::AcquireError;
+use crate::{AcquireError, ConnectError};
 
 /// The result of a command.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -38,8 +38,12 @@ pub enum Error {
     #[error("the transaction had failed and was rolled back")]
     RolledBack,
 
-    /// The command was not sent or its answer not understood: wrong parameter types, more rows than
-    /// asked for, and the like.
+    /// The query answered with this many rows where one was asked for.
+    #[error("the query answered with {0} rows instead of one")]
+    RowCount(usize),
+
+    /// The command was not sent or its answer not understood: wrong parameter types and the
+    /// like.
     #[error("{0}")]
     Driver(#[source] tokio_postgres::Error),
 }
@@ -92,7 +96,11 @@ impl Error {
             Self::Lost { .. } => true,
             Self::Database(error) => is_transient(error.code()),
             // Whoever waited for a connection until the timeout has waited enough.
-            Self::Acquire(_) | Self::Timeout(_) | Self::RolledBack | Self::Driver(_) => false,
+            Self::Acquire(_)
+            | Self::Timeout(_)
+            | Self::RolledBack
+            | Self::RowCount(_)
+            | Self::Driver(_) => false,
         }
     }
 }
@@ -143,8 +151,7 @@ pub enum ConnectionError {
 }
 
 impl ConnectionError {
-    /// What went wrong, in words fit for strangers: no addresses, no names, no server's text.
-    pub fn summary(&self) -> &'static str {
+    fn summary(&self) -> &'static str {
         match self {
             Self::Unreachable { cause, .. } => match cause.kind() {
                 std::io::ErrorKind::ConnectionRefused => "connection refused",
@@ -172,6 +179,15 @@ impl ConnectionError {
             }
             _ => false,
         }
+    }
+}
+
+/// Why a connect failed, in words fit for strangers: no addresses, no names, no server's text.
+pub fn summarize(error: &ConnectError<ConnectionError>) -> &'static str {
+    match error {
+        ConnectError::Failed(error) => error.summary(),
+        ConnectError::TimedOut(_) => "the server does not answer",
+        ConnectError::Aborted => "the connect was aborted",
     }
 }
 

@@ -53,7 +53,7 @@ mod retry;
 pub use cenote_pool::{Condition, ConnectError, Histogram, Phase, Reason, Retired, Snapshot};
 pub use config::{Config, InvalidConfig, Reset};
 pub use connection::Connection;
-pub use error::{ConnectionError, Error, Result};
+pub use error::{ConnectionError, Error, Result, summarize};
 pub use health::{Health, HealthState};
 pub use manager::Postgres;
 pub use pool::{OwnedPooled, Pool, Pooled, Stats};

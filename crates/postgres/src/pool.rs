@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::{AcquireError, Config, Error, InvalidConfig, Postgres, Result};
+use crate::{AcquireError, Config, Error, InvalidConfig, Postgres, Result, error::summarize};
 
 /// A connection on loan from a [`Pool`]; dropping it gives it back.
 pub type Pooled<'pool> = cenote_pool::Pooled<'pool, Postgres>;
@@ -28,6 +28,8 @@ pub struct Stats {
     pub errors: u64,
     /// Commands among them that took longer than the command timeout.
     pub timeouts: u64,
+    /// Why the most recent connect failed, in words fit for strangers, if none has succeeded since.
+    pub last_connect_error: Option<&'static str>,
 }
 
 impl Pool {
@@ -141,6 +143,10 @@ impl Pool {
             queries: observer.queries(),
             errors: observer.errors(),
             timeouts: observer.timeouts(),
+            last_connect_error: self
+                .inner
+                .last_connect_error()
+                .map(|error| summarize(&error)),
         }
     }
 

@@ -51,7 +51,7 @@ impl Retry {
             .with_jitter()
             .build();
         for pause in pauses {
-            if !result.as_ref().is_err_and(|error| when(error)) {
+            if !result.as_ref().is_err_and(&when) {
                 break;
             }
             tokio::time::sleep(pause).await;

@@ -1,7 +1,7 @@
 //! From the database's errors to answers. Invariant: an unknown outcome is answered as unknown, and no answer
 //! holds an address, a name, a statement or the server's own words.
 
-use cenote_postgres::{AcquireError, Error, Reason};
+use cenote_postgres::{AcquireError, Error, Reason, summarize};
 
 use crate::http::{Member, Problem};
 
@@ -49,9 +49,10 @@ fn of_code(code: &str) -> Problem {
     let unavailable = |slug, detail| Problem::unavailable(slug, detail, RETRY_AFTER);
     match code {
         "57014" => Problem::gateway_timeout("the database stopped the statement"),
-        "40001" | "40P01" | "55P03" => {
-            unavailable("conflict-retries-exhausted", "too many callers change the same thing")
-        }
+        "40001" | "40P01" | "55P03" => unavailable(
+            "conflict-retries-exhausted",
+            "too many callers change the same thing",
+        ),
         "42P01" | "42703" => unavailable("schema-not-ready", "the database schema is not ready"),
         "25006" => unavailable("read-only", "the database accepts no writes at the moment"),
         _ => match code.get(..2) {
@@ -68,7 +69,10 @@ fn of_acquire(refused: &AcquireError) -> Problem {
     let (slug, mut detail) = match refused.reason() {
         Reason::Timeout { waited, .. } => {
             let seconds = waited.as_secs_f64();
-            ("pool-timeout", format!("waited {seconds:.2} s for a database connection"))
+            (
+                "pool-timeout",
+                format!("waited {seconds:.2} s for a database connection"),
+            )
         }
         Reason::Overloaded => (
             "pool-overloaded",
@@ -82,11 +86,7 @@ fn of_acquire(refused: &AcquireError) -> Problem {
         ": {} of {} in use, {} idle, {} connecting, {} waiting",
         pool.in_use, pool.capacity, pool.idle, pool.connecting, pool.waiting
     );
-    let last_error = pool.last_connect_error.as_deref().map(|error| match error {
-        cenote_postgres::ConnectError::Failed(error) => error.summary(),
-        cenote_postgres::ConnectError::TimedOut(_) => "the server does not answer",
-        cenote_postgres::ConnectError::Aborted => "the connect was aborted",
-    });
+    let last_error = pool.last_connect_error.as_deref().map(summarize);
     let counts = [
         ("in_use", pool.in_use),
         ("idle", pool.idle),

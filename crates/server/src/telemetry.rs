@@ -17,7 +17,14 @@ pub(crate) fn init(settings: &LogSettings) {
     };
     // A second call finds the log set up; that is as good.
     let _already = match pretty {
-        true => log.with_target(false).with_ansi(stderr().is_terminal()).try_init(),
-        false => log.json().flatten_event(true).with_current_span(false).try_init(),
+        true => log
+            .with_target(false)
+            .with_ansi(stderr().is_terminal())
+            .try_init(),
+        false => log
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .try_init(),
     };
 }

@@ -61,7 +61,9 @@ pub(super) async fn health(State(app): State<App>) -> Response {
             Stage::Running => "running",
             Stage::Draining => "draining",
         },
-        latency_ms: database.latency.map(|latency| latency.as_secs_f64() * 1000.0),
+        latency_ms: database
+            .latency
+            .map(|latency| latency.as_secs_f64() * 1000.0),
         pool: pool(&app),
         database: Part {
             state: database.state.as_str(),

@@ -89,7 +89,9 @@ fn valid_key(key: &str, context: &()) -> garde::Result {
     match key.len() {
         1..=LONGEST_KEY => no_nul(key, context),
         0 => Err(garde::Error::new("must not be empty")),
-        _ => Err(garde::Error::new(format!("must not be longer than {LONGEST_KEY} bytes"))),
+        _ => Err(garde::Error::new(format!(
+            "must not be longer than {LONGEST_KEY} bytes"
+        ))),
     }
 }
 
@@ -102,7 +104,7 @@ fn checked(Key(key): Key) -> Result<String, Problem> {
 
 /// Stores a value. It is durable when this is answered.
 #[utoipa::path(post, path = "/write", tag = "keys", request_body = Write, responses(
-    (status = 200, body = Written),
+    (status = 200, body = Written<'_>),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
@@ -110,7 +112,9 @@ pub(super) async fn write(
     State(app): State<App>,
     Json(Write { key, value }): Json<Write>,
 ) -> Result<Response, Problem> {
-    let version = keys::write(&app.pool, &key, &value).await.map_err(of_write)?;
+    let version = keys::write(&app.pool, &key, &value)
+        .await
+        .map_err(of_write)?;
     Ok(json(&Written {
         status: "ok",
         key: &key,
@@ -123,7 +127,7 @@ pub(super) async fn write(
     ("key" = String, Path, description = "Any UTF-8, percent-encoded; slashes may stand as they are"),
     ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer"),
 ), responses(
-    (status = 200, body = Entry, headers(("ETag" = String, description = "The version"))),
+    (status = 200, body = Entry<'_>, headers(("ETag" = String, description = "The version"))),
     (status = 304, description = "It has not changed"),
     (status = 404, body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),

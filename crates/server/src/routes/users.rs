@@ -86,7 +86,9 @@ pub(super) async fn add(
 ) -> Result<Response, Problem> {
     let added = users::add(&app.pool, &name, &email).await;
     let Some(user) = added.map_err(of_write)? else {
-        return Err(Problem::conflict("a user with this e-mail address exists already"));
+        return Err(Problem::conflict(
+            "a user with this e-mail address exists already",
+        ));
     };
     let mut response = (StatusCode::CREATED, json(&user)).into_response();
     let location = format!("/users/{}", user.id);
@@ -101,10 +103,7 @@ pub(super) async fn add(
     (status = 422, body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
-pub(super) async fn get(
-    State(app): State<App>,
-    Path(id): Path<i64>,
-) -> Result<Response, Problem> {
+pub(super) async fn get(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, Problem> {
     match users::get(&app.pool, id).await.map_err(of_read)? {
         Some(user) => Ok(json(&user)),
         None => Err(Problem::not_found("there is no such user")),

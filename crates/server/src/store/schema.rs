@@ -7,7 +7,7 @@ mod embedded {
 }
 
 /// Names the advisory lock under which migrations run: "cenote" in ASCII.
-const LOCK: i64 = 0x0063_656e_6f74_65;
+const LOCK: i64 = 0x6365_6e6f_7465;
 
 /// Why the schema could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,10 @@ pub(crate) async fn migrate(pool: &Pool) -> Result<Vec<String>, MigrateError> {
     let mut connection = pool.get().await?;
     let client = connection.client_mut();
     let wait = format!("SET lock_timeout = '60s'; SELECT pg_advisory_lock({LOCK})");
-    client.batch_execute(&wait).await.map_err(MigrateError::Lock)?;
+    client
+        .batch_execute(&wait)
+        .await
+        .map_err(MigrateError::Lock)?;
     let migrated = embedded::migrations::runner().run_async(client).await;
     // Ends the session and the lock with it, whatever happened.
     connection.discard();

@@ -1,0 +1,212 @@
+//! `cenote check`: tries everything the service needs. Invariant: it leaves nothing behind in the database.
+
+use std::{process::ExitCode, time::Duration};
+
+use cenote_postgres::{Error, Pool};
+use tokio::time::Instant;
+
+use super::{Database, block_on, fail, serve::connection_budget, warn};
+use crate::{
+    settings::{Loaded, Settings},
+    store::{keys, schema},
+    telemetry,
+};
+
+/// The oldest PostgreSQL that is supported.
+const OLDEST: i32 = 140_000;
+
+type Outcome = Result<String, String>;
+
+pub(super) fn run(loaded: Loaded) -> ExitCode {
+    warn(&loaded.warnings);
+    telemetry::init(&loaded.settings.log);
+    block_on(check(loaded.settings))
+}
+
+async fn check(settings: Settings) -> ExitCode {
+    let database = match Database::open(&settings).await {
+        Ok(database) => database,
+        Err(error) => return fail("no database", &error),
+    };
+    let pool = &database.pool;
+    // A private database has no operator who would migrate it.
+    if database.private.is_some()
+        && let Err(error) = schema::migrate(pool).await
+    {
+        return fail("cannot migrate the private database", &error);
+    }
+    let mut tally = Tally::default();
+    tally.note("connect", connect(pool).await);
+    if tally.failed == 0 {
+        tally.note("server version", version(pool).await);
+        tally.note("connections", connections(pool, &settings).await);
+        tally.note("pool", fill(pool, &settings).await);
+        tally.note("transaction", transaction(pool).await);
+        tally.note("command timeout", command_timeout(pool).await);
+        tally.note("schema", schema_is_there(pool).await);
+        tally.note("key-value round trip", round_trip(pool).await);
+    }
+    let Tally { passed, failed } = tally;
+    println!(
+        "Total: {} | Passed: {passed} | Failed: {failed}",
+        passed + failed
+    );
+    database.close().await;
+    match failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: u32,
+    failed: u32,
+}
+
+impl Tally {
+    fn note(&mut self, name: &str, outcome: Outcome) {
+        match outcome {
+            Ok(found) => {
+                self.passed += 1;
+                println!("PASS  {name}: {found}");
+            }
+            Err(problem) => {
+                self.failed += 1;
+                println!("FAIL  {name}: {problem}");
+            }
+        }
+    }
+}
+
+fn text(error: impl Into<Error>) -> String {
+    error.into().to_string()
+}
+
+async fn connect(pool: &Pool) -> Outcome {
+    let started = Instant::now();
+    let connection = pool.get().await.map_err(text)?;
+    let opened = started.elapsed();
+    let started = Instant::now();
+    connection.query_one("SELECT 1", &[]).await.map_err(text)?;
+    let answered = started.elapsed();
+    let millis = |time: Duration| time.as_secs_f64() * 1000.0;
+    Ok(format!(
+        "{:.1} ms, first answer {:.1} ms",
+        millis(opened),
+        millis(answered)
+    ))
+}
+
+async fn version(pool: &Pool) -> Outcome {
+    let sql =
+        "SELECT current_setting('server_version_num')::int, current_setting('server_version')";
+    let row = pool
+        .get()
+        .await
+        .map_err(text)?
+        .query_one(sql, &[])
+        .await
+        .map_err(text)?;
+    let (number, name): (i32, String) = (row.get(0), row.get(1));
+    match number >= OLDEST {
+        true => Ok(format!("PostgreSQL {name}")),
+        false => Err(format!("PostgreSQL {name} is older than 14")),
+    }
+}
+
+async fn connections(pool: &Pool, settings: &Settings) -> Outcome {
+    let (wanted, available) = connection_budget(pool, settings).await.map_err(text)?;
+    match wanted <= available {
+        true => Ok(format!("{wanted} wanted, the server has {available}")),
+        false => Err(format!(
+            "INSTANCES × (DB_POOL_MAX_SIZE + DB_POOL_MAX_OVERFLOW) is {wanted}, the server has {available}"
+        )),
+    }
+}
+
+/// Takes every connection the pool may have, at once.
+async fn fill(pool: &Pool, settings: &Settings) -> Outcome {
+    let started = Instant::now();
+    let capacity = settings.pool.max + settings.pool.overflow;
+    let mut held = Vec::with_capacity(capacity);
+    for _ in 0..capacity {
+        held.push(pool.get().await.map_err(text)?);
+    }
+    let millis = started.elapsed().as_secs_f64() * 1000.0;
+    Ok(format!("{capacity} connections in {millis:.1} ms"))
+}
+
+/// A transaction that is dropped leaves nothing, and its connection is clean afterwards.
+async fn transaction(pool: &Pool) -> Outcome {
+    let mut connection = pool.get().await.map_err(text)?;
+    let transaction = connection.transaction().await.map_err(text)?;
+    let created = transaction.batch_execute("CREATE TEMP TABLE cenote_check (n int)");
+    created.await.map_err(text)?;
+    drop(transaction);
+    let sql = "SELECT to_regclass('pg_temp.cenote_check') IS NULL";
+    let row = connection.query_one(sql, &[]).await.map_err(text)?;
+    match row.get(0) {
+        true => Ok("a dropped transaction is rolled back".to_owned()),
+        false => Err("a dropped transaction left something behind".to_owned()),
+    }
+}
+
+/// A statement that takes too long ends on the server too, and its connection is used again.
+async fn command_timeout(pool: &Pool) -> Outcome {
+    let limit = pool.config().command_timeout.unwrap_or(Duration::MAX);
+    let connection = pool.get().await.map_err(text)?;
+    let process = connection.process_id();
+    // Dropping the query is what the timeout does, only sooner.
+    let sleep = connection.query("SELECT pg_sleep(600)", &[]);
+    let dropped = tokio::time::timeout(limit.min(Duration::from_millis(100)), sleep).await;
+    drop((dropped, connection));
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let sql = "SELECT state <> 'active' FROM pg_stat_activity WHERE pid = $1";
+    while Instant::now() < deadline {
+        let asking = pool.get().await.map_err(text)?;
+        let process = process.cast_signed();
+        let row = asking.query_opt(sql, &[&process]).await.map_err(text)?;
+        // Its own connection is the one: it is running this very query, so the other has ended.
+        if asking.process_id() == process.cast_unsigned() || row.is_none_or(|row| row.get(0)) {
+            return Ok("an abandoned statement is cancelled on the server".to_owned());
+        }
+        drop(asking);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Err("an abandoned statement goes on on the server".to_owned())
+}
+
+async fn schema_is_there(pool: &Pool) -> Outcome {
+    let sql = "SELECT to_regclass('kv') IS NOT NULL AND to_regclass('users') IS NOT NULL";
+    let row = pool
+        .get()
+        .await
+        .map_err(text)?
+        .query_one(sql, &[])
+        .await
+        .map_err(text)?;
+    match row.get(0) {
+        true => Ok("the tables are there".to_owned()),
+        false => Err("the tables are missing; run `cenote migrate`".to_owned()),
+    }
+}
+
+async fn round_trip(pool: &Pool) -> Outcome {
+    let key = format!("cenote-check-{:016x}", fastrand::u64(..));
+    let written = keys::write(pool, &key, "hello").await.map_err(text)?;
+    let read = keys::read(pool, &key).await.map_err(text)?;
+    let deleted = keys::delete(pool, &key).await.map_err(text)?;
+    let gone = keys::read(pool, &key).await.map_err(text)?.is_none();
+    let connection = pool.get().await.map_err(text)?;
+    let forgotten = connection
+        .execute("DELETE FROM kv WHERE key = $1", &[&key])
+        .await;
+    forgotten.map_err(text)?;
+    match read {
+        Some(read) if read.value == "hello" && read.version == written && deleted && gone => {
+            Ok("written, read, deleted".to_owned())
+        }
+        _ => Err("what was written was not what was read".to_owned()),
+    }
+}

@@ -1,0 +1,106 @@
+//! From settings to a pool, over the database they name or a private one. Invariant: a private server ends with
+//! the command that started it, however that ends.
+
+use std::{str::FromStr, time::Duration};
+
+use cenote_local::PostgresServer;
+use cenote_postgres::{Config, InvalidConfig, Pool, Retry, tokio_postgres};
+
+use crate::settings::{PoolSettings, Settings};
+
+/// Longest wait for the connections to be closed at the end.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// A pool, and the private server under it if there is one.
+pub(super) struct Database {
+    pub(super) pool: Pool,
+    pub(super) private: Option<PostgresServer>,
+}
+
+/// Why there is no database.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DatabaseError {
+    #[error("no database is set (DATABASE_URL or DB_HOST), and no private one can be started: {0}")]
+    Private(#[from] cenote_local::Error),
+    #[error(transparent)]
+    Invalid(#[from] InvalidConfig),
+    #[error("the private server's address is not understood: {0}")]
+    Address(#[from] tokio_postgres::Error),
+}
+
+impl Database {
+    /// Builds the pool, and starts a private PostgreSQL first if the settings name none.
+    pub(super) async fn open(settings: &Settings) -> Result<Self, DatabaseError> {
+        let (server, private) = match &settings.database {
+            Some(server) => (server.clone(), None),
+            None => {
+                let private = start_private(settings).await?;
+                let server = tokio_postgres::Config::from_str(&private.url())?;
+                (server, Some(private))
+            }
+        };
+        let pool = Pool::new(pool_config(server, settings))?;
+        Ok(Self { pool, private })
+    }
+
+    /// Closes the connections, then stops a private server.
+    pub(super) async fn close(self) {
+        if tokio::time::timeout(CLOSING, self.pool.close())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some connections did not close in time");
+        }
+        if let Some(private) = self.private
+            && let Err(error) = private.stop().await
+        {
+            tracing::warn!(%error, "the private PostgreSQL did not stop");
+        }
+    }
+}
+
+async fn start_private(settings: &Settings) -> Result<PostgresServer, DatabaseError> {
+    let directory = match &settings.data_dir {
+        Some(directory) => directory.clone(),
+        None => cenote_local::default_data_dir()?.join("postgres"),
+    };
+    let server = PostgresServer::persistent(directory).start().await?;
+    tracing::info!(
+        data = %server.data_dir().display(),
+        psql = server.psql_line(),
+        "no database is set; started a private PostgreSQL"
+    );
+    Ok(server)
+}
+
+fn pool_config(server: tokio_postgres::Config, settings: &Settings) -> Config {
+    let PoolSettings {
+        min,
+        max,
+        overflow,
+        timeout,
+        max_waiters,
+        recycle,
+        idle_timeout,
+        connect_timeout,
+    } = settings.pool;
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let mut config = Config::new(server);
+    config.pool.min_size = count(min);
+    config.pool.max_size = count(max);
+    config.pool.max_overflow = count(overflow);
+    config.pool.acquire_timeout = timeout;
+    config.pool.max_waiters = count(max_waiters);
+    config.pool.max_lifetime = recycle;
+    config.pool.idle_timeout = idle_timeout;
+    config.pool.connect_timeout = connect_timeout;
+    config.command_timeout = Some(settings.statements.timeout);
+    config.statement_cache = settings.statements.cache;
+    config.echo = settings.statements.echo;
+    config.slow_query = settings.statements.slow;
+    config.retry = Retry {
+        attempts: settings.retry.attempts,
+        delay: settings.retry.delay,
+    };
+    config
+}

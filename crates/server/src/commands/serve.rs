@@ -1,0 +1,204 @@
+//! `cenote serve`: from settings to a running service and back.
+//!
+//! Invariant: on SIGTERM `/health/ready` turns 503 first, then the listener closes, requests in flight finish,
+//! the pool closes, and last a private database stops.
+
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
+
+use cenote_postgres::Pool;
+use tokio::{
+    net::lookup_host,
+    signal::unix::{Signal, SignalKind, signal},
+    time::sleep,
+};
+
+use super::{Database, block_on, fail, warn};
+use crate::{
+    app::App,
+    health::Stage,
+    http::{self, HttpConfig},
+    routes,
+    settings::{CacheMode, HttpSettings, Loaded, Settings},
+    store::schema,
+    telemetry,
+};
+
+/// Pause between tries to reach the database at the start.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+
+pub(super) fn run(loaded: Loaded) -> ExitCode {
+    warn(&loaded.warnings);
+    telemetry::init(&loaded.settings.log);
+    block_on(serve(loaded.settings))
+}
+
+async fn serve(settings: Settings) -> ExitCode {
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
+    let (Ok(terminate), Ok(interrupt)) = signals else {
+        return fail("cannot start", &"signals cannot be received");
+    };
+    // First what fails for good: a port that is taken.
+    let listener = match listen(&settings.http).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            let HttpSettings { host, port, .. } = &settings.http;
+            return fail(
+                &format!("cannot listen on HOST {host:?}, PORT {port}"),
+                &error,
+            );
+        }
+    };
+    let address = listener.local_addr();
+    let database = match Database::open(&settings).await {
+        Ok(database) => database,
+        Err(error) => return fail("no database", &error),
+    };
+    let app = App::new(database.pool.clone());
+    tracing::info!(
+        min = settings.pool.min,
+        max = settings.pool.max,
+        overflow = settings.pool.overflow,
+        timeout = settings.pool.timeout.as_secs_f64(),
+        "pool initialized"
+    );
+    warn_of_what_is_not_there(&settings);
+    match address {
+        Ok(address) => tracing::info!(%address, "listening on http://{address}"),
+        Err(error) => tracing::warn!(%error, "listening"),
+    }
+
+    let mut starting = tokio::spawn(start(app.clone(), settings.clone()));
+    let config = http_config(&settings);
+    let stopping = stop(app.clone(), settings.shutdown.delay, terminate, interrupt);
+    let serving = http::serve(listener, routes::router(app), config, stopping);
+    tokio::pin!(serving);
+    let drained = tokio::select! {
+        drained = &mut serving => Some(drained),
+        Ok(Err(error)) = &mut starting => {
+            fail("the database cannot be used", &error);
+            None
+        }
+    };
+    starting.abort();
+    database.close().await;
+    match drained {
+        None => ExitCode::FAILURE,
+        Some(drained) => {
+            let http::Drained { finished, cut } = drained;
+            tracing::info!(finished, cut, "stopped");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+async fn listen(settings: &HttpSettings) -> std::io::Result<tokio::net::TcpListener> {
+    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+    let addresses: Vec<SocketAddr> = lookup_host((settings.host.as_str(), settings.port))
+        .await?
+        .collect();
+    for address in addresses {
+        match http::bind(address, false) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Brings the schema up to date, waiting for the database as long as it takes. An error is one that will not pass.
+async fn start(app: App, settings: Settings) -> Result<(), schema::MigrateError> {
+    let mut complained = false;
+    loop {
+        match schema::migrate(&app.pool).await {
+            Ok(applied) if applied.is_empty() => break,
+            Ok(applied) => {
+                tracing::info!(applied = applied.join(", "), "schema migrated");
+                break;
+            }
+            Err(error) if error.is_permanent() => return Err(error),
+            Err(error) => {
+                if !complained {
+                    tracing::warn!(%error, "the database is not there yet; waiting for it");
+                    complained = true;
+                }
+                sleep(TRY_AGAIN).await;
+            }
+        }
+    }
+    warn_if_too_many_connections(&app.pool, &settings).await;
+    app.health.enter(Stage::Running);
+    tracing::info!("ready");
+    // The task's end means that the start failed, so a successful one has none.
+    std::future::pending().await
+}
+
+async fn warn_if_too_many_connections(pool: &Pool, settings: &Settings) {
+    match connection_budget(pool, settings).await {
+        Ok((wanted, available)) if wanted > available => tracing::warn!(
+            wanted,
+            available,
+            "INSTANCES × (DB_POOL_MAX_SIZE + DB_POOL_MAX_OVERFLOW) is more than the server's max_connections \
+             leaves for ordinary users"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "cannot ask for the server's max_connections"),
+    }
+}
+
+/// Connections that all instances together may open, and those that the server has for them.
+pub(super) async fn connection_budget(
+    pool: &Pool,
+    settings: &Settings,
+) -> cenote_postgres::Result<(usize, usize)> {
+    const AVAILABLE: &str = "SELECT current_setting('max_connections')::bigint \
+                             - current_setting('superuser_reserved_connections')::bigint";
+    let row = pool.get().await?.query_one(AVAILABLE, &[]).await?;
+    let available: i64 = row.get(0);
+    let wanted = settings.instances * (settings.pool.max + settings.pool.overflow);
+    Ok((wanted, usize::try_from(available).unwrap_or(0)))
+}
+
+fn warn_of_what_is_not_there(settings: &Settings) {
+    let cache = &settings.cache;
+    if cache.redis.is_some() || !matches!(cache.mode, CacheMode::Local | CacheMode::Off) {
+        tracing::warn!("this version has no cache; REDIS_URL and CACHE_MODE are not used");
+    }
+}
+
+fn http_config(settings: &Settings) -> HttpConfig {
+    let http = &settings.http;
+    HttpConfig {
+        max_connections: http.max_connections,
+        max_body: http.max_body as u64,
+        first_byte_timeout: http.header_timeout,
+        head_timeout: http.header_timeout,
+        body_timeout: http.body_timeout,
+        idle_timeout: http.idle_timeout,
+        drain_timeout: settings.shutdown.timeout,
+        ..HttpConfig::default()
+    }
+}
+
+/// Completes when the listener is to close. A second signal ends the process at once.
+async fn stop(app: App, delay: Duration, mut terminate: Signal, mut interrupt: Signal) {
+    let at_terminal = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => true,
+    };
+    app.health.enter(Stage::Draining);
+    tracing::info!("draining");
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(130);
+    });
+    // A load balancer needs a moment to notice; someone at a terminal does not want to wait for it.
+    if !at_terminal {
+        sleep(delay).await;
+    }
+}
