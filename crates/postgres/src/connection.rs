@@ -7,7 +7,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -37,10 +37,12 @@ const CANCELLED: Duration = Duration::from_millis(50);
 /// A cancel that arrives before the statement has begun is lost, so it is repeated.
 const CANCELS: u32 = 3;
 
+/// Statements a connection may leave prepared on the server without knowing their names.
+const ABANDONED: u32 = 16;
+
 /// What `DISCARD ALL` does, but for forgetting the prepared statements and their plans.
 const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
                      SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
-const RESET_STATEMENTS: &str = "DEALLOCATE ALL";
 
 /// A parameter of a statement.
 type Parameter<'a> = &'a (dyn ToSql + Sync);
@@ -77,6 +79,9 @@ struct Inner {
     overdue: AtomicBool,
     /// Something may have run since the session was last reset.
     used: AtomicBool,
+    /// Preparations begun and not finished. Between commands: statements that the server keeps
+    /// because whoever asked for them gave up before learning their names.
+    preparing: AtomicU32,
 }
 
 impl Connection {
@@ -106,6 +111,7 @@ impl Connection {
                 reset: config.reset,
                 overdue: AtomicBool::new(false),
                 used: AtomicBool::new(false),
+                preparing: AtomicU32::new(0),
             }),
         })
     }
@@ -217,12 +223,18 @@ impl Connection {
         parameters: &[Parameter<'_>],
     ) -> std::result::Result<Answer, tokio_postgres::Error> {
         let Inner {
-            client, statements, ..
+            client,
+            statements,
+            preparing,
+            ..
         } = &*self.inner;
         let statement = match statements.get(sql) {
             Some(statement) => statement,
             None => {
-                let statement = client.prepare(sql).await?;
+                preparing.fetch_add(1, Relaxed);
+                let prepared = client.prepare(sql).await;
+                preparing.fetch_sub(1, Relaxed);
+                let statement = prepared?;
                 statements.insert(sql, statement.clone());
                 statement
             }
@@ -321,10 +333,15 @@ impl Connection {
             Verdict::Quiet {
                 transaction: Transaction::Idle,
                 dirt,
-            } if dirt.is_none() && !unproven => Condition::Clean,
+            } if dirt.is_none() && !unproven && !self.is_littered() => Condition::Clean,
             Verdict::Broken => Condition::Broken,
             _ => Condition::Dirty,
         }
+    }
+
+    /// Whether too many statements are prepared on the server that nobody can use.
+    fn is_littered(&self) -> bool {
+        self.inner.preparing.load(Relaxed) > ABANDONED
     }
 
     /// Brings the connection back to clean: ends what runs, rolls back what is open, resets what
@@ -334,10 +351,14 @@ impl Connection {
         let Verdict::Quiet { transaction, dirt } = verdict else {
             return Err(ConnectionError::Unclean);
         };
+        // Statements that are gone may be the driver's own, with which it looks types up; it would
+        // ask for them by name for ever.
+        if dirt.contains(Dirt::STATEMENTS) || self.is_littered() {
+            return Err(ConnectionError::Unclean);
+        }
         let Inner {
             client,
             link,
-            statements,
             overdue,
             used,
             reset,
@@ -345,16 +366,12 @@ impl Connection {
         } = &*self.inner;
         overdue.store(false, Relaxed);
         used.store(false, Relaxed);
-        let mut steps = Vec::with_capacity(3);
+        let mut steps = Vec::with_capacity(2);
         if transaction != Transaction::Idle {
             steps.push("ROLLBACK");
         }
         if !dirt.is_none() || *reset == Reset::Always {
             steps.push(RESET);
-        }
-        if dirt.contains(Dirt::STATEMENTS) {
-            statements.clear();
-            steps.push(RESET_STATEMENTS);
         }
         if steps.is_empty() {
             return Ok(());
@@ -363,7 +380,7 @@ impl Connection {
         // Statements that were evicted meanwhile are being closed on the server: wait for that too.
         match link.wait_quiet(Instant::now() + CANCELLED).await {
             Verdict::Quiet { .. } => {
-                link.clear_dirt(Dirt::SESSION | Dirt::STATEMENTS);
+                link.clear_dirt(Dirt::SESSION);
                 Ok(())
             }
             _ => Err(ConnectionError::Unclean),

@@ -32,10 +32,6 @@ impl Statements {
         self.lock().remove(sql);
     }
 
-    pub(crate) fn clear(&self) {
-        self.lock().clear();
-    }
-
     fn lock(&self) -> MutexGuard<'_, Cache<Box<str>, Statement>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
