@@ -206,9 +206,9 @@ impl Connection {
                 Err(error) if is_stale_statement(&error) => {
                     self.inner.statements.remove(sql);
                     // Inside a transaction the failure stands: the transaction is lost anyway.
-                    match self.is_between_transactions().await {
-                        true => self.attempt(sql, parameters).await,
-                        false => Err(error),
+                    match self.standing().await {
+                        Some(Transaction::Idle) => self.attempt(sql, parameters).await,
+                        _ => Err(error),
                     }
                 }
                 answer => answer,
@@ -250,17 +250,13 @@ impl Connection {
         Ok(Answer { rows, affected })
     }
 
-    async fn is_between_transactions(&self) -> bool {
+    /// How the transaction stands; `None` if something is still running that may change it.
+    pub(crate) async fn standing(&self) -> Option<Transaction> {
         let verdict = self.inner.link.wait_quiet(Instant::now() + CANCELLED).await;
-        let idle = Transaction::Idle;
-        matches!(verdict, Verdict::Quiet { transaction, .. } if transaction == idle)
-    }
-
-    /// Whether the connection is in a transaction that only accepts a rollback.
-    pub(crate) async fn is_failed(&self) -> bool {
-        let verdict = self.inner.link.wait_quiet(Instant::now() + CANCELLED).await;
-        let failed = Transaction::Failed;
-        matches!(verdict, Verdict::Quiet { transaction, .. } if transaction == failed)
+        match verdict {
+            Verdict::Quiet { transaction, .. } => Some(transaction),
+            _ => None,
+        }
     }
 
     /// The one way in which commands run: counted, bounded in time, errors told apart.

@@ -3,7 +3,9 @@
 
 use std::ops::Deref;
 
-use crate::{Connection, Error, Result};
+use tokio_postgres::error::SqlState;
+
+use crate::{Connection, Error, Result, tap::Transaction as Standing};
 
 /// A transaction. Dropping it rolls it back.
 ///
@@ -12,6 +14,7 @@ use crate::{Connection, Error, Result};
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct Transaction<'a> {
     connection: &'a mut Connection,
+    /// The server has confirmed the end.
     ended: bool,
 }
 
@@ -33,13 +36,30 @@ impl<'a> Transaction<'a> {
     /// [`Error::RolledBack`] if an earlier statement failed; otherwise see [`Error`]. When
     /// [`Error::is_outcome_unknown`] says so the transaction may have been committed.
     pub async fn commit(mut self) -> Result<()> {
-        // The server answers a commit of a failed transaction with a rollback and no error.
-        if self.connection.is_failed().await {
-            self.rollback().await?;
-            return Err(Error::RolledBack);
+        // The server answers a commit of a failed transaction with a rollback and no error. Where a
+        // statement is still running it may yet fail: then the commit goes behind a query, which a
+        // failed transaction refuses, and with it what follows.
+        let (commit, certain) = match self.connection.standing().await {
+            Some(Standing::Failed) => {
+                self.rollback().await?;
+                return Err(Error::RolledBack);
+            }
+            Some(_) => ("COMMIT", true),
+            None => ("SELECT 1; COMMIT", false),
+        };
+        let answer = self.connection.batch_execute(commit).await;
+        self.ended = match &answer {
+            Ok(()) => true,
+            // A commit that is refused ends the transaction all the same.
+            Err(Error::Database(_)) => certain,
+            Err(_) => false,
+        };
+        match answer {
+            Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
+                Err(Error::RolledBack)
+            }
+            answer => answer,
         }
-        self.ended = true;
-        self.connection.batch_execute("COMMIT").await
     }
 
     /// Undoes what was done. Dropping does the same, without waiting for it.
@@ -48,8 +68,9 @@ impl<'a> Transaction<'a> {
     ///
     /// See [`Error`]; whatever it is, nothing was committed.
     pub async fn rollback(mut self) -> Result<()> {
-        self.ended = true;
-        self.connection.batch_execute("ROLLBACK").await
+        let answer = self.connection.batch_execute("ROLLBACK").await;
+        self.ended = answer.is_ok();
+        answer
     }
 }
 
