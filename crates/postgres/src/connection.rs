@@ -77,6 +77,8 @@ struct Inner {
     reset: Reset,
     /// A command ran into its timeout and may still be running: to be cancelled before the next.
     overdue: AtomicBool,
+    /// A cancel request was sent and not confirmed: it may hit any later statement.
+    stray_cancel: AtomicBool,
     /// Something may have run since the session was last reset.
     used: AtomicBool,
     /// Preparations begun and not finished. Between commands: statements that the server keeps
@@ -110,6 +112,7 @@ impl Connection {
                 command_timeout: config.command_timeout,
                 reset: config.reset,
                 overdue: AtomicBool::new(false),
+                stray_cancel: AtomicBool::new(false),
                 used: AtomicBool::new(false),
                 preparing: AtomicU32::new(0),
             }),
@@ -324,8 +327,10 @@ impl Connection {
             verdict = link.poll_inline();
             looks += 1;
         }
+        let stray_cancel = self.inner.stray_cancel.load(Relaxed);
         let unproven = self.inner.reset == Reset::Always && self.inner.used.load(Relaxed);
         match verdict {
+            _ if stray_cancel => Condition::Broken,
             Verdict::Quiet {
                 transaction: Transaction::Idle,
                 dirt,
@@ -386,6 +391,9 @@ impl Connection {
     /// Waits for the end of what is running, cancelling it if it does not end by itself at once.
     async fn calm(&self) -> Verdict {
         let link = &self.inner.link;
+        if self.inner.stray_cancel.load(Relaxed) {
+            return Verdict::Broken;
+        }
         let mut verdict = link.settle(Instant::now() + SETTLE).await;
         for _ in 0..CANCELS {
             if !verdict.is_cancellable() || self.cancel().await.is_err() {
@@ -401,12 +409,18 @@ impl Connection {
         let deadline = Instant::now() + CANCEL;
         let token: CancelToken = self.inner.client.cancel_token();
         let socket = timeout_at(deadline, socket::reconnect(&self.inner.endpoint)).await;
-        let cancelled = match socket {
-            Ok(Ok(Socket::Tcp(stream))) => tap::cancel(&token, stream, NoTls, deadline).await,
-            Ok(Ok(Socket::Unix(stream))) => tap::cancel(&token, stream, NoTls, deadline).await,
-            _ => return Err(ConnectionError::Unclean),
+        let Ok(Ok(socket)) = socket else {
+            return Err(ConnectionError::Unclean);
         };
-        cancelled.map_err(|_| ConnectionError::Unclean)
+        // Stays set if this future is dropped.
+        self.inner.stray_cancel.store(true, Relaxed);
+        let cancelled = match socket {
+            Socket::Tcp(stream) => tap::cancel(&token, stream, NoTls, deadline).await,
+            Socket::Unix(stream) => tap::cancel(&token, stream, NoTls, deadline).await,
+        };
+        cancelled.map_err(|_| ConnectionError::Unclean)?;
+        self.inner.stray_cancel.store(false, Relaxed);
+        Ok(())
     }
 
     /// Asks the server whether it is still there.
