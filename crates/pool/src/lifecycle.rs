@@ -32,9 +32,9 @@ pub struct Shared<M: Manager> {
     /// runs under it.
     core: Mutex<Core<M>>,
     runtime: Handle,
-    built: Instant,
+    pub(crate) built: Instant,
     /// Wakes the housekeeper when there is something to do before its next round.
-    poke: Arc<Notify>,
+    pub(crate) poke: Arc<Notify>,
     /// Tells those who wait for the end that the last slot is free.
     pub(crate) over: Notify,
 }
@@ -259,24 +259,29 @@ impl<M: Manager> Drop for Closing<M> {
     }
 }
 
-/// Moves the core's coarse clock, ends connections that had their time, keeps the warm minimum and
-/// tries again after a failed connect. Ends with the pool.
+/// Moves the core's coarse clock, ends connections and sends callers away that had their time, keeps
+/// the warm minimum and tries again after a failed connect. Ends with the pool.
+///
+/// One timer for all callers in line: arming one for each costs more than the rest of a hand-over.
 async fn keep_house<M: Manager>(pool: Weak<Shared<M>>, poke: Arc<Notify>) {
     loop {
         let wake_at = {
             let Some(shared) = pool.upgrade() else { return };
             let now = shared.now();
-            let expired = shared.core().tick(now);
+            let (expired, late) = {
+                let mut core = shared.core();
+                (core.tick(now), core.expire(now))
+            };
+            late.into_iter().for_each(Waker::wake);
             for live in expired {
                 shared.close(live);
             }
             shared.connect_what_is_due();
-            let core = shared.core();
+            let mut core = shared.core();
             if core.is_over() {
                 return;
             }
-            let round = now + period(&shared.config);
-            shared.built + core.retry_at().map_or(round, |retry| round.min(retry))
+            shared.built + core.schedule(now + period(&shared.config))
         };
         tokio::select! {
             () = sleep_until(wake_at) => {}

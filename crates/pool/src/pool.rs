@@ -7,7 +7,7 @@ use std::{
     marker::PhantomData,
     ops::{Deref, DerefMut},
     panic::Location,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -311,19 +311,16 @@ async fn acquire_slowly<M: Manager>(
                 None => return Err(timed_out(shared, Some(Phase::Checking), started)),
             },
             None => {
-                let mut queued = pin!(Queued {
+                let queued = Queued {
                     shared,
                     caller,
+                    deadline: deadline.saturating_duration_since(shared.built),
                     ticket: None,
-                });
-                let mut live = match timeout_at(deadline, queued.as_mut()).await {
-                    Ok(Ok(live)) => live,
-                    Ok(Err(refusal)) => return Err(refused(shared, refusal)),
-                    // Time is up; but what was delivered this very moment is taken.
-                    Err(_) => match queued.leave() {
-                        Some(live) => live,
-                        None => return Err(timed_out(shared, None, started)),
-                    },
+                };
+                let mut live = match queued.await {
+                    Ok(live) => live,
+                    Err(Sent::Refused(refusal)) => return Err(refused(shared, refusal)),
+                    Err(Sent::Late) => return Err(timed_out(shared, None, started)),
                 };
                 match shared.manager.inspect(&mut live.connection) {
                     Condition::Clean => return Ok(live),
@@ -358,7 +355,15 @@ async fn check<M: Manager>(
 struct Queued<'a, M: Manager> {
     shared: &'a Arc<Shared<M>>,
     caller: &'static Location<'static>,
+    /// Since the pool was built.
+    deadline: Duration,
     ticket: Option<Ticket>,
+}
+
+/// Why a caller was sent away.
+enum Sent {
+    Refused(Refusal),
+    Late,
 }
 
 impl<M: Manager> Queued<'_, M> {
@@ -374,26 +379,33 @@ impl<M: Manager> Queued<'_, M> {
         }
         match left {
             Left::Delivery(Delivery::Connection { live, .. }) => Some(live),
-            Left::Delivery(Delivery::Closed) | Left::Queue(_) => None,
+            Left::Delivery(Delivery::Closed | Delivery::Late) | Left::Queue(_) => None,
         }
     }
 }
 
 impl<M: Manager> Future for Queued<'_, M> {
-    type Output = Result<Live<M::Connection>, Refusal>;
+    type Output = Result<Live<M::Connection>, Sent>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let shared = self.shared;
         let now = shared.now();
         let Some(ticket) = self.ticket else {
             let waker = context.waker().clone();
-            let joined = shared.core().join(waker, self.caller, now);
+            let joined = shared.core().join(waker, self.caller, now, self.deadline);
             return match joined {
                 Joined::Taken(live, _) => Poll::Ready(Ok(live)),
-                Joined::Refused(refusal, _) => Poll::Ready(Err(refusal)),
-                Joined::Queued(ticket, due) => {
+                Joined::Refused(refusal, _) => Poll::Ready(Err(Sent::Refused(refusal))),
+                Joined::Queued {
+                    ticket,
+                    due,
+                    is_next,
+                } => {
                     self.ticket = Some(ticket);
                     shared.connect(due);
+                    if is_next {
+                        shared.poke.notify_one();
+                    }
                     Poll::Pending
                 }
             };
@@ -414,7 +426,8 @@ impl<M: Manager> Future for Queued<'_, M> {
         self.ticket = None;
         Poll::Ready(match delivery {
             Delivery::Connection { live, .. } => Ok(live),
-            Delivery::Closed => Err(Refusal::Closed),
+            Delivery::Closed => Err(Sent::Refused(Refusal::Closed)),
+            Delivery::Late => Err(Sent::Late),
         })
     }
 }

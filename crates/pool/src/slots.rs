@@ -59,14 +59,21 @@ pub(crate) enum Delivery<C> {
     Connection { live: Live<C>, fresh: bool },
     /// The pool was closed.
     Closed,
+    /// Its time ran out.
+    Late,
 }
 
 /// What became of a caller that found nothing idle.
 pub(crate) enum Joined<C, W> {
     /// Something was idle after all.
     Taken(Live<C>, W),
-    /// In line; these slots are to be connected.
-    Queued(Ticket, Vec<SlotId>),
+    /// In line; these slots are to be connected, and the housekeeper is to be told if this makes
+    /// something due before its next round.
+    Queued {
+        ticket: Ticket,
+        due: Vec<SlotId>,
+        is_next: bool,
+    },
     /// Not let in.
     Refused(Refusal, W),
 }
@@ -136,6 +143,8 @@ pub(crate) struct Slots<C, W, F> {
     idle: Vec<Live<C>>,
     waiters: Waiters<Delivery<C>, W>,
     now: Duration,
+    /// When the housekeeper will look again by itself.
+    next_round: Duration,
     backoff: Backoff<F>,
     tally: Tally,
 }
@@ -149,6 +158,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             idle: Vec::with_capacity(limits.max_size.min(1024) as usize),
             waiters: Waiters::new(),
             now: Duration::ZERO,
+            next_round: Duration::ZERO,
             backoff: Backoff {
                 failures: 0,
                 until: Duration::ZERO,
@@ -178,6 +188,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         waker: W,
         caller: &'static Location<'static>,
         now: Duration,
+        deadline: Duration,
     ) -> Joined<C, W> {
         self.advance(now);
         if self.mode != Mode::Open {
@@ -190,8 +201,18 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             self.tally.refused += 1;
             return Joined::Refused(Refusal::Full, waker);
         }
-        let ticket = self.waiters.join(waker, caller, now);
-        Joined::Queued(ticket, self.connects_due())
+        let ticket = self.waiters.join(waker, caller, now, deadline);
+        let due = self.connects_due();
+        let wake_at = self
+            .retry_at()
+            .map_or(deadline, |retry| retry.min(deadline));
+        let is_next = wake_at < self.next_round;
+        self.next_round = self.next_round.min(wake_at);
+        Joined::Queued {
+            ticket,
+            due,
+            is_next,
+        }
     }
 
     /// Collects what a caller in line was given, if anything yet.
@@ -221,6 +242,19 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     /// Counts a caller whose time ran out.
     pub(crate) fn timed_out(&mut self) {
         self.tally.timeouts += 1;
+    }
+
+    /// Sends those away whose time has run out, and returns whom to wake.
+    pub(crate) fn expire(&mut self, now: Duration) -> Vec<W> {
+        self.waiters.expire(now, || Delivery::Late)
+    }
+
+    /// When the housekeeper has something to do next, and at the latest at `round`.
+    pub(crate) fn schedule(&mut self, round: Duration) -> Duration {
+        let retry = self.retry_at().unwrap_or(round);
+        let deadline = self.waiters.next_deadline().unwrap_or(round);
+        self.next_round = round.min(retry).min(deadline);
+        self.next_round
     }
 
     /// Lets go of a clean connection that was in use or being cleaned.
@@ -315,7 +349,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     }
 
     /// When to ask [`connects_due`](Self::connects_due) again, if a backoff holds connects up.
-    pub(crate) fn retry_at(&self) -> Option<Duration> {
+    fn retry_at(&self) -> Option<Duration> {
         let warming = self.mode == Mode::Open && self.open() < self.limits.min_size;
         let wanting = warming || !self.waiters.is_empty();
         (wanting && self.backoff.until > self.now).then_some(self.backoff.until)

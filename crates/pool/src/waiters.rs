@@ -23,6 +23,7 @@ struct Node<D, W> {
     stage: Stage<D, W>,
     caller: &'static Location<'static>,
     since: Duration,
+    deadline: Duration,
     before: Option<usize>,
     behind: Option<usize>,
 }
@@ -61,6 +62,25 @@ impl<D, W> Waiters<D, W> {
         self.head.map(|head| self.nodes[head].since)
     }
 
+    /// The earliest deadline of anyone in line.
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        self.queued().map(|key| self.nodes[key].deadline).min()
+    }
+
+    /// Gives those whose deadline has come what `delivery` makes, and returns whom to wake.
+    pub(crate) fn expire(&mut self, now: Duration, delivery: impl Fn() -> D) -> Vec<W> {
+        let late = |&key: &usize| self.nodes[key].deadline <= now;
+        let late: Vec<_> = self.queued().filter(late).collect();
+        late.into_iter()
+            .filter_map(|key| self.serve_at(key, delivery()))
+            .collect()
+    }
+
+    /// The keys in line, head first.
+    fn queued(&self) -> impl Iterator<Item = usize> + '_ {
+        std::iter::successors(self.head, |&key| self.nodes[key].behind)
+    }
+
     /// Who stands at the head.
     pub(crate) fn next_caller(&self) -> Option<&'static Location<'static>> {
         self.head.map(|head| self.nodes[head].caller)
@@ -71,11 +91,13 @@ impl<D, W> Waiters<D, W> {
         waker: W,
         caller: &'static Location<'static>,
         now: Duration,
+        deadline: Duration,
     ) -> Ticket {
         let key = self.nodes.insert(Node {
             stage: Stage::Queued(waker),
             caller,
             since: now,
+            deadline,
             before: self.tail,
             behind: None,
         });
@@ -94,10 +116,17 @@ impl<D, W> Waiters<D, W> {
         let Some(key) = self.head else {
             return Err(delivery);
         };
+        match self.serve_at(key, delivery) {
+            Some(waker) => Ok(waker),
+            None => unreachable!("a served caller is not linked"),
+        }
+    }
+
+    fn serve_at(&mut self, key: usize, delivery: D) -> Option<W> {
         self.unlink(key);
         match std::mem::replace(&mut self.nodes[key].stage, Stage::Served(delivery)) {
-            Stage::Queued(waker) => Ok(waker),
-            Stage::Served(_) => unreachable!("a served caller is not linked"),
+            Stage::Queued(waker) => Some(waker),
+            Stage::Served(_) => None,
         }
     }
 
@@ -154,7 +183,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn join(line: &mut Waiters<u32, u32>, name: u32) -> Ticket {
-        line.join(name, Location::caller(), Duration::ZERO)
+        line.join(name, Location::caller(), Duration::ZERO, Duration::MAX)
     }
 
     #[test]
@@ -177,6 +206,19 @@ mod tests {
         let ticket = join(&mut line, 1);
         assert_eq!(line.serve(7), Ok(1));
         assert!(matches!(line.leave(ticket), Left::Delivery(7)));
+    }
+
+    #[test]
+    fn those_whose_deadline_has_come_leave_and_the_others_stay_in_order() {
+        let mut line = Waiters::new();
+        for (name, seconds) in [(1, 5), (2, 3), (3, 9), (4, 5)] {
+            let deadline = Duration::from_secs(seconds);
+            line.join(name, Location::caller(), Duration::ZERO, deadline);
+        }
+        assert_eq!(line.next_deadline(), Some(Duration::from_secs(3)));
+        assert_eq!(line.expire(Duration::from_secs(5), || 0), [1, 2, 4]);
+        assert_eq!(line.next_deadline(), Some(Duration::from_secs(9)));
+        assert_eq!((line.serve(0), line.len()), (Ok(3), 0));
     }
 
     proptest! {

@@ -31,7 +31,8 @@ async fn while_the_server_is_down_a_caller_is_told_so_and_afterwards_is_served()
     server.refuses.store(false, SeqCst);
     let started = Instant::now();
     drop(pool.get().await.unwrap());
-    assert!(started.elapsed() <= Duration::from_millis(500));
+    let took = started.elapsed();
+    assert!(took <= Duration::from_millis(510), "{took:?}");
     assert!(pool.last_connect_error().is_none());
 }
 

@@ -23,6 +23,7 @@ use crate::{
     socket::{self, Endpoint, Socket},
     statements::Statements,
     tap::{self, Dirt, Link, Transaction, Verdict},
+    timer::Timer,
 };
 
 /// How often an inspection looks again while another thread is just polling the connection; that
@@ -74,6 +75,7 @@ struct Inner {
     statements: Statements,
     observer: Arc<Observer>,
     command_timeout: Option<Duration>,
+    timer: Timer,
     reset: Reset,
     /// A command ran into its timeout and may still be running: to be cancelled before the next.
     overdue: AtomicBool,
@@ -110,6 +112,7 @@ impl Connection {
                 statements: Statements::new(config.statement_cache),
                 observer: observer.clone(),
                 command_timeout: config.command_timeout,
+                timer: Timer::new(),
                 reset: config.reset,
                 overdue: AtomicBool::new(false),
                 stray_cancel: AtomicBool::new(false),
@@ -272,6 +275,7 @@ impl Connection {
             link,
             observer,
             command_timeout,
+            timer,
             overdue,
             used,
             ..
@@ -284,9 +288,9 @@ impl Connection {
         let started = Instant::now();
         let result = match *command_timeout {
             None => run.await.map_err(|error| Error::new(error, link.death())),
-            Some(limit) => match timeout_at(started + limit, run).await {
-                Ok(result) => result.map_err(|error| Error::new(error, link.death())),
-                Err(_) => {
+            Some(limit) => match timer.bound(started + limit, run).await {
+                Some(result) => result.map_err(|error| Error::new(error, link.death())),
+                None => {
                     overdue.store(true, Relaxed);
                     Err(Error::Timeout(limit))
                 }

@@ -36,6 +36,7 @@ mod config;
 mod error;
 mod statements;
 mod tap;
+mod timer;
 
 mod socket;
 

@@ -177,6 +177,7 @@ impl World {
                     match self.core.collect(ticket, self.now) {
                         Some(Delivery::Connection { live, .. }) => self.held.push(live),
                         Some(Delivery::Closed) => assert!(self.shut),
+                        Some(Delivery::Late) => {}
                         None => panic!("woken, but nothing delivered"),
                     }
                 }
@@ -185,6 +186,11 @@ impl World {
                 self.now += Duration::from_millis(millis);
                 let retired = self.core.tick(self.now);
                 self.closing.extend(retired.iter().map(|live| live.slot));
+                for waker in self.core.expire(self.now) {
+                    let late = self.line.iter().position(|&(name, _)| name == waker);
+                    let (_, ticket) = self.line.remove(late.unwrap());
+                    self.woken.push(ticket);
+                }
             }
             Step::Drain => self.shut(true),
             Step::Close => self.shut(false),
@@ -194,9 +200,10 @@ impl World {
 
     fn join(&mut self) {
         self.callers += 1;
-        match self.core.join(self.callers, here(), self.now) {
+        let deadline = self.now + Duration::from_secs(45);
+        match self.core.join(self.callers, here(), self.now, deadline) {
             Joined::Taken(..) => panic!("nothing was idle a moment ago"),
-            Joined::Queued(ticket, due) => {
+            Joined::Queued { ticket, due, .. } => {
                 self.line.push((self.callers, ticket));
                 self.connecting.extend(due);
             }
@@ -293,6 +300,10 @@ proptest! {
     }
 }
 
+fn join(core: &mut Core, name: u32) -> Joined<u32, u32> {
+    core.join(name, here(), Duration::ZERO, Duration::MAX)
+}
+
 fn connected(core: &mut Core) -> SlotId {
     let slot = core.connects_due()[0];
     core.connected(slot, 0, Duration::ZERO, None, Duration::ZERO);
@@ -337,7 +348,7 @@ fn a_connection_beyond_the_maximum_is_closed_on_return_unless_someone_waits() {
     let mut core = Core::new(limits(0, 1, 1));
     let mut held = Vec::new();
     for name in 0..2 {
-        let Joined::Queued(ticket, due) = core.join(name, here(), Duration::ZERO) else {
+        let Joined::Queued { ticket, due, .. } = join(&mut core, name) else {
             panic!("nothing can be idle");
         };
         core.connected(due[0], name, Duration::ZERO, None, Duration::ZERO);
@@ -346,8 +357,7 @@ fn a_connection_beyond_the_maximum_is_closed_on_return_unless_someone_waits() {
         };
         held.push(live);
     }
-    let waiting = core.join(9, here(), Duration::ZERO);
-    assert!(matches!(waiting, Joined::Queued(..)));
+    assert!(matches!(join(&mut core, 9), Joined::Queued { .. }));
     assert!(matches!(core.settle(held.remove(0)), Settled::Handed(9)));
     assert!(matches!(core.settle(held.remove(0)), Settled::Retired(_)));
 }
@@ -359,7 +369,7 @@ fn idle_connections_are_closed_after_their_time_but_never_below_the_warm_minimum
     let held: Vec<_> = (0..2)
         .map(|name| {
             let taken = core.take(here());
-            let Joined::Queued(ticket, due) = core.join(name, here(), Duration::ZERO) else {
+            let Joined::Queued { ticket, due, .. } = join(&mut core, name) else {
                 panic!("nothing can be idle");
             };
             core.connected(due[0], name, Duration::ZERO, None, Duration::ZERO);
