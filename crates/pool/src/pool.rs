@@ -214,9 +214,13 @@ impl<M: Manager, P: Borrow<Arc<Shared<M>>>> Guard<M, P> {
     }
 
     /// Closes the connection instead of giving it back.
-    pub fn discard(mut self) {
+    pub fn discard(self) {
+        self.retire(Retired::Discarded);
+    }
+
+    fn retire(mut self, reason: Retired) {
         if let Some(live) = self.live.take() {
-            self.pool.borrow().retire(live, Retired::Broken);
+            self.pool.borrow().retire(live, reason);
         }
     }
 }
@@ -345,7 +349,7 @@ async fn check<M: Manager>(
     match checked {
         Ok(Ok(())) => guard.live.take(),
         _ => {
-            guard.discard();
+            guard.retire(Retired::Broken);
             None
         }
     }

@@ -9,8 +9,10 @@ use crate::Histogram;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Retired {
-    /// It broke, could not be cleaned, or its holder discarded it.
+    /// It broke, or could not be cleaned.
     Broken,
+    /// Its holder asked for it.
+    Discarded,
     /// It reached its lifetime.
     Lifetime,
     /// It was idle too long.
@@ -23,8 +25,9 @@ pub enum Retired {
 
 impl Retired {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Broken,
+        Self::Discarded,
         Self::Lifetime,
         Self::Idle,
         Self::Overflow,

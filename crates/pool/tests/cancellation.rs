@@ -1,5 +1,7 @@
 //! Futures dropped half-way: nothing leaks, nothing is lost.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
+
 mod support;
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};

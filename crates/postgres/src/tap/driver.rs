@@ -334,6 +334,7 @@ impl Link {
     }
 
     /// Whether the connection can no longer be used.
+    #[cfg_attr(not(test), expect(dead_code, reason = "asked only by the tests so far"))]
     pub(crate) fn is_broken(&self) -> bool {
         self.verdict() == Verdict::Broken
     }
@@ -345,12 +346,14 @@ impl Link {
 
     /// The SQLSTATE of the last error the server sent since this was last asked,
     /// whoever it was delivered to.
+    #[cfg_attr(not(test), expect(dead_code, reason = "asked only by the tests so far"))]
     pub(crate) fn take_error(&self) -> Option<SqlStateCode> {
         self.0.status.take_error()
     }
 
     /// Whether notifications were lost since this was last asked because their
     /// receiver was full or gone.
+    #[expect(dead_code, reason = "for LISTEN")]
     pub(crate) fn take_gap(&self) -> bool {
         self.0.status.take_gap()
     }

@@ -45,6 +45,6 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use cancel::{CancelError, cancel};
+pub(crate) use cancel::cancel;
 pub(crate) use driver::{Link, OpenError, open};
-pub(crate) use status::{Dirt, SqlStateCode, Transaction, Verdict};
+pub(crate) use status::{Dirt, Transaction, Verdict};

@@ -4,9 +4,6 @@
 
 use super::status::Dirt;
 
-/// Longer than any tag on the list below; what is longer is dirt anyway.
-pub(super) const LONGEST: usize = 40;
-
 /// The dirt left behind by a command that completed with `tag` (the text of a
 /// CommandComplete message, with or without its terminating NUL).
 pub(super) fn dirt(tag: &[u8]) -> Dirt {

@@ -21,6 +21,7 @@ use super::activity::{Activity, Limit};
 use super::config::HttpConfig;
 use super::edge::Edge;
 use super::fleet::{Member, Phase};
+use super::request_log::RequestLog;
 use super::stream::Watched;
 use super::watchdog::{Verdict, Watchdog};
 
@@ -36,6 +37,7 @@ pub(super) struct Protocol {
     builder: auto::Builder<TokioExecutor>,
     router: Router,
     config: Arc<HttpConfig>,
+    log: Arc<RequestLog>,
 }
 
 impl Protocol {
@@ -56,6 +58,7 @@ impl Protocol {
         Self {
             builder,
             router,
+            log: Arc::new(RequestLog::new(config.slow_request)),
             config: Arc::new(config),
         }
     }
@@ -71,6 +74,7 @@ pub(super) async fn run(stream: TcpStream, member: Member, protocol: Arc<Protoco
         protocol.router.clone(),
         Arc::clone(&activity),
         Arc::clone(&protocol.config),
+        Arc::clone(&protocol.log),
     );
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
     let mut connection = pin!(protocol.builder.serve_connection(io, edge));

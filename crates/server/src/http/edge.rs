@@ -1,4 +1,4 @@
-//! The outermost service of a connection: names, counts, guards and logs every request.
+//! The outermost service of a connection: names, counts and guards every request.
 //!
 //! Invariant: every request gets a response with `x-request-id`, whatever its handler does. A good and quick
 //! request is neither formatted nor logged, and costs one allocation here (its id), two if it has a body.
@@ -9,25 +9,24 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::{CONNECTION, HeaderValue};
-use axum::http::{Method, Request, Response, StatusCode, Uri, Version};
+use axum::http::{Request, Response, StatusCode, Version};
 use axum::response::IntoResponse;
 use axum::routing::future::RouteFuture;
 use hyper::body::{Body as _, Incoming};
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 use tower::Service as _;
-use tracing::Level;
 
 use super::activity::{Activity, InFlight};
 use super::body::{RequestBody, ResponseBody};
 use super::config::HttpConfig;
-use super::problem::{Cause, Problem};
+use super::problem::Problem;
 use super::request_id::{self, X_REQUEST_ID};
+use super::request_log::{RequestLog, Seen};
 
 /// The service of one connection.
 #[derive(Debug)]
@@ -35,14 +34,21 @@ pub(super) struct Edge {
     router: Router,
     activity: Arc<Activity>,
     config: Arc<HttpConfig>,
+    log: Arc<RequestLog>,
 }
 
 impl Edge {
-    pub(super) fn new(router: Router, activity: Arc<Activity>, config: Arc<HttpConfig>) -> Self {
+    pub(super) fn new(
+        router: Router,
+        activity: Arc<Activity>,
+        config: Arc<HttpConfig>,
+        log: Arc<RequestLog>,
+    ) -> Self {
         Self {
             router,
             activity,
             config,
+            log,
         }
     }
 }
@@ -60,7 +66,6 @@ impl Service<Request<Incoming>> for Edge {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version,
-            slow: self.config.slow_request,
         };
         let request = request.map(|incoming| {
             if incoming.is_end_stream() {
@@ -85,18 +90,9 @@ impl Service<Request<Incoming>> for Edge {
             route,
             panic,
             context: Some((in_flight, seen)),
+            log: Arc::clone(&self.log),
         }
     }
-}
-
-/// What is kept of a request to speak of it later.
-#[derive(Debug)]
-struct Seen {
-    id: HeaderValue,
-    method: Method,
-    uri: Uri,
-    version: Version,
-    slow: Duration,
 }
 
 pin_project! {
@@ -106,6 +102,7 @@ pin_project! {
         route: Option<RouteFuture<Infallible>>,
         panic: Option<String>,
         context: Option<(InFlight, Seen)>,
+        log: Arc<RequestLog>,
     }
 }
 
@@ -127,7 +124,7 @@ impl Future for Answer {
             },
         };
         match this.context.take() {
-            Some((in_flight, seen)) => Poll::Ready(Ok(finish(response, in_flight, seen))),
+            Some((in_flight, seen)) => Poll::Ready(Ok(finish(response, in_flight, seen, this.log))),
             // Only after completion, when no answer is wanted any more.
             None => Poll::Pending,
         }
@@ -151,10 +148,11 @@ fn finish(
     mut response: Response<Body>,
     mut in_flight: InFlight,
     seen: Seen,
+    log: &RequestLog,
 ) -> Response<ResponseBody> {
     let elapsed = in_flight.hand_over();
     let status = response.status();
-    seen.log(&response, status, elapsed);
+    log.note(&seen, &response, elapsed);
     let headers = response.headers_mut();
     // What was not read of the body makes the connection useless for another HTTP/1 request.
     if matches!(
@@ -166,46 +164,4 @@ fn finish(
     }
     headers.insert(&X_REQUEST_ID, seen.id);
     response.map(|body| ResponseBody::new(body, in_flight))
-}
-
-impl Seen {
-    fn log(&self, response: &Response<Body>, status: StatusCode, elapsed: Duration) {
-        if status.is_server_error() {
-            let cause = response
-                .extensions()
-                .get::<Cause>()
-                .map_or("", Cause::as_str);
-            tracing::warn!(
-                method = %self.method,
-                path = self.uri.path(),
-                status = status.as_u16(),
-                request_id = ?self.id,
-                elapsed_us = micros(elapsed),
-                cause,
-                "request failed"
-            );
-        } else if elapsed >= self.slow {
-            tracing::warn!(
-                method = %self.method,
-                path = self.uri.path(),
-                status = status.as_u16(),
-                request_id = ?self.id,
-                elapsed_us = micros(elapsed),
-                "slow request"
-            );
-        } else if tracing::enabled!(Level::DEBUG) {
-            tracing::debug!(
-                method = %self.method,
-                path = self.uri.path(),
-                status = status.as_u16(),
-                request_id = ?self.id,
-                elapsed_us = micros(elapsed),
-                "request"
-            );
-        }
-    }
-}
-
-fn micros(elapsed: Duration) -> u64 {
-    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
 }

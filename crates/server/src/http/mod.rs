@@ -17,6 +17,7 @@ mod params;
 mod problem;
 mod refuse;
 mod request_id;
+mod request_log;
 mod server;
 mod stream;
 mod watchdog;

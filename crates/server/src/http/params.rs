@@ -71,7 +71,14 @@ async fn wrong_path(parts: &mut Parts, rejection: PathRejection) -> Problem {
 }
 
 fn expects(kind: &'static str) -> Cow<'static, str> {
-    format!("must be of type {kind}").into()
+    match kind {
+        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "must be a whole number".into(),
+        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" => {
+            "must be a whole number, not below 0".into()
+        }
+        "f32" | "f64" => "must be a number".into(),
+        kind => format!("must be of type {kind}").into(),
+    }
 }
 
 fn not_utf8() -> Problem {

@@ -9,7 +9,7 @@ use cenote_postgres::HealthState;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::json;
+use super::{json, millis};
 use crate::{app::App, health::Stage, http::Problem, openapi::ProblemBody};
 
 /// How the service is doing.
@@ -61,9 +61,7 @@ pub(super) async fn health(State(app): State<App>) -> Response {
             Stage::Running => "running",
             Stage::Draining => "draining",
         },
-        latency_ms: database
-            .latency
-            .map(|latency| latency.as_secs_f64() * 1000.0),
+        latency_ms: database.latency.map(millis),
         pool: pool(&app),
         database: Part {
             state: database.state.as_str(),

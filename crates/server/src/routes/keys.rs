@@ -1,16 +1,18 @@
 //! `/write` and `/read`.
 
+use std::{collections::HashMap, convert::Infallible};
+
 use axum::{
-    extract::State,
+    extract::{FromRequestParts, State},
     http::{
-        HeaderMap, HeaderValue, StatusCode,
+        HeaderValue, StatusCode,
         header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+        request::Parts,
     },
     response::{IntoResponse, Response},
 };
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use utoipa::ToSchema;
 
 use super::json;
@@ -135,7 +137,7 @@ pub(super) async fn write(
 pub(super) async fn read(
     State(app): State<App>,
     key: Key,
-    headers: HeaderMap,
+    known: KnownTags,
 ) -> Result<Response, Problem> {
     let key = checked(key)?;
     let found = keys::read(&app.pool, &key).await.map_err(of_read)?;
@@ -143,7 +145,7 @@ pub(super) async fn read(
         return Err(Problem::not_found("there is no value under this key"));
     };
     let tag = entity_tag(found.version);
-    if is_known(&headers, &tag) {
+    if known.contains(&tag) {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response());
     }
     let body = Entry {
@@ -160,25 +162,36 @@ pub(super) async fn read(
 /// A version never comes twice for one key, so it is a strong entity tag.
 fn entity_tag(version: i64) -> HeaderValue {
     let mut digits = itoa::Buffer::new();
-    let mut tag = Vec::with_capacity(22);
-    tag.push(b'"');
-    tag.extend_from_slice(digits.format(version).as_bytes());
-    tag.push(b'"');
+    let digits = digits.format(version).as_bytes();
+    // An i64 has at most 20 characters.
+    let mut tag = [b'"'; 22];
+    tag[1..=digits.len()].copy_from_slice(digits);
     // Digits between quotes always make a header value.
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(tag))
+    HeaderValue::from_bytes(&tag[..digits.len() + 2])
         .unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
 }
 
-/// Whether the caller has this version already.
-fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
-    let Ok(tag) = tag.to_str() else { return false };
-    headers
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|known| known.trim().trim_start_matches("W/"))
-        .any(|known| known == "*" || known == tag)
+/// The versions that the caller has already: `If-None-Match`.
+pub(super) struct KnownTags(Vec<HeaderValue>);
+
+impl<S: Send + Sync> FromRequestParts<S> for KnownTags {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        let values = parts.headers.get_all(IF_NONE_MATCH);
+        Ok(Self(values.iter().cloned().collect()))
+    }
+}
+
+impl KnownTags {
+    fn contains(&self, tag: &HeaderValue) -> bool {
+        self.0
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(|known| known.trim().trim_start_matches("W/"))
+            .any(|known| known == "*" || known == tag)
+    }
 }
 
 /// Reads many values in one round trip.

@@ -6,6 +6,8 @@ mod keys;
 mod stats;
 mod users;
 
+use std::time::Duration;
+
 use axum::{
     Router,
     http::{HeaderValue, header::CONTENT_TYPE},
@@ -57,6 +59,11 @@ pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
     ))]
     struct Routes;
     Envelope::openapi().merge_from(Routes::openapi())
+}
+
+/// Milliseconds to the microsecond, for people.
+fn millis(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
 }
 
 /// A 200 with a JSON body.

@@ -5,7 +5,7 @@ use cenote_postgres::{Histogram, Retired};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::json;
+use super::{json, millis};
 use crate::app::App;
 
 /// What the pool has done and is doing.
@@ -71,6 +71,7 @@ struct RetiredStats {
     lifetime: u64,
     idle: u64,
     overflow: u64,
+    discarded: u64,
 }
 
 /// Milliseconds, at most 25 % too high; the maximum is exact.
@@ -85,7 +86,6 @@ struct Percentiles {
 
 impl From<&Histogram> for Percentiles {
     fn from(times: &Histogram) -> Self {
-        let millis = |time: std::time::Duration| time.as_secs_f64() * 1000.0;
         Self {
             count: times.count(),
             p50: millis(times.quantile(0.5)),
@@ -115,7 +115,7 @@ pub(super) async fn pool(State(app): State<App>) -> Response {
         max: pool.max_size,
         max_overflow: pool.max_overflow,
         waiting: pool.waiting,
-        longest_wait_ms: pool.longest_wait.unwrap_or_default().as_secs_f64() * 1000.0,
+        longest_wait_ms: millis(pool.longest_wait.unwrap_or_default()),
         connecting: pool.connecting,
         cleaning: pool.cleaning,
         closing: pool.closing,
@@ -130,6 +130,7 @@ pub(super) async fn pool(State(app): State<App>) -> Response {
             lifetime: pool.retired(Retired::Lifetime),
             idle: pool.retired(Retired::Idle),
             overflow: pool.retired(Retired::Overflow),
+            discarded: pool.retired(Retired::Discarded),
         },
         acquire_ms: (&pool.acquire_times()).into(),
         acquire_waiting_ms: (&pool.waiting_times).into(),

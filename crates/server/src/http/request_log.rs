@@ -1,0 +1,115 @@
+//! What is said about requests in the log.
+//!
+//! Invariant: a good and quick request is neither formatted nor logged, and however many fail at once, the log
+//! gets a bounded number of lines a second.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Method, Response, Uri, Version};
+use tokio::time::Instant;
+use tracing::Level;
+
+use super::problem::Cause;
+
+/// Lines a second about failed and slow requests.
+const MOST_LINES: u32 = 50;
+
+/// What is kept of a request to speak of it later.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) id: HeaderValue,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) version: Version,
+}
+
+/// Decides what is worth a line.
+#[derive(Debug)]
+pub(super) struct RequestLog {
+    /// A request that takes this long is logged.
+    slow: Duration,
+    started: Instant,
+    /// The second in which lines were last written, in the upper half, and in the lower how many were asked for.
+    lines: AtomicU64,
+}
+
+impl RequestLog {
+    pub(super) fn new(slow: Duration) -> Self {
+        Self {
+            slow,
+            started: Instant::now(),
+            lines: AtomicU64::new(0),
+        }
+    }
+
+    /// Logs a request that failed for a reason of ours, or was slow; at level `debug` every one.
+    pub(super) fn note(&self, seen: &Seen, response: &Response<Body>, elapsed: Duration) {
+        let status = response.status();
+        // A 503 without a cause is an answer, not a failure: "not ready".
+        let cause = match status.is_server_error() {
+            true => response.extensions().get::<Cause>(),
+            false => None,
+        };
+        if cause.is_none() && elapsed < self.slow && !tracing::enabled!(Level::DEBUG) {
+            return;
+        }
+        let (method, path, id) = (&seen.method, seen.uri.path(), seen.id.to_str());
+        let (status, request_id) = (status.as_u16(), id.unwrap_or_default());
+        let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        let loud = cause.is_some() || elapsed >= self.slow;
+        if loud && !self.has_room() {
+            return;
+        }
+        match cause {
+            Some(cause) => tracing::warn!(
+                %method, path, status, request_id, elapsed_us, cause = cause.as_str(),
+                "request failed"
+            ),
+            None if loud => {
+                tracing::warn!(%method, path, status, request_id, elapsed_us, "slow request");
+            }
+            None => tracing::debug!(%method, path, status, request_id, elapsed_us, "request"),
+        }
+    }
+
+    /// Takes one of this second's lines. The first line of a second says how many were left out before.
+    fn has_room(&self) -> bool {
+        let second = self.started.elapsed().as_secs() << 32;
+        let asked = |lines: u64| (lines as u32).saturating_add(1);
+        let before = self.lines.fetch_update(Relaxed, Relaxed, |lines| {
+            Some(match lines & !u64::from(u32::MAX) == second {
+                true => second | u64::from(asked(lines)),
+                false => second | 1,
+            })
+        });
+        let before = before.unwrap_or_default();
+        if before & !u64::from(u32::MAX) == second {
+            return asked(before) <= MOST_LINES;
+        }
+        let left_out = (before as u32).saturating_sub(MOST_LINES);
+        if left_out > 0 {
+            tracing::warn!(
+                left_out,
+                "more requests failed or were slow than were logged"
+            );
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_failures_gets_a_bounded_number_of_lines_a_second() {
+        let log = RequestLog::new(Duration::MAX);
+        for _ in 0..3 {
+            let written = (0..10_000).filter(|_| log.has_room()).count();
+            assert_eq!(written, MOST_LINES as usize);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+    }
+}
