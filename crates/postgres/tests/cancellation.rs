@@ -1,6 +1,12 @@
 //! Callers who give up at any moment cost nobody anything: no connection is lost, none is left in
 //! a transaction, none answers with someone else's rows.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is the failed assertion"
+)]
+
 mod support;
 
 use std::time::Duration;

@@ -2,6 +2,12 @@
 //!
 //! Most pools here have one connection, so the next user gets the same one.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is the failed assertion"
+)]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,11 @@
 //! What callers see while the server is away, and that everything works when it is back.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is the failed assertion"
+)]
+
 mod support;
 
 use std::time::Duration;
@@ -260,8 +266,10 @@ async fn a_closed_pool_leaves_no_session_behind() {
     // Some idle, some returned dirty, some returned busy, one returned only later.
     held[0].batch_execute("BEGIN").await.unwrap();
     for busy in &held[1..3] {
-        let sleep = busy.query("SELECT pg_sleep(60)", &[]);
-        support::give_up_after(3, sleep).await;
+        tokio::select! {
+            ended = busy.query("SELECT pg_sleep(60)", &[]) => panic!("{ended:?}"),
+            () = watcher.sees_running(busy.process_id(), "pg_sleep") => {}
+        }
     }
     let last = held.pop().unwrap();
     drop(held);

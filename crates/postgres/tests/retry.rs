@@ -1,5 +1,11 @@
 //! Only what passes by itself is tried again, and only so often.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is the failed assertion"
+)]
+
 mod support;
 
 use std::{cell::Cell, time::Duration};

@@ -1,6 +1,12 @@
 //! A statement is prepared once per connection, the server does not keep more of them than it was
 //! told to, and whatever makes one stale is healed where that is safe.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is the failed assertion"
+)]
+
 mod support;
 
 use cenote_postgres::{Connection, Pool};

@@ -6,6 +6,7 @@
     unreachable_pub,
     reason = "each test file uses a part of it"
 )]
+#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
 
 use std::{
     future::poll_fn,
