@@ -301,7 +301,9 @@ async fn the_server_never_sees_more_sessions_than_the_maximum() {
             let mut discarded = 0;
             while Instant::now() < until {
                 let connection = pool.get().await.unwrap();
-                connection.query("SELECT 1", &[]).await.unwrap();
+                // A session that is busy outlives its socket.
+                let busy = connection.client().batch_execute("SELECT pg_sleep(0.05)");
+                timeout(Duration::from_millis(5), busy).await.unwrap_err();
                 connection.discard();
                 discarded += 1;
             }
@@ -318,5 +320,5 @@ async fn the_server_never_sees_more_sessions_than_the_maximum() {
         discarded += task.await.unwrap();
     }
     assert!(most <= 3, "{most} sessions");
-    assert!(most > 0 && looks > 50 && discarded > 50, "not looked at");
+    assert!(most > 0 && looks > 50 && discarded > 20, "not looked at");
 }

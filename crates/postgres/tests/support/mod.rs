@@ -140,8 +140,13 @@ impl Watcher {
 
     /// Waits until the session is idle, outside a transaction.
     pub async fn sees_idle(&self, process_id: u32) {
-        self.waits("is idle", process_id, |activity| {
-            activity.is_some_and(|(state, _)| state == "idle")
+        self.sees(process_id, "idle").await;
+    }
+
+    /// Waits until the session is in this state.
+    pub async fn sees(&self, process_id: u32, expected: &str) {
+        self.waits(expected, process_id, |activity| {
+            activity.is_some_and(|(state, _)| state == expected)
         })
         .await;
     }
