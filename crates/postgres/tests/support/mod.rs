@@ -151,6 +151,21 @@ impl Watcher {
         .await;
     }
 
+    /// Waits until the session has rows that nobody takes off it.
+    pub async fn sees_stuck(&self, process_id: u32) {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 \
+                   AND wait_event = 'ClientWrite'";
+        let id = process_id.cast_signed();
+        let deadline = Instant::now() + SOON;
+        let mut looks = 0;
+        while looks < 10 {
+            let stuck = self.number(sql, &[&id]).await == 1;
+            looks = if stuck { looks + 1 } else { 0 };
+            assert!(Instant::now() < deadline, "someone reads on");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Waits until there is no such session.
     pub async fn sees_gone(&self, process_id: u32) {
         self.waits("is gone", process_id, |activity| activity.is_none())
