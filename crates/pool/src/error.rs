@@ -67,18 +67,18 @@ pub struct Snapshot<E: Error + 'static> {
     pub oldest_holder: Option<(&'static Location<'static>, Duration)>,
 }
 
-/// No connection was to be had.
+/// No connection was to be had. Cheap to clone.
 #[derive(Debug)]
 pub struct AcquireError<E: Error + 'static> {
     reason: Reason,
-    snapshot: Box<Snapshot<E>>,
+    snapshot: Arc<Snapshot<E>>,
 }
 
 impl<E: Error + 'static> AcquireError<E> {
     pub(crate) fn new(reason: Reason, snapshot: Snapshot<E>) -> Self {
         Self {
             reason,
-            snapshot: Box::new(snapshot),
+            snapshot: Arc::new(snapshot),
         }
     }
 
@@ -95,6 +95,15 @@ impl<E: Error + 'static> AcquireError<E> {
     /// True if the same call may succeed later: always, but for a pool that was closed.
     pub fn is_retryable(&self) -> bool {
         self.reason != Reason::Closed
+    }
+}
+
+impl<E: Error + 'static> Clone for AcquireError<E> {
+    fn clone(&self) -> Self {
+        Self {
+            reason: self.reason,
+            snapshot: self.snapshot.clone(),
+        }
     }
 }
 

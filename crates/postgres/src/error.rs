@@ -11,12 +11,16 @@ use crate::{AcquireError, ConnectError};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why a command did not succeed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No connection was to be had; nothing was sent.
     #[error("no database connection: {0}")]
     Acquire(#[from] AcquireError),
+
+    /// Too many callers wait for a batched command already; nothing was sent.
+    #[error("too many callers wait for the database")]
+    QueueFull,
 
     /// The command took longer than the command timeout. It is being cancelled on the server, but
     /// may have taken effect before.
@@ -45,7 +49,7 @@ pub enum Error {
     /// The command was not sent or its answer not understood: wrong parameter types and the
     /// like.
     #[error("{0}")]
-    Driver(#[source] tokio_postgres::Error),
+    Driver(#[source] Arc<tokio_postgres::Error>),
 }
 
 impl Error {
@@ -64,7 +68,7 @@ impl Error {
             None if error.is_closed() || is_io(&error) => Self::Lost {
                 cause: error.to_string().into(),
             },
-            None => Self::Driver(error),
+            None => Self::Driver(Arc::new(error)),
         }
     }
 
@@ -97,6 +101,7 @@ impl Error {
             Self::Database(error) => is_transient(error.code()),
             // Whoever waited for a connection until the timeout has waited enough.
             Self::Acquire(_)
+            | Self::QueueFull
             | Self::Timeout(_)
             | Self::RolledBack
             | Self::RowCount(_)

@@ -51,11 +51,14 @@ mod health;
 mod pool;
 mod retry;
 
+mod loader;
+
 pub use cenote_pool::{Condition, ConnectError, Histogram, Phase, Reason, Retired, Snapshot};
 pub use config::{Config, InvalidConfig, Reset};
 pub use connection::Connection;
 pub use error::{ConnectionError, Error, Result, summarize};
 pub use health::{Health, HealthState};
+pub use loader::Loader;
 pub use manager::Postgres;
 pub use pool::{OwnedPooled, Pool, Pooled, Stats};
 pub use retry::Retry;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cenote_postgres::Pool;
 use tokio::time::Instant;
 
-use crate::health::Monitor;
+use crate::{health::Monitor, store::Store};
 
 /// The state behind every route.
 #[derive(Clone)]
@@ -13,6 +13,7 @@ pub(crate) struct App(Arc<Shared>);
 
 pub(crate) struct Shared {
     pub(crate) pool: Pool,
+    pub(crate) store: Store,
     pub(crate) health: Monitor,
     pub(crate) started: Instant,
 }
@@ -21,6 +22,7 @@ impl App {
     pub(crate) fn new(pool: Pool) -> Self {
         Self(Arc::new(Shared {
             health: Monitor::new(pool.clone()),
+            store: Store::new(pool.clone()),
             started: Instant::now(),
             pool,
         }))

@@ -24,6 +24,11 @@ pub(crate) fn of_write(error: Error) -> Problem {
 fn of(error: Error, outcome: &str) -> Problem {
     match &error {
         Error::Acquire(refused) => of_acquire(refused),
+        Error::QueueFull => Problem::unavailable(
+            "pool-overloaded",
+            "too many requests are waiting for the database",
+            RETRY_AFTER,
+        ),
         Error::Timeout(limit) => {
             let seconds = limit.as_secs_f64();
             Problem::gateway_timeout(format!(

@@ -334,7 +334,10 @@ impl Link {
     }
 
     /// Whether the connection can no longer be used.
-    #[cfg_attr(not(test), expect(dead_code, reason = "asked only by the tests so far"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "asked only by the tests so far")
+    )]
     pub(crate) fn is_broken(&self) -> bool {
         self.verdict() == Verdict::Broken
     }
@@ -346,7 +349,10 @@ impl Link {
 
     /// The SQLSTATE of the last error the server sent since this was last asked,
     /// whoever it was delivered to.
-    #[cfg_attr(not(test), expect(dead_code, reason = "asked only by the tests so far"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "asked only by the tests so far")
+    )]
     pub(crate) fn take_error(&self) -> Option<SqlStateCode> {
         self.0.status.take_error()
     }

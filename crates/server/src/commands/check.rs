@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Database, block_on, fail, serve::connection_budget, warn};
 use crate::{
     settings::{Loaded, Settings},
-    store::{keys, schema},
+    store::{Store, schema},
     telemetry,
 };
 
@@ -194,10 +194,11 @@ async fn schema_is_there(pool: &Pool) -> Outcome {
 
 async fn round_trip(pool: &Pool) -> Outcome {
     let key = format!("cenote-check-{:016x}", fastrand::u64(..));
-    let written = keys::write(pool, &key, "hello").await.map_err(text)?;
-    let read = keys::read(pool, &key).await.map_err(text)?;
-    let deleted = keys::delete(pool, &key).await.map_err(text)?;
-    let gone = keys::read(pool, &key).await.map_err(text)?.is_none();
+    let store = Store::new(pool.clone());
+    let written = store.write(&key, "hello").await.map_err(text)?;
+    let read = store.read(&key).await.map_err(text)?;
+    let deleted = store.delete(&key).await.map_err(text)?;
+    let gone = store.read(&key).await.map_err(text)?.is_none();
     let connection = pool.get().await.map_err(text)?;
     let forgotten = connection
         .execute("DELETE FROM kv WHERE key = $1", &[&key])

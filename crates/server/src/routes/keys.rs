@@ -21,7 +21,6 @@ use crate::{
     http::{Json, Key, Problem, no_nul},
     openapi::ProblemBody,
     problems::{of_read, of_write},
-    store::keys,
 };
 
 /// Bytes of a key. PostgreSQL's index takes up to about 2,700.
@@ -114,9 +113,7 @@ pub(super) async fn write(
     State(app): State<App>,
     Json(Write { key, value }): Json<Write>,
 ) -> Result<Response, Problem> {
-    let version = keys::write(&app.pool, &key, &value)
-        .await
-        .map_err(of_write)?;
+    let version = app.store.write(&key, &value).await.map_err(of_write)?;
     Ok(json(&Written {
         status: "ok",
         key: &key,
@@ -140,7 +137,7 @@ pub(super) async fn read(
     known: KnownTags,
 ) -> Result<Response, Problem> {
     let key = checked(key)?;
-    let found = keys::read(&app.pool, &key).await.map_err(of_read)?;
+    let found = app.store.read(&key).await.map_err(of_read)?;
     let Some(found) = found else {
         return Err(Problem::not_found("there is no value under this key"));
     };
@@ -204,18 +201,18 @@ pub(super) async fn read_many(
     State(app): State<App>,
     Json(ReadMany { keys: wanted }): Json<ReadMany>,
 ) -> Result<Response, Problem> {
-    let rows = keys::read_many(&app.pool, &wanted).await.map_err(of_read)?;
-    let found: HashMap<_, _> = rows
-        .into_iter()
-        .map(|(key, found)| {
-            let found = Found {
-                value: found.value,
-                version: found.version,
-                from_cache: false,
-            };
-            (key, found)
-        })
-        .collect();
+    let rows = app.store.read_many(&wanted).await.map_err(of_read)?;
+    let mut found = HashMap::with_capacity(rows.len());
+    for (index, row) in rows {
+        let entry = Found {
+            value: row.value,
+            version: row.version,
+            from_cache: false,
+        };
+        if let Some(key) = wanted.get(index) {
+            found.insert(key.clone(), entry);
+        }
+    }
     let mut missing = Vec::new();
     for key in wanted {
         if !found.contains_key(&key) && !missing.contains(&key) {
@@ -235,7 +232,7 @@ pub(super) async fn read_many(
 ))]
 pub(super) async fn delete(State(app): State<App>, key: Key) -> Result<StatusCode, Problem> {
     let key = checked(key)?;
-    match keys::delete(&app.pool, &key).await.map_err(of_write)? {
+    match app.store.delete(&key).await.map_err(of_write)? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(Problem::not_found("there is no value under this key")),
     }

@@ -18,7 +18,7 @@ use crate::{
     http::{Json, Path, Problem, Query, no_nul},
     openapi::ProblemBody,
     problems::{of_read, of_write},
-    store::users::{self, User},
+    store::User,
 };
 
 const DEFAULT_LIMIT: u32 = 100;
@@ -61,7 +61,7 @@ pub(super) async fn list(
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT) as usize;
     let after = page.after.unwrap_or(0);
     // One more than asked for tells whether there is a next page.
-    let users = users::list(&app.pool, after, limit as i64 + 1).await;
+    let users = app.store.users(after, limit as i64 + 1).await;
     let mut users = users.map_err(of_read)?;
     let more = users.len() > limit;
     users.truncate(limit);
@@ -84,7 +84,7 @@ pub(super) async fn add(
     State(app): State<App>,
     Json(NewUser { name, email }): Json<NewUser>,
 ) -> Result<Response, Problem> {
-    let added = users::add(&app.pool, &name, &email).await;
+    let added = app.store.add_user(&name, &email).await;
     let Some(user) = added.map_err(of_write)? else {
         return Err(Problem::conflict(
             "a user with this e-mail address exists already",
@@ -104,7 +104,7 @@ pub(super) async fn add(
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
 pub(super) async fn get(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, Problem> {
-    match users::get(&app.pool, id).await.map_err(of_read)? {
+    match app.store.user(id).await.map_err(of_read)? {
         Some(user) => Ok(json(&user)),
         None => Err(Problem::not_found("there is no such user")),
     }

@@ -1,5 +1,27 @@
 //! What is kept in PostgreSQL. Invariant: all SQL of the service is in here, and each statement has one place.
 
-pub(crate) mod keys;
+mod keys;
 pub(crate) mod schema;
-pub(crate) mod users;
+mod users;
+
+use cenote_postgres::{Loader, Pool};
+
+pub(crate) use self::{keys::Value, users::User};
+
+/// Keys and users. Their methods are in `keys` and `users`.
+#[derive(Clone)]
+pub(crate) struct Store {
+    pool: Pool,
+    values: Loader<String, Value>,
+    users: Loader<i64, User>,
+}
+
+impl Store {
+    pub(crate) fn new(pool: Pool) -> Self {
+        Self {
+            values: keys::loader(pool.clone()),
+            users: users::loader(pool.clone()),
+            pool,
+        }
+    }
+}

@@ -1,8 +1,13 @@
 //! Users. Invariant: no two have the same e-mail address, upper and lower case aside; an index sees to that.
 
-use cenote_postgres::{Error, Pool, Result, tokio_postgres::Row};
+use cenote_postgres::{Error, Loader, Pool, Result, tokio_postgres::Row};
 
-const GET: &str = "SELECT id, name, email FROM users WHERE id = $1";
+use super::Store;
+
+/// Many users at once; see the query for keys about the limit.
+const GET: &str = "SELECT wanted.position, found.id, found.name, found.email \
+     FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, position), \
+     LATERAL (SELECT id, name, email FROM users WHERE users.id = wanted.id LIMIT 1) AS found";
 const LIST: &str = "SELECT id, name, email FROM users WHERE id > $1 ORDER BY id LIMIT $2";
 const ADD: &str = "INSERT INTO users (name, email) VALUES ($1, $2) RETURNING id, name, email";
 /// The index that keeps addresses apart.
@@ -19,41 +24,47 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// From a row of `id, name, email`.
-    fn from_row(row: &Row) -> Self {
+    /// From a row with `id, name, email` beginning at column `first`.
+    fn from_row(row: &Row, first: usize) -> Self {
         Self {
-            id: row.get(0),
-            name: row.get(1),
-            email: row.get(2),
+            id: row.get(first),
+            name: row.get(first + 1),
+            email: row.get(first + 2),
         }
     }
 }
 
-/// The user with this number.
-pub(crate) async fn get(pool: &Pool, id: i64) -> Result<Option<User>> {
-    let row = pool
-        .retry_idempotent(|| async { pool.get().await?.query_opt(GET, &[&id]).await })
-        .await?;
-    Ok(row.as_ref().map(User::from_row))
+/// Looks users up, many callers' at a time.
+pub(super) fn loader(pool: Pool) -> Loader<i64, User> {
+    Loader::new(pool, GET, |row| User::from_row(row, 1))
 }
 
-/// At most `limit` users with numbers above `after`, in rising order.
-pub(crate) async fn list(pool: &Pool, after: i64, limit: i64) -> Result<Vec<User>> {
-    let rows = pool
-        .retry_idempotent(|| async { pool.get().await?.query(LIST, &[&after, &limit]).await })
-        .await?;
-    Ok(rows.iter().map(User::from_row).collect())
-}
+impl Store {
+    /// The user with this number.
+    pub(crate) async fn user(&self, id: i64) -> Result<Option<User>> {
+        self.users.load(id).await
+    }
 
-/// Adds a user; `None` if the address is taken.
-pub(crate) async fn add(pool: &Pool, name: &str, email: &str) -> Result<Option<User>> {
-    let added = pool
-        .retry(|| async { pool.get().await?.query_one(ADD, &[&name, &email]).await })
-        .await;
-    match added {
-        Ok(row) => Ok(Some(User::from_row(&row))),
-        Err(error) if is_email_taken(&error) => Ok(None),
-        Err(error) => Err(error),
+    /// At most `limit` users with numbers above `after`, in rising order.
+    pub(crate) async fn users(&self, after: i64, limit: i64) -> Result<Vec<User>> {
+        let pool = &self.pool;
+        let rows = pool
+            .retry_idempotent(|| async { pool.get().await?.query(LIST, &[&after, &limit]).await })
+            .await?;
+        Ok(rows.iter().map(|row| User::from_row(row, 0)).collect())
+    }
+
+    /// Adds a user; `None` if the address is taken.
+    pub(crate) async fn add_user(&self, name: &str, email: &str) -> Result<Option<User>> {
+        let pool = &self.pool;
+        let added = pool
+            .retry(|| async { pool.get().await?.query_one(ADD, &[&name, &email]).await })
+            .await;
+        match added {
+            Ok(row) => Ok(Some(User::from_row(&row, 0))),
+            Err(error) if is_email_taken(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
