@@ -51,8 +51,10 @@ mod health;
 mod pool;
 mod retry;
 
+mod batcher;
 mod loader;
 
+pub use batcher::{Batch, Batcher};
 pub use cenote_pool::{Condition, ConnectError, Histogram, Phase, Reason, Retired, Snapshot};
 pub use config::{Config, InvalidConfig, Reset};
 pub use connection::Connection;

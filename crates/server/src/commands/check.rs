@@ -195,7 +195,10 @@ async fn schema_is_there(pool: &Pool) -> Outcome {
 async fn round_trip(pool: &Pool) -> Outcome {
     let key = format!("cenote-check-{:016x}", fastrand::u64(..));
     let store = Store::new(pool.clone());
-    let written = store.write(&key, "hello").await.map_err(text)?;
+    let written = store
+        .write(key.clone(), "hello".to_owned())
+        .await
+        .map_err(text)?;
     let read = store.read(&key).await.map_err(text)?;
     let deleted = store.delete(&key).await.map_err(text)?;
     let gone = store.read(&key).await.map_err(text)?.is_none();

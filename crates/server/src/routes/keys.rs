@@ -113,7 +113,11 @@ pub(super) async fn write(
     State(app): State<App>,
     Json(Write { key, value }): Json<Write>,
 ) -> Result<Response, Problem> {
-    let version = app.store.write(&key, &value).await.map_err(of_write)?;
+    let version = app
+        .store
+        .write(key.clone(), value)
+        .await
+        .map_err(of_write)?;
     Ok(json(&Written {
         status: "ok",
         key: &key,

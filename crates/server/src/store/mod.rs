@@ -4,7 +4,7 @@ mod keys;
 pub(crate) mod schema;
 mod users;
 
-use cenote_postgres::{Loader, Pool};
+use cenote_postgres::{Batcher, Loader, Pool};
 
 pub(crate) use self::{keys::Value, users::User};
 
@@ -13,6 +13,7 @@ pub(crate) use self::{keys::Value, users::User};
 pub(crate) struct Store {
     pool: Pool,
     values: Loader<String, Value>,
+    writes: Batcher<keys::Writes>,
     users: Loader<i64, User>,
 }
 
@@ -20,6 +21,7 @@ impl Store {
     pub(crate) fn new(pool: Pool) -> Self {
         Self {
             values: keys::loader(pool.clone()),
+            writes: keys::writes(pool.clone()),
             users: users::loader(pool.clone()),
             pool,
         }
