@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use serde_json::json;
 use tokio::{task::JoinHandle, time::Instant};
 
-use crate::support::{Answer, Connection, Ended, Service, Session, eventually, millis, secs};
+use crate::support::{
+    Answer, Connection, Database, Ended, Service, Session, eventually, millis, secs, server,
+};
 
 const SETTINGS: [(&str, &str); 2] = [("COMMAND_TIMEOUT", "30"), ("SHUTDOWN_DELAY", "1")];
 
@@ -133,6 +135,38 @@ async fn a_request_that_does_not_end_is_cut_off_after_the_bound() {
     )
     .await;
     session.run("COMMIT").await;
+}
+
+#[tokio::test]
+async fn a_service_that_still_waits_for_its_database_stops_when_told() {
+    let nobody = Database {
+        name: String::new(),
+        url: "postgresql://ada:secret@127.0.0.1:1/data".into(),
+    };
+    let service = Service::launch_with(&nobody, &[("SHUTDOWN_DELAY", "0")]).await;
+    service.logged("connecting failed").await;
+    let asked = Instant::now();
+    let ended = service.stop(secs(5)).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(asked.elapsed() < secs(2));
+}
+
+#[tokio::test]
+async fn while_the_database_hangs_stopping_takes_no_longer_than_its_bounds() {
+    let server = server("100").await;
+    let settings = [("COMMAND_TIMEOUT", "2"), ("SHUTDOWN_DELAY", "0")];
+    let service = Arc::new(Service::start_on(&server, &settings).await);
+    let (writing, _session) = slow_write(&service).await;
+    server.freeze().await.unwrap();
+    let asked = Instant::now();
+    service.signal("TERM");
+    let answer = writing.await.unwrap();
+    answer.problem(504, "command-timeout");
+    let ended = ended(service, secs(15)).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    // The command's time, then 5 s for connections whose end nobody confirms.
+    assert!(asked.elapsed() < secs(2 + 5 + 2), "{:?}", asked.elapsed());
+    server.thaw().await.unwrap();
 }
 
 /// Clients that keep asking through a restart lose nothing but connections that were refused.

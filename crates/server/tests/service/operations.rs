@@ -132,6 +132,37 @@ async fn the_pool_opens_its_warm_connections_and_overflow_only_under_load() {
 }
 
 #[tokio::test]
+async fn a_pool_whose_connections_are_all_in_use_is_degraded_and_still_ready() {
+    let settings = [
+        ("DB_POOL_MIN", "1"),
+        ("DB_POOL_MAX", "1"),
+        ("COMMAND_TIMEOUT", "20"),
+    ];
+    let service = std::sync::Arc::new(Service::start(&settings).await);
+    service.write("key", "one").await;
+    let session = service.database.session().await;
+    session.run("BEGIN; UPDATE kv SET value = 'held'").await;
+    let blocked = tokio::spawn({
+        let service = service.clone();
+        async move { service.write("key", "two").await }
+    });
+    session.sees_blocked(1).await;
+    crate::support::eventually("health turns degraded", async || {
+        let health = service.get("/health").await.json(200);
+        (health["status"] == "degraded").then_some(())
+    })
+    .await;
+    service.get("/health/ready").await.json(200);
+    session.run("COMMIT").await;
+    blocked.await.unwrap();
+    crate::support::eventually("health turns ok", async || {
+        let health = service.get("/health").await.json(200);
+        (health["status"] == "ok").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn cache_stats_have_the_names_the_older_systems_had() {
     let service = Service::start(&[]).await;
     service.write("key", "value").await;

@@ -306,6 +306,43 @@ async fn a_read_whose_connection_is_ended_is_tried_again() {
 }
 
 #[tokio::test]
+async fn callers_who_hang_up_leave_nothing_running_and_no_connection_taken() {
+    let settings = [
+        ("DB_POOL_MIN", "2"),
+        ("DB_POOL_MAX", "2"),
+        ("COMMAND_TIMEOUT", "20"),
+        ("DB_POOL_TIMEOUT", "5"),
+    ];
+    let service = Arc::new(Service::start(&settings).await);
+    service.write("key", "one").await;
+    let session = service.database.session().await;
+    session.run("BEGIN; UPDATE kv SET value = 'held'").await;
+    for _ in 0..5 {
+        // Two that hold a connection each, and some in line.
+        let callers = (0..6).map(|_| {
+            let service = service.clone();
+            tokio::spawn(async move { service.write("key", "two").await })
+        });
+        let callers: Vec<_> = callers.collect();
+        session.sees_blocked(2).await;
+        eventually("the others are in line", async || {
+            let stats = service.get("/pool-stats").await.json(200);
+            (stats["waiting"] == 4).then_some(())
+        })
+        .await;
+        callers.iter().for_each(JoinHandle::abort);
+        session.sees_blocked(0).await;
+        eventually("nothing is taken", async || {
+            let stats = service.get("/pool-stats").await.json(200);
+            (stats["checked_out"] == 0 && stats["waiting"] == 0).then_some(())
+        })
+        .await;
+    }
+    session.run("ROLLBACK").await;
+    assert_eq!(service.write("key", "three").await, 2, "a write went on");
+}
+
+#[tokio::test]
 async fn sessions_ended_while_idle_cost_no_request() {
     let service = Service::start(&[]).await;
     service.write("key", "0").await;

@@ -115,13 +115,9 @@ impl Connection {
     }
 
     async fn more(&mut self) -> io::Result<()> {
-        let mut chunk = [0; 16 * 1024];
-        match self.stream.read(&mut chunk).await? {
+        match self.stream.read_buf(&mut self.buffer).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            n => {
-                self.buffer.extend_from_slice(&chunk[..n]);
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 }
