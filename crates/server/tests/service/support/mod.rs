@@ -3,6 +3,7 @@
 
 mod client;
 mod database;
+mod load;
 mod process;
 mod service;
 
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 pub(crate) use client::{Answer, Connection};
 pub(crate) use database::{Database, Session, server, shared_server};
+pub(crate) use load::{Load, nothing_is_lost, rate};
 pub(crate) use process::{Ended, Launch, Process};
 pub(crate) use service::{Service, encoded};
 
