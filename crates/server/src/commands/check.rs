@@ -85,7 +85,7 @@ fn text(error: impl Into<Error>) -> String {
 
 async fn connect(pool: &Pool) -> Outcome {
     let started = Instant::now();
-    let connection = pool.get().await.map_err(text)?;
+    let connection = schema::first_connection(pool).await.map_err(text)?;
     let opened = started.elapsed();
     let started = Instant::now();
     connection.query_one("SELECT 1", &[]).await.map_err(text)?;

@@ -1,6 +1,8 @@
 //! The schema and its migrations. Invariant: however many instances start at once, each migration runs once.
 
-use cenote_postgres::{AcquireError, Pool, tokio_postgres};
+use std::time::Duration;
+
+use cenote_postgres::{AcquireError, Pool, Pooled, Reason, tokio_postgres};
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -24,12 +26,7 @@ impl MigrateError {
     /// True if trying again cannot help until someone does something about it.
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
-            Self::Acquire(error) => {
-                let last = error.snapshot().last_connect_error.as_deref();
-                let failed = last.and_then(std::error::Error::source);
-                let failed = failed.and_then(|cause| cause.downcast_ref());
-                failed.is_some_and(cenote_postgres::ConnectionError::is_permanent)
-            }
+            Self::Acquire(error) => is_in_vain(error),
             Self::Lock(_) => false,
             // Lost connections end as errors of the driver; the rest is about the migrations.
             Self::Migration(error) => match error.kind() {
@@ -40,6 +37,33 @@ impl MigrateError {
             },
         }
     }
+}
+
+/// How often the wait for the first connection is interrupted, to see whether it is in vain.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Takes a connection, waiting as long as the pool is told to, but not for a server that refuses for a reason which
+/// time does not cure: a wrong password, a missing database.
+pub(crate) async fn first_connection(pool: &Pool) -> Result<Pooled<'_>, AcquireError> {
+    let mut left = pool.config().pool.acquire_timeout;
+    loop {
+        let within = LOOK.min(left);
+        left -= within;
+        match pool.get_within(within).await {
+            Err(error)
+                if !left.is_zero()
+                    && matches!(error.reason(), Reason::Timeout { .. })
+                    && !is_in_vain(&error) => {}
+            taken => return taken,
+        }
+    }
+}
+
+fn is_in_vain(error: &AcquireError) -> bool {
+    let last = error.snapshot().last_connect_error.as_deref();
+    let failed = last.and_then(std::error::Error::source);
+    let failed = failed.and_then(|cause| cause.downcast_ref());
+    failed.is_some_and(cenote_postgres::ConnectionError::is_permanent)
 }
 
 /// The database's own words are in the cause.
@@ -55,7 +79,7 @@ fn describe(error: &refinery::Error) -> String {
 
 /// Brings the schema up to date and names the migrations that were applied.
 pub(crate) async fn migrate(pool: &Pool) -> Result<Vec<String>, MigrateError> {
-    let mut connection = pool.get().await?;
+    let mut connection = first_connection(pool).await?;
     let client = connection.client_mut();
     let wait = format!("SET lock_timeout = '60s'; SELECT pg_advisory_lock({LOCK})");
     client

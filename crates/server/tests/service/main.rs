@@ -1,0 +1,17 @@
+//! The program as its users meet it: the built binary, over HTTP, signals and a real PostgreSQL.
+//!
+//! Every test starts its own service on a database of its own. Ordinary tests share one private server; tests
+//! that break theirs start one.
+
+#![cfg(test)]
+
+mod commands;
+mod drain;
+mod errors;
+mod http2;
+mod keys;
+mod operations;
+mod outages;
+mod settings;
+mod support;
+mod users;

@@ -1,0 +1,399 @@
+//! PostgreSQL dies, hangs, refuses and comes back: break, error, restore, success.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use crate::support::{
+    Database, Load, Service, eventually, millis, nothing_is_lost, rate, secs, server,
+};
+
+#[tokio::test]
+async fn a_crash_under_load_loses_no_acknowledged_write_and_is_over_when_the_server_is_back() {
+    let server = server("100").await;
+    let settings = [("DB_RETRY_DELAY", "0.1")];
+    let service = Service::start_on(&server, &settings).await;
+    // Most writes take a moment and one takes for ever, so that some are under way when the server dies.
+    let session = service.database.session().await;
+    session
+        .run(
+            "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS \
+                 'BEGIN PERFORM pg_sleep(0.005); RETURN NEW; END'; \
+             CREATE TRIGGER pause BEFORE INSERT OR UPDATE ON kv FOR EACH ROW EXECUTE FUNCTION pause()",
+        )
+        .await;
+    service.write("held", "one").await;
+    session
+        .run("BEGIN; SELECT FROM kv WHERE key = 'held' FOR UPDATE")
+        .await;
+    let mut connection = service.connect().await;
+    let held = tokio::spawn(async move {
+        let body = json!({"key": "held", "value": "two"});
+        connection.post("/write", &body).await.unwrap()
+    });
+    session.sees_blocked(1).await;
+    let load = Load::start(&service, 16);
+    sleep(millis(300)).await;
+    let begun = Instant::now();
+    sleep(secs(1)).await;
+    server.kill().await.unwrap();
+    let killed = Instant::now();
+    let answer = held.await.unwrap();
+    answer.problem(503, "outcome-unknown");
+    sleep(secs(1)).await;
+    server.restart().await.unwrap();
+    let back = Instant::now();
+    sleep(secs(3)).await;
+    let all = load.stop().await;
+
+    for error in all.iter().flat_map(|seen| &seen.errors) {
+        let kind = ["outcome-unknown", "database-unavailable", "pool-timeout"];
+        let found = kind.iter().find(|kind| error.text().contains(*kind));
+        error.problem(503, found.unwrap_or(&"?"));
+    }
+    let before = rate(&all, begun, secs(1));
+    let after = rate(&all, back + secs(2), secs(1));
+    assert!(before > 0.0);
+    assert!(
+        after > before / 3.0,
+        "{before:.0}/s before, {after:.0}/s after"
+    );
+    let first = all
+        .iter()
+        .flat_map(|seen| &seen.successes)
+        .filter(|at| **at > killed + millis(500))
+        .min();
+    assert!(*first.unwrap() < back + secs(2), "nobody served for 2 s");
+    nothing_is_lost(&service, &all).await;
+    assert_eq!(service.read("held").await.json(200)["value"], "one");
+    assert_eq!(service.get("/health").await.json(200)["status"], "ok");
+}
+
+/// Resident memory in KiB, where the system tells.
+fn memory(service: &Service) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.id())).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[tokio::test]
+async fn while_the_server_hangs_every_request_is_answered_in_time_and_memory_stays() {
+    let server = server("100").await;
+    let settings = [
+        ("COMMAND_TIMEOUT", "1"),
+        ("DB_POOL_TIMEOUT", "2"),
+        ("DB_RETRY_ATTEMPTS", "1"),
+    ];
+    let service = Service::start_on(&server, &settings).await;
+    let load = Load::start(&service, 64);
+    sleep(millis(500)).await;
+    let before = memory(&service);
+    server.freeze().await.unwrap();
+    let frozen = Instant::now();
+    while frozen.elapsed() < secs(6) {
+        // What does not need the database answers all the while.
+        let asked = Instant::now();
+        service.get("/health/live").await.json(200);
+        assert!(asked.elapsed() < secs(1));
+        let health = service.get("/health").await;
+        assert!(matches!(health.status, 200 | 503));
+        assert!(asked.elapsed() < secs(3), "{:?}", asked.elapsed());
+        sleep(millis(100)).await;
+    }
+    let unhealthy = service.get("/health").await.json(503);
+    assert_eq!(unhealthy["status"], "unhealthy");
+    let refused = service.get("/health/ready").await;
+    refused.problem(503, "not-ready");
+    let after = memory(&service);
+    server.thaw().await.unwrap();
+    let thawed = Instant::now();
+    service.is_ready().await;
+    assert!(
+        thawed.elapsed() < secs(3),
+        "ready after {:?}",
+        thawed.elapsed()
+    );
+    sleep(secs(2)).await;
+    let all = load.stop().await;
+
+    for error in all.iter().flat_map(|seen| &seen.errors) {
+        match error.status {
+            504 => error.problem(504, "command-timeout"),
+            _ => error.problem(
+                503,
+                if error.text().contains("pool-timeout") {
+                    "pool-timeout"
+                } else if error.text().contains("outcome-unknown") {
+                    "outcome-unknown"
+                } else {
+                    "database-unavailable"
+                },
+            ),
+        };
+    }
+    assert!(
+        all.iter().all(|seen| !seen.errors.is_empty()),
+        "somebody noticed nothing"
+    );
+    let slowest = all.iter().map(|seen| seen.slowest).max().unwrap();
+    assert!(slowest < millis(3000 + 1500), "{slowest:?}");
+    assert!(
+        rate(&all, thawed + secs(1), secs(1)) > 0.0,
+        "it does not recover"
+    );
+    if let (Some(before), Some(after)) = (before, after) {
+        assert!(after < before + 32 * 1024, "from {before} to {after} KiB");
+    }
+    nothing_is_lost(&service, &all).await;
+}
+
+#[tokio::test]
+async fn a_write_whose_connection_is_ended_is_reported_as_unknown_and_never_as_done() {
+    let settings = [("COMMAND_TIMEOUT", "20"), ("CACHE_MODE", "off")];
+    let service = Arc::new(Service::start(&settings).await);
+    service.write("key", "one").await;
+    let session = service.database.session().await;
+    session
+        .run("BEGIN; UPDATE kv SET value = 'held' WHERE key = 'key'")
+        .await;
+    let (post, delete) = (service.clone(), service.clone());
+    let writes = [
+        tokio::spawn(async move {
+            post.post("/write", &json!({"key": "key", "value": "two"}))
+                .await
+        }),
+        tokio::spawn(async move { delete.delete("/read/key").await }),
+    ];
+    session.sees_blocked(2).await;
+    session.terminate("wait_event_type = 'Lock'").await;
+    for write in writes {
+        let answer = write.await.unwrap();
+        let detail = answer.problem(503, "outcome-unknown")["detail"].to_string();
+        assert!(detail.contains("not known"), "{detail}");
+    }
+    session.run("ROLLBACK").await;
+    let read = service.read("key").await.json(200);
+    assert_eq!(
+        (&read["value"], &read["version"]),
+        (&json!("one"), &json!(1))
+    );
+    assert_eq!(service.write("key", "three").await, 2);
+}
+
+#[tokio::test]
+async fn a_read_whose_connection_is_ended_is_tried_again() {
+    let settings = [
+        ("COMMAND_TIMEOUT", "20"),
+        ("DB_RETRY_DELAY", "0.05"),
+        ("CACHE_MODE", "off"),
+    ];
+    let service = Arc::new(Service::start(&settings).await);
+    service.write("key", "one").await;
+    let session = service.database.session().await;
+    session
+        .run("BEGIN; LOCK TABLE kv IN ACCESS EXCLUSIVE MODE")
+        .await;
+    let reading = tokio::spawn({
+        let service = service.clone();
+        async move { service.read("key").await }
+    });
+    session.sees_blocked(1).await;
+    session.terminate("wait_event_type = 'Lock'").await;
+    session.sees_blocked(1).await;
+    session.run("COMMIT").await;
+    assert_eq!(reading.await.unwrap().json(200)["value"], "one");
+}
+
+#[tokio::test]
+async fn callers_who_hang_up_leave_nothing_running_and_no_connection_taken() {
+    let settings = [
+        ("DB_POOL_MIN", "2"),
+        ("DB_POOL_MAX", "2"),
+        ("COMMAND_TIMEOUT", "20"),
+        ("DB_POOL_TIMEOUT", "5"),
+    ];
+    let service = Arc::new(Service::start(&settings).await);
+    service.write("key", "one").await;
+    let session = service.database.session().await;
+    session.run("BEGIN; UPDATE kv SET value = 'held'").await;
+    for _ in 0..5 {
+        // Two that hold a connection each, and some in line.
+        let callers = (0..6).map(|_| {
+            let service = service.clone();
+            tokio::spawn(async move { service.write("key", "two").await })
+        });
+        let callers: Vec<_> = callers.collect();
+        session.sees_blocked(2).await;
+        eventually("the others are in line", async || {
+            let stats = service.get("/pool-stats").await.json(200);
+            (stats["waiting"] == 4).then_some(())
+        })
+        .await;
+        callers.iter().for_each(JoinHandle::abort);
+        session.sees_blocked(0).await;
+        eventually("nothing is taken", async || {
+            let stats = service.get("/pool-stats").await.json(200);
+            (stats["checked_out"] == 0 && stats["waiting"] == 0).then_some(())
+        })
+        .await;
+    }
+    session.run("ROLLBACK").await;
+    assert_eq!(service.write("key", "three").await, 2, "a write went on");
+}
+
+#[tokio::test]
+async fn sessions_ended_while_idle_cost_no_request() {
+    let service = Service::start(&[]).await;
+    service.write("key", "0").await;
+    let session = service.database.session().await;
+    for n in 1..20 {
+        session.terminate("true").await;
+        let written = service.write("key", &n.to_string()).await;
+        assert_eq!(written, n + 1);
+        assert_eq!(service.read("key").await.json(200)["value"], n.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_crash_in_the_middle_of_a_write_is_reported_as_unknown() {
+    let server = server("100").await;
+    let settings = [("COMMAND_TIMEOUT", "20")];
+    let service = Arc::new(Service::start_on(&server, &settings).await);
+    service.write("key", "one").await;
+    let session = service.database.session().await;
+    session
+        .run("BEGIN; UPDATE kv SET value = 'held' WHERE key = 'key'")
+        .await;
+    let writing = tokio::spawn({
+        let service = service.clone();
+        async move {
+            service
+                .post("/write", &json!({"key": "key", "value": "two"}))
+                .await
+        }
+    });
+    session.sees_blocked(1).await;
+    server.kill().await.unwrap();
+    let answer = writing.await.unwrap();
+    answer.problem(503, "outcome-unknown");
+    server.restart().await.unwrap();
+    let read = eventually("reads work again", async || {
+        let answer = service.read("key").await;
+        (answer.status == 200).then_some(answer)
+    })
+    .await;
+    assert_eq!(read.json(200)["value"], "one");
+}
+
+#[tokio::test]
+async fn a_server_full_of_others_is_503_and_named_as_the_reason() {
+    let server = server("12").await;
+    let settings = [
+        ("DB_POOL_MIN", "0"),
+        ("DB_POOL_MAX", "2"),
+        ("DB_POOL_TIMEOUT", "1"),
+        ("CACHE_MODE", "off"),
+    ];
+    let service = Service::start_on(&server, &settings).await;
+    service.write("key", "one").await;
+    let session = service.database.session().await;
+    session.terminate("true").await;
+    let mut others = Vec::new();
+    while let Ok((client, connection)) =
+        tokio_postgres::connect(&service.database.url, tokio_postgres::NoTls).await
+    {
+        tokio::spawn(connection);
+        others.push(client);
+    }
+    assert!(others.len() >= 8);
+    for answer in [
+        service
+            .post("/write", &json!({"key": "key", "value": "two"}))
+            .await,
+        service.read("key").await,
+    ] {
+        let problem = answer.problem(503, "pool-timeout");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("too many connections"), "{detail}");
+        assert_eq!(
+            problem["last_connect_error"],
+            "the server has too many connections"
+        );
+    }
+    let stats = service.get("/pool-stats").await.json(200);
+    assert_eq!(
+        stats["last_connect_error"],
+        "the server has too many connections"
+    );
+    let health = service.get("/health").await.json(503);
+    assert_eq!(health["database"]["state"], "unhealthy");
+    drop(others);
+    eventually("writes work again", async || {
+        let again = json!({"key": "key", "value": "three"});
+        (service.post("/write", &again).await.status == 200).then_some(())
+    })
+    .await;
+    service.is_ready().await;
+}
+
+#[tokio::test]
+async fn a_service_started_before_its_database_waits_for_it() {
+    let server = server("100").await;
+    let database = Database::create_on(&server).await;
+    server.kill().await.unwrap();
+    let settings = [("DB_POOL_TIMEOUT", "1")];
+    let service = Service::launch_with(&database, &settings).await;
+    for _ in 0..3 {
+        service.get("/health/live").await.json(200);
+        service.get("/health/ready").await.problem(503, "not-ready");
+        assert_eq!(service.get("/health").await.status, 503);
+        let write = service
+            .post("/write", &json!({"key": "key", "value": "v"}))
+            .await;
+        let detail = write.problem(503, "pool-timeout")["detail"].to_string();
+        assert!(detail.contains("connection refused"), "{detail}");
+    }
+    server.restart().await.unwrap();
+    let back = Instant::now();
+    service.is_ready().await;
+    assert!(back.elapsed() < secs(2), "ready after {:?}", back.elapsed());
+    service.write("key", "value").await;
+}
+
+#[tokio::test]
+async fn health_turns_unhealthy_with_the_database_and_healthy_again() {
+    let server = server("100").await;
+    let service = Service::start_on(&server, &[]).await;
+    for _ in 0..2 {
+        assert_eq!(service.get("/health").await.json(200)["status"], "ok");
+        server.kill().await.unwrap();
+        let unhealthy = eventually("health turns 503", async || {
+            let answer = service.get("/health").await;
+            (answer.status == 503).then_some(answer)
+        })
+        .await;
+        let unhealthy = unhealthy.json(503);
+        assert_eq!(unhealthy["status"], "unhealthy");
+        assert_eq!(unhealthy["database"]["state"], "unhealthy");
+        let text = unhealthy.to_string();
+        assert!(!text.contains("127.0.0.1") && !text.contains(&service.database.name));
+        service.get("/health/ready").await.problem(503, "not-ready");
+        service.get("/health/live").await.json(200);
+        server.restart().await.unwrap();
+        let back = Instant::now();
+        eventually("health turns ok", async || {
+            let answer = service.get("/health").await;
+            (answer.status == 200 && answer.json(200)["status"] == "ok").then_some(())
+        })
+        .await;
+        assert!(
+            back.elapsed() < secs(3),
+            "healthy after {:?}",
+            back.elapsed()
+        );
+    }
+}

@@ -1,0 +1,116 @@
+//! Databases of one's own, and a second session that sees and does what the service cannot.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use cenote_local::PostgresServer;
+use tokio::sync::OnceCell;
+use tokio_postgres::{Client, NoTls};
+
+use super::eventually;
+
+/// The server of all tests that leave theirs as it was.
+pub(crate) async fn shared_server() -> &'static PostgresServer {
+    static SERVER: OnceCell<PostgresServer> = OnceCell::const_new();
+    SERVER.get_or_init(|| server("300")).await
+}
+
+/// A server for a test that breaks it.
+pub(crate) async fn server(max_connections: &str) -> PostgresServer {
+    let builder = PostgresServer::temporary().setting("max_connections", max_connections);
+    builder.start().await.unwrap()
+}
+
+/// An empty database.
+#[derive(Clone, Debug)]
+pub(crate) struct Database {
+    pub(crate) name: String,
+    pub(crate) url: String,
+}
+
+impl Database {
+    pub(crate) async fn create() -> Self {
+        Self::create_on(shared_server().await).await
+    }
+
+    pub(crate) async fn create_on(server: &PostgresServer) -> Self {
+        static CREATED: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}", CREATED.fetch_add(1, Relaxed));
+        server.create_database(&name).await.unwrap();
+        let url = server.url_for(&name);
+        Self { name, url }
+    }
+
+    /// The parts of the URL: host, port, user, password.
+    pub(crate) fn parts(&self) -> [&str; 4] {
+        let (_, rest) = self.url.split_once("://").unwrap();
+        let (credentials, rest) = rest.split_once('@').unwrap();
+        let (user, password) = credentials.split_once(':').unwrap();
+        let (address, _) = rest.split_once('/').unwrap();
+        let (host, port) = address.split_once(':').unwrap();
+        [host, port, user, password]
+    }
+
+    pub(crate) async fn session(&self) -> Session {
+        let [hand, eye] = [self.client().await, self.client().await];
+        Session { hand, eye }
+    }
+
+    async fn client(&self) -> Client {
+        let (client, connection) = tokio_postgres::connect(&self.url, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+}
+
+/// A session beside those of the service.
+pub(crate) struct Session {
+    hand: Client,
+    /// Another one to look with: a transaction sees the other sessions as they were when it first looked.
+    eye: Client,
+}
+
+/// The sessions of the service in this database.
+const SERVICE: &str = "FROM pg_stat_activity WHERE datname = current_database() \
+                       AND application_name = 'cenote'";
+
+impl Session {
+    /// Acts; a transaction may be left open.
+    pub(crate) async fn run(&self, statements: &str) {
+        self.hand.batch_execute(statements).await.unwrap();
+    }
+
+    /// Looks.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        self.eye.query_one(sql, &[]).await.unwrap().get(0)
+    }
+
+    /// How many sessions the service has.
+    pub(crate) async fn sessions(&self) -> i64 {
+        self.number(&format!("SELECT count(*) {SERVICE}")).await
+    }
+
+    /// Waits until so many of them wait for a lock.
+    pub(crate) async fn sees_blocked(&self, count: i64) {
+        let sql = format!("SELECT count(*) {SERVICE} AND wait_event_type = 'Lock'");
+        eventually("a statement waits for a lock", async || {
+            (self.number(&sql).await == count).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends those of them for which the condition holds, as an administrator would, and waits for their end.
+    pub(crate) async fn terminate(&self, condition: &str) {
+        let sql = format!("SELECT pid {SERVICE} AND {condition}");
+        let rows = self.eye.query(&sql, &[]).await.unwrap();
+        assert!(!rows.is_empty(), "no session to end");
+        for pid in rows.iter().map(|row| row.get::<_, i32>(0)) {
+            let end = format!("SELECT pg_terminate_backend({pid})");
+            self.eye.batch_execute(&end).await.unwrap();
+            let there = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+            eventually("the session ends", async || {
+                (self.number(&there).await == 0).then_some(())
+            })
+            .await;
+        }
+    }
+}

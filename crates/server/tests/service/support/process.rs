@@ -1,0 +1,198 @@
+//! The program as a process. Invariant: it sees only the environment it is given, and ends with its handle.
+
+use std::{
+    fs,
+    io::Read,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use super::{SOON, eventually, millis};
+
+/// How the program will be started.
+pub(crate) struct Launch {
+    directory: TempDir,
+    command: Command,
+}
+
+impl Launch {
+    pub(crate) fn new(arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cenote"));
+        command.args(arguments).env_clear();
+        for name in ["PATH", "PG_BIN"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Self { directory, command }
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub(crate) fn envs(mut self, variables: &[(&str, &str)]) -> Self {
+        self.command.envs(variables.iter().copied());
+        self
+    }
+
+    /// Puts a file where the program starts.
+    pub(crate) fn file(self, name: &str, text: &str) -> Self {
+        fs::write(self.directory.path().join(name), text).unwrap();
+        self
+    }
+
+    pub(crate) fn spawn(mut self) -> Process {
+        let mut child = self.command.spawn().unwrap();
+        Process {
+            output: Pipe::read(child.stdout.take().unwrap()),
+            log: Pipe::read(child.stderr.take().unwrap()),
+            child,
+            started: Instant::now(),
+            _directory: self.directory,
+        }
+    }
+
+    /// Runs it to its end.
+    pub(crate) async fn run(self) -> Ended {
+        self.spawn().ended(SOON).await
+    }
+}
+
+/// What was read so far of a pipe.
+#[derive(Clone)]
+struct Pipe(Arc<Mutex<(Vec<u8>, bool)>>);
+
+impl Pipe {
+    fn read(mut pipe: impl Read + Send + 'static) -> Self {
+        let this = Self(Arc::default());
+        let content = this.0.clone();
+        thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(n @ 1..) = pipe.read(&mut chunk) {
+                content.lock().unwrap().0.extend_from_slice(&chunk[..n]);
+            }
+            content.lock().unwrap().1 = true;
+        });
+        this
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap().0).into_owned()
+    }
+
+    /// Waits for the end of the pipe.
+    async fn whole(&self) -> String {
+        eventually("the pipe ends", async || {
+            self.0.lock().unwrap().1.then_some(())
+        })
+        .await;
+        self.text()
+    }
+}
+
+/// The running program; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    output: Pipe,
+    log: Pipe,
+    started: Instant,
+    _directory: TempDir,
+}
+
+/// How the program ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// `None` if a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) output: String,
+    pub(crate) log: String,
+    /// From its start.
+    pub(crate) took: Duration,
+}
+
+impl Process {
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal: `TERM`, `INT`.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.text()
+    }
+
+    /// Waits for a line of the log whose message starts like this.
+    pub(crate) async fn logged(&self, message: &str) -> Value {
+        self.logged_with(message, |_| true).await
+    }
+
+    /// Waits for a line of the log whose message starts like this and for which the condition holds.
+    pub(crate) async fn logged_with(&self, message: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let log = self.log();
+            let mut events = log
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok());
+            let wanted = |event: &Value| {
+                let text = event["message"].as_str();
+                text.is_some_and(|text| text.starts_with(message)) && holds(event)
+            };
+            if let Some(event) = events.find(wanted) {
+                return event;
+            }
+            assert!(Instant::now() < deadline, "never logged {message:?}: {log}");
+            sleep(millis(10)).await;
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(mut self, limit: Duration) -> Ended {
+        let deadline = Instant::now() + limit;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "it goes on: {}", self.log());
+            sleep(millis(5)).await;
+        };
+        let took = self.started.elapsed();
+        Ended {
+            code: status.code(),
+            output: self.output.whole().await,
+            log: self.log.whole().await,
+            took,
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- the program's log ---\n{}", self.log());
+        }
+    }
+}
