@@ -9,15 +9,24 @@
 use std::{
     collections::VecDeque,
     fmt,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+    time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::sleep,
+};
 
 use crate::{Error, Result};
 
-/// Batches under way at once; more would each carry less.
+/// Batches under way at once while the database is quick; more would each carry less.
 const LANES: u32 = 2;
+/// A batch that takes longer no longer counts: what came after it is not held up by a lock that it waits for. How
+/// many batches there can be is then up to the pool.
+const PATIENCE: Duration = Duration::from_millis(20);
 /// Requests in one batch.
 const MOST_REQUESTS: usize = 512;
 /// Bytes in one batch, unless a single request has more.
@@ -52,6 +61,7 @@ pub struct Batcher<B: Batch>(Arc<Shared<B>>);
 struct Shared<B: Batch> {
     batch: B,
     most_waiting: usize,
+    abort: Notify,
     /// Held to put something in or take a batch out, never across an await.
     queue: Mutex<Queue<B>>,
 }
@@ -67,7 +77,7 @@ struct Waiting<B: Batch> {
 }
 
 impl<B: Batch> Batcher<B> {
-    /// A batcher that lets at most `most_waiting` requests wait.
+    /// A batcher that lets at most `most_waiting` requests wait while all lanes are busy.
     pub fn new(batch: B, most_waiting: usize) -> Self {
         let queue = Queue {
             waiting: VecDeque::new(),
@@ -76,6 +86,7 @@ impl<B: Batch> Batcher<B> {
         Self(Arc::new(Shared {
             batch,
             most_waiting,
+            abort: Notify::new(),
             queue: Mutex::new(queue),
         }))
     }
@@ -88,7 +99,8 @@ impl<B: Batch> Batcher<B> {
     ///
     /// # Cancel safety
     ///
-    /// A request that is dropped while it waits is not sent; afterwards it goes on without its caller. Nobody else
+    /// A request that is dropped while it waits is not sent; afterwards it goes on as long as anyone waits for its
+    /// batch. Nobody else
     /// in the same batch is affected.
     pub async fn submit(&self, request: B::Request) -> Result<B::Response> {
         let (answer, answered) = oneshot::channel();
@@ -101,21 +113,19 @@ impl<B: Batch> Batcher<B> {
         }
     }
 
+    /// Gives up the batches under way, so that their statements are cancelled. Whoever still waits for them is told
+    /// that the outcome is unknown.
+    pub fn abort(&self) {
+        self.0.abort.notify_waiters();
+    }
+
     fn enqueue(&self, waiting: Waiting<B>) -> Result<()> {
         let mut queue = self.0.queue();
-        if queue.waiting.len() >= self.0.most_waiting {
+        if queue.lanes == LANES && queue.waiting.len() >= self.0.most_waiting {
             return Err(Error::QueueFull);
         }
         queue.waiting.push_back(waiting);
-        if queue.lanes < LANES {
-            queue.lanes += 1;
-            drop(queue);
-            let lane = Lane {
-                shared: self.0.clone(),
-                counted: true,
-            };
-            tokio::spawn(lane.run());
-        }
+        self.0.start_lane(queue);
         Ok(())
     }
 }
@@ -139,6 +149,20 @@ impl<B: Batch> fmt::Debug for Batcher<B> {
 impl<B: Batch> Shared<B> {
     fn queue(&self) -> MutexGuard<'_, Queue<B>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a lane for what waits, if there is a place.
+    fn start_lane(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue<B>>) {
+        if queue.lanes == LANES || queue.waiting.is_empty() {
+            return;
+        }
+        queue.lanes += 1;
+        drop(queue);
+        let lane = Lane {
+            shared: self.clone(),
+            counted: true,
+        };
+        tokio::spawn(lane.run());
     }
 
     /// Takes what goes together; whoever has given up is left out.
@@ -172,7 +196,7 @@ struct Lane<B: Batch> {
 
 impl<B: Batch> Lane<B> {
     async fn run(mut self) {
-        loop {
+        while self.counted {
             // Whoever is ready to ask asks first.
             tokio::task::yield_now().await;
             let batch = {
@@ -186,20 +210,60 @@ impl<B: Batch> Lane<B> {
                 }
                 batch
             };
-            if batch.is_empty() {
-                continue;
-            }
-            let (requests, callers): (Vec<_>, Vec<_>) = batch
-                .into_iter()
-                .map(|Waiting { request, answer }| (request, answer))
-                .unzip();
-            let answers = self.shared.batch.run(requests).await;
-            for (caller, answer) in callers.into_iter().zip(answers) {
-                // A caller that has gone needs no answer.
-                let _gone = caller.send(answer);
+            if !batch.is_empty() {
+                self.serve(batch).await;
             }
         }
     }
+
+    async fn serve(&mut self, batch: Vec<Waiting<B>>) {
+        let (requests, mut callers): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .map(|Waiting { request, answer }| (request, answer))
+            .unzip();
+        let shared = self.shared.clone();
+        let mut running = pin!(shared.batch.run(requests));
+        let mut aborted = pin!(shared.abort.notified());
+        let answers = tokio::select! {
+            biased;
+            answers = &mut running => answers,
+            () = &mut aborted => return,
+            () = sleep(PATIENCE) => {
+                self.make_way();
+                tokio::select! {
+                    biased;
+                    answers = &mut running => answers,
+                    () = &mut aborted => return,
+                    () = all_gone(&mut callers) => return,
+                }
+            }
+        };
+        for (caller, answer) in callers.into_iter().zip(answers) {
+            // A caller that has gone needs no answer.
+            let _gone = caller.send(answer);
+        }
+    }
+
+    /// Lets another lane have this one's place.
+    fn make_way(&mut self) {
+        self.counted = false;
+        let mut queue = self.shared.queue();
+        queue.lanes -= 1;
+        self.shared.start_lane(queue);
+    }
+}
+
+/// Completes when nobody waits for an answer any more.
+async fn all_gone<T>(callers: &mut [oneshot::Sender<T>]) {
+    std::future::poll_fn(|context| {
+        let mut waiting = callers.iter_mut();
+        // The first that still waits is the one to be woken by.
+        match waiting.any(|caller| caller.poll_closed(context).is_pending()) {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        }
+    })
+    .await;
 }
 
 impl<B: Batch> Drop for Lane<B> {

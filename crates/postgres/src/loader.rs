@@ -55,6 +55,11 @@ where
     pub async fn load(&self, key: K) -> Result<Option<V>> {
         self.0.submit(key).await
     }
+
+    /// Gives up the look-ups under way, see [`Batcher::abort`].
+    pub fn abort(&self) {
+        self.0.abort();
+    }
 }
 
 impl<K, V> Clone for Loader<K, V>

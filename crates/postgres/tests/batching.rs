@@ -250,3 +250,33 @@ async fn when_the_statement_fails_every_caller_is_told_why() {
         assert_eq!(error.code().map(|code| code.code()), Some("22012"));
     }
 }
+
+#[tokio::test]
+async fn a_batch_that_hangs_holds_up_neither_what_comes_later_nor_its_own_callers_leaving() {
+    let (batcher, gate, batches) = doubler(100, false);
+    let mut stuck = JoinSet::new();
+    for number in 0..2 {
+        let batcher = batcher.clone();
+        stuck.spawn(async move { batcher.submit(number).await });
+        until(async || batches.lock().await.concat().len() > number as usize).await;
+    }
+    let later = tokio::spawn({
+        let batcher = batcher.clone();
+        async move { batcher.submit(7).await }
+    });
+    until(async || batches.lock().await.contains(&vec![7])).await;
+    later.abort();
+    stuck.shutdown().await;
+    // All three are given up: whoever comes next finds the gate with nobody in front of it.
+    let next = tokio::spawn(async move { batcher.submit(8).await });
+    until(async || batches.lock().await.contains(&vec![8])).await;
+    gate.add_permits(1);
+    assert_eq!(
+        timeout(Duration::from_secs(5), next)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap(),
+        16
+    );
+}

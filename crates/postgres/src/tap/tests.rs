@@ -107,7 +107,7 @@ async fn state_of(watcher: &Client, link: &Link) -> Option<String> {
 
 #[tokio::test]
 async fn after_a_query_it_is_clean_on_any_stream() {
-    let server = server();
+    let server = server().await;
     for (client, link) in [server.connect().await, server.connect_unix().await] {
         assert_eq!(link.verdict(), CLEAN);
         assert_eq!(
@@ -132,7 +132,7 @@ async fn after_a_query_it_is_clean_on_any_stream() {
 
 #[tokio::test]
 async fn a_request_in_the_channel_is_seen_at_once() {
-    let server = server();
+    let server = server().await;
     let (client, link) = server.connect().await;
     assert!(poll_times(client.batch_execute("begin"), 1).await.is_none());
     assert_eq!(link.verdict(), Verdict::Busy);
@@ -142,12 +142,12 @@ async fn a_request_in_the_channel_is_seen_at_once() {
     ));
     let open = quiet(Transaction::Open, Dirt::NONE);
     assert_eq!(link.wait_quiet(within(1_000)).await, open);
-    assert!(give_back(&server, &client, &link).await);
+    assert!(give_back(server, &client, &link).await);
 }
 
 #[tokio::test]
 async fn a_dropped_query_is_cancelled_and_then_quiet() {
-    let server = server();
+    let server = server().await;
     let (client, link) = server.connect().await;
     assert!(
         poll_times(client.batch_execute("select pg_sleep(60)"), 1)
@@ -156,7 +156,7 @@ async fn a_dropped_query_is_cancelled_and_then_quiet() {
     );
     let verdict = link.wait_quiet(within(20)).await;
     assert!(verdict.is_cancellable(), "{verdict:?}");
-    cancel_on(&server, &client.cancel_token()).await;
+    cancel_on(server, &client.cancel_token()).await;
     assert_eq!(link.wait_quiet(within(1_000)).await, CLEAN);
     assert_eq!(
         link.take_error().unwrap().as_str(),
@@ -166,7 +166,7 @@ async fn a_dropped_query_is_cancelled_and_then_quiet() {
 
 #[tokio::test]
 async fn a_held_row_stream_is_not_quiet() {
-    let server = server();
+    let server = server().await;
     let (client, link) = server.connect().await;
     let many = "select repeat('x', 1000) from generate_series(1, 3000)";
     let stream = client.query_raw(many, Vec::<i32>::new()).await.unwrap();
@@ -181,7 +181,7 @@ async fn a_held_row_stream_is_not_quiet() {
 
 #[tokio::test]
 async fn transactions_left_behind_show() {
-    let server = server();
+    let server = server().await;
     let (mut client, link) = server.connect().await;
     client.batch_execute("begin; select 1").await.unwrap();
     assert_eq!(
@@ -191,7 +191,7 @@ async fn transactions_left_behind_show() {
     client.batch_execute("select 1/0").await.unwrap_err();
     let failed = quiet(Transaction::Failed, Dirt::NONE);
     assert_eq!(link.wait_quiet(within(1_000)).await, failed);
-    assert!(give_back(&server, &client, &link).await);
+    assert!(give_back(server, &client, &link).await);
 
     // A dropped transaction rolls back by itself, but nobody waits for it.
     let transaction = client.transaction().await.unwrap();
@@ -203,7 +203,7 @@ async fn transactions_left_behind_show() {
 
 #[tokio::test]
 async fn dirt_shows_and_is_forgotten_once_cleaned() {
-    let server = server();
+    let server = server().await;
     let (client, link) = server.connect().await;
     let cases = [
         ("set statement_timeout = 5000", Dirt::SESSION),
@@ -219,13 +219,13 @@ async fn dirt_shows_and_is_forgotten_once_cleaned() {
         assert_eq!(link.verdict(), CLEAN);
     }
     client.batch_execute("set work_mem = '1MB'").await.unwrap();
-    assert!(give_back(&server, &client, &link).await);
+    assert!(give_back(server, &client, &link).await);
     assert_eq!(link.verdict(), CLEAN);
 }
 
 #[tokio::test]
 async fn a_copy_in_held_or_dropped_is_never_taken_for_quiet() {
-    let server = server();
+    let server = server().await;
     let (client, link) = server.connect().await;
     client
         .batch_execute("create temp table t (a int)")
@@ -254,13 +254,13 @@ async fn a_copy_in_held_or_dropped_is_never_taken_for_quiet() {
         drop(poll_times(client.copy_in::<_, Bytes>(&copy), times).await);
         let verdict = link.wait_quiet(within(1_000)).await;
         assert_eq!(verdict, quiet(Transaction::Idle, Dirt::UNPROVEN));
-        assert!(give_back(&server, &client, &link).await);
+        assert!(give_back(server, &client, &link).await);
     }
 }
 
 #[tokio::test]
 async fn a_refused_copy_in_breaks_the_connection_rather_than_shift_answers() {
-    let server = server();
+    let server = server().await;
     // Refused before the server says it takes the data, and after.
     for refused in ["copy pg_class from stdin", "copy v from stdin"] {
         let (client, link) = server.connect().await;
@@ -273,7 +273,7 @@ async fn a_refused_copy_in_breaks_the_connection_rather_than_shift_answers() {
             client.batch_execute("set role pg_monitor").await.unwrap();
         }
         drop(client.copy_in::<_, Bytes>(&copy).await);
-        assert!(!give_back(&server, &client, &link).await, "{refused}");
+        assert!(!give_back(server, &client, &link).await, "{refused}");
         assert!(client.query("select 1", &[]).await.is_err());
         tokio::time::timeout(Duration::from_secs(5), link.closed())
             .await
@@ -284,7 +284,7 @@ async fn a_refused_copy_in_breaks_the_connection_rather_than_shift_answers() {
 
 #[tokio::test]
 async fn a_held_copy_out_is_not_quiet() {
-    let server = server();
+    let server = server().await;
     let (client, link) = server.connect().await;
     let many = "copy (select repeat('x', 1000) from generate_series(1, 3000)) to stdout";
     let mut stream = Box::pin(client.copy_out(many).await.unwrap());
@@ -300,7 +300,7 @@ async fn a_held_copy_out_is_not_quiet() {
 
 #[tokio::test]
 async fn a_terminated_backend_breaks_it_and_says_why() {
-    let server = server();
+    let server = server().await;
     let (watcher, _watching) = server.connect().await;
     let (_client, link) = server.connect().await;
     let id = i32::try_from(link.process_id()).unwrap();
@@ -322,7 +322,7 @@ async fn a_terminated_backend_breaks_it_and_says_why() {
 
 #[tokio::test]
 async fn closed_means_the_backend_has_exited() {
-    let server = server();
+    let server = server().await;
     let (watcher, _watching) = server.connect().await;
     for _ in 0..20 {
         let (client, link) = server.connect().await;
@@ -339,7 +339,7 @@ async fn closed_means_the_backend_has_exited() {
 
 #[tokio::test]
 async fn a_cancel_never_hits_the_next_statement() {
-    let server = server();
+    let server = server().await;
     let (client, link) = server.connect().await;
     let token = client.cancel_token();
     for round in 0..200 {
@@ -348,7 +348,7 @@ async fn a_cancel_never_hits_the_next_statement() {
         let sleep = format!("select pg_sleep({seconds})");
         let _gave_up = poll_times(client.batch_execute(&sleep), 1).await;
         link.poll_inline();
-        cancel_on(&server, &token).await;
+        cancel_on(server, &token).await;
         let verdict = link.wait_quiet(within(2_000)).await;
         assert_eq!(verdict, CLEAN);
         let next = client.batch_execute("select pg_sleep(0.001)").await;
@@ -419,7 +419,7 @@ async fn no_caller_can_make_an_unclean_connection_look_clean() {
     let rounds = std::env::var("CENOTE_TAP_FUZZ_ROUNDS")
         .ok()
         .and_then(|it| it.parse().ok());
-    let server = server();
+    let server = server().await;
     let (watcher, _watching) = server.connect().await;
     let schema = "create table if not exists tap_fuzz (a int);
         create or replace view tap_fuzz_view as select 1 as a";
@@ -437,7 +437,7 @@ async fn no_caller_can_make_an_unclean_connection_look_clean() {
         if fastrand::bool() {
             kept.clear();
         }
-        if !give_back(&server, &client, &link).await {
+        if !give_back(server, &client, &link).await {
             destroyed += 1;
             link.abort();
             (client, link) = server.connect().await;

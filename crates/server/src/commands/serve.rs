@@ -73,6 +73,7 @@ async fn serve(settings: Settings) -> ExitCode {
     let mut starting = tokio::spawn(start(app.clone(), settings.clone()));
     let config = http_config(&settings);
     let stopping = stop(app.clone(), settings.shutdown.delay, terminate, interrupt);
+    let store = app.store.clone();
     let serving = http::serve(listener, routes::router(app), config, stopping);
     tokio::pin!(serving);
     let drained = tokio::select! {
@@ -83,6 +84,7 @@ async fn serve(settings: Settings) -> ExitCode {
         }
     };
     starting.abort();
+    store.abort();
     database.close().await;
     match drained {
         None => ExitCode::FAILURE,

@@ -26,4 +26,11 @@ impl Store {
             pool,
         }
     }
+
+    /// Gives up what is under way for callers that have gone: their statements are cancelled.
+    pub(crate) fn abort(&self) {
+        self.values.abort();
+        self.users.abort();
+        self.writes.abort();
+    }
 }

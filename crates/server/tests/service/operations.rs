@@ -111,12 +111,14 @@ async fn the_pool_opens_its_warm_connections_and_overflow_only_under_load() {
     }
     let session = service.database.session().await;
     session.run("BEGIN; UPDATE kv SET value = 'two'").await;
-    let writes = (0..5).map(|n: u32| {
+    let mut writes = Vec::new();
+    for n in 0..5 {
+        // One at a time: what comes together may share a statement.
         let service = service.clone();
-        tokio::spawn(async move { service.write(&n.to_string(), "three").await })
-    });
-    let writes: Vec<_> = writes.collect();
-    session.sees_blocked(5).await;
+        let write = async move { service.write(&n.to_string(), "three").await };
+        writes.push(tokio::spawn(write));
+        session.sees_blocked(n + 1).await;
+    }
     let stats = service.get("/pool-stats").await.json(200);
     assert_eq!(stats["pool_size"], 5);
     assert_eq!(stats["checked_out"], 5);
