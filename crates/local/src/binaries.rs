@@ -230,8 +230,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for name in ["postgres", "initdb"] {
             let path = dir.path().join(name);
-            fs::write(&path, "#!/bin/sh\necho 'postgres (PostgreSQL) 13.4'\n").unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            // Written by another process: a program that any process holds open for writing cannot be run, and a
+            // fork elsewhere in this one would hold it open a moment longer.
+            let script = r#"printf '#!/bin/sh\necho "postgres (PostgreSQL) 13.4"\n' >"$0" && chmod 755 "$0""#;
+            let mut shell = std::process::Command::new("sh");
+            assert!(
+                shell
+                    .args(["-c", script])
+                    .arg(&path)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
         }
         let error = Postgres::find(Some(dir.path()))
             .await

@@ -118,7 +118,7 @@ pub(crate) async fn persistent(
     } else {
         let half_made = dir.join("data.new");
         if half_made.exists() {
-            fs::remove_dir_all(&half_made).doing(|| format!("removing {}", half_made.display()))?;
+            remove(&half_made).await?;
         }
         if !password_file.exists() {
             // By way of another name, so that a file cut short is never taken for the password.
@@ -145,6 +145,20 @@ pub(crate) async fn persistent(
         password_file,
         _lock: Some(lock),
     })
+}
+
+/// Removes a directory, although the programs of a call that was cut short may still be ending in it.
+async fn remove(dir: &Path) -> Result<()> {
+    let mut tries = 100;
+    loop {
+        match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && tries > 0 => {
+                tries -= 1;
+                sleep(Duration::from_millis(50)).await;
+            }
+            removed => return removed.doing(|| format!("removing {}", dir.display())),
+        }
+    }
 }
 
 /// Runs `initdb` and creates the database, without starting a server.

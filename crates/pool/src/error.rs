@@ -63,7 +63,7 @@ pub struct Snapshot<E: Error + 'static> {
     pub capacity: u32,
     /// Why the most recent connect failed, if none has succeeded since.
     pub last_connect_error: Option<Arc<ConnectError<E>>>,
-    /// The call that has held a connection longest, and for how long.
+    /// The call that has held a connection longest, and for how long, to within a second.
     pub oldest_holder: Option<(&'static Location<'static>, Duration)>,
 }
 

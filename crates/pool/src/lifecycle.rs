@@ -190,13 +190,10 @@ impl<M: Manager> Connecting<M> {
             Err(error) => return self.fail(error),
         };
         let Some(slot) = self.slot.take() else { return };
-        let (settled, healed) = shared.core().connected(
-            slot,
-            connection,
-            started.elapsed(),
-            shared.lifetime(),
-            shared.now(),
-        );
+        let (took, lifetime, now) = (started.elapsed(), shared.lifetime(), shared.now());
+        let (settled, healed) = shared
+            .core()
+            .connected(slot, connection, took, lifetime, now);
         if healed.is_some() {
             tracing::info!("connecting works again");
         }
@@ -207,10 +204,10 @@ impl<M: Manager> Connecting<M> {
     fn fail(&mut self, error: ConnectError<M::Error>) {
         let Some(slot) = self.slot.take() else { return };
         let (shared, error) = (&self.shared, Arc::new(error));
-        let jitter = fastrand::f64();
+        let (jitter, now) = (fastrand::f64(), shared.now());
         let (previous, over) = {
             let mut core = shared.core();
-            let previous = core.connect_failed(slot, error.clone(), jitter, shared.now());
+            let previous = core.connect_failed(slot, error.clone(), jitter, now);
             (previous, core.is_over())
         };
         // Once per outage, not once per attempt.

@@ -268,8 +268,14 @@ async fn all_gone<T>(callers: &mut [oneshot::Sender<T>]) {
 
 impl<B: Batch> Drop for Lane<B> {
     fn drop(&mut self) {
-        if self.counted {
-            self.shared.queue().lanes -= 1;
+        if !self.counted {
+            return;
+        }
+        let mut queue = self.shared.queue();
+        queue.lanes -= 1;
+        // It panicked, or the runtime is shutting down. What waits is not left behind.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            self.shared.start_lane(queue);
         }
     }
 }

@@ -26,7 +26,7 @@
 //!
 //! let mut connection = pool.get().await?;
 //! let transaction = connection.transaction().await?;
-//! transaction.execute("UPDATE stock SET left = left - 1 WHERE id = $1", &[&7i64]).await?;
+//! transaction.execute("UPDATE stock SET pieces = pieces - 1 WHERE id = $1", &[&7i64]).await?;
 //! transaction.commit().await?; // without this line it is rolled back
 //! # Ok(())
 //! # }

@@ -18,8 +18,9 @@ use tokio_postgres::{Config, config::Host};
 use crate::ConnectionError;
 
 const DEFAULT_PORT: u16 = 5432;
-/// For one address, where the configuration sets no `connect_timeout`.
-const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
+/// For one address, where the configuration sets no `connect_timeout`: short enough that the pool's own limit on the
+/// whole connect leaves time for a second one.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where a server was reached, so that a cancel request goes to the same one.
 #[derive(Clone, Debug)]

@@ -155,8 +155,10 @@ pub(super) async fn connection_budget(
     pool: &Pool,
     settings: &Settings,
 ) -> cenote_postgres::Result<(usize, usize)> {
+    // The last of these is known since PostgreSQL 16.
     const AVAILABLE: &str = "SELECT current_setting('max_connections')::bigint \
-                             - current_setting('superuser_reserved_connections')::bigint";
+                             - current_setting('superuser_reserved_connections')::bigint \
+                             - coalesce(current_setting('reserved_connections', true), '0')::bigint";
     let row = pool.get().await?.query_one(AVAILABLE, &[]).await?;
     let available: i64 = row.get(0);
     let wanted = settings.instances * (settings.pool.max + settings.pool.overflow);

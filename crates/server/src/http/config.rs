@@ -6,7 +6,7 @@ use std::time::Duration;
 /// few milliseconds, never early.
 #[derive(Debug, Clone)]
 pub struct HttpConfig {
-    /// Connections served at once. One more is answered `503` and closed. Default 10 000.
+    /// Connections served at once. One more is answered `503` and closed. Default 20 000.
     pub max_connections: usize,
     /// HTTP/2 streams open at once on one connection. Default 128.
     pub max_streams: u16,
@@ -16,7 +16,7 @@ pub struct HttpConfig {
     pub first_byte_timeout: Duration,
     /// From the first byte of a request's head to its last. Further bytes do not extend it. Default 10 s.
     pub head_timeout: Duration,
-    /// From the end of a request's head to the end of its body, however it trickles. Default 30 s.
+    /// From the end of a request's head to the end of its body, however it trickles. Default 15 s.
     pub body_timeout: Duration,
     /// From the end of a response to the next request on the connection. Default 75 s.
     pub idle_timeout: Duration,
@@ -33,12 +33,12 @@ pub struct HttpConfig {
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
-            max_connections: 10_000,
+            max_connections: 20_000,
             max_streams: 128,
             max_body: 1024 * 1024,
             first_byte_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(75),
             write_stall_timeout: Duration::from_secs(30),
             ping_interval: Duration::from_secs(20),
