@@ -28,8 +28,9 @@ pub(crate) type Core<M> = Slots<<M as Manager>::Connection, Waker, Failure<M>>;
 pub struct Shared<M: Manager> {
     pub(crate) manager: M,
     pub(crate) config: Config,
-    /// The only lock. Held for a few dozen nanoseconds, never across an await, and nothing foreign
-    /// runs under it.
+    /// The only lock. Held for a few dozen nanoseconds on the way of a connection, for a walk along
+    /// the line when someone's time has run out; never across an await, and nothing foreign runs
+    /// under it.
     core: Mutex<Core<M>>,
     runtime: Handle,
     pub(crate) built: Instant,
@@ -157,8 +158,11 @@ impl<M: Manager> Shared<M> {
             self.close(live);
         }
         self.poke.notify_one();
-        if !self.core().is_over() {
-            over.await;
+        // Also tells an earlier call, whose line this one may have emptied.
+        let is_over = self.core().is_over();
+        match is_over {
+            true => self.over.notify_waiters(),
+            false => over.await,
         }
     }
 
@@ -276,6 +280,8 @@ async fn keep_house<M: Manager>(pool: Weak<Shared<M>>, poke: Arc<Notify>) {
             shared.connect_what_is_due();
             let mut core = shared.core();
             if core.is_over() {
+                drop(core);
+                shared.over.notify_waiters();
                 return;
             }
             shared.built + core.schedule(now + period(&shared.config))

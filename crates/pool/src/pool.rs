@@ -344,10 +344,12 @@ async fn check<M: Manager>(
 ) -> Option<Live<M::Connection>> {
     // In a guard, so that it goes back through inspection if this future is dropped.
     let mut guard = Guard::new(shared, live);
-    let limit = deadline.min(Instant::now() + shared.config.check_timeout);
-    let checked = timeout_at(limit, shared.manager.check(&mut guard)).await;
+    let limit = Instant::now() + shared.config.check_timeout;
+    let checked = timeout_at(deadline.min(limit), shared.manager.check(&mut guard)).await;
     match checked {
         Ok(Ok(())) => guard.live.take(),
+        // It was the caller that had no more time: nothing is known against the connection.
+        Err(_) if deadline < limit => None,
         _ => {
             guard.retire(Retired::Broken);
             None

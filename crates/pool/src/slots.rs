@@ -197,7 +197,9 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         if let Some((live, _)) = self.take(caller) {
             return Joined::Taken(live, waker);
         }
-        if self.waiters.len() >= self.limits.max_waiters {
+        // Those for whom a connect can be under way do not count as waiting for others.
+        let growing = self.count(State::Connecting) + self.room();
+        if self.waiters.len() >= self.limits.max_waiters.saturating_add(growing) {
             self.tally.refused += 1;
             return Joined::Refused(Refusal::Full, waker);
         }
@@ -343,8 +345,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         // A connection being cleaned will be free sooner than one that is not even asked for.
         let coming = connecting + self.count(State::Cleaning);
         let wanted = self.waiters.len().saturating_sub(coming).max(warm);
-        let room = self.limits.capacity().saturating_sub(self.len());
-        let due = wanted.min(room).min(concurrency - connecting);
+        let due = wanted.min(self.room()).min(concurrency - connecting);
         (0..due).map(|_| self.reserve()).collect()
     }
 
@@ -522,6 +523,11 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     /// Slots that have a connection or will: all but those being closed.
     fn open(&self) -> u32 {
         self.len() - self.count(State::Closing)
+    }
+
+    /// Slots that may still be opened.
+    fn room(&self) -> u32 {
+        self.limits.capacity().saturating_sub(self.len())
     }
 
     fn len(&self) -> u32 {

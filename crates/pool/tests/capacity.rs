@@ -160,3 +160,29 @@ async fn a_connection_long_idle_is_checked_before_it_is_handed_out() {
     server.check_fails.store(true, SeqCst);
     assert_eq!(pool.get().await.unwrap().number, 1, "it was gone");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_without_the_time_for_a_check_does_not_cost_the_connection() {
+    let (pool, server) = pool(Config {
+        check_after: Some(Duration::from_secs(30)),
+        ..small(1)
+    });
+    drop(pool.get().await.unwrap());
+    sleep(Duration::from_secs(40)).await;
+    Server::shut_gate(&server.check_gate);
+    let hurried = pool.get_within(Duration::from_millis(5)).await;
+    assert!(hurried.is_err());
+    server.check_gate.add_permits(support::OPEN);
+    assert_eq!(pool.get().await.unwrap().number, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_without_a_line_still_opens_what_it_may() {
+    let (pool, _) = pool(Config {
+        max_waiters: 0,
+        ..small(2)
+    });
+    let held = [pool.get().await.unwrap(), pool.get().await.unwrap()];
+    assert!(pool.get().await.is_err());
+    drop(held);
+}

@@ -125,3 +125,43 @@ async fn contradictory_settings_are_refused_and_say_why() {
     };
     assert!(refused(instant).contains("connect_timeout must not be zero"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_when_the_last_caller_in_line_runs_out_of_time() {
+    let (pool, server) = pool(Config {
+        acquire_timeout: Duration::from_secs(3),
+        ..small(1)
+    });
+    server.refuses.store(true, SeqCst);
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get_owned().await.map(drop) }
+    });
+    settle().await;
+    timeout(Duration::from_secs(10), pool.drain())
+        .await
+        .unwrap();
+    assert!(waiting.await.unwrap().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_ends_an_earlier_drain_too() {
+    let (pool, server) = pool(small(1));
+    server.refuses.store(true, SeqCst);
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get_owned().await.map(drop) }
+    });
+    settle().await;
+    let draining = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.drain().await }
+    });
+    settle().await;
+    pool.close().await;
+    timeout(Duration::from_secs(1), draining)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(waiting.await.unwrap().is_err());
+}

@@ -20,12 +20,12 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{Error, Result};
+use crate::{Error, Pool, Result};
 
 /// Batches under way at once while the database is quick; more would each carry less.
 const LANES: u32 = 2;
-/// A batch that takes longer no longer counts: what came after it is not held up by a lock that it waits for. How
-/// many batches there can be is then up to the pool.
+/// A batch that takes longer no longer counts, as long as fewer than `most_running` are under way: what came after it
+/// is not held up by a lock that it waits for.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// Requests in one batch.
 const MOST_REQUESTS: usize = 512;
@@ -39,14 +39,15 @@ pub trait Batch: Send + Sync + 'static {
     /// What it gets.
     type Response: Send + 'static;
 
-    /// About how many bytes a request adds to a statement.
+    /// About how many bytes a request adds to a statement. Called under the queue's lock.
     fn weight(&self, request: &Self::Request) -> usize;
 
     /// Serves requests together, and answers each in the order in which they are given.
     ///
     /// # Cancel safety
     ///
-    /// Runs in a task of its own; a caller that gives up does not drop it.
+    /// Runs in a task of its own. It is dropped if all its callers have given up, or the batcher is told to
+    /// [`abort`](Batcher::abort).
     fn run(
         &self,
         requests: Vec<Self::Request>,
@@ -61,6 +62,7 @@ pub struct Batcher<B: Batch>(Arc<Shared<B>>);
 struct Shared<B: Batch> {
     batch: B,
     most_waiting: usize,
+    most_running: u32,
     abort: Notify,
     /// Held to put something in or take a batch out, never across an await.
     queue: Mutex<Queue<B>>,
@@ -68,7 +70,10 @@ struct Shared<B: Batch> {
 
 struct Queue<B: Batch> {
     waiting: VecDeque<Waiting<B>>,
+    /// Lanes that serve one batch after another.
     lanes: u32,
+    /// All batches under way, those of lanes that made way included.
+    running: u32,
 }
 
 struct Waiting<B: Batch> {
@@ -77,15 +82,25 @@ struct Waiting<B: Batch> {
 }
 
 impl<B: Batch> Batcher<B> {
-    /// A batcher that lets at most `most_waiting` requests wait while all lanes are busy.
-    pub fn new(batch: B, most_waiting: usize) -> Self {
+    /// A batcher for work on this pool. While all its lanes are busy at most the pool's `max_waiters` requests wait, and
+    /// its batches never take more than a third of the pool's connections, but may always take two.
+    pub fn new(batch: B, pool: &Pool) -> Self {
+        let limits = &pool.config().pool;
+        let third = (limits.max_size + limits.max_overflow) / 3;
+        Self::bounded(batch, limits.max_waiters as usize, third.max(LANES))
+    }
+
+    /// A batcher with bounds of its own.
+    pub fn bounded(batch: B, most_waiting: usize, most_running: u32) -> Self {
         let queue = Queue {
             waiting: VecDeque::new(),
             lanes: 0,
+            running: 0,
         };
         Self(Arc::new(Shared {
             batch,
             most_waiting,
+            most_running: most_running.max(1),
             abort: Notify::new(),
             queue: Mutex::new(queue),
         }))
@@ -121,7 +136,7 @@ impl<B: Batch> Batcher<B> {
 
     fn enqueue(&self, waiting: Waiting<B>) -> Result<()> {
         let mut queue = self.0.queue();
-        if queue.lanes == LANES && queue.waiting.len() >= self.0.most_waiting {
+        if !self.0.has_place(&queue) && queue.waiting.len() >= self.0.most_waiting {
             return Err(Error::QueueFull);
         }
         queue.waiting.push_back(waiting);
@@ -153,19 +168,25 @@ impl<B: Batch> Shared<B> {
 
     /// Starts a lane for what waits, if there is a place.
     fn start_lane(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue<B>>) {
-        if queue.lanes == LANES || queue.waiting.is_empty() {
+        if !self.has_place(&queue) || queue.waiting.is_empty() {
             return;
         }
         queue.lanes += 1;
+        queue.running += 1;
         drop(queue);
         let lane = Lane {
             shared: self.clone(),
             counted: true,
+            running: true,
         };
         tokio::spawn(lane.run());
     }
 
-    /// Takes what goes together; whoever has given up is left out.
+    fn has_place(&self, queue: &Queue<B>) -> bool {
+        queue.lanes < LANES && queue.running < self.most_running
+    }
+
+    /// Takes what goes together.
     fn take(&self, queue: &mut Queue<B>) -> Vec<Waiting<B>> {
         let mut batch = Vec::with_capacity(queue.waiting.len().min(MOST_REQUESTS));
         let mut bytes = 0;
@@ -176,12 +197,7 @@ impl<B: Batch> Shared<B> {
             if bytes > MOST_BYTES && !batch.is_empty() {
                 break;
             }
-            batch.extend(
-                queue
-                    .waiting
-                    .pop_front()
-                    .filter(|next| !next.answer.is_closed()),
-            );
+            batch.extend(queue.waiting.pop_front());
         }
         batch
     }
@@ -191,25 +207,30 @@ impl<B: Batch> Shared<B> {
 /// their answers.
 struct Lane<B: Batch> {
     shared: Arc<Shared<B>>,
+    /// In `lanes`.
     counted: bool,
+    /// In `running`.
+    running: bool,
 }
 
 impl<B: Batch> Lane<B> {
     async fn run(mut self) {
+        let shared = self.shared.clone();
         while self.counted {
             // Whoever is ready to ask asks first.
             tokio::task::yield_now().await;
-            let batch = {
-                let mut queue = self.shared.queue();
-                let batch = self.shared.take(&mut queue);
-                if batch.is_empty() && queue.waiting.is_empty() {
+            let mut batch = {
+                let mut queue = shared.queue();
+                let batch = shared.take(&mut queue);
+                if batch.is_empty() {
                     // Counted out under the lock that saw the queue empty: what comes next starts a lane.
-                    queue.lanes -= 1;
-                    self.counted = false;
+                    self.count_out(&mut queue);
                     return;
                 }
                 batch
             };
+            // Whoever has given up is left out.
+            batch.retain(|waiting| !waiting.answer.is_closed());
             if !batch.is_empty() {
                 self.serve(batch).await;
             }
@@ -246,10 +267,19 @@ impl<B: Batch> Lane<B> {
 
     /// Lets another lane have this one's place.
     fn make_way(&mut self) {
-        self.counted = false;
         let mut queue = self.shared.queue();
         queue.lanes -= 1;
+        self.counted = false;
         self.shared.start_lane(queue);
+    }
+
+    fn count_out(&mut self, queue: &mut Queue<B>) {
+        queue.running -= 1;
+        self.running = false;
+        if self.counted {
+            queue.lanes -= 1;
+            self.counted = false;
+        }
     }
 }
 
@@ -268,14 +298,22 @@ async fn all_gone<T>(callers: &mut [oneshot::Sender<T>]) {
 
 impl<B: Batch> Drop for Lane<B> {
     fn drop(&mut self) {
-        if !self.counted {
-            return;
+        let shared = self.shared.clone();
+        let mut queue = shared.queue();
+        if self.running {
+            let stopped = self.counted && !std::thread::panicking();
+            self.count_out(&mut queue);
+            if stopped {
+                // The runtime is shutting down: nobody will serve what waits, and its callers must learn of it.
+                let waiting = std::mem::take(&mut queue.waiting);
+                drop(queue);
+                drop(waiting);
+                return;
+            }
         }
-        let mut queue = self.shared.queue();
-        queue.lanes -= 1;
-        // It panicked, or the runtime is shutting down. What waits is not left behind.
+        // A place is free again, be it that this batch panicked or that it had made way.
         if tokio::runtime::Handle::try_current().is_ok() {
-            self.shared.start_lane(queue);
+            shared.start_lane(queue);
         }
     }
 }

@@ -54,6 +54,9 @@ pub enum InvalidConfig {
     /// The environment names no database.
     #[error("DATABASE_URL is not set")]
     Missing,
+    /// It asks for something that is not there yet; to go on without it would not be what was asked for.
+    #[error("{0} is not supported yet")]
+    Unsupported(&'static str),
     /// It names no host to connect to.
     #[error("the database URL names no host")]
     NoHost,

@@ -29,7 +29,7 @@ use crate::{
 /// How often an inspection looks again while another thread is just polling the connection; that
 /// takes it a microsecond or two.
 const LOOKS: u32 = 200;
-/// How long cleaning waits for a poll under way elsewhere.
+/// How long cleaning waits for an answer that is on its way, such as that to a rollback.
 const SETTLE: Duration = Duration::from_millis(2);
 /// How long one cancel may take until the server has dealt with it.
 const CANCEL: Duration = Duration::from_millis(250);
@@ -398,7 +398,7 @@ impl Connection {
         if self.inner.stray_cancel.load(Relaxed) {
             return Verdict::Broken;
         }
-        let mut verdict = link.settle(Instant::now() + SETTLE).await;
+        let mut verdict = link.wait_quiet(Instant::now() + SETTLE).await;
         for _ in 0..CANCELS {
             if !verdict.is_cancellable() || self.cancel().await.is_err() {
                 break;

@@ -119,7 +119,9 @@ fn is_fatal(error: &DbError) -> bool {
 }
 
 fn is_io(error: &tokio_postgres::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>())
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+    // Invalid input is a value that could not be encoded: nothing was sent.
+    cause.is_some_and(|io: &std::io::Error| io.kind() != std::io::ErrorKind::InvalidInput)
 }
 
 /// Codes that say "not now": conflicts between transactions and a server coming or going.

@@ -2,29 +2,31 @@
 //!
 //! Invariant: the statement changes nothing, so that it may be repeated.
 
+use std::{collections::HashMap, hash::Hash, marker::PhantomData, sync::Arc};
+
 use tokio_postgres::{Row, types::ToSql};
 
-use crate::{Batch, Batcher, Pool, Result};
+use crate::{Batch, Batcher, Error, Pool, Result};
 
 /// Looks rows up by key; keys that are asked for while the database is busy go in one statement.
 ///
 /// Cloning it gives another handle to the same queue.
 pub struct Loader<K, V>(Batcher<LookUp<K, V>>)
 where
-    K: ToSql + Send + Sync + 'static,
-    V: Send + 'static;
+    K: ToSql + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static;
 
 struct LookUp<K, V> {
     pool: Pool,
     sql: &'static str,
     read: fn(&Row) -> V,
-    keys: std::marker::PhantomData<fn(K)>,
+    keys: PhantomData<fn(K)>,
 }
 
 impl<K, V> Loader<K, V>
 where
-    K: ToSql + Send + Sync + 'static,
-    V: Send + 'static,
+    K: ToSql + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
 {
     /// A loader for a query that takes an array of keys, and whose rows begin with the position of their key in
     /// it, from 1, as `unnest … WITH ORDINALITY` gives it. Keys without a row have none. `read` makes the value of
@@ -32,17 +34,16 @@ where
     ///
     /// The query must change nothing: it may be repeated.
     pub fn new(pool: Pool, sql: &'static str, read: fn(&Row) -> V) -> Self {
-        let most_waiting = pool.config().pool.max_waiters as usize;
         let look_up = LookUp {
-            pool,
+            pool: pool.clone(),
             sql,
             read,
-            keys: std::marker::PhantomData,
+            keys: PhantomData,
         };
-        Self(Batcher::new(look_up, most_waiting))
+        Self(Batcher::new(look_up, &pool))
     }
 
-    /// The value of a key, if it has one.
+    /// The value of a key, if it has one. Those who ask for the same key at the same time share it.
     ///
     /// # Errors
     ///
@@ -52,7 +53,7 @@ where
     /// # Cancel safety
     ///
     /// Dropping the future harms nobody else in the same statement.
-    pub async fn load(&self, key: K) -> Result<Option<V>> {
+    pub async fn load(&self, key: K) -> Result<Option<Arc<V>>> {
         self.0.submit(key).await
     }
 
@@ -64,8 +65,8 @@ where
 
 impl<K, V> Clone for Loader<K, V>
 where
-    K: ToSql + Send + Sync + 'static,
-    V: Send + 'static,
+    K: ToSql + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
 {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -74,34 +75,57 @@ where
 
 impl<K, V> Batch for LookUp<K, V>
 where
-    K: ToSql + Send + Sync + 'static,
-    V: Send + 'static,
+    K: ToSql + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
 {
     type Request = K;
-    type Response = Option<V>;
+    type Response = Option<Arc<V>>;
 
     /// Keys are small: what bounds a batch of them is their number.
     fn weight(&self, _: &K) -> usize {
         0
     }
 
-    async fn run(&self, keys: Vec<K>) -> Vec<Result<Option<V>>> {
-        let (pool, sql, wanted) = (&self.pool, self.sql, &keys);
+    async fn run(&self, keys: Vec<K>) -> Vec<Result<Option<Arc<V>>>> {
+        match self.look_up(&keys).await {
+            Ok(found) => found.into_iter().map(Ok).collect(),
+            Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+}
+
+impl<K, V> LookUp<K, V>
+where
+    K: ToSql + Eq + Hash + Send + Sync + 'static,
+{
+    /// What there is for each key, in their order. A key that is wanted more than once is asked for once.
+    async fn look_up(&self, keys: &[K]) -> Result<Vec<Option<Arc<V>>>> {
+        let mut wanted = Vec::with_capacity(keys.len());
+        let mut places = HashMap::with_capacity(keys.len());
+        let place = |key| {
+            *places.entry(key).or_insert_with(|| {
+                wanted.push(key);
+                wanted.len() - 1
+            })
+        };
+        let order: Vec<usize> = keys.iter().map(place).collect();
+        let (pool, sql, wanted) = (&self.pool, self.sql, &wanted);
         let rows = pool
             .retry_idempotent(|| async move { pool.get().await?.query(sql, &[wanted]).await })
-            .await;
-        let rows = match rows {
-            Ok(rows) => rows,
-            Err(error) => return keys.iter().map(|_| Err(error.clone())).collect(),
-        };
-        let mut found: Vec<Option<V>> = keys.iter().map(|_| None).collect();
-        for row in &rows {
-            let position = row.try_get::<_, i64>(0).unwrap_or(0);
+            .await?;
+        let mut found: Vec<Option<Arc<V>>> = wanted.iter().map(|_| None).collect();
+        for row in rows {
+            let position: i64 = row
+                .try_get(0)
+                .map_err(|error| Error::Driver(Arc::new(error)))?;
             let index = usize::try_from(position - 1).unwrap_or(usize::MAX);
             if let Some(slot) = found.get_mut(index) {
-                *slot = Some((self.read)(row));
+                *slot = Some(Arc::new((self.read)(&row)));
             }
         }
-        found.into_iter().map(Ok).collect()
+        Ok(order
+            .into_iter()
+            .map(|place| found[place].clone())
+            .collect())
     }
 }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use tokio_postgres::config::{LoadBalanceHosts, SslMode, TargetSessionAttrs};
+
 use crate::{AcquireError, Config, Error, InvalidConfig, Postgres, Result, error::summarize};
 
 /// A connection on loan from a [`Pool`]; dropping it gives it back.
@@ -38,7 +40,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// The configuration contradicts itself.
+    /// The configuration contradicts itself, or asks for what is not supported yet.
     ///
     /// # Panics
     ///
@@ -47,6 +49,23 @@ impl Pool {
         let server = &mut config.server;
         if server.get_hosts().is_empty() && server.get_hostaddrs().is_empty() {
             return Err(InvalidConfig::NoHost);
+        }
+        let unsupported = [
+            (
+                server.get_ssl_mode() == SslMode::Require,
+                "sslmode=require (TLS)",
+            ),
+            (
+                server.get_target_session_attrs() != TargetSessionAttrs::Any,
+                "target_session_attrs",
+            ),
+            (
+                server.get_load_balance_hosts() != LoadBalanceHosts::Disable,
+                "load_balance_hosts",
+            ),
+        ];
+        if let Some((_, what)) = unsupported.into_iter().find(|(asked, _)| *asked) {
+            return Err(InvalidConfig::Unsupported(what));
         }
         if server.get_application_name().is_none() {
             server.application_name("cenote");

@@ -41,7 +41,8 @@ impl<'a> Transaction<'a> {
         // failed transaction refuses, and with it what follows.
         let (commit, certain) = match self.connection.standing().await {
             Some(Standing::Failed) => {
-                self.rollback().await?;
+                // Whatever becomes of the rollback, nothing is committed.
+                let _rolled_back = self.rollback().await;
                 return Err(Error::RolledBack);
             }
             Some(_) => ("COMMIT", true),

@@ -78,8 +78,11 @@ async fn serve(settings: Settings) -> ExitCode {
     tokio::pin!(serving);
     let drained = tokio::select! {
         drained = &mut serving => Some(drained),
-        Ok(Err(error)) = &mut starting => {
-            fail("the database cannot be used", &error);
+        failed = &mut starting => {
+            match failed {
+                Ok(Err(error)) => fail("the database cannot be used", &error),
+                Ok(Ok(())) | Err(_) => fail("cannot start", &"the start ended early"),
+            };
             None
         }
     };

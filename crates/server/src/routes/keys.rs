@@ -1,6 +1,9 @@
 //! `/write` and `/read`.
 
-use std::{collections::HashMap, convert::Infallible};
+use std::{
+    collections::{HashMap, HashSet},
+    convert::Infallible,
+};
 
 use axum::{
     extract::{FromRequestParts, State},
@@ -203,8 +206,10 @@ impl KnownTags {
 ))]
 pub(super) async fn read_many(
     State(app): State<App>,
-    Json(ReadMany { keys: wanted }): Json<ReadMany>,
+    Json(ReadMany { keys: mut wanted }): Json<ReadMany>,
 ) -> Result<Response, Problem> {
+    let mut seen = HashSet::with_capacity(wanted.len());
+    wanted.retain(|key| seen.insert(key.clone()));
     let rows = app.store.read_many(&wanted).await.map_err(of_read)?;
     let mut found = HashMap::with_capacity(rows.len());
     for (index, row) in rows {
@@ -217,12 +222,8 @@ pub(super) async fn read_many(
             found.insert(key.clone(), entry);
         }
     }
-    let mut missing = Vec::new();
-    for key in wanted {
-        if !found.contains_key(&key) && !missing.contains(&key) {
-            missing.push(key);
-        }
-    }
+    wanted.retain(|key| !found.contains_key(key));
+    let missing = wanted;
     Ok(json(&Many { found, missing }))
 }
 

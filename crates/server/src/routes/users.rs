@@ -105,7 +105,7 @@ pub(super) async fn add(
 ))]
 pub(super) async fn get(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, Problem> {
     match app.store.user(id).await.map_err(of_read)? {
-        Some(user) => Ok(json(&user)),
+        Some(user) => Ok(json(&*user)),
         None => Err(Problem::not_found("there is no such user")),
     }
 }

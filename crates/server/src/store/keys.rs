@@ -1,7 +1,7 @@
 //! Keys and their values. Invariant: a key's version grows by one with every write and every delete, whoever
 //! makes it, and never starts again: a deleted key keeps its row.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use cenote_postgres::{Batch, Batcher, Error, Loader, Pool, Result, tokio_postgres::Row};
 
@@ -43,7 +43,7 @@ pub(super) fn loader(pool: Pool) -> Loader<String, Value> {
 
 impl Store {
     /// The value of a key.
-    pub(crate) async fn read(&self, key: &str) -> Result<Option<Value>> {
+    pub(crate) async fn read(&self, key: &str) -> Result<Option<Arc<Value>>> {
         self.values.load(key.to_owned()).await
     }
 
@@ -89,8 +89,7 @@ pub(super) struct Writes(Pool);
 
 /// Writes values, many callers' at a time.
 pub(super) fn writes(pool: Pool) -> Batcher<Writes> {
-    let most_waiting = pool.config().pool.max_waiters as usize;
-    Batcher::new(Writes(pool), most_waiting)
+    Batcher::new(Writes(pool.clone()), &pool)
 }
 
 impl Batch for Writes {
@@ -146,7 +145,9 @@ impl Writes {
             })
             .await?;
         let newest = rows.iter().map(|row| (row.get(0), row.get(1)));
-        Ok(folded.versions(&newest.collect()))
+        // A row that did not come back was not written: a trigger of someone else's may see to that.
+        let versions = folded.versions(&newest.collect());
+        versions.ok_or(Error::RowCount(rows.len()))
     }
 }
 
@@ -194,11 +195,11 @@ impl<'a> Folded<'a> {
         folded
     }
 
-    /// The version of each write, from the newest version of each key.
-    fn versions(&self, newest: &HashMap<&str, i64>) -> Vec<i64> {
+    /// The version of each write, from the newest version of each key. `None` if a key has none.
+    fn versions(&self, newest: &HashMap<&str, i64>) -> Option<Vec<i64>> {
         let version = |&(row, nth): &(usize, i64)| {
-            let newest = newest.get(self.keys[row]).copied().unwrap_or_default();
-            newest - self.counts[row] + nth
+            let newest = newest.get(self.keys[row])?;
+            Some(newest - self.counts[row] + nth)
         };
         self.places.iter().map(version).collect()
     }
@@ -228,6 +229,7 @@ mod tests {
         assert_eq!(folded.values, ["2", "4"]);
         assert_eq!(folded.counts, [1, 3]);
         let newest = HashMap::from([("a", 1), ("b", 10)]);
-        assert_eq!(folded.versions(&newest), [8, 1, 9, 10]);
+        assert_eq!(folded.versions(&newest), Some(vec![8, 1, 9, 10]));
+        assert_eq!(folded.versions(&HashMap::from([("a", 1)])), None);
     }
 }

@@ -32,7 +32,8 @@ impl MigrateError {
             Self::Migration(error) => match error.kind() {
                 refinery::error::Kind::Connection(_, cause) => cause
                     .downcast_ref::<tokio_postgres::Error>()
-                    .is_some_and(|error| error.as_db_error().is_some()),
+                    .and_then(tokio_postgres::Error::code)
+                    .is_some_and(|code| !is_passing(code.code())),
                 _ => true,
             },
         }
@@ -64,6 +65,11 @@ fn is_in_vain(error: &AcquireError) -> bool {
     let failed = last.and_then(std::error::Error::source);
     let failed = failed.and_then(|cause| cause.downcast_ref());
     failed.is_some_and(cenote_postgres::ConnectionError::is_permanent)
+}
+
+/// Resources, operator, connection, locks: what a migration may meet while the server restarts or others are at it.
+fn is_passing(code: &str) -> bool {
+    matches!(code.get(..2), Some("08" | "40" | "53" | "55" | "57"))
 }
 
 /// The database's own words are in the cause.

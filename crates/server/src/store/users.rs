@@ -1,5 +1,7 @@
 //! Users. Invariant: no two have the same e-mail address, upper and lower case aside; an index sees to that.
 
+use std::sync::Arc;
+
 use cenote_postgres::{Error, Loader, Pool, Result, tokio_postgres::Row};
 
 use super::Store;
@@ -41,7 +43,7 @@ pub(super) fn loader(pool: Pool) -> Loader<i64, User> {
 
 impl Store {
     /// The user with this number.
-    pub(crate) async fn user(&self, id: i64) -> Result<Option<User>> {
+    pub(crate) async fn user(&self, id: i64) -> Result<Option<Arc<User>>> {
         self.users.load(id).await
     }
 

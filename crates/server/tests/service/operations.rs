@@ -111,21 +111,20 @@ async fn the_pool_opens_its_warm_connections_and_overflow_only_under_load() {
     }
     let session = service.database.session().await;
     session.run("BEGIN; UPDATE kv SET value = 'two'").await;
-    let mut writes = Vec::new();
-    for n in 0..5 {
-        // One at a time: what comes together may share a statement.
+    // Each delete has a connection of its own; writes would share them.
+    let deletes = (0..5).map(|n: u32| {
         let service = service.clone();
-        let write = async move { service.write(&n.to_string(), "three").await };
-        writes.push(tokio::spawn(write));
-        session.sees_blocked(n + 1).await;
-    }
+        tokio::spawn(async move { service.delete(&format!("/read/{n}")).await })
+    });
+    let deletes: Vec<_> = deletes.collect();
+    session.sees_blocked(5).await;
     let stats = service.get("/pool-stats").await.json(200);
     assert_eq!(stats["pool_size"], 5);
     assert_eq!(stats["checked_out"], 5);
     assert_eq!(stats["overflow"], 3);
     session.run("COMMIT").await;
-    for write in writes {
-        write.await.unwrap();
+    for delete in deletes {
+        delete.await.unwrap();
     }
     crate::support::eventually("the overflow is closed", async || {
         (session.sessions().await == 2).then_some(())

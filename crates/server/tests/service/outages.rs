@@ -222,17 +222,15 @@ async fn callers_who_hang_up_leave_nothing_running_and_no_connection_taken() {
     session.run("BEGIN; UPDATE kv SET value = 'held'").await;
     for _ in 0..5 {
         // Two that hold a connection each, and some in line.
-        let mut callers = Vec::new();
-        for number in 1..=6 {
+        let callers = (0..6).map(|_| {
             let service = service.clone();
-            let write = async move { service.write("key", "two").await };
-            callers.push(tokio::spawn(write));
-            // One at a time: what comes together may share a statement.
-            session.sees_blocked(number.min(2)).await;
-        }
+            tokio::spawn(async move { service.delete("/read/key").await })
+        });
+        let callers: Vec<_> = callers.collect();
+        session.sees_blocked(2).await;
         eventually("the others are in line", async || {
             let stats = service.get("/pool-stats").await.json(200);
-            (stats["waiting"].as_u64() > Some(0)).then_some(())
+            (stats["waiting"] == 4).then_some(())
         })
         .await;
         callers.iter().for_each(JoinHandle::abort);
