@@ -394,18 +394,27 @@ impl Connection {
 
     /// Waits for the end of what is running, cancelling it if it does not end by itself at once.
     async fn calm(&self) -> Verdict {
-        let link = &self.inner.link;
         if self.inner.stray_cancel.load(Relaxed) {
             return Verdict::Broken;
         }
-        let mut verdict = link.wait_quiet(Instant::now() + SETTLE).await;
+        let mut verdict = self.rest(SETTLE).await;
         for _ in 0..CANCELS {
             if !verdict.is_cancellable() || self.cancel().await.is_err() {
                 break;
             }
-            verdict = link.wait_quiet(Instant::now() + CANCELLED).await;
+            verdict = self.rest(CANCELLED).await;
         }
         verdict
+    }
+
+    /// Waits for the connection to become quiet, and in the end for a poll under way, so that the verdict says
+    /// something.
+    async fn rest(&self, limit: Duration) -> Verdict {
+        let link = &self.inner.link;
+        match link.wait_quiet(Instant::now() + limit).await {
+            Verdict::Busy => link.settle(Instant::now() + SETTLE).await,
+            verdict => verdict,
+        }
     }
 
     /// Asks the server to cancel what runs, and waits until it has dealt with that.

@@ -294,10 +294,6 @@ impl Link {
     ///
     /// # Cancel safety
     /// Safe.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "asked only by the tests so far")
-    )]
     pub(crate) async fn settle(&self, deadline: Instant) -> Verdict {
         self.wait(deadline, |verdict| verdict != Verdict::Busy)
             .await
