@@ -17,7 +17,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, oneshot},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use crate::{Error, Pool, Result};
@@ -42,7 +42,8 @@ pub trait Batch: Send + Sync + 'static {
     /// About how many bytes a request adds to a statement. Called under the queue's lock.
     fn weight(&self, request: &Self::Request) -> usize;
 
-    /// Serves requests together, and answers each in the order in which they are given.
+    /// Serves requests together, and answers each in the order in which they are given. One of them has waited this
+    /// long already, the others less: that much of the patience for a connection is used up.
     ///
     /// # Cancel safety
     ///
@@ -51,6 +52,7 @@ pub trait Batch: Send + Sync + 'static {
     fn run(
         &self,
         requests: Vec<Self::Request>,
+        waited: Duration,
     ) -> impl Future<Output = Vec<Result<Self::Response>>> + Send;
 }
 
@@ -78,6 +80,7 @@ struct Queue<B: Batch> {
 
 struct Waiting<B: Batch> {
     request: B::Request,
+    since: Instant,
     answer: oneshot::Sender<Result<B::Response>>,
 }
 
@@ -119,7 +122,12 @@ impl<B: Batch> Batcher<B> {
     /// in the same batch is affected.
     pub async fn submit(&self, request: B::Request) -> Result<B::Response> {
         let (answer, answered) = oneshot::channel();
-        self.enqueue(Waiting { request, answer })?;
+        let since = Instant::now();
+        self.enqueue(Waiting {
+            request,
+            since,
+            answer,
+        })?;
         match answered.await {
             Ok(answer) => answer,
             Err(_) => Err(Error::Lost {
@@ -238,12 +246,14 @@ impl<B: Batch> Lane<B> {
     }
 
     async fn serve(&mut self, batch: Vec<Waiting<B>>) {
+        let oldest = batch.iter().map(|waiting| waiting.since).min();
+        let waited = oldest.map_or(Duration::ZERO, |since| since.elapsed());
         let (requests, mut callers): (Vec<_>, Vec<_>) = batch
             .into_iter()
-            .map(|Waiting { request, answer }| (request, answer))
+            .map(|waiting| (waiting.request, waiting.answer))
             .unzip();
         let shared = self.shared.clone();
-        let mut running = pin!(shared.batch.run(requests));
+        let mut running = pin!(shared.batch.run(requests, waited));
         let mut aborted = pin!(shared.abort.notified());
         let answers = tokio::select! {
             biased;

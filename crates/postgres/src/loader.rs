@@ -2,7 +2,7 @@
 //!
 //! Invariant: the statement changes nothing, so that it may be repeated.
 
-use std::{collections::HashMap, hash::Hash, marker::PhantomData, sync::Arc};
+use std::{collections::HashMap, hash::Hash, marker::PhantomData, sync::Arc, time::Duration};
 
 use tokio_postgres::{Row, types::ToSql};
 
@@ -86,8 +86,8 @@ where
         0
     }
 
-    async fn run(&self, keys: Vec<K>) -> Vec<Result<Option<Arc<V>>>> {
-        match self.look_up(&keys).await {
+    async fn run(&self, keys: Vec<K>, waited: Duration) -> Vec<Result<Option<Arc<V>>>> {
+        match self.look_up(&keys, waited).await {
             Ok(found) => found.into_iter().map(Ok).collect(),
             Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
         }
@@ -99,7 +99,7 @@ where
     K: ToSql + Eq + Hash + Send + Sync + 'static,
 {
     /// What there is for each key, in their order. A key that is wanted more than once is asked for once.
-    async fn look_up(&self, keys: &[K]) -> Result<Vec<Option<Arc<V>>>> {
+    async fn look_up(&self, keys: &[K], waited: Duration) -> Result<Vec<Option<Arc<V>>>> {
         let mut wanted = Vec::with_capacity(keys.len());
         let mut places = HashMap::with_capacity(keys.len());
         let place = |key| {
@@ -111,7 +111,10 @@ where
         let order: Vec<usize> = keys.iter().map(place).collect();
         let (pool, sql, wanted) = (&self.pool, self.sql, &wanted);
         let rows = pool
-            .retry_idempotent(|| async move { pool.get().await?.query(sql, &[wanted]).await })
+            .retry_idempotent(|| async move {
+                let connection = pool.get_after(waited).await?;
+                connection.query(sql, &[wanted]).await
+            })
             .await?;
         let mut found: Vec<Option<Arc<V>>> = wanted.iter().map(|_| None).collect();
         for row in rows {

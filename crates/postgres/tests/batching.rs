@@ -34,7 +34,7 @@ impl Batch for Doubler {
         number as usize
     }
 
-    async fn run(&self, numbers: Vec<u64>) -> Vec<Result<u64>> {
+    async fn run(&self, numbers: Vec<u64>, _: Duration) -> Vec<Result<u64>> {
         self.batches.lock().await.push(numbers.clone());
         let _passed = self.gate.acquire().await;
         assert!(!numbers.contains(&1313), "unlucky");
@@ -282,4 +282,26 @@ async fn a_batch_that_hangs_holds_up_neither_what_comes_later_nor_its_own_caller
             .unwrap(),
         16
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_wait_in_the_queue_counts_against_the_wait_for_a_connection() {
+    let mut config = support::database().await.config(1);
+    config.pool.acquire_timeout = Duration::from_secs(1);
+    let pool = cenote_postgres::Pool::new(config).unwrap();
+    let _held = pool.get().await.unwrap();
+    let loader: Loader<i64, i64> = Loader::new(pool.clone(), SQUARES, |row| row.get(1));
+    let started = std::time::Instant::now();
+    let mut callers = JoinSet::new();
+    for key in 0..20 {
+        let loader = loader.clone();
+        callers.spawn(async move { loader.load(key).await });
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    while let Some(ended) = callers.join_next().await {
+        let error = ended.unwrap().unwrap_err();
+        assert!(matches!(error, Error::Acquire(_)), "{error}");
+    }
+    let took = started.elapsed();
+    assert!(took < Duration::from_millis(1600), "{took:?}");
 }

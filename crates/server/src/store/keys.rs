@@ -1,7 +1,7 @@
 //! Keys and their values. Invariant: a key's version grows by one with every write and every delete, whoever
 //! makes it, and never starts again: a deleted key keeps its row.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cenote_postgres::{Batch, Batcher, Error, Loader, Pool, Result, tokio_postgres::Row};
 
@@ -100,12 +100,12 @@ impl Batch for Writes {
         write.key.len() + write.value.len()
     }
 
-    async fn run(&self, writes: Vec<Write>) -> Vec<Result<i64>> {
+    async fn run(&self, writes: Vec<Write>, waited: Duration) -> Vec<Result<i64>> {
         let mut answers = Vec::with_capacity(writes.len());
         // What is still to be written; the part that comes first is on top.
         let mut parts = vec![&writes[..]];
         while let Some(part) = parts.pop() {
-            match self.write_all(part).await {
+            match self.write_all(part, waited).await {
                 Ok(versions) => answers.extend(versions.into_iter().map(Ok)),
                 // Nothing of the statement had an effect, and one write is to blame: the others need not suffer.
                 Err(error) if part.len() > 1 && is_about_data(&error) => {
@@ -127,21 +127,14 @@ fn is_about_data(error: &Error) -> bool {
 
 impl Writes {
     /// The version of each write, in their order.
-    async fn write_all(&self, writes: &[Write]) -> Result<Vec<i64>> {
+    async fn write_all(&self, writes: &[Write], waited: Duration) -> Result<Vec<i64>> {
         let folded = Folded::new(writes);
-        let Folded {
-            keys,
-            values,
-            counts,
-            ..
-        } = &folded;
+        let (keys, values, counts) = (&folded.keys, &folded.values, &folded.counts);
         let pool = &self.0;
         let rows = pool
-            .retry(|| async {
-                pool.get()
-                    .await?
-                    .query(WRITE, &[keys, values, counts])
-                    .await
+            .retry(|| async move {
+                let connection = pool.get_after(waited).await?;
+                connection.query(WRITE, &[keys, values, counts]).await
             })
             .await?;
         let newest = rows.iter().map(|row| (row.get(0), row.get(1)));
