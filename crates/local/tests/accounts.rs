@@ -54,7 +54,11 @@ async fn an_ordinary_user_can_do_all_that_root_can() {
         .unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let program = dir.path().join("program");
-    fs::copy(env::current_exe().unwrap(), &program).unwrap();
+    // By another process: a program that any process holds open for writing cannot be run, and a fork by another test
+    // of this process would hold it open a moment longer.
+    let mut copy = std::process::Command::new("cp");
+    let copied = copy.arg(env::current_exe().unwrap()).arg(&program).status();
+    assert!(copied.unwrap().success());
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let data = dir.path().join("data");
     let output = helper(&program, "use_servers", &data.to_string_lossy())

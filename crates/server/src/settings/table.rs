@@ -174,7 +174,7 @@ settings! {
             "Password of the database user";
         DB_NAME: Text = Text("text"), Else("the name of the user"),
             "Name of the database";
-        DATA_DIR: Location = Location, Else("chosen by the private server"),
+        DATA_DIR: Location = Location, Else("~/.local/share/cenote/postgres; as root /var/lib/cenote/postgres"),
             "Directory where the private PostgreSQL keeps its data when no database is set";
         INSTANCES: Whole<usize> = Whole(1..=MANY), Is("1"),
             "How many instances share the database; used to warn when their connections cannot fit";
