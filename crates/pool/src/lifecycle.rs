@@ -67,12 +67,31 @@ impl<M: Manager> Shared<M> {
     }
 
     /// Takes back a connection from a caller, in whatever state it is.
-    pub(crate) fn give_back(self: &Arc<Self>, mut live: Live<M::Connection>) {
-        match self.manager.inspect(&mut live.connection) {
-            Condition::Clean => self.settle(live),
+    pub(crate) fn give_back(self: &Arc<Self>, live: Live<M::Connection>) {
+        if let Some(live) = self.sort_out(live) {
+            self.settle(live);
+        }
+    }
+
+    /// Gives a connection back if it is clean; if not, it is dealt with.
+    #[inline]
+    pub(crate) fn sort_out(
+        self: &Arc<Self>,
+        live: Live<M::Connection>,
+    ) -> Option<Live<M::Connection>> {
+        let mut inspected = Inspected {
+            shared: self,
+            live: Some(live),
+        };
+        let live = inspected.live.as_mut()?;
+        let condition = self.manager.inspect(&mut live.connection);
+        let live = inspected.live.take()?;
+        match condition {
+            Condition::Clean => return Some(live),
             Condition::Dirty => self.clean(live),
             Condition::Broken => self.retire(live, Retired::Broken),
         }
+        None
     }
 
     /// Puts a clean connection where it belongs.
@@ -228,6 +247,21 @@ impl<M: Manager> Connecting<M> {
 impl<M: Manager> Drop for Connecting<M> {
     fn drop(&mut self) {
         self.fail(ConnectError::Aborted);
+    }
+}
+
+/// A connection under inspection. Dropped with the connection still inside, which is when the manager panics, it is
+/// closed.
+struct Inspected<'a, M: Manager> {
+    shared: &'a Arc<Shared<M>>,
+    live: Option<Live<M::Connection>>,
+}
+
+impl<M: Manager> Drop for Inspected<'_, M> {
+    fn drop(&mut self) {
+        if let Some(live) = self.live.take() {
+            self.shared.retire(live, Retired::Broken);
+        }
     }
 }
 

@@ -19,8 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    AcquireError, Condition, Config, ConnectError, InvalidConfig, Manager, Phase, Reason, Snapshot,
-    Stats,
+    AcquireError, Config, ConnectError, InvalidConfig, Manager, Phase, Reason, Snapshot, Stats,
     lifecycle::Shared,
     slots::{Delivery, Joined, Live, Refusal},
     stats::Retired,
@@ -272,14 +271,10 @@ fn take<M: Manager>(
     caller: &'static Location<'static>,
 ) -> Option<(Live<M::Connection>, bool)> {
     loop {
-        let (mut live, idle_for) = shared.core().take(caller)?;
-        match shared.manager.inspect(&mut live.connection) {
-            Condition::Clean => {
-                let limit = shared.config.check_after;
-                return Some((live, limit.is_some_and(|limit| idle_for >= limit)));
-            }
-            Condition::Dirty => shared.clean(live),
-            Condition::Broken => shared.retire(live, Retired::Broken),
+        let (live, idle_for) = shared.core().take(caller)?;
+        if let Some(live) = shared.sort_out(live) {
+            let limit = shared.config.check_after;
+            return Some((live, limit.is_some_and(|limit| idle_for >= limit)));
         }
     }
 }
@@ -321,15 +316,13 @@ async fn acquire_slowly<M: Manager>(
                     deadline: deadline.saturating_duration_since(shared.built),
                     ticket: None,
                 };
-                let mut live = match queued.await {
+                let live = match queued.await {
                     Ok(live) => live,
                     Err(Sent::Refused(refusal)) => return Err(refused(shared, refusal)),
                     Err(Sent::Late) => return Err(timed_out(shared, None, started)),
                 };
-                match shared.manager.inspect(&mut live.connection) {
-                    Condition::Clean => return Ok(live),
-                    Condition::Dirty => shared.clean(live),
-                    Condition::Broken => shared.retire(live, Retired::Broken),
+                if let Some(live) = shared.sort_out(live) {
+                    return Ok(live);
                 }
             }
         }

@@ -107,3 +107,21 @@ async fn callers_that_give_up_at_random_moments_lose_nothing() {
     assert!(server.peak.load(SeqCst) <= 4);
     is_whole(&pool).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_manager_that_panics_when_it_inspects_costs_the_connection_and_not_its_place() {
+    let (pool, server) = pool(small(2));
+    let held = [
+        pool.get_owned().await.unwrap(),
+        pool.get_owned().await.unwrap(),
+    ];
+    server.inspect_panics.store(true, SeqCst);
+    for held in held {
+        let returning = tokio::spawn(async move { drop(held) });
+        assert!(returning.await.unwrap_err().is_panic());
+    }
+    server.inspect_panics.store(false, SeqCst);
+    settle().await;
+    assert_eq!(server.open.load(SeqCst), 0);
+    is_whole(&pool).await;
+}

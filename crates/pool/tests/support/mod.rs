@@ -45,6 +45,7 @@ pub struct Server {
     pub peak: AtomicU32,
     pub refuses: AtomicBool,
     pub check_fails: AtomicBool,
+    pub inspect_panics: AtomicBool,
     pub checks: AtomicU32,
     pub cleans: AtomicU32,
     pub clean_fails: AtomicBool,
@@ -66,6 +67,7 @@ impl Default for Server {
             peak: AtomicU32::new(0),
             refuses: AtomicBool::new(false),
             check_fails: AtomicBool::new(false),
+            inspect_panics: AtomicBool::new(false),
             checks: AtomicU32::new(0),
             cleans: AtomicU32::new(0),
             clean_fails: AtomicBool::new(false),
@@ -109,6 +111,7 @@ impl Manager for Scripted {
     }
 
     fn inspect(&self, connection: &mut Connection) -> Condition {
+        assert!(!self.0.inspect_panics.load(SeqCst), "told to");
         connection.condition
     }
 
