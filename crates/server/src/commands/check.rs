@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use cenote_postgres::{Error, Pool};
+use cenote_postgres::{Error, Pool, tokio_postgres::Row};
 use tokio::time::Instant;
 
 use super::{Database, block_on, fail, serve::connection_budget, warn};
@@ -29,20 +29,20 @@ async fn check(settings: Settings) -> ExitCode {
         Err(error) => return fail("no database", &error),
     };
     let pool = &database.pool;
+    let mut tally = Tally::default();
     // A private database has no operator who would migrate it.
     if database.private.is_some()
         && let Err(error) = schema::migrate(pool).await
     {
-        return fail("cannot migrate the private database", &error);
+        tally.note("migration", Err(error.to_string()));
     }
-    let mut tally = Tally::default();
     tally.note("connect", connect(pool).await);
     if tally.failed == 0 {
         tally.note("server version", version(pool).await);
         tally.note("connections", connections(pool, &settings).await);
         tally.note("pool", fill(pool, &settings).await);
         tally.note("transaction", transaction(pool).await);
-        tally.note("command timeout", command_timeout(pool).await);
+        tally.note("abandoned statement", abandoned_statement(pool).await);
         tally.note("schema", schema_is_there(pool).await);
         tally.note("key-value round trip", round_trip(pool).await);
     }
@@ -101,13 +101,7 @@ async fn connect(pool: &Pool) -> Outcome {
 async fn version(pool: &Pool) -> Outcome {
     let sql =
         "SELECT current_setting('server_version_num')::int, current_setting('server_version')";
-    let row = pool
-        .get()
-        .await
-        .map_err(text)?
-        .query_one(sql, &[])
-        .await
-        .map_err(text)?;
+    let row = ask(pool, sql).await?;
     let (number, name): (i32, String) = (row.get(0), row.get(1));
     match number >= OLDEST {
         true => Ok(format!("PostgreSQL {name}")),
@@ -152,8 +146,8 @@ async fn transaction(pool: &Pool) -> Outcome {
     }
 }
 
-/// A statement that takes too long ends on the server too, and its connection is used again.
-async fn command_timeout(pool: &Pool) -> Outcome {
+/// A statement that nobody waits for any more ends on the server too.
+async fn abandoned_statement(pool: &Pool) -> Outcome {
     let limit = pool.config().command_timeout.unwrap_or(Duration::MAX);
     let connection = pool.get().await.map_err(text)?;
     let process = connection.process_id();
@@ -179,14 +173,7 @@ async fn command_timeout(pool: &Pool) -> Outcome {
 
 async fn schema_is_there(pool: &Pool) -> Outcome {
     let sql = "SELECT to_regclass('kv') IS NOT NULL AND to_regclass('users') IS NOT NULL";
-    let row = pool
-        .get()
-        .await
-        .map_err(text)?
-        .query_one(sql, &[])
-        .await
-        .map_err(text)?;
-    match row.get(0) {
+    match ask(pool, sql).await?.get(0) {
         true => Ok("the tables are there".to_owned()),
         false => Err("the tables are missing; run `cenote migrate`".to_owned()),
     }
@@ -194,23 +181,30 @@ async fn schema_is_there(pool: &Pool) -> Outcome {
 
 async fn round_trip(pool: &Pool) -> Outcome {
     let key = format!("cenote-check-{:016x}", fastrand::u64(..));
-    let store = Store::new(pool.clone());
-    let written = store
-        .write(key.clone(), "hello".to_owned())
-        .await
-        .map_err(text)?;
-    let read = store.read(&key).await.map_err(text)?;
-    let deleted = store.delete(&key).await.map_err(text)?;
-    let gone = store.read(&key).await.map_err(text)?.is_none();
+    let outcome = write_read_delete(&Store::new(pool.clone()), &key).await;
+    // Whatever came of it, the row goes.
     let connection = pool.get().await.map_err(text)?;
-    let forgotten = connection
-        .execute("DELETE FROM kv WHERE key = $1", &[&key])
-        .await;
-    forgotten.map_err(text)?;
+    let forget = "DELETE FROM kv WHERE key = $1";
+    connection.execute(forget, &[&key]).await.map_err(text)?;
+    outcome
+}
+
+async fn write_read_delete(store: &Store, key: &str) -> Outcome {
+    let written = store.write(key.to_owned(), "hello".to_owned()).await;
+    let written = written.map_err(text)?;
+    let read = store.read(key).await.map_err(text)?;
+    let deleted = store.delete(key).await.map_err(text)?;
+    let gone = store.read(key).await.map_err(text)?.is_none();
     match read {
         Some(read) if read.value == "hello" && read.version == written && deleted && gone => {
             Ok("written, read, deleted".to_owned())
         }
         _ => Err("what was written was not what was read".to_owned()),
     }
+}
+
+/// The one row that a query answers.
+async fn ask(pool: &Pool, sql: &str) -> Result<Row, String> {
+    let connection = pool.get().await.map_err(text)?;
+    connection.query_one(sql, &[]).await.map_err(text)
 }
