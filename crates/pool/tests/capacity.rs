@@ -27,10 +27,7 @@ async fn a_connection_that_is_closing_counts_until_its_close_is_confirmed() {
     let (pool, server) = pool(small(1));
     Server::shut_gate(&server.close_gate);
     pool.get().await.unwrap().discard();
-    let waiting = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.get_owned().await.map(drop) }
-    });
+    let waiting = support::in_line(&pool);
     sleep(Duration::from_secs(2)).await;
     assert_eq!(server.opened.load(SeqCst), 1, "opened beyond the maximum");
     server.close_gate.add_permits(1);

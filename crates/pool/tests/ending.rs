@@ -18,10 +18,7 @@ async fn a_closed_pool_refuses_callers_and_waits_until_every_connection_is_close
     let held = pool.get().await.unwrap();
     let waiting = {
         let all: Vec<_> = [pool.get().await.unwrap(), pool.get().await.unwrap()].into();
-        let waiting = tokio::spawn({
-            let pool = pool.clone();
-            async move { pool.get_owned().await.map(drop) }
-        });
+        let waiting = support::in_line(&pool);
         settle().await;
         let closing = tokio::spawn({
             let pool = pool.clone();
@@ -47,10 +44,7 @@ async fn a_closed_pool_refuses_callers_and_waits_until_every_connection_is_close
 async fn a_draining_pool_serves_those_in_line_and_nobody_else() {
     let (pool, server) = pool(small(1));
     let held = pool.get().await.unwrap();
-    let waiting = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.get_owned().await.map(drop) }
-    });
+    let waiting = support::in_line(&pool);
     settle().await;
     let draining = tokio::spawn({
         let pool = pool.clone();
@@ -86,10 +80,7 @@ async fn a_close_that_was_dropped_goes_on_and_can_be_waited_for_again() {
 async fn a_connect_under_way_when_the_pool_is_closed_is_closed_too() {
     let (pool, server) = pool(small(1));
     Server::shut_gate(&server.connect_gate);
-    let waiting = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.get_owned().await.map(drop) }
-    });
+    let waiting = support::in_line(&pool);
     settle().await;
     let closing = tokio::spawn({
         let pool = pool.clone();
@@ -133,10 +124,7 @@ async fn a_drain_ends_when_the_last_caller_in_line_runs_out_of_time() {
         ..small(1)
     });
     server.refuses.store(true, SeqCst);
-    let waiting = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.get_owned().await.map(drop) }
-    });
+    let waiting = support::in_line(&pool);
     settle().await;
     timeout(Duration::from_secs(10), pool.drain())
         .await
@@ -148,10 +136,7 @@ async fn a_drain_ends_when_the_last_caller_in_line_runs_out_of_time() {
 async fn a_close_ends_an_earlier_drain_too() {
     let (pool, server) = pool(small(1));
     server.refuses.store(true, SeqCst);
-    let waiting = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.get_owned().await.map(drop) }
-    });
+    let waiting = support::in_line(&pool);
     settle().await;
     let draining = tokio::spawn({
         let pool = pool.clone();

@@ -34,10 +34,7 @@ async fn callers_are_served_in_the_order_in_which_they_came() {
 async fn a_newcomer_does_not_overtake_a_caller_that_was_handed_the_connection_but_has_not_woken() {
     let (pool, _) = pool(small(1));
     let held = pool.get().await.unwrap();
-    let waiting = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.get_owned().await.map(drop) }
-    });
+    let waiting = support::in_line(&pool);
     settle().await;
     drop(held);
     assert!(
@@ -54,10 +51,7 @@ async fn a_caller_beyond_the_bound_on_waiters_is_refused_at_once() {
         ..small(1)
     });
     let _held = pool.get().await.unwrap();
-    let waiting = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.get_owned().await.map(drop) }
-    });
+    let waiting = support::in_line(&pool);
     settle().await;
     let asked = Instant::now();
     let error = pool.get().await.unwrap_err();
@@ -95,10 +89,7 @@ async fn the_time_to_get_a_connection_is_split_into_waiting_and_connecting() {
         server.connect_gate.add_permits(support::OPEN);
     });
     let held = pool.get().await.unwrap();
-    let waiting = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.get_owned().await.map(drop) }
-    });
+    let waiting = support::in_line(&pool);
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop(held);
     waiting.await.unwrap().unwrap();

@@ -15,8 +15,8 @@ use std::{
     time::Duration,
 };
 
-use cenote_pool::{Condition, Config, Manager, Pool};
-use tokio::sync::Semaphore;
+use cenote_pool::{AcquireError, Condition, Config, Manager, Pool};
+use tokio::{sync::Semaphore, task::JoinHandle};
 
 /// Connections are numbered in the order in which they were opened.
 #[derive(Debug)]
@@ -164,4 +164,10 @@ pub async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
+}
+
+/// A caller that asks for a connection and gives it back as soon as it has it.
+pub fn in_line(pool: &Pool<Scripted>) -> JoinHandle<Result<(), AcquireError<Refused>>> {
+    let pool = pool.clone();
+    tokio::spawn(async move { pool.get_owned().await.map(drop) })
 }
