@@ -37,7 +37,7 @@ mod supervisor;
 
 pub use directory::default_data_dir;
 pub use error::Error;
-pub use postgres::{PostgresBuilder, PostgresServer};
+pub use postgres::{PostgresBuilder, PostgresServer, ReplicaBuilder};
 pub use redis::{RedisBuilder, RedisServer};
 
 /// What every fallible function here returns.

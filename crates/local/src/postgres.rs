@@ -3,10 +3,16 @@
 
 mod builder;
 mod options;
+mod replica;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-pub use builder::PostgresBuilder;
+use options::Options;
+use replica::Replicas;
+pub use {builder::PostgresBuilder, replica::ReplicaBuilder};
 
 use crate::{
     Result,
@@ -28,6 +34,10 @@ pub struct PostgresServer {
     postgres: Postgres,
     account: Account,
     socket_dir: PathBuf,
+    /// For its replicas, which are started the same way.
+    options: Options,
+    start_timeout: Duration,
+    replicas: Replicas,
 }
 
 impl PostgresServer {
@@ -81,7 +91,7 @@ impl PostgresServer {
     /// Runs statements as the superuser, over the socket, whatever the access rules say about TCP; returns the values
     /// they answer.
     async fn psql(&self, statements: &str) -> Result<String> {
-        let mut psql = self.account.command(self.postgres.psql()?);
+        let mut psql = self.account.command(self.postgres.client("psql")?);
         psql.env("PGPASSWORD", &self.cluster.password)
             .env("PGCONNECT_TIMEOUT", "10");
         psql.args(["-X", "-q", "-w", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
@@ -99,7 +109,10 @@ impl PostgresServer {
     /// A command to paste into a shell. It reads the password from its file, so that it may be shown and logged.
     #[must_use]
     pub fn psql_line(&self) -> String {
-        let psql = self.postgres.psql().unwrap_or_else(|_| "psql".into());
+        let psql = self
+            .postgres
+            .client("psql")
+            .unwrap_or_else(|_| "psql".into());
         format!(
             "PGPASSWORD=\"$(cat '{}')\" {} -h 127.0.0.1 -p {} -U {NAME} {NAME}",
             self.cluster.password_file.display(),

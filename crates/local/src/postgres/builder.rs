@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{PostgresServer, options::Options};
+use super::{PostgresServer, options::Options, replica::Replicas};
 use crate::{
     Error, Result,
     account::Account,
@@ -110,18 +110,24 @@ impl PostgresBuilder {
 }
 
 /// Where a server's data come from.
-pub(super) enum Origin {
+pub(super) enum Origin<'a> {
     /// A directory that is kept.
     Opened(Cluster),
     /// A copy of an empty cluster.
     Template,
+    /// A copy of a running server's, which will follow that server under this name.
+    Primary(&'a PostgresServer, &'a str),
 }
 
-impl Origin {
+impl Origin<'_> {
     async fn cluster(self, account: &Account, postgres: &Postgres, run: &Path) -> Result<Cluster> {
         match self {
             Self::Opened(cluster) => Ok(cluster),
             Self::Template => cluster::temporary(account, postgres, run).await,
+            Self::Primary(primary, name) => {
+                let address = (primary.socket_dir(), primary.port());
+                cluster::replica(account, postgres, run, &primary.cluster, address, name).await
+            }
         }
     }
 }
@@ -130,7 +136,7 @@ impl Origin {
 pub(super) async fn launch(
     account: Account,
     postgres: Postgres,
-    origin: Origin,
+    origin: Origin<'_>,
     options: Options,
     start_timeout: Duration,
 ) -> Result<PostgresServer> {
@@ -140,7 +146,7 @@ pub(super) async fn launch(
     account.create_dir(&socket_dir)?;
     let (data, temporary) = match &origin {
         Origin::Opened(cluster) => (cluster.data.clone(), false),
-        _ => (run.join("data"), true),
+        Origin::Template | Origin::Primary(..) => (run.join("data"), true),
     };
     let log = data.with_file_name("postgres.log");
     if fs::metadata(&log).is_ok_and(|meta| meta.len() > LOG_LIMIT) {
@@ -171,5 +177,8 @@ pub(super) async fn launch(
         postgres,
         account,
         socket_dir,
+        options,
+        start_timeout,
+        replicas: Replicas::default(),
     })
 }

@@ -7,12 +7,14 @@ use crate::{Error, Result, account::Account, error::Doing};
 
 /// Settings for servers whose data need not survive the machine: no waiting for the disk, and no shared memory outside
 /// the data directory that a killed server would leave behind. `synchronous_commit` stays on, so that commits behave
-/// as they do elsewhere.
-const TEMPORARY: [&str; 4] = [
+/// as they do elsewhere. WAL is kept for replicas that are being copied or are away; a slot for each would keep it even
+/// for those that are gone.
+const TEMPORARY: [&str; 5] = [
     "fsync=off",
     "full_page_writes=off",
     "shared_buffers=32MB",
     "dynamic_shared_memory_type=mmap",
+    "wal_keep_size=256MB",
 ];
 
 /// The files in the run directory.
