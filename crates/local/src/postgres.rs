@@ -15,7 +15,7 @@ use replica::Replicas;
 pub use {builder::PostgresBuilder, replica::ReplicaBuilder};
 
 use crate::{
-    Result,
+    Error, Result,
     account::Account,
     binaries::Postgres,
     cluster::{Cluster, NAME},
@@ -209,6 +209,32 @@ impl PostgresServer {
     /// Once begun it is carried out even if the future is dropped.
     pub async fn stop(&self) -> Result<()> {
         self.instance.stop().await
+    }
+
+    /// A server that follows this one and refuses writes. Its data vanish with its handle; it is fast rather than safe
+    /// like a [`temporary`](Self::temporary) one. There may be several. One that is away catches up later, unless a
+    /// temporary primary has written more than 256 MB meanwhile (`wal_keep_size`; a persistent one promises less).
+    pub fn replica(&self) -> ReplicaBuilder<'_> {
+        ReplicaBuilder::new(self)
+    }
+
+    /// Makes a replica a primary of its own, which follows nobody, and returns when it accepts writes. The server it
+    /// followed is left alone: whoever fails over [kills](Self::kill) it first.
+    ///
+    /// # Errors
+    /// [`Error::Command`] if it is no replica, does not answer or did not make it within 60 s; [`Error::ClientMissing`]
+    /// without `psql`.
+    ///
+    /// # Cancel safety
+    /// After a drop the server may be a replica or a primary.
+    pub async fn promote(&self) -> Result<()> {
+        match self.psql("select pg_promote()").await?.trim() {
+            "t" => Ok(()),
+            _ => Err(Error::Command {
+                program: "pg_promote".into(),
+                reason: "the server is still a replica".into(),
+            }),
+        }
     }
 }
 

@@ -39,7 +39,7 @@ pub struct ReplicaBuilder<'a> {
 }
 
 impl<'a> ReplicaBuilder<'a> {
-    fn new(primary: &'a PostgresServer) -> Self {
+    pub(super) fn new(primary: &'a PostgresServer) -> Self {
         let mut options = primary.options.clone();
         // Once promoted it waits for none of its former fellows.
         options
@@ -107,32 +107,6 @@ impl<'a> ReplicaBuilder<'a> {
 }
 
 impl PostgresServer {
-    /// A server that follows this one and refuses writes. Its data vanish with its handle; it is fast rather than safe
-    /// like a [`temporary`](Self::temporary) one. There may be several. One that is away catches up later, unless a
-    /// temporary primary has written more than 256 MB meanwhile (`wal_keep_size`; a persistent one promises less).
-    pub fn replica(&self) -> ReplicaBuilder<'_> {
-        ReplicaBuilder::new(self)
-    }
-
-    /// Makes a replica a primary of its own, which follows nobody, and returns when it accepts writes. The server it
-    /// followed is left alone: whoever fails over [kills](Self::kill) it first.
-    ///
-    /// # Errors
-    /// [`Error::Command`] if it is no replica, does not answer or did not make it within 60 s; [`Error::ClientMissing`]
-    /// without `psql`.
-    ///
-    /// # Cancel safety
-    /// After a drop the server may be a replica or a primary.
-    pub async fn promote(&self) -> Result<()> {
-        match self.psql("select pg_promote()").await?.trim() {
-            "t" => Ok(()),
-            _ => Err(Error::Command {
-                program: "pg_promote".into(),
-                reason: "the server is still a replica".into(),
-            }),
-        }
-    }
-
     /// Adds the replica to those that every commit waits for, all of them, and returns when that holds.
     async fn wait_for_commits_of(&self, name: &str, replica: &Self) -> Result<()> {
         let mut names = self.replicas.synchronous.lock().await;
