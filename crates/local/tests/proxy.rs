@@ -184,7 +184,7 @@ async fn a_frozen_proxy_keeps_everything_back_and_a_healed_one_delivers_it() {
     gets(&mut line.answer().await, b"late").await;
 }
 
-/// Two million bytes are on their way at any time.
+/// While bytes stream through it as fast as they can.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn not_a_byte_passes_once_a_proxy_is_frozen() {
     let line = Line::new().await;
