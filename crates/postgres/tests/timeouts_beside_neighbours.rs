@@ -49,7 +49,10 @@ async fn slow(pool: &Pool, seen: &Seen) {
     match connection.execute("SELECT pg_sleep($1)", &[&seconds]).await {
         Ok(_) => Seen::count(&seen.just_in_time),
         Err(Error::Timeout(_)) => Seen::count(&seen.timeouts),
-        Err(error) => panic!("not its own timeout: {error}"),
+        Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
+            Seen::count(&seen.cancelled); // by a request that was meant for someone else
+        }
+        Err(error) => panic!("neither ended nor timed out: {error}"),
     }
 }
 
@@ -104,7 +107,7 @@ async fn ten_thousand_timeouts_cancel_not_one_neighbour() {
         count(&seen.just_in_time),
         started.elapsed()
     );
-    assert_eq!(count(&seen.cancelled), 0, "neighbours cancelled");
+    assert_eq!(count(&seen.cancelled), 0, "cancelled by another's request");
     assert_eq!(count(&seen.wrong), 0, "neighbours with another's answer");
     assert!(timeouts >= wanted && answers >= wanted / 2, "{answers}");
     let stats = pool.stats();

@@ -191,15 +191,14 @@ impl Watcher {
 
     /// Ends a session from outside.
     pub async fn terminate(&self, process_id: u32) {
+        assert!(self.try_terminate(process_id).await);
+    }
+
+    /// The same for one that may be gone already; says whether it was there.
+    pub async fn try_terminate(&self, process_id: u32) -> bool {
         let id = process_id.cast_signed();
         let sql = "SELECT pg_terminate_backend($1)";
-        assert!(
-            self.0
-                .query_one(sql, &[&id])
-                .await
-                .unwrap()
-                .get::<_, bool>(0)
-        );
+        self.0.query_one(sql, &[&id]).await.unwrap().get(0)
     }
 }
 
