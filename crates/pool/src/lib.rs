@@ -41,18 +41,29 @@ mod histogram;
 mod manager;
 
 mod error;
+mod outage;
 mod waiters;
-
-mod slots;
 
 mod stats;
 
+mod tally;
+
+mod slots;
+
 mod lifecycle;
+
+mod housekeeper;
+
+mod guard;
+
+mod acquire;
+
 mod pool;
 
 pub use config::{Config, InvalidConfig};
 pub use error::{AcquireError, ConnectError, Phase, Reason, Snapshot};
+pub use guard::{OwnedPooled, Pooled};
 pub use histogram::Histogram;
 pub use manager::{Condition, Manager};
-pub use pool::{OwnedPooled, Pool, Pooled};
+pub use pool::Pool;
 pub use stats::{Retired, Stats};

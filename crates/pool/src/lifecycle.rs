@@ -1,10 +1,10 @@
-//! What the pool does on its own: connecting, cleaning, closing, keeping house.
+//! What all parts of a pool share, and the tasks it starts: connecting, cleaning, closing.
 //!
 //! Invariant: whoever holds a slot outside the state machine is a value whose `Drop` gives the slot
 //! on, so a task that panics or is dropped by its runtime loses nothing.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
     time::Duration,
 };
@@ -12,11 +12,12 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::Notify,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, timeout},
 };
 
 use crate::{
     Condition, Config, ConnectError, Manager,
+    housekeeper::keep_house,
     slots::{Live, Settled, SlotId, Slots},
     stats::Retired,
 };
@@ -136,7 +137,7 @@ impl<M: Manager> Shared<M> {
         self.close(live);
     }
 
-    fn close(self: &Arc<Self>, live: Live<M::Connection>) {
+    pub(crate) fn close(self: &Arc<Self>, live: Live<M::Connection>) {
         let closing = Closing {
             shared: self.clone(),
             slot: live.slot,
@@ -187,8 +188,9 @@ impl<M: Manager> Shared<M> {
 
     /// A tenth of the lifetime is random, so that connections opened together end apart.
     fn lifetime(&self) -> Option<Duration> {
-        let jitter = 0.9 + 0.1 * fastrand::f64();
-        self.config.max_lifetime.map(|limit| limit.mul_f64(jitter))
+        let jitter = 0.1 * fastrand::f64();
+        let lifetime = self.config.max_lifetime?;
+        Some(lifetime - lifetime.mul_f64(jitter))
     }
 }
 
@@ -292,45 +294,4 @@ impl<M: Manager> Drop for Closing<M> {
         }
         self.shared.connect_what_is_due();
     }
-}
-
-/// Moves the core's coarse clock, ends connections and sends callers away that had their time, keeps
-/// the warm minimum and tries again after a failed connect. Ends with the pool.
-///
-/// One timer for all callers in line: arming one for each costs more than the rest of a hand-over.
-async fn keep_house<M: Manager>(pool: Weak<Shared<M>>, poke: Arc<Notify>) {
-    loop {
-        let wake_at = {
-            let Some(shared) = pool.upgrade() else { return };
-            let now = shared.now();
-            let (expired, late) = {
-                let mut core = shared.core();
-                (core.tick(now), core.expire(now))
-            };
-            late.into_iter().for_each(Waker::wake);
-            for live in expired {
-                shared.close(live);
-            }
-            shared.connect_what_is_due();
-            let mut core = shared.core();
-            if core.is_over() {
-                drop(core);
-                shared.over.notify_waiters();
-                return;
-            }
-            shared.built + core.schedule(now + period(&shared.config))
-        };
-        tokio::select! {
-            () = sleep_until(wake_at) => {}
-            () = poke.notified() => {}
-        }
-    }
-}
-
-/// Lifetimes are kept to within a tenth, but at least every second and at most every 10 ms.
-fn period(config: &Config) -> Duration {
-    let shortest = [config.max_lifetime, config.idle_timeout, config.check_after];
-    let shortest = shortest.into_iter().flatten().min();
-    (shortest.unwrap_or(Duration::MAX) / 10)
-        .clamp(Duration::from_millis(10), Duration::from_secs(1))
 }

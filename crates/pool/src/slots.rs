@@ -12,9 +12,11 @@ use std::{panic::Location, time::Duration};
 use slab::Slab;
 
 use crate::{
-    Config, Histogram,
+    Config,
+    outage::Outage,
     stats::Retired,
-    waiters::{Left, Ticket, Waiters},
+    tally::Tally,
+    waiters::{Left, Place, Ticket, Waiters},
 };
 
 /// A permit to have one connection, from before it is opened until its close is confirmed.
@@ -102,27 +104,6 @@ enum Mode {
     Closed,
 }
 
-/// Shared by all connects: after a failure nobody tries again before `until`.
-struct Backoff<F> {
-    failures: u32,
-    until: Duration,
-    last_error: Option<F>,
-}
-
-/// Counts of what happened since the pool was built.
-#[derive(Clone, Default)]
-pub(crate) struct Tally {
-    pub(crate) acquired_at_once: u64,
-    pub(crate) timeouts: u64,
-    pub(crate) refused: u64,
-    pub(crate) connect_failures: u64,
-    pub(crate) cleaned: u64,
-    pub(crate) retired: [u64; Retired::ALL.len()],
-    pub(crate) waiting_times: Histogram,
-    pub(crate) connecting_times: Histogram,
-    pub(crate) connect_times: Histogram,
-}
-
 /// How many slots are in each state, and how many callers wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Census {
@@ -145,7 +126,7 @@ pub(crate) struct Slots<C, W, F> {
     now: Duration,
     /// When the housekeeper will look again by itself.
     next_round: Duration,
-    backoff: Backoff<F>,
+    outage: Outage<F>,
     tally: Tally,
 }
 
@@ -159,11 +140,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             waiters: Waiters::new(),
             now: Duration::ZERO,
             next_round: Duration::ZERO,
-            backoff: Backoff {
-                failures: 0,
-                until: Duration::ZERO,
-                last_error: None,
-            },
+            outage: Outage::new(&limits),
             tally: Tally::default(),
             limits,
         }
@@ -177,33 +154,46 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         let live = self.idle.pop()?;
         self.shift(live.slot, State::InUse);
         self.slots[live.slot].holder = Some(caller);
-        self.tally.acquired_at_once += 1;
+        self.tally.counts.acquired_at_once += 1;
         let idle_for = self.now.saturating_sub(live.idle_since);
         Some((live, idle_for))
     }
 
     /// Joins the line, unless a connection has become idle since [`take`](Self::take) found none.
-    pub(crate) fn join(
-        &mut self,
-        waker: W,
-        caller: &'static Location<'static>,
-        now: Duration,
-        deadline: Duration,
-    ) -> Joined<C, W> {
+    pub(crate) fn join(&mut self, waker: W, place: Place, now: Duration) -> Joined<C, W> {
         self.advance(now);
         if self.mode != Mode::Open {
             return Joined::Refused(Refusal::Closed, waker);
         }
-        if let Some((live, _)) = self.take(caller) {
+        if let Some((live, _)) = self.take(place.caller) {
             return Joined::Taken(live, waker);
         }
         // Those for whom a connect can be under way do not count as waiting for others.
         let growing = self.count(State::Connecting) + self.room();
         if self.waiters.len() >= self.limits.max_waiters.saturating_add(growing) {
-            self.tally.refused += 1;
+            self.tally.counts.refused += 1;
             return Joined::Refused(Refusal::Full, waker);
         }
-        let ticket = self.waiters.join(waker, caller, now, deadline);
+        let ticket = self.waiters.join(waker, place);
+        self.queued(ticket, place.deadline)
+    }
+
+    /// Goes back to the front of the line with the place held there before: what it was handed
+    /// turned out to be broken. It is no newcomer, so nothing but the end of the pool keeps it out.
+    pub(crate) fn rejoin(&mut self, waker: W, place: Place, now: Duration) -> Joined<C, W> {
+        self.advance(now);
+        if self.mode == Mode::Closed {
+            return Joined::Refused(Refusal::Closed, waker);
+        }
+        if let Some((live, _)) = self.take(place.caller) {
+            return Joined::Taken(live, waker);
+        }
+        let ticket = self.waiters.rejoin(waker, place);
+        self.queued(ticket, place.deadline)
+    }
+
+    /// What is to be done now that one more is in line.
+    fn queued(&mut self, ticket: Ticket, deadline: Duration) -> Joined<C, W> {
         let due = self.connects_due();
         let wake_at = self
             .retry_at()
@@ -243,7 +233,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
 
     /// Counts a caller whose time ran out.
     pub(crate) fn timed_out(&mut self) {
-        self.tally.timeouts += 1;
+        self.tally.counts.timeouts += 1;
     }
 
     /// Sends those away whose time has run out, and returns whom to wake.
@@ -267,13 +257,13 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     /// Takes a connection from its user to have it cleaned.
     pub(crate) fn start_cleaning(&mut self, slot: SlotId) {
         self.shift(slot, State::Cleaning);
-        self.tally.cleaned += 1;
+        self.tally.counts.cleaned += 1;
     }
 
     /// Starts closing a connection, whoever has it.
     pub(crate) fn retire(&mut self, slot: SlotId, reason: Retired) {
         self.shift(slot, State::Closing);
-        self.tally.retired[reason as usize] += 1;
+        self.tally.counts.retired[reason as usize] += 1;
     }
 
     /// Frees a slot whose connection is closed. True if it was the last of a pool being closed.
@@ -292,8 +282,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         now: Duration,
     ) -> (Settled<C, W>, Option<F>) {
         self.advance(now);
-        self.backoff.failures = 0;
-        self.backoff.until = Duration::ZERO;
+        let healed = self.outage.connected();
         self.tally.connect_times.record(took);
         let live = Live {
             slot,
@@ -301,7 +290,6 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             expires: lifetime.map_or(Duration::MAX, |lifetime| now.saturating_add(lifetime)),
             idle_since: now,
         };
-        let healed = self.backoff.last_error.take();
         (self.place(live, true), healed)
     }
 
@@ -316,26 +304,20 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     ) -> Option<F> {
         self.advance(now);
         self.remove(slot);
-        self.tally.connect_failures += 1;
-        // Connects that were under way together fail together: that is one failure, not many.
-        if now >= self.backoff.until {
-            let doublings = self.backoff.failures.min(16);
-            let pause = (self.limits.backoff_base * (1 << doublings)).min(self.limits.backoff_max);
-            self.backoff.until = now + pause.mul_f64(0.5 + jitter / 2.0);
-            self.backoff.failures += 1;
-        }
-        self.backoff.last_error.replace(error)
+        self.tally.counts.connect_failures += 1;
+        self.outage.failed(error, jitter, now)
     }
 
     /// Slots to connect now, reserved by this call: enough for everyone who waits and for the warm
     /// minimum, within the capacity, the concurrency and the backoff.
     pub(crate) fn connects_due(&mut self) -> Vec<SlotId> {
         let connecting = self.count(State::Connecting);
-        let concurrency = match self.backoff.failures {
+        let concurrency = match self.outage.failures() {
             0 => self.limits.connect_concurrency,
             _ => 1,
         };
-        if self.mode == Mode::Closed || self.now < self.backoff.until || connecting >= concurrency {
+        if self.mode == Mode::Closed || self.now < self.outage.until() || connecting >= concurrency
+        {
             return Vec::new();
         }
         let warm = match self.mode {
@@ -353,7 +335,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     fn retry_at(&self) -> Option<Duration> {
         let warming = self.mode == Mode::Open && self.open() < self.limits.min_size;
         let wanting = warming || !self.waiters.is_empty();
-        (wanting && self.backoff.until > self.now).then_some(self.backoff.until)
+        (wanting && self.outage.until() > self.now).then_some(self.outage.until())
     }
 
     /// Moves the coarse clock on and takes out idle connections that have had their time.
@@ -435,12 +417,12 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     }
 
     pub(crate) fn last_error(&self) -> Option<F> {
-        self.backoff.last_error.clone()
+        self.outage.last_error().cloned()
     }
 
     /// Connects that failed one after another, up to now.
     pub(crate) fn failures(&self) -> u32 {
-        self.backoff.failures
+        self.outage.failures()
     }
 
     /// How long the caller at the head has waited.

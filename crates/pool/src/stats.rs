@@ -70,7 +70,8 @@ pub struct Stats {
     pub connects: u64,
     /// Connects that failed.
     pub connect_failures: u64,
-    /// Connects that failed since the last one that succeeded.
+    /// Failures since the last connect that succeeded; connects that were under way together fail
+    /// together and count as one.
     pub connect_failures_in_a_row: u32,
     /// Connections that came back dirty and were given to the cleaner.
     pub cleaned: u64,

@@ -201,7 +201,12 @@ impl World {
     fn join(&mut self) {
         self.callers += 1;
         let deadline = self.now + Duration::from_secs(45);
-        match self.core.join(self.callers, here(), self.now, deadline) {
+        let place = Place {
+            caller: here(),
+            since: self.now,
+            deadline,
+        };
+        match self.core.join(self.callers, place, self.now) {
             Joined::Taken(..) => panic!("nothing was idle a moment ago"),
             Joined::Queued { ticket, due, .. } => {
                 self.line.push((self.callers, ticket));
@@ -301,7 +306,12 @@ proptest! {
 }
 
 fn join(core: &mut Core, name: u32) -> Joined<u32, u32> {
-    core.join(name, here(), Duration::ZERO, Duration::MAX)
+    let place = Place {
+        caller: here(),
+        since: Duration::ZERO,
+        deadline: Duration::MAX,
+    };
+    core.join(name, place, Duration::ZERO)
 }
 
 fn connected(core: &mut Core) -> SlotId {
