@@ -138,7 +138,7 @@ impl<M: Manager> Queued<'_, M> {
             (left, core.is_over())
         };
         if over {
-            self.shared.over.notify_waiters();
+            self.shared.milestone.notify_waiters();
         }
         match left {
             Left::Delivery(Delivery::Connection { live, .. }) => Some(live),
@@ -245,7 +245,7 @@ fn snapshot<M: Manager>(shared: &Arc<Shared<M>>) -> Snapshot<M::Error> {
         cleaning: census.cleaning,
         closing: census.closing,
         waiting: census.waiting,
-        capacity: shared.config.capacity(),
+        capacity: core.config().capacity(),
         last_connect_error: core.last_error(),
         oldest_holder: core.oldest_holder(now),
     }

@@ -67,12 +67,44 @@ impl Default for Config {
     }
 }
 
+/// How many connections a pool may have: that part of its [`Config`] which
+/// [`Pool::resize`](crate::Pool::resize) changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// As [`Config::min_size`].
+    pub min_size: u32,
+    /// As [`Config::max_size`].
+    pub max_size: u32,
+    /// As [`Config::max_overflow`].
+    pub max_overflow: u32,
+}
+
 /// A [`Config`] that cannot work, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid pool configuration: {0}")]
 pub struct InvalidConfig(&'static str);
 
 impl Config {
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            min_size: self.min_size,
+            max_size: self.max_size,
+            max_overflow: self.max_overflow,
+        }
+    }
+
+    /// The same with other limits, if they make sense.
+    pub(crate) fn resized(&self, limits: Limits) -> Result<Self, InvalidConfig> {
+        let resized = Self {
+            min_size: limits.min_size,
+            max_size: limits.max_size,
+            max_overflow: limits.max_overflow,
+            ..self.clone()
+        };
+        resized.validate()?;
+        Ok(resized)
+    }
+
     /// Most connections that may exist at once.
     pub(crate) fn capacity(&self) -> u32 {
         self.max_size + self.max_overflow

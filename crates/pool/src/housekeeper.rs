@@ -32,7 +32,7 @@ pub(crate) async fn keep_house<M: Manager>(pool: Weak<Shared<M>>, poke: Arc<Noti
             let mut core = shared.core();
             if core.is_over() {
                 drop(core);
-                shared.over.notify_waiters();
+                shared.milestone.notify_waiters();
                 return;
             }
             shared.built + core.schedule(now + period(&shared.config))

@@ -60,7 +60,7 @@ mod acquire;
 
 mod pool;
 
-pub use config::{Config, InvalidConfig};
+pub use config::{Config, InvalidConfig, Limits};
 pub use error::{AcquireError, ConnectError, Phase, Reason, Snapshot};
 pub use guard::{OwnedPooled, Pooled};
 pub use histogram::Histogram;

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    Condition, Config, ConnectError, Manager,
+    Condition, Config, ConnectError, InvalidConfig, Limits, Manager,
     housekeeper::keep_house,
     slots::{Live, Settled, SlotId, Slots},
     stats::Retired,
@@ -28,6 +28,7 @@ pub(crate) type Core<M> = Slots<<M as Manager>::Connection, Waker, Failure<M>>;
 /// What all handles, guards and tasks of one pool share.
 pub struct Shared<M: Manager> {
     pub(crate) manager: M,
+    /// As it was at the start; the limits of now are the core's.
     pub(crate) config: Config,
     /// The only lock. Held for a few dozen nanoseconds on the way of a connection, for a walk along
     /// the line when someone's time has run out; never across an await, and nothing foreign runs
@@ -37,8 +38,8 @@ pub struct Shared<M: Manager> {
     pub(crate) built: Instant,
     /// Wakes the housekeeper when there is something to do before its next round.
     pub(crate) poke: Arc<Notify>,
-    /// Tells those who wait for the end that the last slot is free.
-    pub(crate) over: Notify,
+    /// Tells those who [wait](Self::until) for the pool to come to some state to look again.
+    pub(crate) milestone: Notify,
 }
 
 impl<M: Manager> Shared<M> {
@@ -49,7 +50,7 @@ impl<M: Manager> Shared<M> {
             runtime,
             built: Instant::now(),
             poke: Arc::new(Notify::new()),
-            over: Notify::new(),
+            milestone: Notify::new(),
             config,
         });
         shared.connect_what_is_due();
@@ -103,7 +104,8 @@ impl<M: Manager> Shared<M> {
 
     fn follow(self: &Arc<Self>, settled: Settled<M::Connection, Waker>) {
         match settled {
-            Settled::Idle => {}
+            Settled::Idle { at_rest: false } => {}
+            Settled::Idle { at_rest: true } => self.milestone.notify_waiters(),
             Settled::Handed(waker) => waker.wake(),
             Settled::Retired(live) => self.close(live),
         }
@@ -167,22 +169,55 @@ impl<M: Manager> Shared<M> {
         }
     }
 
-    /// Ends the pool; completes when every connection is closed.
-    pub(crate) async fn shut(self: &Arc<Self>, serve_waiters: bool) {
-        let over = self.over.notified();
-        let mut over = std::pin::pin!(over);
-        over.as_mut().enable();
-        let (idle, wakers) = self.core().shut(serve_waiters);
-        wakers.into_iter().for_each(Waker::wake);
-        for live in idle {
+    /// Changes the limits, and has what is too many closed and what is too few connected.
+    pub(crate) fn resize(self: &Arc<Self>, limits: Limits) -> Result<(), InvalidConfig> {
+        let excess = {
+            let mut core = self.core();
+            let resized = core.config().resized(limits)?;
+            core.resize(resized)
+        };
+        for live in excess {
             self.close(live);
         }
+        self.connect_what_is_due();
+        // There may be more to wait for, or enough.
+        self.milestone.notify_waiters();
+        Ok(())
+    }
+
+    pub(crate) fn resume(self: &Arc<Self>) {
+        let settled = self.core().resume();
+        for settled in settled {
+            self.follow(settled);
+        }
+        self.connect_what_is_due();
+        self.poke.notify_one();
+        self.milestone.notify_waiters();
+    }
+
+    /// Ends the pool; completes when every connection is closed.
+    pub(crate) async fn shut(self: &Arc<Self>, serve_waiters: bool) {
+        let (settled, wakers) = self.core().shut(serve_waiters);
+        wakers.into_iter().for_each(Waker::wake);
+        for settled in settled {
+            self.follow(settled);
+        }
+        self.connect_what_is_due();
         self.poke.notify_one();
         // Also tells an earlier call, whose line this one may have emptied.
-        let is_over = self.core().is_over();
-        match is_over {
-            true => self.over.notify_waiters(),
-            false => over.await,
+        self.milestone.notify_waiters();
+        self.until(Slots::is_over).await;
+    }
+
+    /// Completes when the pool has come to a state. Whatever brings it there notifies `milestone`.
+    pub(crate) async fn until(&self, reached: impl Fn(&Core<M>) -> bool) {
+        loop {
+            let mut milestone = std::pin::pin!(self.milestone.notified());
+            milestone.as_mut().enable();
+            if reached(&self.core()) {
+                return;
+            }
+            milestone.await;
         }
     }
 
@@ -240,7 +275,7 @@ impl<M: Manager> Connecting<M> {
             tracing::warn!(%error, "connecting failed; trying again until it works");
         }
         match over {
-            true => shared.over.notify_waiters(),
+            true => shared.milestone.notify_waiters(),
             false => shared.poke.notify_one(),
         }
     }
@@ -290,7 +325,7 @@ struct Closing<M: Manager> {
 impl<M: Manager> Drop for Closing<M> {
     fn drop(&mut self) {
         if self.shared.core().free(self.slot) {
-            self.shared.over.notify_waiters();
+            self.shared.milestone.notify_waiters();
         }
         self.shared.connect_what_is_due();
     }

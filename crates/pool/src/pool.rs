@@ -6,7 +6,7 @@ use std::{fmt, panic::Location, sync::Arc, time::Duration};
 use tokio::runtime::Handle;
 
 use crate::{
-    AcquireError, Config, ConnectError, InvalidConfig, Manager, OwnedPooled, Pooled, Stats,
+    AcquireError, Config, ConnectError, InvalidConfig, Limits, Manager, OwnedPooled, Pooled, Stats,
     acquire::{acquire, take},
     guard::Guard,
     lifecycle::Shared,
@@ -91,22 +91,22 @@ impl<M: Manager> Pool<M> {
     /// What the pool has done and is doing.
     pub fn stats(&self) -> Stats {
         let now = self.shared.now();
-        let config = &self.shared.config;
         let mut tally = Tally::default();
         let core = self.shared.core();
         tally.copy_from(core.tally());
-        let census = core.census();
+        let (census, limits) = (core.census(), core.config().limits());
         let failures = core.failures();
-        let (longest_wait, open) = (core.longest_wait(now), core.is_open());
+        let (open, paused) = (core.is_open(), core.is_paused());
+        let longest_wait = core.longest_wait(now);
         drop(core);
 
         let counts = tally.counts;
         let mut waiting_times = tally.waiting_times;
         waiting_times.record_many(Duration::ZERO, counts.acquired_at_once);
         Stats {
-            min_size: config.min_size,
-            max_size: config.max_size,
-            max_overflow: config.max_overflow,
+            min_size: limits.min_size,
+            max_size: limits.max_size,
+            max_overflow: limits.max_overflow,
             idle: census.idle,
             in_use: census.in_use,
             connecting: census.connecting,
@@ -115,6 +115,7 @@ impl<M: Manager> Pool<M> {
             waiting: census.waiting,
             longest_wait,
             open,
+            paused,
             acquired: waiting_times.count() + tally.connecting_times.count(),
             timeouts: counts.timeouts,
             refused: counts.refused,
@@ -139,9 +140,57 @@ impl<M: Manager> Pool<M> {
         &self.shared.manager
     }
 
-    /// The pool's configuration.
-    pub fn config(&self) -> &Config {
-        &self.shared.config
+    /// The pool's configuration, with the [limits](Self::limits) of now.
+    pub fn config(&self) -> Config {
+        self.shared.core().config().clone()
+    }
+
+    /// How many connections the pool may have now.
+    pub fn limits(&self) -> Limits {
+        self.shared.core().config().limits()
+    }
+
+    /// Changes how many connections the pool may have, at once and for good.
+    ///
+    /// Where there are too many, idle ones are closed now and those in use when they come back;
+    /// none is handed over or opened before the pool is down to its limits. Where there may be
+    /// more, they are opened for those in line and for the warm minimum.
+    ///
+    /// ```
+    /// # use cenote_pool::{InvalidConfig, Limits, Manager, Pool};
+    /// # fn example<M: Manager>(pool: Pool<M>) -> Result<(), InvalidConfig> {
+    /// pool.resize(Limits { max_size: 20, ..pool.limits() })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The limits contradict each other. Nothing is changed then.
+    pub fn resize(&self, limits: Limits) -> Result<(), InvalidConfig> {
+        self.shared.resize(limits)
+    }
+
+    /// Stops handing out connections, for as long as it takes to move or restart the server.
+    ///
+    /// Takes effect with the call: callers may join the line and those in it stay, all of them at
+    /// most until their own deadlines; [`try_get`](Self::try_get) finds nothing; nothing is
+    /// connected. The future completes when no connection is in use, being cleaned or being closed,
+    /// or when the pause is over. [`resume`](Self::resume) ends it, and so do
+    /// [`drain`](Self::drain), which then serves the line, and [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    ///
+    /// The pause stays when the future is dropped; calling again waits for the same.
+    pub fn pause(&self) -> impl Future<Output = ()> + Send + '_ {
+        self.shared.core().pause();
+        self.shared
+            .until(|core| core.is_at_rest() || !core.is_paused())
+    }
+
+    /// Ends a [`pause`](Self::pause): idle connections go to those in line, in their order, and
+    /// for the rest of them connects begin.
+    pub fn resume(&self) {
+        self.shared.resume();
     }
 
     /// Refuses newcomers, serves whoever is in line, and completes when every connection has come

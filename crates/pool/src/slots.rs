@@ -4,8 +4,9 @@
 //! nobody and runs no destructor of a connection, waker or error: all of those are handed out to be
 //! dealt with after the lock is released. Time is a `Duration` since the pool was built.
 //!
-//! Invariants: someone waits ⇒ nothing is idle; slots ≤ capacity, closing ones included; every
-//! change of a slot's state goes through [`Slots::shift`], which also counts.
+//! Invariants: someone waits and the pool is not paused ⇒ nothing is idle; slots ≤ capacity, closing
+//! ones included, and where a smaller capacity left more, none is opened or handed over before they
+//! are gone; every change of a slot's state goes through [`Slots::shift`], which also counts.
 
 use std::{panic::Location, time::Duration};
 
@@ -89,7 +90,8 @@ pub(crate) enum Refusal {
 
 /// What became of a connection that its user, its cleaner or its connect let go of.
 pub(crate) enum Settled<C, W> {
-    Idle,
+    /// Kept. `at_rest` if that was what a paused pool was waiting for.
+    Idle { at_rest: bool },
     /// The next in line has it: wake it.
     Handed(W),
     /// Its slot is closing: close it.
@@ -99,6 +101,8 @@ pub(crate) enum Settled<C, W> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Open,
+    /// Nothing is handed out or connected; callers may join the line.
+    Paused,
     /// No newcomers; whoever waits is still served.
     Draining,
     Closed,
@@ -117,7 +121,8 @@ pub(crate) struct Census {
 
 /// The state machine. `C` is a connection, `W` wakes a caller, `F` says why a connect failed.
 pub(crate) struct Slots<C, W, F> {
-    limits: Config,
+    /// Here the limits are those of now.
+    config: Config,
     mode: Mode,
     slots: Slab<Slot>,
     count: [u32; STATES],
@@ -131,18 +136,18 @@ pub(crate) struct Slots<C, W, F> {
 }
 
 impl<C, W, F: Clone> Slots<C, W, F> {
-    pub(crate) fn new(limits: Config) -> Self {
+    pub(crate) fn new(config: Config) -> Self {
         Self {
             mode: Mode::Open,
-            slots: Slab::with_capacity(limits.capacity().min(1024) as usize),
+            slots: Slab::with_capacity(config.capacity().min(1024) as usize),
             count: [0; STATES],
-            idle: Vec::with_capacity(limits.max_size.min(1024) as usize),
+            idle: Vec::with_capacity(config.max_size.min(1024) as usize),
             waiters: Waiters::new(),
             now: Duration::ZERO,
             next_round: Duration::ZERO,
-            outage: Outage::new(&limits),
+            outage: Outage::new(&config),
             tally: Tally::default(),
-            limits,
+            config,
         }
     }
 
@@ -151,6 +156,9 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         &mut self,
         caller: &'static Location<'static>,
     ) -> Option<(Live<C>, Duration)> {
+        if self.mode == Mode::Paused {
+            return None;
+        }
         let live = self.idle.pop()?;
         self.shift(live.slot, State::InUse);
         self.slots[live.slot].holder = Some(caller);
@@ -162,7 +170,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     /// Joins the line, unless a connection has become idle since [`take`](Self::take) found none.
     pub(crate) fn join(&mut self, waker: W, place: Place, now: Duration) -> Joined<C, W> {
         self.advance(now);
-        if self.mode != Mode::Open {
+        if !self.is_open() {
             return Joined::Refused(Refusal::Closed, waker);
         }
         if let Some((live, _)) = self.take(place.caller) {
@@ -170,7 +178,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         }
         // Those for whom a connect can be under way do not count as waiting for others.
         let growing = self.count(State::Connecting) + self.room();
-        if self.waiters.len() >= self.limits.max_waiters.saturating_add(growing) {
+        if self.waiters.len() >= self.config.max_waiters.saturating_add(growing) {
             self.tally.counts.refused += 1;
             return Joined::Refused(Refusal::Full, waker);
         }
@@ -266,10 +274,11 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.tally.counts.retired[reason as usize] += 1;
     }
 
-    /// Frees a slot whose connection is closed. True if it was the last of a pool being closed.
+    /// Frees a slot whose connection is closed. True if it was the last that a pool being closed
+    /// or paused was waiting for.
     pub(crate) fn free(&mut self, slot: SlotId) -> bool {
         self.remove(slot);
-        self.is_over()
+        self.is_over() || self.is_at_rest()
     }
 
     /// A connect succeeded after `took`; `lifetime` is this connection's own, jitter included.
@@ -313,15 +322,15 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     pub(crate) fn connects_due(&mut self) -> Vec<SlotId> {
         let connecting = self.count(State::Connecting);
         let concurrency = match self.outage.failures() {
-            0 => self.limits.connect_concurrency,
+            0 => self.config.connect_concurrency,
             _ => 1,
         };
-        if self.mode == Mode::Closed || self.now < self.outage.until() || connecting >= concurrency
-        {
+        let idles = matches!(self.mode, Mode::Paused | Mode::Closed);
+        if idles || self.now < self.outage.until() || connecting >= concurrency {
             return Vec::new();
         }
         let warm = match self.mode {
-            Mode::Open => self.limits.min_size.saturating_sub(self.open()),
+            Mode::Open => self.config.min_size.saturating_sub(self.open()),
             _ => 0,
         };
         // A connection being cleaned will be free sooner than one that is not even asked for.
@@ -333,8 +342,9 @@ impl<C, W, F: Clone> Slots<C, W, F> {
 
     /// When to ask [`connects_due`](Self::connects_due) again, if a backoff holds connects up.
     fn retry_at(&self) -> Option<Duration> {
-        let warming = self.mode == Mode::Open && self.open() < self.limits.min_size;
-        let wanting = warming || !self.waiters.is_empty();
+        let warming = self.mode == Mode::Open && self.open() < self.config.min_size;
+        let waiting = self.mode != Mode::Paused && !self.waiters.is_empty();
+        let wanting = warming || waiting;
         (wanting && self.outage.until() > self.now).then_some(self.outage.until())
     }
 
@@ -349,9 +359,9 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             let rested = now.saturating_sub(live.idle_since);
             let reason = if live.expires <= now {
                 Some(Retired::Lifetime)
-            } else if open > self.limits.min_size
+            } else if open > self.config.min_size
                 && self
-                    .limits
+                    .config
                     .idle_timeout
                     .is_some_and(|limit| rested >= limit)
             {
@@ -372,16 +382,54 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         retired
     }
 
-    /// Ends the taking in of callers; gives out what is idle to be closed and, unless those in
-    /// line are still to be served, whom to wake.
-    pub(crate) fn shut(&mut self, serve_waiters: bool) -> (Vec<Live<C>>, Vec<W>) {
+    /// Changes how many connections there may be; gives out idle ones that are now too many.
+    pub(crate) fn resize(&mut self, config: Config) -> Vec<Live<C>> {
+        self.config = config;
+        // Connects under way may still fail; those that do not are closed when they are there.
+        let excess = self.existing().saturating_sub(self.config.max_size) as usize;
+        let excess: Vec<_> = self.idle.drain(..excess.min(self.idle.len())).collect();
+        for live in &excess {
+            self.retire(live.slot, Retired::Overflow);
+        }
+        excess
+    }
+
+    /// Stops handing out and connecting. Nothing else can be paused than an open pool.
+    pub(crate) fn pause(&mut self) {
+        if self.mode == Mode::Open {
+            self.mode = Mode::Paused;
+        }
+    }
+
+    /// Ends a pause: what is idle goes to those in line, in their order.
+    pub(crate) fn resume(&mut self) -> Vec<Settled<C, W>> {
+        if self.mode != Mode::Paused {
+            return Vec::new();
+        }
+        self.mode = Mode::Open;
+        let mut settled = Vec::new();
+        while !self.waiters.is_empty()
+            && let Some(live) = self.idle.pop()
+        {
+            settled.push(self.place(live, false));
+        }
+        settled
+    }
+
+    /// Ends the taking in of callers, and a pause; gives out what is idle to be closed and, unless
+    /// those in line are still to be served, whom to wake.
+    pub(crate) fn shut(&mut self, serve_waiters: bool) -> (Vec<Settled<C, W>>, Vec<W>) {
+        let mut settled = match serve_waiters {
+            true => self.resume(),
+            false => Vec::new(),
+        };
         self.mode = match (self.mode, serve_waiters) {
             (Mode::Closed, _) | (_, false) => Mode::Closed,
             (_, true) => Mode::Draining,
         };
-        let idle = std::mem::take(&mut self.idle);
-        for live in &idle {
+        for live in std::mem::take(&mut self.idle) {
             self.retire(live.slot, Retired::Closed);
+            settled.push(Settled::Retired(live));
         }
         let mut wakers = Vec::new();
         while self.mode == Mode::Closed
@@ -389,16 +437,29 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         {
             wakers.push(waker);
         }
-        (idle, wakers)
+        (settled, wakers)
     }
 
     /// True once a pool that was shut has neither connections nor callers left.
     pub(crate) fn is_over(&self) -> bool {
-        self.mode != Mode::Open && self.slots.is_empty() && self.waiters.is_empty()
+        !self.is_open() && self.slots.is_empty() && self.waiters.is_empty()
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.mode == Mode::Open
+        matches!(self.mode, Mode::Open | Mode::Paused)
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.mode == Mode::Paused
+    }
+
+    /// True while the pool is paused and no connection is in use, being cleaned or being closed.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.is_paused() && self.len() == self.count(State::Idle) + self.count(State::Connecting)
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     pub(crate) fn census(&self) -> Census {
@@ -449,7 +510,13 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             self.retire(slot, Retired::Lifetime);
             return Settled::Retired(live);
         }
-        if let Some(caller) = self.waiters.next_caller() {
+        if self.mode != Mode::Paused
+            && let Some(caller) = self.waiters.next_caller()
+        {
+            if self.open() > self.config.capacity() {
+                self.retire(slot, Retired::Overflow);
+                return Settled::Retired(live);
+            }
             self.shift(slot, State::InUse);
             self.slots[slot].holder = Some(caller);
             return match self.waiters.serve(Delivery::Connection { live, fresh }) {
@@ -457,18 +524,20 @@ impl<C, W, F: Clone> Slots<C, W, F> {
                 Err(_) => unreachable!("there is a next caller"),
             };
         }
-        if self.mode != Mode::Open {
+        if !self.is_open() {
             self.retire(slot, Retired::Closed);
             return Settled::Retired(live);
         }
-        if self.open() > self.limits.max_size {
+        if self.open() > self.config.max_size {
             self.retire(slot, Retired::Overflow);
             return Settled::Retired(live);
         }
         self.shift(slot, State::Idle);
         live.idle_since = self.now;
         self.idle.push(live);
-        Settled::Idle
+        Settled::Idle {
+            at_rest: self.is_at_rest(),
+        }
     }
 
     /// The one place where a slot changes its state.
@@ -507,9 +576,14 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.len() - self.count(State::Closing)
     }
 
+    /// Slots that have a connection that is not being closed.
+    fn existing(&self) -> u32 {
+        self.open() - self.count(State::Connecting)
+    }
+
     /// Slots that may still be opened.
     fn room(&self) -> u32 {
-        self.limits.capacity().saturating_sub(self.len())
+        self.config.capacity().saturating_sub(self.len())
     }
 
     fn len(&self) -> u32 {

@@ -60,6 +60,8 @@ pub struct Stats {
     pub longest_wait: Option<Duration>,
     /// False once the pool is draining or closed.
     pub open: bool,
+    /// True while the pool is paused.
+    pub paused: bool,
     /// Acquires that succeeded.
     pub acquired: u64,
     /// Acquires whose time ran out.

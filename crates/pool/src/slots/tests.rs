@@ -37,6 +37,9 @@ enum Step {
     GiveUp(usize),
     Collect(usize),
     Tick(u64),
+    Resize(u32, u32, u32),
+    Pause,
+    Resume,
     Drain,
     Close,
 }
@@ -55,6 +58,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any().prop_map(Step::GiveUp),
         5 => any().prop_map(Step::Collect),
         3 => (0u64..30_000).prop_map(Step::Tick),
+        1 => (0u32..3, 1u32..4, 0u32..3).prop_map(|(min, max, over)| Step::Resize(min.min(max), max, over)),
+        1 => Just(Step::Pause),
+        2 => Just(Step::Resume),
         1 => prop_oneof![9 => Just(Step::Tick(0)), 1 => Just(Step::Drain), 1 => Just(Step::Close)],
     ]
 }
@@ -62,7 +68,8 @@ fn step() -> impl Strategy<Value = Step> {
 /// Everything outside the core: who holds what, who waits in which order.
 struct World {
     core: Core,
-    capacity: u32,
+    /// No more slots than this: the capacity, or what a larger one has left.
+    bound: u32,
     now: Duration,
     opened: u32,
     connecting: Vec<SlotId>,
@@ -74,13 +81,14 @@ struct World {
     /// Woken, but not yet there to collect.
     woken: Vec<Ticket>,
     callers: u32,
+    paused: bool,
     shut: bool,
 }
 
 impl World {
     fn new(limits: Config) -> Self {
         let mut world = Self {
-            capacity: limits.capacity(),
+            bound: limits.capacity(),
             core: Core::new(limits),
             now: Duration::ZERO,
             opened: 0,
@@ -91,6 +99,7 @@ impl World {
             line: Vec::new(),
             woken: Vec::new(),
             callers: 0,
+            paused: false,
             shut: false,
         };
         world.connect();
@@ -99,14 +108,19 @@ impl World {
 
     fn connect(&mut self) {
         let due = self.core.connects_due();
+        assert!(due.is_empty() || !self.paused, "connected during a pause");
         self.connecting.extend(due);
     }
 
     fn follow(&mut self, settled: Settled<u32, u32>) {
         match settled {
-            Settled::Idle => assert!(self.line.is_empty(), "idle although someone waits"),
+            Settled::Idle { .. } => assert!(
+                self.line.is_empty() || self.paused,
+                "idle although someone waits"
+            ),
             Settled::Handed(woken) => {
                 let (first, ticket) = self.line.remove(0);
+                assert!(!self.paused, "handed out during a pause");
                 assert_eq!(woken, first, "served out of turn");
                 self.woken.push(ticket);
             }
@@ -122,6 +136,7 @@ impl World {
             Step::Get => match self.core.take(here()) {
                 Some((live, _)) => {
                     assert!(self.line.is_empty(), "a newcomer overtook the line");
+                    assert!(!self.paused, "taken during a pause");
                     self.held.push(live);
                 }
                 None => self.join(),
@@ -192,6 +207,21 @@ impl World {
                     self.woken.push(ticket);
                 }
             }
+            Step::Resize(min_size, max_size, max_overflow) => {
+                let config = limits(min_size, max_size, max_overflow);
+                let excess = self.core.resize(config);
+                self.closing.extend(excess.iter().map(|live| live.slot));
+            }
+            Step::Pause => {
+                self.core.pause();
+                self.paused = !self.shut;
+            }
+            Step::Resume => {
+                self.paused = false;
+                for settled in self.core.resume() {
+                    self.follow(settled);
+                }
+            }
             Step::Drain => self.shut(true),
             Step::Close => self.shut(false),
         }
@@ -236,8 +266,11 @@ impl World {
 
     fn shut(&mut self, serve_waiters: bool) {
         self.shut = true;
-        let (idle, woken) = self.core.shut(serve_waiters);
-        self.closing.extend(idle.iter().map(|live| live.slot));
+        self.paused = false;
+        let (settled, woken) = self.core.shut(serve_waiters);
+        for settled in settled {
+            self.follow(settled);
+        }
         for waker in woken {
             let (first, ticket) = self.line.remove(0);
             assert_eq!(waker, first);
@@ -245,14 +278,19 @@ impl World {
         }
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
         let census = self.core.census();
         let slots =
             census.connecting + census.idle + census.in_use + census.cleaning + census.closing;
-        assert!(slots <= self.capacity, "more slots than the capacity");
+        let capacity = self.core.config().capacity();
+        assert!(
+            slots <= capacity.max(self.bound),
+            "more slots than the capacity"
+        );
+        self.bound = slots.min(self.bound).max(capacity);
         assert_eq!(slots as usize, self.core.slots.len(), "the census is wrong");
         assert!(
-            census.waiting == 0 || census.idle == 0,
+            census.waiting == 0 || census.idle == 0 || self.paused,
             "idle while someone waits"
         );
         assert_eq!(census.connecting as usize, self.connecting.len());
@@ -261,11 +299,12 @@ impl World {
         assert_eq!(census.closing as usize, self.closing.len());
         assert_eq!(census.waiting as usize, self.line.len());
         assert!(census.in_use as usize >= self.held.len());
-        assert!(self.core.idle.len() <= self.core.limits.max_size as usize);
+        assert!(self.core.idle.len() <= self.core.config.max_size as usize);
     }
 
     /// From any state: let everything that is under way end well, and everyone in line is served.
     fn finish(mut self) {
+        self.apply(&Step::Resume);
         for _ in 0..1_000 {
             self.now += Duration::from_secs(1);
             self.apply(&Step::Tick(0));
@@ -282,7 +321,7 @@ impl World {
             false => {
                 let census = self.core.census();
                 let open = census.idle + census.in_use + census.connecting;
-                assert!(open >= self.core.limits.min_size, "the pool went cold");
+                assert!(open >= self.core.config.min_size, "the pool went cold");
             }
         }
     }
