@@ -234,7 +234,7 @@ fn refused<M: Manager>(shared: &Arc<Shared<M>>, refusal: Refusal) -> AcquireErro
     AcquireError::new(reason, snapshot(shared))
 }
 
-fn snapshot<M: Manager>(shared: &Arc<Shared<M>>) -> Snapshot<M::Error> {
+pub(crate) fn snapshot<M: Manager>(shared: &Arc<Shared<M>>) -> Snapshot<M::Error> {
     let now = shared.now();
     let core = shared.core();
     let census = core.census();

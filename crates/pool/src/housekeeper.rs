@@ -12,10 +12,13 @@ use tokio::{sync::Notify, time::sleep_until};
 use crate::{Config, Manager, lifecycle::Shared};
 
 /// Moves the core's coarse clock, ends connections and sends callers away that had their time, keeps
-/// the warm minimum and tries again after a failed connect. Ends with the pool.
+/// the warm minimum and tries again after a failed connect. In each round it also looks at the idle
+/// connections, so that those the server has closed are replaced before a caller meets them. Ends
+/// with the pool.
 ///
 /// One timer for all callers in line: arming one for each costs more than the rest of a hand-over.
 pub(crate) async fn keep_house<M: Manager>(pool: Weak<Shared<M>>, poke: Arc<Notify>) {
+    let mut next_round = Duration::ZERO;
     loop {
         let wake_at = {
             let Some(shared) = pool.upgrade() else { return };
@@ -29,18 +32,30 @@ pub(crate) async fn keep_house<M: Manager>(pool: Weak<Shared<M>>, poke: Arc<Noti
                 shared.close(live);
             }
             shared.connect_what_is_due();
+            if now >= next_round {
+                next_round = now + period(&shared.config);
+                sweep(&shared);
+            }
             let mut core = shared.core();
             if core.is_over() {
                 drop(core);
                 shared.milestone.notify_waiters();
                 return;
             }
-            shared.built + core.schedule(now + period(&shared.config))
+            shared.built + core.schedule(next_round)
         };
         tokio::select! {
             () = sleep_until(wake_at) => {}
             () = poke.notified() => {}
         }
+    }
+}
+
+/// In a task of its own: if the manager panics while it inspects, that ends this task only.
+fn sweep<M: Manager>(shared: &Arc<Shared<M>>) {
+    if shared.core().census().idle > 0 {
+        let shared = shared.clone();
+        tokio::spawn(async move { shared.sweep() });
     }
 }
 

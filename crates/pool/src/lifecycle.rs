@@ -96,6 +96,21 @@ impl<M: Manager> Shared<M> {
         None
     }
 
+    /// Looks at every idle connection, and deals with those that are not clean. One at a time is
+    /// away from the idle stack, so a caller finds the others or is handed that one.
+    pub(crate) fn sweep(self: &Arc<Self>) {
+        let idle = self.core().idle();
+        for slot in idle {
+            let lifted = self.core().lift(slot);
+            if let Some(live) = lifted
+                && let Some(live) = self.sort_out(live)
+            {
+                let settled = self.core().put_back(live);
+                self.follow(settled);
+            }
+        }
+    }
+
     /// Puts a clean connection where it belongs.
     fn settle(self: &Arc<Self>, live: Live<M::Connection>) {
         let settled = self.core().settle(live);
@@ -259,6 +274,7 @@ impl<M: Manager> Connecting<M> {
         }
         shared.follow(settled);
         shared.connect_what_is_due();
+        shared.milestone.notify_waiters();
     }
 
     fn fail(&mut self, error: ConnectError<M::Error>) {

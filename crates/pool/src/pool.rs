@@ -3,11 +3,12 @@
 
 use std::{fmt, panic::Location, sync::Arc, time::Duration};
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
-    AcquireError, Config, ConnectError, InvalidConfig, Limits, Manager, OwnedPooled, Pooled, Stats,
-    acquire::{acquire, take},
+    AcquireError, Config, ConnectError, InvalidConfig, Limits, Manager, OwnedPooled, Phase, Pooled,
+    Reason, Stats,
+    acquire::{acquire, snapshot, take},
     guard::Guard,
     lifecycle::Shared,
     tally::Tally,
@@ -191,6 +192,56 @@ impl<M: Manager> Pool<M> {
     /// for the rest of them connects begin.
     pub fn resume(&self) {
         self.shared.resume();
+    }
+
+    /// Asks [`Manager::inspect`] of every idle connection now, and has those cleaned or closed that
+    /// are not clean. The pool does so by itself about every second; call it when something is
+    /// known to have changed, such as which server is to be used, and the rest of the pool is to
+    /// stay as it is.
+    ///
+    /// One connection at a time is looked at, and no caller in line is passed over for it. In that
+    /// moment [`try_get`](Self::try_get) does not find it.
+    ///
+    /// # Panics
+    ///
+    /// If the manager does; the connection it was looking at is closed then.
+    pub fn sweep(&self) {
+        self.shared.sweep();
+    }
+
+    /// Completes when the warm minimum of `min_size` connections is open, or after
+    /// `connect_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::Timeout`](crate::Reason::Timeout) if there are fewer by then, with the last
+    /// connect error in the snapshot; [`Reason::Closed`](crate::Reason::Closed) at once if the pool
+    /// is draining or closed. Connecting goes on after an error.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the pool connects in any case, this only waits for it.
+    pub async fn warm_up(&self) -> Result<(), AcquireError<M::Error>> {
+        self.warm_up_within(self.shared.config.connect_timeout)
+            .await
+    }
+
+    /// As [`warm_up`](Self::warm_up), with another limit.
+    ///
+    /// # Errors
+    ///
+    /// As [`warm_up`](Self::warm_up).
+    pub async fn warm_up_within(&self, limit: Duration) -> Result<(), AcquireError<M::Error>> {
+        let warm = self.shared.until(|core| core.is_warm() || !core.is_open());
+        let reason = match timeout(limit, warm).await {
+            Ok(()) if self.shared.core().is_open() => return Ok(()),
+            Ok(()) => Reason::Closed,
+            Err(_) => Reason::Timeout {
+                phase: Phase::Connecting,
+                waited: limit,
+            },
+        };
+        Err(AcquireError::new(reason, snapshot(&self.shared)))
     }
 
     /// Refuses newcomers, serves whoever is in line, and completes when every connection has come

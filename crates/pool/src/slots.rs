@@ -32,7 +32,7 @@ pub(crate) enum State {
     Idle,
     /// With a caller, or handed to one that has not woken yet. Ends in any but `Connecting`.
     InUse,
-    /// With the cleaner. Ends in `Idle`, `InUse` or `Closing`.
+    /// With the cleaner, or taken from the idle stack to be looked at. Ends in `Idle`, `InUse` or `Closing`.
     Cleaning,
     /// Being closed. Ends free, once that is confirmed or was waited for long enough.
     Closing,
@@ -96,6 +96,16 @@ pub(crate) enum Settled<C, W> {
     Handed(W),
     /// Its slot is closing: close it.
     Retired(Live<C>),
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Connect,
+    /// Its user, or the cleaner.
+    User,
+    /// The idle stack, to which it goes back as if it had not left.
+    Stack,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -259,7 +269,24 @@ impl<C, W, F: Clone> Slots<C, W, F> {
 
     /// Lets go of a clean connection that was in use or being cleaned.
     pub(crate) fn settle(&mut self, live: Live<C>) -> Settled<C, W> {
-        self.place(live, false)
+        self.place(live, Origin::User)
+    }
+
+    /// Who is on the idle stack.
+    pub(crate) fn idle(&self) -> Vec<SlotId> {
+        self.idle.iter().map(|live| live.slot).collect()
+    }
+
+    /// Takes a connection from the idle stack to look at it, if it is still there.
+    pub(crate) fn lift(&mut self, slot: SlotId) -> Option<Live<C>> {
+        let at = self.idle.iter().position(|live| live.slot == slot)?;
+        self.shift(slot, State::Cleaning);
+        Some(self.idle.remove(at))
+    }
+
+    /// Puts a connection that was lifted and is clean back where it was, unless it is needed.
+    pub(crate) fn put_back(&mut self, live: Live<C>) -> Settled<C, W> {
+        self.place(live, Origin::Stack)
     }
 
     /// Takes a connection from its user to have it cleaned.
@@ -299,7 +326,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             expires: lifetime.map_or(Duration::MAX, |lifetime| now.saturating_add(lifetime)),
             idle_since: now,
         };
-        (self.place(live, true), healed)
+        (self.place(live, Origin::Connect), healed)
     }
 
     /// A connect failed: its slot is free, and nobody tries again for a while. `jitter` is random
@@ -411,7 +438,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         while !self.waiters.is_empty()
             && let Some(live) = self.idle.pop()
         {
-            settled.push(self.place(live, false));
+            settled.push(self.place(live, Origin::Stack));
         }
         settled
     }
@@ -451,6 +478,11 @@ impl<C, W, F: Clone> Slots<C, W, F> {
 
     pub(crate) fn is_paused(&self) -> bool {
         self.mode == Mode::Paused
+    }
+
+    /// True once the warm minimum is open.
+    pub(crate) fn is_warm(&self) -> bool {
+        self.existing() >= self.config.min_size
     }
 
     /// True while the pool is paused and no connection is in use, being cleaned or being closed.
@@ -504,7 +536,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     }
 
     /// Hands a connection to the next in line, keeps it, or has it closed.
-    fn place(&mut self, mut live: Live<C>, fresh: bool) -> Settled<C, W> {
+    fn place(&mut self, mut live: Live<C>, origin: Origin) -> Settled<C, W> {
         let slot = live.slot;
         if live.expires <= self.now {
             self.retire(slot, Retired::Lifetime);
@@ -519,6 +551,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             }
             self.shift(slot, State::InUse);
             self.slots[slot].holder = Some(caller);
+            let fresh = origin == Origin::Connect;
             return match self.waiters.serve(Delivery::Connection { live, fresh }) {
                 Ok(waker) => Settled::Handed(waker),
                 Err(_) => unreachable!("there is a next caller"),
@@ -533,8 +566,14 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             return Settled::Retired(live);
         }
         self.shift(slot, State::Idle);
-        live.idle_since = self.now;
-        self.idle.push(live);
+        if origin == Origin::Stack {
+            let older = |other: &Live<C>| other.idle_since <= live.idle_since;
+            let at = self.idle.partition_point(older);
+            self.idle.insert(at, live);
+        } else {
+            live.idle_since = self.now;
+            self.idle.push(live);
+        }
         Settled::Idle {
             at_rest: self.is_at_rest(),
         }

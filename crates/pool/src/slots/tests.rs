@@ -32,6 +32,7 @@ enum Step {
     Break(usize),
     Connected(usize),
     ConnectFailed(usize),
+    Lift(usize),
     Cleaned(usize),
     Closed(usize),
     GiveUp(usize),
@@ -53,7 +54,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any().prop_map(Step::Break),
         6 => any().prop_map(Step::Connected),
         2 => any().prop_map(Step::ConnectFailed),
-        2 => any().prop_map(Step::Cleaned),
+        2 => any().prop_map(Step::Lift),
+        3 => any().prop_map(Step::Cleaned),
         3 => any().prop_map(Step::Closed),
         2 => any().prop_map(Step::GiveUp),
         5 => any().prop_map(Step::Collect),
@@ -75,6 +77,7 @@ struct World {
     connecting: Vec<SlotId>,
     held: Vec<Live<u32>>,
     cleaning: Vec<Live<u32>>,
+    lifted: Vec<Live<u32>>,
     closing: Vec<SlotId>,
     /// In line, oldest first, each with the number that wakes it.
     line: Vec<(u32, Ticket)>,
@@ -95,6 +98,7 @@ impl World {
             connecting: Vec::new(),
             held: Vec::new(),
             cleaning: Vec::new(),
+            lifted: Vec::new(),
             closing: Vec::new(),
             line: Vec::new(),
             woken: Vec::new(),
@@ -122,6 +126,8 @@ impl World {
                 let (first, ticket) = self.line.remove(0);
                 assert!(!self.paused, "handed out during a pause");
                 assert_eq!(woken, first, "served out of turn");
+                let open = self.core.open();
+                assert!(open <= self.core.config().capacity(), "one too many");
                 self.woken.push(ticket);
             }
             Settled::Retired(live) => self.closing.push(live.slot),
@@ -175,9 +181,19 @@ impl World {
                     self.core.connect_failed(slot, "refused", 0.5, self.now);
                 }
             }
+            Step::Lift(index) => {
+                if let Some(slot) = pick(&mut self.core.idle(), index)
+                    && let Some(live) = self.core.lift(slot)
+                {
+                    self.lifted.push(live);
+                }
+            }
             Step::Cleaned(index) => {
-                if let Some(live) = pick(&mut self.cleaning, index) {
-                    let settled = self.core.settle(live);
+                let settled = match pick(&mut self.lifted, index) {
+                    Some(live) => Some(self.core.put_back(live)),
+                    None => pick(&mut self.cleaning, index).map(|live| self.core.settle(live)),
+                };
+                if let Some(settled) = settled {
                     self.follow(settled);
                 }
             }
@@ -295,7 +311,14 @@ impl World {
         );
         assert_eq!(census.connecting as usize, self.connecting.len());
         assert_eq!(census.idle as usize, self.core.idle.len());
-        assert_eq!(census.cleaning as usize, self.cleaning.len());
+        assert_eq!(
+            census.cleaning as usize,
+            self.cleaning.len() + self.lifted.len()
+        );
+        assert!(
+            self.core.idle.is_sorted_by_key(|live| live.idle_since),
+            "the longest idle is not at the bottom"
+        );
         assert_eq!(census.closing as usize, self.closing.len());
         assert_eq!(census.waiting as usize, self.line.len());
         assert!(census.in_use as usize >= self.held.len());
