@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::{
     AcquireError, Manager, Phase, Reason, Snapshot,
     guard::Guard,
+    holder::Caller,
     lifecycle::Shared,
     slots::{Delivery, Joined, Live, Refusal},
     stats::Retired,
@@ -26,7 +27,7 @@ use crate::{
 #[inline]
 pub(crate) fn take<M: Manager>(
     shared: &Arc<Shared<M>>,
-    caller: &'static Location<'static>,
+    caller: Caller,
 ) -> Option<(Live<M::Connection>, bool)> {
     loop {
         let (live, idle_for) = shared.core().take(caller)?;
@@ -40,9 +41,10 @@ pub(crate) fn take<M: Manager>(
 pub(crate) async fn acquire<M: Manager, P: Borrow<Arc<Shared<M>>>>(
     pool: P,
     limit: Duration,
-    caller: &'static Location<'static>,
+    at: &'static Location<'static>,
 ) -> Result<Guard<M, P>, AcquireError<M::Error>> {
     // The common case first, before any future, timer or clock is touched.
+    let caller = Caller::new(at);
     let taken = take(pool.borrow(), caller);
     if let Some((live, false)) = taken {
         return Ok(Guard::new(pool, live));
@@ -55,7 +57,7 @@ async fn acquire_slowly<M: Manager>(
     shared: &Arc<Shared<M>>,
     mut taken: Option<(Live<M::Connection>, bool)>,
     limit: Duration,
-    caller: &'static Location<'static>,
+    caller: Caller,
 ) -> Result<Live<M::Connection>, AcquireError<M::Error>> {
     let since = shared.now();
     let place = Place {
@@ -166,11 +168,21 @@ impl<M: Manager> Future for Queued<'_, M> {
                     ticket,
                     due,
                     is_next,
+                    holds,
                 } => {
                     self.ticket = Some(ticket);
                     shared.connect(due);
                     if is_next {
                         shared.poke.notify_one();
+                    }
+                    if let Some(holds) = holds {
+                        let caller = self.place.caller.at;
+                        tracing::warn!(
+                            %caller,
+                            %holds,
+                            "a task waits for a connection while it holds one; if all holders do, \
+                             none of them is ever served"
+                        );
                     }
                     Poll::Pending
                 }

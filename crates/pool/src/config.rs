@@ -39,6 +39,10 @@ pub struct Config {
     pub close_timeout: Duration,
     /// Connects under way at once. While connecting fails it is one.
     pub connect_concurrency: u32,
+    /// A connection held by one caller for longer is taken for leaked: a warning is logged, once for
+    /// each holder, and it is counted in [`Stats::leaked`](crate::Stats::leaked). It is not taken
+    /// away. `None`: no connection is.
+    pub leak_after: Option<Duration>,
     /// Pause after the first failed connect; it doubles with each further failure.
     pub backoff_base: Duration,
     /// Longest pause between failing connects. It bounds how late a recovered server is noticed.
@@ -61,6 +65,7 @@ impl Default for Config {
             clean_timeout: Duration::from_secs(1),
             close_timeout: Duration::from_secs(5),
             connect_concurrency: 4,
+            leak_after: Some(Duration::from_secs(60)),
             backoff_base: Duration::from_millis(50),
             backoff_max: Duration::from_millis(500),
         }
@@ -137,6 +142,10 @@ impl Config {
             (
                 self.idle_timeout.is_none_or(positive),
                 "idle_timeout must not be zero; None means unlimited",
+            ),
+            (
+                self.leak_after.is_none_or(positive),
+                "leak_after must not be zero; None means never",
             ),
             (
                 positive(self.backoff_base) && self.backoff_base <= self.backoff_max,

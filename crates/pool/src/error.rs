@@ -1,7 +1,9 @@
 //! Why no connection was to be had. Invariant: every error says what the pool looked like at that
 //! moment, so that a log line alone tells exhaustion from a dead server.
 
-use std::{error::Error, fmt, panic::Location, sync::Arc, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+
+use crate::Holder;
 
 /// Why a connect did not lead to a connection.
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +65,8 @@ pub struct Snapshot<E: Error + 'static> {
     pub capacity: u32,
     /// Why the most recent connect failed, if none has succeeded since.
     pub last_connect_error: Option<Arc<ConnectError<E>>>,
-    /// The call that has held a connection longest, and for how long, to within a second.
-    pub oldest_holder: Option<(&'static Location<'static>, Duration)>,
+    /// Who has held a connection longest.
+    pub oldest_holder: Option<Holder>,
 }
 
 /// No connection was to be had. Cheap to clone.
@@ -137,9 +139,8 @@ impl<E: Error + 'static> fmt::Display for Snapshot<E> {
                 write!(f, ", {count} {state}")?;
             }
         }
-        if let Some((caller, held)) = &self.oldest_holder {
-            let held = held.as_secs_f64();
-            write!(f, "; held longest: {held:.1} s, since {caller}")?;
+        if let Some(holder) = &self.oldest_holder {
+            write!(f, "; held longest: {holder}")?;
         }
         if let Some(error) = &self.last_connect_error {
             write!(f, "; last connect error: {error}")?;

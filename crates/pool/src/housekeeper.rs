@@ -35,6 +35,7 @@ pub(crate) async fn keep_house<M: Manager>(pool: Weak<Shared<M>>, poke: Arc<Noti
             if now >= next_round {
                 next_round = now + period(&shared.config);
                 sweep(&shared);
+                warn_of_leaks(&shared);
             }
             let mut core = shared.core();
             if core.is_over() {
@@ -59,9 +60,21 @@ fn sweep<M: Manager>(shared: &Arc<Shared<M>>) {
     }
 }
 
+fn warn_of_leaks<M: Manager>(shared: &Arc<Shared<M>>) {
+    let overdue = shared.core().overdue();
+    for holder in overdue {
+        tracing::warn!(held = %holder, "a connection was not given back for long; is it leaked?");
+    }
+}
+
 /// Lifetimes are kept to within a tenth, but at least every second and at most every 10 ms.
 fn period(config: &Config) -> Duration {
-    let shortest = [config.max_lifetime, config.idle_timeout, config.check_after];
+    let shortest = [
+        config.max_lifetime,
+        config.idle_timeout,
+        config.check_after,
+        config.leak_after,
+    ];
     let shortest = shortest.into_iter().flatten().min();
     (shortest.unwrap_or(Duration::MAX) / 10)
         .clamp(Duration::from_millis(10), Duration::from_secs(1))

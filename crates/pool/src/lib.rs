@@ -40,6 +40,8 @@ mod config;
 mod histogram;
 mod manager;
 
+mod holder;
+
 mod error;
 mod outage;
 mod waiters;
@@ -64,6 +66,7 @@ pub use config::{Config, InvalidConfig, Limits};
 pub use error::{AcquireError, ConnectError, Phase, Reason, Snapshot};
 pub use guard::{OwnedPooled, Pooled};
 pub use histogram::Histogram;
+pub use holder::Holder;
 pub use manager::{Condition, Manager};
 pub use pool::Pool;
 pub use stats::{Retired, Stats};

@@ -6,10 +6,11 @@ use std::{fmt, panic::Location, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
-    AcquireError, Config, ConnectError, InvalidConfig, Limits, Manager, OwnedPooled, Phase, Pooled,
-    Reason, Stats,
+    AcquireError, Config, ConnectError, Holder, InvalidConfig, Limits, Manager, OwnedPooled, Phase,
+    Pooled, Reason, Stats,
     acquire::{acquire, snapshot, take},
     guard::Guard,
+    holder::Caller,
     lifecycle::Shared,
     tally::Tally,
 };
@@ -85,7 +86,7 @@ impl<M: Manager> Pool<M> {
     /// Takes a connection if one is idle, without waiting.
     #[track_caller]
     pub fn try_get(&self) -> Option<Pooled<'_, M>> {
-        let (live, _) = take(&self.shared, Location::caller())?;
+        let (live, _) = take(&self.shared, Caller::new(Location::caller()))?;
         Some(Guard::new(&self.shared, live))
     }
 
@@ -98,7 +99,7 @@ impl<M: Manager> Pool<M> {
         let (census, limits) = (core.census(), core.config().limits());
         let failures = core.failures();
         let (open, paused) = (core.is_open(), core.is_paused());
-        let longest_wait = core.longest_wait(now);
+        let (longest_wait, leaked) = (core.longest_wait(now), core.leaked(now));
         drop(core);
 
         let counts = tally.counts;
@@ -115,11 +116,13 @@ impl<M: Manager> Pool<M> {
             closing: census.closing,
             waiting: census.waiting,
             longest_wait,
+            leaked,
             open,
             paused,
             acquired: waiting_times.count() + tally.connecting_times.count(),
             timeouts: counts.timeouts,
             refused: counts.refused,
+            nested_waits: counts.nested_waits,
             connects: tally.connect_times.count(),
             connect_failures: counts.connect_failures,
             connect_failures_in_a_row: failures,
@@ -129,6 +132,12 @@ impl<M: Manager> Pool<M> {
             connecting_times: tally.connecting_times,
             connect_times: tally.connect_times,
         }
+    }
+
+    /// Who has a connection now, and since when.
+    pub fn holders(&self) -> Vec<Holder> {
+        let now = self.shared.now();
+        self.shared.core().holders(now).collect()
     }
 
     /// Why the most recent connect failed, if none has succeeded since.

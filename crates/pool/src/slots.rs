@@ -8,12 +8,13 @@
 //! ones included, and where a smaller capacity left more, none is opened or handed over before they
 //! are gone; every change of a slot's state goes through [`Slots::shift`], which also counts.
 
-use std::{panic::Location, time::Duration};
+use std::time::Duration;
 
 use slab::Slab;
 
 use crate::{
     Config,
+    holder::{Caller, Holder},
     outage::Outage,
     stats::Retired,
     tally::Tally,
@@ -40,11 +41,18 @@ pub(crate) enum State {
 
 const STATES: usize = 5;
 
+/// In a pool of this many connections at most it is looked for tasks that wait for a connection
+/// while they hold one: with few connections all holders may soon be such tasks, and then none of
+/// them ever gets its second.
+const SMALL: u32 = 32;
+
 struct Slot {
     state: State,
     since: Duration,
     /// Who asked for the connection, while it is in use.
-    holder: Option<&'static Location<'static>>,
+    holder: Option<Caller>,
+    /// Whether it was warned that this holder has had it for too long.
+    reported: bool,
 }
 
 /// An open connection with its slot. It is always in exactly one place: the idle stack, a delivery,
@@ -71,11 +79,13 @@ pub(crate) enum Joined<C, W> {
     /// Something was idle after all.
     Taken(Live<C>, W),
     /// In line; these slots are to be connected, and the housekeeper is to be told if this makes
-    /// something due before its next round.
+    /// something due before its next round. `holds` is worth a warning: the task that waits now
+    /// already has a connection.
     Queued {
         ticket: Ticket,
         due: Vec<SlotId>,
         is_next: bool,
+        holds: Option<Holder>,
     },
     /// Not let in.
     Refused(Refusal, W),
@@ -141,6 +151,7 @@ pub(crate) struct Slots<C, W, F> {
     now: Duration,
     /// When the housekeeper will look again by itself.
     next_round: Duration,
+    next_nested_warning: Duration,
     outage: Outage<F>,
     tally: Tally,
 }
@@ -155,6 +166,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             waiters: Waiters::new(),
             now: Duration::ZERO,
             next_round: Duration::ZERO,
+            next_nested_warning: Duration::ZERO,
             outage: Outage::new(&config),
             tally: Tally::default(),
             config,
@@ -162,16 +174,12 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     }
 
     /// Takes the connection that was idle for the shortest time, and says for how long it was.
-    pub(crate) fn take(
-        &mut self,
-        caller: &'static Location<'static>,
-    ) -> Option<(Live<C>, Duration)> {
+    pub(crate) fn take(&mut self, caller: Caller) -> Option<(Live<C>, Duration)> {
         if self.mode == Mode::Paused {
             return None;
         }
         let live = self.idle.pop()?;
-        self.shift(live.slot, State::InUse);
-        self.slots[live.slot].holder = Some(caller);
+        self.lend(live.slot, caller);
         self.tally.counts.acquired_at_once += 1;
         let idle_for = self.now.saturating_sub(live.idle_since);
         Some((live, idle_for))
@@ -192,8 +200,9 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             self.tally.counts.refused += 1;
             return Joined::Refused(Refusal::Full, waker);
         }
+        let holds = self.nested(place.caller);
         let ticket = self.waiters.join(waker, place);
-        self.queued(ticket, place.deadline)
+        self.queued(ticket, place.deadline, holds)
     }
 
     /// Goes back to the front of the line with the place held there before: what it was handed
@@ -207,11 +216,16 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             return Joined::Taken(live, waker);
         }
         let ticket = self.waiters.rejoin(waker, place);
-        self.queued(ticket, place.deadline)
+        self.queued(ticket, place.deadline, None)
     }
 
     /// What is to be done now that one more is in line.
-    fn queued(&mut self, ticket: Ticket, deadline: Duration) -> Joined<C, W> {
+    fn queued(
+        &mut self,
+        ticket: Ticket,
+        deadline: Duration,
+        holds: Option<Holder>,
+    ) -> Joined<C, W> {
         let due = self.connects_due();
         let wake_at = self
             .retry_at()
@@ -222,7 +236,25 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             ticket,
             due,
             is_next,
+            holds,
         }
+    }
+
+    /// Counts a task that waits for a connection while it has one. Gives out the one it has, at
+    /// most once a second.
+    fn nested(&mut self, caller: Caller) -> Option<Holder> {
+        if self.config.capacity() > SMALL {
+            return None;
+        }
+        let task = Some(caller.task?);
+        let same_task = |holder: &Holder| holder.task == task;
+        let holds = self.holders(self.now).find(same_task)?;
+        self.tally.counts.nested_waits += 1;
+        if self.now < self.next_nested_warning {
+            return None;
+        }
+        self.next_nested_warning = self.now + Duration::from_secs(1);
+        Some(holds)
     }
 
     /// Collects what a caller in line was given, if anything yet.
@@ -409,130 +441,21 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         retired
     }
 
-    /// Changes how many connections there may be; gives out idle ones that are now too many.
-    pub(crate) fn resize(&mut self, config: Config) -> Vec<Live<C>> {
-        self.config = config;
-        // Connects under way may still fail; those that do not are closed when they are there.
-        let excess = self.existing().saturating_sub(self.config.max_size) as usize;
-        let excess: Vec<_> = self.idle.drain(..excess.min(self.idle.len())).collect();
-        for live in &excess {
-            self.retire(live.slot, Retired::Overflow);
-        }
-        excess
-    }
-
-    /// Stops handing out and connecting. Nothing else can be paused than an open pool.
-    pub(crate) fn pause(&mut self) {
-        if self.mode == Mode::Open {
-            self.mode = Mode::Paused;
-        }
-    }
-
-    /// Ends a pause: what is idle goes to those in line, in their order.
-    pub(crate) fn resume(&mut self) -> Vec<Settled<C, W>> {
-        if self.mode != Mode::Paused {
+    /// Those who have had a connection for too long, each once.
+    pub(crate) fn overdue(&mut self) -> Vec<Holder> {
+        let (Some(limit), now) = (self.config.leak_after, self.now) else {
             return Vec::new();
-        }
-        self.mode = Mode::Open;
-        let mut settled = Vec::new();
-        while !self.waiters.is_empty()
-            && let Some(live) = self.idle.pop()
-        {
-            settled.push(self.place(live, Origin::Stack));
-        }
-        settled
-    }
-
-    /// Ends the taking in of callers, and a pause; gives out what is idle to be closed and, unless
-    /// those in line are still to be served, whom to wake.
-    pub(crate) fn shut(&mut self, serve_waiters: bool) -> (Vec<Settled<C, W>>, Vec<W>) {
-        let mut settled = match serve_waiters {
-            true => self.resume(),
-            false => Vec::new(),
         };
-        self.mode = match (self.mode, serve_waiters) {
-            (Mode::Closed, _) | (_, false) => Mode::Closed,
-            (_, true) => Mode::Draining,
-        };
-        for live in std::mem::take(&mut self.idle) {
-            self.retire(live.slot, Retired::Closed);
-            settled.push(Settled::Retired(live));
-        }
-        let mut wakers = Vec::new();
-        while self.mode == Mode::Closed
-            && let Ok(waker) = self.waiters.serve(Delivery::Closed)
-        {
-            wakers.push(waker);
-        }
-        (settled, wakers)
-    }
-
-    /// True once a pool that was shut has neither connections nor callers left.
-    pub(crate) fn is_over(&self) -> bool {
-        !self.is_open() && self.slots.is_empty() && self.waiters.is_empty()
-    }
-
-    pub(crate) fn is_open(&self) -> bool {
-        matches!(self.mode, Mode::Open | Mode::Paused)
-    }
-
-    pub(crate) fn is_paused(&self) -> bool {
-        self.mode == Mode::Paused
-    }
-
-    /// True once the warm minimum is open.
-    pub(crate) fn is_warm(&self) -> bool {
-        self.existing() >= self.config.min_size
-    }
-
-    /// True while the pool is paused and no connection is in use, being cleaned or being closed.
-    pub(crate) fn is_at_rest(&self) -> bool {
-        self.is_paused() && self.len() == self.count(State::Idle) + self.count(State::Connecting)
-    }
-
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
-    }
-
-    pub(crate) fn census(&self) -> Census {
-        Census {
-            connecting: self.count(State::Connecting),
-            idle: self.count(State::Idle),
-            in_use: self.count(State::InUse),
-            cleaning: self.count(State::Cleaning),
-            closing: self.count(State::Closing),
-            waiting: self.waiters.len(),
-        }
-    }
-
-    pub(crate) fn tally(&self) -> &Tally {
-        &self.tally
-    }
-
-    pub(crate) fn last_error(&self) -> Option<F> {
-        self.outage.last_error().cloned()
-    }
-
-    /// Connects that failed one after another, up to now.
-    pub(crate) fn failures(&self) -> u32 {
-        self.outage.failures()
-    }
-
-    /// How long the caller at the head has waited.
-    pub(crate) fn longest_wait(&self, now: Duration) -> Option<Duration> {
-        Some(now.saturating_sub(self.waiters.oldest()?))
-    }
-
-    /// Who has held a connection longest, and for how long.
-    pub(crate) fn oldest_holder(
-        &self,
-        now: Duration,
-    ) -> Option<(&'static Location<'static>, Duration)> {
-        self.slots
-            .iter()
-            .filter(|(_, slot)| slot.state == State::InUse)
-            .filter_map(|(_, slot)| Some((slot.holder?, now.saturating_sub(slot.since))))
-            .max_by_key(|&(_, held)| held)
+        let in_use = self.slots.iter_mut().map(|(_, slot)| slot);
+        in_use
+            .filter(|slot| slot.state == State::InUse && !slot.reported)
+            .filter_map(|slot| {
+                let held = now.saturating_sub(slot.since);
+                let holder = slot.holder?.holding(held);
+                slot.reported = held >= limit;
+                slot.reported.then_some(holder)
+            })
+            .collect()
     }
 
     /// Hands a connection to the next in line, keeps it, or has it closed.
@@ -549,8 +472,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
                 self.retire(slot, Retired::Overflow);
                 return Settled::Retired(live);
             }
-            self.shift(slot, State::InUse);
-            self.slots[slot].holder = Some(caller);
+            self.lend(slot, caller);
             let fresh = origin == Origin::Connect;
             return match self.waiters.serve(Delivery::Connection { live, fresh }) {
                 Ok(waker) => Settled::Handed(waker),
@@ -579,6 +501,13 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         }
     }
 
+    fn lend(&mut self, slot: SlotId, caller: Caller) {
+        self.shift(slot, State::InUse);
+        let slot = &mut self.slots[slot];
+        slot.holder = Some(caller);
+        slot.reported = false;
+    }
+
     /// The one place where a slot changes its state.
     fn shift(&mut self, slot: SlotId, to: State) {
         let slot = &mut self.slots[slot];
@@ -594,6 +523,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             state: State::Connecting,
             since: self.now,
             holder: None,
+            reported: false,
         })
     }
 
@@ -629,6 +559,9 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.slots.len() as u32
     }
 }
+
+mod modes;
+mod views;
 
 #[cfg(test)]
 mod tests;

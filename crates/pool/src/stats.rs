@@ -58,6 +58,8 @@ pub struct Stats {
     pub waiting: u32,
     /// How long the caller at the head of the line has waited.
     pub longest_wait: Option<Duration>,
+    /// Connections held by one caller for longer than `leak_after`, up to now.
+    pub leaked: u32,
     /// False once the pool is draining or closed.
     pub open: bool,
     /// True while the pool is paused.
@@ -68,6 +70,9 @@ pub struct Stats {
     pub timeouts: u64,
     /// Acquires refused because too many callers were waiting.
     pub refused: u64,
+    /// Acquires by a tokio task that had to wait for a connection while it held one, in a pool of
+    /// at most 32: where all holders do so, none of them is ever served.
+    pub nested_waits: u64,
     /// Connects that succeeded.
     pub connects: u64,
     /// Connects that failed.

@@ -4,9 +4,11 @@
 //! been served is no longer linked and stays only until its caller collects what it was given; no
 //! deadline in line is before `earliest`.
 
-use std::{panic::Location, time::Duration};
+use std::time::Duration;
 
 use slab::Slab;
+
+use crate::holder::Caller;
 
 /// A place in the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub(crate) struct Waiters<D, W> {
 /// Who stands in line, since when and until when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
-    pub(crate) caller: &'static Location<'static>,
+    pub(crate) caller: Caller,
     pub(crate) since: Duration,
     pub(crate) deadline: Duration,
 }
@@ -103,7 +105,7 @@ impl<D, W> Waiters<D, W> {
     }
 
     /// Who stands at the head.
-    pub(crate) fn next_caller(&self) -> Option<&'static Location<'static>> {
+    pub(crate) fn next_caller(&self) -> Option<Caller> {
         self.head.map(|head| self.nodes[head].place.caller)
     }
 
@@ -214,12 +216,14 @@ impl<D, W> Waiters<D, W> {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::Location;
+
     use super::*;
     use proptest::prelude::*;
 
     fn place(since: u64, deadline: u64) -> Place {
         Place {
-            caller: Location::caller(),
+            caller: Caller::new(Location::caller()),
             since: Duration::from_secs(since),
             deadline: Duration::from_secs(deadline),
         }

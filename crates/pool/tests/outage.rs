@@ -91,5 +91,5 @@ async fn an_exhausted_pool_says_who_holds_its_connections() {
     let said = error.to_string();
     assert!(said.contains("1 of 1 in use"), "{said}");
     assert!(said.contains(&format!("outage.rs:{line}")), "{said}");
-    assert!(error.snapshot().oldest_holder.unwrap().1 >= Duration::from_secs(4));
+    assert!(error.snapshot().oldest_holder.unwrap().held >= Duration::from_secs(4));
 }

@@ -1,5 +1,7 @@
 //! The core against its promises, over random histories in which anything may happen at any time.
 
+use std::panic::Location;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -19,8 +21,8 @@ fn limits(min_size: u32, max_size: u32, max_overflow: u32) -> Config {
     }
 }
 
-fn here() -> &'static Location<'static> {
-    Location::caller()
+fn here() -> Caller {
+    Caller::new(Location::caller())
 }
 
 /// A step of a history; numbers choose among whatever is there at that moment.
