@@ -239,11 +239,12 @@ fn timed_out<M: Manager>(
 }
 
 fn refused<M: Manager>(shared: &Arc<Shared<M>>, refusal: Refusal) -> AcquireError<M::Error> {
-    let reason = match refusal {
-        Refusal::Closed => Reason::Closed,
-        Refusal::Full => Reason::Overloaded,
+    let (reason, retry_after) = match refusal {
+        Refusal::Closed => (Reason::Closed, None),
+        Refusal::Full => (Reason::Overloaded, None),
+        Refusal::Unavailable(retry_after) => (Reason::Unavailable, Some(retry_after)),
     };
-    AcquireError::new(reason, snapshot(shared))
+    AcquireError::new(reason, snapshot(shared)).retry_in(retry_after)
 }
 
 pub(crate) fn snapshot<M: Manager>(shared: &Arc<Shared<M>>) -> Snapshot<M::Error> {

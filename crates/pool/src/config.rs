@@ -47,6 +47,10 @@ pub struct Config {
     pub backoff_base: Duration,
     /// Longest pause between failing connects. It bounds how late a recovered server is noticed.
     pub backoff_max: Duration,
+    /// When connects have failed for this long and no connection is open, newcomers are refused at
+    /// once with [`Reason::Unavailable`](crate::Reason::Unavailable); those in line stay. The pool
+    /// goes on connecting by itself, and the first success ends it. `None`: newcomers always wait.
+    pub breaker_after: Option<Duration>,
 }
 
 impl Default for Config {
@@ -68,6 +72,7 @@ impl Default for Config {
             leak_after: Some(Duration::from_secs(60)),
             backoff_base: Duration::from_millis(50),
             backoff_max: Duration::from_millis(500),
+            breaker_after: Some(Duration::from_secs(5)),
         }
     }
 }
@@ -146,6 +151,10 @@ impl Config {
             (
                 self.leak_after.is_none_or(positive),
                 "leak_after must not be zero; None means never",
+            ),
+            (
+                self.breaker_after.is_none_or(positive),
+                "breaker_after must not be zero; None means never",
             ),
             (
                 positive(self.backoff_base) && self.backoff_base <= self.backoff_max,

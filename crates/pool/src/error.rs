@@ -42,6 +42,9 @@ pub enum Reason {
     },
     /// `max_waiters` callers were waiting already; nothing was waited for.
     Overloaded,
+    /// Connects have failed for [`Config::breaker_after`](crate::Config::breaker_after), and no
+    /// connection is open; nothing was waited for. The snapshot says why the last one failed.
+    Unavailable,
     /// The pool is draining or closed.
     Closed,
 }
@@ -73,6 +76,7 @@ pub struct Snapshot<E: Error + 'static> {
 #[derive(Debug)]
 pub struct AcquireError<E: Error + 'static> {
     reason: Reason,
+    retry_after: Option<Duration>,
     snapshot: Arc<Snapshot<E>>,
 }
 
@@ -80,7 +84,15 @@ impl<E: Error + 'static> AcquireError<E> {
     pub(crate) fn new(reason: Reason, snapshot: Snapshot<E>) -> Self {
         Self {
             reason,
+            retry_after: None,
             snapshot: Arc::new(snapshot),
+        }
+    }
+
+    pub(crate) fn retry_in(self, retry_after: Option<Duration>) -> Self {
+        Self {
+            retry_after,
+            ..self
         }
     }
 
@@ -94,6 +106,11 @@ impl<E: Error + 'static> AcquireError<E> {
         &self.snapshot
     }
 
+    /// After which time to try again, if that can be said: trying earlier is in vain.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
     /// True if the same call may succeed later: always, but for a pool that was closed.
     pub fn is_retryable(&self) -> bool {
         self.reason != Reason::Closed
@@ -104,6 +121,7 @@ impl<E: Error + 'static> Clone for AcquireError<E> {
     fn clone(&self) -> Self {
         Self {
             reason: self.reason,
+            retry_after: self.retry_after,
             snapshot: self.snapshot.clone(),
         }
     }
@@ -121,6 +139,7 @@ impl<E: Error + 'static> fmt::Display for AcquireError<E> {
                 write!(f, "timed out after {:.2} s {what}", waited.as_secs_f64())?;
             }
             Reason::Overloaded => f.write_str("too many callers are waiting for a connection")?,
+            Reason::Unavailable => f.write_str("connecting has failed for a while")?,
             Reason::Closed => return f.write_str("the pool is closed"),
         }
         write!(f, ": {}", self.snapshot)

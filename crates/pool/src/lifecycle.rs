@@ -179,6 +179,7 @@ impl<M: Manager> Shared<M> {
             let connecting = Connecting {
                 shared: self.clone(),
                 slot: Some(slot),
+                started: Instant::now(),
             };
             self.runtime.spawn(connecting.run());
         }
@@ -248,12 +249,12 @@ impl<M: Manager> Shared<M> {
 struct Connecting<M: Manager> {
     shared: Arc<Shared<M>>,
     slot: Option<SlotId>,
+    started: Instant,
 }
 
 impl<M: Manager> Connecting<M> {
     async fn run(mut self) {
         let shared = self.shared.clone();
-        let started = Instant::now();
         let limit = shared.config.connect_timeout;
         let connected = match timeout(limit, shared.manager.connect()).await {
             Ok(Ok(connection)) => Ok(connection),
@@ -265,7 +266,7 @@ impl<M: Manager> Connecting<M> {
             Err(error) => return self.fail(error),
         };
         let Some(slot) = self.slot.take() else { return };
-        let (took, lifetime, now) = (started.elapsed(), shared.lifetime(), shared.now());
+        let (took, lifetime, now) = (self.started.elapsed(), shared.lifetime(), shared.now());
         let (settled, healed) = shared
             .core()
             .connected(slot, connection, took, lifetime, now);
@@ -280,15 +281,19 @@ impl<M: Manager> Connecting<M> {
     fn fail(&mut self, error: ConnectError<M::Error>) {
         let Some(slot) = self.slot.take() else { return };
         let (shared, error) = (&self.shared, Arc::new(error));
-        let (jitter, now) = (fastrand::f64(), shared.now());
-        let (previous, over) = {
+        let (took, jitter, now) = (self.started.elapsed(), fastrand::f64(), shared.now());
+        let (failed, over) = {
             let mut core = shared.core();
-            let previous = core.connect_failed(slot, error.clone(), jitter, now);
-            (previous, core.is_over())
+            let failed = core.connect_failed(slot, error.clone(), took, jitter, now);
+            (failed, core.is_over())
         };
         // Once per outage, not once per attempt.
-        if previous.is_none() {
+        if failed.previous.is_none() {
             tracing::warn!(%error, "connecting failed; trying again until it works");
+        }
+        if let Some(failing_for) = failed.opened_breaker {
+            let seconds = failing_for.as_secs_f64();
+            tracing::warn!(seconds, %error, "the server is taken for dead; refusing callers");
         }
         match over {
             true => shared.milestone.notify_waiters(),

@@ -44,7 +44,8 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Errors
     ///
-    /// The time ran out, too many callers are waiting, or the pool is closed.
+    /// The time ran out, too many callers are waiting, the server has been out of reach for a
+    /// while, or the pool is closed.
     ///
     /// # Cancel safety
     ///
@@ -97,7 +98,7 @@ impl<M: Manager> Pool<M> {
         let core = self.shared.core();
         tally.copy_from(core.tally());
         let (census, limits) = (core.census(), core.config().limits());
-        let failures = core.failures();
+        let (failures, breaker_open) = (core.failures(), core.breaker_is_open());
         let (open, paused) = (core.is_open(), core.is_paused());
         let (longest_wait, leaked) = (core.longest_wait(now), core.leaked(now));
         drop(core);
@@ -125,6 +126,7 @@ impl<M: Manager> Pool<M> {
             nested_waits: counts.nested_waits,
             connects: tally.connect_times.count(),
             connect_failures: counts.connect_failures,
+            breaker_open,
             connect_failures_in_a_row: failures,
             cleaned: counts.cleaned,
             retired: counts.retired,

@@ -15,7 +15,7 @@ use slab::Slab;
 use crate::{
     Config,
     holder::{Caller, Holder},
-    outage::Outage,
+    outage::{Failed, Outage},
     stats::Retired,
     tally::Tally,
     waiters::{Left, Place, Ticket, Waiters},
@@ -96,6 +96,8 @@ pub(crate) enum Joined<C, W> {
 pub(crate) enum Refusal {
     Closed,
     Full,
+    /// The server is taken for dead; it is worth asking again after this time.
+    Unavailable(Duration),
 }
 
 /// What became of a connection that its user, its cleaner or its connect let go of.
@@ -193,6 +195,10 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         }
         if let Some((live, _)) = self.take(place.caller) {
             return Joined::Taken(live, waker);
+        }
+        if self.mode == Mode::Open && self.outage.breaker_is_open() {
+            self.tally.counts.refused += 1;
+            return Joined::Refused(Refusal::Unavailable(self.outage.next_news(now)), waker);
         }
         // Those for whom a connect can be under way do not count as waiting for others.
         let growing = self.count(State::Connecting) + self.room();
@@ -361,19 +367,21 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         (self.place(live, Origin::Connect), healed)
     }
 
-    /// A connect failed: its slot is free, and nobody tries again for a while. `jitter` is random
-    /// in 0..1. Gives back the error that the new one replaces.
+    /// A connect that took so long failed: its slot is free, and nobody tries again for a while.
+    /// `jitter` is random in 0..1.
     pub(crate) fn connect_failed(
         &mut self,
         slot: SlotId,
         error: F,
+        took: Duration,
         jitter: f64,
         now: Duration,
-    ) -> Option<F> {
+    ) -> Failed<F> {
         self.advance(now);
         self.remove(slot);
         self.tally.counts.connect_failures += 1;
-        self.outage.failed(error, jitter, now)
+        let (began, none_open) = (now.saturating_sub(took), self.existing() == 0);
+        self.outage.failed(error, began, none_open, jitter, now)
     }
 
     /// Slots to connect now, reserved by this call: enough for everyone who waits and for the warm
@@ -389,7 +397,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             return Vec::new();
         }
         let warm = match self.mode {
-            Mode::Open => self.config.min_size.saturating_sub(self.open()),
+            Mode::Open => self.warm_size().saturating_sub(self.open()),
             _ => 0,
         };
         // A connection being cleaned will be free sooner than one that is not even asked for.
@@ -401,7 +409,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
 
     /// When to ask [`connects_due`](Self::connects_due) again, if a backoff holds connects up.
     fn retry_at(&self) -> Option<Duration> {
-        let warming = self.mode == Mode::Open && self.open() < self.config.min_size;
+        let warming = self.mode == Mode::Open && self.open() < self.warm_size();
         let waiting = self.mode != Mode::Paused && !self.waiters.is_empty();
         let wanting = warming || waiting;
         (wanting && self.outage.until() > self.now).then_some(self.outage.until())
@@ -543,6 +551,13 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     /// Slots that have a connection or will: all but those being closed.
     fn open(&self) -> u32 {
         self.len() - self.count(State::Closing)
+    }
+
+    /// How many are to be open although nobody needs them. While the breaker is open that is one
+    /// at least: it shows when the server is back.
+    fn warm_size(&self) -> u32 {
+        let probe = u32::from(self.outage.breaker_is_open());
+        self.config.min_size.max(probe)
     }
 
     /// Slots that have a connection that is not being closed.

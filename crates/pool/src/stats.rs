@@ -68,7 +68,7 @@ pub struct Stats {
     pub acquired: u64,
     /// Acquires whose time ran out.
     pub timeouts: u64,
-    /// Acquires refused because too many callers were waiting.
+    /// Acquires refused at once: too many callers were waiting, or the server is taken for dead.
     pub refused: u64,
     /// Acquires by a tokio task that had to wait for a connection while it held one, in a pool of
     /// at most 32: where all holders do so, none of them is ever served.
@@ -77,6 +77,8 @@ pub struct Stats {
     pub connects: u64,
     /// Connects that failed.
     pub connect_failures: u64,
+    /// True while newcomers are refused because connects have failed for `breaker_after`.
+    pub breaker_open: bool,
     /// Failures since the last connect that succeeded; connects that were under way together fail
     /// together and count as one.
     pub connect_failures_in_a_row: u32,

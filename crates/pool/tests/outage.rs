@@ -59,6 +59,7 @@ async fn a_dead_server_is_not_hammered_however_many_callers_wait() {
 async fn a_connect_that_hangs_is_given_up_after_the_connect_timeout() {
     let (pool, server) = pool(Config {
         connect_timeout: Duration::from_secs(1),
+        breaker_after: None,
         ..small(1)
     });
     Server::shut_gate(&server.connect_gate);

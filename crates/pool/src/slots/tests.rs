@@ -180,7 +180,9 @@ impl World {
             }
             Step::ConnectFailed(index) => {
                 if let Some(slot) = pick(&mut self.connecting, index) {
-                    self.core.connect_failed(slot, "refused", 0.5, self.now);
+                    let took = Duration::from_millis(1);
+                    self.core
+                        .connect_failed(slot, "refused", took, 0.5, self.now);
                 }
             }
             Step::Lift(index) => {
@@ -262,6 +264,9 @@ impl World {
             }
             Joined::Refused(Refusal::Closed, _) => assert!(self.shut),
             Joined::Refused(Refusal::Full, _) => assert!(self.line.len() >= 4),
+            Joined::Refused(Refusal::Unavailable(_), _) => {
+                assert!(!self.paused && self.core.breaker_is_open());
+            }
         }
     }
 
@@ -305,6 +310,10 @@ impl World {
             slots <= capacity.max(self.bound),
             "more slots than the capacity"
         );
+        assert!(
+            !self.core.breaker_is_open() || self.core.existing() == 0,
+            "taken for dead, although a connection is open"
+        );
         self.bound = slots.min(self.bound).max(capacity);
         assert_eq!(slots as usize, self.core.slots.len(), "the census is wrong");
         assert!(
@@ -341,6 +350,10 @@ impl World {
             self.check();
         }
         assert!(self.line.is_empty(), "someone waits for ever");
+        assert!(
+            self.shut || !self.core.breaker_is_open(),
+            "the breaker is stuck"
+        );
         match self.shut {
             true => assert!(self.core.is_over(), "a slot was lost"),
             false => {
@@ -403,7 +416,7 @@ fn a_failing_server_is_tried_by_one_connect_at_a_time_and_ever_more_rarely() {
     let first = core.connects_due();
     assert_eq!(first.len(), 3, "a healthy server gets the full concurrency");
     for slot in first {
-        core.connect_failed(slot, "refused", 1.0, Duration::ZERO);
+        core.connect_failed(slot, "refused", Duration::ZERO, 1.0, Duration::ZERO);
     }
     let mut pauses = Vec::new();
     for _ in 0..5 {
@@ -412,7 +425,7 @@ fn a_failing_server_is_tried_by_one_connect_at_a_time_and_ever_more_rarely() {
         core.tick(until);
         let probes = core.connects_due();
         assert_eq!(probes.len(), 1);
-        core.connect_failed(probes[0], "refused", 1.0, until);
+        core.connect_failed(probes[0], "refused", Duration::ZERO, 1.0, until);
     }
     assert_eq!(pauses, [50, 100, 200, 400, 500]);
 }

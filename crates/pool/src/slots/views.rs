@@ -57,6 +57,11 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.outage.failures()
     }
 
+    /// True while the server is taken for dead.
+    pub(crate) fn breaker_is_open(&self) -> bool {
+        self.outage.breaker_is_open()
+    }
+
     /// How long the caller at the head has waited.
     pub(crate) fn longest_wait(&self, now: Duration) -> Option<Duration> {
         Some(now.saturating_sub(self.waiters.oldest()?))
