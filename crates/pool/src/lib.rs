@@ -47,8 +47,13 @@ mod slots;
 
 mod stats;
 
+mod runtime;
+
 mod lifecycle;
 mod pool;
+
+#[cfg(test)]
+mod interleavings;
 
 pub use config::{Config, InvalidConfig};
 pub use error::{AcquireError, ConnectError, Phase, Reason, Snapshot};

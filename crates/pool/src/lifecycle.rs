@@ -4,19 +4,16 @@
 //! on, so a task that panics or is dropped by its runtime loses nothing.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak},
     task::Waker,
     time::Duration,
 };
 
-use tokio::{
-    runtime::Handle,
-    sync::Notify,
-    time::{Instant, sleep_until, timeout},
-};
+use tokio::sync::Notify;
 
 use crate::{
     Condition, Config, ConnectError, Manager,
+    runtime::{Handle, Instant, Mutex, MutexGuard, sleep_until, timeout},
     slots::{Live, Settled, SlotId, Slots},
     stats::Retired,
 };
@@ -321,6 +318,7 @@ async fn keep_house<M: Manager>(pool: Weak<Shared<M>>, poke: Arc<Notify>) {
             shared.built + core.schedule(now + period(&shared.config))
         };
         tokio::select! {
+            biased;
             () = sleep_until(wake_at) => {}
             () = poke.notified() => {}
         }

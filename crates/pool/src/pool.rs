@@ -13,14 +13,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    runtime::Handle,
-    time::{Instant, timeout_at},
-};
-
 use crate::{
     AcquireError, Config, ConnectError, InvalidConfig, Manager, Phase, Reason, Snapshot, Stats,
     lifecycle::Shared,
+    runtime::{Handle, Instant, timeout_at},
     slots::{Delivery, Joined, Live, Refusal},
     stats::Retired,
     waiters::{Left, Ticket},
