@@ -24,7 +24,7 @@ use std::{
 };
 
 use shuttle::{
-    Runner,
+    MaxSteps, Runner,
     future::{spawn, yield_now},
     rand::{Rng, thread_rng},
     scheduler::{PctScheduler, RandomScheduler},
@@ -44,6 +44,8 @@ fn explore<F: Future<Output = ()> + 'static>(schedules: usize, scenario: fn() ->
     let config = || {
         let mut config = shuttle::Config::new();
         config.stack_size = 1 << 18;
+        // Far more than a schedule takes that comes to an end.
+        config.max_steps = MaxSteps::FailAfter(200_000);
         config
     };
     let execute = move || {

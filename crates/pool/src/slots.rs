@@ -537,3 +537,6 @@ impl<C, W, F: Clone> Slots<C, W, F> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod model;
