@@ -10,13 +10,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::timeout;
-
 use crate::{
     AcquireError, Manager, Phase, Reason, Snapshot,
     guard::Guard,
     holder::Caller,
     lifecycle::Shared,
+    runtime::timeout,
     slots::{Delivery, Joined, Live, Refusal},
     stats::Retired,
     waiters::{Left, Place, Ticket},

@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::sleep_until};
+use tokio::sync::Notify;
 
-use crate::{Config, Manager, lifecycle::Shared};
+use crate::{Config, Manager, lifecycle::Shared, runtime::sleep_until};
 
 /// Moves the core's coarse clock, ends connections and sends callers away that had their time, keeps
 /// the warm minimum and tries again after a failed connect. In each round it also looks at the idle
@@ -46,6 +46,7 @@ pub(crate) async fn keep_house<M: Manager>(pool: Weak<Shared<M>>, poke: Arc<Noti
             shared.built + core.schedule(next_round)
         };
         tokio::select! {
+            biased;
             () = sleep_until(wake_at) => {}
             () = poke.notified() => {}
         }
@@ -55,8 +56,8 @@ pub(crate) async fn keep_house<M: Manager>(pool: Weak<Shared<M>>, poke: Arc<Noti
 /// In a task of its own: if the manager panics while it inspects, that ends this task only.
 fn sweep<M: Manager>(shared: &Arc<Shared<M>>) {
     if shared.core().census().idle > 0 {
-        let shared = shared.clone();
-        tokio::spawn(async move { shared.sweep() });
+        let sweeping = shared.clone();
+        shared.runtime.spawn(async move { sweeping.sweep() });
     }
 }
 

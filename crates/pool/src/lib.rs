@@ -52,6 +52,8 @@ mod tally;
 
 mod slots;
 
+mod runtime;
+
 mod lifecycle;
 
 mod housekeeper;
@@ -61,6 +63,9 @@ mod guard;
 mod acquire;
 
 mod pool;
+
+#[cfg(test)]
+mod interleavings;
 
 pub use config::{Config, InvalidConfig, Limits};
 pub use error::{AcquireError, ConnectError, Phase, Reason, Snapshot};

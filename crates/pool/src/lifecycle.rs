@@ -4,20 +4,17 @@
 //! on, so a task that panics or is dropped by its runtime loses nothing.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::Waker,
     time::Duration,
 };
 
-use tokio::{
-    runtime::Handle,
-    sync::Notify,
-    time::{Instant, timeout},
-};
+use tokio::sync::Notify;
 
 use crate::{
     Condition, Config, ConnectError, InvalidConfig, Limits, Manager,
     housekeeper::keep_house,
+    runtime::{Handle, Instant, Mutex, MutexGuard, timeout},
     slots::{Live, Settled, SlotId, Slots},
     stats::Retired,
 };
@@ -34,7 +31,7 @@ pub struct Shared<M: Manager> {
     /// the line when someone's time has run out; never across an await, and nothing foreign runs
     /// under it.
     core: Mutex<Core<M>>,
-    runtime: Handle,
+    pub(crate) runtime: Handle,
     pub(crate) built: Instant,
     /// Wakes the housekeeper when there is something to do before its next round.
     pub(crate) poke: Arc<Notify>,

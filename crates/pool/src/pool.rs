@@ -3,8 +3,6 @@
 
 use std::{fmt, panic::Location, sync::Arc, time::Duration};
 
-use tokio::{runtime::Handle, time::timeout};
-
 use crate::{
     AcquireError, Config, ConnectError, Holder, InvalidConfig, Limits, Manager, OwnedPooled, Phase,
     Pooled, Reason, Stats,
@@ -12,6 +10,7 @@ use crate::{
     guard::Guard,
     holder::Caller,
     lifecycle::Shared,
+    runtime::{Handle, timeout},
     tally::Tally,
 };
 

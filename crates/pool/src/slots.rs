@@ -580,3 +580,6 @@ mod views;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod model;
