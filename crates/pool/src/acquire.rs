@@ -83,6 +83,7 @@ async fn acquire_slowly<M: Manager>(
                 let live = match queued.await {
                     Ok(live) => live,
                     Err(Sent::Refused(refusal)) => return Err(refused(shared, refusal)),
+                    Err(Sent::Shed) => return Err(shed(shared)),
                     Err(Sent::Late) => return Err(timed_out(shared, None, since)),
                 };
                 if let Some(live) = shared.sort_out(live) {
@@ -128,6 +129,7 @@ struct Queued<'a, M: Manager> {
 enum Sent {
     Refused(Refusal),
     Late,
+    Shed,
 }
 
 impl<M: Manager> Queued<'_, M> {
@@ -143,7 +145,7 @@ impl<M: Manager> Queued<'_, M> {
         }
         match left {
             Left::Delivery(Delivery::Connection { live, .. }) => Some(live),
-            Left::Delivery(Delivery::Closed | Delivery::Late) | Left::Queue(_) => None,
+            Left::Delivery(_) | Left::Queue(_) => None,
         }
     }
 }
@@ -205,6 +207,7 @@ impl<M: Manager> Future for Queued<'_, M> {
             Delivery::Connection { live, .. } => Ok(live),
             Delivery::Closed => Err(Sent::Refused(Refusal::Closed)),
             Delivery::Late => Err(Sent::Late),
+            Delivery::Shed => Err(Sent::Shed),
         })
     }
 }
@@ -240,10 +243,16 @@ fn timed_out<M: Manager>(
 fn refused<M: Manager>(shared: &Arc<Shared<M>>, refusal: Refusal) -> AcquireError<M::Error> {
     let (reason, retry_after) = match refusal {
         Refusal::Closed => (Reason::Closed, None),
-        Refusal::Full => (Reason::Overloaded, None),
+        Refusal::Full(wait) => (Reason::Overloaded, wait),
+        Refusal::Hopeless(excess) => (Reason::Overloaded, Some(excess)),
         Refusal::Unavailable(retry_after) => (Reason::Unavailable, Some(retry_after)),
     };
     AcquireError::new(reason, snapshot(shared)).retry_in(retry_after)
+}
+
+fn shed<M: Manager>(shared: &Arc<Shared<M>>) -> AcquireError<M::Error> {
+    let wait = shared.core().expected_wait(shared.now());
+    AcquireError::new(Reason::Overloaded, snapshot(shared)).retry_in(wait)
 }
 
 pub(crate) fn snapshot<M: Manager>(shared: &Arc<Shared<M>>) -> Snapshot<M::Error> {

@@ -15,9 +15,16 @@ pub struct Config {
     pub max_size: u32,
     /// Connections opened beyond `max_size` under load, closed on return unless someone waits.
     pub max_overflow: u32,
+    /// If callers have waited for longer than this all the time, some are sent away from the head
+    /// of the line, ever more of them until the wait is short again; bursts that are worked off
+    /// within 20 times this do no harm. It is CoDel (Nichols and Jacobson, "Controlling Queue
+    /// Delay", ACM Queue, 2012). Good values lie between the usual time a connection is held and a
+    /// tenth of `acquire_timeout`. `None`: nobody is sent away before its time.
+    pub shed_target: Option<Duration>,
     /// Longest time a caller waits for a connection. Zero: it takes what is idle or fails.
     pub acquire_timeout: Duration,
-    /// Most callers waiting at once; one more is refused immediately.
+    /// Most callers waiting at once; one more is refused immediately. So is, once a line has not been
+    /// empty for a second, a caller who at the rate measured there would not be served in time.
     pub max_waiters: u32,
     /// A connection older than this is replaced, each at a random point in the last tenth of the
     /// time so that connections opened together do not end together. `None`: no limit.
@@ -61,6 +68,7 @@ impl Default for Config {
             max_overflow: 0,
             acquire_timeout: Duration::from_secs(30),
             max_waiters: 10_000,
+            shed_target: None,
             max_lifetime: Some(Duration::from_secs(1800)),
             idle_timeout: Some(Duration::from_secs(300)),
             check_after: Some(Duration::from_secs(30)),
@@ -155,6 +163,10 @@ impl Config {
             (
                 self.breaker_after.is_none_or(positive),
                 "breaker_after must not be zero; None means never",
+            ),
+            (
+                self.shed_target.is_none_or(positive),
+                "shed_target must not be zero; None means never",
             ),
             (
                 positive(self.backoff_base) && self.backoff_base <= self.backoff_max,

@@ -40,7 +40,10 @@ pub enum Reason {
         /// How long it had waited.
         waited: Duration,
     },
-    /// `max_waiters` callers were waiting already; nothing was waited for.
+    /// More callers wait than can be served. Either nothing was waited for, because `max_waiters`
+    /// were in line already or this caller's time would have run out there, or it was shed from a
+    /// line that had been too long for a while (see
+    /// [`Config::shed_target`](crate::Config::shed_target)).
     Overloaded,
     /// Connects have failed for [`Config::breaker_after`](crate::Config::breaker_after), and no
     /// connection is open; nothing was waited for. The snapshot says why the last one failed.

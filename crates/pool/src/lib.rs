@@ -42,7 +42,9 @@ mod manager;
 
 mod holder;
 
+mod codel;
 mod error;
+mod forecast;
 mod outage;
 mod waiters;
 

@@ -118,7 +118,10 @@ impl<M: Manager> Shared<M> {
         match settled {
             Settled::Idle { at_rest: false } => {}
             Settled::Idle { at_rest: true } => self.milestone.notify_waiters(),
-            Settled::Handed(waker) => waker.wake(),
+            Settled::Handed { to, shed } => {
+                to.wake();
+                shed.into_iter().for_each(Waker::wake);
+            }
             Settled::Retired(live) => self.close(live),
         }
     }

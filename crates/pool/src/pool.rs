@@ -43,7 +43,7 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Errors
     ///
-    /// The time ran out, too many callers are waiting, the server has been out of reach for a
+    /// The time ran out or would do so in line, too many callers are waiting, the server has been out of reach for a
     /// while, or the pool is closed.
     ///
     /// # Cancel safety
@@ -97,6 +97,7 @@ impl<M: Manager> Pool<M> {
         let core = self.shared.core();
         tally.copy_from(core.tally());
         let (census, limits) = (core.census(), core.config().limits());
+        let shedding = core.is_shedding(now);
         let (failures, breaker_open) = (core.failures(), core.breaker_is_open());
         let (open, paused) = (core.is_open(), core.is_paused());
         let (longest_wait, leaked) = (core.longest_wait(now), core.leaked(now));
@@ -122,6 +123,8 @@ impl<M: Manager> Pool<M> {
             acquired: waiting_times.count() + tally.connecting_times.count(),
             timeouts: counts.timeouts,
             refused: counts.refused,
+            shed: counts.shed,
+            shedding,
             nested_waits: counts.nested_waits,
             connects: tally.connect_times.count(),
             connect_failures: counts.connect_failures,

@@ -14,6 +14,8 @@ use slab::Slab;
 
 use crate::{
     Config,
+    codel::Codel,
+    forecast::Forecast,
     holder::{Caller, Holder},
     outage::{Failed, Outage},
     stats::Retired,
@@ -72,6 +74,8 @@ pub(crate) enum Delivery<C> {
     Closed,
     /// Its time ran out.
     Late,
+    /// It gave way so that the others wait less.
+    Shed,
 }
 
 /// What became of a caller that found nothing idle.
@@ -95,7 +99,10 @@ pub(crate) enum Joined<C, W> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     Closed,
-    Full,
+    /// As many wait as may; how long one more would wait, if that is known.
+    Full(Option<Duration>),
+    /// It would wait for longer than it can, by so much.
+    Hopeless(Duration),
     /// The server is taken for dead; it is worth asking again after this time.
     Unavailable(Duration),
 }
@@ -104,8 +111,8 @@ pub(crate) enum Refusal {
 pub(crate) enum Settled<C, W> {
     /// Kept. `at_rest` if that was what a paused pool was waiting for.
     Idle { at_rest: bool },
-    /// The next in line has it: wake it.
-    Handed(W),
+    /// The next in line has it, and some before it were shed: wake them.
+    Handed { to: W, shed: Vec<W> },
     /// Its slot is closing: close it.
     Retired(Live<C>),
 }
@@ -155,6 +162,10 @@ pub(crate) struct Slots<C, W, F> {
     next_round: Duration,
     next_nested_warning: Duration,
     outage: Outage<F>,
+    forecast: Forecast,
+    codel: Option<Codel>,
+    /// When a caller was last refused or shed because too many wait.
+    overloaded: Option<Duration>,
     tally: Tally,
 }
 
@@ -170,6 +181,9 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             next_round: Duration::ZERO,
             next_nested_warning: Duration::ZERO,
             outage: Outage::new(&config),
+            forecast: Forecast::default(),
+            codel: config.shed_target.map(Codel::new),
+            overloaded: None,
             tally: Tally::default(),
             config,
         }
@@ -200,15 +214,44 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             self.tally.counts.refused += 1;
             return Joined::Refused(Refusal::Unavailable(self.outage.next_news(now)), waker);
         }
-        // Those for whom a connect can be under way do not count as waiting for others.
-        let growing = self.count(State::Connecting) + self.room();
-        if self.waiters.len() >= self.config.max_waiters.saturating_add(growing) {
+        self.watch_for_new_line();
+        if let Some(refusal) = self.overload(place.deadline) {
             self.tally.counts.refused += 1;
-            return Joined::Refused(Refusal::Full, waker);
+            self.overloaded = Some(self.now);
+            return Joined::Refused(refusal, waker);
         }
         let holds = self.nested(place.caller);
         let ticket = self.waiters.join(waker, place);
         self.queued(ticket, place.deadline, holds)
+    }
+
+    /// What was measured of one line does not hold for the next.
+    fn watch_for_new_line(&mut self) {
+        if self.waiters.is_empty() {
+            self.forecast.restart(self.now);
+            self.codel.iter_mut().for_each(Codel::calm);
+        }
+    }
+
+    /// Whether one more in line would be one too many.
+    fn overload(&self, deadline: Duration) -> Option<Refusal> {
+        let ahead = self.waiters.len();
+        // Those for whom a connect can be under way do not count as waiting for others.
+        let growing = self.count(State::Connecting) + self.room();
+        let wait = match self.mode {
+            Mode::Paused => None,
+            _ => self.forecast.wait_behind(ahead, self.now),
+        };
+        if ahead >= self.config.max_waiters.saturating_add(growing) {
+            return Some(Refusal::Full(wait));
+        }
+        let patience = deadline.saturating_sub(self.now);
+        match wait {
+            Some(wait) if growing == 0 && wait > patience => {
+                Some(Refusal::Hopeless(wait - patience))
+            }
+            _ => None,
+        }
     }
 
     /// Goes back to the front of the line with the place held there before: what it was handed
@@ -221,6 +264,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         if let Some((live, _)) = self.take(place.caller) {
             return Joined::Taken(live, waker);
         }
+        self.watch_for_new_line();
         let ticket = self.waiters.rejoin(waker, place);
         self.queued(ticket, place.deadline, None)
     }
@@ -473,19 +517,12 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             self.retire(slot, Retired::Lifetime);
             return Settled::Retired(live);
         }
-        if self.mode != Mode::Paused
-            && let Some(caller) = self.waiters.next_caller()
-        {
+        if self.mode != Mode::Paused && !self.waiters.is_empty() {
             if self.open() > self.config.capacity() {
                 self.retire(slot, Retired::Overflow);
                 return Settled::Retired(live);
             }
-            self.lend(slot, caller);
-            let fresh = origin == Origin::Connect;
-            return match self.waiters.serve(Delivery::Connection { live, fresh }) {
-                Ok(waker) => Settled::Handed(waker),
-                Err(_) => unreachable!("there is a next caller"),
-            };
+            return self.hand_over(live, origin == Origin::Connect);
         }
         if !self.is_open() {
             self.retire(slot, Retired::Closed);
@@ -507,6 +544,39 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         Settled::Idle {
             at_rest: self.is_at_rest(),
         }
+    }
+
+    /// Hands a connection to the first in line who is to be served.
+    fn hand_over(&mut self, live: Live<C>, fresh: bool) -> Settled<C, W> {
+        let shed = self.shed();
+        let Some(caller) = self.waiters.next_caller() else {
+            unreachable!("the last in line is never shed");
+        };
+        self.lend(live.slot, caller);
+        self.forecast.served(self.now);
+        match self.waiters.serve(Delivery::Connection { live, fresh }) {
+            Ok(to) => Settled::Handed { to, shed },
+            Err(_) => unreachable!("there is a next caller"),
+        }
+    }
+
+    /// Sends callers at the head away while the line has been standing for too long.
+    fn shed(&mut self) -> Vec<W> {
+        let mut shed = Vec::new();
+        while let Some(codel) = &mut self.codel
+            && let Some(since) = self.waiters.oldest()
+            && codel.sheds(
+                self.now.saturating_sub(since),
+                self.waiters.len() == 1,
+                self.now,
+            )
+            && let Ok(waker) = self.waiters.serve(Delivery::Shed)
+        {
+            self.tally.counts.shed += 1;
+            self.overloaded = Some(self.now);
+            shed.push(waker);
+        }
+        shed
     }
 
     fn lend(&mut self, slot: SlotId, caller: Caller) {

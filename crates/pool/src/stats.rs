@@ -68,8 +68,13 @@ pub struct Stats {
     pub acquired: u64,
     /// Acquires whose time ran out.
     pub timeouts: u64,
-    /// Acquires refused at once: too many callers were waiting, or the server is taken for dead.
+    /// Acquires refused at once: too many callers were waiting, their own time would have run out
+    /// in line, or the server is taken for dead.
     pub refused: u64,
+    /// Acquires given up by the pool after they had waited, so that the others wait less.
+    pub shed: u64,
+    /// True if a caller was refused or shed within the last second because too many wait.
+    pub shedding: bool,
     /// Acquires by a tokio task that had to wait for a connection while it held one, in a pool of
     /// at most 32: where all holders do so, none of them is ever served.
     pub nested_waits: u64,

@@ -17,6 +17,7 @@ pub(crate) struct Counts {
     pub(crate) acquired_at_once: u64,
     pub(crate) timeouts: u64,
     pub(crate) refused: u64,
+    pub(crate) shed: u64,
     pub(crate) nested_waits: u64,
     pub(crate) connect_failures: u64,
     pub(crate) cleaned: u64,

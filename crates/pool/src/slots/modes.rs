@@ -30,6 +30,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             return Vec::new();
         }
         self.mode = Mode::Open;
+        self.forecast.restart(self.now);
         let mut settled = Vec::new();
         while !self.waiters.is_empty()
             && let Some(live) = self.idle.pop()

@@ -14,6 +14,7 @@ fn limits(min_size: u32, max_size: u32, max_overflow: u32) -> Config {
         max_size,
         max_overflow,
         max_waiters: 4,
+        shed_target: Some(Duration::from_millis(50)),
         connect_concurrency: 3,
         max_lifetime: Some(Duration::from_secs(60)),
         idle_timeout: Some(Duration::from_secs(20)),
@@ -124,10 +125,15 @@ impl World {
                 self.line.is_empty() || self.paused,
                 "idle although someone waits"
             ),
-            Settled::Handed(woken) => {
+            Settled::Handed { to, shed } => {
+                for shed in shed {
+                    let (first, ticket) = self.line.remove(0);
+                    assert_eq!(shed, first, "shed out of turn");
+                    self.woken.push(ticket);
+                }
                 let (first, ticket) = self.line.remove(0);
                 assert!(!self.paused, "handed out during a pause");
-                assert_eq!(woken, first, "served out of turn");
+                assert_eq!(to, first, "served out of turn");
                 let open = self.core.open();
                 assert!(open <= self.core.config().capacity(), "one too many");
                 self.woken.push(ticket);
@@ -212,7 +218,7 @@ impl World {
                     match self.core.collect(ticket, self.now) {
                         Some(Delivery::Connection { live, .. }) => self.held.push(live),
                         Some(Delivery::Closed) => assert!(self.shut),
-                        Some(Delivery::Late) => {}
+                        Some(Delivery::Late | Delivery::Shed) => {}
                         None => panic!("woken, but nothing delivered"),
                     }
                 }
@@ -263,7 +269,8 @@ impl World {
                 self.connecting.extend(due);
             }
             Joined::Refused(Refusal::Closed, _) => assert!(self.shut),
-            Joined::Refused(Refusal::Full, _) => assert!(self.line.len() >= 4),
+            Joined::Refused(Refusal::Full(_), _) => assert!(self.line.len() >= 4),
+            Joined::Refused(Refusal::Hopeless(_), _) => assert!(!self.line.is_empty()),
             Joined::Refused(Refusal::Unavailable(_), _) => {
                 assert!(!self.paused && self.core.breaker_is_open());
             }
@@ -445,7 +452,10 @@ fn a_connection_beyond_the_maximum_is_closed_on_return_unless_someone_waits() {
         held.push(live);
     }
     assert!(matches!(join(&mut core, 9), Joined::Queued { .. }));
-    assert!(matches!(core.settle(held.remove(0)), Settled::Handed(9)));
+    assert!(matches!(
+        core.settle(held.remove(0)),
+        Settled::Handed { to: 9, .. }
+    ));
     assert!(matches!(core.settle(held.remove(0)), Settled::Retired(_)));
 }
 

@@ -57,6 +57,17 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.outage.failures()
     }
 
+    /// How long one more in line would wait, if that is known.
+    pub(crate) fn expected_wait(&self, now: Duration) -> Option<Duration> {
+        self.forecast.wait_behind(self.waiters.len(), now)
+    }
+
+    /// True if a caller was refused or shed within the last second because too many wait.
+    pub(crate) fn is_shedding(&self, now: Duration) -> bool {
+        self.overloaded
+            .is_some_and(|at| now < at.saturating_add(Duration::from_secs(1)))
+    }
+
     /// True while the server is taken for dead.
     pub(crate) fn breaker_is_open(&self) -> bool {
         self.outage.breaker_is_open()
