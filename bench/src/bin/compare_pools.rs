@@ -15,11 +15,11 @@ use cenote_bench::{
 use tokio::runtime::Builder;
 
 /// How often each pool has its turn.
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 11;
 /// Gets and returns of one task alone in a round.
 const ALONE: u64 = 100_000;
 /// Gets and returns of each task of the crowd in a round.
-const EACH: usize = 2_000;
+const EACH: usize = 4_000;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
