@@ -1,7 +1,7 @@
 //! Oracle, with the pure-Rust driver `oracle-rs`.
 //!
 //!     ORACLE_URL=localhost:1521/FREEPDB1 ORACLE_USER=… ORACLE_PASSWORD=… \
-//!         cargo run --example oracle --features oracle
+//!         cargo run -p cenote-examples --example oracle --features oracle
 //!
 //! **Not tested against a server.** CI compiles this file, no more: it has no Oracle database. What
 //! is known about the driver, version 0.1.7, is from its source.
