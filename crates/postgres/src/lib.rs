@@ -34,9 +34,11 @@
 
 mod config;
 mod error;
+mod silence;
 mod statements;
 mod tap;
 mod timer;
+mod traces;
 
 mod socket;
 
@@ -57,7 +59,7 @@ mod loader;
 pub use batcher::{Batch, Batcher};
 pub use cenote_pool::{Condition, ConnectError, Histogram, Phase, Reason, Retired, Snapshot};
 pub use config::{Config, InvalidConfig, Reset};
-pub use connection::Connection;
+pub use connection::{Connection, CopyIn, CopyOut, RowStream};
 pub use error::{ConnectionError, Error, Result, summarize};
 pub use health::{Health, HealthState};
 pub use loader::Loader;
@@ -65,7 +67,7 @@ pub use manager::Postgres;
 pub use pool::{OwnedPooled, Pool, Pooled, Stats};
 pub use retry::Retry;
 pub use tokio_postgres;
-pub use transaction::Transaction;
+pub use transaction::{Isolation, Transaction, TransactionOptions};
 
 /// Why no connection was to be had.
 pub type AcquireError = cenote_pool::AcquireError<ConnectionError>;

@@ -36,7 +36,7 @@ impl Manager for Postgres {
     type Error = ConnectionError;
 
     async fn connect(&self) -> Result<Connection, ConnectionError> {
-        Connection::open(&self.config, &self.observer).await
+        Connection::open(&self.config, &self.observer, None).await
     }
 
     fn inspect(&self, connection: &mut Connection) -> Condition {
