@@ -166,6 +166,14 @@ impl Verdict {
         self == hopeful
     }
 
+    /// Whether somebody holds the receiving or the sending end of something unfinished.
+    pub(crate) fn is_held(self) -> bool {
+        matches!(
+            self,
+            Self::Unfinished { drained: false, .. } | Self::Unfinished { copy_in: true, .. }
+        )
+    }
+
     fn of(word: u32) -> Self {
         if word & !(WAITERS | STALE) == 0 {
             return Self::Quiet {
