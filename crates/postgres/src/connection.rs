@@ -154,6 +154,16 @@ impl Connection {
         Ok(self.inner.client.batch_execute("").await?)
     }
 
+    /// Completes when the session has ended, from whichever side.
+    pub(crate) async fn ended(&self) {
+        self.inner.link.closed().await;
+    }
+
+    /// Closes the socket without a word. What runs on the server goes on until it notices.
+    pub(crate) fn abort(&self) {
+        self.inner.link.abort();
+    }
+
     /// Says goodbye and waits until the server process has ended.
     pub(crate) async fn close(self) {
         let Inner { client, link, .. } = *self.inner;

@@ -54,6 +54,10 @@ pub enum Error {
     #[error("the query answered with {0} rows instead of one")]
     RowCount(usize),
 
+    /// A channel's name is empty or longer than the 63 bytes PostgreSQL keeps of it; nothing was sent.
+    #[error("a channel's name has 1 to 63 bytes")]
+    ChannelName,
+
     /// The command was not sent: wrong number or types of parameters and the like. Nothing was
     /// executed.
     #[error("{0}")]
@@ -139,6 +143,7 @@ impl Error {
             | Self::Timeout(_)
             | Self::RolledBack
             | Self::RowCount(_)
+            | Self::ChannelName
             | Self::NotSent(_)
             | Self::NotUnderstood(_) => false,
         }
