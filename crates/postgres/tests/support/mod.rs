@@ -8,6 +8,8 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
 
+pub mod single;
+
 use std::{
     future::poll_fn,
     pin::pin,
@@ -120,12 +122,6 @@ impl Watcher {
     pub async fn activity(&self, process_id: u32) -> Option<(String, String)> {
         let row = self.of(process_id, "coalesce(state, ''), query").await?;
         Some((row.get(0), row.get(1)))
-    }
-
-    /// Changes whenever the session begins or ends a statement.
-    pub async fn state_change(&self, process_id: u32) -> String {
-        let row = self.of(process_id, "state_change::text").await;
-        row.unwrap().get(0)
     }
 
     async fn of(&self, process_id: u32, columns: &str) -> Option<tokio_postgres::Row> {
