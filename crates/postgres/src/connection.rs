@@ -20,19 +20,20 @@ use std::{
 };
 
 use tokio::time::{Instant, timeout_at};
-use tokio_postgres::{CancelToken, Client, NoTls};
+use tokio_postgres::{CancelToken, Client};
 
 use crate::{
     Config, ConnectionError, Reset,
     observer::Observer,
-    socket::{self, Endpoint, Socket},
+    place::Place,
+    router::{Router, Session},
     statements::Statements,
     tap::{self, Link},
     timer::Timer,
 };
 
-/// How long one cancel may take until the server has dealt with it.
-const CANCEL: Duration = Duration::from_millis(250);
+/// How long one cancel may take until the server has dealt with it: a connection of its own, TLS included.
+const CANCEL: Duration = Duration::from_millis(500);
 
 /// An open connection to PostgreSQL.
 ///
@@ -51,7 +52,7 @@ pub struct Connection {
 struct Inner {
     client: Client,
     link: Link,
-    endpoint: Endpoint,
+    place: Place,
     statements: Statements,
     observer: Arc<Observer>,
     command_timeout: Option<Duration>,
@@ -61,6 +62,8 @@ struct Inner {
     overdue: AtomicBool,
     /// A cancel request was sent and not confirmed: it may hit any later statement.
     stray_cancel: AtomicBool,
+    /// The server may have another role than when the connection was opened: to be asked before the next use.
+    role_in_doubt: AtomicBool,
     /// Something may have run since the session was last reset.
     used: AtomicBool,
     /// The driver may have prepared statements of its own, with which it looks types up.
@@ -73,26 +76,27 @@ struct Inner {
 impl Connection {
     /// Connects; what the session is notified of goes to the listener, if it has one.
     pub(crate) async fn open(
+        router: &Arc<Router>,
         config: &Config,
         observer: &Arc<Observer>,
         listener: Option<Box<tap::Listener>>,
     ) -> std::result::Result<Self, ConnectionError> {
-        let (socket, endpoint) = socket::connect(&config.server).await?;
         // The pool's connect timeout is the deadline of all of this.
         let deadline = Instant::now() + config.pool.connect_timeout;
-        let opened = match socket {
-            Socket::Tcp(stream) => tap::open(stream, &config.server, listener, deadline).await,
-            Socket::Unix(stream) => tap::open(stream, &config.server, listener, deadline).await,
-        };
-        let (client, link) = opened.map_err(|error| match error {
-            tap::OpenError::Postgres(error) => error.into(),
-            late @ tap::OpenError::Timeout => ConnectionError::Failed(late.to_string()),
-        })?;
+        let session = Box::pin(router.open(deadline)).await?;
+        let Session {
+            client,
+            link,
+            place,
+        } = session;
+        if let Some(listener) = listener {
+            link.hear_with(listener);
+        }
         Ok(Self {
             inner: Box::new(Inner {
                 client,
                 link,
-                endpoint,
+                place,
                 statements: Statements::new(config.statement_cache),
                 observer: observer.clone(),
                 command_timeout: config.command_timeout,
@@ -100,6 +104,7 @@ impl Connection {
                 reset: config.reset,
                 overdue: AtomicBool::new(false),
                 stray_cancel: AtomicBool::new(false),
+                role_in_doubt: AtomicBool::new(false),
                 used: AtomicBool::new(false),
                 types_looked_up: AtomicBool::new(false),
                 preparing: AtomicU32::new(0),
@@ -130,23 +135,33 @@ impl Connection {
         self.inner.link.process_id()
     }
 
+    /// The host it is connected to, as the configuration names it: `name:port`, or the path of a socket.
+    pub fn host(&self) -> &str {
+        self.inner.place.name()
+    }
+
     /// Asks the server to cancel what runs, and waits until it has dealt with that.
     async fn cancel(&self) -> std::result::Result<(), ConnectionError> {
         let deadline = Instant::now() + CANCEL;
         let token: CancelToken = self.inner.client.cancel_token();
-        let socket = timeout_at(deadline, socket::reconnect(&self.inner.endpoint)).await;
+        let socket = timeout_at(deadline, self.inner.place.reconnect()).await;
         let Ok(Ok(socket)) = socket else {
             return Err(ConnectionError::Unclean);
         };
         // Stays set if this future is dropped.
         self.inner.stray_cancel.store(true, Relaxed);
-        let cancelled = match socket {
-            Socket::Tcp(stream) => tap::cancel(&token, stream, NoTls, deadline).await,
-            Socket::Unix(stream) => tap::cancel(&token, stream, NoTls, deadline).await,
-        };
+        let cancelled = tap::cancel(&token, socket, deadline).await;
         cancelled.map_err(|_| ConnectionError::Unclean)?;
         self.inner.stray_cancel.store(false, Relaxed);
         Ok(())
+    }
+
+    /// Asks the server whether it is still there and, where it matters, still what it was.
+    pub(crate) async fn check(&self) -> std::result::Result<(), ConnectionError> {
+        match self.inner.place.role_matters() {
+            true => self.inner.place.check_role(&self.inner.client).await,
+            false => self.ping().await,
+        }
     }
 
     /// Asks the server whether it is still there.

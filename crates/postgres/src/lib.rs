@@ -34,16 +34,31 @@
 //! # }
 //! ```
 
-mod config;
+mod credentials;
+mod dns;
 mod error;
 mod mailbox;
+mod role;
 mod silence;
+mod tls;
+
 mod statements;
 mod tap;
 mod timer;
 mod traces;
 
+mod url;
+
+mod config;
+
+#[cfg(feature = "tls")]
+mod handshake;
 mod socket;
+
+mod hosts;
+mod known;
+mod place;
+mod router;
 
 mod observer;
 
@@ -51,6 +66,7 @@ mod connection;
 mod transaction;
 
 mod manager;
+mod watch;
 
 mod listener;
 
@@ -67,6 +83,8 @@ pub use capacity::Capacity;
 pub use cenote_pool::{Condition, ConnectError, Histogram, Phase, Reason, Retired, Snapshot};
 pub use config::{Config, InvalidConfig, Reset};
 pub use connection::{Connection, CopyIn, CopyOut, RowStream};
+pub use credentials::Password;
+pub use dns::Resolver;
 pub use error::{ConnectionError, Error, Result, summarize};
 pub use health::{Health, HealthState};
 pub use listener::{Listener, ListenerOptions};
@@ -75,8 +93,11 @@ pub use mailbox::Event;
 pub use manager::Postgres;
 pub use pool::{OwnedPooled, Pool, Pooled, Stats};
 pub use retry::Retry;
+pub use role::TargetSession;
+pub use tls::{ClientCertificate, Roots, Tls, Verify};
 pub use tokio_postgres;
 pub use transaction::{Isolation, Transaction, TransactionOptions};
+pub use url::{InvalidUrl, check_host};
 
 /// Why no connection was to be had.
 pub type AcquireError = cenote_pool::AcquireError<ConnectionError>;

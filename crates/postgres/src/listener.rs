@@ -111,7 +111,8 @@ impl Listener {
         }
         let keeper = Keeper {
             connect_timeout: config.pool.connect_timeout,
-            manager: Postgres::new(config),
+            manager: Postgres::new(config)
+                .map_err(|error| ConnectionError::Failed(error.to_string()))?,
             options,
             mailbox: mailbox.clone(),
             connected: connected.clone(),

@@ -5,21 +5,29 @@ use std::sync::Arc;
 
 use cenote_pool::{Condition, Manager};
 
-use crate::{Config, Connection, ConnectionError, observer::Observer, tap};
+use crate::{
+    Config, Connection, ConnectionError, InvalidConfig, observer::Observer, router::Router, tap,
+};
 
 /// Opens, inspects, cleans and closes connections to PostgreSQL for a [`Pool`](crate::Pool).
 #[derive(Debug)]
 pub struct Postgres {
     config: Config,
     observer: Arc<Observer>,
+    router: Arc<Router>,
 }
 
 impl Postgres {
-    pub(crate) fn new(config: Config) -> Self {
-        Self {
+    pub(crate) fn new(config: Config) -> Result<Self, InvalidConfig> {
+        Ok(Self {
             observer: Arc::new(Observer::new(&config)),
+            router: Arc::new(Router::new(&config)?),
             config,
-        }
+        })
+    }
+
+    pub(crate) fn router(&self) -> &Arc<Router> {
+        &self.router
     }
 
     /// Opens a connection; what its session is notified of goes to the listener, if it has one.
@@ -27,7 +35,7 @@ impl Postgres {
         &self,
         listener: Option<Box<tap::Listener>>,
     ) -> Result<Connection, ConnectionError> {
-        Connection::open(&self.config, &self.observer, listener).await
+        Connection::open(&self.router, &self.config, &self.observer, listener).await
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -56,7 +64,7 @@ impl Manager for Postgres {
     }
 
     async fn check(&self, connection: &mut Connection) -> Result<(), ConnectionError> {
-        connection.ping().await
+        connection.check().await
     }
 
     async fn close(&self, connection: Connection) {

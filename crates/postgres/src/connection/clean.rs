@@ -42,17 +42,27 @@ impl Connection {
             verdict = link.poll_inline();
             looks += 1;
         }
-        let stray_cancel = self.inner.stray_cancel.load(Relaxed);
+        if let Some(code) = link.take_error()
+            && self.inner.place.report(code)
+        {
+            self.inner.role_in_doubt.store(true, Relaxed);
+        }
+        let lost = self.inner.stray_cancel.load(Relaxed) || self.inner.place.is_stale();
         let unproven = self.inner.reset == Reset::Always && self.inner.used.load(Relaxed);
         match verdict {
-            _ if stray_cancel => Condition::Broken,
+            _ if lost => Condition::Broken,
             Verdict::Quiet {
                 transaction: Transaction::Idle,
                 dirt,
-            } if dirt.is_none() && !unproven && !self.is_littered() => Condition::Clean,
+            } if dirt.is_none() && !unproven && !self.is_doubtful() => Condition::Clean,
             Verdict::Broken => Condition::Broken,
             _ => Condition::Dirty,
         }
+    }
+
+    /// Whether cleaning has to find out, or put right, what the wire does not show.
+    fn is_doubtful(&self) -> bool {
+        self.is_littered() || self.inner.role_in_doubt.load(Relaxed)
     }
 
     /// Whether too many statements are prepared on the server that nobody can use.
@@ -88,8 +98,10 @@ impl Connection {
         let Inner {
             client,
             link,
+            place,
             statements,
             overdue,
+            role_in_doubt,
             used,
             reset,
             ..
@@ -107,14 +119,19 @@ impl Connection {
             statements.clear();
             steps.push("DEALLOCATE ALL");
         }
-        if steps.is_empty() {
-            return Ok(());
+        if !steps.is_empty() {
+            client.batch_execute(&steps.join("; ")).await?;
         }
-        client.batch_execute(&steps.join("; ")).await?;
+        if role_in_doubt.load(Relaxed) {
+            place.check_role(client).await?;
+            role_in_doubt.store(false, Relaxed);
+        }
         // Statements that were evicted meanwhile are being closed on the server: wait for that too.
         match link.wait_quiet(Instant::now() + CANCELLED).await {
             Verdict::Quiet { .. } => {
-                link.clear_dirt(Dirt::SESSION | Dirt::STATEMENTS);
+                if !steps.is_empty() {
+                    link.clear_dirt(Dirt::SESSION | Dirt::STATEMENTS);
+                }
                 Ok(())
             }
             _ => Err(ConnectionError::Unclean),

@@ -19,10 +19,13 @@ use futures_util::future::poll_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::error::{DbError, Severity};
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Notification};
+use tokio_postgres::tls::TlsStream;
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Notification};
+
+use crate::role::Role;
 
 use super::status::{Dirt, SqlStateCode, Status, Verdict};
-use super::stream::Tap;
+use super::stream::{Settled, Tap};
 
 /// Messages handled before others get their turn, so that a flood of notices
 /// does not keep a poll from ending.
@@ -39,30 +42,37 @@ pub(crate) enum OpenError {
     Postgres(#[from] tokio_postgres::Error),
 }
 
-/// Opens a connection over a `stream` already connected to the server, and spawns
-/// its driver on the current runtime.
-///
-/// Notifications go to `listener`, which is called while the connection is polled
-/// and must not block. Without it they are dropped and count as session dirt, as
-/// the session must be listening.
+/// A connection that was opened.
+pub(crate) struct Opened {
+    pub(crate) client: Client,
+    pub(crate) link: Link,
+    /// What the server is, if it says so when a session starts.
+    pub(crate) role: Option<Role>,
+}
+
+/// Opens a connection over a `stream` already connected to the server, and
+/// encrypted if it is to be, and spawns its driver on the current runtime.
 ///
 /// # Cancel safety
 /// Dropping the future closes the stream. The backend ends when it notices.
 pub(crate) async fn open<S>(
     stream: S,
     config: &Config,
-    listener: Option<Box<Listener>>,
     deadline: Instant,
-) -> Result<(Client, Link), OpenError>
+) -> Result<Opened, OpenError>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: TlsStream + Unpin + Send + 'static,
 {
+    let mut config = config.clone();
+    Settled::tell(&mut config);
     let status = Arc::new(Status::new());
     let tap = Tap::new(stream, Arc::clone(&status));
-    let (client, connection) = timeout_at(deadline, config.connect_raw(tap, NoTls))
+    let (client, connection) = timeout_at(deadline, config.connect_raw(tap, Settled))
         .await
         .map_err(|_| OpenError::Timeout)??;
-    Ok((client, Link::spawn(connection, status, listener)))
+    let role = Role::reported(|name| connection.parameter(name));
+    let link = Link::spawn(connection, status);
+    Ok(Opened { client, link, role })
 }
 
 type PollMessage =
@@ -230,18 +240,14 @@ pub(crate) struct Link(Arc<Driver>);
 impl Link {
     /// Spawns the driver of a connection whose innermost plain stream is a tap
     /// with that `status`.
-    fn spawn<S, T>(
-        mut connection: Connection<Tap<S>, T>,
-        status: Arc<Status>,
-        listener: Option<Box<Listener>>,
-    ) -> Self
+    fn spawn<S, T>(mut connection: Connection<Tap<S>, T>, status: Arc<Status>) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let engine = Engine {
             connection: Some(Box::new(move |cx| connection.poll_message(cx))),
-            listener,
+            listener: None,
             waker: Waker::from(Arc::clone(&status)),
             published: 0,
         };
@@ -255,6 +261,15 @@ impl Link {
         // So that the first verdict is already a useful one.
         link.poll_inline();
         link
+    }
+
+    /// From now on notifications go to `listener`, which is called while the
+    /// connection is polled and must not block. Without one they are dropped and
+    /// count as session dirt, as the session must be listening.
+    pub(crate) fn hear_with(&self, listener: Box<Listener>) {
+        if let Some(mut engine) = self.0.lock() {
+            engine.listener = Some(listener);
+        }
     }
 
     /// How the connection stands. A load and a comparison.
@@ -340,11 +355,8 @@ impl Link {
     }
 
     /// The SQLSTATE of the last error the server sent since this was last asked,
-    /// whoever it was delivered to.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "asked only by the tests so far")
-    )]
+    /// whoever it was delivered to; one about the server itself comes before
+    /// those about statements.
     pub(crate) fn take_error(&self) -> Option<SqlStateCode> {
         self.0.status.take_error()
     }
