@@ -1,17 +1,35 @@
 //! What a PostgreSQL pool is told at the start. Invariant: nothing here reads the environment or
 //! the network but [`Config::from_env`].
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
-use crate::Retry;
+use crate::{
+    Retry,
+    credentials::Password,
+    dns::Resolver,
+    role::TargetSession,
+    tls::Tls,
+    url::{self, InvalidUrl},
+};
 
 /// Where the database is and how its pool behaves.
 ///
 /// `Debug` leaves the password out.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Server, database, user and the like.
+    /// Servers, database, user and the like.
     pub server: tokio_postgres::Config,
+    /// How far a server is trusted when `server` has the connection encrypted.
+    pub tls: Tls,
+    /// Which of the servers will do. [`Any`](TargetSession::Any) leaves it to what `server` says.
+    pub target_session: TargetSession,
+    /// Where the password comes from for each connection anew, instead of from `server`.
+    pub password: Option<Password>,
+    /// How names of servers are resolved, for each connection anew.
+    pub resolver: Resolver,
+    /// How often names of servers are looked up between connects. Connections to an address that a name has no
+    /// longer, two lookups in a row, are replaced when they are next given back or taken. `None`: never.
+    pub lookup_interval: Option<Duration>,
     /// Sizes, deadlines and lifetimes of the pool.
     pub pool: cenote_pool::Config,
     /// Longest time for one command, after which it is cancelled on the server too. `None`: no
@@ -49,14 +67,18 @@ pub enum Reset {
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidConfig {
     /// Not a PostgreSQL URL or key-value connection string.
-    #[error("invalid database URL: {}", .0.to_string().trim_start_matches("invalid connection string: "))]
-    Url(#[from] tokio_postgres::Error),
+    #[error("the database URL {0}")]
+    Url(#[from] InvalidUrl),
     /// The environment names no database.
     #[error("DATABASE_URL is not set")]
     Missing,
-    /// It asks for something that is not there yet; to go on without it would not be what was asked for.
-    #[error("{0} is not supported yet")]
+    /// It asks for what cannot be had, or for what contradicts itself; to go on without it would not be what was
+    /// asked for.
+    #[error("the database configuration asks for {0}")]
     Unsupported(&'static str),
+    /// A certificate or key cannot be used.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// It names no host to connect to.
     #[error("the database URL names no host")]
     NoHost,
@@ -70,6 +92,11 @@ impl Config {
     pub fn new(server: tokio_postgres::Config) -> Self {
         Self {
             server,
+            tls: Tls::default(),
+            target_session: TargetSession::Any,
+            password: None,
+            resolver: Resolver::default(),
+            lookup_interval: Some(Duration::from_secs(30)),
             pool: cenote_pool::Config::default(),
             command_timeout: Some(Duration::from_secs(5)),
             statement_cache: 256,
@@ -81,13 +108,19 @@ impl Config {
         }
     }
 
-    /// The defaults for the server of a `postgresql://` URL or a `host=… user=…` string.
+    /// The defaults for the servers of a `postgresql://` URL or a `host=… user=…` list, with libpq's options: several
+    /// hosts, `target_session_attrs`, `load_balance_hosts`, `sslmode` up to `verify-full`, `sslrootcert` (a file or
+    /// `system`), `sslcert`, `sslkey`, `sslnegotiation`, `channel_binding` and so on.
     ///
     /// # Errors
     ///
-    /// The text is neither.
-    pub fn from_url(url: &str) -> Result<Self, InvalidConfig> {
-        Ok(Self::new(tokio_postgres::Config::from_str(url)?))
+    /// The text is neither, or asks for what cannot be had. The error quotes nothing of it.
+    pub fn from_url(text: &str) -> Result<Self, InvalidUrl> {
+        let parsed = url::parse(text)?;
+        let mut config = Self::new(parsed.server);
+        config.tls = parsed.tls;
+        config.target_session = parsed.target_session;
+        Ok(config)
     }
 
     /// The defaults for the server that the environment variable `DATABASE_URL` names.
@@ -97,6 +130,14 @@ impl Config {
     /// It is not set, or not a URL.
     pub fn from_env() -> Result<Self, InvalidConfig> {
         let url = std::env::var("DATABASE_URL").map_err(|_| InvalidConfig::Missing)?;
-        Self::from_url(&url)
+        Ok(Self::from_url(&url)?)
+    }
+
+    /// Which of the servers will do, whoever says so.
+    pub(crate) fn target_session(&self) -> TargetSession {
+        match self.target_session {
+            TargetSession::Any => self.server.get_target_session_attrs().into(),
+            target => target,
+        }
     }
 }

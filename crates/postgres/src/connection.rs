@@ -15,12 +15,13 @@ use std::{
 use cenote_pool::Condition;
 use futures_util::TryStreamExt;
 use tokio::time::{Instant, timeout_at};
-use tokio_postgres::{CancelToken, Client, NoTls, Row, types::ToSql};
+use tokio_postgres::{CancelToken, Client, Row, types::ToSql};
 
 use crate::{
     Config, ConnectionError, Error, Reset, Result,
     observer::Observer,
-    socket::{self, Endpoint, Socket},
+    place::Place,
+    router::{Router, Session},
     statements::Statements,
     tap::{self, Dirt, Link, Transaction, Verdict},
     timer::Timer,
@@ -31,8 +32,8 @@ use crate::{
 const LOOKS: u32 = 200;
 /// How long cleaning waits for an answer that is on its way, such as that to a rollback.
 const SETTLE: Duration = Duration::from_millis(2);
-/// How long one cancel may take until the server has dealt with it.
-const CANCEL: Duration = Duration::from_millis(250);
+/// How long one cancel may take until the server has dealt with it: a connection of its own, TLS included.
+const CANCEL: Duration = Duration::from_millis(500);
 /// How long a cancelled statement may take to end.
 const CANCELLED: Duration = Duration::from_millis(50);
 /// A cancel that arrives before the statement has begun is lost, so it is repeated.
@@ -71,7 +72,7 @@ struct Answer {
 struct Inner {
     client: Client,
     link: Link,
-    endpoint: Endpoint,
+    place: Place,
     statements: Statements,
     observer: Arc<Observer>,
     command_timeout: Option<Duration>,
@@ -81,6 +82,8 @@ struct Inner {
     overdue: AtomicBool,
     /// A cancel request was sent and not confirmed: it may hit any later statement.
     stray_cancel: AtomicBool,
+    /// The server may have another role than when the connection was opened: to be asked before the next use.
+    role_in_doubt: AtomicBool,
     /// Something may have run since the session was last reset.
     used: AtomicBool,
     /// Preparations begun and not finished. Between commands: statements that the server keeps
@@ -90,25 +93,23 @@ struct Inner {
 
 impl Connection {
     pub(crate) async fn open(
+        router: &Arc<Router>,
         config: &Config,
         observer: &Arc<Observer>,
     ) -> std::result::Result<Self, ConnectionError> {
-        let (socket, endpoint) = socket::connect(&config.server).await?;
         // The pool's connect timeout is the deadline of all of this.
         let deadline = Instant::now() + config.pool.connect_timeout;
-        let opened = match socket {
-            Socket::Tcp(stream) => tap::open(stream, &config.server, None, deadline).await,
-            Socket::Unix(stream) => tap::open(stream, &config.server, None, deadline).await,
-        };
-        let (client, link) = opened.map_err(|error| match error {
-            tap::OpenError::Postgres(error) => error.into(),
-            late @ tap::OpenError::Timeout => ConnectionError::Failed(late.to_string()),
-        })?;
+        let session = Box::pin(router.open(deadline)).await?;
+        let Session {
+            client,
+            link,
+            place,
+        } = session;
         Ok(Self {
             inner: Box::new(Inner {
                 client,
                 link,
-                endpoint,
+                place,
                 statements: Statements::new(config.statement_cache),
                 observer: observer.clone(),
                 command_timeout: config.command_timeout,
@@ -116,6 +117,7 @@ impl Connection {
                 reset: config.reset,
                 overdue: AtomicBool::new(false),
                 stray_cancel: AtomicBool::new(false),
+                role_in_doubt: AtomicBool::new(false),
                 used: AtomicBool::new(false),
                 preparing: AtomicU32::new(0),
             }),
@@ -202,6 +204,11 @@ impl Connection {
     /// The server process of this connection, as in `pg_stat_activity.pid`.
     pub fn process_id(&self) -> u32 {
         self.inner.link.process_id()
+    }
+
+    /// The host it is connected to, as the configuration names it: `name:port`, or the path of a socket.
+    pub fn host(&self) -> &str {
+        self.inner.place.name()
     }
 
     /// Runs a statement from the cache, preparing it first if need be. A statement that the server
@@ -331,17 +338,27 @@ impl Connection {
             verdict = link.poll_inline();
             looks += 1;
         }
-        let stray_cancel = self.inner.stray_cancel.load(Relaxed);
+        if let Some(code) = link.take_error()
+            && self.inner.place.report(code)
+        {
+            self.inner.role_in_doubt.store(true, Relaxed);
+        }
+        let lost = self.inner.stray_cancel.load(Relaxed) || self.inner.place.is_stale();
         let unproven = self.inner.reset == Reset::Always && self.inner.used.load(Relaxed);
         match verdict {
-            _ if stray_cancel => Condition::Broken,
+            _ if lost => Condition::Broken,
             Verdict::Quiet {
                 transaction: Transaction::Idle,
                 dirt,
-            } if dirt.is_none() && !unproven && !self.is_littered() => Condition::Clean,
+            } if dirt.is_none() && !unproven && !self.is_doubtful() => Condition::Clean,
             Verdict::Broken => Condition::Broken,
             _ => Condition::Dirty,
         }
+    }
+
+    /// Whether cleaning has to find out, or put right, what the wire does not show.
+    fn is_doubtful(&self) -> bool {
+        self.is_littered() || self.inner.role_in_doubt.load(Relaxed)
     }
 
     /// Whether too many statements are prepared on the server that nobody can use.
@@ -364,7 +381,9 @@ impl Connection {
         let Inner {
             client,
             link,
+            place,
             overdue,
+            role_in_doubt,
             used,
             reset,
             ..
@@ -378,14 +397,19 @@ impl Connection {
         if !dirt.is_none() || *reset == Reset::Always {
             steps.push(RESET);
         }
-        if steps.is_empty() {
-            return Ok(());
+        if !steps.is_empty() {
+            client.batch_execute(&steps.join("; ")).await?;
         }
-        client.batch_execute(&steps.join("; ")).await?;
+        if role_in_doubt.load(Relaxed) {
+            place.check_role(client).await?;
+            role_in_doubt.store(false, Relaxed);
+        }
         // Statements that were evicted meanwhile are being closed on the server: wait for that too.
         match link.wait_quiet(Instant::now() + CANCELLED).await {
             Verdict::Quiet { .. } => {
-                link.clear_dirt(Dirt::SESSION);
+                if !steps.is_empty() {
+                    link.clear_dirt(Dirt::SESSION);
+                }
                 Ok(())
             }
             _ => Err(ConnectionError::Unclean),
@@ -421,19 +445,24 @@ impl Connection {
     async fn cancel(&self) -> std::result::Result<(), ConnectionError> {
         let deadline = Instant::now() + CANCEL;
         let token: CancelToken = self.inner.client.cancel_token();
-        let socket = timeout_at(deadline, socket::reconnect(&self.inner.endpoint)).await;
+        let socket = timeout_at(deadline, self.inner.place.reconnect()).await;
         let Ok(Ok(socket)) = socket else {
             return Err(ConnectionError::Unclean);
         };
         // Stays set if this future is dropped.
         self.inner.stray_cancel.store(true, Relaxed);
-        let cancelled = match socket {
-            Socket::Tcp(stream) => tap::cancel(&token, stream, NoTls, deadline).await,
-            Socket::Unix(stream) => tap::cancel(&token, stream, NoTls, deadline).await,
-        };
+        let cancelled = tap::cancel(&token, socket, deadline).await;
         cancelled.map_err(|_| ConnectionError::Unclean)?;
         self.inner.stray_cancel.store(false, Relaxed);
         Ok(())
+    }
+
+    /// Asks the server whether it is still there and, where it matters, still what it was.
+    pub(crate) async fn check(&self) -> std::result::Result<(), ConnectionError> {
+        match self.inner.place.role_matters() {
+            true => self.inner.place.check_role(&self.inner.client).await,
+            false => self.ping().await,
+        }
     }
 
     /// Asks the server whether it is still there.

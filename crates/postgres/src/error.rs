@@ -152,6 +152,25 @@ pub enum ConnectionError {
     /// The start-up failed otherwise.
     #[error("the connection failed: {0}")]
     Failed(String),
+    /// It could not be encrypted as asked: the server does not offer TLS, or its certificate is not trusted.
+    #[error("cannot encrypt the connection to {host}: {cause}")]
+    Tls {
+        /// The host.
+        host: String,
+        /// Why.
+        cause: String,
+    },
+    /// The server is not, or no longer, what was asked for.
+    #[error("{host} is not fit for target_session_attrs={wanted}")]
+    Unsuitable {
+        /// The host.
+        host: String,
+        /// libpq's word for what was asked for.
+        wanted: &'static str,
+    },
+    /// The password could not be had.
+    #[error("cannot read the password: {0}")]
+    Password(#[source] std::io::Error),
     /// It came back in a state from which it could not be cleaned.
     #[error("the connection could not be cleaned")]
     Unclean,
@@ -173,6 +192,9 @@ impl ConnectionError {
                 _ => "the server refused the connection",
             },
             Self::Failed(_) => "the connection failed",
+            Self::Tls { .. } => "the connection could not be encrypted",
+            Self::Unsuitable { .. } => "no server has the role that is asked for",
+            Self::Password(_) => "the password could not be read",
             Self::Unclean => "the connection could not be cleaned",
         }
     }
@@ -184,6 +206,7 @@ impl ConnectionError {
                 let code = error.code().code();
                 code == "3D000" || code.starts_with("28")
             }
+            Self::Tls { .. } => true,
             _ => false,
         }
     }

@@ -32,13 +32,28 @@
 //! # }
 //! ```
 
-mod config;
+mod credentials;
+mod dns;
 mod error;
+mod role;
+mod tls;
+
 mod statements;
 mod tap;
 mod timer;
 
+mod url;
+
+mod config;
+
+#[cfg(feature = "tls")]
+mod handshake;
 mod socket;
+
+mod hosts;
+mod known;
+mod place;
+mod router;
 
 mod observer;
 
@@ -46,6 +61,7 @@ mod connection;
 mod transaction;
 
 mod manager;
+mod watch;
 
 mod health;
 mod pool;
@@ -58,14 +74,19 @@ pub use batcher::{Batch, Batcher};
 pub use cenote_pool::{Condition, ConnectError, Histogram, Phase, Reason, Retired, Snapshot};
 pub use config::{Config, InvalidConfig, Reset};
 pub use connection::Connection;
+pub use credentials::Password;
+pub use dns::Resolver;
 pub use error::{ConnectionError, Error, Result, summarize};
 pub use health::{Health, HealthState};
 pub use loader::Loader;
 pub use manager::Postgres;
 pub use pool::{OwnedPooled, Pool, Pooled, Stats};
 pub use retry::Retry;
+pub use role::TargetSession;
+pub use tls::{ClientCertificate, Roots, Tls, Verify};
 pub use tokio_postgres;
 pub use transaction::Transaction;
+pub use url::{InvalidUrl, check_host};
 
 /// Why no connection was to be had.
 pub type AcquireError = cenote_pool::AcquireError<ConnectionError>;

@@ -5,21 +5,29 @@ use std::sync::Arc;
 
 use cenote_pool::{Condition, Manager};
 
-use crate::{Config, Connection, ConnectionError, observer::Observer};
+use crate::{
+    Config, Connection, ConnectionError, InvalidConfig, observer::Observer, router::Router,
+};
 
 /// Opens, inspects, cleans and closes connections to PostgreSQL for a [`Pool`](crate::Pool).
 #[derive(Debug)]
 pub struct Postgres {
     config: Config,
     observer: Arc<Observer>,
+    router: Arc<Router>,
 }
 
 impl Postgres {
-    pub(crate) fn new(config: Config) -> Self {
-        Self {
+    pub(crate) fn new(config: Config) -> Result<Self, InvalidConfig> {
+        Ok(Self {
             observer: Arc::new(Observer::new(&config)),
+            router: Arc::new(Router::new(&config)?),
             config,
-        }
+        })
+    }
+
+    pub(crate) fn router(&self) -> &Arc<Router> {
+        &self.router
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -36,7 +44,7 @@ impl Manager for Postgres {
     type Error = ConnectionError;
 
     async fn connect(&self) -> Result<Connection, ConnectionError> {
-        Connection::open(&self.config, &self.observer).await
+        Connection::open(&self.router, &self.config, &self.observer).await
     }
 
     fn inspect(&self, connection: &mut Connection) -> Condition {
@@ -48,7 +56,7 @@ impl Manager for Postgres {
     }
 
     async fn check(&self, connection: &mut Connection) -> Result<(), ConnectionError> {
-        connection.ping().await
+        connection.check().await
     }
 
     async fn close(&self, connection: Connection) {

@@ -1,11 +1,11 @@
 //! The PostgreSQL pool. Invariant: a thin face over the generic pool; it adds what only a database
 //! has.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use tokio_postgres::config::{LoadBalanceHosts, SslMode, TargetSessionAttrs};
-
-use crate::{AcquireError, Config, Error, InvalidConfig, Postgres, Result, error::summarize};
+use crate::{
+    AcquireError, Config, Error, InvalidConfig, Postgres, Result, error::summarize, watch::Watch,
+};
 
 /// A connection on loan from a [`Pool`]; dropping it gives it back.
 pub type Pooled<'pool> = cenote_pool::Pooled<'pool, Postgres>;
@@ -17,6 +17,8 @@ pub type OwnedPooled = cenote_pool::OwnedPooled<Postgres>;
 #[derive(Clone, Debug)]
 pub struct Pool {
     inner: cenote_pool::Pool<Postgres>,
+    /// Ends with the last handle.
+    _watch: Arc<Watch>,
 }
 
 /// One moment in the life of a [`Pool`].
@@ -40,39 +42,23 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// The configuration contradicts itself, or asks for what is not supported yet.
+    /// The configuration contradicts itself, asks for what cannot be had, or names a certificate that cannot be used.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
     pub fn new(mut config: Config) -> std::result::Result<Self, InvalidConfig> {
-        let server = &mut config.server;
-        if server.get_hosts().is_empty() && server.get_hostaddrs().is_empty() {
-            return Err(InvalidConfig::NoHost);
+        if config.server.get_application_name().is_none() {
+            config.server.application_name("cenote");
         }
-        let unsupported = [
-            (
-                server.get_ssl_mode() == SslMode::Require,
-                "sslmode=require (TLS)",
-            ),
-            (
-                server.get_target_session_attrs() != TargetSessionAttrs::Any,
-                "target_session_attrs",
-            ),
-            (
-                server.get_load_balance_hosts() != LoadBalanceHosts::Disable,
-                "load_balance_hosts",
-            ),
-        ];
-        if let Some((_, what)) = unsupported.into_iter().find(|(asked, _)| *asked) {
-            return Err(InvalidConfig::Unsupported(what));
-        }
-        if server.get_application_name().is_none() {
-            server.application_name("cenote");
-        }
-        let pool = config.pool.clone();
-        let inner = cenote_pool::Pool::new(Postgres::new(config), pool)?;
-        Ok(Self { inner })
+        let limits = config.pool.clone();
+        let interval = config.lookup_interval;
+        let inner = cenote_pool::Pool::new(Postgres::new(config)?, limits)?;
+        let watch = Watch::start(inner.clone(), interval);
+        Ok(Self {
+            inner,
+            _watch: Arc::new(watch),
+        })
     }
 
     /// Takes a connection, waiting in line for at most the pool's `acquire_timeout`.

@@ -13,9 +13,9 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::CancelToken;
-use tokio_postgres::tls::TlsConnect;
+use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
-use super::stream::Closing;
+use super::stream::{Closing, Settled};
 
 /// Why a cancel request is not known to have been dealt with. It may still take
 /// effect at any time, so destroy the connection it was meant for.
@@ -30,36 +30,34 @@ pub(crate) enum CancelError {
 }
 
 /// Cancels what runs on the connection of `token`, over a `stream` freshly
-/// connected to the same server.
+/// connected to the same server, and encrypted if that one's is.
 ///
 /// The request is lost if it arrives before the statement has begun: afterwards
 /// wait for the connection to become quiet, and try again if it does not.
 ///
 /// # Cancel safety
 /// Dropping the future leaves a request under way that may hit a later statement.
-pub(crate) async fn cancel<S, T>(
+pub(crate) async fn cancel<S>(
     token: &CancelToken,
     stream: S,
-    tls: T,
     deadline: Instant,
 ) -> Result<(), CancelError>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
-    T: TlsConnect<ToEof<S>>,
+    S: TlsStream + Unpin,
 {
     let stream = ToEof {
         stream,
         closing: Closing::default(),
     };
     // The last thing `cancel_query_raw` does is to shut its stream down.
-    match timeout_at(deadline, token.cancel_query_raw(stream, tls)).await {
+    match timeout_at(deadline, token.cancel_query_raw(stream, Settled)).await {
         Ok(result) => result.map_err(CancelError::Send),
         Err(_) => Err(CancelError::Timeout),
     }
 }
 
 /// A stream that, when shut down, waits until the server has closed it.
-pub(crate) struct ToEof<S> {
+struct ToEof<S> {
     stream: S,
     closing: Closing,
 }
@@ -90,5 +88,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ToEof<S> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.closing.poll(&mut this.stream, cx)
+    }
+}
+
+impl<S: TlsStream + Unpin> TlsStream for ToEof<S> {
+    fn channel_binding(&self) -> ChannelBinding {
+        self.stream.channel_binding()
     }
 }

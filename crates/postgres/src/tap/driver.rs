@@ -20,10 +20,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::error::{DbError, Severity};
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Notification};
+use tokio_postgres::tls::TlsStream;
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Notification};
+
+use crate::role::Role;
 
 use super::status::{Dirt, SqlStateCode, Status, Verdict};
-use super::stream::Tap;
+use super::stream::{Settled, Tap};
 
 /// Messages handled before others get their turn, so that a flood of notices
 /// does not keep a poll from ending.
@@ -40,8 +43,16 @@ pub(crate) enum OpenError {
     Postgres(#[from] tokio_postgres::Error),
 }
 
-/// Opens a connection over a `stream` already connected to the server, and spawns
-/// its driver on the current runtime.
+/// A connection that was opened.
+pub(crate) struct Opened {
+    pub(crate) client: Client,
+    pub(crate) link: Link,
+    /// What the server is, if it says so when a session starts.
+    pub(crate) role: Option<Role>,
+}
+
+/// Opens a connection over a `stream` already connected to the server, and
+/// encrypted if it is to be, and spawns its driver on the current runtime.
 ///
 /// Notifications go to `notifications`; see [`Link::take_gap`] for those that
 /// find it full. Without it they are dropped and count as session dirt, as the
@@ -54,16 +65,20 @@ pub(crate) async fn open<S>(
     config: &Config,
     notifications: Option<mpsc::Sender<Notification>>,
     deadline: Instant,
-) -> Result<(Client, Link), OpenError>
+) -> Result<Opened, OpenError>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: TlsStream + Unpin + Send + 'static,
 {
+    let mut config = config.clone();
+    Settled::tell(&mut config);
     let status = Arc::new(Status::new());
     let tap = Tap::new(stream, Arc::clone(&status));
-    let (client, connection) = timeout_at(deadline, config.connect_raw(tap, NoTls))
+    let (client, connection) = timeout_at(deadline, config.connect_raw(tap, Settled))
         .await
         .map_err(|_| OpenError::Timeout)??;
-    Ok((client, Link::spawn(connection, status, notifications)))
+    let role = Role::reported(|name| connection.parameter(name));
+    let link = Link::spawn(connection, status, notifications);
+    Ok(Opened { client, link, role })
 }
 
 type PollMessage =
@@ -348,11 +363,8 @@ impl Link {
     }
 
     /// The SQLSTATE of the last error the server sent since this was last asked,
-    /// whoever it was delivered to.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "asked only by the tests so far")
-    )]
+    /// whoever it was delivered to; one about the server itself comes before
+    /// those about statements.
     pub(crate) fn take_error(&self) -> Option<SqlStateCode> {
         self.0.status.take_error()
     }

@@ -17,8 +17,6 @@ use super::cutter::{Cutter, Garbled};
 use super::status::{self, Dirt, SqlStateCode, Transaction};
 use super::tags;
 
-const SSL_REQUEST: [u8; 4] = 80_877_103_u32.to_be_bytes();
-
 /// Something sent that the server answers with a ReadyForQuery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unit {
@@ -35,10 +33,6 @@ enum Unit {
 enum Phase {
     /// The client's first message, which has no tag, is to come.
     Start,
-    /// One byte will say whether the server speaks TLS.
-    TlsAnswer,
-    /// TLS; nothing to be understood from here.
-    Opaque,
     /// Authentication and settings, up to the first ReadyForQuery.
     StartUp,
     /// Queries.
@@ -132,11 +126,6 @@ impl Frames {
         }
     }
 
-    /// Whether the conversation went behind TLS.
-    pub(super) fn is_opaque(&self) -> bool {
-        self.phase == Phase::Opaque
-    }
-
     pub(super) fn fault(&self) -> Option<Fault> {
         self.fault
     }
@@ -155,7 +144,7 @@ impl Frames {
         std::mem::replace(&mut self.dirt, Dirt::NONE)
     }
 
-    /// The last error seen since this was last asked.
+    /// The most telling error seen since this was last asked.
     pub(super) fn take_error(&mut self) -> Option<SqlStateCode> {
         self.error.take()
     }
@@ -178,12 +167,7 @@ impl Frames {
 
     /// Takes bytes the socket accepted. After a fault there is nothing to follow.
     pub(super) fn on_write(&mut self, mut bytes: &[u8]) {
-        // A client that begins with TLS, without asking: no message of ours is
-        // so long that its first byte is not zero.
-        if self.phase == Phase::Start && !self.frontend.is_amid() && bytes.first() > Some(&0) {
-            self.phase = Phase::Opaque;
-        }
-        while self.phase != Phase::Opaque && self.fault.is_none() {
+        while self.fault.is_none() {
             let untyped = self.phase == Phase::Start;
             match self.frontend.next(&mut bytes, |_| untyped) {
                 Ok(Some(_)) if untyped => self.first_message(),
@@ -195,13 +179,9 @@ impl Frames {
     }
 
     fn first_message(&mut self) {
-        if self.frontend.body() == SSL_REQUEST {
-            self.phase = Phase::TlsAnswer;
-        } else {
-            self.frontend.expect_typed();
-            self.phase = Phase::StartUp;
-            self.owed.push_back(Unit::Sync);
-        }
+        self.frontend.expect_typed();
+        self.phase = Phase::StartUp;
+        self.owed.push_back(Unit::Sync);
     }
 
     fn frontend_message(&mut self, tag: u8) {
@@ -238,16 +218,6 @@ impl Frames {
 
     /// Takes bytes that were received. An error means that they must not be passed on.
     pub(super) fn on_read(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
-        if self.phase == Phase::TlsAnswer
-            && let Some((answer, rest)) = bytes.split_first()
-        {
-            let agreed = *answer == b'S';
-            self.phase = if agreed { Phase::Opaque } else { Phase::Start };
-            bytes = rest;
-        }
-        if self.phase == Phase::Opaque {
-            return Ok(());
-        }
         while self.fault.is_none() {
             let keep = |tag| matches!(tag, b'C' | b'E' | b'K' | b'Z');
             match self.backend.next(&mut bytes, keep) {
@@ -341,7 +311,10 @@ impl Frames {
                 // 'V' is the severity that is never translated; 'S' is for
                 // servers and poolers which do not send it.
                 Some((b'V' | b'S', b"FATAL" | b"PANIC")) => fatal = true,
-                Some((b'C', code)) => self.error = SqlStateCode::new(code).or(self.error),
+                Some((b'C', code)) => {
+                    let code = SqlStateCode::new(code);
+                    self.error = SqlStateCode::more_telling(self.error, code);
+                }
                 Some((b'M', _)) => break,
                 _ => {}
             }

@@ -219,24 +219,15 @@ fn errors_nobody_waits_for_and_fatal_ones_break_it() {
 }
 
 #[test]
-fn it_goes_blind_behind_tls_and_on_without() {
-    let request = [&8_u32.to_be_bytes()[..], &SSL_REQUEST].concat();
-    let refused = after(&[
-        (Client, request.clone()),
-        (Server, b"N".to_vec()),
-        (Client, start_up()),
+fn an_error_about_the_server_is_not_forgotten_over_a_later_one() {
+    let mut frames = follow(&[
+        client("Q"),
+        (Server, error("ERROR", "25006")),
+        (Server, error("ERROR", "25P02")),
+        ready("E"),
     ]);
-    assert_eq!(
-        (refused.phase, refused.bits()),
-        (Phase::StartUp, status::OWED)
-    );
-    let agreed = after(&[
-        (Client, request),
-        (Server, b"S".to_vec()),
-        (Client, vec![22, 3, 1]),
-    ]);
-    assert!(agreed.is_opaque());
-    assert!(after(&[(Client, vec![22, 3, 1])]).is_opaque());
+    assert_eq!(frames.take_error().unwrap().as_str(), "25006");
+    assert_eq!(frames.take_error(), None);
 }
 
 /// Bytes of one side, joined from what it said in a row and cut at `cuts`.

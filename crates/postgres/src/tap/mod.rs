@@ -2,7 +2,7 @@
 //! connection is clean enough to be handed to someone else.
 //!
 //! tokio-postgres hides the transaction status and what is still unanswered, so
-//! its socket is wrapped in a [`Tap`](stream::Tap) that follows the message
+//! its stream is wrapped in a [`Tap`](stream::Tap) that follows the message
 //! frames, and its connection future is polled by a [`Driver`](driver::Driver)
 //! whose waker leaves a mark. Together they keep one word of state; reading it
 //! gives a [`Verdict`].
@@ -46,5 +46,5 @@ mod testing;
 mod tests;
 
 pub(crate) use cancel::cancel;
-pub(crate) use driver::{Link, OpenError, open};
-pub(crate) use status::{Dirt, Transaction, Verdict};
+pub(crate) use driver::{Link, OpenError, Opened, open};
+pub(crate) use status::{Dirt, SqlStateCode, Transaction, Verdict};

@@ -210,6 +210,22 @@ impl SqlStateCode {
             .then_some(Self(code))
     }
 
+    /// Of two errors in a row, the one to remember: one that is about the server
+    /// rather than about a statement, else the later.
+    pub(super) fn more_telling(first: Option<Self>, second: Option<Self>) -> Option<Self> {
+        match (first, second) {
+            (Some(first), Some(second)) if first.is_about_server() && !second.is_about_server() => {
+                Some(first)
+            }
+            _ => second.or(first),
+        }
+    }
+
+    /// Whether it says that the server comes or goes, or has become a standby.
+    fn is_about_server(self) -> bool {
+        matches!(&self.0, b"25006" | b"57P01" | b"57P02" | b"57P03") || self.0.starts_with(b"08")
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("XX000")
     }
@@ -237,7 +253,7 @@ pub(super) struct Status {
     /// The wire bits as the tap last saw them. Written and read only inside a
     /// poll, that is under the driver's mutex, hence relaxed.
     wire: AtomicU32,
-    /// The last error's SQLSTATE, or zero. Written by the tap, taken by the owner.
+    /// The most telling error's SQLSTATE, or zero. Written by the tap, taken by the owner.
     error: AtomicU64,
     /// The backend's process id, or zero. Written by the tap during start-up.
     process_id: AtomicU32,
@@ -335,7 +351,10 @@ impl Status {
     }
 
     pub(super) fn set_error(&self, code: SqlStateCode) {
-        self.error.store(code.pack(), Ordering::Relaxed);
+        let before = SqlStateCode::unpack(self.error.load(Ordering::Relaxed));
+        if let Some(code) = SqlStateCode::more_telling(before, Some(code)) {
+            self.error.store(code.pack(), Ordering::Relaxed);
+        }
     }
 
     pub(super) fn take_error(&self) -> Option<SqlStateCode> {

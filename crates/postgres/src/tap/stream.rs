@@ -3,20 +3,23 @@
 //! Invariant: what is published describes exactly the bytes the socket accepted
 //! and the bytes it gave, at the time the poll in which that happened ends.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::Config;
+use tokio_postgres::config::{SslMode, SslNegotiation};
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
 use super::frames::Frames;
 use super::status::{self, Status};
 
-/// A stream whose conversation is followed.
-///
-/// With TLS there are two: the one around the socket goes blind when the server
-/// agrees to encrypt, and leaves the status to the one around the TLS stream.
+/// A stream whose conversation is followed. With TLS it lies inside: what passes
+/// here is not encrypted yet, or no longer.
 pub(super) struct Tap<S> {
     stream: S,
     frames: Frames,
@@ -39,9 +42,7 @@ impl<S> Tap<S> {
 
     /// Leaves the state for the driver to publish when its poll ends.
     fn note(&self) {
-        if !self.frames.is_opaque() {
-            self.status.set_wire(self.frames.bits() | self.socket);
-        }
+        self.status.set_wire(self.frames.bits() | self.socket);
     }
 
     fn note_read(&mut self) {
@@ -167,11 +168,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tap<S> {
         let this = self.get_mut();
         this.frames.set_broken();
         this.note();
-        if this.frames.is_opaque() {
-            // The TLS stream above still has its own goodbye to read.
-            return Pin::new(&mut this.stream).poll_shutdown(cx);
-        }
         this.closing.poll(&mut this.stream, cx)
+    }
+}
+
+impl<S: TlsStream + Unpin> TlsStream for Tap<S> {
+    fn channel_binding(&self) -> ChannelBinding {
+        self.stream.channel_binding()
+    }
+}
+
+/// Says that what is to be encrypted is encrypted already. The driver asks for
+/// it when it is told that TLS is required without negotiation.
+pub(super) struct Settled;
+
+impl Settled {
+    /// Tells the driver so.
+    pub(super) fn tell(config: &mut Config) {
+        config
+            .ssl_mode(SslMode::Require)
+            .ssl_negotiation(SslNegotiation::Direct);
+    }
+}
+
+impl<S: TlsStream + Unpin> TlsConnect<S> for Settled {
+    type Stream = S;
+    type Error = Infallible;
+    type Future = Ready<Result<S, Infallible>>;
+
+    fn connect(self, stream: S) -> Self::Future {
+        ready(Ok(stream))
     }
 }
 
@@ -192,13 +218,13 @@ impl Closing {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         if !self.half_closed {
-            ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+            std::task::ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
             self.half_closed = true;
         }
         let mut bytes = [0; 256];
         loop {
             let mut buf = ReadBuf::new(&mut bytes);
-            match ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf)) {
+            match std::task::ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf)) {
                 Ok(()) if buf.filled().is_empty() => return Poll::Ready(Ok(())),
                 Ok(()) => {}
                 // Reset: the server had not read everything, but it is gone.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_postgres::{Client, Config};
 
 use super::{Link, open};
+use crate::socket::Socket;
 
 /// The shared server.
 pub(super) struct Server(PostgresServer);
@@ -45,16 +46,18 @@ impl Server {
     }
 
     pub(super) async fn connect(&self) -> (Client, Link) {
-        open(self.tcp().await, &self.config(), None, within(5_000))
-            .await
-            .unwrap()
+        self.open(Socket::Tcp(self.tcp().await)).await
     }
 
     pub(super) async fn connect_unix(&self) -> (Client, Link) {
         let socket = format!(".s.PGSQL.{}", self.0.port());
         let stream = UnixStream::connect(self.0.socket_dir().join(socket)).await;
-        open(stream.unwrap(), &self.config(), None, within(5_000))
-            .await
-            .unwrap()
+        self.open(Socket::Unix(stream.unwrap())).await
+    }
+
+    async fn open(&self, socket: Socket) -> (Client, Link) {
+        let opened = open(socket, &self.config(), None, within(5_000)).await;
+        let opened = opened.unwrap();
+        (opened.client, opened.link)
     }
 }

@@ -12,10 +12,11 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{CancelToken, Client, NoTls};
+use tokio_postgres::{CancelToken, Client};
 
 use super::testing::{Server, server, within};
 use super::{Dirt, Link, Transaction, Verdict, cancel};
+use crate::socket::Socket;
 
 const CLEAN: Verdict = Verdict::Quiet {
     transaction: Transaction::Idle,
@@ -41,7 +42,7 @@ async fn poll_times<F: Future>(future: F, times: u32) -> Option<F::Output> {
 }
 
 async fn cancel_on(server: &Server, token: &CancelToken) {
-    cancel(token, server.tcp().await, NoTls, within(2_000))
+    cancel(token, Socket::Tcp(server.tcp().await), within(2_000))
         .await
         .unwrap();
 }

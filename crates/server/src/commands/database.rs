@@ -1,10 +1,10 @@
 //! From settings to a pool, over the database they name or a private one. Invariant: a private server ends with
 //! the command that started it, however that ends.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use cenote_local::PostgresServer;
-use cenote_postgres::{Config, InvalidConfig, Pool, Retry, tokio_postgres};
+use cenote_postgres::{Config, InvalidConfig, InvalidUrl, Pool, Retry};
 
 use crate::settings::{PoolSettings, Settings};
 
@@ -24,22 +24,21 @@ pub(super) enum DatabaseError {
     Private(#[from] cenote_local::Error),
     #[error(transparent)]
     Invalid(#[from] InvalidConfig),
-    #[error("the private server's address is not understood: {0}")]
-    Address(#[from] tokio_postgres::Error),
+    #[error("the private server's address {0}")]
+    Address(#[from] InvalidUrl),
 }
 
 impl Database {
     /// Builds the pool, and starts a private PostgreSQL first if the settings name none.
     pub(super) async fn open(settings: &Settings) -> Result<Self, DatabaseError> {
-        let (server, private) = match &settings.database {
-            Some(server) => (server.clone(), None),
+        let (config, private) = match &settings.database {
+            Some(config) => (config.clone(), None),
             None => {
                 let private = start_private(settings).await?;
-                let server = tokio_postgres::Config::from_str(&private.url())?;
-                (server, Some(private))
+                (Config::from_url(&private.url())?, Some(private))
             }
         };
-        let pool = Pool::new(pool_config(server, settings))?;
+        let pool = Pool::new(with_settings(config, settings))?;
         Ok(Self { pool, private })
     }
 
@@ -73,7 +72,7 @@ async fn start_private(settings: &Settings) -> Result<PostgresServer, DatabaseEr
     Ok(server)
 }
 
-fn pool_config(server: tokio_postgres::Config, settings: &Settings) -> Config {
+fn with_settings(mut config: Config, settings: &Settings) -> Config {
     let PoolSettings {
         min,
         max,
@@ -85,7 +84,6 @@ fn pool_config(server: tokio_postgres::Config, settings: &Settings) -> Config {
         connect_timeout,
     } = settings.pool;
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    let mut config = Config::new(server);
     config.pool.min_size = count(min);
     config.pool.max_size = count(max);
     config.pool.max_overflow = count(overflow);

@@ -3,29 +3,35 @@
 //! Invariant: what is shown, and every complaint, is put together from parts that were understood; text that
 //! could be a piece of a password with a bare `@` or blank in it is refused rather than guessed at.
 
-use std::error::Error as _;
 use std::fmt;
 
-use tokio_postgres::Config;
+use cenote_postgres::{Config, TargetSession, Verify};
 use tokio_postgres::config::{Host, SslMode};
 
 use super::parse::Kind;
 use super::secret::{REDACTED, Secret};
 
-/// A `DATABASE_URL` that parsed, kept with its text because the driver's [`Config`] cannot say which ports were
-/// spelled out.
-#[derive(Clone, Debug, PartialEq)]
+/// A `DATABASE_URL` that parsed, kept with its text because the [`Config`] cannot say which ports were spelled out.
+#[derive(Clone, Debug)]
 pub(crate) struct Dsn {
     pub(crate) config: Config,
     text: Secret<String>,
+}
+
+impl PartialEq for Dsn {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
 }
 
 impl Dsn {
     /// Whether the text spells out a port, rather than leaving it to the default.
     pub(crate) fn names_port(&self) -> bool {
         match Authority::of(self.text.expose()) {
-            Some(authority) => !self.config.get_ports().is_empty() && !authority.lacks_port(),
-            None => !self.config.get_ports().is_empty(),
+            Some(authority) => {
+                !self.config.server.get_ports().is_empty() && !authority.lacks_port()
+            }
+            None => !self.config.server.get_ports().is_empty(),
         }
     }
 
@@ -34,7 +40,7 @@ impl Dsn {
         let text = match Authority::of(self.text.expose()) {
             Some(authority) if authority.lacks_port() => authority.with_port(port),
             _ => {
-                self.config.port(port);
+                self.config.server.port(port);
                 return Ok(());
             }
         };
@@ -99,25 +105,8 @@ impl Kind for DatabaseUrl {
     const PLACEHOLDER: &'static str = "URL";
 
     fn parse(&self, text: &str) -> Result<Dsn, String> {
-        if text.contains('\0') {
-            return Err("holds a NUL character".into());
-        }
         let text = without_driver(text.trim());
-        let is_url = SCHEMES.iter().any(|scheme| text.starts_with(scheme));
-        if !is_url && (text.is_empty() || !text.contains('=') || scheme_of(&text).is_some()) {
-            return Err(
-                "must start with postgresql:// or postgres://, or be a list such as `host=… user=… dbname=…`"
-                    .into(),
-            );
-        }
-        // The driver ends the credentials at the first @ and would take the rest of the password for the host.
-        if is_url && text.matches('@').count() > 1 {
-            return Err(
-                "has more than one @; write those in the user or the password as %40".into(),
-            );
-        }
-        let config: Config = text.parse().map_err(complaint)?;
-        check(&config)?;
+        let config = Config::from_url(&text).map_err(|problem| problem.to_string())?;
         Ok(Dsn {
             config,
             text: Secret::new(text),
@@ -150,104 +139,43 @@ fn without_driver(text: &str) -> String {
     text.to_owned()
 }
 
-/// Options other programs know and this driver does not. Only these may be quoted: the "option" the driver met
-/// may as well be the second word of a password.
-const FOREIGN_OPTIONS: [&str; 18] = [
-    "channel_binding",
-    "client_encoding",
-    "command_timeout",
-    "fallback_application_name",
-    "gssencmode",
-    "passfile",
-    "pool_size",
-    "prepared_statement_cache_size",
-    "replication",
-    "requirepeer",
-    "service",
-    "ssl",
-    "sslcert",
-    "sslcrl",
-    "sslkey",
-    "sslrootcert",
-    "statement_cache_size",
-    "timeout",
-];
-
-fn complaint(error: tokio_postgres::Error) -> String {
-    let detail = error.source().map(ToString::to_string).unwrap_or_default();
-    if detail.starts_with("invalid value for option") {
-        // The driver names the option here, never the value.
-        let choices = match detail.as_str() {
-            "invalid value for option `sslmode`" => " (disable, prefer or require)",
-            "invalid value for option `target_session_attrs`" => " (any, read-write or read-only)",
-            _ => "",
-        };
-        return format!("has an {detail}{choices}");
-    }
-    let foreign = |option: &&&str| detail == format!("unknown option `{option}`");
-    match FOREIGN_OPTIONS.iter().find(foreign) {
-        Some(option) => format!("has the unknown option `{option}`"),
-        None if detail.starts_with("unknown option") => "has an unknown option".into(),
-        None => "is not a PostgreSQL connection string".into(),
-    }
-}
-
-/// What the driver would only find out when it connects.
-fn check(config: &Config) -> Result<(), String> {
-    let hosts = config.get_hosts().len().max(config.get_hostaddrs().len());
-    let ports = config.get_ports().len();
-    if ports > 1 && ports != hosts {
-        return Err("does not give as many ports as hosts".into());
-    }
-    if config.get_ports().contains(&0) {
-        return Err("has port 0".into());
-    }
-    if config.get_user() == Some("") {
-        return Err("has an empty user".into());
-    }
-    check_hosts(config).map_err(|problem| format!("has a host that {problem}"))
-}
-
-pub(crate) fn check_hosts(config: &Config) -> Result<(), String> {
-    for host in config.get_hosts() {
-        if let Host::Tcp(name) = host {
-            let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
-            if name.is_empty() {
-                return Err("is empty".into());
-            }
-            if !name.chars().all(plain) {
-                return Err("holds a character no host name has".into());
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Prints where a configuration leads: a URL with the password struck out.
 pub(crate) fn show_config(config: &Config) -> String {
+    let server = &config.server;
     let mut output = "postgresql://".to_owned();
-    if let Some(user) = config.get_user() {
+    if let Some(user) = server.get_user() {
         output += user;
     }
-    if config.get_password().is_some() {
+    if server.get_password().is_some() {
         output += &format!(":{REDACTED}");
     }
-    if config.get_user().is_some() || config.get_password().is_some() {
+    if server.get_user().is_some() || server.get_password().is_some() {
         output.push('@');
     }
-    output += &ShowHosts(config).to_string();
-    if let Some(name) = config.get_dbname() {
+    output += &ShowHosts(server).to_string();
+    if let Some(name) = server.get_dbname() {
         output += &format!("/{name}");
     }
-    match config.get_ssl_mode() {
-        SslMode::Disable => output += "?sslmode=disable",
-        SslMode::Require => output += "?sslmode=require",
-        _ => {}
+    let mode = match (server.get_ssl_mode(), config.tls.verify) {
+        (SslMode::Disable, _) => Some("disable"),
+        (SslMode::Require, Verify::Nothing) => Some("require"),
+        (SslMode::Require, Verify::Authority) => Some("verify-ca"),
+        (SslMode::Require, Verify::Host) => Some("verify-full"),
+        _ => None,
+    };
+    let target = Some(config.target_session).filter(|target| *target != TargetSession::Any);
+    let options = [
+        mode.map(|mode| format!("sslmode={mode}")),
+        target.map(|target| format!("target_session_attrs={}", target.as_str())),
+    ];
+    let options: Vec<_> = options.into_iter().flatten().collect();
+    if !options.is_empty() {
+        output += &format!("?{}", options.join("&"));
     }
     output
 }
 
-struct ShowHosts<'a>(&'a Config);
+struct ShowHosts<'a>(&'a tokio_postgres::Config);
 
 impl fmt::Display for ShowHosts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -300,8 +228,8 @@ mod tests {
             "host=h port=5433 user=u password=p dbname=d",
         ] {
             let dsn = DatabaseUrl.parse(text).unwrap();
-            assert_eq!(dsn.config.get_user(), Some("u"), "{text}");
-            assert_eq!(dsn.config.get_password(), Some(&b"p"[..]), "{text}");
+            assert_eq!(dsn.config.server.get_user(), Some("u"), "{text}");
+            assert_eq!(dsn.config.server.get_password(), Some(&b"p"[..]), "{text}");
             assert_eq!(
                 DatabaseUrl.show(&dsn),
                 "postgresql://u:***@h:5433/d",
@@ -312,29 +240,33 @@ mod tests {
     }
 
     #[test]
-    fn complaints_name_what_is_known_and_quote_nothing_else() {
+    fn complaints_continue_a_sentence_and_quote_no_secret() {
         for (text, expected) in [
             ("mysql://u:hunter2@h/d", "must start with"),
-            ("hunter2", "must start with"),
-            ("", "must start with"),
-            ("postgresql://u:hun@ter2@h/d", "%40"),
-            ("postgresql://u:hunter2", "`port`"),
-            (
-                "postgresql://h/d?sslmode=hunter2",
-                "disable, prefer or require",
-            ),
-            ("postgresql://h/d?sslrootcert=hunter2", "`sslrootcert`"),
+            ("postgresql+asyncpg://u:hun@ter2@h/d", "%40"),
+            ("postgresql://h/d?sslmode=hunter2", "verify-full"),
             ("host=h password=oh hunter2=x", "unknown option"),
-            (
-                "host=h password=oh hunter2",
-                "not a PostgreSQL connection string",
-            ),
-            ("postgresql://a:1,b:2/d?port=3", "as many ports"),
-            ("postgresql://a:0/d", "port 0"),
         ] {
             let complaint = DatabaseUrl.parse(text).unwrap_err();
             assert!(complaint.contains(expected), "{text}: {complaint}");
             assert!(!complaint.contains("ter2"), "{text}: {complaint}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_says_how_far_the_server_is_trusted_and_which_one_will_do() {
+        for (options, shown) in [
+            ("", ""),
+            ("?sslmode=require", "?sslmode=require"),
+            (
+                "?sslrootcert=system&target_session_attrs=primary",
+                "?sslmode=verify-full&target_session_attrs=primary",
+            ),
+            ("?sslmode=verify-ca&sslrootcert=/ca", "?sslmode=verify-ca"),
+        ] {
+            let dsn = DatabaseUrl.parse(&format!("postgresql://h{options}"));
+            let expected = format!("postgresql://h:5432{shown}");
+            assert_eq!(DatabaseUrl.show(&dsn.unwrap()), expected);
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::Problem;
 use super::parse::Kind;
@@ -130,6 +130,24 @@ impl<'a> Resolver<'a> {
             Some((value, origin)) => Found::Value(value, origin),
             None => Found::Nothing,
         }
+    }
+
+    /// The file that the value [`search`](Self::search) finds is in, if it is in one.
+    pub(crate) fn file_of<K: Kind>(
+        &self,
+        setting: &Setting<K>,
+        layers: Range<usize>,
+    ) -> Option<PathBuf> {
+        let layers = self.layers.get(layers)?;
+        let entries = layers.iter().map(|layer| {
+            let name = setting.about.name();
+            layer.iter().filter(move |entry| entry.setting == name)
+        });
+        let mut highest = entries
+            .into_iter()
+            .find(|entries| entries.clone().next().is_some())?;
+        let entry = highest.find(|entry| entry.file)?;
+        Some(self.directory.join(entry.text.expose()))
     }
 
     fn conflict<K: Kind>(

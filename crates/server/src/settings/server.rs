@@ -4,10 +4,11 @@
 //! stand in the same layer and do not contradict each other.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
-use tokio_postgres::Config;
+use cenote_postgres::{Config, check_host};
 
-use super::database::{Dsn, check_hosts};
+use super::database::Dsn;
 use super::parse::{Kind, Password, Text, Whole};
 use super::resolve::{Found, Resolver};
 use super::sources::{Cited, Origin};
@@ -73,6 +74,8 @@ struct Parts {
     port: Part<<Whole<u16> as Kind>::Value>,
     user: Part<<Text as Kind>::Value>,
     password: Part<<Password as Kind>::Value>,
+    /// Where the password stands, if that is a file.
+    password_file: Option<PathBuf>,
     name: Part<<Text as Kind>::Value>,
 }
 
@@ -83,6 +86,7 @@ impl Parts {
             port: Part::read(r, &t::DB_PORT, layers.clone()),
             user: Part::read(r, &t::DB_USER, layers.clone()),
             password: Part::read(r, &t::DB_PASS, layers.clone()),
+            password_file: r.file_of(&t::DB_PASS, layers.clone()),
             name: Part::read(r, &t::DB_NAME, layers),
         }
     }
@@ -137,23 +141,25 @@ impl Parts {
             );
             return None;
         }
-        let mut config = Config::new();
+        let mut server = tokio_postgres::Config::new();
         match &self.host.0 {
-            Some((host, origin)) => set_host(r, &mut config, host, origin),
-            None => set_default_host(r, &mut config),
+            Some((host, origin)) => set_host(r, &mut server, host, origin),
+            None => set_default_host(r, &mut server),
         }
         if let Some((port, _)) = self.port.0 {
-            config.port(port);
+            server.port(port);
         }
         if let Some((user, _)) = self.user.0 {
-            config.user(user);
+            server.user(user);
         }
         if let Some((password, _)) = self.password.0 {
-            config.password(password.expose());
+            server.password(password.expose());
         }
         if let Some((name, _)) = self.name.0 {
-            config.dbname(name);
+            server.dbname(name);
         }
+        let mut config = Config::new(server);
+        config.password = self.password_file.map(cenote_postgres::Password::from_file);
         Some(config)
     }
 
@@ -168,43 +174,51 @@ impl Parts {
                 if let Err(complaint) = dsn.set_port(port) {
                     r.problem(cited, complaint);
                 }
-            } else if dsn.config.get_ports().iter().any(|other| *other != port) {
+            } else if dsn
+                .config
+                .server
+                .get_ports()
+                .iter()
+                .any(|other| *other != port)
+            {
                 r.problem(cited, differs("port"));
             }
         }
         let mut config = dsn.config;
-        let no_host = config.get_hosts().is_empty() && config.get_hostaddrs().is_empty();
+        config.password = self.password_file.map(cenote_postgres::Password::from_file);
+        let server = &mut config.server;
+        let no_host = server.get_hosts().is_empty() && server.get_hostaddrs().is_empty();
         match self.host.0 {
-            Some((host, origin)) if no_host => set_host(r, &mut config, &host, &origin),
+            Some((host, origin)) if no_host => set_host(r, server, &host, &origin),
             Some((host, origin)) => {
-                let mut other = Config::new();
+                let mut other = tokio_postgres::Config::new();
                 set_host(r, &mut other, &host, &origin);
-                if other.get_hosts() != config.get_hosts() {
+                if other.get_hosts() != server.get_hosts() {
                     r.problem(Cited("DB_HOST", &origin), differs("host"));
                 }
             }
-            None if no_host => set_default_host(r, &mut config),
+            None if no_host => set_default_host(r, server),
             None => {}
         }
         if let Some((user, origin)) = self.user.0 {
-            if config.get_user().is_none() {
-                config.user(user);
-            } else if config.get_user() != Some(&user) {
+            if server.get_user().is_none() {
+                server.user(user);
+            } else if server.get_user() != Some(&user) {
                 r.problem(Cited("DB_USER", &origin), differs("user"));
             }
         }
         if let Some((password, origin)) = self.password.0 {
             let password = password.expose();
-            if config.get_password().is_none() {
-                config.password(password);
-            } else if config.get_password() != Some(password.as_bytes()) {
+            if server.get_password().is_none() {
+                server.password(password);
+            } else if server.get_password() != Some(password.as_bytes()) {
                 r.problem(Cited("DB_PASS", &origin), differs("password"));
             }
         }
         if let Some((name, origin)) = self.name.0 {
-            if config.get_dbname().is_none() {
-                config.dbname(name);
-            } else if config.get_dbname() != Some(&name) {
+            if server.get_dbname().is_none() {
+                server.dbname(name);
+            } else if server.get_dbname() != Some(&name) {
                 r.problem(Cited("DB_NAME", &origin), differs("database name"));
             }
         }
@@ -212,17 +226,23 @@ impl Parts {
     }
 }
 
-fn set_default_host(r: &mut Resolver<'_>, config: &mut Config) {
+fn set_default_host(r: &mut Resolver<'_>, config: &mut tokio_postgres::Config) {
     let host = "localhost".to_owned();
     config.host(&host);
     r.show(&t::DB_HOST, &host, Origin::Default);
 }
 
-fn set_host(r: &mut Resolver<'_>, config: &mut Config, host: &str, origin: &Origin) {
-    for host in host.split(',') {
-        config.host(host.trim());
-    }
-    if let Err(complaint) = check_hosts(config) {
-        r.problem(Cited("DB_HOST", origin), format!("the value {complaint}"));
+fn set_host(
+    r: &mut Resolver<'_>,
+    config: &mut tokio_postgres::Config,
+    host: &str,
+    origin: &Origin,
+) {
+    for host in host.split(',').map(str::trim) {
+        config.host(host);
+        let is_directory = host.starts_with('/');
+        if !is_directory && let Err(complaint) = check_host(host) {
+            r.problem(Cited("DB_HOST", origin), format!("the value {complaint}"));
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::redis::RedisTarget;
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where the database is. `None`: start a private PostgreSQL.
-    pub database: Option<tokio_postgres::Config>,
+    pub database: Option<cenote_postgres::Config>,
     /// Where the private PostgreSQL keeps its data. `None`: where it likes.
     pub data_dir: Option<PathBuf>,
     /// How many instances share the database.

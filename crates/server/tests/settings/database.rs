@@ -41,13 +41,13 @@ fn parts_fill_in_what_the_url_leaves_open() {
     .settings();
     let config = it.database.unwrap();
     assert_eq!(host(&config), "h");
-    assert_eq!(config.get_ports(), [7]);
-    assert_eq!(config.get_user(), Some("u"));
-    assert_eq!(config.get_password(), Some(&b"p@/?"[..]));
-    assert_eq!(config.get_dbname(), Some("d"));
-    assert_eq!(config.get_ssl_mode(), SslMode::Require);
+    assert_eq!(config.server.get_ports(), [7]);
+    assert_eq!(config.server.get_user(), Some("u"));
+    assert_eq!(config.server.get_password(), Some(&b"p@/?"[..]));
+    assert_eq!(config.server.get_dbname(), Some("d"));
+    assert_eq!(config.server.get_ssl_mode(), SslMode::Require);
     let it = env(&[("DATABASE_URL", "postgresql://h/d"), ("DB_PORT", "7")]).settings();
-    assert_eq!(it.database.unwrap().get_ports(), [7]);
+    assert_eq!(it.database.unwrap().server.get_ports(), [7]);
 }
 
 #[test]
@@ -56,10 +56,10 @@ fn parts_alone_name_a_database_and_combine_across_sources() {
     let world = world.file(".env", "DB_HOST=b\nDB_PASS=q\n");
     let config = world.settings().database.unwrap();
     assert_eq!(
-        (host(&config).as_str(), config.get_ports()),
+        (host(&config).as_str(), config.server.get_ports()),
         ("b", &[7][..])
     );
-    assert_eq!(config.get_password(), Some(&b"p"[..]));
+    assert_eq!(config.server.get_password(), Some(&b"p"[..]));
     let config = env(&[("DB_NAME", "d")]).settings().database.unwrap();
     assert_eq!(host(&config), "localhost");
 }
@@ -70,7 +70,10 @@ fn a_url_from_above_replaces_the_parts_below() {
     let world = world.file(".env", "DB_HOST=b\nDB_USER=u\nDB_PASS=hunter2\n");
     let config = world.settings().database.unwrap();
     assert_eq!(host(&config), "a");
-    assert_eq!((config.get_user(), config.get_password()), (None, None));
+    assert_eq!(
+        (config.server.get_user(), config.server.get_password()),
+        (None, None)
+    );
 }
 
 #[test]
@@ -79,7 +82,10 @@ fn parts_from_above_replace_the_url_below_with_a_warning() {
     let loaded = world.loaded();
     let config = loaded.settings.database.unwrap();
     assert_eq!(host(&config), "b");
-    assert_eq!((config.get_user(), config.get_password()), (None, None));
+    assert_eq!(
+        (config.server.get_user(), config.server.get_password()),
+        (None, None)
+    );
     assert_eq!(
         loaded.warnings,
         [

@@ -60,12 +60,12 @@ const ROWS: &[Row] = &[
     (&["DB_USER"], "u", |s| {
         s.database
             .as_ref()
-            .is_some_and(|c| c.get_user() == Some("u"))
+            .is_some_and(|c| c.server.get_user() == Some("u"))
     }),
     (&["DB_NAME"], "n", |s| {
         s.database
             .as_ref()
-            .is_some_and(|c| c.get_dbname() == Some("n"))
+            .is_some_and(|c| c.server.get_dbname() == Some("n"))
     }),
     (&["DATA_DIR"], "/data", |s| {
         s.data_dir.as_deref() == Some(Path::new("/data"))

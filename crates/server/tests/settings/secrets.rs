@@ -64,7 +64,7 @@ proptest! {
     fn an_encoded_password_reaches_the_driver_unchanged(password in "\\PC{1,20}") {
         let url = format!("postgresql://user:{}@host/db", percent(&password));
         let config = env(&[("DATABASE_URL", &url)]).settings().database.unwrap();
-        prop_assert_eq!(config.get_password(), Some(password.as_bytes()));
+        prop_assert_eq!(config.server.get_password(), Some(password.as_bytes()));
     }
 
     #[test]

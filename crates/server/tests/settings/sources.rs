@@ -170,7 +170,7 @@ fn a_directory_called_dotenv_is_no_file_of_settings() {
 fn a_name_and_its_file_in_one_source_agree_or_are_both_named() {
     let world = || env(&[("DB_HOST", "h"), ("DB_PASS_FILE", "pw")]).file("pw", "hunter2\r\n");
     let config = world().settings().database.unwrap();
-    assert_eq!(config.get_password(), Some(&b"hunter2"[..]));
+    assert_eq!(config.server.get_password(), Some(&b"hunter2"[..]));
     world().env("DB_PASS", "hunter2").settings();
     let errors = world().env("DB_PASS", "hunter3").errors();
     assert!(errors.contains("DB_PASS from the environment"), "{errors}");

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use cenote::settings::{self, Loaded, Settings, SettingsErrors};
+use cenote_postgres::Config;
 use tempfile::TempDir;
-use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
 /// Built once: clap's own checks of so many arguments take long without optimization.
@@ -78,7 +78,7 @@ pub(crate) fn env(variables: &[(&str, &str)]) -> World {
 }
 
 pub(crate) fn host(config: &Config) -> String {
-    match config.get_hosts() {
+    match config.server.get_hosts() {
         [Host::Tcp(name)] => name.clone(),
         hosts => format!("{hosts:?}"),
     }

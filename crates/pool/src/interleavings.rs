@@ -1,0 +1,494 @@
+//! The whole pool under a model checker: thousands of schedules of several callers, the pool's own
+//! tasks and the clock, with callers that give up at any moment.
+//!
+//! The code under test is the pool's own, all of it; only [`runtime`](crate::runtime) stands on the
+//! checker's locks, tasks and clock. Schedules come from a fair random walk and from probabilistic
+//! concurrency testing, which favours the few unlikely switches that races need. Seeds are fixed: a
+//! run is reproducible, and `SHUTTLE_RANDOM_SEED` explores others.
+//!
+//! Invariants checked in every schedule: connections, those being opened or closed included, never
+//! exceed the capacity; none is in two hands, and none is handed out in any state but clean; who
+//! joined first is served first; whoever stays in line is served, else the checker reports a
+//! deadlock; in the end the pool's whole capacity can be taken at once, and a close ends with
+//! nothing open. The clock stands still where nothing should need it, so that housekeeping cannot
+//! make up for a wake-up that was lost.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use shuttle::{
+    MaxSteps, Runner,
+    future::{spawn, yield_now},
+    rand::{Rng, thread_rng},
+    scheduler::{PctScheduler, RandomScheduler},
+};
+
+use crate::{
+    AcquireError, Condition, Config, Manager, OwnedPooled, Pool, Reason, runtime::simulated,
+};
+
+const SEED: u64 = 0x00ce_907e;
+
+/// Longer than any schedule takes.
+const FOR_EVER: Duration = Duration::from_secs(1 << 40);
+
+/// Runs a scenario under many schedules.
+fn explore<F: Future<Output = ()> + 'static>(schedules: usize, scenario: fn() -> F) {
+    let config = || {
+        let mut config = shuttle::Config::new();
+        config.stack_size = 1 << 18;
+        // Far more than a schedule takes that comes to an end.
+        config.max_steps = MaxSteps::FailAfter(200_000);
+        config
+    };
+    let execute = move || {
+        simulated::reset();
+        fastrand::seed(SEED);
+        shuttle::future::block_on(scenario());
+    };
+    let walk = RandomScheduler::new_from_seed(SEED, schedules);
+    Runner::new(walk, config()).run(execute);
+    for switches in [2, 4] {
+        let unlikely = PctScheduler::new_from_seed(SEED, switches, schedules / 2);
+        Runner::new(unlikely, config()).run(execute);
+    }
+}
+
+fn one_in(chances: u32) -> bool {
+    thread_rng().gen_ratio(1, chances)
+}
+
+/// Gives others the chance to run, now and then.
+async fn dawdle() {
+    for _ in 0..thread_rng().gen_range(0..3) {
+        yield_now().await;
+    }
+}
+
+/// The far side, and what is known of it.
+struct Far {
+    capacity: u64,
+    /// Connections being opened, open, or being closed.
+    existing: AtomicU64,
+    opened: AtomicU64,
+    /// Counts what happens, so that one thing can be said to have been before another.
+    moment: AtomicU64,
+    /// False during an outage, when anything may go wrong.
+    well: AtomicBool,
+    /// Ends the clock.
+    done: AtomicBool,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the server is down")]
+struct Down;
+
+/// Counts a connection from the moment its connect starts until nothing is left of it.
+struct Presence(Arc<Far>);
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.existing.fetch_sub(1, SeqCst);
+    }
+}
+
+struct Connection {
+    condition: Condition,
+    in_hand: bool,
+    presence: Presence,
+}
+
+enum Fate {
+    Good,
+    Fails,
+    Hangs,
+    Dies,
+}
+
+impl Far {
+    fn new(config: &Config, well: bool) -> Arc<Self> {
+        Arc::new(Self {
+            capacity: u64::from(config.capacity()),
+            existing: AtomicU64::new(0),
+            opened: AtomicU64::new(0),
+            moment: AtomicU64::new(0),
+            well: AtomicBool::new(well),
+            done: AtomicBool::new(false),
+        })
+    }
+
+    fn now(&self) -> u64 {
+        self.moment.fetch_add(1, SeqCst)
+    }
+
+    fn fate(&self) -> Fate {
+        if self.well.load(SeqCst) {
+            return Fate::Good;
+        }
+        match thread_rng().gen_range(0..6) {
+            0 => Fate::Fails,
+            1 => Fate::Hangs,
+            2 => Fate::Dies,
+            _ => Fate::Good,
+        }
+    }
+
+    async fn act(&self) -> Result<(), Down> {
+        dawdle().await;
+        match self.fate() {
+            Fate::Good => return Ok(()),
+            Fate::Fails => return Err(Down),
+            Fate::Dies => simulated::die().await,
+            Fate::Hangs => {}
+        }
+        std::future::pending().await
+    }
+
+    /// The clock: from one moment that someone waits for to the next, whenever it gets its turn.
+    async fn run_clock(self: Arc<Self>) {
+        while !self.done.load(SeqCst) {
+            simulated::advance();
+            yield_now().await;
+        }
+    }
+}
+
+impl Manager for Arc<Far> {
+    type Connection = Connection;
+    type Error = Down;
+
+    async fn connect(&self) -> Result<Connection, Down> {
+        let existing = self.existing.fetch_add(1, SeqCst) + 1;
+        let presence = Presence(self.clone());
+        assert!(existing <= self.capacity, "more than the capacity");
+        self.act().await?;
+        self.opened.fetch_add(1, SeqCst);
+        Ok(Connection {
+            condition: Condition::Clean,
+            in_hand: false,
+            presence,
+        })
+    }
+
+    fn inspect(&self, connection: &mut Connection) -> Condition {
+        assert!(!connection.in_hand, "inspected while in someone's hand");
+        if !self.well.load(SeqCst) && one_in(8) {
+            connection.condition = Condition::Broken;
+        }
+        connection.condition
+    }
+
+    async fn clean(&self, connection: &mut Connection) -> Result<(), Down> {
+        self.act().await?;
+        connection.condition = Condition::Clean;
+        Ok(())
+    }
+
+    async fn check(&self, _: &mut Connection) -> Result<(), Down> {
+        dawdle().await;
+        match self.fate() {
+            Fate::Good => Ok(()),
+            Fate::Fails => Err(Down),
+            Fate::Hangs | Fate::Dies => std::future::pending().await,
+        }
+    }
+
+    async fn close(&self, connection: Connection) {
+        let closed = self.act().await;
+        drop((closed, connection.presence));
+    }
+}
+
+type Asked = Result<OwnedPooled<Arc<Far>>, AcquireError<Down>>;
+type Asking = Pin<Box<dyn Future<Output = Asked> + Send>>;
+
+async fn poll_once(asking: &mut Asking) -> Poll<Asked> {
+    std::future::poll_fn(|context| Poll::Ready(asking.as_mut().poll(context))).await
+}
+
+/// Asks until it is served or, perhaps, loses patience; perhaps goes on in another task meanwhile,
+/// which has to be woken in place of the first.
+async fn ask(pool: &Pool<Arc<Far>>) -> Option<Asked> {
+    if one_in(8) {
+        let held = pool.try_get()?;
+        held.discard();
+        return None;
+    }
+    let mut asking: Asking = Box::pin(pool.get_owned());
+    match thread_rng().gen_range(0..3) {
+        0 => Some(asking.await),
+        1 => match poll_once(&mut asking).await {
+            Poll::Ready(asked) => Some(asked),
+            Poll::Pending => spawn(asking).await.ok(),
+        },
+        _ => {
+            for _ in 0..thread_rng().gen_range(1..6) {
+                if let Poll::Ready(asked) = poll_once(&mut asking).await {
+                    return Some(asked);
+                }
+                yield_now().await;
+            }
+            None
+        }
+    }
+}
+
+/// Has a connection for a while and lets go of it in some state or other.
+async fn hold(mut held: OwnedPooled<Arc<Far>>) {
+    let taken = std::mem::replace(&mut held.in_hand, true);
+    assert!(!taken, "in two hands");
+    assert_eq!(held.condition, Condition::Clean);
+    dawdle().await;
+    held.in_hand = false;
+    match thread_rng().gen_range(0..8) {
+        0 => held.discard(),
+        1 => held.condition = Condition::Broken,
+        2 | 3 => held.condition = Condition::Dirty,
+        _ => {}
+    }
+}
+
+/// In the end nothing is missing: all of the capacity can be had, and a close closes it all.
+async fn is_whole(pool: Pool<Arc<Far>>) {
+    let far = pool.manager().clone();
+    far.well.store(true, SeqCst);
+    let mut held = Vec::new();
+    for _ in 0..far.capacity {
+        held.push(pool.get_within(FOR_EVER).await.unwrap());
+    }
+    assert!(pool.try_get().is_none());
+    drop(held);
+    pool.close().await;
+    is_over(&pool);
+}
+
+fn is_over(pool: &Pool<Arc<Far>>) {
+    assert_eq!(pool.manager().existing.load(SeqCst), 0, "something is left");
+    let stats = pool.stats();
+    assert_eq!((stats.size(), stats.connecting, stats.closing), (0, 0, 0));
+    pool.manager().done.store(true, SeqCst);
+}
+
+/// No warm connections, and nothing that happens by time alone.
+fn config(max_size: u32, max_overflow: u32) -> Config {
+    Config {
+        min_size: 0,
+        max_size,
+        max_overflow,
+        max_lifetime: None,
+        idle_timeout: None,
+        check_after: None,
+        acquire_timeout: FOR_EVER,
+        connect_concurrency: 2,
+        ..Config::default()
+    }
+}
+
+fn start(config: Config, well: bool) -> Pool<Arc<Far>> {
+    let far = Far::new(&config, well);
+    Pool::new(far, config).unwrap()
+}
+
+async fn busy(config: Config) {
+    let pool = start(config, true);
+    let callers: Vec<_> = (0..3)
+        .map(|_| {
+            let pool = pool.clone();
+            spawn(async move {
+                for _ in 0..2 {
+                    if let Some(asked) = ask(&pool).await {
+                        hold(asked.unwrap()).await;
+                    }
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    is_whole(pool).await;
+}
+
+#[test]
+fn whoever_stays_is_served_and_nothing_is_lost_without_the_help_of_time() {
+    explore(8_000, || busy(config(1, 0)));
+    explore(8_000, || {
+        busy(Config {
+            min_size: 1,
+            ..config(1, 1)
+        })
+    });
+}
+
+#[test]
+fn who_joined_first_is_served_first() {
+    explore(10_000, || async {
+        let pool = start(config(1, 0), true);
+        // For each caller: before it asked, after it had joined, and when it was served.
+        let turns = Arc::new(Mutex::new(Vec::new()));
+        let callers: Vec<_> = (0..4)
+            .map(|_| {
+                let (pool, turns) = (pool.clone(), turns.clone());
+                spawn(async move {
+                    let far = pool.manager();
+                    let asked = far.now();
+                    let mut asking: Asking = Box::pin(pool.get_owned());
+                    let first = poll_once(&mut asking).await;
+                    let joined = far.now();
+                    let held = match first {
+                        Poll::Ready(held) => held,
+                        Poll::Pending if one_in(3) => return dawdle().await,
+                        Poll::Pending => asking.await,
+                    };
+                    let mut held = held.unwrap();
+                    turns.lock().unwrap().push((asked, joined, far.now()));
+                    dawdle().await;
+                    if one_in(3) {
+                        held.condition = Condition::Dirty;
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.await.unwrap();
+        }
+        let turns = std::mem::take(&mut *turns.lock().unwrap());
+        for (_, joined, served) in &turns {
+            let overtaken = turns
+                .iter()
+                .any(|(asked, _, before)| joined < asked && before < served);
+            assert!(!overtaken, "someone who came later was served before");
+        }
+        is_whole(pool).await;
+    });
+}
+
+#[test]
+fn an_outage_at_any_moment_leaves_a_whole_pool() {
+    explore(8_000, || async {
+        let pool = start(
+            Config {
+                min_size: 1,
+                max_waiters: 2,
+                acquire_timeout: Duration::from_secs(3),
+                connect_timeout: Duration::from_secs(2),
+                check_after: Some(Duration::from_secs(1)),
+                max_lifetime: Some(Duration::from_secs(20)),
+                idle_timeout: Some(Duration::from_secs(5)),
+                ..config(1, 1)
+            },
+            false,
+        );
+        let clock = spawn(pool.manager().clone().run_clock());
+        let callers: Vec<_> = (0..3)
+            .map(|_| {
+                let pool = pool.clone();
+                spawn(async move {
+                    for _ in 0..2 {
+                        match ask(&pool).await {
+                            Some(Ok(held)) => hold(held).await,
+                            Some(Err(error)) => assert_ne!(error.reason(), Reason::Closed),
+                            None => {}
+                        }
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.await.unwrap();
+        }
+        is_whole(pool).await;
+        clock.await.unwrap();
+    });
+}
+
+#[test]
+fn the_end_at_any_moment_sends_nobody_away_unserved_that_it_should_serve() {
+    explore(10_000, || async {
+        let pool = start(config(1, 1), true);
+        // When the first close and the first drain of all began, if any did.
+        let began = Arc::new(Mutex::new((u64::MAX, u64::MAX)));
+        let callers: Vec<_> = (0..3)
+            .map(|_| {
+                let (pool, began) = (pool.clone(), began.clone());
+                spawn(async move {
+                    let mut asking: Asking = Box::pin(pool.get_owned());
+                    let first = poll_once(&mut asking).await;
+                    let joined = pool.manager().now();
+                    let asked = match first {
+                        Poll::Ready(asked) => asked,
+                        Poll::Pending if one_in(4) => return dawdle().await,
+                        Poll::Pending => asking.await,
+                    };
+                    let (closed, drained) = *began.lock().unwrap();
+                    match asked {
+                        Ok(held) => hold(held).await,
+                        Err(error) => {
+                            assert_eq!(error.reason(), Reason::Closed);
+                            let to_be_served = joined < drained && closed == u64::MAX;
+                            assert!(!to_be_served, "was in line before the drain");
+                        }
+                    }
+                })
+            })
+            .collect();
+        let enders: Vec<_> = (0..2)
+            .map(|_| {
+                let (pool, began) = (pool.clone(), began.clone());
+                spawn(async move {
+                    dawdle().await;
+                    let closes = one_in(3);
+                    {
+                        let (now, mut began) = (pool.manager().now(), began.lock().unwrap());
+                        let first = if closes { &mut began.0 } else { &mut began.1 };
+                        *first = now.min(*first);
+                    }
+                    match closes {
+                        true => pool.close().await,
+                        false => pool.drain().await,
+                    }
+                    is_over(&pool);
+                })
+            })
+            .collect();
+        for task in callers.into_iter().chain(enders) {
+            task.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_pool_whose_last_handle_goes_at_any_moment_leaves_nothing_open() {
+    explore(8_000, || async {
+        let pool = start(
+            Config {
+                min_size: 1,
+                ..config(1, 1)
+            },
+            true,
+        );
+        let far = pool.manager().clone();
+        for _ in 0..2 {
+            let pool = pool.clone();
+            drop(spawn(async move {
+                if let Some(Ok(held)) = ask(&pool).await {
+                    drop(pool);
+                    hold(held).await;
+                }
+            }));
+        }
+        drop(pool);
+        // Two handles: this one and the manager's, which is the pool's.
+        while Arc::strong_count(&far) > 1 {
+            yield_now().await;
+        }
+        assert_eq!(far.existing.load(SeqCst), 0);
+    });
+}

@@ -1,0 +1,16 @@
+//! What the pool takes from its surroundings: a lock, tasks, time. Invariant: nothing else in this
+//! crate locks, spawns or asks for the time, so that in the unit tests, where simulated ones stand
+//! in, the very same code runs under a scheduler that chooses every interleaving.
+
+#[cfg(not(test))]
+pub(crate) use std::sync::{Mutex, MutexGuard};
+#[cfg(not(test))]
+pub(crate) use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep_until, timeout},
+};
+
+#[cfg(test)]
+pub(crate) mod simulated;
+#[cfg(test)]
+pub(crate) use simulated::{Handle, Instant, Mutex, MutexGuard, sleep_until, timeout};

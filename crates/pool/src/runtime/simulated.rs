@@ -1,0 +1,181 @@
+//! Locks and tasks of the model checker, and a clock that a test moves on by itself.
+//!
+//! Invariant: everything here is decided by the checker's schedule and its random numbers, so a
+//! schedule that failed fails again.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use shuttle::current::{TaskId, me};
+pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+
+/// Spawns tasks of the checker.
+#[derive(Clone)]
+pub(crate) struct Handle;
+
+impl Handle {
+    pub(crate) fn current() -> Self {
+        Self
+    }
+
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        drop(shuttle::future::spawn(Mortal(Some(Box::pin(future)))));
+    }
+}
+
+thread_local! {
+    static DOOMED: Cell<Option<TaskId>> = const { Cell::new(None) };
+    static CLOCK: RefCell<Clock> = const { RefCell::new(Clock::new()) };
+}
+
+/// Ends the current spawned task at this await, if its time does not run out just now: what a panic
+/// or the end of the runtime does to it.
+pub(crate) async fn die() {
+    DOOMED.set(Some(me()));
+    std::future::pending().await
+}
+
+/// A task that can [`die`].
+struct Mortal<F>(Option<Pin<Box<F>>>);
+
+impl<F: Future<Output = ()>> Future for Mortal<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(future) = &mut self.0 else {
+            return Poll::Ready(());
+        };
+        let polled = future.as_mut().poll(context);
+        if polled.is_ready() || DOOMED.get() == Some(me()) {
+            self.0 = None;
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+struct Clock {
+    now: Duration,
+    armed: u64,
+    /// Who sleeps until when; the second part of the key tells sleepers apart.
+    sleepers: BTreeMap<(Duration, u64), Waker>,
+}
+
+impl Clock {
+    const fn new() -> Self {
+        Self {
+            now: Duration::ZERO,
+            armed: 0,
+            sleepers: BTreeMap::new(),
+        }
+    }
+}
+
+/// Nobody is doomed and the clock at zero, for the next execution.
+pub(crate) fn reset() {
+    DOOMED.set(None);
+    let before = CLOCK.replace(Clock::new());
+    drop(before);
+}
+
+/// Moves the clock on to the next moment for which someone sleeps.
+pub(crate) fn advance() {
+    let woken = CLOCK.with_borrow_mut(|clock| {
+        let ((deadline, _), waker) = clock.sleepers.pop_first()?;
+        clock.now = clock.now.max(deadline);
+        Some(waker)
+    });
+    if let Some(waker) = woken {
+        waker.wake();
+    }
+}
+
+/// A moment of the simulated clock.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Instant(Duration);
+
+impl Instant {
+    pub(crate) fn now() -> Self {
+        Self(CLOCK.with_borrow(|clock| clock.now))
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        Self::now().saturating_duration_since(self)
+    }
+
+    pub(crate) fn saturating_duration_since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl std::ops::Add<Duration> for Instant {
+    type Output = Self;
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration))
+    }
+}
+
+struct Sleep {
+    until: Duration,
+    key: Option<(Duration, u64)>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        CLOCK.with_borrow_mut(|clock| {
+            if clock.now >= self.until {
+                return Poll::Ready(());
+            }
+            let until = self.until;
+            let key = *self.key.get_or_insert_with(|| {
+                clock.armed += 1;
+                (until, clock.armed)
+            });
+            clock.sleepers.insert(key, context.waker().clone());
+            Poll::Pending
+        })
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            CLOCK.with_borrow_mut(|clock| clock.sleepers.remove(&key));
+        }
+    }
+}
+
+pub(crate) async fn sleep_until(deadline: Instant) {
+    Sleep {
+        until: deadline.0,
+        key: None,
+    }
+    .await;
+}
+
+/// The time ran out.
+#[derive(Debug)]
+pub(crate) struct Elapsed;
+
+pub(crate) async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output, Elapsed> {
+    timeout_at(Instant::now() + limit, future).await
+}
+
+pub(crate) async fn timeout_at<F: Future>(
+    deadline: Instant,
+    future: F,
+) -> Result<F::Output, Elapsed> {
+    let (mut future, mut late) = (pin!(future), pin!(sleep_until(deadline)));
+    std::future::poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+        Poll::Pending => late.as_mut().poll(context).map(|()| Err(Elapsed)),
+    })
+    .await
+}
