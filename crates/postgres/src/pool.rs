@@ -20,7 +20,7 @@ pub type OwnedPooled = cenote_pool::OwnedPooled<Postgres>;
 /// A pool of connections to one PostgreSQL database. Cloning it gives another handle to it.
 #[derive(Clone, Debug)]
 pub struct Pool {
-    inner: cenote_pool::Pool<Postgres>,
+    pub(crate) inner: cenote_pool::Pool<Postgres>,
 }
 
 /// One moment in the life of a [`Pool`].

@@ -39,6 +39,7 @@ struct Ledger {
     turns: AtomicU64,
     given_up: AtomicU64,
     too_late: AtomicU64,
+    refused: AtomicU64,
     answers: AtomicU64,
     abandoned: AtomicU64,
     timeouts: AtomicU64,
@@ -99,6 +100,11 @@ impl Caller {
                 match pool.get_within(patience).await {
                     Err(refused) if matches!(refused.reason(), Reason::Timeout { .. }) => {
                         count(&ledger.too_late);
+                        return false;
+                    }
+                    // The line was known to be longer than this patience.
+                    Err(refused) if refused.reason() == Reason::Overloaded => {
+                        count(&ledger.refused);
                         return false;
                     }
                     taken => taken,
@@ -173,7 +179,7 @@ impl Ledger {
     fn failed(&self, error: &Error) {
         match error {
             Error::Timeout(_) => count(&self.timeouts),
-            Error::Lost { .. } => count(&self.lost),
+            Error::Lost { .. } | Error::Disconnected { .. } => count(&self.lost),
             _ => panic!("{error:?}"),
         };
     }
@@ -252,6 +258,7 @@ async fn after_a_million_turns_every_connection_is_accounted_for() {
     assert_eq!(sessions, i64::from(stats.pool.size()), "pool and server");
     assert_eq!(stats.timeouts, seen(&ledger.timeouts));
     assert_eq!(stats.pool.timeouts, seen(&ledger.too_late));
+    assert_eq!(stats.pool.refused, seen(&ledger.refused));
     assert!(stats.pool.acquired >= turns, "{}", stats.pool.acquired);
     let discarded = stats.pool.retired(Retired::Discarded);
     assert_eq!(discarded, seen(&ledger.discarded));

@@ -83,6 +83,10 @@ fn of_acquire(refused: &AcquireError) -> Problem {
             "pool-overloaded",
             "too many requests are waiting for a database connection".to_owned(),
         ),
+        Reason::Unavailable => (
+            "database-unavailable",
+            "the database has not been reachable for a while".to_owned(),
+        ),
         Reason::Closed => {
             return Problem::unavailable("shutting-down", "the service is ending", RETRY_AFTER);
         }
