@@ -63,7 +63,7 @@ impl Pool {
     pub async fn check_capacity(&self, instances: u32) -> Result<Capacity> {
         let row = self.get().await?.query_one(ASK, &[]).await?;
         let unsigned = |limit: i64| u64::try_from(limit).unwrap_or(0);
-        let limits = &self.config().pool;
+        let limits = self.inner.limits();
         let each = u64::from(limits.max_size) + u64::from(limits.max_overflow);
         Ok(Capacity {
             wanted: u64::from(instances) * each,

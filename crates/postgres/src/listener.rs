@@ -232,9 +232,9 @@ impl Keeper {
             drop(session);
             tracing::warn!("the session that listens was lost; connecting again");
             session = self.reconnect().await;
+            self.connected.store(true, Relaxed);
             // Only now: what is lost until the server listens again is covered too.
             self.mailbox.lose();
-            self.connected.store(true, Relaxed);
             tracing::info!("listening again");
             if let Some(done) = unanswered {
                 let _gave_up = done.send(Ok(()));

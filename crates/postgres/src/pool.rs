@@ -19,7 +19,7 @@ pub type OwnedPooled = cenote_pool::OwnedPooled<Postgres>;
 /// A pool of connections to one PostgreSQL database. Cloning it gives another handle to it.
 #[derive(Clone, Debug)]
 pub struct Pool {
-    inner: cenote_pool::Pool<Postgres>,
+    pub(crate) inner: cenote_pool::Pool<Postgres>,
     /// Ends with the last handle.
     _watch: Arc<Watch>,
 }

@@ -178,7 +178,7 @@ impl Ledger {
     fn failed(&self, error: &Error) {
         match error {
             Error::Timeout(_) => count(&self.timeouts),
-            Error::Lost { .. } => count(&self.lost),
+            Error::Lost { .. } | Error::Disconnected { .. } => count(&self.lost),
             _ => panic!("{error:?}"),
         };
     }

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use cenote_postgres::{Error, Pool, tokio_postgres::Row};
 use tokio::time::Instant;
 
-use super::{Database, block_on, fail, serve::connection_budget, warn};
+use super::{Database, block_on, fail, serve::instances, warn};
 use crate::{
     settings::{Loaded, Settings},
     store::{Store, schema},
@@ -110,11 +110,14 @@ async fn version(pool: &Pool) -> Outcome {
 }
 
 async fn connections(pool: &Pool, settings: &Settings) -> Outcome {
-    let (wanted, available) = connection_budget(pool, settings).await.map_err(text)?;
-    match wanted <= available {
+    let capacity = pool.check_capacity(instances(settings)).await;
+    let capacity = capacity.map_err(text)?;
+    let (wanted, available) = (capacity.wanted, capacity.available());
+    match capacity.fits() {
         true => Ok(format!("{wanted} wanted, the server has {available}")),
         false => Err(format!(
-            "INSTANCES × (DB_POOL_MAX_SIZE + DB_POOL_MAX_OVERFLOW) is {wanted}, the server has {available}"
+            "INSTANCES × (DB_POOL_MAX_SIZE + DB_POOL_MAX_OVERFLOW) is {wanted}, {} leaves {available}",
+            capacity.limit()
         )),
     }
 }

@@ -141,31 +141,22 @@ async fn start(app: App, settings: Settings) -> Result<(), schema::MigrateError>
 }
 
 async fn warn_if_too_many_connections(pool: &Pool, settings: &Settings) {
-    match connection_budget(pool, settings).await {
-        Ok((wanted, available)) if wanted > available => tracing::warn!(
-            wanted,
-            available,
-            "INSTANCES × (DB_POOL_MAX_SIZE + DB_POOL_MAX_OVERFLOW) is more than the server's max_connections \
-             leaves for ordinary users"
+    match pool.check_capacity(instances(settings)).await {
+        Ok(capacity) if !capacity.fits() => tracing::warn!(
+            wanted = capacity.wanted,
+            available = capacity.available(),
+            limit = capacity.limit(),
+            "INSTANCES × (DB_POOL_MAX_SIZE + DB_POOL_MAX_OVERFLOW) is more than {} leaves for ordinary users",
+            capacity.limit()
         ),
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "cannot ask for the server's max_connections"),
     }
 }
 
-/// Connections that all instances together may open, and those that the server has for them.
-pub(super) async fn connection_budget(
-    pool: &Pool,
-    settings: &Settings,
-) -> cenote_postgres::Result<(usize, usize)> {
-    // The last of these is known since PostgreSQL 16.
-    const AVAILABLE: &str = "SELECT current_setting('max_connections')::bigint \
-                             - current_setting('superuser_reserved_connections')::bigint \
-                             - coalesce(current_setting('reserved_connections', true), '0')::bigint";
-    let row = pool.get().await?.query_one(AVAILABLE, &[]).await?;
-    let available: i64 = row.get(0);
-    let wanted = settings.instances * (settings.pool.max + settings.pool.overflow);
-    Ok((wanted, usize::try_from(available).unwrap_or(0)))
+/// Processes like this one that share the server.
+pub(super) fn instances(settings: &Settings) -> u32 {
+    u32::try_from(settings.instances).unwrap_or(u32::MAX)
 }
 
 fn warn_of_what_is_not_there(settings: &Settings) {
