@@ -8,6 +8,8 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
 
+pub mod connecting;
+
 use std::{
     future::poll_fn,
     pin::pin,
