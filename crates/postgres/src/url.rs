@@ -302,6 +302,28 @@ pub fn check_host(name: &str) -> std::result::Result<(), &'static str> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "tls"))]
 #[path = "url_tests.rs"]
 mod tests;
+
+#[cfg(all(test, not(feature = "tls")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_tls_only_plain_connections_are_promised() {
+        for options in [
+            "sslmode=require",
+            "sslrootcert=system",
+            "sslcert=c&sslkey=k",
+        ] {
+            let complaint = parse(&format!("postgresql://h/d?{options}")).unwrap_err();
+            let complaint = complaint.to_string();
+            assert!(
+                complaint.contains("built without"),
+                "{options}: {complaint}"
+            );
+        }
+        assert!(parse("postgresql://h/d?sslmode=prefer").is_ok());
+    }
+}

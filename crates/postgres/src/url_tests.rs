@@ -167,6 +167,7 @@ proptest::proptest! {
         }
     }
 
+
     #[test]
     fn no_text_makes_it_panic(text in "(postgresql://)?\\PC{0,40}") {
         let _ = parse(&text);

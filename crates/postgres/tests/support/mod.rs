@@ -8,6 +8,7 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
 
+pub mod connecting;
 pub mod single;
 
 use std::{

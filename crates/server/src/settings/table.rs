@@ -171,7 +171,7 @@ settings! {
         DB_USER: Text = Text("text"), Else("the user who runs the process"),
             "User of the database";
         DB_PASS or DB_PASSWORD: Password = Password, Else("none"),
-            "Password of the database user";
+            "Password of the database user; the file of DB_PASS_FILE is read again for every connection";
         DB_NAME: Text = Text("text"), Else("the name of the user"),
             "Name of the database";
         DATA_DIR: Location = Location, Else("~/.local/share/cenote/postgres; as root /var/lib/cenote/postgres"),

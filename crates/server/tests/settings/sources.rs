@@ -171,6 +171,12 @@ fn a_name_and_its_file_in_one_source_agree_or_are_both_named() {
     let world = || env(&[("DB_HOST", "h"), ("DB_PASS_FILE", "pw")]).file("pw", "hunter2\r\n");
     let config = world().settings().database.unwrap();
     assert_eq!(config.server.get_password(), Some(&b"hunter2"[..]));
+    // And it is read again for every connection.
+    let source = format!("{:?}", config.password.unwrap());
+    assert!(
+        source.starts_with("File(") && source.ends_with("pw\")"),
+        "{source}"
+    );
     world().env("DB_PASS", "hunter2").settings();
     let errors = world().env("DB_PASS", "hunter3").errors();
     assert!(errors.contains("DB_PASS from the environment"), "{errors}");
