@@ -1,4 +1,4 @@
-//! Where the examples find a database. Invariant: one that was started for an example ends with
+//! Where the examples find their databases. Invariant: what was started for an example ends with
 //! it.
 
 use cenote_local::{Error, PostgresServer};

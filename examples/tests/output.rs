@@ -87,3 +87,12 @@ fn a_handler_gets_a_connection_or_the_client_a_problem() {
     let problem = r#"503 Service Unavailable: {"detail":"no database connection in time","status":503,"title":"Service Unavailable"}"#;
     assert_eq!(said, format!("{square}\n{problem}\n{square}\n"));
 }
+
+#[test]
+fn a_listener_hears_commits_and_tells_of_its_own_gaps() {
+    let said = run("listen");
+    assert_eq!(
+        said,
+        "5 pieces left\n3 pieces left\nthe connection was lost: count again\n2 pieces left\n"
+    );
+}

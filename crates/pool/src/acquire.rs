@@ -66,7 +66,7 @@ async fn acquire_slowly<M: Manager>(
     };
     let mut served_before = false;
     loop {
-        match taken.take().or_else(|| take(shared, caller)) {
+        match taken {
             Some((live, false)) => return Ok(live),
             Some((live, true)) => match check(shared, live, place.deadline).await {
                 Some(live) => return Ok(live),
@@ -92,6 +92,7 @@ async fn acquire_slowly<M: Manager>(
                 served_before = true;
             }
         }
+        taken = take(shared, caller);
     }
 }
 
@@ -155,8 +156,11 @@ impl<M: Manager> Future for Queued<'_, M> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let shared = self.shared;
-        let now = shared.now();
         let Some(ticket) = self.ticket else {
+            let now = match self.served_before {
+                false => self.place.since,
+                true => shared.now(),
+            };
             let waker = context.waker().clone();
             let joined = match self.served_before {
                 false => shared.core().join(waker, self.place, now),
@@ -189,6 +193,7 @@ impl<M: Manager> Future for Queued<'_, M> {
                 }
             };
         };
+        let now = shared.now();
         let mut collected = shared.core().collect(ticket, now);
         if collected.is_none() {
             let waker = context.waker().clone();

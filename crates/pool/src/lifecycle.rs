@@ -4,6 +4,7 @@
 //! on, so a task that panics or is dropped by its runtime loses nothing.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, PoisonError},
     task::Waker,
     time::Duration,
@@ -76,15 +77,17 @@ impl<M: Manager> Shared<M> {
     #[inline]
     pub(crate) fn sort_out(
         self: &Arc<Self>,
-        live: Live<M::Connection>,
+        mut live: Live<M::Connection>,
     ) -> Option<Live<M::Connection>> {
-        let mut inspected = Inspected {
-            shared: self,
-            live: Some(live),
+        // Not a value with a `Drop`, which would move the connection twice more on the way of every caller.
+        let inspect = AssertUnwindSafe(|| self.manager.inspect(&mut live.connection));
+        let condition = match catch_unwind(inspect) {
+            Ok(condition) => condition,
+            Err(panic) => {
+                self.retire(live, Retired::Broken);
+                resume_unwind(panic)
+            }
         };
-        let live = inspected.live.as_mut()?;
-        let condition = self.manager.inspect(&mut live.connection);
-        let live = inspected.live.take()?;
         match condition {
             Condition::Clean => return Some(live),
             Condition::Dirty => self.clean(live),
@@ -305,21 +308,6 @@ impl<M: Manager> Connecting<M> {
 impl<M: Manager> Drop for Connecting<M> {
     fn drop(&mut self) {
         self.fail(ConnectError::Aborted);
-    }
-}
-
-/// A connection under inspection. Dropped with the connection still inside, which is when the manager panics, it is
-/// closed.
-struct Inspected<'a, M: Manager> {
-    shared: &'a Arc<Shared<M>>,
-    live: Option<Live<M::Connection>>,
-}
-
-impl<M: Manager> Drop for Inspected<'_, M> {
-    fn drop(&mut self) {
-        if let Some(live) = self.live.take() {
-            self.shared.retire(live, Retired::Broken);
-        }
     }
 }
 
