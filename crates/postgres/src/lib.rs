@@ -55,11 +55,13 @@ mod batcher;
 mod loader;
 
 pub use batcher::{Batch, Batcher};
-pub use cenote_pool::{Condition, ConnectError, Histogram, Phase, Reason, Retired, Snapshot};
+pub use cenote_pool::{
+    Condition, ConnectError, HealthState, Histogram, Phase, Reason, Retired, Snapshot,
+};
 pub use config::{Config, InvalidConfig, Reset};
 pub use connection::Connection;
 pub use error::{ConnectionError, Error, Result, summarize};
-pub use health::{Health, HealthState};
+pub use health::Health;
 pub use loader::Loader;
 pub use manager::Postgres;
 pub use pool::{OwnedPooled, Pool, Pooled, Stats};

@@ -166,7 +166,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         Some(delivery)
     }
 
-    /// See [`Waiters::rewake`].
+    /// See [`Waiters::rewake`](crate::waiters::Waiters::rewake).
     pub(crate) fn rewake(&mut self, ticket: Ticket, waker: W) -> W {
         self.waiters.rewake(ticket, waker)
     }
