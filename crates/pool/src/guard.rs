@@ -11,7 +11,7 @@ use std::{
 
 use crate::{Manager, lifecycle::Shared, slots::Live, stats::Retired};
 
-/// A connection on loan, borrowed from its [`Pool`] handle. Dropping it gives the connection back.
+/// A connection on loan, borrowed from its [`Pool`](crate::Pool) handle. Dropping it gives the connection back.
 pub type Pooled<'pool, M> = Guard<M, &'pool Arc<Shared<M>>>;
 
 /// A connection on loan that keeps the pool alive by itself. Dropping it gives the connection back.

@@ -50,6 +50,8 @@ mod waiters;
 
 mod stats;
 
+mod health;
+
 mod tally;
 
 mod slots;
@@ -72,6 +74,7 @@ mod interleavings;
 pub use config::{Config, InvalidConfig, Limits};
 pub use error::{AcquireError, ConnectError, Phase, Reason, Snapshot};
 pub use guard::{OwnedPooled, Pooled};
+pub use health::HealthState;
 pub use histogram::Histogram;
 pub use holder::Holder;
 pub use manager::{Condition, Manager};

@@ -13,15 +13,17 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::{
-    Config,
-    codel::Codel,
-    forecast::Forecast,
-    holder::{Caller, Holder},
-    outage::{Failed, Outage},
-    stats::Retired,
-    tally::Tally,
-    waiters::{Left, Place, Ticket, Waiters},
+    Config, codel::Codel, forecast::Forecast, holder::Caller, outage::Outage, stats::Retired,
+    tally::Tally, waiters::Waiters,
 };
+
+mod ageing;
+mod connects;
+mod line;
+mod modes;
+mod views;
+
+pub(crate) use line::{Joined, Refusal};
 
 /// A permit to have one connection, from before it is opened until its close is confirmed.
 pub(crate) type SlotId = usize;
@@ -42,11 +44,6 @@ pub(crate) enum State {
 }
 
 const STATES: usize = 5;
-
-/// In a pool of this many connections at most it is looked for tasks that wait for a connection
-/// while they hold one: with few connections all holders may soon be such tasks, and then none of
-/// them ever gets its second.
-const SMALL: u32 = 32;
 
 struct Slot {
     state: State,
@@ -76,35 +73,6 @@ pub(crate) enum Delivery<C> {
     Late,
     /// It gave way so that the others wait less.
     Shed,
-}
-
-/// What became of a caller that found nothing idle.
-pub(crate) enum Joined<C, W> {
-    /// Something was idle after all.
-    Taken(Live<C>, W),
-    /// In line; these slots are to be connected, and the housekeeper is to be told if this makes
-    /// something due before its next round. `holds` is worth a warning: the task that waits now
-    /// already has a connection.
-    Queued {
-        ticket: Ticket,
-        due: Vec<SlotId>,
-        is_next: bool,
-        holds: Option<Holder>,
-    },
-    /// Not let in.
-    Refused(Refusal, W),
-}
-
-/// Why a caller was not let into the line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    Closed,
-    /// As many wait as may; how long one more would wait, if that is known.
-    Full(Option<Duration>),
-    /// It would wait for longer than it can, by so much.
-    Hopeless(Duration),
-    /// The server is taken for dead; it is worth asking again after this time.
-    Unavailable(Duration),
 }
 
 /// What became of a connection that its user, its cleaner or its connect let go of.
@@ -201,154 +169,6 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         Some((live, idle_for))
     }
 
-    /// Joins the line, unless a connection has become idle since [`take`](Self::take) found none.
-    pub(crate) fn join(&mut self, waker: W, place: Place, now: Duration) -> Joined<C, W> {
-        self.advance(now);
-        if !self.is_open() {
-            return Joined::Refused(Refusal::Closed, waker);
-        }
-        if let Some((live, _)) = self.take(place.caller) {
-            return Joined::Taken(live, waker);
-        }
-        if self.mode == Mode::Open && self.outage.breaker_is_open() {
-            self.tally.counts.refused += 1;
-            return Joined::Refused(Refusal::Unavailable(self.outage.next_news(now)), waker);
-        }
-        self.watch_for_new_line();
-        if let Some(refusal) = self.overload(place.deadline) {
-            self.tally.counts.refused += 1;
-            self.overloaded = Some(self.now);
-            return Joined::Refused(refusal, waker);
-        }
-        let holds = self.nested(place.caller);
-        let ticket = self.waiters.join(waker, place);
-        self.queued(ticket, place.deadline, holds)
-    }
-
-    /// What was measured of one line does not hold for the next.
-    fn watch_for_new_line(&mut self) {
-        if self.waiters.is_empty() {
-            self.forecast.restart(self.now);
-            self.codel.iter_mut().for_each(Codel::calm);
-        }
-    }
-
-    /// Whether one more in line would be one too many.
-    fn overload(&self, deadline: Duration) -> Option<Refusal> {
-        let ahead = self.waiters.len();
-        // Those for whom a connect can be under way do not count as waiting for others.
-        let growing = self.count(State::Connecting) + self.room();
-        let wait = match self.mode {
-            Mode::Paused => None,
-            _ => self.forecast.wait_behind(ahead, self.now),
-        };
-        if ahead >= self.config.max_waiters.saturating_add(growing) {
-            return Some(Refusal::Full(wait));
-        }
-        let patience = deadline.saturating_sub(self.now);
-        match wait {
-            Some(wait) if growing == 0 && wait > patience => {
-                Some(Refusal::Hopeless(wait - patience))
-            }
-            _ => None,
-        }
-    }
-
-    /// Goes back to the front of the line with the place held there before: what it was handed
-    /// turned out to be broken. It is no newcomer, so nothing but the end of the pool keeps it out.
-    pub(crate) fn rejoin(&mut self, waker: W, place: Place, now: Duration) -> Joined<C, W> {
-        self.advance(now);
-        if self.mode == Mode::Closed {
-            return Joined::Refused(Refusal::Closed, waker);
-        }
-        if let Some((live, _)) = self.take(place.caller) {
-            return Joined::Taken(live, waker);
-        }
-        self.watch_for_new_line();
-        let ticket = self.waiters.rejoin(waker, place);
-        self.queued(ticket, place.deadline, None)
-    }
-
-    /// What is to be done now that one more is in line.
-    fn queued(
-        &mut self,
-        ticket: Ticket,
-        deadline: Duration,
-        holds: Option<Holder>,
-    ) -> Joined<C, W> {
-        let due = self.connects_due();
-        let wake_at = self
-            .retry_at()
-            .map_or(deadline, |retry| retry.min(deadline));
-        let is_next = wake_at < self.next_round;
-        self.next_round = self.next_round.min(wake_at);
-        Joined::Queued {
-            ticket,
-            due,
-            is_next,
-            holds,
-        }
-    }
-
-    /// Counts a task that waits for a connection while it has one. Gives out the one it has, at
-    /// most once a second.
-    fn nested(&mut self, caller: Caller) -> Option<Holder> {
-        if self.config.capacity() > SMALL {
-            return None;
-        }
-        let task = Some(caller.task?);
-        let same_task = |holder: &Holder| holder.task == task;
-        let holds = self.holders(self.now).find(same_task)?;
-        self.tally.counts.nested_waits += 1;
-        if self.now < self.next_nested_warning {
-            return None;
-        }
-        self.next_nested_warning = self.now + Duration::from_secs(1);
-        Some(holds)
-    }
-
-    /// Collects what a caller in line was given, if anything yet.
-    pub(crate) fn collect(&mut self, ticket: Ticket, now: Duration) -> Option<Delivery<C>> {
-        let (delivery, since) = self.waiters.collect(ticket)?;
-        self.advance(now);
-        if let Delivery::Connection { fresh, .. } = delivery {
-            let times = match fresh {
-                true => &mut self.tally.connecting_times,
-                false => &mut self.tally.waiting_times,
-            };
-            times.record(now.saturating_sub(since));
-        }
-        Some(delivery)
-    }
-
-    /// See [`Waiters::rewake`].
-    pub(crate) fn rewake(&mut self, ticket: Ticket, waker: W) -> W {
-        self.waiters.rewake(ticket, waker)
-    }
-
-    /// Leaves the line.
-    pub(crate) fn leave(&mut self, ticket: Ticket) -> Left<Delivery<C>, W> {
-        self.waiters.leave(ticket)
-    }
-
-    /// Counts a caller whose time ran out.
-    pub(crate) fn timed_out(&mut self) {
-        self.tally.counts.timeouts += 1;
-    }
-
-    /// Sends those away whose time has run out, and returns whom to wake.
-    pub(crate) fn expire(&mut self, now: Duration) -> Vec<W> {
-        self.waiters.expire(now, || Delivery::Late)
-    }
-
-    /// When the housekeeper has something to do next, and at the latest at `round`.
-    pub(crate) fn schedule(&mut self, round: Duration) -> Duration {
-        let retry = self.retry_at().unwrap_or(round);
-        let deadline = self.waiters.next_deadline().unwrap_or(round);
-        self.next_round = round.min(retry).min(deadline);
-        self.next_round
-    }
-
     /// Lets go of a clean connection that was in use or being cleaned.
     pub(crate) fn settle(&mut self, live: Live<C>) -> Settled<C, W> {
         self.place(live, Origin::User)
@@ -388,126 +208,6 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     pub(crate) fn free(&mut self, slot: SlotId) -> bool {
         self.remove(slot);
         self.is_over() || self.is_at_rest()
-    }
-
-    /// A connect succeeded after `took`; `lifetime` is this connection's own, jitter included.
-    pub(crate) fn connected(
-        &mut self,
-        slot: SlotId,
-        connection: C,
-        took: Duration,
-        lifetime: Option<Duration>,
-        now: Duration,
-    ) -> (Settled<C, W>, Option<F>) {
-        self.advance(now);
-        let healed = self.outage.connected();
-        self.tally.connect_times.record(took);
-        let live = Live {
-            slot,
-            connection,
-            expires: lifetime.map_or(Duration::MAX, |lifetime| now.saturating_add(lifetime)),
-            idle_since: now,
-        };
-        (self.place(live, Origin::Connect), healed)
-    }
-
-    /// A connect that took so long failed: its slot is free, and nobody tries again for a while.
-    /// `jitter` is random in 0..1.
-    pub(crate) fn connect_failed(
-        &mut self,
-        slot: SlotId,
-        error: F,
-        took: Duration,
-        jitter: f64,
-        now: Duration,
-    ) -> Failed<F> {
-        self.advance(now);
-        self.remove(slot);
-        self.tally.counts.connect_failures += 1;
-        let (began, none_open) = (now.saturating_sub(took), self.existing() == 0);
-        self.outage.failed(error, began, none_open, jitter, now)
-    }
-
-    /// Slots to connect now, reserved by this call: enough for everyone who waits and for the warm
-    /// minimum, within the capacity, the concurrency and the backoff.
-    pub(crate) fn connects_due(&mut self) -> Vec<SlotId> {
-        let connecting = self.count(State::Connecting);
-        let concurrency = match self.outage.failures() {
-            0 => self.config.connect_concurrency,
-            _ => 1,
-        };
-        let idles = matches!(self.mode, Mode::Paused | Mode::Closed);
-        if idles || self.now < self.outage.until() || connecting >= concurrency {
-            return Vec::new();
-        }
-        let warm = match self.mode {
-            Mode::Open => self.warm_size().saturating_sub(self.open()),
-            _ => 0,
-        };
-        // A connection being cleaned will be free sooner than one that is not even asked for.
-        let coming = connecting + self.count(State::Cleaning);
-        let wanted = self.waiters.len().saturating_sub(coming).max(warm);
-        let due = wanted.min(self.room()).min(concurrency - connecting);
-        (0..due).map(|_| self.reserve()).collect()
-    }
-
-    /// When to ask [`connects_due`](Self::connects_due) again, if a backoff holds connects up.
-    fn retry_at(&self) -> Option<Duration> {
-        let warming = self.mode == Mode::Open && self.open() < self.warm_size();
-        let waiting = self.mode != Mode::Paused && !self.waiters.is_empty();
-        let wanting = warming || waiting;
-        (wanting && self.outage.until() > self.now).then_some(self.outage.until())
-    }
-
-    /// Moves the coarse clock on and takes out idle connections that have had their time.
-    pub(crate) fn tick(&mut self, now: Duration) -> Vec<Live<C>> {
-        self.advance(now);
-        let mut retired = Vec::new();
-        let mut open = self.open();
-        let mut kept = Vec::with_capacity(self.idle.capacity());
-        // From the bottom of the stack: what has been idle longest comes first.
-        for live in std::mem::take(&mut self.idle) {
-            let rested = now.saturating_sub(live.idle_since);
-            let reason = if live.expires <= now {
-                Some(Retired::Lifetime)
-            } else if open > self.config.min_size
-                && self
-                    .config
-                    .idle_timeout
-                    .is_some_and(|limit| rested >= limit)
-            {
-                Some(Retired::Idle)
-            } else {
-                None
-            };
-            match reason {
-                None => kept.push(live),
-                Some(reason) => {
-                    open -= 1;
-                    self.retire(live.slot, reason);
-                    retired.push(live);
-                }
-            }
-        }
-        self.idle = kept;
-        retired
-    }
-
-    /// Those who have had a connection for too long, each once.
-    pub(crate) fn overdue(&mut self) -> Vec<Holder> {
-        let (Some(limit), now) = (self.config.leak_after, self.now) else {
-            return Vec::new();
-        };
-        let in_use = self.slots.iter_mut().map(|(_, slot)| slot);
-        in_use
-            .filter(|slot| slot.state == State::InUse && !slot.reported)
-            .filter_map(|slot| {
-                let held = now.saturating_sub(slot.since);
-                let holder = slot.holder?.holding(held);
-                slot.reported = held >= limit;
-                slot.reported.then_some(holder)
-            })
-            .collect()
     }
 
     /// Hands a connection to the next in line, keeps it, or has it closed.
@@ -560,25 +260,6 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         }
     }
 
-    /// Sends callers at the head away while the line has been standing for too long.
-    fn shed(&mut self) -> Vec<W> {
-        let mut shed = Vec::new();
-        while let Some(codel) = &mut self.codel
-            && let Some(since) = self.waiters.oldest()
-            && codel.sheds(
-                self.now.saturating_sub(since),
-                self.waiters.len() == 1,
-                self.now,
-            )
-            && let Ok(waker) = self.waiters.serve(Delivery::Shed)
-        {
-            self.tally.counts.shed += 1;
-            self.overloaded = Some(self.now);
-            shed.push(waker);
-        }
-        shed
-    }
-
     fn lend(&mut self, slot: SlotId, caller: Caller) {
         self.shift(slot, State::InUse);
         let slot = &mut self.slots[slot];
@@ -623,13 +304,6 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.len() - self.count(State::Closing)
     }
 
-    /// How many are to be open although nobody needs them. While the breaker is open that is one
-    /// at least: it shows when the server is back.
-    fn warm_size(&self) -> u32 {
-        let probe = u32::from(self.outage.breaker_is_open());
-        self.config.min_size.max(probe)
-    }
-
     /// Slots that have a connection that is not being closed.
     fn existing(&self) -> u32 {
         self.open() - self.count(State::Connecting)
@@ -644,9 +318,6 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.slots.len() as u32
     }
 }
-
-mod modes;
-mod views;
 
 #[cfg(test)]
 mod tests;

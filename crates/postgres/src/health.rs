@@ -3,38 +3,13 @@
 
 use std::time::Duration;
 
+use cenote_pool::HealthState;
 use tokio::time::{Instant, timeout};
 
 use crate::{Error, Pool, Reason};
 
 /// Longest wait for a connection, and for its answer.
 const WAIT: Duration = Duration::from_millis(750);
-
-/// How the database is doing, from best to worst.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HealthState {
-    /// Not measured yet.
-    #[default]
-    Unknown,
-    /// It answers in good time.
-    Healthy,
-    /// It answers slowly, or callers wait for a connection.
-    Degraded,
-    /// It does not answer, or no connection can be opened.
-    Unhealthy,
-}
-
-impl HealthState {
-    /// The state's name in lower case.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Healthy => "healthy",
-            Self::Degraded => "degraded",
-            Self::Unhealthy => "unhealthy",
-        }
-    }
-}
 
 /// What a health check found.
 #[derive(Clone, Debug, Default)]

@@ -80,13 +80,15 @@ mod loader;
 
 pub use batcher::{Batch, Batcher};
 pub use capacity::Capacity;
-pub use cenote_pool::{Condition, ConnectError, Histogram, Phase, Reason, Retired, Snapshot};
+pub use cenote_pool::{
+    Condition, ConnectError, HealthState, Histogram, Phase, Reason, Retired, Snapshot,
+};
 pub use config::{Config, InvalidConfig, Reset};
 pub use connection::{Connection, CopyIn, CopyOut, RowStream};
 pub use credentials::Password;
 pub use dns::Resolver;
 pub use error::{ConnectionError, Error, Result, summarize};
-pub use health::{Health, HealthState};
+pub use health::Health;
 pub use listener::{Listener, ListenerOptions};
 pub use loader::Loader;
 pub use mailbox::Event;

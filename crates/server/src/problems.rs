@@ -68,6 +68,13 @@ fn of_code(code: &str) -> Problem {
     }
 }
 
+/// What the pool knows, in whole seconds.
+fn retry_after(refused: &AcquireError) -> u32 {
+    let hint = refused.retry_after().unwrap_or_default();
+    let seconds = hint.as_secs_f64().ceil() as u32;
+    seconds.max(RETRY_AFTER)
+}
+
 /// No connection was to be had: say why, in numbers.
 fn of_acquire(refused: &AcquireError) -> Problem {
     let pool = refused.snapshot();
@@ -85,7 +92,7 @@ fn of_acquire(refused: &AcquireError) -> Problem {
         ),
         Reason::Unavailable => (
             "database-unavailable",
-            "the database has not been reachable for a while".to_owned(),
+            "the database has been out of reach for a while".to_owned(),
         ),
         Reason::Closed => {
             return Problem::unavailable("shutting-down", "the service is ending", RETRY_AFTER);
@@ -105,7 +112,7 @@ fn of_acquire(refused: &AcquireError) -> Problem {
     if let Some(error) = last_error {
         detail += &format!("; last connect error: {error}");
     }
-    let mut problem = Problem::unavailable(slug, detail, RETRY_AFTER);
+    let mut problem = Problem::unavailable(slug, detail, retry_after(refused));
     if let Reason::Timeout { waited, .. } = refused.reason() {
         let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         problem = problem.member("waited_ms", Member::Number(waited));

@@ -5,6 +5,7 @@ use std::panic::Location;
 use proptest::prelude::*;
 
 use super::*;
+use crate::waiters::{Left, Place, Ticket};
 
 type Core = Slots<u32, u32, &'static str>;
 

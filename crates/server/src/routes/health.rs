@@ -83,23 +83,21 @@ pub(super) async fn health(State(app): State<App>) -> Response {
 
 fn pool(app: &App) -> Part {
     let stats = app.pool.stats().pool;
-    let (state, problem) = match (stats.connect_failures_in_a_row, stats.size(), stats.waiting) {
-        (0, _, 0) => (HealthState::Healthy, None),
-        (0, _, waiting) => {
-            let problem = format!("{waiting} requests wait for a connection");
-            (HealthState::Degraded, Some(problem))
+    let failures = stats.connect_failures_in_a_row;
+    let problem = match stats.health() {
+        HealthState::Unknown | HealthState::Healthy => None,
+        _ if !stats.open => Some("draining".to_owned()),
+        _ if failures > 0 => Some(format!("the last {failures} connects failed")),
+        _ if stats.paused => Some("paused".to_owned()),
+        _ if stats.waiting > 0 => {
+            let waiting = stats.waiting;
+            Some(format!("{waiting} requests wait for a connection"))
         }
-        (failures, size, _) => {
-            let problem = format!("the last {failures} connects failed");
-            let state = match size {
-                0 => HealthState::Unhealthy,
-                _ => HealthState::Degraded,
-            };
-            (state, Some(problem))
-        }
+        _ if stats.shedding => Some("more requests than connections can serve".to_owned()),
+        _ => Some(format!("{} connections are held for long", stats.leaked)),
     };
     Part {
-        state: state.as_str(),
+        state: stats.health().as_str(),
         problem,
     }
 }

@@ -51,10 +51,13 @@ pub(crate) async fn first_connection(pool: &Pool) -> Result<Pooled<'_>, AcquireE
         let within = LOOK.min(left);
         left -= within;
         match pool.get_within(within).await {
-            Err(error)
-                if !left.is_zero()
-                    && matches!(error.reason(), Reason::Timeout { .. })
-                    && !is_in_vain(&error) => {}
+            Err(error) if left.is_zero() || is_in_vain(&error) => return Err(error),
+            Err(error) => match error.reason() {
+                Reason::Timeout { .. } => {}
+                // It was not waited for, so the time has yet to pass.
+                Reason::Unavailable => tokio::time::sleep(within).await,
+                _ => return Err(error),
+            },
             taken => return taken,
         }
     }

@@ -1,0 +1,85 @@
+//! Opening connections: when, how many, and what comes of it. Invariant: a slot is reserved before
+//! its connect begins, so however many begin, there are never more than the capacity.
+
+use std::time::Duration;
+
+use super::{Live, Mode, Origin, Settled, SlotId, Slots, State};
+use crate::outage::Failed;
+
+impl<C, W, F: Clone> Slots<C, W, F> {
+    /// A connect succeeded after `took`; `lifetime` is this connection's own, jitter included.
+    pub(crate) fn connected(
+        &mut self,
+        slot: SlotId,
+        connection: C,
+        took: Duration,
+        lifetime: Option<Duration>,
+        now: Duration,
+    ) -> (Settled<C, W>, Option<F>) {
+        self.advance(now);
+        let healed = self.outage.connected();
+        self.tally.connect_times.record(took);
+        let live = Live {
+            slot,
+            connection,
+            expires: lifetime.map_or(Duration::MAX, |lifetime| now.saturating_add(lifetime)),
+            idle_since: now,
+        };
+        (self.place(live, Origin::Connect), healed)
+    }
+
+    /// A connect that took so long failed: its slot is free, and nobody tries again for a while.
+    /// `jitter` is random in 0..1.
+    pub(crate) fn connect_failed(
+        &mut self,
+        slot: SlotId,
+        error: F,
+        took: Duration,
+        jitter: f64,
+        now: Duration,
+    ) -> Failed<F> {
+        self.advance(now);
+        self.remove(slot);
+        self.tally.counts.connect_failures += 1;
+        let (began, none_open) = (now.saturating_sub(took), self.existing() == 0);
+        self.outage.failed(error, began, none_open, jitter, now)
+    }
+
+    /// Slots to connect now, reserved by this call: enough for everyone who waits and for the warm
+    /// minimum, within the capacity, the concurrency and the backoff.
+    pub(crate) fn connects_due(&mut self) -> Vec<SlotId> {
+        let connecting = self.count(State::Connecting);
+        let concurrency = match self.outage.failures() {
+            0 => self.config.connect_concurrency,
+            _ => 1,
+        };
+        let idles = matches!(self.mode, Mode::Paused | Mode::Closed);
+        if idles || self.now < self.outage.until() || connecting >= concurrency {
+            return Vec::new();
+        }
+        let warm = match self.mode {
+            Mode::Open => self.warm_size().saturating_sub(self.open()),
+            _ => 0,
+        };
+        // A connection being cleaned will be free sooner than one that is not even asked for.
+        let coming = connecting + self.count(State::Cleaning);
+        let wanted = self.waiters.len().saturating_sub(coming).max(warm);
+        let due = wanted.min(self.room()).min(concurrency - connecting);
+        (0..due).map(|_| self.reserve()).collect()
+    }
+
+    /// When to ask [`connects_due`](Self::connects_due) again, if a backoff holds connects up.
+    pub(super) fn retry_at(&self) -> Option<Duration> {
+        let warming = self.mode == Mode::Open && self.open() < self.warm_size();
+        let waiting = self.mode != Mode::Paused && !self.waiters.is_empty();
+        let wanting = warming || waiting;
+        (wanting && self.outage.until() > self.now).then_some(self.outage.until())
+    }
+
+    /// How many are to be open although nobody needs them. While the breaker is open that is one
+    /// at least: it shows when the server is back.
+    fn warm_size(&self) -> u32 {
+        let probe = u32::from(self.outage.breaker_is_open());
+        self.config.min_size.max(probe)
+    }
+}

@@ -1,0 +1,207 @@
+//! The line: who is let in, who is sent away, who is collected. Invariant: a newcomer joins at the
+//! end or not at all, and whoever leaves before its time leaves from the head.
+
+use std::time::Duration;
+
+use super::{Delivery, Live, Mode, SlotId, Slots, State};
+use crate::{
+    Holder,
+    codel::Codel,
+    holder::Caller,
+    waiters::{Left, Place, Ticket},
+};
+
+/// In a pool of this many connections at most it is looked for tasks that wait for a connection
+/// while they hold one: with few connections all holders may soon be such tasks, and then none of
+/// them ever gets its second.
+const SMALL: u32 = 32;
+
+/// What became of a caller that found nothing idle.
+pub(crate) enum Joined<C, W> {
+    /// Something was idle after all.
+    Taken(Live<C>, W),
+    /// In line; these slots are to be connected, and the housekeeper is to be told if this makes
+    /// something due before its next round. `holds` is worth a warning: the task that waits now
+    /// already has a connection.
+    Queued {
+        ticket: Ticket,
+        due: Vec<SlotId>,
+        is_next: bool,
+        holds: Option<Holder>,
+    },
+    /// Not let in.
+    Refused(Refusal, W),
+}
+
+/// Why a caller was not let into the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Closed,
+    /// As many wait as may; how long one more would wait, if that is known.
+    Full(Option<Duration>),
+    /// It would wait for longer than it can, by so much.
+    Hopeless(Duration),
+    /// The server is taken for dead; it is worth asking again after this time.
+    Unavailable(Duration),
+}
+
+impl<C, W, F: Clone> Slots<C, W, F> {
+    /// Joins the line, unless a connection has become idle since [`take`](Self::take) found none.
+    pub(crate) fn join(&mut self, waker: W, place: Place, now: Duration) -> Joined<C, W> {
+        self.advance(now);
+        if !self.is_open() {
+            return Joined::Refused(Refusal::Closed, waker);
+        }
+        if let Some((live, _)) = self.take(place.caller) {
+            return Joined::Taken(live, waker);
+        }
+        if self.mode == Mode::Open && self.outage.breaker_is_open() {
+            self.tally.counts.refused += 1;
+            return Joined::Refused(Refusal::Unavailable(self.outage.next_news(now)), waker);
+        }
+        self.watch_for_new_line();
+        if let Some(refusal) = self.overload(place.deadline) {
+            self.tally.counts.refused += 1;
+            self.overloaded = Some(self.now);
+            return Joined::Refused(refusal, waker);
+        }
+        let holds = self.nested(place.caller);
+        let ticket = self.waiters.join(waker, place);
+        self.queued(ticket, place.deadline, holds)
+    }
+
+    /// What was measured of one line does not hold for the next.
+    fn watch_for_new_line(&mut self) {
+        if self.waiters.is_empty() {
+            self.forecast.restart(self.now);
+            self.codel.iter_mut().for_each(Codel::calm);
+        }
+    }
+
+    /// Whether one more in line would be one too many.
+    fn overload(&self, deadline: Duration) -> Option<Refusal> {
+        let ahead = self.waiters.len();
+        // Those for whom a connect can be under way do not count as waiting for others.
+        let growing = self.count(State::Connecting) + self.room();
+        let wait = match self.mode {
+            Mode::Paused => None,
+            _ => self.forecast.wait_behind(ahead, self.now),
+        };
+        if ahead >= self.config.max_waiters.saturating_add(growing) {
+            return Some(Refusal::Full(wait));
+        }
+        let patience = deadline.saturating_sub(self.now);
+        match wait {
+            Some(wait) if growing == 0 && wait > patience => {
+                Some(Refusal::Hopeless(wait - patience))
+            }
+            _ => None,
+        }
+    }
+
+    /// Goes back to the front of the line with the place held there before: what it was handed
+    /// turned out to be broken. It is no newcomer, so nothing but the end of the pool keeps it out.
+    pub(crate) fn rejoin(&mut self, waker: W, place: Place, now: Duration) -> Joined<C, W> {
+        self.advance(now);
+        if self.mode == Mode::Closed {
+            return Joined::Refused(Refusal::Closed, waker);
+        }
+        if let Some((live, _)) = self.take(place.caller) {
+            return Joined::Taken(live, waker);
+        }
+        self.watch_for_new_line();
+        let ticket = self.waiters.rejoin(waker, place);
+        self.queued(ticket, place.deadline, None)
+    }
+
+    /// What is to be done now that one more is in line.
+    fn queued(
+        &mut self,
+        ticket: Ticket,
+        deadline: Duration,
+        holds: Option<Holder>,
+    ) -> Joined<C, W> {
+        let due = self.connects_due();
+        let wake_at = self
+            .retry_at()
+            .map_or(deadline, |retry| retry.min(deadline));
+        let is_next = wake_at < self.next_round;
+        self.next_round = self.next_round.min(wake_at);
+        Joined::Queued {
+            ticket,
+            due,
+            is_next,
+            holds,
+        }
+    }
+
+    /// Counts a task that waits for a connection while it has one. Gives out the one it has, at
+    /// most once a second.
+    fn nested(&mut self, caller: Caller) -> Option<Holder> {
+        if self.config.capacity() > SMALL {
+            return None;
+        }
+        let task = Some(caller.task?);
+        let same_task = |holder: &Holder| holder.task == task;
+        let holds = self.holders(self.now).find(same_task)?;
+        self.tally.counts.nested_waits += 1;
+        if self.now < self.next_nested_warning {
+            return None;
+        }
+        self.next_nested_warning = self.now + Duration::from_secs(1);
+        Some(holds)
+    }
+
+    /// Collects what a caller in line was given, if anything yet.
+    pub(crate) fn collect(&mut self, ticket: Ticket, now: Duration) -> Option<Delivery<C>> {
+        let (delivery, since) = self.waiters.collect(ticket)?;
+        self.advance(now);
+        if let Delivery::Connection { fresh, .. } = delivery {
+            let times = match fresh {
+                true => &mut self.tally.connecting_times,
+                false => &mut self.tally.waiting_times,
+            };
+            times.record(now.saturating_sub(since));
+        }
+        Some(delivery)
+    }
+
+    /// See [`Waiters::rewake`](crate::waiters::Waiters::rewake).
+    pub(crate) fn rewake(&mut self, ticket: Ticket, waker: W) -> W {
+        self.waiters.rewake(ticket, waker)
+    }
+
+    /// Leaves the line.
+    pub(crate) fn leave(&mut self, ticket: Ticket) -> Left<Delivery<C>, W> {
+        self.waiters.leave(ticket)
+    }
+
+    /// Counts a caller whose time ran out.
+    pub(crate) fn timed_out(&mut self) {
+        self.tally.counts.timeouts += 1;
+    }
+
+    /// Sends those away whose time has run out, and returns whom to wake.
+    pub(crate) fn expire(&mut self, now: Duration) -> Vec<W> {
+        self.waiters.expire(now, || Delivery::Late)
+    }
+
+    /// Sends callers at the head away while the line has been standing for too long.
+    pub(super) fn shed(&mut self) -> Vec<W> {
+        let mut shed = Vec::new();
+        while let Some(codel) = &mut self.codel
+            && let Some(since) = self.waiters.oldest()
+            && codel.sheds(
+                self.now.saturating_sub(since),
+                self.waiters.len() == 1,
+                self.now,
+            )
+            && let Ok(waker) = self.waiters.serve(Delivery::Shed)
+        {
+            self.tally.counts.shed += 1;
+            self.overloaded = Some(self.now);
+            shed.push(waker);
+        }
+        shed
+    }
+}
