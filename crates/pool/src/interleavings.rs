@@ -80,8 +80,8 @@ struct Far {
     opened: AtomicU64,
     /// Counts what happens, so that one thing can be said to have been before another.
     moment: AtomicU64,
-    /// False during an outage, when anything may go wrong.
-    well: AtomicBool,
+    /// What happens to whatever it is asked to do.
+    mood: Mutex<Mood>,
     /// Ends the clock.
     done: AtomicBool,
 }
@@ -105,6 +105,16 @@ struct Connection {
     presence: Presence,
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum Mood {
+    /// All goes well.
+    Well,
+    /// Anything may go wrong, in any way.
+    Erratic,
+    /// All is refused.
+    Down,
+}
+
 enum Fate {
     Good,
     Fails,
@@ -113,13 +123,13 @@ enum Fate {
 }
 
 impl Far {
-    fn new(config: &Config, well: bool) -> Arc<Self> {
+    fn new(config: &Config, mood: Mood) -> Arc<Self> {
         Arc::new(Self {
             capacity: u64::from(config.capacity()),
             existing: AtomicU64::new(0),
             opened: AtomicU64::new(0),
             moment: AtomicU64::new(0),
-            well: AtomicBool::new(well),
+            mood: Mutex::new(mood),
             done: AtomicBool::new(false),
         })
     }
@@ -128,14 +138,15 @@ impl Far {
         self.moment.fetch_add(1, SeqCst)
     }
 
+    fn mood(&self) -> Mood {
+        *self.mood.lock().unwrap()
+    }
+
     fn fate(&self) -> Fate {
-        if self.well.load(SeqCst) {
-            return Fate::Good;
-        }
-        match thread_rng().gen_range(0..6) {
-            0 => Fate::Fails,
-            1 => Fate::Hangs,
-            2 => Fate::Dies,
+        match (self.mood(), thread_rng().gen_range(0..6)) {
+            (Mood::Down, _) | (Mood::Erratic, 0) => Fate::Fails,
+            (Mood::Erratic, 1) => Fate::Hangs,
+            (Mood::Erratic, 2) => Fate::Dies,
             _ => Fate::Good,
         }
     }
@@ -179,7 +190,7 @@ impl Manager for Arc<Far> {
 
     fn inspect(&self, connection: &mut Connection) -> Condition {
         assert!(!connection.in_hand, "inspected while in someone's hand");
-        if !self.well.load(SeqCst) && one_in(8) {
+        if self.mood() == Mood::Erratic && one_in(8) {
             connection.condition = Condition::Broken;
         }
         connection.condition
@@ -258,7 +269,7 @@ async fn hold(mut held: OwnedPooled<Arc<Far>>) {
 /// In the end nothing is missing: all of the capacity can be had, and a close closes it all.
 async fn is_whole(pool: Pool<Arc<Far>>) {
     let far = pool.manager().clone();
-    far.well.store(true, SeqCst);
+    *far.mood.lock().unwrap() = Mood::Well;
     let mut held = Vec::new();
     for _ in 0..far.capacity {
         held.push(pool.get_within(FOR_EVER).await.unwrap());
@@ -291,13 +302,13 @@ fn config(max_size: u32, max_overflow: u32) -> Config {
     }
 }
 
-fn start(config: Config, well: bool) -> Pool<Arc<Far>> {
-    let far = Far::new(&config, well);
+fn start(config: Config, mood: Mood) -> Pool<Arc<Far>> {
+    let far = Far::new(&config, mood);
     Pool::new(far, config).unwrap()
 }
 
 async fn busy(config: Config) {
-    let pool = start(config, true);
+    let pool = start(config, Mood::Well);
     let callers: Vec<_> = (0..3)
         .map(|_| {
             let pool = pool.clone();
@@ -318,8 +329,8 @@ async fn busy(config: Config) {
 
 #[test]
 fn whoever_stays_is_served_and_nothing_is_lost_without_the_help_of_time() {
-    explore(8_000, || busy(config(1, 0)));
-    explore(8_000, || {
+    explore(3_000, || busy(config(1, 0)));
+    explore(3_000, || {
         busy(Config {
             min_size: 1,
             ..config(1, 1)
@@ -327,10 +338,29 @@ fn whoever_stays_is_served_and_nothing_is_lost_without_the_help_of_time() {
     });
 }
 
+/// What has been asked for must not wait until someone gives back.
+#[test]
+fn as_many_as_the_capacity_hold_a_connection_at_once() {
+    explore(4_000, || async {
+        let one_at_a_time = Config {
+            connect_concurrency: 1,
+            ..config(2, 1)
+        };
+        let pool = start(one_at_a_time, Mood::Well);
+        let asking: Vec<_> = (0..3).map(|_| spawn(pool.get_owned())).collect();
+        let mut held = Vec::new();
+        for asked in asking {
+            held.push(asked.await.unwrap().unwrap());
+        }
+        drop(held);
+        is_whole(pool).await;
+    });
+}
+
 #[test]
 fn who_joined_first_is_served_first() {
-    explore(10_000, || async {
-        let pool = start(config(1, 0), true);
+    explore(4_000, || async {
+        let pool = start(config(1, 0), Mood::Well);
         // For each caller: before it asked, after it had joined, and when it was served.
         let turns = Arc::new(Mutex::new(Vec::new()));
         let callers: Vec<_> = (0..4)
@@ -372,7 +402,7 @@ fn who_joined_first_is_served_first() {
 
 #[test]
 fn an_outage_at_any_moment_leaves_a_whole_pool() {
-    explore(8_000, || async {
+    explore(3_000, || async {
         let pool = start(
             Config {
                 min_size: 1,
@@ -384,7 +414,7 @@ fn an_outage_at_any_moment_leaves_a_whole_pool() {
                 idle_timeout: Some(Duration::from_secs(5)),
                 ..config(1, 1)
             },
-            false,
+            Mood::Erratic,
         );
         let clock = spawn(pool.manager().clone().run_clock());
         let callers: Vec<_> = (0..3)
@@ -411,8 +441,8 @@ fn an_outage_at_any_moment_leaves_a_whole_pool() {
 
 #[test]
 fn the_end_at_any_moment_sends_nobody_away_unserved_that_it_should_serve() {
-    explore(10_000, || async {
-        let pool = start(config(1, 1), true);
+    explore(4_000, || async {
+        let pool = start(config(1, 1), Mood::Well);
         // When the first close and the first drain of all began, if any did.
         let began = Arc::new(Mutex::new((u64::MAX, u64::MAX)));
         let callers: Vec<_> = (0..3)
@@ -465,14 +495,36 @@ fn the_end_at_any_moment_sends_nobody_away_unserved_that_it_should_serve() {
 }
 
 #[test]
+fn a_drain_during_an_outage_ends_when_the_last_caller_in_line_gives_up() {
+    explore(4_000, || async {
+        let pool = start(config(1, 0), Mood::Down);
+        let callers: Vec<_> = (0..2)
+            .map(|_| {
+                let pool = pool.clone();
+                spawn(async move {
+                    let mut asking: Asking = Box::pin(pool.get_owned());
+                    drop(poll_once(&mut asking).await);
+                    dawdle().await;
+                })
+            })
+            .collect();
+        pool.drain().await;
+        is_over(&pool);
+        for caller in callers {
+            caller.await.unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_pool_whose_last_handle_goes_at_any_moment_leaves_nothing_open() {
-    explore(8_000, || async {
+    explore(3_000, || async {
         let pool = start(
             Config {
                 min_size: 1,
                 ..config(1, 1)
             },
-            true,
+            Mood::Well,
         );
         let far = pool.manager().clone();
         for _ in 0..2 {

@@ -339,11 +339,16 @@ enum Step {
     Shut { serve_line: bool },
 }
 
+/// In milliseconds; whole seconds, so that it often happens that two things are due at once.
+fn seconds(range: std::ops::Range<u64>) -> impl Strategy<Value = u64> {
+    range.prop_map(|seconds| seconds * 1_000)
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let any = || 0usize..64;
     prop_oneof![
         8 => Just(Step::Take),
-        10 => (0u64..60_000).prop_map(|patience| Step::Join { patience }),
+        10 => seconds(0..60).prop_map(|patience| Step::Join { patience }),
         6 => any().prop_map(Step::Collect),
         2 => any().prop_map(Step::Leave),
         6 => any().prop_map(Step::GiveBack),
@@ -351,10 +356,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any().prop_map(Step::Cleaned),
         2 => any().prop_map(Step::Retire),
         3 => any().prop_map(Step::Closed),
-        8 => (any(), 1u64..90_000).prop_map(|(which, lifetime)| Step::Connected { which, lifetime }),
+        8 => (any(), seconds(1..90)).prop_map(|(which, lifetime)| Step::Connected { which, lifetime }),
         3 => any().prop_map(Step::ConnectFailed),
-        3 => (0u64..200).prop_map(Step::Pass),
-        3 => (0u64..30_000).prop_map(Step::Pass),
+        3 => (0u64..8).prop_map(|steps| Step::Pass(steps * 25)),
+        3 => seconds(0..30).prop_map(Step::Pass),
     ]
 }
 
