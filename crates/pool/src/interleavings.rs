@@ -12,6 +12,25 @@
 //! deadlock; in the end the pool's whole capacity can be taken at once, and a close ends with
 //! nothing open. The clock stands still where nothing should need it, so that housekeeping cannot
 //! make up for a wake-up that was lost.
+//!
+//! A new operation of the pool belongs here as one more task of a scenario, beside the callers.
+//!
+//! What this is worth was tried by breaking the pool; each of these made a test here fail:
+//!
+//! * the line: a second look for a delivery left out after the waker was exchanged, or the waker not
+//!   exchanged; a delivery dropped by a caller that leaves; leaving forgotten, or leaving linked; no
+//!   second look for an idle connection on joining; a connection made idle while someone waits; the
+//!   last to come served first; served, but not unlinked or not woken; the late not woken;
+//! * slots: lost with a connect or a cleaner that dies; freed before the close, or closing ones not
+//!   counted; a connection retired on its return but not closed; no connect on joining, after
+//!   another connect, or after a close;
+//! * the end: listened for only after it was looked for; not told by the last slot, or by the last
+//!   caller that leaves; those in line not woken, or refused by a drain; a connection kept by a
+//!   closed pool;
+//! * a dirty connection handed out.
+//!
+//! Promises that time keeps, such as the retry after a failed connect, are not seen here: those are
+//! the tests on a paused clock.
 
 use std::{
     pin::Pin,

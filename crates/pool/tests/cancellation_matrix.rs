@@ -1,7 +1,11 @@
 //! A caller dropped at every await, whatever it waits for and whatever comes of that, and whoever
 //! comes after it: the pool's counts stay exact, all of its capacity can be had, nothing leaks.
 
-#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is the failed assertion"
+)]
 
 use std::{
     future::poll_fn,
@@ -93,6 +97,8 @@ struct Far {
 struct Connection {
     far: Arc<Far>,
     condition: Condition,
+    /// A check has failed.
+    gone: bool,
 }
 
 impl Drop for Connection {
@@ -134,11 +140,13 @@ impl Manager for Fated {
         Ok(Connection {
             far: self.0.clone(),
             condition: Condition::Clean,
+            gone: false,
         })
     }
 
     fn inspect(&self, connection: &mut Connection) -> Condition {
-        if let Some(found) = self.0.found.lock().unwrap().take() {
+        let found = self.0.found.lock().unwrap().take();
+        if let Some(found) = found {
             connection.condition = found;
         }
         connection.condition
@@ -150,8 +158,10 @@ impl Manager for Fated {
         Ok(())
     }
 
-    async fn check(&self, _: &mut Connection) -> Result<(), Refused> {
-        self.0.meet(Check).await
+    async fn check(&self, connection: &mut Connection) -> Result<(), Refused> {
+        let checked = self.0.meet(Check).await;
+        connection.gone |= checked.is_err();
+        checked
     }
 
     async fn close(&self, connection: Connection) {
@@ -247,6 +257,9 @@ async fn drop_after(polls: u32, waits_for: WaitsFor, dropped: Dropped, then: The
         settle().await;
     }
     let unanswered = answer.is_pending();
+    if let Poll::Ready(Ok(held)) = &answer {
+        is_good(held);
+    }
     drop(asking);
     drop((answer, returning));
 
@@ -262,6 +275,7 @@ async fn drop_after(polls: u32, waits_for: WaitsFor, dropped: Dropped, then: The
         sleep(Duration::from_secs(20)).await;
         is_exact(&pool, &far);
         let one_more = pool.get().await.unwrap();
+        is_good(&one_more);
         assert!(pool.try_get().is_none());
         assert_eq!(far.existing.load(SeqCst), 2);
         drop((other, one_more));
@@ -269,6 +283,11 @@ async fn drop_after(polls: u32, waits_for: WaitsFor, dropped: Dropped, then: The
     }
     assert_eq!(far.existing.load(SeqCst), 0, "a connection leaked");
     unanswered
+}
+
+fn is_good(connection: &Connection) {
+    assert_eq!(connection.condition, Condition::Clean);
+    assert!(!connection.gone, "handed out although its check failed");
 }
 
 /// One connection is out, what else exists is idle, and nothing is under way.
