@@ -1,8 +1,8 @@
-.PHONY: help run test bench fmt lint doc
+.PHONY: help run test bench bench-pool fmt lint doc
 .DEFAULT_GOAL := help
 
 help: ## list what make can do
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
 run: ## start the service with a private PostgreSQL; options in ARGS="…"
 	@scripts/setup run
@@ -18,12 +18,15 @@ bench: ## the benchmarks
 	@scripts/setup test
 	cargo bench --workspace --locked
 
+bench-pool: ## the pool beside five others, as a table; counts instructions where valgrind is installed
+	cargo run --release --locked -p cenote-bench --bin compare_pools
+
 fmt: ## format the code
 	cargo fmt --all
 
 lint: ## check format and lints; a warning is an error
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --all-targets --features cenote-examples/oracle --locked -- -D warnings
 
 doc: ## build the documentation; a warning is an error
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked

@@ -1,14 +1,12 @@
 //! Get and return, alone and in a crowd: `cargo bench -p cenote-bench --bench pool`.
+//!
+//! Criterion measures one pool after another. `make bench-pool` lets them take turns, which is
+//! fairer on a machine that does other things too.
 #![allow(missing_docs)]
 
-use std::{hint::black_box, time::Instant};
-
-use cenote_bench::{Acquire, bb8, cenote, deadpool};
+use cenote_bench::{Bb8, Cenote, Contender, Crowd, Deadpool, Mobc, Qorb, Sqlx, TASKS, alone, warm};
 use criterion::{Criterion, criterion_group, criterion_main};
 use tokio::runtime::{Builder, Runtime};
-
-/// Tasks that share the pool's ten connections in `contended`.
-const TASKS: u64 = 64;
 
 fn runtime() -> Runtime {
     Builder::new_multi_thread()
@@ -17,51 +15,35 @@ fn runtime() -> Runtime {
         .unwrap_or_else(|error| panic!("no runtime: {error}"))
 }
 
-fn measure<P: Acquire>(criterion: &mut Criterion, name: &str, pool: impl AsyncFn() -> P) {
+fn measure<P: Contender>(criterion: &mut Criterion) {
     let runtime = runtime();
-    let pool = runtime.block_on(pool());
+    let pool: P = runtime.block_on(warm());
     criterion
-        .benchmark_group("uncontended")
-        .bench_function(name, |bencher| {
-            bencher.to_async(&runtime).iter(async || {
-                drop(black_box(pool.acquire().await));
+        .benchmark_group("alone")
+        .bench_function(P::NAME, |bencher| {
+            bencher.to_async(&runtime).iter(|| alone(&pool, 1));
+        });
+    criterion
+        .benchmark_group("crowd")
+        .bench_function(P::NAME, |bencher| {
+            bencher.to_async(&runtime).iter_custom(|gets| {
+                let pool = pool.clone();
+                async move {
+                    let each = gets.div_ceil(TASKS as u64) as usize;
+                    let crowd = Crowd::run(&pool, each).await;
+                    std::time::Duration::from_secs_f64(gets as f64 / crowd.per_second)
+                }
             });
         });
-    criterion
-        .benchmark_group("contended")
-        .bench_function(name, |bencher| {
-            bencher
-                .to_async(&runtime)
-                .iter_custom(|rounds| contend(pool.clone(), rounds));
-        });
-}
-
-/// Each of 64 tasks takes a connection, yields once, gives it back; `rounds` times in all.
-async fn contend<P: Acquire>(pool: P, rounds: u64) -> std::time::Duration {
-    let each = rounds.div_ceil(TASKS);
-    let started = Instant::now();
-    let tasks: Vec<_> = (0..TASKS)
-        .map(|_| {
-            let pool = pool.clone();
-            tokio::spawn(async move {
-                for _ in 0..each {
-                    let guard = pool.acquire().await;
-                    tokio::task::yield_now().await;
-                    drop(black_box(guard));
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        drop(task.await);
-    }
-    started.elapsed()
 }
 
 fn pools(criterion: &mut Criterion) {
-    measure(criterion, "cenote", async || cenote());
-    measure(criterion, "deadpool", async || deadpool());
-    measure(criterion, "bb8", async || bb8().await);
+    measure::<Cenote>(criterion);
+    measure::<Deadpool>(criterion);
+    measure::<Bb8>(criterion);
+    measure::<Sqlx>(criterion);
+    measure::<Mobc>(criterion);
+    measure::<Qorb>(criterion);
 }
 
 criterion_group!(benches, pools);

@@ -1,7 +1,18 @@
-//! The pools that are compared, each over a connection that costs nothing, so that only the pool
-//! is measured. Every pool holds at most [`SIZE`] connections and is otherwise at its defaults.
+//! Six pools over a connection that costs nothing, so that only the pool is measured.
+//!
+//! Invariant: every pool holds at most [`SIZE`] connections, all of them open before anything is
+//! measured, and is otherwise at its defaults, except that a check at every get is turned off
+//! where there is one.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, fmt::Debug};
+
+mod crowd;
+mod instructions;
+mod pools;
+
+pub use crowd::{Crowd, TASKS};
+pub use instructions::{Counting, Users, per_use};
+pub use pools::{Bb8, Cenote, Deadpool, Mobc, Qorb, Sqlx};
 
 /// Connections in each pool.
 pub const SIZE: usize = 10;
@@ -10,118 +21,64 @@ pub const SIZE: usize = 10;
 #[derive(Debug)]
 pub struct Trivial(pub u64);
 
-/// Opens [`Trivial`] connections for every pool.
-#[derive(Debug)]
+/// Opens [`Trivial`] connections for every pool that lets its user say how.
+#[derive(Clone, Copy, Debug)]
 pub struct Opener;
 
-impl cenote_pool::Manager for Opener {
-    type Connection = Trivial;
-    type Error = Infallible;
-    async fn connect(&self) -> Result<Trivial, Infallible> {
+impl Opener {
+    /// A connection, at once.
+    pub fn open(self) -> Result<Trivial, Infallible> {
         Ok(Trivial(0))
     }
 }
 
-impl deadpool::managed::Manager for Opener {
-    type Type = Trivial;
-    type Error = Infallible;
-    async fn create(&self) -> Result<Trivial, Infallible> {
-        Ok(Trivial(0))
-    }
-    async fn recycle(
-        &self,
-        _: &mut Trivial,
-        _: &deadpool::managed::Metrics,
-    ) -> deadpool::managed::RecycleResult<Infallible> {
-        Ok(())
-    }
-}
-
-impl bb8::ManageConnection for Opener {
-    type Connection = Trivial;
-    type Error = Infallible;
-    async fn connect(&self) -> Result<Trivial, Infallible> {
-        Ok(Trivial(0))
-    }
-    async fn is_valid(&self, _: &mut Trivial) -> Result<(), Infallible> {
-        Ok(())
-    }
-    fn has_broken(&self, _: &mut Trivial) -> bool {
-        false
-    }
-}
-
-/// A pool under test: take a connection, and dropping it gives it back.
-pub trait Acquire: Clone + Send + Sync + 'static {
+/// A pool under test: [`acquire`](Self::acquire) takes a connection, and dropping it gives it back.
+pub trait Contender: Clone + Send + Sync + 'static {
+    /// Its name.
+    const NAME: &'static str;
     /// The connection on loan.
-    type Guard: Send;
-    /// Takes a connection.
-    fn acquire(&self) -> impl Future<Output = Self::Guard> + Send;
+    type Guard<'pool>: Send;
+    /// What would be wrong; nothing is.
+    type Error: Debug + Send;
+    /// A pool of [`SIZE`] on the current runtime.
+    fn build() -> impl Future<Output = Self> + Send;
+    /// Takes a connection: the pool's own future, with nothing round it.
+    fn acquire(&self) -> impl Future<Output = Result<Self::Guard<'_>, Self::Error>> + Send;
 }
 
-/// cenote's pool.
-pub type Cenote = cenote_pool::Pool<Opener>;
-/// deadpool's pool.
-pub type Deadpool = deadpool::managed::Pool<Opener>;
-/// bb8's pool.
-pub type Bb8 = bb8::Pool<Opener>;
-
-impl Acquire for Cenote {
-    type Guard = cenote_pool::OwnedPooled<Opener>;
-    async fn acquire(&self) -> Self::Guard {
-        match self.get_owned().await {
-            Ok(guard) => guard,
-            Err(error) => unreachable!("{error}"),
-        }
+/// What cannot fail here: the connections are trivial and nothing times out.
+fn sure<T, E: Debug>(result: Result<T, E>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => unreachable!("{error:?}"),
     }
 }
 
-impl Acquire for Deadpool {
-    type Guard = deadpool::managed::Object<Opener>;
-    async fn acquire(&self) -> Self::Guard {
-        match self.get().await {
-            Ok(guard) => guard,
-            Err(error) => unreachable!("{error}"),
-        }
+/// A pool with all of its connections open.
+pub async fn warm<P: Contender>() -> P {
+    let pool = P::build().await;
+    let mut all = Vec::with_capacity(SIZE);
+    while all.len() < SIZE {
+        all.push(sure(pool.acquire().await));
+    }
+    drop(all);
+    pool
+}
+
+/// Takes a connection and gives it back, so many times.
+pub async fn alone<P: Contender>(pool: &P, times: u64) {
+    for _ in 0..times {
+        drop(std::hint::black_box(sure(pool.acquire().await)));
     }
 }
 
-impl Acquire for Bb8 {
-    type Guard = bb8::PooledConnection<'static, Opener>;
-    async fn acquire(&self) -> Self::Guard {
-        match self.get_owned().await {
-            Ok(guard) => guard,
-            Err(error) => unreachable!("{error}"),
-        }
-    }
-}
-
-/// Builds cenote's pool on the current runtime.
-pub fn cenote() -> Cenote {
-    let config = cenote_pool::Config {
-        min_size: SIZE as u32,
-        max_size: SIZE as u32,
-        ..Default::default()
-    };
-    match cenote_pool::Pool::new(Opener, config) {
-        Ok(pool) => pool,
-        Err(error) => unreachable!("{error}"),
-    }
-}
-
-/// Builds deadpool's pool.
-pub fn deadpool() -> Deadpool {
-    match Deadpool::builder(Opener).max_size(SIZE).build() {
-        Ok(pool) => pool,
-        Err(error) => unreachable!("{error}"),
-    }
-}
-
-/// Builds bb8's pool.
-pub async fn bb8() -> Bb8 {
-    let builder = Bb8::builder().max_size(SIZE as u32).min_idle(SIZE as u32);
-    match builder.build(Opener).await {
-        Ok(pool) => pool,
-        Err(never) => match never {},
-    }
+/// The middle one, or the upper of the two in the middle.
+///
+/// # Panics
+///
+/// There is none.
+pub fn median<T: Copy + PartialOrd>(values: &[T]) -> T {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+    sorted[sorted.len() / 2]
 }

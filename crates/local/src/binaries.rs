@@ -104,15 +104,15 @@ impl Postgres {
         self.dir.join(name)
     }
 
-    /// `psql`, which some systems package apart from the server.
-    pub(crate) fn psql(&self) -> Result<PathBuf> {
-        let beside = self.dir.join("psql");
+    /// The path of a client program, such as `psql`, which some systems package apart from the server.
+    pub(crate) fn client(&self, program: &'static str) -> Result<PathBuf> {
+        let beside = self.dir.join(program);
         let found = if is_program(&beside) {
             Some(beside)
         } else {
-            in_path("psql")
+            in_path(program)
         };
-        found.ok_or(Error::ClientMissing { program: "psql" })
+        found.ok_or(Error::ClientMissing { program })
     }
 }
 

@@ -80,6 +80,45 @@ pub(crate) async fn temporary(
     copy(account, &made, data).await
 }
 
+/// Makes `run_dir/data` a copy of the data of a running server, set up to follow that server under this name.
+///
+/// Cancel safety: what is half made lies in `run_dir`.
+pub(crate) async fn replica(
+    account: &Account,
+    postgres: &Postgres,
+    run_dir: &Path,
+    primary: &Cluster,
+    (socket_dir, port): (&Path, u16),
+    name: &str,
+) -> Result<Cluster> {
+    let data = run_dir.join("data");
+    let host = socket_dir.to_string_lossy();
+    let host = host.replace('\\', "\\\\").replace('\'', "\\'");
+    let mut copy = account.command(postgres.client("pg_basebackup")?);
+    copy.env("PGPASSWORD", &primary.password)
+        .args(["--checkpoint=fast", "--no-sync", "--no-password"])
+        .args(["--write-recovery-conf", "--dbname"])
+        .arg(format!(
+            "host='{host}' port={port} user={NAME} application_name={name}"
+        ))
+        .arg("--pgdata")
+        .arg(&data);
+    account.run(copy, "").await?;
+    // What commits on the primary wait for came along, and would hold up those on the replica once it is promoted.
+    let settings = data.join("postgresql.auto.conf");
+    OpenOptions::new()
+        .append(true)
+        .open(&settings)
+        .and_then(|mut file| writeln!(file, "synchronous_standby_names = ''"))
+        .doing(|| format!("writing {}", settings.display()))?;
+    Ok(Cluster {
+        data,
+        password: primary.password.clone(),
+        password_file: primary.password_file.clone(),
+        _lock: None,
+    })
+}
+
 async fn copy(account: &Account, template: &Path, data: PathBuf) -> Result<Cluster> {
     let password_file = template.join("password");
     let password = read(&password_file)?;

@@ -51,7 +51,7 @@ pub enum Error {
         looked: String,
     },
 
-    /// A client program (`psql`) is needed for this call and is not installed.
+    /// A client program (`psql`, `pg_basebackup`) is needed for this call and is not installed.
     #[error(
         "`{program}` was not found beside the server's programs or in PATH; install the PostgreSQL client package"
     )]

@@ -94,6 +94,11 @@ impl Instance {
         &self.log
     }
 
+    /// The last lines of the log.
+    pub(crate) fn log_end(&self) -> String {
+        tail(&self.log, 0)
+    }
+
     /// The server's process, `None` after a stop or kill, or if it ended by itself.
     pub(crate) fn pid(&self) -> Option<u32> {
         Some(self.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0 && process::is_running(*pid))

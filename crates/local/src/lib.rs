@@ -1,4 +1,5 @@
-//! Private PostgreSQL and Redis servers, started from the binaries installed on this machine.
+//! Private PostgreSQL and Redis servers, started from the binaries installed on this machine, and a [`Proxy`] to
+//! disturb the way to them.
 //!
 //! For development (`cenote serve` without a database) and for tests that need a real server they can crash, freeze
 //! and restart. Nothing is downloaded, no server of the machine is touched, and every server has its own port, its own
@@ -32,12 +33,14 @@ mod instance;
 mod port;
 mod postgres;
 mod process;
+mod proxy;
 mod redis;
 mod supervisor;
 
 pub use directory::default_data_dir;
 pub use error::Error;
-pub use postgres::{PostgresBuilder, PostgresServer};
+pub use postgres::{PostgresBuilder, PostgresServer, ReplicaBuilder};
+pub use proxy::{Direction, Proxy, ProxyCounts};
 pub use redis::{RedisBuilder, RedisServer};
 
 /// What every fallible function here returns.

@@ -1,163 +1,26 @@
 //! A private PostgreSQL. Invariant: it listens on 127.0.0.1 and on a socket in a closed directory, and asks for a
 //! password on both, since other users of the machine can reach the first.
 
+mod builder;
+mod options;
+mod replica;
+
 use std::{
-    ffi::OsString,
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
+
+use options::Options;
+use replica::Replicas;
+pub use {builder::PostgresBuilder, replica::ReplicaBuilder};
 
 use crate::{
     Error, Result,
     account::Account,
     binaries::Postgres,
-    cluster::{self, Cluster, NAME},
-    directory,
-    instance::{Instance, Probe},
-    supervisor::Job,
+    cluster::{Cluster, NAME},
+    instance::Instance,
 };
-
-/// A log above this size is set aside at the next start.
-const LOG_LIMIT: u64 = 8 << 20;
-
-/// Settings for servers whose data need not survive the machine: no waiting for the disk, and no shared memory outside
-/// the data directory that a killed server would leave behind. `synchronous_commit` stays on, so that commits behave
-/// as they do elsewhere.
-const TEMPORARY: [&str; 4] = [
-    "fsync=off",
-    "full_page_writes=off",
-    "shared_buffers=32MB",
-    "dynamic_shared_memory_type=mmap",
-];
-
-/// How a [`PostgresServer`] will be started; see [`PostgresServer::temporary`] and [`PostgresServer::persistent`].
-#[derive(Debug, Clone)]
-#[must_use = "nothing runs before start()"]
-pub struct PostgresBuilder {
-    dir: Option<PathBuf>,
-    settings: Vec<(String, String)>,
-    bin_dir: Option<PathBuf>,
-    start_timeout: Duration,
-}
-
-impl PostgresBuilder {
-    fn new(dir: Option<PathBuf>) -> Self {
-        Self {
-            dir,
-            settings: Vec::new(),
-            bin_dir: None,
-            start_timeout: Duration::from_secs(60),
-        }
-    }
-
-    /// Adds a server setting, such as `("max_connections", "20")`. A later one of the same name wins. It holds for the
-    /// life of this handle, restarts included, and is not written to the data directory.
-    pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.settings.push((name.into(), value.into()));
-        self
-    }
-
-    /// Uses the programs in this directory, whatever `PG_BIN` says and whatever else is installed.
-    pub fn bin_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.bin_dir = Some(dir.into());
-        self
-    }
-
-    /// How long the server may take until it accepts connections, recovery after a crash included. Default 60 s.
-    pub fn start_timeout(mut self, limit: Duration) -> Self {
-        self.start_timeout = limit;
-        self
-    }
-
-    /// Starts the server and returns when it accepts connections.
-    ///
-    /// # Errors
-    /// - [`Error::PostgresMissing`], [`Error::PostgresTooOld`]: nothing suitable is installed.
-    /// - [`Error::AlreadyRunning`], [`Error::OtherMajorVersion`], [`Error::UnusableDirectory`]: about the directory
-    ///   given to [`PostgresServer::persistent`].
-    /// - [`Error::InvalidSetting`]: a setting cannot be put on a command line. One the server rejects is
-    ///   [`Error::Exited`], with the server's words.
-    /// - [`Error::Exited`], [`Error::StartTimeout`]: with the end of the server's log.
-    ///
-    /// # Cancel safety
-    /// Dropping the future stops and removes what was begun.
-    pub async fn start(self) -> Result<PostgresServer> {
-        for (name, value) in &self.settings {
-            check_setting(name, value)?;
-        }
-        let account = Account::choose().await?;
-        let postgres = Postgres::find(self.bin_dir.as_deref()).await?;
-        let run_dir = directory::temporary(&account)?;
-        let run = run_dir.path().to_owned();
-        let socket_dir = run.join("socket");
-        account.create_dir(&socket_dir)?;
-
-        // A persistent directory is opened first, because its path is needed for the command line. A temporary one is
-        // made when the supervisor is already there to remove it.
-        let opened = match &self.dir {
-            Some(dir) => Some(cluster::persistent(&account, &postgres, dir).await?),
-            None => None,
-        };
-        let data = opened
-            .as_ref()
-            .map_or_else(|| run.join("data"), |cluster| cluster.data.clone());
-        let log = data.with_file_name("postgres.log");
-        if fs::metadata(&log).is_ok_and(|meta| meta.len() > LOG_LIMIT) {
-            let _ = fs::rename(&log, log.with_extension("log.old"));
-        }
-        let job = Job {
-            run_dir,
-            log,
-            signal: "INT", // what PostgreSQL calls a fast shutdown
-            patience: Duration::from_secs(if opened.is_some() { 60 } else { 10 }),
-            command: self.command(&postgres, &data, &socket_dir, opened.is_none()),
-        };
-        let probe = Probe::PostmasterFile(data.join("postmaster.pid"));
-        let mut instance = Instance::new("postgres", &account, job, probe, self.start_timeout)?;
-        let cluster = match opened {
-            Some(cluster) => cluster,
-            None => cluster::temporary(&account, &postgres, &run).await?,
-        };
-        instance.launch().await?;
-        Ok(PostgresServer {
-            instance,
-            cluster,
-            postgres,
-            account,
-            socket_dir,
-        })
-    }
-
-    fn command(
-        &self,
-        postgres: &Postgres,
-        data: &Path,
-        socket_dir: &Path,
-        temporary: bool,
-    ) -> Vec<OsString> {
-        let mut command: Vec<OsString> = vec![
-            postgres.program("postgres").into(),
-            "-D".into(),
-            data.into(),
-        ];
-        let mut set = |setting: OsString| command.extend(["-c".into(), setting]);
-        set("listen_addresses=127.0.0.1".into());
-        let mut sockets = OsString::from("unix_socket_directories=\"");
-        sockets.push(socket_dir); // the quotes are for a comma in the path
-        sockets.push("\"");
-        set(sockets);
-        set("logging_collector=off".into());
-        if temporary {
-            TEMPORARY.iter().for_each(|setting| set(setting.into()));
-        }
-        self.settings
-            .iter()
-            .for_each(|(name, value)| set(format!("{name}={value}").into()));
-        command.push("-p".into());
-        command
-    }
-}
 
 /// A running private PostgreSQL. Dropping it stops the server and, if it is temporary, removes its data; both happen in
 /// the background. To wait for the end, call [`stop`](Self::stop) first.
@@ -171,6 +34,10 @@ pub struct PostgresServer {
     postgres: Postgres,
     account: Account,
     socket_dir: PathBuf,
+    /// For its replicas, which are started the same way.
+    options: Options,
+    start_timeout: Duration,
+    replicas: Replicas,
 }
 
 impl PostgresServer {
@@ -213,25 +80,24 @@ impl PostgresServer {
     /// # Cancel safety
     /// After a drop the database may exist or not.
     pub async fn create_database(&self, name: &str) -> Result<()> {
-        let mut psql = self.account.command(self.postgres.psql()?);
+        self.psql(&format!(
+            "create database \"{}\"",
+            name.replace('"', "\"\"")
+        ))
+        .await
+        .map(drop)
+    }
+
+    /// Runs statements as the superuser, over the socket, whatever the access rules say about TCP; returns the values
+    /// they answer.
+    async fn psql(&self, statements: &str) -> Result<String> {
+        let mut psql = self.account.command(self.postgres.client("psql")?);
         psql.env("PGPASSWORD", &self.cluster.password)
             .env("PGCONNECT_TIMEOUT", "10");
-        psql.args([
-            "-X",
-            "-q",
-            "-w",
-            "-h",
-            "127.0.0.1",
-            "-U",
-            NAME,
-            "-d",
-            NAME,
-            "-v",
-            "ON_ERROR_STOP=1",
-        ]);
-        psql.args(["-p", &self.port().to_string()]);
-        let statement = format!("create database \"{}\"", name.replace('"', "\"\""));
-        self.account.run(psql, &statement).await.map(drop)
+        psql.args(["-X", "-q", "-w", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
+        psql.args(["-U", NAME, "-d", NAME, "-p", &self.port().to_string()]);
+        psql.arg("-h").arg(&self.socket_dir);
+        self.account.run(psql, statements).await
     }
 
     /// The TCP port on 127.0.0.1; the same after a restart.
@@ -243,7 +109,10 @@ impl PostgresServer {
     /// A command to paste into a shell. It reads the password from its file, so that it may be shown and logged.
     #[must_use]
     pub fn psql_line(&self) -> String {
-        let psql = self.postgres.psql().unwrap_or_else(|_| "psql".into());
+        let psql = self
+            .postgres
+            .client("psql")
+            .unwrap_or_else(|_| "psql".into());
         format!(
             "PGPASSWORD=\"$(cat '{}')\" {} -h 127.0.0.1 -p {} -U {NAME} {NAME}",
             self.cluster.password_file.display(),
@@ -341,27 +210,31 @@ impl PostgresServer {
     pub async fn stop(&self) -> Result<()> {
         self.instance.stop().await
     }
-}
 
-fn check_setting(name: &str, value: &str) -> Result<()> {
-    let invalid = |reason| {
-        Err(Error::InvalidSetting {
-            name: name.to_owned(),
-            reason,
-        })
-    };
-    let named = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
-    match name {
-        _ if name.is_empty() || !name.chars().all(named) => {
-            invalid("a name consists of letters, digits, `_` and `.`")
+    /// A server that follows this one and refuses writes. Its data vanish with its handle; it is fast rather than safe
+    /// like a [`temporary`](Self::temporary) one. There may be several. One that is away catches up later, unless a
+    /// temporary primary has written more than 256 MB meanwhile (`wal_keep_size`; a persistent one promises less).
+    pub fn replica(&self) -> ReplicaBuilder<'_> {
+        ReplicaBuilder::new(self)
+    }
+
+    /// Makes a replica a primary of its own, which follows nobody, and returns when it accepts writes. The server it
+    /// followed is left alone: whoever fails over [kills](Self::kill) it first.
+    ///
+    /// # Errors
+    /// [`Error::Command`] if it is no replica, does not answer or did not make it within 60 s; [`Error::ClientMissing`]
+    /// without `psql`.
+    ///
+    /// # Cancel safety
+    /// After a drop the server may be a replica or a primary.
+    pub async fn promote(&self) -> Result<()> {
+        match self.psql("select pg_promote()").await?.trim() {
+            "t" => Ok(()),
+            _ => Err(Error::Command {
+                program: "pg_promote".into(),
+                reason: "the server is still a replica".into(),
+            }),
         }
-        _ if value.contains('\0') => invalid("the value contains a NUL byte"),
-        "port"
-        | "listen_addresses"
-        | "unix_socket_directories"
-        | "logging_collector"
-        | "data_directory" => invalid("a private server chooses this itself"),
-        _ => Ok(()),
     }
 }
 
@@ -386,13 +259,5 @@ mod tests {
     fn a_database_name_is_encoded_for_the_url() {
         assert_eq!(percent_encode("plain_1"), "plain_1");
         assert_eq!(percent_encode("a b/ä"), "a%20b%2F%C3%A4");
-    }
-
-    #[test]
-    fn settings_the_server_depends_on_are_refused() {
-        for name in ["port", "listen_addresses", "", "work mem"] {
-            assert!(check_setting(name, "1").is_err(), "{name}");
-        }
-        assert!(check_setting("work_mem", "1MB").is_ok());
     }
 }

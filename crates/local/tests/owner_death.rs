@@ -35,12 +35,17 @@ async fn owner() {
         std::future::pending::<()>().await;
     }
     let server = match role.as_str() {
-        "temporary" | "frozen" => PostgresServer::temporary().start().await.unwrap(),
+        "temporary" | "frozen" | "replicated" => PostgresServer::temporary().start().await.unwrap(),
         dir => PostgresServer::persistent(dir).start().await.unwrap(),
     };
     if role == "frozen" {
         server.freeze().await.unwrap();
     }
+    let replica = match role.as_str() {
+        "replicated" => Some(server.replica().start().await.unwrap()),
+        _ => None,
+    };
+    let server = replica.as_ref().unwrap_or(&server);
     println!(
         "ready: {} {} {}",
         server.pid().unwrap(),
@@ -79,6 +84,11 @@ async fn a_temporary_server_and_its_directory_are_gone_after_the_owner_was_kille
 #[tokio::test]
 async fn a_frozen_server_is_gone_after_the_owner_was_killed() {
     is_gone_after_kill("frozen").await;
+}
+
+#[tokio::test]
+async fn a_replica_is_gone_after_the_owner_was_killed() {
+    is_gone_after_kill("replicated").await;
 }
 
 #[tokio::test]

@@ -15,9 +15,16 @@ pub struct Config {
     pub max_size: u32,
     /// Connections opened beyond `max_size` under load, closed on return unless someone waits.
     pub max_overflow: u32,
+    /// If callers have waited for longer than this all the time, some are sent away from the head
+    /// of the line, ever more of them until the wait is short again; bursts that are worked off
+    /// within 20 times this do no harm. It is CoDel (Nichols and Jacobson, "Controlling Queue
+    /// Delay", ACM Queue, 2012). Good values lie between the usual time a connection is held and a
+    /// tenth of `acquire_timeout`. `None`: nobody is sent away before its time.
+    pub shed_target: Option<Duration>,
     /// Longest time a caller waits for a connection. Zero: it takes what is idle or fails.
     pub acquire_timeout: Duration,
-    /// Most callers waiting at once; one more is refused immediately.
+    /// Most callers waiting at once; one more is refused immediately. So is, once a line has not been
+    /// empty for a second, a caller who at the rate measured there would not be served in time.
     pub max_waiters: u32,
     /// A connection older than this is replaced, each at a random point in the last tenth of the
     /// time so that connections opened together do not end together. `None`: no limit.
@@ -39,10 +46,18 @@ pub struct Config {
     pub close_timeout: Duration,
     /// Connects under way at once. While connecting fails it is one.
     pub connect_concurrency: u32,
+    /// A connection held by one caller for longer is taken for leaked: a warning is logged, once for
+    /// each holder, and it is counted in [`Stats::leaked`](crate::Stats::leaked). It is not taken
+    /// away. `None`: no connection is.
+    pub leak_after: Option<Duration>,
     /// Pause after the first failed connect; it doubles with each further failure.
     pub backoff_base: Duration,
     /// Longest pause between failing connects. It bounds how late a recovered server is noticed.
     pub backoff_max: Duration,
+    /// When connects have failed for this long and no connection is open, newcomers are refused at
+    /// once with [`Reason::Unavailable`](crate::Reason::Unavailable); those in line stay. The pool
+    /// goes on connecting by itself, and the first success ends it. `None`: newcomers always wait.
+    pub breaker_after: Option<Duration>,
 }
 
 impl Default for Config {
@@ -53,6 +68,7 @@ impl Default for Config {
             max_overflow: 0,
             acquire_timeout: Duration::from_secs(30),
             max_waiters: 10_000,
+            shed_target: None,
             max_lifetime: Some(Duration::from_secs(1800)),
             idle_timeout: Some(Duration::from_secs(300)),
             check_after: Some(Duration::from_secs(30)),
@@ -61,10 +77,24 @@ impl Default for Config {
             clean_timeout: Duration::from_secs(1),
             close_timeout: Duration::from_secs(5),
             connect_concurrency: 4,
+            leak_after: Some(Duration::from_secs(60)),
             backoff_base: Duration::from_millis(50),
             backoff_max: Duration::from_millis(500),
+            breaker_after: Some(Duration::from_secs(5)),
         }
     }
+}
+
+/// How many connections a pool may have: that part of its [`Config`] which
+/// [`Pool::resize`](crate::Pool::resize) changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// As [`Config::min_size`].
+    pub min_size: u32,
+    /// As [`Config::max_size`].
+    pub max_size: u32,
+    /// As [`Config::max_overflow`].
+    pub max_overflow: u32,
 }
 
 /// A [`Config`] that cannot work, and why.
@@ -73,6 +103,26 @@ impl Default for Config {
 pub struct InvalidConfig(&'static str);
 
 impl Config {
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            min_size: self.min_size,
+            max_size: self.max_size,
+            max_overflow: self.max_overflow,
+        }
+    }
+
+    /// The same with other limits, if they make sense.
+    pub(crate) fn resized(&self, limits: Limits) -> Result<Self, InvalidConfig> {
+        let resized = Self {
+            min_size: limits.min_size,
+            max_size: limits.max_size,
+            max_overflow: limits.max_overflow,
+            ..self.clone()
+        };
+        resized.validate()?;
+        Ok(resized)
+    }
+
     /// Most connections that may exist at once.
     pub(crate) fn capacity(&self) -> u32 {
         self.max_size + self.max_overflow
@@ -105,6 +155,18 @@ impl Config {
             (
                 self.idle_timeout.is_none_or(positive),
                 "idle_timeout must not be zero; None means unlimited",
+            ),
+            (
+                self.leak_after.is_none_or(positive),
+                "leak_after must not be zero; None means never",
+            ),
+            (
+                self.breaker_after.is_none_or(positive),
+                "breaker_after must not be zero; None means never",
+            ),
+            (
+                self.shed_target.is_none_or(positive),
+                "shed_target must not be zero; None means never",
             ),
             (
                 positive(self.backoff_base) && self.backoff_base <= self.backoff_max,

@@ -1,7 +1,9 @@
 //! Why no connection was to be had. Invariant: every error says what the pool looked like at that
 //! moment, so that a log line alone tells exhaustion from a dead server.
 
-use std::{error::Error, fmt, panic::Location, sync::Arc, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+
+use crate::Holder;
 
 /// Why a connect did not lead to a connection.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +40,14 @@ pub enum Reason {
         /// How long it had waited.
         waited: Duration,
     },
-    /// `max_waiters` callers were waiting already; nothing was waited for.
+    /// More callers wait than can be served. Either nothing was waited for, because `max_waiters`
+    /// were in line already or this caller's time would have run out there, or it was shed from a
+    /// line that had been too long for a while (see
+    /// [`Config::shed_target`](crate::Config::shed_target)).
     Overloaded,
+    /// Connects have failed for [`Config::breaker_after`](crate::Config::breaker_after), and no
+    /// connection is open; nothing was waited for. The snapshot says why the last one failed.
+    Unavailable,
     /// The pool is draining or closed.
     Closed,
 }
@@ -63,14 +71,15 @@ pub struct Snapshot<E: Error + 'static> {
     pub capacity: u32,
     /// Why the most recent connect failed, if none has succeeded since.
     pub last_connect_error: Option<Arc<ConnectError<E>>>,
-    /// The call that has held a connection longest, and for how long, to within a second.
-    pub oldest_holder: Option<(&'static Location<'static>, Duration)>,
+    /// Who has held a connection longest.
+    pub oldest_holder: Option<Holder>,
 }
 
 /// No connection was to be had. Cheap to clone.
 #[derive(Debug)]
 pub struct AcquireError<E: Error + 'static> {
     reason: Reason,
+    retry_after: Option<Duration>,
     snapshot: Arc<Snapshot<E>>,
 }
 
@@ -78,7 +87,15 @@ impl<E: Error + 'static> AcquireError<E> {
     pub(crate) fn new(reason: Reason, snapshot: Snapshot<E>) -> Self {
         Self {
             reason,
+            retry_after: None,
             snapshot: Arc::new(snapshot),
+        }
+    }
+
+    pub(crate) fn retry_in(self, retry_after: Option<Duration>) -> Self {
+        Self {
+            retry_after,
+            ..self
         }
     }
 
@@ -92,6 +109,11 @@ impl<E: Error + 'static> AcquireError<E> {
         &self.snapshot
     }
 
+    /// After which time to try again, if that can be said: trying earlier is in vain.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
     /// True if the same call may succeed later: always, but for a pool that was closed.
     pub fn is_retryable(&self) -> bool {
         self.reason != Reason::Closed
@@ -102,6 +124,7 @@ impl<E: Error + 'static> Clone for AcquireError<E> {
     fn clone(&self) -> Self {
         Self {
             reason: self.reason,
+            retry_after: self.retry_after,
             snapshot: self.snapshot.clone(),
         }
     }
@@ -119,6 +142,7 @@ impl<E: Error + 'static> fmt::Display for AcquireError<E> {
                 write!(f, "timed out after {:.2} s {what}", waited.as_secs_f64())?;
             }
             Reason::Overloaded => f.write_str("too many callers are waiting for a connection")?,
+            Reason::Unavailable => f.write_str("connecting has failed for a while")?,
             Reason::Closed => return f.write_str("the pool is closed"),
         }
         write!(f, ": {}", self.snapshot)
@@ -137,9 +161,8 @@ impl<E: Error + 'static> fmt::Display for Snapshot<E> {
                 write!(f, ", {count} {state}")?;
             }
         }
-        if let Some((caller, held)) = &self.oldest_holder {
-            let held = held.as_secs_f64();
-            write!(f, "; held longest: {held:.1} s, since {caller}")?;
+        if let Some(holder) = &self.oldest_holder {
+            write!(f, "; held longest: {holder}")?;
         }
         if let Some(error) = &self.last_connect_error {
             write!(f, "; last connect error: {error}")?;

@@ -317,6 +317,8 @@ fn config(max_size: u32, max_overflow: u32) -> Config {
         check_after: None,
         acquire_timeout: FOR_EVER,
         connect_concurrency: 2,
+        // Whoever asks in an outage is to wait for its end.
+        breaker_after: None,
         ..Config::default()
     }
 }

@@ -40,24 +40,40 @@ mod config;
 mod histogram;
 mod manager;
 
+mod holder;
+
+mod codel;
 mod error;
+mod forecast;
+mod outage;
 mod waiters;
 
-mod slots;
-
 mod stats;
+
+mod tally;
+
+mod slots;
 
 mod runtime;
 
 mod lifecycle;
+
+mod housekeeper;
+
+mod guard;
+
+mod acquire;
+
 mod pool;
 
 #[cfg(test)]
 mod interleavings;
 
-pub use config::{Config, InvalidConfig};
+pub use config::{Config, InvalidConfig, Limits};
 pub use error::{AcquireError, ConnectError, Phase, Reason, Snapshot};
+pub use guard::{OwnedPooled, Pooled};
 pub use histogram::Histogram;
+pub use holder::Holder;
 pub use manager::{Condition, Manager};
-pub use pool::{OwnedPooled, Pool, Pooled};
+pub use pool::Pool;
 pub use stats::{Retired, Stats};

@@ -1,10 +1,10 @@
-//! What the pool does on its own: connecting, cleaning, closing, keeping house.
+//! What all parts of a pool share, and the tasks it starts: connecting, cleaning, closing.
 //!
 //! Invariant: whoever holds a slot outside the state machine is a value whose `Drop` gives the slot
 //! on, so a task that panics or is dropped by its runtime loses nothing.
 
 use std::{
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, PoisonError},
     task::Waker,
     time::Duration,
 };
@@ -12,8 +12,9 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    Condition, Config, ConnectError, Manager,
-    runtime::{Handle, Instant, Mutex, MutexGuard, sleep_until, timeout},
+    Condition, Config, ConnectError, InvalidConfig, Limits, Manager,
+    housekeeper::keep_house,
+    runtime::{Handle, Instant, Mutex, MutexGuard, timeout},
     slots::{Live, Settled, SlotId, Slots},
     stats::Retired,
 };
@@ -24,17 +25,18 @@ pub(crate) type Core<M> = Slots<<M as Manager>::Connection, Waker, Failure<M>>;
 /// What all handles, guards and tasks of one pool share.
 pub struct Shared<M: Manager> {
     pub(crate) manager: M,
+    /// As it was at the start; the limits of now are the core's.
     pub(crate) config: Config,
     /// The only lock. Held for a few dozen nanoseconds on the way of a connection, for a walk along
     /// the line when someone's time has run out; never across an await, and nothing foreign runs
     /// under it.
     core: Mutex<Core<M>>,
-    runtime: Handle,
+    pub(crate) runtime: Handle,
     pub(crate) built: Instant,
     /// Wakes the housekeeper when there is something to do before its next round.
     pub(crate) poke: Arc<Notify>,
-    /// Tells those who wait for the end that the last slot is free.
-    pub(crate) over: Notify,
+    /// Tells those who [wait](Self::until) for the pool to come to some state to look again.
+    pub(crate) milestone: Notify,
 }
 
 impl<M: Manager> Shared<M> {
@@ -45,7 +47,7 @@ impl<M: Manager> Shared<M> {
             runtime,
             built: Instant::now(),
             poke: Arc::new(Notify::new()),
-            over: Notify::new(),
+            milestone: Notify::new(),
             config,
         });
         shared.connect_what_is_due();
@@ -91,6 +93,21 @@ impl<M: Manager> Shared<M> {
         None
     }
 
+    /// Looks at every idle connection, and deals with those that are not clean. One at a time is
+    /// away from the idle stack, so a caller finds the others or is handed that one.
+    pub(crate) fn sweep(self: &Arc<Self>) {
+        let idle = self.core().idle();
+        for slot in idle {
+            let lifted = self.core().lift(slot);
+            if let Some(live) = lifted
+                && let Some(live) = self.sort_out(live)
+            {
+                let settled = self.core().put_back(live);
+                self.follow(settled);
+            }
+        }
+    }
+
     /// Puts a clean connection where it belongs.
     fn settle(self: &Arc<Self>, live: Live<M::Connection>) {
         let settled = self.core().settle(live);
@@ -99,8 +116,12 @@ impl<M: Manager> Shared<M> {
 
     fn follow(self: &Arc<Self>, settled: Settled<M::Connection, Waker>) {
         match settled {
-            Settled::Idle => {}
-            Settled::Handed(waker) => waker.wake(),
+            Settled::Idle { at_rest: false } => {}
+            Settled::Idle { at_rest: true } => self.milestone.notify_waiters(),
+            Settled::Handed { to, shed } => {
+                to.wake();
+                shed.into_iter().for_each(Waker::wake);
+            }
             Settled::Retired(live) => self.close(live),
         }
     }
@@ -133,7 +154,7 @@ impl<M: Manager> Shared<M> {
         self.close(live);
     }
 
-    fn close(self: &Arc<Self>, live: Live<M::Connection>) {
+    pub(crate) fn close(self: &Arc<Self>, live: Live<M::Connection>) {
         let closing = Closing {
             shared: self.clone(),
             slot: live.slot,
@@ -158,34 +179,69 @@ impl<M: Manager> Shared<M> {
             let connecting = Connecting {
                 shared: self.clone(),
                 slot: Some(slot),
+                started: Instant::now(),
             };
             self.runtime.spawn(connecting.run());
         }
     }
 
-    /// Ends the pool; completes when every connection is closed.
-    pub(crate) async fn shut(self: &Arc<Self>, serve_waiters: bool) {
-        let over = self.over.notified();
-        let mut over = std::pin::pin!(over);
-        over.as_mut().enable();
-        let (idle, wakers) = self.core().shut(serve_waiters);
-        wakers.into_iter().for_each(Waker::wake);
-        for live in idle {
+    /// Changes the limits, and has what is too many closed and what is too few connected.
+    pub(crate) fn resize(self: &Arc<Self>, limits: Limits) -> Result<(), InvalidConfig> {
+        let excess = {
+            let mut core = self.core();
+            let resized = core.config().resized(limits)?;
+            core.resize(resized)
+        };
+        for live in excess {
             self.close(live);
         }
+        self.connect_what_is_due();
+        // There may be more to wait for, or enough.
+        self.milestone.notify_waiters();
+        Ok(())
+    }
+
+    pub(crate) fn resume(self: &Arc<Self>) {
+        let settled = self.core().resume();
+        for settled in settled {
+            self.follow(settled);
+        }
+        self.connect_what_is_due();
+        self.poke.notify_one();
+        self.milestone.notify_waiters();
+    }
+
+    /// Ends the pool; completes when every connection is closed.
+    pub(crate) async fn shut(self: &Arc<Self>, serve_waiters: bool) {
+        let (settled, wakers) = self.core().shut(serve_waiters);
+        wakers.into_iter().for_each(Waker::wake);
+        for settled in settled {
+            self.follow(settled);
+        }
+        self.connect_what_is_due();
         self.poke.notify_one();
         // Also tells an earlier call, whose line this one may have emptied.
-        let is_over = self.core().is_over();
-        match is_over {
-            true => self.over.notify_waiters(),
-            false => over.await,
+        self.milestone.notify_waiters();
+        self.until(Slots::is_over).await;
+    }
+
+    /// Completes when the pool has come to a state. Whatever brings it there notifies `milestone`.
+    pub(crate) async fn until(&self, reached: impl Fn(&Core<M>) -> bool) {
+        loop {
+            let mut milestone = std::pin::pin!(self.milestone.notified());
+            milestone.as_mut().enable();
+            if reached(&self.core()) {
+                return;
+            }
+            milestone.await;
         }
     }
 
     /// A tenth of the lifetime is random, so that connections opened together end apart.
     fn lifetime(&self) -> Option<Duration> {
-        let jitter = 0.9 + 0.1 * fastrand::f64();
-        self.config.max_lifetime.map(|limit| limit.mul_f64(jitter))
+        let jitter = 0.1 * fastrand::f64();
+        let lifetime = self.config.max_lifetime?;
+        Some(lifetime - lifetime.mul_f64(jitter))
     }
 }
 
@@ -193,12 +249,12 @@ impl<M: Manager> Shared<M> {
 struct Connecting<M: Manager> {
     shared: Arc<Shared<M>>,
     slot: Option<SlotId>,
+    started: Instant,
 }
 
 impl<M: Manager> Connecting<M> {
     async fn run(mut self) {
         let shared = self.shared.clone();
-        let started = Instant::now();
         let limit = shared.config.connect_timeout;
         let connected = match timeout(limit, shared.manager.connect()).await {
             Ok(Ok(connection)) => Ok(connection),
@@ -210,7 +266,7 @@ impl<M: Manager> Connecting<M> {
             Err(error) => return self.fail(error),
         };
         let Some(slot) = self.slot.take() else { return };
-        let (took, lifetime, now) = (started.elapsed(), shared.lifetime(), shared.now());
+        let (took, lifetime, now) = (self.started.elapsed(), shared.lifetime(), shared.now());
         let (settled, healed) = shared
             .core()
             .connected(slot, connection, took, lifetime, now);
@@ -219,23 +275,28 @@ impl<M: Manager> Connecting<M> {
         }
         shared.follow(settled);
         shared.connect_what_is_due();
+        shared.milestone.notify_waiters();
     }
 
     fn fail(&mut self, error: ConnectError<M::Error>) {
         let Some(slot) = self.slot.take() else { return };
         let (shared, error) = (&self.shared, Arc::new(error));
-        let (jitter, now) = (fastrand::f64(), shared.now());
-        let (previous, over) = {
+        let (took, jitter, now) = (self.started.elapsed(), fastrand::f64(), shared.now());
+        let (failed, over) = {
             let mut core = shared.core();
-            let previous = core.connect_failed(slot, error.clone(), jitter, now);
-            (previous, core.is_over())
+            let failed = core.connect_failed(slot, error.clone(), took, jitter, now);
+            (failed, core.is_over())
         };
         // Once per outage, not once per attempt.
-        if previous.is_none() {
+        if failed.previous.is_none() {
             tracing::warn!(%error, "connecting failed; trying again until it works");
         }
+        if let Some(failing_for) = failed.opened_breaker {
+            let seconds = failing_for.as_secs_f64();
+            tracing::warn!(seconds, %error, "the server is taken for dead; refusing callers");
+        }
         match over {
-            true => shared.over.notify_waiters(),
+            true => shared.milestone.notify_waiters(),
             false => shared.poke.notify_one(),
         }
     }
@@ -285,50 +346,8 @@ struct Closing<M: Manager> {
 impl<M: Manager> Drop for Closing<M> {
     fn drop(&mut self) {
         if self.shared.core().free(self.slot) {
-            self.shared.over.notify_waiters();
+            self.shared.milestone.notify_waiters();
         }
         self.shared.connect_what_is_due();
     }
-}
-
-/// Moves the core's coarse clock, ends connections and sends callers away that had their time, keeps
-/// the warm minimum and tries again after a failed connect. Ends with the pool.
-///
-/// One timer for all callers in line: arming one for each costs more than the rest of a hand-over.
-async fn keep_house<M: Manager>(pool: Weak<Shared<M>>, poke: Arc<Notify>) {
-    loop {
-        let wake_at = {
-            let Some(shared) = pool.upgrade() else { return };
-            let now = shared.now();
-            let (expired, late) = {
-                let mut core = shared.core();
-                (core.tick(now), core.expire(now))
-            };
-            late.into_iter().for_each(Waker::wake);
-            for live in expired {
-                shared.close(live);
-            }
-            shared.connect_what_is_due();
-            let mut core = shared.core();
-            if core.is_over() {
-                drop(core);
-                shared.over.notify_waiters();
-                return;
-            }
-            shared.built + core.schedule(now + period(&shared.config))
-        };
-        tokio::select! {
-            biased;
-            () = sleep_until(wake_at) => {}
-            () = poke.notified() => {}
-        }
-    }
-}
-
-/// Lifetimes are kept to within a tenth, but at least every second and at most every 10 ms.
-fn period(config: &Config) -> Duration {
-    let shortest = [config.max_lifetime, config.idle_timeout, config.check_after];
-    let shortest = shortest.into_iter().flatten().min();
-    (shortest.unwrap_or(Duration::MAX) / 10)
-        .clamp(Duration::from_millis(10), Duration::from_secs(1))
 }

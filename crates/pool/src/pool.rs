@@ -1,25 +1,17 @@
-//! The handle and the guards. Invariant: a connection outside the pool is always inside a guard,
-//! and a guard always gives it back.
+//! The handle. Invariant: it holds nothing but its share of the pool, so every clone is as good as
+//! any other.
 
-use std::{
-    borrow::Borrow,
-    fmt,
-    marker::PhantomData,
-    ops::{Deref, DerefMut},
-    panic::Location,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{fmt, panic::Location, sync::Arc, time::Duration};
 
 use crate::{
-    AcquireError, Config, ConnectError, InvalidConfig, Manager, Phase, Reason, Snapshot, Stats,
+    AcquireError, Config, ConnectError, Holder, InvalidConfig, Limits, Manager, OwnedPooled, Phase,
+    Pooled, Reason, Stats,
+    acquire::{acquire, snapshot, take},
+    guard::Guard,
+    holder::Caller,
     lifecycle::Shared,
-    runtime::{Handle, Instant, timeout_at},
-    slots::{Delivery, Joined, Live, Refusal},
-    stats::Retired,
-    waiters::{Left, Ticket},
+    runtime::{Handle, timeout},
+    tally::Tally,
 };
 
 /// A pool of connections. Cloning it gives another handle to the same pool.
@@ -29,12 +21,6 @@ use crate::{
 pub struct Pool<M: Manager> {
     shared: Arc<Shared<M>>,
 }
-
-/// A connection on loan, borrowed from its [`Pool`] handle. Dropping it gives the connection back.
-pub type Pooled<'pool, M> = Guard<M, &'pool Arc<Shared<M>>>;
-
-/// A connection on loan that keeps the pool alive by itself. Dropping it gives the connection back.
-pub type OwnedPooled<M> = Guard<M, Arc<Shared<M>>>;
 
 impl<M: Manager> Pool<M> {
     /// Builds a pool and starts opening `min_size` connections in the background, on the current
@@ -57,7 +43,8 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Errors
     ///
-    /// The time ran out, too many callers are waiting, or the pool is closed.
+    /// The time ran out or would do so in line, too many callers are waiting, the server has been out of reach for a
+    /// while, or the pool is closed.
     ///
     /// # Cancel safety
     ///
@@ -99,26 +86,30 @@ impl<M: Manager> Pool<M> {
     /// Takes a connection if one is idle, without waiting.
     #[track_caller]
     pub fn try_get(&self) -> Option<Pooled<'_, M>> {
-        let (live, _) = take(&self.shared, Location::caller())?;
+        let (live, _) = take(&self.shared, Caller::new(Location::caller()))?;
         Some(Guard::new(&self.shared, live))
     }
 
     /// What the pool has done and is doing.
     pub fn stats(&self) -> Stats {
         let now = self.shared.now();
-        let config = &self.shared.config;
+        let mut tally = Tally::default();
         let core = self.shared.core();
-        let (census, tally) = (core.census(), core.tally().clone());
-        let failures = core.failures();
-        let (longest_wait, open) = (core.longest_wait(now), core.is_open());
+        tally.copy_from(core.tally());
+        let (census, limits) = (core.census(), core.config().limits());
+        let shedding = core.is_shedding(now);
+        let (failures, breaker_open) = (core.failures(), core.breaker_is_open());
+        let (open, paused) = (core.is_open(), core.is_paused());
+        let (longest_wait, leaked) = (core.longest_wait(now), core.leaked(now));
         drop(core);
 
+        let counts = tally.counts;
         let mut waiting_times = tally.waiting_times;
-        waiting_times.record_many(Duration::ZERO, tally.acquired_at_once);
+        waiting_times.record_many(Duration::ZERO, counts.acquired_at_once);
         Stats {
-            min_size: config.min_size,
-            max_size: config.max_size,
-            max_overflow: config.max_overflow,
+            min_size: limits.min_size,
+            max_size: limits.max_size,
+            max_overflow: limits.max_overflow,
             idle: census.idle,
             in_use: census.in_use,
             connecting: census.connecting,
@@ -126,19 +117,31 @@ impl<M: Manager> Pool<M> {
             closing: census.closing,
             waiting: census.waiting,
             longest_wait,
+            leaked,
             open,
+            paused,
             acquired: waiting_times.count() + tally.connecting_times.count(),
-            timeouts: tally.timeouts,
-            refused: tally.refused,
+            timeouts: counts.timeouts,
+            refused: counts.refused,
+            shed: counts.shed,
+            shedding,
+            nested_waits: counts.nested_waits,
             connects: tally.connect_times.count(),
-            connect_failures: tally.connect_failures,
+            connect_failures: counts.connect_failures,
+            breaker_open,
             connect_failures_in_a_row: failures,
-            cleaned: tally.cleaned,
-            retired: tally.retired,
+            cleaned: counts.cleaned,
+            retired: counts.retired,
             waiting_times,
             connecting_times: tally.connecting_times,
             connect_times: tally.connect_times,
         }
+    }
+
+    /// Who has a connection now, and since when.
+    pub fn holders(&self) -> Vec<Holder> {
+        let now = self.shared.now();
+        self.shared.core().holders(now).collect()
     }
 
     /// Why the most recent connect failed, if none has succeeded since.
@@ -151,9 +154,107 @@ impl<M: Manager> Pool<M> {
         &self.shared.manager
     }
 
-    /// The pool's configuration.
-    pub fn config(&self) -> &Config {
-        &self.shared.config
+    /// The pool's configuration, with the [limits](Self::limits) of now.
+    pub fn config(&self) -> Config {
+        self.shared.core().config().clone()
+    }
+
+    /// How many connections the pool may have now.
+    pub fn limits(&self) -> Limits {
+        self.shared.core().config().limits()
+    }
+
+    /// Changes how many connections the pool may have, at once and for good.
+    ///
+    /// Where there are too many, idle ones are closed now and those in use when they come back;
+    /// none is handed over or opened before the pool is down to its limits. Where there may be
+    /// more, they are opened for those in line and for the warm minimum.
+    ///
+    /// ```
+    /// # use cenote_pool::{InvalidConfig, Limits, Manager, Pool};
+    /// # fn example<M: Manager>(pool: Pool<M>) -> Result<(), InvalidConfig> {
+    /// pool.resize(Limits { max_size: 20, ..pool.limits() })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The limits contradict each other. Nothing is changed then.
+    pub fn resize(&self, limits: Limits) -> Result<(), InvalidConfig> {
+        self.shared.resize(limits)
+    }
+
+    /// Stops handing out connections, for as long as it takes to move or restart the server.
+    ///
+    /// Takes effect with the call: callers may join the line and those in it stay, all of them at
+    /// most until their own deadlines; [`try_get`](Self::try_get) finds nothing; nothing is
+    /// connected. The future completes when no connection is in use, being cleaned or being closed,
+    /// or when the pause is over. [`resume`](Self::resume) ends it, and so do
+    /// [`drain`](Self::drain), which then serves the line, and [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    ///
+    /// The pause stays when the future is dropped; calling again waits for the same.
+    pub fn pause(&self) -> impl Future<Output = ()> + Send + '_ {
+        self.shared.core().pause();
+        self.shared
+            .until(|core| core.is_at_rest() || !core.is_paused())
+    }
+
+    /// Ends a [`pause`](Self::pause): idle connections go to those in line, in their order, and
+    /// for the rest of them connects begin.
+    pub fn resume(&self) {
+        self.shared.resume();
+    }
+
+    /// Asks [`Manager::inspect`] of every idle connection now, and has those cleaned or closed that
+    /// are not clean. The pool does so by itself about every second; call it when something is
+    /// known to have changed, such as which server is to be used, and the rest of the pool is to
+    /// stay as it is.
+    ///
+    /// One connection at a time is looked at, and no caller in line is passed over for it. In that
+    /// moment [`try_get`](Self::try_get) does not find it.
+    ///
+    /// # Panics
+    ///
+    /// If the manager does; the connection it was looking at is closed then.
+    pub fn sweep(&self) {
+        self.shared.sweep();
+    }
+
+    /// Completes when the warm minimum of `min_size` connections is open, or after
+    /// `connect_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::Timeout`](crate::Reason::Timeout) if there are fewer by then, with the last
+    /// connect error in the snapshot; [`Reason::Closed`](crate::Reason::Closed) at once if the pool
+    /// is draining or closed. Connecting goes on after an error.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the pool connects in any case, this only waits for it.
+    pub async fn warm_up(&self) -> Result<(), AcquireError<M::Error>> {
+        self.warm_up_within(self.shared.config.connect_timeout)
+            .await
+    }
+
+    /// As [`warm_up`](Self::warm_up), with another limit.
+    ///
+    /// # Errors
+    ///
+    /// As [`warm_up`](Self::warm_up).
+    pub async fn warm_up_within(&self, limit: Duration) -> Result<(), AcquireError<M::Error>> {
+        let warm = self.shared.until(|core| core.is_warm() || !core.is_open());
+        let reason = match timeout(limit, warm).await {
+            Ok(()) if self.shared.core().is_open() => return Ok(()),
+            Ok(()) => Reason::Closed,
+            Err(_) => Reason::Timeout {
+                phase: Phase::Connecting,
+                waited: limit,
+            },
+        };
+        Err(AcquireError::new(reason, snapshot(&self.shared)))
     }
 
     /// Refuses newcomers, serves whoever is in line, and completes when every connection has come
@@ -188,294 +289,5 @@ impl<M: Manager> fmt::Debug for Pool<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let census = self.shared.core().census();
         f.debug_tuple("Pool").field(&census).finish()
-    }
-}
-
-/// A connection on loan. See [`Pooled`] and [`OwnedPooled`].
-pub struct Guard<M: Manager, P: Borrow<Arc<Shared<M>>>> {
-    pool: P,
-    /// Empty only while the guard is being taken apart.
-    live: Option<Live<M::Connection>>,
-    manager: PhantomData<fn() -> M>,
-}
-
-impl<M: Manager, P: Borrow<Arc<Shared<M>>>> Guard<M, P> {
-    fn new(pool: P, live: Live<M::Connection>) -> Self {
-        Self {
-            pool,
-            live: Some(live),
-            manager: PhantomData,
-        }
-    }
-
-    /// Closes the connection instead of giving it back.
-    pub fn discard(self) {
-        self.retire(Retired::Discarded);
-    }
-
-    fn retire(mut self, reason: Retired) {
-        if let Some(live) = self.live.take() {
-            self.pool.borrow().retire(live, reason);
-        }
-    }
-}
-
-impl<M: Manager, P: Borrow<Arc<Shared<M>>>> Drop for Guard<M, P> {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(live) = self.live.take() {
-            self.pool.borrow().give_back(live);
-        }
-    }
-}
-
-impl<M: Manager, P: Borrow<Arc<Shared<M>>>> Deref for Guard<M, P> {
-    type Target = M::Connection;
-    #[inline]
-    fn deref(&self) -> &M::Connection {
-        match &self.live {
-            Some(live) => &live.connection,
-            None => unreachable!("a guard is emptied only when it ends"),
-        }
-    }
-}
-
-impl<M: Manager, P: Borrow<Arc<Shared<M>>>> DerefMut for Guard<M, P> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut M::Connection {
-        match &mut self.live {
-            Some(live) => &mut live.connection,
-            None => unreachable!("a guard is emptied only when it ends"),
-        }
-    }
-}
-
-impl<M: Manager, P: Borrow<Arc<Shared<M>>>> fmt::Debug for Guard<M, P>
-where
-    M::Connection: fmt::Debug,
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Pooled").field(&**self).finish()
-    }
-}
-
-/// An idle connection that is clean, and whether it is due for a check. Those found dirty or broken
-/// on the way are dealt with.
-#[inline]
-fn take<M: Manager>(
-    shared: &Arc<Shared<M>>,
-    caller: &'static Location<'static>,
-) -> Option<(Live<M::Connection>, bool)> {
-    loop {
-        let (live, idle_for) = shared.core().take(caller)?;
-        if let Some(live) = shared.sort_out(live) {
-            let limit = shared.config.check_after;
-            return Some((live, limit.is_some_and(|limit| idle_for >= limit)));
-        }
-    }
-}
-
-async fn acquire<M: Manager, P: Borrow<Arc<Shared<M>>>>(
-    pool: P,
-    limit: Duration,
-    caller: &'static Location<'static>,
-) -> Result<Guard<M, P>, AcquireError<M::Error>> {
-    // The common case first, before any future, timer or clock is touched.
-    let taken = take(pool.borrow(), caller);
-    if let Some((live, false)) = taken {
-        return Ok(Guard::new(pool, live));
-    }
-    let live = acquire_slowly(pool.borrow(), taken, limit, caller).await?;
-    Ok(Guard::new(pool, live))
-}
-
-async fn acquire_slowly<M: Manager>(
-    shared: &Arc<Shared<M>>,
-    mut taken: Option<(Live<M::Connection>, bool)>,
-    limit: Duration,
-    caller: &'static Location<'static>,
-) -> Result<Live<M::Connection>, AcquireError<M::Error>> {
-    let started = Instant::now();
-    let deadline = started + limit;
-    loop {
-        match taken.take().or_else(|| take(shared, caller)) {
-            Some((live, false)) => return Ok(live),
-            Some((live, true)) => match check(shared, live, deadline).await {
-                Some(live) => return Ok(live),
-                None if Instant::now() < deadline => {}
-                None => return Err(timed_out(shared, Some(Phase::Checking), started)),
-            },
-            None => {
-                let queued = Queued {
-                    shared,
-                    caller,
-                    deadline: deadline.saturating_duration_since(shared.built),
-                    ticket: None,
-                };
-                let live = match queued.await {
-                    Ok(live) => live,
-                    Err(Sent::Refused(refusal)) => return Err(refused(shared, refusal)),
-                    Err(Sent::Late) => return Err(timed_out(shared, None, started)),
-                };
-                if let Some(live) = shared.sort_out(live) {
-                    return Ok(live);
-                }
-            }
-        }
-    }
-}
-
-/// Asks the manager whether a connection that has long been idle is still there.
-async fn check<M: Manager>(
-    shared: &Arc<Shared<M>>,
-    live: Live<M::Connection>,
-    deadline: Instant,
-) -> Option<Live<M::Connection>> {
-    // In a guard, so that it goes back through inspection if this future is dropped.
-    let mut guard = Guard::new(shared, live);
-    let limit = Instant::now() + shared.config.check_timeout;
-    let checked = timeout_at(deadline.min(limit), shared.manager.check(&mut guard)).await;
-    match checked {
-        Ok(Ok(())) => guard.live.take(),
-        // It was the caller that had no more time: nothing is known against the connection.
-        Err(_) if deadline < limit => None,
-        _ => {
-            guard.retire(Retired::Broken);
-            None
-        }
-    }
-}
-
-/// A place in the line. Dropping it leaves the line.
-struct Queued<'a, M: Manager> {
-    shared: &'a Arc<Shared<M>>,
-    caller: &'static Location<'static>,
-    /// Since the pool was built.
-    deadline: Duration,
-    ticket: Option<Ticket>,
-}
-
-/// Why a caller was sent away.
-enum Sent {
-    Refused(Refusal),
-    Late,
-}
-
-impl<M: Manager> Queued<'_, M> {
-    fn leave(&mut self) -> Option<Live<M::Connection>> {
-        let ticket = self.ticket.take()?;
-        let (left, over) = {
-            let mut core = self.shared.core();
-            let left = core.leave(ticket);
-            (left, core.is_over())
-        };
-        if over {
-            self.shared.over.notify_waiters();
-        }
-        match left {
-            Left::Delivery(Delivery::Connection { live, .. }) => Some(live),
-            Left::Delivery(Delivery::Closed | Delivery::Late) | Left::Queue(_) => None,
-        }
-    }
-}
-
-impl<M: Manager> Future for Queued<'_, M> {
-    type Output = Result<Live<M::Connection>, Sent>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let shared = self.shared;
-        let now = shared.now();
-        let Some(ticket) = self.ticket else {
-            let waker = context.waker().clone();
-            let joined = shared.core().join(waker, self.caller, now, self.deadline);
-            return match joined {
-                Joined::Taken(live, _) => Poll::Ready(Ok(live)),
-                Joined::Refused(refusal, _) => Poll::Ready(Err(Sent::Refused(refusal))),
-                Joined::Queued {
-                    ticket,
-                    due,
-                    is_next,
-                } => {
-                    self.ticket = Some(ticket);
-                    shared.connect(due);
-                    if is_next {
-                        shared.poke.notify_one();
-                    }
-                    Poll::Pending
-                }
-            };
-        };
-        let mut collected = shared.core().collect(ticket, now);
-        if collected.is_none() {
-            let waker = context.waker().clone();
-            let (spare, served) = {
-                let mut core = shared.core();
-                (core.rewake(ticket, waker), core.collect(ticket, now))
-            };
-            drop(spare);
-            collected = served;
-        }
-        let Some(delivery) = collected else {
-            return Poll::Pending;
-        };
-        self.ticket = None;
-        Poll::Ready(match delivery {
-            Delivery::Connection { live, .. } => Ok(live),
-            Delivery::Closed => Err(Sent::Refused(Refusal::Closed)),
-            Delivery::Late => Err(Sent::Late),
-        })
-    }
-}
-
-impl<M: Manager> Drop for Queued<'_, M> {
-    fn drop(&mut self) {
-        if let Some(live) = self.leave() {
-            self.shared.give_back(live);
-        }
-    }
-}
-
-fn timed_out<M: Manager>(
-    shared: &Arc<Shared<M>>,
-    phase: Option<Phase>,
-    started: Instant,
-) -> AcquireError<M::Error> {
-    let snapshot = {
-        let mut core = shared.core();
-        core.timed_out();
-        drop(core);
-        snapshot(shared)
-    };
-    let nobody_can_return_one = snapshot.in_use + snapshot.cleaning + snapshot.idle == 0;
-    let phase = phase.unwrap_or(match nobody_can_return_one {
-        true => Phase::Connecting,
-        false => Phase::Waiting,
-    });
-    let waited = started.elapsed();
-    AcquireError::new(Reason::Timeout { phase, waited }, snapshot)
-}
-
-fn refused<M: Manager>(shared: &Arc<Shared<M>>, refusal: Refusal) -> AcquireError<M::Error> {
-    let reason = match refusal {
-        Refusal::Closed => Reason::Closed,
-        Refusal::Full => Reason::Overloaded,
-    };
-    AcquireError::new(reason, snapshot(shared))
-}
-
-fn snapshot<M: Manager>(shared: &Arc<Shared<M>>) -> Snapshot<M::Error> {
-    let now = shared.now();
-    let core = shared.core();
-    let census = core.census();
-    Snapshot {
-        in_use: census.in_use,
-        idle: census.idle,
-        connecting: census.connecting,
-        cleaning: census.cleaning,
-        closing: census.closing,
-        waiting: census.waiting,
-        capacity: shared.config.capacity(),
-        last_connect_error: core.last_error(),
-        oldest_holder: core.oldest_holder(now),
     }
 }

@@ -7,10 +7,10 @@ pub(crate) use std::sync::{Mutex, MutexGuard};
 #[cfg(not(test))]
 pub(crate) use tokio::{
     runtime::Handle,
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout},
 };
 
 #[cfg(test)]
 pub(crate) mod simulated;
 #[cfg(test)]
-pub(crate) use simulated::{Handle, Instant, Mutex, MutexGuard, sleep_until, timeout, timeout_at};
+pub(crate) use simulated::{Handle, Instant, Mutex, MutexGuard, sleep_until, timeout};

@@ -4,17 +4,23 @@
 //! nobody and runs no destructor of a connection, waker or error: all of those are handed out to be
 //! dealt with after the lock is released. Time is a `Duration` since the pool was built.
 //!
-//! Invariants: someone waits ⇒ nothing is idle; slots ≤ capacity, closing ones included; every
-//! change of a slot's state goes through [`Slots::shift`], which also counts.
+//! Invariants: someone waits and the pool is not paused ⇒ nothing is idle; slots ≤ capacity, closing
+//! ones included, and where a smaller capacity left more, none is opened or handed over before they
+//! are gone; every change of a slot's state goes through [`Slots::shift`], which also counts.
 
-use std::{panic::Location, time::Duration};
+use std::time::Duration;
 
 use slab::Slab;
 
 use crate::{
-    Config, Histogram,
+    Config,
+    codel::Codel,
+    forecast::Forecast,
+    holder::{Caller, Holder},
+    outage::{Failed, Outage},
     stats::Retired,
-    waiters::{Left, Ticket, Waiters},
+    tally::Tally,
+    waiters::{Left, Place, Ticket, Waiters},
 };
 
 /// A permit to have one connection, from before it is opened until its close is confirmed.
@@ -29,7 +35,7 @@ pub(crate) enum State {
     Idle,
     /// With a caller, or handed to one that has not woken yet. Ends in any but `Connecting`.
     InUse,
-    /// With the cleaner. Ends in `Idle`, `InUse` or `Closing`.
+    /// With the cleaner, or taken from the idle stack to be looked at. Ends in `Idle`, `InUse` or `Closing`.
     Cleaning,
     /// Being closed. Ends free, once that is confirmed or was waited for long enough.
     Closing,
@@ -37,11 +43,18 @@ pub(crate) enum State {
 
 const STATES: usize = 5;
 
+/// In a pool of this many connections at most it is looked for tasks that wait for a connection
+/// while they hold one: with few connections all holders may soon be such tasks, and then none of
+/// them ever gets its second.
+const SMALL: u32 = 32;
+
 struct Slot {
     state: State,
     since: Duration,
     /// Who asked for the connection, while it is in use.
-    holder: Option<&'static Location<'static>>,
+    holder: Option<Caller>,
+    /// Whether it was warned that this holder has had it for too long.
+    reported: bool,
 }
 
 /// An open connection with its slot. It is always in exactly one place: the idle stack, a delivery,
@@ -61,6 +74,8 @@ pub(crate) enum Delivery<C> {
     Closed,
     /// Its time ran out.
     Late,
+    /// It gave way so that the others wait less.
+    Shed,
 }
 
 /// What became of a caller that found nothing idle.
@@ -68,11 +83,13 @@ pub(crate) enum Joined<C, W> {
     /// Something was idle after all.
     Taken(Live<C>, W),
     /// In line; these slots are to be connected, and the housekeeper is to be told if this makes
-    /// something due before its next round.
+    /// something due before its next round. `holds` is worth a warning: the task that waits now
+    /// already has a connection.
     Queued {
         ticket: Ticket,
         due: Vec<SlotId>,
         is_next: bool,
+        holds: Option<Holder>,
     },
     /// Not let in.
     Refused(Refusal, W),
@@ -82,45 +99,42 @@ pub(crate) enum Joined<C, W> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     Closed,
-    Full,
+    /// As many wait as may; how long one more would wait, if that is known.
+    Full(Option<Duration>),
+    /// It would wait for longer than it can, by so much.
+    Hopeless(Duration),
+    /// The server is taken for dead; it is worth asking again after this time.
+    Unavailable(Duration),
 }
 
 /// What became of a connection that its user, its cleaner or its connect let go of.
 pub(crate) enum Settled<C, W> {
-    Idle,
-    /// The next in line has it: wake it.
-    Handed(W),
+    /// Kept. `at_rest` if that was what a paused pool was waiting for.
+    Idle { at_rest: bool },
+    /// The next in line has it, and some before it were shed: wake them.
+    Handed { to: W, shed: Vec<W> },
     /// Its slot is closing: close it.
     Retired(Live<C>),
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Connect,
+    /// Its user, or the cleaner.
+    User,
+    /// The idle stack, to which it goes back as if it had not left.
+    Stack,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Open,
+    /// Nothing is handed out or connected; callers may join the line.
+    Paused,
     /// No newcomers; whoever waits is still served.
     Draining,
     Closed,
-}
-
-/// Shared by all connects: after a failure nobody tries again before `until`.
-struct Backoff<F> {
-    failures: u32,
-    until: Duration,
-    last_error: Option<F>,
-}
-
-/// Counts of what happened since the pool was built.
-#[derive(Clone, Default)]
-pub(crate) struct Tally {
-    pub(crate) acquired_at_once: u64,
-    pub(crate) timeouts: u64,
-    pub(crate) refused: u64,
-    pub(crate) connect_failures: u64,
-    pub(crate) cleaned: u64,
-    pub(crate) retired: [u64; Retired::ALL.len()],
-    pub(crate) waiting_times: Histogram,
-    pub(crate) connecting_times: Histogram,
-    pub(crate) connect_times: Histogram,
 }
 
 /// How many slots are in each state, and how many callers wait.
@@ -136,7 +150,8 @@ pub(crate) struct Census {
 
 /// The state machine. `C` is a connection, `W` wakes a caller, `F` says why a connect failed.
 pub(crate) struct Slots<C, W, F> {
-    limits: Config,
+    /// Here the limits are those of now.
+    config: Config,
     mode: Mode,
     slots: Slab<Slot>,
     count: [u32; STATES],
@@ -145,65 +160,122 @@ pub(crate) struct Slots<C, W, F> {
     now: Duration,
     /// When the housekeeper will look again by itself.
     next_round: Duration,
-    backoff: Backoff<F>,
+    next_nested_warning: Duration,
+    outage: Outage<F>,
+    forecast: Forecast,
+    codel: Option<Codel>,
+    /// When a caller was last refused or shed because too many wait.
+    overloaded: Option<Duration>,
     tally: Tally,
 }
 
 impl<C, W, F: Clone> Slots<C, W, F> {
-    pub(crate) fn new(limits: Config) -> Self {
+    pub(crate) fn new(config: Config) -> Self {
         Self {
             mode: Mode::Open,
-            slots: Slab::with_capacity(limits.capacity().min(1024) as usize),
+            slots: Slab::with_capacity(config.capacity().min(1024) as usize),
             count: [0; STATES],
-            idle: Vec::with_capacity(limits.max_size.min(1024) as usize),
+            idle: Vec::with_capacity(config.max_size.min(1024) as usize),
             waiters: Waiters::new(),
             now: Duration::ZERO,
             next_round: Duration::ZERO,
-            backoff: Backoff {
-                failures: 0,
-                until: Duration::ZERO,
-                last_error: None,
-            },
+            next_nested_warning: Duration::ZERO,
+            outage: Outage::new(&config),
+            forecast: Forecast::default(),
+            codel: config.shed_target.map(Codel::new),
+            overloaded: None,
             tally: Tally::default(),
-            limits,
+            config,
         }
     }
 
     /// Takes the connection that was idle for the shortest time, and says for how long it was.
-    pub(crate) fn take(
-        &mut self,
-        caller: &'static Location<'static>,
-    ) -> Option<(Live<C>, Duration)> {
+    pub(crate) fn take(&mut self, caller: Caller) -> Option<(Live<C>, Duration)> {
+        if self.mode == Mode::Paused {
+            return None;
+        }
         let live = self.idle.pop()?;
-        self.shift(live.slot, State::InUse);
-        self.slots[live.slot].holder = Some(caller);
-        self.tally.acquired_at_once += 1;
+        self.lend(live.slot, caller);
+        self.tally.counts.acquired_at_once += 1;
         let idle_for = self.now.saturating_sub(live.idle_since);
         Some((live, idle_for))
     }
 
     /// Joins the line, unless a connection has become idle since [`take`](Self::take) found none.
-    pub(crate) fn join(
-        &mut self,
-        waker: W,
-        caller: &'static Location<'static>,
-        now: Duration,
-        deadline: Duration,
-    ) -> Joined<C, W> {
+    pub(crate) fn join(&mut self, waker: W, place: Place, now: Duration) -> Joined<C, W> {
         self.advance(now);
-        if self.mode != Mode::Open {
+        if !self.is_open() {
             return Joined::Refused(Refusal::Closed, waker);
         }
-        if let Some((live, _)) = self.take(caller) {
+        if let Some((live, _)) = self.take(place.caller) {
             return Joined::Taken(live, waker);
         }
+        if self.mode == Mode::Open && self.outage.breaker_is_open() {
+            self.tally.counts.refused += 1;
+            return Joined::Refused(Refusal::Unavailable(self.outage.next_news(now)), waker);
+        }
+        self.watch_for_new_line();
+        if let Some(refusal) = self.overload(place.deadline) {
+            self.tally.counts.refused += 1;
+            self.overloaded = Some(self.now);
+            return Joined::Refused(refusal, waker);
+        }
+        let holds = self.nested(place.caller);
+        let ticket = self.waiters.join(waker, place);
+        self.queued(ticket, place.deadline, holds)
+    }
+
+    /// What was measured of one line does not hold for the next.
+    fn watch_for_new_line(&mut self) {
+        if self.waiters.is_empty() {
+            self.forecast.restart(self.now);
+            self.codel.iter_mut().for_each(Codel::calm);
+        }
+    }
+
+    /// Whether one more in line would be one too many.
+    fn overload(&self, deadline: Duration) -> Option<Refusal> {
+        let ahead = self.waiters.len();
         // Those for whom a connect can be under way do not count as waiting for others.
         let growing = self.count(State::Connecting) + self.room();
-        if self.waiters.len() >= self.limits.max_waiters.saturating_add(growing) {
-            self.tally.refused += 1;
-            return Joined::Refused(Refusal::Full, waker);
+        let wait = match self.mode {
+            Mode::Paused => None,
+            _ => self.forecast.wait_behind(ahead, self.now),
+        };
+        if ahead >= self.config.max_waiters.saturating_add(growing) {
+            return Some(Refusal::Full(wait));
         }
-        let ticket = self.waiters.join(waker, caller, now, deadline);
+        let patience = deadline.saturating_sub(self.now);
+        match wait {
+            Some(wait) if growing == 0 && wait > patience => {
+                Some(Refusal::Hopeless(wait - patience))
+            }
+            _ => None,
+        }
+    }
+
+    /// Goes back to the front of the line with the place held there before: what it was handed
+    /// turned out to be broken. It is no newcomer, so nothing but the end of the pool keeps it out.
+    pub(crate) fn rejoin(&mut self, waker: W, place: Place, now: Duration) -> Joined<C, W> {
+        self.advance(now);
+        if self.mode == Mode::Closed {
+            return Joined::Refused(Refusal::Closed, waker);
+        }
+        if let Some((live, _)) = self.take(place.caller) {
+            return Joined::Taken(live, waker);
+        }
+        self.watch_for_new_line();
+        let ticket = self.waiters.rejoin(waker, place);
+        self.queued(ticket, place.deadline, None)
+    }
+
+    /// What is to be done now that one more is in line.
+    fn queued(
+        &mut self,
+        ticket: Ticket,
+        deadline: Duration,
+        holds: Option<Holder>,
+    ) -> Joined<C, W> {
         let due = self.connects_due();
         let wake_at = self
             .retry_at()
@@ -214,7 +286,25 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             ticket,
             due,
             is_next,
+            holds,
         }
+    }
+
+    /// Counts a task that waits for a connection while it has one. Gives out the one it has, at
+    /// most once a second.
+    fn nested(&mut self, caller: Caller) -> Option<Holder> {
+        if self.config.capacity() > SMALL {
+            return None;
+        }
+        let task = Some(caller.task?);
+        let same_task = |holder: &Holder| holder.task == task;
+        let holds = self.holders(self.now).find(same_task)?;
+        self.tally.counts.nested_waits += 1;
+        if self.now < self.next_nested_warning {
+            return None;
+        }
+        self.next_nested_warning = self.now + Duration::from_secs(1);
+        Some(holds)
     }
 
     /// Collects what a caller in line was given, if anything yet.
@@ -243,7 +333,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
 
     /// Counts a caller whose time ran out.
     pub(crate) fn timed_out(&mut self) {
-        self.tally.timeouts += 1;
+        self.tally.counts.timeouts += 1;
     }
 
     /// Sends those away whose time has run out, and returns whom to wake.
@@ -261,25 +351,43 @@ impl<C, W, F: Clone> Slots<C, W, F> {
 
     /// Lets go of a clean connection that was in use or being cleaned.
     pub(crate) fn settle(&mut self, live: Live<C>) -> Settled<C, W> {
-        self.place(live, false)
+        self.place(live, Origin::User)
+    }
+
+    /// Who is on the idle stack.
+    pub(crate) fn idle(&self) -> Vec<SlotId> {
+        self.idle.iter().map(|live| live.slot).collect()
+    }
+
+    /// Takes a connection from the idle stack to look at it, if it is still there.
+    pub(crate) fn lift(&mut self, slot: SlotId) -> Option<Live<C>> {
+        let at = self.idle.iter().position(|live| live.slot == slot)?;
+        self.shift(slot, State::Cleaning);
+        Some(self.idle.remove(at))
+    }
+
+    /// Puts a connection that was lifted and is clean back where it was, unless it is needed.
+    pub(crate) fn put_back(&mut self, live: Live<C>) -> Settled<C, W> {
+        self.place(live, Origin::Stack)
     }
 
     /// Takes a connection from its user to have it cleaned.
     pub(crate) fn start_cleaning(&mut self, slot: SlotId) {
         self.shift(slot, State::Cleaning);
-        self.tally.cleaned += 1;
+        self.tally.counts.cleaned += 1;
     }
 
     /// Starts closing a connection, whoever has it.
     pub(crate) fn retire(&mut self, slot: SlotId, reason: Retired) {
         self.shift(slot, State::Closing);
-        self.tally.retired[reason as usize] += 1;
+        self.tally.counts.retired[reason as usize] += 1;
     }
 
-    /// Frees a slot whose connection is closed. True if it was the last of a pool being closed.
+    /// Frees a slot whose connection is closed. True if it was the last that a pool being closed
+    /// or paused was waiting for.
     pub(crate) fn free(&mut self, slot: SlotId) -> bool {
         self.remove(slot);
-        self.is_over()
+        self.is_over() || self.is_at_rest()
     }
 
     /// A connect succeeded after `took`; `lifetime` is this connection's own, jitter included.
@@ -292,8 +400,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         now: Duration,
     ) -> (Settled<C, W>, Option<F>) {
         self.advance(now);
-        self.backoff.failures = 0;
-        self.backoff.until = Duration::ZERO;
+        let healed = self.outage.connected();
         self.tally.connect_times.record(took);
         let live = Live {
             slot,
@@ -301,45 +408,40 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             expires: lifetime.map_or(Duration::MAX, |lifetime| now.saturating_add(lifetime)),
             idle_since: now,
         };
-        let healed = self.backoff.last_error.take();
-        (self.place(live, true), healed)
+        (self.place(live, Origin::Connect), healed)
     }
 
-    /// A connect failed: its slot is free, and nobody tries again for a while. `jitter` is random
-    /// in 0..1. Gives back the error that the new one replaces.
+    /// A connect that took so long failed: its slot is free, and nobody tries again for a while.
+    /// `jitter` is random in 0..1.
     pub(crate) fn connect_failed(
         &mut self,
         slot: SlotId,
         error: F,
+        took: Duration,
         jitter: f64,
         now: Duration,
-    ) -> Option<F> {
+    ) -> Failed<F> {
         self.advance(now);
         self.remove(slot);
-        self.tally.connect_failures += 1;
-        // Connects that were under way together fail together: that is one failure, not many.
-        if now >= self.backoff.until {
-            let doublings = self.backoff.failures.min(16);
-            let pause = (self.limits.backoff_base * (1 << doublings)).min(self.limits.backoff_max);
-            self.backoff.until = now + pause.mul_f64(0.5 + jitter / 2.0);
-            self.backoff.failures += 1;
-        }
-        self.backoff.last_error.replace(error)
+        self.tally.counts.connect_failures += 1;
+        let (began, none_open) = (now.saturating_sub(took), self.existing() == 0);
+        self.outage.failed(error, began, none_open, jitter, now)
     }
 
     /// Slots to connect now, reserved by this call: enough for everyone who waits and for the warm
     /// minimum, within the capacity, the concurrency and the backoff.
     pub(crate) fn connects_due(&mut self) -> Vec<SlotId> {
         let connecting = self.count(State::Connecting);
-        let concurrency = match self.backoff.failures {
-            0 => self.limits.connect_concurrency,
+        let concurrency = match self.outage.failures() {
+            0 => self.config.connect_concurrency,
             _ => 1,
         };
-        if self.mode == Mode::Closed || self.now < self.backoff.until || connecting >= concurrency {
+        let idles = matches!(self.mode, Mode::Paused | Mode::Closed);
+        if idles || self.now < self.outage.until() || connecting >= concurrency {
             return Vec::new();
         }
         let warm = match self.mode {
-            Mode::Open => self.limits.min_size.saturating_sub(self.open()),
+            Mode::Open => self.warm_size().saturating_sub(self.open()),
             _ => 0,
         };
         // A connection being cleaned will be free sooner than one that is not even asked for.
@@ -351,9 +453,10 @@ impl<C, W, F: Clone> Slots<C, W, F> {
 
     /// When to ask [`connects_due`](Self::connects_due) again, if a backoff holds connects up.
     fn retry_at(&self) -> Option<Duration> {
-        let warming = self.mode == Mode::Open && self.open() < self.limits.min_size;
-        let wanting = warming || !self.waiters.is_empty();
-        (wanting && self.backoff.until > self.now).then_some(self.backoff.until)
+        let warming = self.mode == Mode::Open && self.open() < self.warm_size();
+        let waiting = self.mode != Mode::Paused && !self.waiters.is_empty();
+        let wanting = warming || waiting;
+        (wanting && self.outage.until() > self.now).then_some(self.outage.until())
     }
 
     /// Moves the coarse clock on and takes out idle connections that have had their time.
@@ -367,9 +470,9 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             let rested = now.saturating_sub(live.idle_since);
             let reason = if live.expires <= now {
                 Some(Retired::Lifetime)
-            } else if open > self.limits.min_size
+            } else if open > self.config.min_size
                 && self
-                    .limits
+                    .config
                     .idle_timeout
                     .is_some_and(|limit| rested >= limit)
             {
@@ -390,103 +493,97 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         retired
     }
 
-    /// Ends the taking in of callers; gives out what is idle to be closed and, unless those in
-    /// line are still to be served, whom to wake.
-    pub(crate) fn shut(&mut self, serve_waiters: bool) -> (Vec<Live<C>>, Vec<W>) {
-        self.mode = match (self.mode, serve_waiters) {
-            (Mode::Closed, _) | (_, false) => Mode::Closed,
-            (_, true) => Mode::Draining,
+    /// Those who have had a connection for too long, each once.
+    pub(crate) fn overdue(&mut self) -> Vec<Holder> {
+        let (Some(limit), now) = (self.config.leak_after, self.now) else {
+            return Vec::new();
         };
-        let idle = std::mem::take(&mut self.idle);
-        for live in &idle {
-            self.retire(live.slot, Retired::Closed);
-        }
-        let mut wakers = Vec::new();
-        while self.mode == Mode::Closed
-            && let Ok(waker) = self.waiters.serve(Delivery::Closed)
-        {
-            wakers.push(waker);
-        }
-        (idle, wakers)
-    }
-
-    /// True once a pool that was shut has neither connections nor callers left.
-    pub(crate) fn is_over(&self) -> bool {
-        self.mode != Mode::Open && self.slots.is_empty() && self.waiters.is_empty()
-    }
-
-    pub(crate) fn is_open(&self) -> bool {
-        self.mode == Mode::Open
-    }
-
-    pub(crate) fn census(&self) -> Census {
-        Census {
-            connecting: self.count(State::Connecting),
-            idle: self.count(State::Idle),
-            in_use: self.count(State::InUse),
-            cleaning: self.count(State::Cleaning),
-            closing: self.count(State::Closing),
-            waiting: self.waiters.len(),
-        }
-    }
-
-    pub(crate) fn tally(&self) -> &Tally {
-        &self.tally
-    }
-
-    pub(crate) fn last_error(&self) -> Option<F> {
-        self.backoff.last_error.clone()
-    }
-
-    /// Connects that failed one after another, up to now.
-    pub(crate) fn failures(&self) -> u32 {
-        self.backoff.failures
-    }
-
-    /// How long the caller at the head has waited.
-    pub(crate) fn longest_wait(&self, now: Duration) -> Option<Duration> {
-        Some(now.saturating_sub(self.waiters.oldest()?))
-    }
-
-    /// Who has held a connection longest, and for how long.
-    pub(crate) fn oldest_holder(
-        &self,
-        now: Duration,
-    ) -> Option<(&'static Location<'static>, Duration)> {
-        self.slots
-            .iter()
-            .filter(|(_, slot)| slot.state == State::InUse)
-            .filter_map(|(_, slot)| Some((slot.holder?, now.saturating_sub(slot.since))))
-            .max_by_key(|&(_, held)| held)
+        let in_use = self.slots.iter_mut().map(|(_, slot)| slot);
+        in_use
+            .filter(|slot| slot.state == State::InUse && !slot.reported)
+            .filter_map(|slot| {
+                let held = now.saturating_sub(slot.since);
+                let holder = slot.holder?.holding(held);
+                slot.reported = held >= limit;
+                slot.reported.then_some(holder)
+            })
+            .collect()
     }
 
     /// Hands a connection to the next in line, keeps it, or has it closed.
-    fn place(&mut self, mut live: Live<C>, fresh: bool) -> Settled<C, W> {
+    fn place(&mut self, mut live: Live<C>, origin: Origin) -> Settled<C, W> {
         let slot = live.slot;
         if live.expires <= self.now {
             self.retire(slot, Retired::Lifetime);
             return Settled::Retired(live);
         }
-        if let Some(caller) = self.waiters.next_caller() {
-            self.shift(slot, State::InUse);
-            self.slots[slot].holder = Some(caller);
-            return match self.waiters.serve(Delivery::Connection { live, fresh }) {
-                Ok(waker) => Settled::Handed(waker),
-                Err(_) => unreachable!("there is a next caller"),
-            };
+        if self.mode != Mode::Paused && !self.waiters.is_empty() {
+            if self.open() > self.config.capacity() {
+                self.retire(slot, Retired::Overflow);
+                return Settled::Retired(live);
+            }
+            return self.hand_over(live, origin == Origin::Connect);
         }
-        if self.mode != Mode::Open {
+        if !self.is_open() {
             self.retire(slot, Retired::Closed);
             return Settled::Retired(live);
         }
-        if self.open() > self.limits.max_size {
+        if self.open() > self.config.max_size {
             self.retire(slot, Retired::Overflow);
             return Settled::Retired(live);
         }
         self.shift(slot, State::Idle);
-        live.idle_since = self.now;
-        self.idle.push(live);
-        Settled::Idle
+        if origin == Origin::Stack {
+            let older = |other: &Live<C>| other.idle_since <= live.idle_since;
+            let at = self.idle.partition_point(older);
+            self.idle.insert(at, live);
+        } else {
+            live.idle_since = self.now;
+            self.idle.push(live);
+        }
+        Settled::Idle {
+            at_rest: self.is_at_rest(),
+        }
+    }
+
+    /// Hands a connection to the first in line who is to be served.
+    fn hand_over(&mut self, live: Live<C>, fresh: bool) -> Settled<C, W> {
+        let shed = self.shed();
+        let Some(caller) = self.waiters.next_caller() else {
+            unreachable!("the last in line is never shed");
+        };
+        self.lend(live.slot, caller);
+        self.forecast.served(self.now);
+        match self.waiters.serve(Delivery::Connection { live, fresh }) {
+            Ok(to) => Settled::Handed { to, shed },
+            Err(_) => unreachable!("there is a next caller"),
+        }
+    }
+
+    /// Sends callers at the head away while the line has been standing for too long.
+    fn shed(&mut self) -> Vec<W> {
+        let mut shed = Vec::new();
+        while let Some(codel) = &mut self.codel
+            && let Some(since) = self.waiters.oldest()
+            && codel.sheds(
+                self.now.saturating_sub(since),
+                self.waiters.len() == 1,
+                self.now,
+            )
+            && let Ok(waker) = self.waiters.serve(Delivery::Shed)
+        {
+            self.tally.counts.shed += 1;
+            self.overloaded = Some(self.now);
+            shed.push(waker);
+        }
+        shed
+    }
+
+    fn lend(&mut self, slot: SlotId, caller: Caller) {
+        self.shift(slot, State::InUse);
+        let slot = &mut self.slots[slot];
+        slot.holder = Some(caller);
+        slot.reported = false;
     }
 
     /// The one place where a slot changes its state.
@@ -504,6 +601,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             state: State::Connecting,
             since: self.now,
             holder: None,
+            reported: false,
         })
     }
 
@@ -525,15 +623,30 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.len() - self.count(State::Closing)
     }
 
+    /// How many are to be open although nobody needs them. While the breaker is open that is one
+    /// at least: it shows when the server is back.
+    fn warm_size(&self) -> u32 {
+        let probe = u32::from(self.outage.breaker_is_open());
+        self.config.min_size.max(probe)
+    }
+
+    /// Slots that have a connection that is not being closed.
+    fn existing(&self) -> u32 {
+        self.open() - self.count(State::Connecting)
+    }
+
     /// Slots that may still be opened.
     fn room(&self) -> u32 {
-        self.limits.capacity().saturating_sub(self.len())
+        self.config.capacity().saturating_sub(self.len())
     }
 
     fn len(&self) -> u32 {
         self.slots.len() as u32
     }
 }
+
+mod modes;
+mod views;
 
 #[cfg(test)]
 mod tests;

@@ -58,19 +58,34 @@ pub struct Stats {
     pub waiting: u32,
     /// How long the caller at the head of the line has waited.
     pub longest_wait: Option<Duration>,
+    /// Connections held by one caller for longer than `leak_after`, up to now.
+    pub leaked: u32,
     /// False once the pool is draining or closed.
     pub open: bool,
+    /// True while the pool is paused.
+    pub paused: bool,
     /// Acquires that succeeded.
     pub acquired: u64,
     /// Acquires whose time ran out.
     pub timeouts: u64,
-    /// Acquires refused because too many callers were waiting.
+    /// Acquires refused at once: too many callers were waiting, their own time would have run out
+    /// in line, or the server is taken for dead.
     pub refused: u64,
+    /// Acquires given up by the pool after they had waited, so that the others wait less.
+    pub shed: u64,
+    /// True if a caller was refused or shed within the last second because too many wait.
+    pub shedding: bool,
+    /// Acquires by a tokio task that had to wait for a connection while it held one, in a pool of
+    /// at most 32: where all holders do so, none of them is ever served.
+    pub nested_waits: u64,
     /// Connects that succeeded.
     pub connects: u64,
     /// Connects that failed.
     pub connect_failures: u64,
-    /// Connects that failed since the last one that succeeded.
+    /// True while newcomers are refused because connects have failed for `breaker_after`.
+    pub breaker_open: bool,
+    /// Failures since the last connect that succeeded; connects that were under way together fail
+    /// together and count as one.
     pub connect_failures_in_a_row: u32,
     /// Connections that came back dirty and were given to the cleaner.
     pub cleaned: u64,

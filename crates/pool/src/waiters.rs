@@ -1,11 +1,14 @@
 //! Callers in line: first in, first out, and out from anywhere when one gives up.
 //!
 //! Invariant: `queued` counts exactly the nodes linked between `head` and `tail`; a node that has
-//! been served is no longer linked and stays only until its caller collects what it was given.
+//! been served is no longer linked and stays only until its caller collects what it was given; no
+//! deadline in line is before `earliest`.
 
-use std::{panic::Location, time::Duration};
+use std::time::Duration;
 
 use slab::Slab;
+
+use crate::holder::Caller;
 
 /// A place in the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,13 +20,21 @@ pub(crate) struct Waiters<D, W> {
     head: Option<usize>,
     tail: Option<usize>,
     queued: u32,
+    /// May be that of a caller who has left: then it is found out when it comes.
+    earliest: Duration,
+}
+
+/// Who stands in line, since when and until when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) caller: Caller,
+    pub(crate) since: Duration,
+    pub(crate) deadline: Duration,
 }
 
 struct Node<D, W> {
     stage: Stage<D, W>,
-    caller: &'static Location<'static>,
-    since: Duration,
-    deadline: Duration,
+    place: Place,
     before: Option<usize>,
     behind: Option<usize>,
 }
@@ -46,6 +57,7 @@ impl<D, W> Waiters<D, W> {
             head: None,
             tail: None,
             queued: 0,
+            earliest: Duration::MAX,
         }
     }
 
@@ -59,18 +71,29 @@ impl<D, W> Waiters<D, W> {
 
     /// When the caller at the head joined.
     pub(crate) fn oldest(&self) -> Option<Duration> {
-        self.head.map(|head| self.nodes[head].since)
+        self.head.map(|head| self.nodes[head].place.since)
     }
 
-    /// The earliest deadline of anyone in line.
+    /// Nobody in line has to be sent away before.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        self.queued().map(|key| self.nodes[key].deadline).min()
+        (!self.is_empty()).then_some(self.earliest)
     }
 
-    /// Gives those whose deadline has come what `delivery` makes, and returns whom to wake.
+    /// Gives those whose deadline has come what `delivery` makes, and returns whom to wake. Walks
+    /// along the line only when the earliest deadline has come.
     pub(crate) fn expire(&mut self, now: Duration, delivery: impl Fn() -> D) -> Vec<W> {
-        let late = |&key: &usize| self.nodes[key].deadline <= now;
-        let late: Vec<_> = self.queued().filter(late).collect();
+        if now < self.earliest {
+            return Vec::new();
+        }
+        let mut earliest = Duration::MAX;
+        let mut late = Vec::new();
+        for key in self.queued() {
+            match self.nodes[key].place.deadline {
+                deadline if deadline <= now => late.push(key),
+                deadline => earliest = earliest.min(deadline),
+            }
+        }
+        self.earliest = earliest;
         late.into_iter()
             .filter_map(|key| self.serve_at(key, delivery()))
             .collect()
@@ -82,31 +105,45 @@ impl<D, W> Waiters<D, W> {
     }
 
     /// Who stands at the head.
-    pub(crate) fn next_caller(&self) -> Option<&'static Location<'static>> {
-        self.head.map(|head| self.nodes[head].caller)
+    pub(crate) fn next_caller(&self) -> Option<Caller> {
+        self.head.map(|head| self.nodes[head].place.caller)
     }
 
-    pub(crate) fn join(
-        &mut self,
-        waker: W,
-        caller: &'static Location<'static>,
-        now: Duration,
-        deadline: Duration,
-    ) -> Ticket {
+    /// Joins at the end.
+    pub(crate) fn join(&mut self, waker: W, place: Place) -> Ticket {
+        let before = self.tail;
+        self.link(waker, place, before)
+    }
+
+    /// Joins again, ahead of all who came later.
+    pub(crate) fn rejoin(&mut self, waker: W, place: Place) -> Ticket {
+        // From the head: whoever was served already is older than almost everyone still in line.
+        let older = |&key: &usize| self.nodes[key].place.since < place.since;
+        let before = self.queued().take_while(older).last();
+        self.link(waker, place, before)
+    }
+
+    fn link(&mut self, waker: W, place: Place, before: Option<usize>) -> Ticket {
+        let behind = match before {
+            Some(before) => self.nodes[before].behind,
+            None => self.head,
+        };
         let key = self.nodes.insert(Node {
             stage: Stage::Queued(waker),
-            caller,
-            since: now,
-            deadline,
-            before: self.tail,
-            behind: None,
+            place,
+            before,
+            behind,
         });
-        match self.tail {
-            Some(tail) => self.nodes[tail].behind = Some(key),
+        match before {
+            Some(before) => self.nodes[before].behind = Some(key),
             None => self.head = Some(key),
         }
-        self.tail = Some(key);
+        match behind {
+            Some(behind) => self.nodes[behind].before = Some(key),
+            None => self.tail = Some(key),
+        }
         self.queued += 1;
+        self.earliest = self.earliest.min(place.deadline);
         Ticket(key)
     }
 
@@ -137,7 +174,7 @@ impl<D, W> Waiters<D, W> {
             Stage::Served(_) => {
                 let node = self.nodes.remove(ticket.0);
                 match node.stage {
-                    Stage::Served(delivery) => Some((delivery, node.since)),
+                    Stage::Served(delivery) => Some((delivery, node.place.since)),
                     Stage::Queued(_) => None,
                 }
             }
@@ -179,11 +216,21 @@ impl<D, W> Waiters<D, W> {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::Location;
+
     use super::*;
     use proptest::prelude::*;
 
+    fn place(since: u64, deadline: u64) -> Place {
+        Place {
+            caller: Caller::new(Location::caller()),
+            since: Duration::from_secs(since),
+            deadline: Duration::from_secs(deadline),
+        }
+    }
+
     fn join(line: &mut Waiters<u32, u32>, name: u32) -> Ticket {
-        line.join(name, Location::caller(), Duration::ZERO, Duration::MAX)
+        line.join(name, place(0, u64::MAX))
     }
 
     #[test]
@@ -212,13 +259,36 @@ mod tests {
     fn those_whose_deadline_has_come_leave_and_the_others_stay_in_order() {
         let mut line = Waiters::new();
         for (name, seconds) in [(1, 5), (2, 3), (3, 9), (4, 5)] {
-            let deadline = Duration::from_secs(seconds);
-            line.join(name, Location::caller(), Duration::ZERO, deadline);
+            line.join(name, place(0, seconds));
         }
         assert_eq!(line.next_deadline(), Some(Duration::from_secs(3)));
         assert_eq!(line.expire(Duration::from_secs(5), || 0), [1, 2, 4]);
         assert_eq!(line.next_deadline(), Some(Duration::from_secs(9)));
         assert_eq!((line.serve(0), line.len()), (Ok(3), 0));
+    }
+
+    #[test]
+    fn a_deadline_of_one_who_left_costs_one_look_and_sends_nobody_away() {
+        let mut line = Waiters::new();
+        let hurried = line.join(1, place(0, 3));
+        line.join(2, place(0, 9));
+        line.leave(hurried);
+        assert_eq!(line.next_deadline(), Some(Duration::from_secs(3)));
+        assert!(line.expire(Duration::from_secs(3), || 0).is_empty());
+        assert_eq!(line.next_deadline(), Some(Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn those_who_come_back_stand_ahead_of_all_who_came_later() {
+        let mut line = Waiters::new();
+        for name in [3u32, 4, 5] {
+            line.join(name, place(name.into(), 60));
+        }
+        line.rejoin(2, place(2, 60));
+        line.rejoin(1, place(1, 60));
+        line.rejoin(9, place(9, 60));
+        let order: Vec<_> = std::iter::from_fn(|| line.serve(0).ok()).collect();
+        assert_eq!(order, [1, 2, 3, 4, 5, 9]);
     }
 
     proptest! {

@@ -2,11 +2,17 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 use cenote_pool::{Config, Reason};
 use support::{pool, settle, small};
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
 
 #[tokio::test(start_paused = true)]
 async fn callers_are_served_in_the_order_in_which_they_came() {
@@ -98,4 +104,60 @@ async fn the_time_to_get_a_connection_is_split_into_waiting_and_connecting() {
     assert_eq!(stats.connecting_times.max(), Duration::from_millis(400));
     assert_eq!(stats.waiting_times.max(), Duration::from_millis(100));
     assert_eq!((stats.acquired, stats.waiting_times.count()), (3, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_handed_a_connection_that_breaks_before_it_wakes_keeps_its_place_at_the_front() {
+    let (pool, server) = pool(small(1));
+    let held = pool.get().await.unwrap();
+    let served = Arc::new(Mutex::new(Vec::new()));
+    let mut callers = Vec::new();
+    for name in 0..3 {
+        let (pool, served) = (pool.clone(), served.clone());
+        callers.push(tokio::spawn(async move {
+            let held = pool.get().await.unwrap();
+            served.lock().await.push((name, held.number));
+        }));
+        settle().await;
+    }
+    drop(held); // handed to the first, which has not woken
+    server.broken_below.store(1, SeqCst);
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert_eq!(*served.lock().await, [(0, 1), (1, 1), (2, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_goes_back_to_the_front_keeps_its_deadline() {
+    let (pool, server) = pool(small(1));
+    let held = pool.get().await.unwrap();
+    let started = Instant::now();
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get_within(Duration::from_secs(3)).await.map(drop) }
+    });
+    sleep(Duration::from_secs(2)).await;
+    support::Server::shut_gate(&server.connect_gate);
+    drop(held);
+    server.broken_below.store(1, SeqCst);
+    let error = waiting.await.unwrap().unwrap_err();
+    assert_eq!(started.elapsed().as_secs(), 3);
+    assert!(
+        matches!(error.reason(), Reason::Timeout { waited, .. } if waited.as_secs() == 3),
+        "{error}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_may_wait_for_ever() {
+    let (pool, _) = pool(small(1));
+    let held = pool.get_within(Duration::MAX).await.unwrap();
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get_within(Duration::MAX).await.map(drop) }
+    });
+    sleep(Duration::from_secs(1_000)).await;
+    drop(held);
+    waiting.await.unwrap().unwrap();
 }

@@ -59,6 +59,7 @@ async fn a_dead_server_is_not_hammered_however_many_callers_wait() {
 async fn a_connect_that_hangs_is_given_up_after_the_connect_timeout() {
     let (pool, server) = pool(Config {
         connect_timeout: Duration::from_secs(1),
+        breaker_after: None,
         ..small(1)
     });
     Server::shut_gate(&server.connect_gate);
@@ -91,5 +92,5 @@ async fn an_exhausted_pool_says_who_holds_its_connections() {
     let said = error.to_string();
     assert!(said.contains("1 of 1 in use"), "{said}");
     assert!(said.contains(&format!("outage.rs:{line}")), "{said}");
-    assert!(error.snapshot().oldest_holder.unwrap().1 >= Duration::from_secs(4));
+    assert!(error.snapshot().oldest_holder.unwrap().held >= Duration::from_secs(4));
 }

@@ -18,6 +18,14 @@ pub enum Error {
     #[error("no database connection: {0}")]
     Acquire(#[from] AcquireError),
 
+    /// The connection was lost before the command was executed: when it came, or while it was being
+    /// prepared.
+    #[error("the connection was lost before the command was executed: {cause}")]
+    Disconnected {
+        /// What ended the connection.
+        cause: Arc<str>,
+    },
+
     /// Too many callers wait for a batched command already; nothing was sent.
     #[error("too many callers wait for the database")]
     QueueFull,
@@ -46,14 +54,33 @@ pub enum Error {
     #[error("the query answered with {0} rows instead of one")]
     RowCount(usize),
 
-    /// The command was not sent or its answer not understood: wrong parameter types and the
-    /// like.
+    /// A channel's name is empty or longer than the 63 bytes PostgreSQL keeps of it; nothing was sent.
+    #[error("a channel's name has 1 to 63 bytes")]
+    ChannelName,
+
+    /// The command was not sent: wrong number or types of parameters and the like. Nothing was
+    /// executed.
     #[error("{0}")]
-    Driver(#[source] Arc<tokio_postgres::Error>),
+    NotSent(#[source] Arc<tokio_postgres::Error>),
+
+    /// The server's answer was not understood; the command may have taken effect.
+    #[error("{0}")]
+    NotUnderstood(#[source] Arc<tokio_postgres::Error>),
 }
 
 impl Error {
-    pub(crate) fn new(error: tokio_postgres::Error, death: Option<Arc<str>>) -> Self {
+    /// Of a command that certainly was not executed, whatever the error.
+    pub(crate) fn unexecuted(error: tokio_postgres::Error, death: Option<Arc<str>>) -> Self {
+        match Self::executed(error, death) {
+            Self::Lost { cause } => Self::Disconnected { cause },
+            Self::NotUnderstood(error) => Self::NotSent(error),
+            other => other,
+        }
+    }
+
+    /// Of a command that was about to be executed. It is taken for sent unless the error says that it was not.
+    pub(crate) fn executed(error: tokio_postgres::Error, death: Option<Arc<str>>) -> Self {
+        let source = std::error::Error::source(&error);
         if let Some(database) = error.as_db_error() {
             // A fatal error ends the connection; the server may have got as far as the commit.
             return match is_fatal(database) {
@@ -63,12 +90,20 @@ impl Error {
                 false => Self::Database(Box::new(database.clone())),
             };
         }
+        // What is wrong with an answer or the stream is an I/O error or has no cause at all. Any other cause
+        // is that for which a value refused to be encoded, which is before anything is sent.
+        let io = source.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+        if source.is_some() && io.is_none() {
+            return Self::NotSent(Arc::new(error));
+        }
+        // Invalid input is a message that cannot be written or read.
+        let stream_failed = io.is_some_and(|io| io.kind() != std::io::ErrorKind::InvalidInput);
         match death {
             Some(cause) => Self::Lost { cause },
-            None if error.is_closed() || is_io(&error) => Self::Lost {
+            None if error.is_closed() || stream_failed => Self::Lost {
                 cause: error.to_string().into(),
             },
-            None => Self::Driver(Arc::new(error)),
+            None => Self::NotUnderstood(Arc::new(error)),
         }
     }
 
@@ -91,13 +126,16 @@ impl Error {
     /// True if the command may have taken effect although it did not succeed. A command that
     /// changes nothing may simply be repeated; one that does must be looked into first.
     pub fn is_outcome_unknown(&self) -> bool {
-        matches!(self, Self::Timeout(_) | Self::Lost { .. })
+        matches!(
+            self,
+            Self::Timeout(_) | Self::Lost { .. } | Self::NotUnderstood(_)
+        )
     }
 
     /// True if repeating a command that is safe to repeat may well succeed a moment later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Lost { .. } => true,
+            Self::Lost { .. } | Self::Disconnected { .. } => true,
             Self::Database(error) => is_transient(error.code()),
             // Whoever waited for a connection until the timeout has waited enough.
             Self::Acquire(_)
@@ -105,7 +143,9 @@ impl Error {
             | Self::Timeout(_)
             | Self::RolledBack
             | Self::RowCount(_)
-            | Self::Driver(_) => false,
+            | Self::ChannelName
+            | Self::NotSent(_)
+            | Self::NotUnderstood(_) => false,
         }
     }
 }
@@ -116,12 +156,6 @@ fn is_fatal(error: &DbError) -> bool {
         Some(severity) => matches!(severity, Severity::Fatal | Severity::Panic),
         None => matches!(error.severity(), "FATAL" | "PANIC"),
     }
-}
-
-fn is_io(error: &tokio_postgres::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
-    // Invalid input is a value that could not be encoded: nothing was sent.
-    cause.is_some_and(|io: &std::io::Error| io.kind() != std::io::ErrorKind::InvalidInput)
 }
 
 /// Codes that say "not now": conflicts between transactions and a server coming or going.

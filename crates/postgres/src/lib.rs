@@ -10,6 +10,8 @@
 //!   statement of whoever uses the connection next.
 //! * **Honest errors.** [`Error::is_outcome_unknown`] tells a write that may have happened from one
 //!   that did not; [`Pool::retry`] repeats only what certainly had no effect.
+//! * **Savepoints, COPY, row streams, LISTEN,** each of which leaves its connection clean however it
+//!   ends; a [`Listener`] never loses a notification without saying so.
 //! * **Statement cache, health states, statistics,** a pool that explains itself when it is
 //!   exhausted.
 //!
@@ -34,9 +36,12 @@
 
 mod config;
 mod error;
+mod mailbox;
+mod silence;
 mod statements;
 mod tap;
 mod timer;
+mod traces;
 
 mod socket;
 
@@ -47,6 +52,9 @@ mod transaction;
 
 mod manager;
 
+mod listener;
+
+mod capacity;
 mod health;
 mod pool;
 mod retry;
@@ -55,17 +63,20 @@ mod batcher;
 mod loader;
 
 pub use batcher::{Batch, Batcher};
+pub use capacity::Capacity;
 pub use cenote_pool::{Condition, ConnectError, Histogram, Phase, Reason, Retired, Snapshot};
 pub use config::{Config, InvalidConfig, Reset};
-pub use connection::Connection;
+pub use connection::{Connection, CopyIn, CopyOut, RowStream};
 pub use error::{ConnectionError, Error, Result, summarize};
 pub use health::{Health, HealthState};
+pub use listener::{Listener, ListenerOptions};
 pub use loader::Loader;
+pub use mailbox::Event;
 pub use manager::Postgres;
 pub use pool::{OwnedPooled, Pool, Pooled, Stats};
 pub use retry::Retry;
 pub use tokio_postgres;
-pub use transaction::Transaction;
+pub use transaction::{Isolation, Transaction, TransactionOptions};
 
 /// Why no connection was to be had.
 pub type AcquireError = cenote_pool::AcquireError<ConnectionError>;

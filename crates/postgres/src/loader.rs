@@ -120,7 +120,7 @@ where
         for row in rows {
             let position: i64 = row
                 .try_get(0)
-                .map_err(|error| Error::Driver(Arc::new(error)))?;
+                .map_err(|error| Error::NotUnderstood(Arc::new(error)))?;
             let index = usize::try_from(position - 1).unwrap_or(usize::MAX);
             if let Some(slot) = found.get_mut(index) {
                 *slot = Some(Arc::new((self.read)(&row)));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cenote_pool::{Condition, Manager};
 
-use crate::{Config, Connection, ConnectionError, observer::Observer};
+use crate::{Config, Connection, ConnectionError, observer::Observer, tap};
 
 /// Opens, inspects, cleans and closes connections to PostgreSQL for a [`Pool`](crate::Pool).
 #[derive(Debug)]
@@ -22,6 +22,14 @@ impl Postgres {
         }
     }
 
+    /// Opens a connection; what its session is notified of goes to the listener, if it has one.
+    pub(crate) async fn open(
+        &self,
+        listener: Option<Box<tap::Listener>>,
+    ) -> Result<Connection, ConnectionError> {
+        Connection::open(&self.config, &self.observer, listener).await
+    }
+
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }
@@ -36,7 +44,7 @@ impl Manager for Postgres {
     type Error = ConnectionError;
 
     async fn connect(&self) -> Result<Connection, ConnectionError> {
-        Connection::open(&self.config, &self.observer).await
+        self.open(None).await
     }
 
     fn inspect(&self, connection: &mut Connection) -> Condition {

@@ -50,12 +50,17 @@ impl Observer {
         }
     }
 
+    /// A command failed, be it after it had begun to answer.
+    pub(crate) fn failed(&self, error: &Error) {
+        self.errors.fetch_add(1, Relaxed);
+        if matches!(error, Error::Timeout(_)) {
+            self.timeouts.fetch_add(1, Relaxed);
+        }
+    }
+
     pub(crate) fn finished(&self, sql: &str, took: Duration, error: Option<&Error>) {
         if let Some(error) = error {
-            self.errors.fetch_add(1, Relaxed);
-            if matches!(error, Error::Timeout(_)) {
-                self.timeouts.fetch_add(1, Relaxed);
-            }
+            self.failed(error);
         }
         if self.slow_query.is_some_and(|limit| took >= limit) {
             let seconds = took.as_secs_f64();

@@ -3,9 +3,13 @@
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio_postgres::config::{LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
-use crate::{AcquireError, Config, Error, InvalidConfig, Postgres, Result, error::summarize};
+use crate::{
+    AcquireError, Config, Error, InvalidConfig, Postgres, Result, Transaction, TransactionOptions,
+    error::summarize, transaction::Host,
+};
 
 /// A connection on loan from a [`Pool`]; dropping it gives it back.
 pub type Pooled<'pool> = cenote_pool::Pooled<'pool, Postgres>;
@@ -130,6 +134,98 @@ impl Pool {
         self.inner.get_owned()
     }
 
+    /// Takes a connection and begins a transaction on it, which is rolled back unless it is committed. Its end gives
+    /// the connection back.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get`](Self::get), then see [`Error`].
+    pub async fn begin(&self) -> Result<Transaction<'static>> {
+        self.begin_with(TransactionOptions::default()).await
+    }
+
+    /// As [`begin`](Self::begin), with a say in what it may do and see.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
+    pub async fn begin_with(&self, options: TransactionOptions) -> Result<Transaction<'static>> {
+        let connection = self.get_owned().await?;
+        Transaction::begin(Host::Owned(connection), options).await
+    }
+
+    /// Runs `work` in a transaction: committed if it succeeds, rolled back if it fails, and run again as by
+    /// [`retry`](Self::retry) if the reason passes and nothing was committed, such as a deadlock or a serialization
+    /// failure. A commit whose outcome is unknown is not repeated.
+    ///
+    /// `work` may run several times, so it must have no effects but those of the transaction, and must not end it by
+    /// hand.
+    ///
+    /// # Errors
+    ///
+    /// Those of the last try.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: &cenote_postgres::Pool, from: i64, to: i64) -> cenote_postgres::Result<()> {
+    /// let (take, give) = (
+    ///     "UPDATE stock SET pieces = pieces - 1 WHERE id = $1",
+    ///     "UPDATE stock SET pieces = pieces + 1 WHERE id = $1",
+    /// );
+    /// pool.transaction(|transaction| {
+    ///     Box::pin(async move {
+    ///         transaction.execute(take, &[&from]).await?;
+    ///         transaction.execute(give, &[&to]).await
+    ///     })
+    /// })
+    /// .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn transaction<'env, T, F>(&self, work: F) -> Result<T>
+    where
+        F: for<'t> FnMut(&'t mut Transaction<'env>) -> BoxFuture<'t, Result<T>>,
+    {
+        self.transaction_with(TransactionOptions::default(), work)
+            .await
+    }
+
+    /// As [`transaction`](Self::transaction), with a say in what it may do and see.
+    ///
+    /// # Errors
+    ///
+    /// As [`transaction`](Self::transaction).
+    pub async fn transaction_with<'env, T, F>(
+        &self,
+        options: TransactionOptions,
+        mut work: F,
+    ) -> Result<T>
+    where
+        F: for<'t> FnMut(&'t mut Transaction<'env>) -> BoxFuture<'t, Result<T>>,
+    {
+        let mut tries = self.config().retry.tries();
+        loop {
+            let result = self.try_transaction(options, &mut work).await;
+            match result {
+                Err(error) if certainly_passes(&error) && tries.again().await => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_transaction<'env, T, F>(
+        &self,
+        options: TransactionOptions,
+        work: &mut F,
+    ) -> Result<T>
+    where
+        F: for<'t> FnMut(&'t mut Transaction<'env>) -> BoxFuture<'t, Result<T>>,
+    {
+        let mut transaction: Transaction<'env> = self.begin_with(options).await?;
+        let output = work(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(output)
+    }
+
     /// Runs `work`, again with growing pauses if it fails for a reason that passes and certainly
     /// had no effect, such as a deadlock.
     ///
@@ -141,8 +237,7 @@ impl Pool {
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T>>,
     {
-        let passes = |error: &Error| error.is_retryable() && !error.is_outcome_unknown();
-        self.config().retry.run(work, passes).await
+        self.config().retry.run(work, certainly_passes).await
     }
 
     /// As [`retry`](Self::retry), but also after a connection was lost on the way, when an earlier
@@ -205,4 +300,9 @@ impl Pool {
     pub async fn close(&self) {
         self.inner.close().await;
     }
+}
+
+/// It passes, and had no effect.
+fn certainly_passes(error: &Error) -> bool {
+    error.is_retryable() && !error.is_outcome_unknown()
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use crate::{Error, Result};
 
@@ -40,23 +40,49 @@ impl Retry {
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T>>,
     {
-        let mut result = work().await;
-        if result.is_ok() {
-            return result;
-        }
-        let pauses = ExponentialBuilder::new()
-            .with_min_delay(self.delay)
-            .with_max_delay(LONGEST_PAUSE)
-            .with_max_times(self.attempts.saturating_sub(1) as usize)
-            .with_jitter()
-            .build();
-        for pause in pauses {
-            if !result.as_ref().is_err_and(&when) {
-                break;
+        let mut tries = self.tries();
+        loop {
+            match work().await {
+                Err(error) if when(&error) && tries.again().await => {}
+                result => return result,
             }
-            tokio::time::sleep(pause).await;
-            result = work().await;
         }
-        result
+    }
+
+    /// The tries that are left after the first.
+    pub(crate) fn tries(self) -> Tries {
+        Tries {
+            retry: self,
+            pauses: None,
+        }
+    }
+}
+
+/// How often to try again, and the pauses before it.
+pub(crate) struct Tries {
+    retry: Retry,
+    /// Made when the first try failed, as few do.
+    pauses: Option<ExponentialBackoff>,
+}
+
+impl Tries {
+    /// Pauses before another try; false if there were enough.
+    pub(crate) async fn again(&mut self) -> bool {
+        let Retry { attempts, delay } = self.retry;
+        let pauses = self.pauses.get_or_insert_with(|| {
+            ExponentialBuilder::new()
+                .with_min_delay(delay)
+                .with_max_delay(LONGEST_PAUSE)
+                .with_max_times(attempts.saturating_sub(1) as usize)
+                .with_jitter()
+                .build()
+        });
+        match pauses.next() {
+            Some(pause) => {
+                tokio::time::sleep(pause).await;
+                true
+            }
+            None => false,
+        }
     }
 }

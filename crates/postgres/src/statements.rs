@@ -6,10 +6,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use quick_cache::unsync::Cache;
 use tokio_postgres::Statement;
 
+/// A prepared statement, and what its text told.
+#[derive(Clone)]
+pub(crate) struct Prepared {
+    pub(crate) statement: Statement,
+    /// It may change the session without the wire showing it.
+    pub(crate) leaves_traces: bool,
+}
+
 /// Prepared statements by their text.
 pub(crate) struct Statements {
     /// Held for a look-up or an insert, never across an await.
-    cache: Mutex<Cache<Box<str>, Statement>>,
+    cache: Mutex<Cache<Box<str>, Prepared>>,
 }
 
 impl Statements {
@@ -19,20 +27,25 @@ impl Statements {
         }
     }
 
-    pub(crate) fn get(&self, sql: &str) -> Option<Statement> {
+    pub(crate) fn get(&self, sql: &str) -> Option<Prepared> {
         self.lock().get(sql).cloned()
     }
 
     /// Keeps a statement, and tells the server to forget the one that has to go for it.
-    pub(crate) fn insert(&self, sql: &str, statement: Statement) {
-        self.lock().insert(sql.into(), statement);
+    pub(crate) fn insert(&self, sql: &str, prepared: Prepared) {
+        self.lock().insert(sql.into(), prepared);
     }
 
     pub(crate) fn remove(&self, sql: &str) {
         self.lock().remove(sql);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Cache<Box<str>, Statement>> {
+    /// Forgets them all, because the server may have.
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Cache<Box<str>, Prepared>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -131,9 +131,10 @@ async fn a_session_terminated_while_busy_is_lost_and_says_why() {
     assert!(matches!(error, Error::Lost { .. }), "{error:?}");
     let said = error.to_string();
     assert!(said.contains("administrator command"), "{said}");
-    // What comes after knows as much.
+    // What comes after is not even sent.
     let error = connection.query("SELECT 1", &[]).await.unwrap_err();
-    assert!(matches!(error, Error::Lost { .. }), "{error:?}");
+    assert!(matches!(error, Error::Disconnected { .. }), "{error:?}");
+    assert!(error.is_retryable() && !error.is_outcome_unknown());
     drop(connection);
     assert_eq!(one(&pool).await, 1);
     assert_eq!(pool.stats().pool.retired(Retired::Broken), 1);
@@ -199,11 +200,14 @@ async fn a_cancel_the_server_did_not_confirm_keeps_its_connection_from_further_u
     server.freeze().await.unwrap();
     connection.query("SELECT 1", &[]).await.unwrap_err();
     let error = connection.query("SELECT 1", &[]).await.unwrap_err();
-    assert!(matches!(error, Error::Lost { .. }), "{error:?}");
+    assert!(matches!(error, Error::Disconnected { .. }), "{error:?}");
     server.thaw().await.unwrap();
     for _ in 0..20 {
         let again = connection.query("SELECT pg_sleep(0.01)", &[]).await;
-        assert!(matches!(again, Err(Error::Lost { .. })), "{again:?}");
+        assert!(
+            matches!(again, Err(Error::Disconnected { .. })),
+            "{again:?}"
+        );
         sleep(Duration::from_millis(5)).await;
     }
     drop(connection);

@@ -44,7 +44,7 @@ async fn a_read_is_repeated_over_a_killed_connection() {
 }
 
 #[tokio::test]
-async fn a_write_is_not_repeated_over_a_killed_connection() {
+async fn a_write_is_not_repeated_over_a_connection_killed_while_it_ran() {
     let database = database().await;
     let watcher = database.watcher().await;
     let pool = pool(&database, 3);
@@ -53,15 +53,76 @@ async fn a_write_is_not_repeated_over_a_killed_connection() {
         .retry(async || {
             tries.set(tries.get() + 1);
             let connection = pool.get().await?;
-            watcher.terminate(connection.process_id()).await;
-            connection
-                .query_one("SELECT 7 FROM pg_sleep(0.2)", &[])
-                .await
+            let process_id = connection.process_id();
+            let write = connection.query_one("SELECT 7 FROM pg_sleep(60)", &[]);
+            let kill = async {
+                watcher.sees_running(process_id, "pg_sleep").await;
+                watcher.terminate(process_id).await;
+            };
+            tokio::join!(write, kill).0
         })
         .await
         .unwrap_err();
     assert!(matches!(error, Error::Lost { .. }), "{error:?}");
+    assert!(error.is_outcome_unknown());
     assert_eq!(tries.get(), 1);
+}
+
+#[tokio::test]
+async fn a_write_is_repeated_over_a_connection_killed_before_it_was_sent() {
+    let database = database().await;
+    let watcher = database.watcher().await;
+    watcher.run("CREATE TABLE entry (id int)").await;
+    let pool = pool(&database, 3);
+    let tries = Cell::new(0);
+    pool.retry(async || {
+        tries.set(tries.get() + 1);
+        let connection = pool.get().await?;
+        if tries.get() == 1 {
+            watcher.terminate(connection.process_id()).await;
+            watcher.sees_gone(connection.process_id()).await;
+        }
+        let insert = "INSERT INTO entry VALUES (1)";
+        connection.execute(insert, &[]).await
+    })
+    .await
+    .unwrap();
+    assert_eq!(tries.get(), 2);
+    assert_eq!(watcher.rows_of("entry").await, 1);
+}
+
+/// Preparing a statement waits for the locks of its tables, and executes nothing.
+#[tokio::test]
+async fn a_write_is_repeated_over_a_connection_killed_while_it_was_prepared() {
+    let database = database().await;
+    let watcher = database.watcher().await;
+    watcher.run("CREATE TABLE entry (id int)").await;
+    watcher.run("BEGIN; LOCK TABLE entry").await;
+    let pool = pool(&database, 3);
+    let tries = Cell::new(0);
+    pool.retry(async || {
+        tries.set(tries.get() + 1);
+        let connection = pool.get().await?;
+        let process_id = connection.process_id();
+        let write = connection.execute("INSERT INTO entry VALUES (1)", &[]);
+        let kill = async {
+            if tries.get() == 1 {
+                watcher.sees_running(process_id, "INSERT").await;
+                watcher.terminate(process_id).await;
+                watcher.run("COMMIT").await;
+            }
+        };
+        let (written, ()) = tokio::join!(write, kill);
+        if tries.get() == 1 {
+            let error = written.as_ref().unwrap_err();
+            assert!(matches!(error, Error::Disconnected { .. }), "{error:?}");
+        }
+        written
+    })
+    .await
+    .unwrap();
+    assert_eq!(tries.get(), 2);
+    assert_eq!(watcher.rows_of("entry").await, 1);
 }
 
 #[tokio::test]

@@ -220,7 +220,7 @@ async fn an_end_dropped_while_a_timed_out_statement_is_cancelled_leaves_no_trans
             };
             // Either the connection is refused, or it is outside the transaction.
             match connection.query("SELECT 1", &[]).await {
-                Err(Error::Lost { .. }) => {}
+                Err(Error::Lost { .. } | Error::Disconnected { .. }) => {}
                 result => {
                     result.unwrap();
                     let when = format!("commit {commit} dropped after {polls} polls");

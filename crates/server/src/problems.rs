@@ -35,7 +35,7 @@ fn of(error: Error, outcome: &str) -> Problem {
                 "the database did not finish within {seconds} s and was told to stop{outcome}"
             ))
         }
-        Error::Lost { .. } => {
+        Error::Lost { .. } | Error::Disconnected { .. } => {
             let slug = match outcome {
                 "" => "database-unavailable",
                 _ => "outcome-unknown",

@@ -1,5 +1,7 @@
 //! The core against its promises, over random histories in which anything may happen at any time.
 
+use std::panic::Location;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -12,6 +14,7 @@ fn limits(min_size: u32, max_size: u32, max_overflow: u32) -> Config {
         max_size,
         max_overflow,
         max_waiters: 4,
+        shed_target: Some(Duration::from_millis(50)),
         connect_concurrency: 3,
         max_lifetime: Some(Duration::from_secs(60)),
         idle_timeout: Some(Duration::from_secs(20)),
@@ -19,8 +22,8 @@ fn limits(min_size: u32, max_size: u32, max_overflow: u32) -> Config {
     }
 }
 
-fn here() -> &'static Location<'static> {
-    Location::caller()
+fn here() -> Caller {
+    Caller::new(Location::caller())
 }
 
 /// A step of a history; numbers choose among whatever is there at that moment.
@@ -32,11 +35,15 @@ enum Step {
     Break(usize),
     Connected(usize),
     ConnectFailed(usize),
+    Lift(usize),
     Cleaned(usize),
     Closed(usize),
     GiveUp(usize),
     Collect(usize),
     Tick(u64),
+    Resize(u32, u32, u32),
+    Pause,
+    Resume,
     Drain,
     Close,
 }
@@ -50,11 +57,15 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any().prop_map(Step::Break),
         6 => any().prop_map(Step::Connected),
         2 => any().prop_map(Step::ConnectFailed),
-        2 => any().prop_map(Step::Cleaned),
+        2 => any().prop_map(Step::Lift),
+        3 => any().prop_map(Step::Cleaned),
         3 => any().prop_map(Step::Closed),
         2 => any().prop_map(Step::GiveUp),
         5 => any().prop_map(Step::Collect),
         3 => (0u64..30_000).prop_map(Step::Tick),
+        1 => (0u32..3, 1u32..4, 0u32..3).prop_map(|(min, max, over)| Step::Resize(min.min(max), max, over)),
+        1 => Just(Step::Pause),
+        2 => Just(Step::Resume),
         1 => prop_oneof![9 => Just(Step::Tick(0)), 1 => Just(Step::Drain), 1 => Just(Step::Close)],
     ]
 }
@@ -62,35 +73,40 @@ fn step() -> impl Strategy<Value = Step> {
 /// Everything outside the core: who holds what, who waits in which order.
 struct World {
     core: Core,
-    capacity: u32,
+    /// No more slots than this: the capacity, or what a larger one has left.
+    bound: u32,
     now: Duration,
     opened: u32,
     connecting: Vec<SlotId>,
     held: Vec<Live<u32>>,
     cleaning: Vec<Live<u32>>,
+    lifted: Vec<Live<u32>>,
     closing: Vec<SlotId>,
     /// In line, oldest first, each with the number that wakes it.
     line: Vec<(u32, Ticket)>,
     /// Woken, but not yet there to collect.
     woken: Vec<Ticket>,
     callers: u32,
+    paused: bool,
     shut: bool,
 }
 
 impl World {
     fn new(limits: Config) -> Self {
         let mut world = Self {
-            capacity: limits.capacity(),
+            bound: limits.capacity(),
             core: Core::new(limits),
             now: Duration::ZERO,
             opened: 0,
             connecting: Vec::new(),
             held: Vec::new(),
             cleaning: Vec::new(),
+            lifted: Vec::new(),
             closing: Vec::new(),
             line: Vec::new(),
             woken: Vec::new(),
             callers: 0,
+            paused: false,
             shut: false,
         };
         world.connect();
@@ -99,15 +115,27 @@ impl World {
 
     fn connect(&mut self) {
         let due = self.core.connects_due();
+        assert!(due.is_empty() || !self.paused, "connected during a pause");
         self.connecting.extend(due);
     }
 
     fn follow(&mut self, settled: Settled<u32, u32>) {
         match settled {
-            Settled::Idle => assert!(self.line.is_empty(), "idle although someone waits"),
-            Settled::Handed(woken) => {
+            Settled::Idle { .. } => assert!(
+                self.line.is_empty() || self.paused,
+                "idle although someone waits"
+            ),
+            Settled::Handed { to, shed } => {
+                for shed in shed {
+                    let (first, ticket) = self.line.remove(0);
+                    assert_eq!(shed, first, "shed out of turn");
+                    self.woken.push(ticket);
+                }
                 let (first, ticket) = self.line.remove(0);
-                assert_eq!(woken, first, "served out of turn");
+                assert!(!self.paused, "handed out during a pause");
+                assert_eq!(to, first, "served out of turn");
+                let open = self.core.open();
+                assert!(open <= self.core.config().capacity(), "one too many");
                 self.woken.push(ticket);
             }
             Settled::Retired(live) => self.closing.push(live.slot),
@@ -122,6 +150,7 @@ impl World {
             Step::Get => match self.core.take(here()) {
                 Some((live, _)) => {
                     assert!(self.line.is_empty(), "a newcomer overtook the line");
+                    assert!(!self.paused, "taken during a pause");
                     self.held.push(live);
                 }
                 None => self.join(),
@@ -157,12 +186,24 @@ impl World {
             }
             Step::ConnectFailed(index) => {
                 if let Some(slot) = pick(&mut self.connecting, index) {
-                    self.core.connect_failed(slot, "refused", 0.5, self.now);
+                    let took = Duration::from_millis(1);
+                    self.core
+                        .connect_failed(slot, "refused", took, 0.5, self.now);
+                }
+            }
+            Step::Lift(index) => {
+                if let Some(slot) = pick(&mut self.core.idle(), index)
+                    && let Some(live) = self.core.lift(slot)
+                {
+                    self.lifted.push(live);
                 }
             }
             Step::Cleaned(index) => {
-                if let Some(live) = pick(&mut self.cleaning, index) {
-                    let settled = self.core.settle(live);
+                let settled = match pick(&mut self.lifted, index) {
+                    Some(live) => Some(self.core.put_back(live)),
+                    None => pick(&mut self.cleaning, index).map(|live| self.core.settle(live)),
+                };
+                if let Some(settled) = settled {
                     self.follow(settled);
                 }
             }
@@ -177,7 +218,7 @@ impl World {
                     match self.core.collect(ticket, self.now) {
                         Some(Delivery::Connection { live, .. }) => self.held.push(live),
                         Some(Delivery::Closed) => assert!(self.shut),
-                        Some(Delivery::Late) => {}
+                        Some(Delivery::Late | Delivery::Shed) => {}
                         None => panic!("woken, but nothing delivered"),
                     }
                 }
@@ -192,6 +233,21 @@ impl World {
                     self.woken.push(ticket);
                 }
             }
+            Step::Resize(min_size, max_size, max_overflow) => {
+                let config = limits(min_size, max_size, max_overflow);
+                let excess = self.core.resize(config);
+                self.closing.extend(excess.iter().map(|live| live.slot));
+            }
+            Step::Pause => {
+                self.core.pause();
+                self.paused = !self.shut;
+            }
+            Step::Resume => {
+                self.paused = false;
+                for settled in self.core.resume() {
+                    self.follow(settled);
+                }
+            }
             Step::Drain => self.shut(true),
             Step::Close => self.shut(false),
         }
@@ -201,14 +257,23 @@ impl World {
     fn join(&mut self) {
         self.callers += 1;
         let deadline = self.now + Duration::from_secs(45);
-        match self.core.join(self.callers, here(), self.now, deadline) {
+        let place = Place {
+            caller: here(),
+            since: self.now,
+            deadline,
+        };
+        match self.core.join(self.callers, place, self.now) {
             Joined::Taken(..) => panic!("nothing was idle a moment ago"),
             Joined::Queued { ticket, due, .. } => {
                 self.line.push((self.callers, ticket));
                 self.connecting.extend(due);
             }
             Joined::Refused(Refusal::Closed, _) => assert!(self.shut),
-            Joined::Refused(Refusal::Full, _) => assert!(self.line.len() >= 4),
+            Joined::Refused(Refusal::Full(_), _) => assert!(self.line.len() >= 4),
+            Joined::Refused(Refusal::Hopeless(_), _) => assert!(!self.line.is_empty()),
+            Joined::Refused(Refusal::Unavailable(_), _) => {
+                assert!(!self.paused && self.core.breaker_is_open());
+            }
         }
     }
 
@@ -231,8 +296,11 @@ impl World {
 
     fn shut(&mut self, serve_waiters: bool) {
         self.shut = true;
-        let (idle, woken) = self.core.shut(serve_waiters);
-        self.closing.extend(idle.iter().map(|live| live.slot));
+        self.paused = false;
+        let (settled, woken) = self.core.shut(serve_waiters);
+        for settled in settled {
+            self.follow(settled);
+        }
         for waker in woken {
             let (first, ticket) = self.line.remove(0);
             assert_eq!(waker, first);
@@ -240,27 +308,44 @@ impl World {
         }
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
         let census = self.core.census();
         let slots =
             census.connecting + census.idle + census.in_use + census.cleaning + census.closing;
-        assert!(slots <= self.capacity, "more slots than the capacity");
+        let capacity = self.core.config().capacity();
+        assert!(
+            slots <= capacity.max(self.bound),
+            "more slots than the capacity"
+        );
+        assert!(
+            !self.core.breaker_is_open() || self.core.existing() == 0,
+            "taken for dead, although a connection is open"
+        );
+        self.bound = slots.min(self.bound).max(capacity);
         assert_eq!(slots as usize, self.core.slots.len(), "the census is wrong");
         assert!(
-            census.waiting == 0 || census.idle == 0,
+            census.waiting == 0 || census.idle == 0 || self.paused,
             "idle while someone waits"
         );
         assert_eq!(census.connecting as usize, self.connecting.len());
         assert_eq!(census.idle as usize, self.core.idle.len());
-        assert_eq!(census.cleaning as usize, self.cleaning.len());
+        assert_eq!(
+            census.cleaning as usize,
+            self.cleaning.len() + self.lifted.len()
+        );
+        assert!(
+            self.core.idle.is_sorted_by_key(|live| live.idle_since),
+            "the longest idle is not at the bottom"
+        );
         assert_eq!(census.closing as usize, self.closing.len());
         assert_eq!(census.waiting as usize, self.line.len());
         assert!(census.in_use as usize >= self.held.len());
-        assert!(self.core.idle.len() <= self.core.limits.max_size as usize);
+        assert!(self.core.idle.len() <= self.core.config.max_size as usize);
     }
 
     /// From any state: let everything that is under way end well, and everyone in line is served.
     fn finish(mut self) {
+        self.apply(&Step::Resume);
         for _ in 0..1_000 {
             self.now += Duration::from_secs(1);
             self.apply(&Step::Tick(0));
@@ -272,12 +357,16 @@ impl World {
             self.check();
         }
         assert!(self.line.is_empty(), "someone waits for ever");
+        assert!(
+            self.shut || !self.core.breaker_is_open(),
+            "the breaker is stuck"
+        );
         match self.shut {
             true => assert!(self.core.is_over(), "a slot was lost"),
             false => {
                 let census = self.core.census();
                 let open = census.idle + census.in_use + census.connecting;
-                assert!(open >= self.core.limits.min_size, "the pool went cold");
+                assert!(open >= self.core.config.min_size, "the pool went cold");
             }
         }
     }
@@ -301,7 +390,12 @@ proptest! {
 }
 
 fn join(core: &mut Core, name: u32) -> Joined<u32, u32> {
-    core.join(name, here(), Duration::ZERO, Duration::MAX)
+    let place = Place {
+        caller: here(),
+        since: Duration::ZERO,
+        deadline: Duration::MAX,
+    };
+    core.join(name, place, Duration::ZERO)
 }
 
 fn connected(core: &mut Core) -> SlotId {
@@ -329,7 +423,7 @@ fn a_failing_server_is_tried_by_one_connect_at_a_time_and_ever_more_rarely() {
     let first = core.connects_due();
     assert_eq!(first.len(), 3, "a healthy server gets the full concurrency");
     for slot in first {
-        core.connect_failed(slot, "refused", 1.0, Duration::ZERO);
+        core.connect_failed(slot, "refused", Duration::ZERO, 1.0, Duration::ZERO);
     }
     let mut pauses = Vec::new();
     for _ in 0..5 {
@@ -338,7 +432,7 @@ fn a_failing_server_is_tried_by_one_connect_at_a_time_and_ever_more_rarely() {
         core.tick(until);
         let probes = core.connects_due();
         assert_eq!(probes.len(), 1);
-        core.connect_failed(probes[0], "refused", 1.0, until);
+        core.connect_failed(probes[0], "refused", Duration::ZERO, 1.0, until);
     }
     assert_eq!(pauses, [50, 100, 200, 400, 500]);
 }
@@ -358,7 +452,10 @@ fn a_connection_beyond_the_maximum_is_closed_on_return_unless_someone_waits() {
         held.push(live);
     }
     assert!(matches!(join(&mut core, 9), Joined::Queued { .. }));
-    assert!(matches!(core.settle(held.remove(0)), Settled::Handed(9)));
+    assert!(matches!(
+        core.settle(held.remove(0)),
+        Settled::Handed { to: 9, .. }
+    ));
     assert!(matches!(core.settle(held.remove(0)), Settled::Retired(_)));
 }
 

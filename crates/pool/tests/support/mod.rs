@@ -44,6 +44,8 @@ pub struct Server {
     pub open: Arc<AtomicU32>,
     pub peak: AtomicU32,
     pub refuses: AtomicBool,
+    /// Connections with a lower number are broken.
+    pub broken_below: AtomicU32,
     pub check_fails: AtomicBool,
     pub inspect_panics: AtomicBool,
     pub checks: AtomicU32,
@@ -66,6 +68,7 @@ impl Default for Server {
             open: Arc::new(AtomicU32::new(0)),
             peak: AtomicU32::new(0),
             refuses: AtomicBool::new(false),
+            broken_below: AtomicU32::new(0),
             check_fails: AtomicBool::new(false),
             inspect_panics: AtomicBool::new(false),
             checks: AtomicU32::new(0),
@@ -112,7 +115,10 @@ impl Manager for Scripted {
 
     fn inspect(&self, connection: &mut Connection) -> Condition {
         assert!(!self.0.inspect_panics.load(SeqCst), "told to");
-        connection.condition
+        match connection.number < self.0.broken_below.load(SeqCst) {
+            true => Condition::Broken,
+            false => connection.condition,
+        }
     }
 
     async fn clean(&self, connection: &mut Connection) -> Result<(), Refused> {

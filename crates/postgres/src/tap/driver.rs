@@ -17,7 +17,6 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::future::poll_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Notification};
@@ -43,16 +42,16 @@ pub(crate) enum OpenError {
 /// Opens a connection over a `stream` already connected to the server, and spawns
 /// its driver on the current runtime.
 ///
-/// Notifications go to `notifications`; see [`Link::take_gap`] for those that
-/// find it full. Without it they are dropped and count as session dirt, as the
-/// session must be listening.
+/// Notifications go to `listener`, which is called while the connection is polled
+/// and must not block. Without it they are dropped and count as session dirt, as
+/// the session must be listening.
 ///
 /// # Cancel safety
 /// Dropping the future closes the stream. The backend ends when it notices.
 pub(crate) async fn open<S>(
     stream: S,
     config: &Config,
-    notifications: Option<mpsc::Sender<Notification>>,
+    listener: Option<Box<Listener>>,
     deadline: Instant,
 ) -> Result<(Client, Link), OpenError>
 where
@@ -63,11 +62,14 @@ where
     let (client, connection) = timeout_at(deadline, config.connect_raw(tap, NoTls))
         .await
         .map_err(|_| OpenError::Timeout)??;
-    Ok((client, Link::spawn(connection, status, notifications)))
+    Ok((client, Link::spawn(connection, status, listener)))
 }
 
 type PollMessage =
     dyn FnMut(&mut Context<'_>) -> Poll<Option<Result<AsyncMessage, tokio_postgres::Error>>> + Send;
+
+/// What hears the notifications of a connection.
+pub(crate) type Listener = dyn FnMut(Notification) + Send;
 
 struct Driver {
     status: Arc<Status>,
@@ -79,7 +81,7 @@ struct Driver {
 struct Engine {
     /// The connection, whatever its stream; gone when it has ended.
     connection: Option<Box<PollMessage>>,
-    notifications: Option<mpsc::Sender<Notification>>,
+    listener: Option<Box<Listener>>,
     waker: Waker,
     /// The wire bits the status word shows.
     published: u32,
@@ -137,7 +139,7 @@ impl Polling<'_> {
     fn run(&mut self) -> Option<String> {
         let Engine {
             connection,
-            notifications,
+            listener,
             waker,
             ..
         } = &mut *self.engine;
@@ -147,16 +149,10 @@ impl Polling<'_> {
             match connection(&mut cx) {
                 Poll::Pending => return None,
                 Poll::Ready(Some(Ok(AsyncMessage::Notice(notice)))) => log(&notice),
-                Poll::Ready(Some(Ok(AsyncMessage::Notification(notification)))) => {
-                    match notifications {
-                        None => self.status.add_dirt(Dirt::SESSION),
-                        Some(sender) => {
-                            if sender.try_send(notification).is_err() {
-                                self.status.set_gap();
-                            }
-                        }
-                    }
-                }
+                Poll::Ready(Some(Ok(AsyncMessage::Notification(notification)))) => match listener {
+                    None => self.status.add_dirt(Dirt::SESSION),
+                    Some(listener) => listener(notification),
+                },
                 Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(Some(Err(error))) => return Some(describe(&error)),
                 Poll::Ready(None) => return Some("closed by this side".to_owned()),
@@ -237,7 +233,7 @@ impl Link {
     fn spawn<S, T>(
         mut connection: Connection<Tap<S>, T>,
         status: Arc<Status>,
-        notifications: Option<mpsc::Sender<Notification>>,
+        listener: Option<Box<Listener>>,
     ) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -245,7 +241,7 @@ impl Link {
     {
         let engine = Engine {
             connection: Some(Box::new(move |cx| connection.poll_message(cx))),
-            notifications,
+            listener,
             waker: Waker::from(Arc::clone(&status)),
             published: 0,
         };
@@ -334,10 +330,6 @@ impl Link {
     }
 
     /// Whether the connection can no longer be used.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "asked only by the tests so far")
-    )]
     pub(crate) fn is_broken(&self) -> bool {
         self.verdict() == Verdict::Broken
     }
@@ -357,11 +349,15 @@ impl Link {
         self.0.status.take_error()
     }
 
-    /// Whether notifications were lost since this was last asked because their
-    /// receiver was full or gone.
-    #[expect(dead_code, reason = "for LISTEN")]
-    pub(crate) fn take_gap(&self) -> bool {
-        self.0.status.take_gap()
+    /// Whether prepared statements may have gone, or appeared, behind the back of those who cache them,
+    /// since this was last asked. The dirt stays.
+    pub(crate) fn take_stale(&self) -> bool {
+        self.0.status.take_stale()
+    }
+
+    /// Notes what the wire will not show. Before the command that does it is sent.
+    pub(crate) fn add_dirt(&self, dirt: Dirt) {
+        self.0.status.add_dirt(dirt);
     }
 
     /// Forgets dirt that has been cleaned up. Only after a quiet verdict, and

@@ -62,6 +62,19 @@ enum CopyFailure {
     Unproven,
 }
 
+/// Whether the command under way shows its rows. `CREATE TABLE AS` and `SELECT INTO`
+/// complete with the tag of a SELECT, but show none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rows {
+    /// Nothing was said: in the extended protocol a prepared statement's rows are not
+    /// described again, and there may be none.
+    Unknown,
+    /// It described rows, or sent some.
+    Shown,
+    /// It was said to have none.
+    Hidden,
+}
+
 /// Why a conversation must not go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -103,6 +116,7 @@ pub(super) struct Frames {
     /// An extended-protocol COPY FROM STDIN has begun and not completed.
     copying: bool,
     copy_failure: CopyFailure,
+    rows: Rows,
     broken: bool,
     fault: Option<Fault>,
     dirt: Dirt,
@@ -124,6 +138,7 @@ impl Frames {
             copy_ended: false,
             copying: false,
             copy_failure: CopyFailure::None,
+            rows: Rows::Unknown,
             broken: false,
             fault: None,
             dirt: Dirt::NONE,
@@ -270,10 +285,10 @@ impl Frames {
         }
         match tag {
             b'Z' => return self.ready_for_query(),
-            b'C' => {
-                self.dirt = self.dirt | tags::dirt(self.backend.body());
-                self.copying = false;
-            }
+            // RowDescription, DataRow.
+            b'T' | b'D' => self.rows = Rows::Shown,
+            b'n' => self.rows = Rows::Hidden,
+            b'C' => self.command_complete(),
             b'E' => self.error_response(),
             // ParameterStatus: during start-up these are the initial values.
             b'S' if self.phase == Phase::Ready => self.dirt = self.dirt | Dirt::SESSION,
@@ -289,6 +304,24 @@ impl Frames {
         Ok(())
     }
 
+    fn command_complete(&mut self) {
+        let tag = self.backend.body();
+        self.dirt = self.dirt | tags::dirt(tag);
+        // A simple query's rows are described every time.
+        let told = self.owed.front() == Some(&Unit::Query) || tags::has_rows(tag);
+        if tags::is_select(tag)
+            && match self.rows {
+                Rows::Unknown => told,
+                Rows::Shown => false,
+                Rows::Hidden => true,
+            }
+        {
+            self.dirt = self.dirt | Dirt::SESSION;
+        }
+        self.rows = Rows::Unknown;
+        self.copying = false;
+    }
+
     fn ready_for_query(&mut self) -> Result<(), Fault> {
         self.transaction = match self.backend.body() {
             b"I" => Transaction::Idle,
@@ -298,6 +331,7 @@ impl Frames {
         self.phase = Phase::Ready;
         self.copy_in = false;
         self.copying = false;
+        self.rows = Rows::Unknown;
         if self.owed.pop_front().is_none() {
             return self.fail_now(Fault::Unasked);
         }

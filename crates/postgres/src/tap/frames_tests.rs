@@ -98,6 +98,7 @@ fn state(frames: &Frames) -> impl PartialEq + std::fmt::Debug {
         ),
         (
             frames.copy_failure,
+            frames.rows,
             frames.process_id,
             frames.backend.is_amid(),
         ),
@@ -118,11 +119,50 @@ fn a_query_is_owed_until_it_is_ready() {
     assert_eq!(frames.bits(), status::OPEN);
     say(&mut frames, &client("S"));
     assert_eq!(frames.bits(), status::OWED);
+    say(&mut frames, &server(b'D', "row"));
     say(&mut frames, &server(b'C', "SELECT 1\0"));
     assert_eq!(frames.bits(), status::OWED);
     say(&mut frames, &ready("T"));
     assert_eq!(frames.bits(), status::IN_TRANSACTION);
     assert_eq!(frames.take_dirt(), Dirt::NONE);
+}
+
+/// A table made of a query completes like the query, but shows nobody its rows.
+#[test]
+fn a_select_that_shows_no_rows_is_dirt() {
+    let done = |tag: &str| server(b'C', tag);
+    let (row, columns, none) = (
+        server(b'D', "row"),
+        server(b'T', "columns"),
+        server(b'n', ""),
+    );
+    let simple = client("Q");
+    let extended = client("BES");
+    for (said, dirt) in [
+        (vec![simple.clone(), done("SELECT 0")], Dirt::SESSION),
+        (vec![simple.clone(), done("SELECT 5")], Dirt::SESSION),
+        (
+            vec![simple.clone(), columns.clone(), done("SELECT 0")],
+            Dirt::NONE,
+        ),
+        // Two statements in one query.
+        (
+            vec![simple, columns.clone(), done("SELECT 0"), done("SELECT 0")],
+            Dirt::SESSION,
+        ),
+        (vec![extended.clone(), done("SELECT 5")], Dirt::SESSION),
+        (vec![extended.clone(), row, done("SELECT 1")], Dirt::NONE),
+        // Its rows were described when it was prepared, and there are none: it cannot be told.
+        (vec![extended.clone(), done("SELECT 0")], Dirt::NONE),
+        (
+            vec![extended.clone(), none, done("SELECT 0")],
+            Dirt::SESSION,
+        ),
+        (vec![extended, columns, done("SELECT 0")], Dirt::NONE),
+    ] {
+        let mut frames = follow(&said);
+        assert_eq!(frames.take_dirt(), dirt, "{said:?}");
+    }
 }
 
 #[test]

@@ -21,9 +21,10 @@
 //!
 //! # Session dirt
 //! A command tag such as `SET` or `LISTEN` is a sound reason to reset the
-//! session. Its absence proves nothing: `set_config` of settings the server does
-//! not report, advisory locks, `CREATE TEMP TABLE AS` and whatever a function
-//! does leave no trace. Whoever needs a proof must always reset.
+//! session, and so is one of `SELECT` whose rows nobody was shown: it is that of
+//! `CREATE TABLE AS`. Their absence proves nothing: `set_config` of settings the
+//! server does not report, advisory locks and whatever a function does leave no
+//! trace. Whoever needs a proof must always reset.
 //!
 //! # Imports
 //! `status` and `tags` stand alone, `frames` needs both, `stream` needs
@@ -46,5 +47,5 @@ mod testing;
 mod tests;
 
 pub(crate) use cancel::cancel;
-pub(crate) use driver::{Link, OpenError, open};
+pub(crate) use driver::{Link, Listener, OpenError, open};
 pub(crate) use status::{Dirt, Transaction, Verdict};

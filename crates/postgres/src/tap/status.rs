@@ -7,7 +7,7 @@
 //! | `WOKEN` | set by any waker on any thread, cleared when a poll begins |
 //! | `POLLING`, the wire bits | whoever polls the driver, which its mutex makes one at a time |
 //! | `FINISHED` | set once, under the driver's mutex |
-//! | dirt, `GAP` | set while polling, cleared by the connection's owner |
+//! | dirt, `STALE` | set while polling or by the connection's owner, cleared by the owner |
 //! | `WAITERS` | set by those who wait, cleared when a poll ends |
 //!
 //! Why a plain load is enough: all of it is one atomic, so its changes have one
@@ -22,7 +22,7 @@
 //! a client belongs to one owner, only a `Statement` dropped elsewhere can be
 //! that first; looking again when the connection is next taken sees it.
 //!
-//! Invariant: with every bit but `WAITERS` and `GAP` zero the connection is
+//! Invariant: with every bit but `WAITERS` and `STALE` zero the connection is
 //! quiet, idle and, as far as can be seen, clean.
 
 use std::fmt;
@@ -38,7 +38,8 @@ const WOKEN: u32 = 1 << 0;
 const POLLING: u32 = 1 << 1;
 const WAITERS: u32 = 1 << 2;
 const FINISHED: u32 = 1 << 3;
-const GAP: u32 = 1 << 4;
+/// Comes with `STATEMENTS`, and goes when those who cache statements have been told.
+const STALE: u32 = 1 << 4;
 
 /// A request sent and not yet answered by ReadyForQuery.
 pub(super) const OWED: u32 = 1 << 8;
@@ -165,8 +166,16 @@ impl Verdict {
         self == hopeful
     }
 
+    /// Whether somebody holds the receiving or the sending end of something unfinished.
+    pub(crate) fn is_held(self) -> bool {
+        matches!(
+            self,
+            Self::Unfinished { drained: false, .. } | Self::Unfinished { copy_in: true, .. }
+        )
+    }
+
     fn of(word: u32) -> Self {
-        if word & !(WAITERS | GAP) == 0 {
+        if word & !(WAITERS | STALE) == 0 {
             return Self::Quiet {
                 transaction: Transaction::Idle,
                 dirt: Dirt::NONE,
@@ -316,7 +325,11 @@ impl Status {
     }
 
     pub(super) fn add_dirt(&self, dirt: Dirt) {
-        self.word.fetch_or(dirt.0 & DIRT, Ordering::AcqRel);
+        let stale = match dirt.contains(Dirt::STATEMENTS) {
+            true => STALE,
+            false => 0,
+        };
+        self.word.fetch_or(dirt.0 & DIRT | stale, Ordering::AcqRel);
     }
 
     /// Sound only after a quiet verdict: before it, the dirt of statements whose
@@ -325,13 +338,9 @@ impl Status {
         self.word.fetch_and(!(dirt.0 & DIRT), Ordering::AcqRel);
     }
 
-    pub(super) fn set_gap(&self) {
-        self.word.fetch_or(GAP, Ordering::AcqRel);
-    }
-
-    pub(super) fn take_gap(&self) -> bool {
-        self.word.load(Ordering::Relaxed) & GAP != 0
-            && self.word.fetch_and(!GAP, Ordering::AcqRel) & GAP != 0
+    pub(super) fn take_stale(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & STALE != 0
+            && self.word.fetch_and(!STALE, Ordering::AcqRel) & STALE != 0
     }
 
     pub(super) fn set_error(&self, code: SqlStateCode) {

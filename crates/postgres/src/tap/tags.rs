@@ -7,14 +7,9 @@ use super::status::Dirt;
 /// The dirt left behind by a command that completed with `tag` (the text of a
 /// CommandComplete message, with or without its terminating NUL).
 pub(super) fn dirt(tag: &[u8]) -> Dirt {
-    // Row counts follow the command: "INSERT 0 1", "SELECT 7".
-    let end = tag
-        .iter()
-        .position(|byte| byte.is_ascii_digit() || *byte == 0)
-        .unwrap_or(tag.len());
-    match tag[..end].trim_ascii_end() {
+    match command(tag) {
         b"SELECT" | b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE" | b"FETCH" | b"MOVE" | b"COPY"
-        | b"SHOW" | b"EXPLAIN" => Dirt::NONE,
+        | b"SHOW" => Dirt::NONE,
         b"BEGIN"
         | b"START TRANSACTION"
         | b"COMMIT"
@@ -46,6 +41,25 @@ pub(super) fn dirt(tag: &[u8]) -> Dirt {
     }
 }
 
+/// Whether the tag is that of a SELECT, which `CREATE TABLE AS` has too.
+pub(super) fn is_select(tag: &[u8]) -> bool {
+    command(tag) == b"SELECT"
+}
+
+/// Whether the tag counts any rows.
+pub(super) fn has_rows(tag: &[u8]) -> bool {
+    tag.iter().any(|byte| matches!(byte, b'1'..=b'9'))
+}
+
+/// The command without the counts that follow it: "INSERT 0 1", "SELECT 7".
+fn command(tag: &[u8]) -> &[u8] {
+    let end = tag
+        .iter()
+        .position(|byte| byte.is_ascii_digit() || *byte == 0)
+        .unwrap_or(tag.len());
+    tag[..end].trim_ascii_end()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +87,8 @@ mod tests {
             "DECLARE CURSOR",
             "DO",
             "LOAD",
+            // With ANALYZE it does what it explains.
+            "EXPLAIN",
             "",
             "SELECTED",
         ] {

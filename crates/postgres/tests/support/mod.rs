@@ -8,15 +8,18 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
 
+pub mod single;
+
 use std::{
     future::poll_fn,
     pin::pin,
+    str::FromStr,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     task::Poll,
     time::Duration,
 };
 
-use cenote_local::PostgresServer;
+use cenote_local::{PostgresServer, Proxy};
 use cenote_postgres::{
     Config, Pool,
     tokio_postgres::{self, Client, NoTls, types::ToSql},
@@ -45,6 +48,17 @@ pub async fn database() -> Database {
 pub async fn server() -> PostgresServer {
     let builder = PostgresServer::temporary().setting("max_connections", "100");
     builder.start().await.unwrap()
+}
+
+/// A proxy before the server of a database, and the database by way of it.
+pub async fn through_proxy(database: &Database) -> (Proxy, Database) {
+    let server = tokio_postgres::Config::from_str(&database.url).unwrap();
+    let proxy = Proxy::to(([127, 0, 0, 1], server.get_ports()[0])).await;
+    let proxy = proxy.unwrap();
+    let database = Database {
+        url: proxy.url(&database.url),
+    };
+    (proxy, database)
 }
 
 /// A fresh database on this server.
@@ -108,12 +122,6 @@ impl Watcher {
     pub async fn activity(&self, process_id: u32) -> Option<(String, String)> {
         let row = self.of(process_id, "coalesce(state, ''), query").await?;
         Some((row.get(0), row.get(1)))
-    }
-
-    /// Changes whenever the session begins or ends a statement.
-    pub async fn state_change(&self, process_id: u32) -> String {
-        let row = self.of(process_id, "state_change::text").await;
-        row.unwrap().get(0)
     }
 
     async fn of(&self, process_id: u32, columns: &str) -> Option<tokio_postgres::Row> {
@@ -191,15 +199,14 @@ impl Watcher {
 
     /// Ends a session from outside.
     pub async fn terminate(&self, process_id: u32) {
+        assert!(self.try_terminate(process_id).await);
+    }
+
+    /// The same for one that may be gone already; says whether it was there.
+    pub async fn try_terminate(&self, process_id: u32) -> bool {
         let id = process_id.cast_signed();
         let sql = "SELECT pg_terminate_backend($1)";
-        assert!(
-            self.0
-                .query_one(sql, &[&id])
-                .await
-                .unwrap()
-                .get::<_, bool>(0)
-        );
+        self.0.query_one(sql, &[&id]).await.unwrap().get(0)
     }
 }
 

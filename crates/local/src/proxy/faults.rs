@@ -1,0 +1,110 @@
+//! What a proxy is to do to its connections, and which it has. Invariant: bytes are delivered only while the faults
+//! are locked for reading, and the faults change only while they are locked for writing.
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::atomic::AtomicU64, time::Duration};
+
+use tokio::sync::watch;
+
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Requests.
+    ToServer,
+    /// Answers.
+    ToClient,
+}
+
+/// Pairs are indexed by [`Direction`].
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    pub(super) hold: [bool; 2],
+    pub(super) delay: [Duration; 2],
+    pub(super) delay_connects: Duration,
+    /// How many bytes pass before one is inverted.
+    pub(super) corrupt: [Option<u64>; 2],
+    /// Reset whatever is there or comes.
+    pub(super) refuse: bool,
+    /// The connections up to this number are to be reset.
+    pub(super) cut: u64,
+    /// Those up to this number are to lose the server's side.
+    pub(super) orphan: u64,
+}
+
+impl Faults {
+    pub(super) fn heal(&mut self) {
+        *self = Self {
+            cut: self.cut,
+            orphan: self.orphan,
+            ..Self::default()
+        };
+    }
+
+    /// Inverts the byte if its turn has come; once.
+    pub(super) fn corrupt(&mut self, direction: Direction, bytes: &mut [u8]) {
+        let turn = &mut self.corrupt[direction as usize];
+        if let Some(left) = *turn {
+            let here = usize::try_from(left)
+                .ok()
+                .and_then(|left| bytes.get_mut(left));
+            *turn = match here {
+                Some(byte) => {
+                    *byte = !*byte;
+                    None
+                }
+                None => Some(left - bytes.len() as u64),
+            };
+        }
+    }
+}
+
+/// The connections, by number, in the order of their coming.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    /// How many there have been; the number of the last.
+    pub(super) accepted: u64,
+    /// Those whose client's side is open.
+    pub(super) clients: BTreeSet<u64>,
+    /// Those whose server's side is open or will be.
+    pub(super) servers: BTreeSet<u64>,
+}
+
+/// What the handle and the connections share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) server: SocketAddr,
+    pub(super) faults: watch::Sender<Faults>,
+    pub(super) open: watch::Sender<Open>,
+    pub(super) passed: [AtomicU64; 2],
+}
+
+impl Shared {
+    pub(super) fn new(server: SocketAddr) -> Self {
+        Self {
+            server,
+            faults: watch::Sender::default(),
+            open: watch::Sender::default(),
+            passed: [const { AtomicU64::new(0) }; 2],
+        }
+    }
+
+    /// A number for a new connection.
+    pub(super) fn admit(&self) -> u64 {
+        let mut number = 0;
+        self.open.send_modify(|open| {
+            open.accepted += 1;
+            number = open.accepted;
+            open.clients.insert(number);
+            open.servers.insert(number);
+        });
+        number
+    }
+
+    pub(super) async fn until_open(&self, holds: impl FnMut(&Open) -> bool) {
+        // The sender lives as long as `self`, so this only ends well.
+        let _ = self.open.subscribe().wait_for(holds).await;
+    }
+
+    pub(super) async fn until_faults(&self, hold: impl FnMut(&Faults) -> bool) {
+        let _ = self.faults.subscribe().wait_for(hold).await;
+    }
+}

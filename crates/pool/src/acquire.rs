@@ -1,0 +1,273 @@
+//! How a caller comes to a connection. Invariant: whoever has a place in the line or a connection
+//! in hand is a value whose `Drop` gives it up, so a caller may stop at any await.
+
+use std::{
+    borrow::Borrow,
+    panic::Location,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use crate::{
+    AcquireError, Manager, Phase, Reason, Snapshot,
+    guard::Guard,
+    holder::Caller,
+    lifecycle::Shared,
+    runtime::timeout,
+    slots::{Delivery, Joined, Live, Refusal},
+    stats::Retired,
+    waiters::{Left, Place, Ticket},
+};
+
+/// An idle connection that is clean, and whether it is due for a check. Those found dirty or broken
+/// on the way are dealt with.
+#[inline]
+pub(crate) fn take<M: Manager>(
+    shared: &Arc<Shared<M>>,
+    caller: Caller,
+) -> Option<(Live<M::Connection>, bool)> {
+    loop {
+        let (live, idle_for) = shared.core().take(caller)?;
+        if let Some(live) = shared.sort_out(live) {
+            let limit = shared.config.check_after;
+            return Some((live, limit.is_some_and(|limit| idle_for >= limit)));
+        }
+    }
+}
+
+pub(crate) async fn acquire<M: Manager, P: Borrow<Arc<Shared<M>>>>(
+    pool: P,
+    limit: Duration,
+    at: &'static Location<'static>,
+) -> Result<Guard<M, P>, AcquireError<M::Error>> {
+    // The common case first, before any future, timer or clock is touched.
+    let caller = Caller::new(at);
+    let taken = take(pool.borrow(), caller);
+    if let Some((live, false)) = taken {
+        return Ok(Guard::new(pool, live));
+    }
+    let live = acquire_slowly(pool.borrow(), taken, limit, caller).await?;
+    Ok(Guard::new(pool, live))
+}
+
+async fn acquire_slowly<M: Manager>(
+    shared: &Arc<Shared<M>>,
+    mut taken: Option<(Live<M::Connection>, bool)>,
+    limit: Duration,
+    caller: Caller,
+) -> Result<Live<M::Connection>, AcquireError<M::Error>> {
+    let since = shared.now();
+    let place = Place {
+        caller,
+        since,
+        deadline: since.saturating_add(limit),
+    };
+    let mut served_before = false;
+    loop {
+        match taken.take().or_else(|| take(shared, caller)) {
+            Some((live, false)) => return Ok(live),
+            Some((live, true)) => match check(shared, live, place.deadline).await {
+                Some(live) => return Ok(live),
+                None if shared.now() < place.deadline => {}
+                None => return Err(timed_out(shared, Some(Phase::Checking), since)),
+            },
+            None => {
+                let queued = Queued {
+                    shared,
+                    place,
+                    served_before,
+                    ticket: None,
+                };
+                let live = match queued.await {
+                    Ok(live) => live,
+                    Err(Sent::Refused(refusal)) => return Err(refused(shared, refusal)),
+                    Err(Sent::Shed) => return Err(shed(shared)),
+                    Err(Sent::Late) => return Err(timed_out(shared, None, since)),
+                };
+                if let Some(live) = shared.sort_out(live) {
+                    return Ok(live);
+                }
+                served_before = true;
+            }
+        }
+    }
+}
+
+/// Asks the manager whether a connection that has long been idle is still there.
+async fn check<M: Manager>(
+    shared: &Arc<Shared<M>>,
+    live: Live<M::Connection>,
+    deadline: Duration,
+) -> Option<Live<M::Connection>> {
+    // In a guard, so that it goes back through inspection if this future is dropped.
+    let mut guard = Guard::new(shared, live);
+    let patience = deadline.saturating_sub(shared.now());
+    let limit = shared.config.check_timeout;
+    match timeout(patience.min(limit), shared.manager.check(&mut guard)).await {
+        Ok(Ok(())) => guard.live.take(),
+        // It was the caller that had no more time: nothing is known against the connection.
+        Err(_) if patience < limit => None,
+        _ => {
+            guard.retire(Retired::Broken);
+            None
+        }
+    }
+}
+
+/// A place in the line. Dropping it leaves the line.
+struct Queued<'a, M: Manager> {
+    shared: &'a Arc<Shared<M>>,
+    place: Place,
+    /// It stood in line already, and what it was handed was broken.
+    served_before: bool,
+    ticket: Option<Ticket>,
+}
+
+/// Why a caller was sent away.
+enum Sent {
+    Refused(Refusal),
+    Late,
+    Shed,
+}
+
+impl<M: Manager> Queued<'_, M> {
+    fn leave(&mut self) -> Option<Live<M::Connection>> {
+        let ticket = self.ticket.take()?;
+        let (left, over) = {
+            let mut core = self.shared.core();
+            let left = core.leave(ticket);
+            (left, core.is_over())
+        };
+        if over {
+            self.shared.milestone.notify_waiters();
+        }
+        match left {
+            Left::Delivery(Delivery::Connection { live, .. }) => Some(live),
+            Left::Delivery(_) | Left::Queue(_) => None,
+        }
+    }
+}
+
+impl<M: Manager> Future for Queued<'_, M> {
+    type Output = Result<Live<M::Connection>, Sent>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let shared = self.shared;
+        let now = shared.now();
+        let Some(ticket) = self.ticket else {
+            let waker = context.waker().clone();
+            let joined = match self.served_before {
+                false => shared.core().join(waker, self.place, now),
+                true => shared.core().rejoin(waker, self.place, now),
+            };
+            return match joined {
+                Joined::Taken(live, _) => Poll::Ready(Ok(live)),
+                Joined::Refused(refusal, _) => Poll::Ready(Err(Sent::Refused(refusal))),
+                Joined::Queued {
+                    ticket,
+                    due,
+                    is_next,
+                    holds,
+                } => {
+                    self.ticket = Some(ticket);
+                    shared.connect(due);
+                    if is_next {
+                        shared.poke.notify_one();
+                    }
+                    if let Some(holds) = holds {
+                        let caller = self.place.caller.at;
+                        tracing::warn!(
+                            %caller,
+                            %holds,
+                            "a task waits for a connection while it holds one; if all holders do, \
+                             none of them is ever served"
+                        );
+                    }
+                    Poll::Pending
+                }
+            };
+        };
+        let mut collected = shared.core().collect(ticket, now);
+        if collected.is_none() {
+            let waker = context.waker().clone();
+            let (spare, served) = {
+                let mut core = shared.core();
+                (core.rewake(ticket, waker), core.collect(ticket, now))
+            };
+            drop(spare);
+            collected = served;
+        }
+        let Some(delivery) = collected else {
+            return Poll::Pending;
+        };
+        self.ticket = None;
+        Poll::Ready(match delivery {
+            Delivery::Connection { live, .. } => Ok(live),
+            Delivery::Closed => Err(Sent::Refused(Refusal::Closed)),
+            Delivery::Late => Err(Sent::Late),
+            Delivery::Shed => Err(Sent::Shed),
+        })
+    }
+}
+
+impl<M: Manager> Drop for Queued<'_, M> {
+    fn drop(&mut self) {
+        if let Some(live) = self.leave() {
+            self.shared.give_back(live);
+        }
+    }
+}
+
+fn timed_out<M: Manager>(
+    shared: &Arc<Shared<M>>,
+    phase: Option<Phase>,
+    since: Duration,
+) -> AcquireError<M::Error> {
+    let snapshot = {
+        let mut core = shared.core();
+        core.timed_out();
+        drop(core);
+        snapshot(shared)
+    };
+    let nobody_can_return_one = snapshot.in_use + snapshot.cleaning + snapshot.idle == 0;
+    let phase = phase.unwrap_or(match nobody_can_return_one {
+        true => Phase::Connecting,
+        false => Phase::Waiting,
+    });
+    let waited = shared.now().saturating_sub(since);
+    AcquireError::new(Reason::Timeout { phase, waited }, snapshot)
+}
+
+fn refused<M: Manager>(shared: &Arc<Shared<M>>, refusal: Refusal) -> AcquireError<M::Error> {
+    let (reason, retry_after) = match refusal {
+        Refusal::Closed => (Reason::Closed, None),
+        Refusal::Full(wait) => (Reason::Overloaded, wait),
+        Refusal::Hopeless(excess) => (Reason::Overloaded, Some(excess)),
+        Refusal::Unavailable(retry_after) => (Reason::Unavailable, Some(retry_after)),
+    };
+    AcquireError::new(reason, snapshot(shared)).retry_in(retry_after)
+}
+
+fn shed<M: Manager>(shared: &Arc<Shared<M>>) -> AcquireError<M::Error> {
+    let wait = shared.core().expected_wait(shared.now());
+    AcquireError::new(Reason::Overloaded, snapshot(shared)).retry_in(wait)
+}
+
+pub(crate) fn snapshot<M: Manager>(shared: &Arc<Shared<M>>) -> Snapshot<M::Error> {
+    let now = shared.now();
+    let core = shared.core();
+    let census = core.census();
+    Snapshot {
+        in_use: census.in_use,
+        idle: census.idle,
+        connecting: census.connecting,
+        cleaning: census.cleaning,
+        closing: census.closing,
+        waiting: census.waiting,
+        capacity: core.config().capacity(),
+        last_connect_error: core.last_error(),
+        oldest_holder: core.oldest_holder(now),
+    }
+}

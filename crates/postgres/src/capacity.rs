@@ -1,0 +1,75 @@
+//! Whether the server has room for all connections that pools like this one may open.
+//!
+//! Invariant: what the server keeps for administrators is not counted as room.
+
+use crate::{Pool, Result};
+
+/// What is wanted of a server, and what it has. See [`Pool::check_capacity`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Connections that all instances together may open.
+    pub wanted: u64,
+    /// What the server's `max_connections` leaves for ordinary users.
+    pub server: u64,
+    /// The `CONNECTION LIMIT` of the database, if it has one that holds for this role.
+    pub database: Option<u64>,
+    /// The `CONNECTION LIMIT` of the role, if it has one that holds.
+    pub role: Option<u64>,
+}
+
+impl Capacity {
+    /// The tightest of the limits.
+    pub fn available(&self) -> u64 {
+        let limits = [self.database, self.role];
+        limits.into_iter().flatten().fold(self.server, u64::min)
+    }
+
+    /// Whether all connections fit, if nobody else uses the server.
+    pub fn fits(&self) -> bool {
+        self.wanted <= self.available()
+    }
+
+    /// What the tightest limit is called.
+    pub fn limit(&self) -> &'static str {
+        let available = Some(self.available());
+        match self {
+            _ if self.role == available => "the role's CONNECTION LIMIT",
+            _ if self.database == available => "the database's CONNECTION LIMIT",
+            _ => "the server's max_connections",
+        }
+    }
+}
+
+/// The last of the three settings is known since PostgreSQL 16. A superuser is exempt from the two limits.
+const ASK: &str = "SELECT current_setting('max_connections')::bigint \
+                       - current_setting('superuser_reserved_connections')::bigint \
+                       - coalesce(current_setting('reserved_connections', true), '0')::bigint, \
+                   CASE WHEN datconnlimit >= 0 AND NOT rolsuper THEN datconnlimit::bigint END, \
+                   CASE WHEN rolconnlimit >= 0 AND NOT rolsuper THEN rolconnlimit::bigint END \
+                   FROM pg_database, pg_roles \
+                   WHERE datname = current_database() AND rolname = session_user";
+
+impl Pool {
+    /// Asks the server whether it has room for so many instances of this pool, all of them full. Each may open
+    /// `max_size + max_overflow` connections.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`](crate::Error).
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn check_capacity(&self, instances: u32) -> Result<Capacity> {
+        let row = self.get().await?.query_one(ASK, &[]).await?;
+        let unsigned = |limit: i64| u64::try_from(limit).unwrap_or(0);
+        let limits = &self.config().pool;
+        let each = u64::from(limits.max_size) + u64::from(limits.max_overflow);
+        Ok(Capacity {
+            wanted: u64::from(instances) * each,
+            server: unsigned(row.get(0)),
+            database: row.get::<_, Option<i64>>(1).map(unsigned),
+            role: row.get::<_, Option<i64>>(2).map(unsigned),
+        })
+    }
+}

@@ -1,0 +1,83 @@
+//! Bounds how long the server may be silent in the middle of a stream.
+//!
+//! Invariant: only waiting for the server counts, never the time the caller takes.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep};
+
+/// How long a wait may take, and how long the present one has taken.
+pub(crate) struct Silence {
+    limit: Option<Duration>,
+    /// Made when the server is waited for the first time.
+    timer: Option<Pin<Box<Sleep>>>,
+    waiting: bool,
+}
+
+/// The server was silent for longer than this.
+pub(crate) struct TooLong(pub(crate) Duration);
+
+impl Silence {
+    pub(crate) fn new(limit: Option<Duration>) -> Self {
+        Self {
+            limit,
+            timer: None,
+            waiting: false,
+        }
+    }
+
+    /// Passes on what a poll gave; an error if it gave nothing for too long.
+    pub(crate) fn bound<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        polled: Poll<T>,
+    ) -> Poll<Result<T, TooLong>> {
+        if let Poll::Ready(output) = polled {
+            self.waiting = false;
+            return Poll::Ready(Ok(output));
+        }
+        let Some(limit) = self.limit else {
+            return Poll::Pending;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
+        if !self.waiting {
+            timer.as_mut().reset(Instant::now() + limit);
+            self.waiting = true;
+        }
+        ready!(timer.as_mut().poll(context));
+        self.waiting = false;
+        Poll::Ready(Err(TooLong(limit)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_unbroken_silence_counts() {
+        let limit = Duration::from_secs(2);
+        let mut silence = Silence::new(Some(limit));
+        for _ in 0..3 {
+            // The server takes a second for each word, its listener five.
+            let mut word = Box::pin(sleep(Duration::from_secs(1)));
+            poll_fn(|context| {
+                let polled = word.as_mut().poll(context);
+                silence.bound(context, polled)
+            })
+            .await
+            .unwrap_or_else(|TooLong(limit)| panic!("{limit:?}"));
+            tokio::time::advance(Duration::from_secs(5)).await;
+        }
+        let started = Instant::now();
+        let ended = poll_fn(|context| silence.bound::<()>(context, Poll::Pending)).await;
+        assert!(ended.is_err());
+        assert_eq!(started.elapsed().as_secs(), 2);
+    }
+}

@@ -1,0 +1,89 @@
+//! Runs every example as a newcomer would and reads what it prints.
+
+#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
+
+use std::{path::PathBuf, process::Command};
+
+/// The output of an example that ended well. Its own private server is started even where
+/// `DATABASE_URL` is set.
+fn run(example: &str) -> String {
+    let output = Command::new(program(example))
+        .env_remove("DATABASE_URL")
+        .output()
+        .unwrap();
+    let (said, complained) = (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{said}\n{complained}");
+    said
+}
+
+/// Beside this test: `target/debug/deps/output-…` and `target/debug/examples/…`. Both are built by
+/// `cargo test`, unless it is told to build this test alone.
+fn program(example: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let program = test
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .join("examples")
+        .join(example);
+    assert!(
+        program.exists(),
+        "not built: run `cargo build -p cenote-examples --examples`"
+    );
+    program
+}
+
+#[test]
+fn plain_tcp_connections_are_shared_and_one_with_an_unread_answer_is_not() {
+    let said = run("tcp");
+    for number in 0..10 {
+        assert!(said.contains(&format!("hello {number}\n")), "{said}");
+    }
+    assert!(
+        said.contains("11 acquires, 2 connections at most, 1 given up"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_changed_session_is_cleaned_and_an_unanswered_one_replaced() {
+    let said = run("custom_manager");
+    assert_eq!(
+        said,
+        "first caller:  hello in blue\n\
+         second caller: hello in black\n\
+         third command: gave up\n\
+         next caller:   hello in black\n\
+         2 connects, 1 cleaned, 1 broken\n"
+    );
+}
+
+#[test]
+fn a_bare_driver_is_cleaned_after_every_use() {
+    let said = run("tokio_postgres");
+    assert!(
+        said.contains("application_name is \"\", rolled back: true"),
+        "{said}"
+    );
+    assert!(said.contains("1 connects, "), "{said}");
+}
+
+#[test]
+fn transactions_that_contradict_each_other_all_succeed_in_the_end() {
+    let said = run("transaction_retry");
+    assert!(
+        said.contains("too much: refused after 1 try\n2000 cents in all\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_handler_gets_a_connection_or_the_client_a_problem() {
+    let said = run("axum_state");
+    let square = r#"200 OK: {"square":49}"#;
+    let problem = r#"503 Service Unavailable: {"detail":"no database connection in time","status":503,"title":"Service Unavailable"}"#;
+    assert_eq!(said, format!("{square}\n{problem}\n{square}\n"));
+}
