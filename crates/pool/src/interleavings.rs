@@ -50,7 +50,7 @@ use shuttle::{
 };
 
 use crate::{
-    AcquireError, Condition, Config, Manager, OwnedPooled, Pool, Reason, runtime::simulated,
+    AcquireError, Condition, Config, Limits, Manager, OwnedPooled, Pool, Reason, runtime::simulated,
 };
 
 const SEED: u64 = 0x00ce_907e;
@@ -356,6 +356,49 @@ fn whoever_stays_is_served_and_nothing_is_lost_without_the_help_of_time() {
             min_size: 1,
             ..config(1, 1)
         })
+    });
+}
+
+#[test]
+fn pauses_sweeps_and_new_limits_at_any_moment_lose_nobody_and_nothing() {
+    explore(3_000, || async {
+        let pool = start(config(1, 1), Mood::Well);
+        let limits = |max_size, max_overflow| Limits {
+            min_size: 0,
+            max_size,
+            max_overflow,
+        };
+        let operator = spawn({
+            let pool = pool.clone();
+            async move {
+                for _ in 0..2 {
+                    dawdle().await;
+                    match thread_rng().gen_range(0..4) {
+                        0 => pool.pause().await,
+                        1 => drop(pool.pause()),
+                        2 => pool.sweep(),
+                        _ => pool.resize(limits(1, 0)).unwrap(),
+                    }
+                    dawdle().await;
+                    pool.resume();
+                    pool.resize(limits(1, 1)).unwrap();
+                }
+            }
+        });
+        let callers: Vec<_> = (0..3)
+            .map(|_| {
+                let pool = pool.clone();
+                spawn(async move {
+                    if let Some(asked) = ask(&pool).await {
+                        hold(asked.unwrap()).await;
+                    }
+                })
+            })
+            .collect();
+        for task in callers.into_iter().chain([operator]) {
+            task.await.unwrap();
+        }
+        is_whole(pool).await;
     });
 }
 
