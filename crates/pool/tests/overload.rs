@@ -1,5 +1,7 @@
 //! More callers than can be served: who is sent away, and when.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
+
 mod support;
 
 use std::time::Duration;

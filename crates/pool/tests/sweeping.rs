@@ -1,5 +1,7 @@
 //! Idle connections that went bad are found before a caller meets them.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
+
 mod support;
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
