@@ -46,6 +46,29 @@ async fn a_close_that_is_never_confirmed_gives_its_place_up_after_the_close_time
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_close_that_takes_long_holds_nobody_up_while_there_is_room() {
+    let (pool, server) = pool(small(2));
+    let mut dirty = pool.get().await.unwrap();
+    dirty.condition = Condition::Dirty;
+    server.clean_fails.store(true, SeqCst);
+    Server::shut_gate(&server.clean_gate);
+    Server::shut_gate(&server.close_gate);
+    drop(dirty);
+    let waiting = support::in_line(&pool);
+    settle().await;
+    assert_eq!(
+        server.opened.load(SeqCst),
+        1,
+        "the one being cleaned will do"
+    );
+    server.clean_gate.add_permits(1);
+    settle().await;
+    assert_eq!(pool.stats().closing, 1);
+    assert!(waiting.is_finished(), "it waits for a close of no concern");
+    waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn overflow_connections_serve_a_burst_and_are_closed_on_return() {
     let (pool, _) = pool(Config {
         max_overflow: 2,

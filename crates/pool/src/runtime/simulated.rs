@@ -6,13 +6,77 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    ops::{Deref, DerefMut},
     pin::{Pin, pin},
+    sync::{LockResult, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use shuttle::current::{TaskId, me};
-pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+use shuttle::{
+    current::{TaskId, me},
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+/// A lock of the checker. Others may run before it is taken and after it is let go of: the checker
+/// by itself would not let them between the latter and a wake-up, or a registration for one.
+pub(crate) struct Mutex<T> {
+    inner: shuttle::sync::Mutex<T>,
+    let_go: AtomicBool,
+}
+
+pub(crate) struct MutexGuard<'a, T> {
+    /// Empty only while the guard is being dropped.
+    inner: Option<shuttle::sync::MutexGuard<'a, T>>,
+    let_go: &'a AtomicBool,
+}
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self {
+            inner: shuttle::sync::Mutex::new(value),
+            let_go: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+        let guard = |inner| MutexGuard {
+            inner: Some(inner),
+            let_go: &self.let_go,
+        };
+        match self.inner.lock() {
+            Ok(inner) => Ok(guard(inner)),
+            Err(poisoned) => Err(PoisonError::new(guard(poisoned.into_inner()))),
+        }
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        match &self.inner {
+            Some(inner) => inner,
+            None => unreachable!("emptied only when it is dropped"),
+        }
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        match &mut self.inner {
+            Some(inner) => inner,
+            None => unreachable!("emptied only when it is dropped"),
+        }
+    }
+}
+
+impl<T> Drop for MutexGuard<'_, T> {
+    fn drop(&mut self) {
+        drop(self.inner.take());
+        // Any access to an atomic is a point where the checker may switch.
+        self.let_go.store(true, SeqCst);
+    }
+}
 
 /// Spawns tasks of the checker.
 #[derive(Clone)]

@@ -1,0 +1,319 @@
+//! A caller dropped at every await, whatever it waits for and whatever comes of that, and whoever
+//! comes after it: the pool's counts stay exact, all of its capacity can be had, nothing leaks.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is the failed assertion"
+)]
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use cenote_pool::{AcquireError, Condition, Config, Manager, OwnedPooled, Pool};
+use tokio::time::{sleep, timeout};
+
+/// What comes of a call of the manager.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Succeeds,
+    Fails,
+    Hangs,
+    Panics,
+}
+
+/// What the caller that is to be dropped waits for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum WaitsFor {
+    Connect(Fate),
+    /// Of the one idle connection.
+    Check(Fate),
+    /// Of the connection that has just come back.
+    Clean(Fate),
+    /// Of a connection that comes back clean, and what it turns out to be when the caller has it.
+    HandOver(Condition),
+}
+
+use Fate::{Fails, Hangs, Panics, Succeeds};
+use WaitsFor::{Check, Clean, Connect, HandOver};
+
+const WAITS: [WaitsFor; 14] = [
+    Connect(Succeeds),
+    Connect(Fails),
+    Connect(Hangs),
+    Connect(Panics),
+    Check(Succeeds),
+    Check(Fails),
+    Check(Hangs),
+    Clean(Succeeds),
+    Clean(Fails),
+    Clean(Hangs),
+    Clean(Panics),
+    HandOver(Condition::Clean),
+    HandOver(Condition::Dirty),
+    HandOver(Condition::Broken),
+];
+
+/// When, after a number of polls, the caller is dropped.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Dropped {
+    /// Before anything else can happen.
+    AtOnce,
+    /// When what it waits for may have come, but before it looks.
+    Later,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Then {
+    Nothing,
+    /// Somebody stood in line behind it.
+    NextInLine,
+    /// The pool was told to drain while it still waited.
+    Drain,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("refused")]
+struct Refused;
+
+/// The far side.
+#[derive(Default)]
+struct Far {
+    /// What comes of the next call of this kind. All others succeed.
+    fate: Mutex<Option<WaitsFor>>,
+    /// What the next inspection finds, if not what the connection says.
+    found: Mutex<Option<Condition>>,
+    existing: AtomicU32,
+}
+
+struct Connection {
+    far: Arc<Far>,
+    condition: Condition,
+    /// A check has failed.
+    gone: bool,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.far.existing.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Far {
+    async fn meet(&self, call: fn(Fate) -> WaitsFor) -> Result<(), Refused> {
+        tokio::task::yield_now().await;
+        let mut fate = Succeeds;
+        {
+            let mut next = self.fate.lock().unwrap();
+            for possible in [Fails, Hangs, Panics] {
+                if next.take_if(|next| *next == call(possible)).is_some() {
+                    fate = possible;
+                }
+            }
+        }
+        match fate {
+            Succeeds => Ok(()),
+            Fails => Err(Refused),
+            Hangs => std::future::pending().await,
+            Panics => panic!("told to"),
+        }
+    }
+}
+
+struct Fated(Arc<Far>);
+
+impl Manager for Fated {
+    type Connection = Connection;
+    type Error = Refused;
+
+    async fn connect(&self) -> Result<Connection, Refused> {
+        self.0.meet(Connect).await?;
+        self.0.existing.fetch_add(1, SeqCst);
+        Ok(Connection {
+            far: self.0.clone(),
+            condition: Condition::Clean,
+            gone: false,
+        })
+    }
+
+    fn inspect(&self, connection: &mut Connection) -> Condition {
+        let found = self.0.found.lock().unwrap().take();
+        if let Some(found) = found {
+            connection.condition = found;
+        }
+        connection.condition
+    }
+
+    async fn clean(&self, connection: &mut Connection) -> Result<(), Refused> {
+        self.0.meet(Clean).await?;
+        connection.condition = Condition::Clean;
+        Ok(())
+    }
+
+    async fn check(&self, connection: &mut Connection) -> Result<(), Refused> {
+        let checked = self.0.meet(Check).await;
+        connection.gone |= checked.is_err();
+        checked
+    }
+
+    async fn close(&self, connection: Connection) {
+        tokio::task::yield_now().await;
+        drop(connection);
+    }
+}
+
+/// Two connections at most, one of which is out all the time, so that it is always the other that
+/// the caller waits for.
+fn config() -> Config {
+    Config {
+        min_size: 0,
+        max_size: 2,
+        max_lifetime: None,
+        idle_timeout: None,
+        check_after: Some(Duration::from_secs(5)),
+        check_timeout: Duration::from_secs(1),
+        clean_timeout: Duration::from_secs(1),
+        connect_timeout: Duration::from_secs(1),
+        acquire_timeout: Duration::from_secs(30),
+        ..Config::default()
+    }
+}
+
+type Held = OwnedPooled<Fated>;
+type Asking = Pin<Box<dyn Future<Output = Result<Held, AcquireError<Refused>>> + Send>>;
+
+async fn poll_once(asking: &mut Asking) -> Poll<Result<Held, AcquireError<Refused>>> {
+    poll_fn(|context| Poll::Ready(asking.as_mut().poll(context))).await
+}
+
+/// Lets every other task run until nothing more can happen without time passing.
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// One line of the matrix: true if the caller was dropped before it had its answer.
+async fn drop_after(polls: u32, waits_for: WaitsFor, dropped: Dropped, then: Then) -> bool {
+    let far = Arc::new(Far::default());
+    let pool = Pool::new(Fated(far.clone()), config()).unwrap();
+    let other = pool.get_owned().await.unwrap();
+    let mut returning = match waits_for {
+        Connect(_) => None,
+        _ => Some(pool.get_owned().await.unwrap()),
+    };
+    if let Check(_) = waits_for {
+        returning = None;
+        sleep(Duration::from_secs(6)).await;
+    }
+    *far.fate.lock().unwrap() = Some(waits_for);
+
+    let mut asking: Asking = Box::pin(pool.get_owned());
+    let mut answer = Poll::Pending;
+    let mut next = None;
+    for poll in 1..=polls {
+        answer = poll_once(&mut asking).await;
+        if answer.is_ready() {
+            break;
+        }
+        if then == Then::NextInLine {
+            let pool = pool.clone();
+            next.get_or_insert_with(|| {
+                tokio::spawn(async move { pool.get_owned().await.map(drop) })
+            });
+            settle().await;
+        }
+        // What it waits for comes about, now that it waits.
+        if let Some(mut live) = returning.take() {
+            if let Clean(_) = waits_for {
+                live.condition = Condition::Dirty;
+            }
+            drop(live);
+            if let HandOver(found) = waits_for {
+                *far.found.lock().unwrap() = Some(found);
+            }
+        }
+        if dropped == Dropped::Later || poll < polls {
+            settle().await;
+        }
+        // Once all that can happen at once has happened: what takes its time takes less than this.
+        if poll > 1 && poll < polls {
+            sleep(Duration::from_millis(300)).await;
+        }
+    }
+    let draining = (then == Then::Drain).then(|| {
+        let pool = pool.clone();
+        tokio::spawn(async move { pool.drain().await })
+    });
+    if draining.is_some() && dropped == Dropped::Later {
+        settle().await;
+    }
+    let unanswered = answer.is_pending();
+    if let Poll::Ready(Ok(held)) = &answer {
+        is_good(held);
+    }
+    drop(asking);
+    drop((answer, returning));
+
+    if let Some(next) = next {
+        let served = timeout(Duration::from_secs(20), next).await;
+        served.expect("the next in line waits").unwrap().unwrap();
+    }
+    if let Some(draining) = draining {
+        drop(other);
+        let drained = timeout(Duration::from_secs(20), draining).await;
+        drained.expect("the drain does not end").unwrap();
+    } else {
+        sleep(Duration::from_secs(20)).await;
+        is_exact(&pool, &far);
+        let one_more = pool.get().await.unwrap();
+        is_good(&one_more);
+        assert!(pool.try_get().is_none());
+        assert_eq!(far.existing.load(SeqCst), 2);
+        drop((other, one_more));
+        pool.close().await;
+    }
+    assert_eq!(far.existing.load(SeqCst), 0, "a connection leaked");
+    unanswered
+}
+
+fn is_good(connection: &Connection) {
+    assert_eq!(connection.condition, Condition::Clean);
+    assert!(!connection.gone, "handed out although its check failed");
+}
+
+/// One connection is out, what else exists is idle, and nothing is under way.
+fn is_exact(pool: &Pool<Fated>, far: &Far) {
+    let stats = pool.stats();
+    let under_way = stats.connecting + stats.cleaning + stats.closing + stats.waiting;
+    assert_eq!((stats.in_use, under_way), (1, 0));
+    assert_eq!(stats.idle + stats.in_use, far.existing.load(SeqCst));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_dropped_at_any_await_leaves_the_pool_whole_and_the_next_served() {
+    for waits_for in WAITS {
+        for dropped in [Dropped::AtOnce, Dropped::Later] {
+            for then in [Then::Nothing, Then::NextInLine, Then::Drain] {
+                let mut polls = 0;
+                loop {
+                    // The last line printed is the one that failed.
+                    println!("{waits_for:?}, dropped {dropped:?} after {polls} polls, {then:?}");
+                    if !drop_after(polls, waits_for, dropped, then).await {
+                        break;
+                    }
+                    polls += 1;
+                }
+                assert!(polls > 1, "it never had to wait");
+            }
+        }
+    }
+}
