@@ -13,6 +13,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::waiters::{Left, Place, Ticket};
 
 /// One connection, from the start of its connect to the end of its close.
 struct Link {
@@ -493,7 +494,7 @@ impl Pair {
         match settled {
             Settled::Idle { .. } => Placed::Idle,
             Settled::Handed { to, shed } => {
-                assert_eq!(shed, [], "nobody asked for shedding");
+                assert!(shed.is_empty(), "nobody asked for shedding");
                 Placed::HandedTo(to)
             }
             Settled::Retired(live) => {
