@@ -227,8 +227,8 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Errors
     ///
-    /// [`Reason::Timeout`](crate::Reason::Timeout) if there are fewer by then, with the last
-    /// connect error in the snapshot; [`Reason::Closed`](crate::Reason::Closed) at once if the pool
+    /// [`Reason::Timeout`] if there are fewer by then, with the last
+    /// connect error in the snapshot; [`Reason::Closed`] at once if the pool
     /// is draining or closed. Connecting goes on after an error.
     ///
     /// # Cancel safety

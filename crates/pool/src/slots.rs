@@ -37,7 +37,8 @@ pub(crate) enum State {
     Idle,
     /// With a caller, or handed to one that has not woken yet. Ends in any but `Connecting`.
     InUse,
-    /// With the cleaner, or taken from the idle stack to be looked at. Ends in `Idle`, `InUse` or `Closing`.
+    /// With the cleaner, or taken from the idle stack to be looked at. Ends in `Idle`, `InUse` or
+    /// `Closing`.
     Cleaning,
     /// Being closed. Ends free, once that is confirmed or was waited for long enough.
     Closing,

@@ -1,5 +1,5 @@
-//! The line: who is let in, who is sent away, who is collected. Invariant: a newcomer joins at the
-//! end or not at all, and whoever leaves before its time leaves from the head.
+//! The line: who is let in, who is sent away, what they are given. Invariant: a newcomer joins at
+//! the end or not at all, and who comes back stands ahead of all who came later.
 
 use std::time::Duration;
 
