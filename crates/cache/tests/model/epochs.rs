@@ -23,7 +23,7 @@ const fn number(identity: Identity) -> u8 {
 impl Scenario {
     pub(crate) fn epoch(&self, state: &State, instance: usize, emit: Emit<'_>) {
         let who = Who::Instance(instance);
-        if self.polls[instance] {
+        if self.keeps_up[instance] {
             let mut next = *state;
             match state.instances[instance].poll {
                 None => {
@@ -43,20 +43,24 @@ impl Scenario {
                     let known = |view: View| {
                         view.epoch == epoch && view.trusted == trusted && view.age == 0
                     };
-                    if self.view_of(poll).is_some()
-                        && !state.instances[instance].view.is_some_and(known)
-                    {
+                    let useful = self.view_of(poll).is_some()
+                        && !state.instances[instance].view.is_some_and(known);
+                    if useful && self.slow_polls {
                         next.instances[instance].poll = Some(poll);
                         emit(Label { who, what: "polls" }, next);
+                    } else if useful {
+                        self.take_up(&mut next, instance, poll);
+                        emit(
+                            Label {
+                                who,
+                                what: "polls and is answered",
+                            },
+                            next,
+                        );
                     }
                 }
                 Some(poll) => {
-                    let view = self.view_of(poll);
-                    let before = std::mem::replace(&mut next.instances[instance].view, view);
-                    next.instances[instance].poll = None;
-                    if before.map(|view| view.epoch) != view.map(|view| view.epoch) {
-                        self.drop_near(&mut next, instance);
-                    }
+                    self.take_up(&mut next, instance, poll);
                     emit(
                         Label {
                             who,
@@ -75,6 +79,15 @@ impl Scenario {
                 },
                 next,
             );
+        }
+    }
+
+    fn take_up(&self, state: &mut State, instance: usize, poll: Poll) {
+        let view = self.view_of(poll);
+        let before = std::mem::replace(&mut state.instances[instance].view, view);
+        state.instances[instance].poll = None;
+        if before.map(|view| view.epoch) != view.map(|view| view.epoch) {
+            self.drop_near(state, instance);
         }
     }
 

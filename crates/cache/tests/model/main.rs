@@ -13,6 +13,7 @@
 mod state;
 
 mod rules;
+mod scenarios;
 mod search;
 
 mod world;

@@ -7,7 +7,7 @@ use cenote_cache::{
 };
 
 use crate::{
-    rules::{self, Rule, Scenario},
+    rules::{Rule, Scenario},
     state::{Cell, Command, Connection, Instance, Message, Seen, Server, State, Target, WIRE},
 };
 
@@ -75,7 +75,7 @@ fn content(seen: Seen) -> cell::Cell<'static> {
 }
 
 /// What the production script makes of the cell.
-fn run(cell: Cell, command: Command) -> (Cell, Answer) {
+fn run(cell: Cell, command: Command, ttl: u8) -> (Cell, Answer) {
     let slot = to_slot(cell);
     let (slot, answer) = match command {
         Command::Lease(token) => {
@@ -83,8 +83,7 @@ fn run(cell: Cell, command: Command) -> (Cell, Answer) {
             (slot, Answer::Found(cell))
         }
         Command::Fence(writer) => {
-            let (slot, _) =
-                transitions::fence(slot, WriterId(id(writer)), rules::FENCE.into(), NOW);
+            let (slot, _) = transitions::fence(slot, WriterId(id(writer)), ttl.into(), NOW);
             (slot, Answer::Done)
         }
         Command::Release(writer) => {
@@ -103,7 +102,7 @@ fn run(cell: Cell, command: Command) -> (Cell, Answer) {
 impl Scenario {
     /// What the script makes of the cell if the rule that this scenario lacks is taken out of it.
     fn run(&self, cell: Cell, command: Command) -> (Cell, Answer) {
-        let ttl = rules::FENCE;
+        let ttl = self.fence;
         match (self.without, command, cell) {
             (
                 Some(Rule::LeaseToken),
@@ -142,7 +141,7 @@ impl Scenario {
             (Some(Rule::IdsNotCounter), Command::Lease(_), Cell::Fence { .. }) => {
                 (cell, Answer::Found(cell))
             }
-            _ => run(cell, command),
+            _ => run(cell, command, ttl),
         }
     }
 

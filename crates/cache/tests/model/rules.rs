@@ -6,8 +6,6 @@ use crate::state::{CALLS, Cell, Faults, INSTANCES, Property};
 pub(crate) const LEASE: u8 = 2;
 /// Statements are cut off after less than a tick: one that is dispatched runs in the same tick or not at all.
 pub(crate) const DEADLINE: u8 = 1;
-/// The time to live of a fence.
-pub(crate) const FENCE: u8 = 1;
 /// How old an answer may be in bounded mode.
 pub(crate) const BOUND: u8 = 2;
 
@@ -33,10 +31,16 @@ pub(crate) struct Scenario {
     pub(crate) calls: [Option<(usize, Does)>; CALLS],
     /// Whether instances must renew their view; otherwise it is valid for ever.
     pub(crate) epochs: bool,
-    /// Which instances can ask PostgreSQL for the epoch.
-    pub(crate) polls: [bool; INSTANCES],
+    /// Whether time may pass between a poll and its answer.
+    pub(crate) slow_polls: bool,
+    /// Which instances poll the row and connect to a new Redis. Another is stuck with what it has.
+    pub(crate) keeps_up: [bool; INSTANCES],
     /// Whether time passes.
     pub(crate) clock: bool,
+    /// The time to live of a fence.
+    pub(crate) fence: u8,
+    /// Whether it begins after a split: instance B is connected to another Redis, which started from the snapshot.
+    pub(crate) split: bool,
     pub(crate) faults: Faults,
     /// What the cell holds at the beginning.
     pub(crate) start: Cell,

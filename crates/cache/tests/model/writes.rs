@@ -1,9 +1,11 @@
 //! A write, step by step. Invariant: it counts as acknowledged only at its last step.
 
+use cenote_cache::moment::Term;
+
 use crate::{
-    rules::{Does, Mode, Rule, Scenario},
+    rules::{self, Does, Mode, Rule, Scenario},
     state::{At, Command, NO_EPOCH, State, Target},
-    world::Emit,
+    world::{Emit, ago, now, ticks},
 };
 
 impl Scenario {
@@ -59,7 +61,9 @@ impl Scenario {
         let unfenced = state.instances[self.instance_of(number)]
             .view
             .is_some_and(|view| view.trusted.is_none() && view.epoch == call.target.epoch);
-        let fenced = unfenced || call.age == 0 || self.lacks(Rule::FenceOutlastsStatement);
+        let stands =
+            Term::new(ago(call.age), ticks(self.fence)).fits(now(), ticks(rules::DEADLINE));
+        let fenced = unfenced || stands || self.lacks(Rule::FenceOutlastsStatement);
         let (allowed, late) = (local || viewed && fenced, state.left.late > 0);
         if !allowed {
             next.calls[number].at = At::Fencing;
