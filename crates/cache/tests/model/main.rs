@@ -28,3 +28,4 @@ mod reads;
 mod writes;
 
 mod promises;
+mod rules_matter;
