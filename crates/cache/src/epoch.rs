@@ -1,8 +1,9 @@
 //! Which Redis may be believed. Invariant: at no time do two instances act on different epochs.
 //!
 //! PostgreSQL has one row: the number of the epoch and the Redis that is trusted in it. An instance polls the row and
-//! may act on what it read for the length of a lease, counted from when it sent the poll. A new row may be acted on only
-//! once it is as old as a lease: by then nobody acts on the one before.
+//! may act on what it read for the length of a lease, counted from when it sent the poll. On a new row it may act only
+//! once it has known it for as long: a poll that still found the row before was sent earlier than that, so by then
+//! nobody acts on it. No clock but the instance's own is asked, and it does not matter how long the row's commit took.
 
 use std::time::Duration;
 
@@ -19,8 +20,6 @@ pub struct Row {
     pub epoch: u64,
     /// The Redis to use, or none: then everything goes to the database.
     pub trusted: Option<Identity>,
-    /// How long before the poll the row was written, by PostgreSQL's clock.
-    pub age: Duration,
 }
 
 /// What an instance sees of its Redis.
@@ -32,22 +31,14 @@ pub enum Sight {
     Answers(Identity),
 }
 
-/// The change of a row: to be made only where the epoch is still the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Successor {
-    /// One more than the epoch it follows.
-    pub epoch: u64,
-    /// The Redis of the new epoch.
-    pub trusted: Option<Identity>,
-}
-
 impl Row {
-    /// What must follow this row, given what is seen; `None` while it is right.
+    /// What must follow this row, given what is seen; `None` while it is right. To be written only where the epoch is
+    /// still this one.
     ///
     /// From one Redis to another the way leads through an epoch without any, and coming back to the same Redis takes a
     /// new epoch too: it may have lost what it held.
     #[must_use]
-    pub fn successor(&self, seen: Sight) -> Option<Successor> {
+    pub fn successor(&self, seen: Sight) -> Option<Self> {
         let trusted = match (self.trusted, seen) {
             (Some(trusted), Sight::Answers(found)) if trusted == found => return None,
             (Some(_), _) => None,
@@ -55,7 +46,7 @@ impl Row {
             (None, Sight::Unreachable) => return None,
         };
         let epoch = self.epoch + 1;
-        Some(Successor { epoch, trusted })
+        Some(Self { epoch, trusted })
     }
 }
 
@@ -70,15 +61,45 @@ pub struct View {
     pub term: Term,
 }
 
-impl View {
-    /// What the answer to a poll sent at `sent` allows. `None` while the row is younger than a lease.
+/// What an instance knows of the row, and since when.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Watch {
+    newest: Option<(Row, Moment)>,
+    view: Option<View>,
+}
+
+impl Watch {
+    /// Takes up the answer, received at `now`, to a poll that was sent at `sent`.
+    ///
+    /// A new row does not end the view of the one before: that ends by itself before anybody acts on the new one.
+    pub fn answered(&mut self, row: Row, sent: Moment, now: Moment, lease: Duration) {
+        match self.newest {
+            Some((newest, _)) if row.epoch < newest.epoch => {}
+            Some((newest, met)) if row.epoch == newest.epoch => {
+                if now.since(met) >= lease {
+                    let Row { epoch, trusted } = row;
+                    let term = Term::new(sent, lease);
+                    self.view = Some(View {
+                        epoch,
+                        trusted,
+                        term,
+                    });
+                }
+            }
+            _ => self.newest = Some((row, now)),
+        }
+    }
+
+    /// What the instance may act on at `now`.
     #[must_use]
-    pub fn new(row: &Row, sent: Moment, lease: Duration) -> Option<Self> {
-        (row.age >= lease).then(|| Self {
-            epoch: row.epoch,
-            trusted: row.trusted,
-            term: Term::new(sent, lease),
-        })
+    pub fn view(&self, now: Moment) -> Option<View> {
+        self.view.filter(|view| view.term.is_running(now))
+    }
+
+    /// The newest row that was seen, acted on or not.
+    #[must_use]
+    pub fn newest(&self) -> Option<Row> {
+        self.newest.map(|(row, _)| row)
     }
 }
 
@@ -181,54 +202,73 @@ mod tests {
         Moment::from_clock(Duration::from_millis(milliseconds))
     }
 
+    const fn row(epoch: u64, trusted: Option<Identity>) -> Row {
+        Row { epoch, trusted }
+    }
+
     proptest! {
-        /// Whatever two polls saw of two rows, and however long they took to arrive.
+        /// One instance has long known a row and polls it once more; then the row changes, and another instance polls
+        /// twice. Whatever the polls took.
         #[test]
         fn no_two_epochs_are_acted_on_at_once(
             old_took in 0..1_000_u64,
             gap in 0..200_u64,
-            age in 0..2_500_u64,
+            met in 0..1_000_u64,
+            known_for in 0..2_500_u64,
             new_took in 0..1_000_u64,
             later in 0..1_000_u64,
         ) {
+            let (old, new) = (row(1, Some(ONE)), row(2, None));
             let old_sent = 10_000;
-            let new_run = old_sent + old_took + gap + age;
-            let (new_sent, now) = (new_run - new_took, new_run + later);
-            let old = Row { epoch: 1, trusted: Some(ONE), age: LEASE };
-            let age = Duration::from_millis(age);
-            let new = Row { epoch: 2, trusted: None, age };
-            let acts = |row, sent| View::new(row, at(sent), LEASE).is_some_and(|view| view.term.is_running(at(now)));
-            prop_assert!(!(acts(&old, old_sent) && acts(&new, new_sent)));
+            let mut behind = Watch::default();
+            behind.answered(old, at(0), at(0), LEASE);
+            behind.answered(old, at(old_sent), at(old_sent + old_took), LEASE);
+
+            // The row is changed at the end of the gap, and polled not before.
+            let first_answer = old_sent + old_took + gap + met;
+            let second_answer = first_answer + known_for;
+            let mut ahead = Watch::default();
+            ahead.answered(new, at(first_answer - met), at(first_answer), LEASE);
+            let second_sent = (second_answer - new_took).max(first_answer);
+            ahead.answered(new, at(second_sent), at(second_answer), LEASE);
+
+            let now = at(second_answer + later);
+            prop_assert!(behind.view(now).is_none() || ahead.view(now).is_none());
         }
     }
 
     #[test]
-    fn a_view_of_a_row_as_old_as_a_lease_lasts_a_lease_from_the_poll() {
-        let row = |age| Row {
-            epoch: 3,
-            trusted: Some(ONE),
-            age,
-        };
-        assert_eq!(
-            View::new(&row(LEASE - Duration::from_nanos(1)), at(0), LEASE),
-            None
-        );
-        let view = View::new(&row(LEASE), at(500), LEASE).unwrap();
-        assert!(view.term.is_running(at(2499)));
-        assert!(!view.term.is_running(at(2500)));
+    fn a_row_is_acted_on_once_it_was_known_for_a_lease_and_for_a_lease_from_the_poll() {
+        let row = row(3, Some(ONE));
+        let mut watch = Watch::default();
+        watch.answered(row, at(0), at(100), LEASE);
+        watch.answered(row, at(1500), at(2099), LEASE);
+        assert_eq!(watch.view(at(2099)), None);
+        assert_eq!(watch.newest(), Some(row));
+        watch.answered(row, at(2000), at(2100), LEASE);
+        assert_eq!(watch.view(at(3999)).unwrap().epoch, 3);
+        assert_eq!(watch.view(at(4000)), None);
+    }
+
+    #[test]
+    fn a_new_row_leaves_the_view_of_the_one_before_to_its_end() {
+        let (old, new) = (row(3, Some(ONE)), row(4, None));
+        let mut watch = Watch::default();
+        watch.answered(old, at(0), at(0), LEASE);
+        watch.answered(old, at(2000), at(2000), LEASE);
+        watch.answered(new, at(2500), at(2500), LEASE);
+        watch.answered(old, at(2400), at(2600), LEASE);
+        assert_eq!(watch.view(at(3999)).unwrap().epoch, 3);
+        assert_eq!(watch.view(at(4000)), None);
+        watch.answered(new, at(4400), at(4500), LEASE);
+        assert_eq!(watch.view(at(4500)).unwrap().epoch, 4);
     }
 
     #[test]
     fn every_change_of_redis_leads_through_an_epoch_without_one() {
-        let row = |trusted| Row {
-            epoch: 7,
-            trusted,
-            age: LEASE,
-        };
         let next = |trusted, seen| {
-            row(trusted)
-                .successor(seen)
-                .map(|next| (next.epoch, next.trusted))
+            let next = row(7, trusted).successor(seen);
+            next.map(|next| (next.epoch, next.trusted))
         };
         assert_eq!(next(Some(ONE), Sight::Answers(ONE)), None);
         assert_eq!(next(Some(ONE), Sight::Answers(OTHER)), Some((8, None)));

@@ -1,12 +1,12 @@
 //! How instances learn of epochs and change them, by the production arithmetic. Invariant: the row changes only by
 //! compare-and-set, so each step follows from the row as it is.
 
-use cenote_cache::epoch::{self, Identity, Row, Sight};
+use cenote_cache::epoch::{Identity, Row, Sight, Watch};
 
 use crate::{
     rules::{self, Rule, Scenario},
-    state::{Connection, Database, Poll, State, View},
-    world::{Emit, Label, Who, ago, ticks},
+    state::{Connection, Database, Known, Poll, State, View},
+    world::{Emit, Label, Who, ago, now, ticks},
 };
 
 /// Epochs end here: two with a Redis and one without.
@@ -20,99 +20,100 @@ const fn number(identity: Identity) -> u8 {
     identity.0[0]
 }
 
+const fn row(epoch: u8, trusted: Option<u8>) -> Row {
+    let trusted = match trusted {
+        Some(server) => Some(identity(server)),
+        None => None,
+    };
+    Row {
+        epoch: epoch as u64,
+        trusted,
+    }
+}
+
 impl Scenario {
     pub(crate) fn epoch(&self, state: &State, instance: usize, emit: Emit<'_>) {
         let who = Who::Instance(instance);
-        if self.keeps_up[instance] {
-            let mut next = *state;
-            match state.instances[instance].poll {
-                None => {
-                    let Database {
-                        epoch,
-                        trusted,
-                        row_age,
-                        ..
-                    } = state.database;
-                    let poll = Poll {
-                        epoch,
-                        trusted,
-                        row_age,
-                        age: 0,
-                    };
-                    // Nothing is gained by a poll whose answer would be thrown away or is known.
-                    let known = |view: View| {
-                        view.epoch == epoch && view.trusted == trusted && view.age == 0
-                    };
-                    let useful = self.view_of(poll).is_some()
-                        && !state.instances[instance].view.is_some_and(known);
-                    if useful && self.slow_polls {
-                        next.instances[instance].poll = Some(poll);
-                        emit(Label { who, what: "polls" }, next);
-                    } else if useful {
-                        self.take_up(&mut next, instance, poll);
-                        emit(
-                            Label {
-                                who,
-                                what: "polls and is answered",
-                            },
-                            next,
-                        );
-                    }
-                }
-                Some(poll) => {
-                    self.take_up(&mut next, instance, poll);
-                    emit(
-                        Label {
-                            who,
-                            what: "takes up the answer to its poll",
-                        },
-                        next,
-                    );
-                }
+        let mut next = *state;
+        match state.instances[instance].poll {
+            Some(poll) => {
+                self.take_up(&mut next, instance, poll);
+                let what = "takes up the answer to its poll";
+                emit(Label { who, what }, next);
             }
+            None if self.polls[instance] => {
+                let poll = Poll {
+                    epoch: state.database.epoch,
+                    trusted: state.database.trusted,
+                    row_age: state.database.row_age,
+                    age: 0,
+                };
+                let what = if self.slow_postgres {
+                    next.instances[instance].poll = Some(poll);
+                    "polls"
+                } else {
+                    self.take_up(&mut next, instance, poll);
+                    "polls and is answered"
+                };
+                emit(Label { who, what }, next);
+            }
+            None => {}
         }
         if let Some(next) = self.move_on(state, instance) {
-            emit(
-                Label {
-                    who,
-                    what: "moves the row on",
-                },
-                next,
-            );
+            let what = "moves the row on";
+            emit(Label { who, what }, next);
+        }
+    }
+
+    /// A change of the row becomes visible.
+    pub(crate) fn commit_row(&self, state: &State, emit: Emit<'_>) {
+        if let Some((epoch, trusted, age)) = state.database.uncommitted {
+            let mut next = *state;
+            self.write_row(&mut next, epoch, trusted, age);
+            let (who, what) = (Who::World, "the new row becomes visible");
+            emit(Label { who, what }, next);
         }
     }
 
     fn take_up(&self, state: &mut State, instance: usize, poll: Poll) {
-        let view = self.view_of(poll);
-        let before = std::mem::replace(&mut state.instances[instance].view, view);
-        state.instances[instance].poll = None;
-        if before.map(|view| view.epoch) != view.map(|view| view.epoch) {
-            self.drop_near(state, instance);
+        let me = &mut state.instances[instance];
+        let (found, lease) = (row(poll.epoch, poll.trusted), ticks(rules::LEASE));
+        let mut watch = Watch::default();
+        if self.lacks(Rule::EpochWaits) {
+            watch.answered(found, ago(rules::LEASE), ago(rules::LEASE), lease);
+        } else if self.lacks(Rule::KnownSinceSeen) {
+            let written = ago(poll.row_age + poll.age);
+            watch.answered(found, written, written, lease);
+        } else if let Some(known) = me.known {
+            let met = ago(known.age);
+            watch.answered(row(known.epoch, known.trusted), met, met, lease);
         }
-    }
-
-    /// What the answer to a poll that was sent so long ago allows now.
-    fn view_of(&self, poll: Poll) -> Option<View> {
-        let row = Row {
-            epoch: poll.epoch.into(),
-            trusted: poll.trusted.map(identity),
-            age: ticks(if self.lacks(Rule::EpochWaits) {
-                rules::LEASE
-            } else {
-                poll.row_age
-            }),
-        };
-        let age = if self.lacks(Rule::PollBySending) {
+        let sent = if self.lacks(Rule::PollBySending) {
             0
         } else {
             poll.age
         };
-        let view = epoch::View::new(&row, ago(age), ticks(rules::LEASE))?;
-        Some(View {
-            epoch: view.epoch.try_into().unwrap(),
-            trusted: view.trusted.map(number),
-            age,
-        })
+        watch.answered(found, ago(sent), now(), lease);
+
+        me.poll = None;
+        if watch.newest() == Some(found) && me.known.is_none_or(|known| known.epoch != poll.epoch) {
+            let Poll { epoch, trusted, .. } = poll;
+            me.known = Some(Known {
+                epoch,
+                trusted,
+                age: 0,
+            });
+        }
+        if let Some(view) = watch.view(now()) {
+            let before = me.view.replace(View {
+                epoch: view.epoch.try_into().unwrap(),
+                trusted: view.trusted.map(number),
+                age: sent,
+            });
+            if before.is_none_or(|before| u64::from(before.epoch) != view.epoch) {
+                self.drop_near(state, instance);
+            }
+        }
     }
 
     fn move_on(&self, state: &State, instance: usize) -> Option<State> {
@@ -122,21 +123,35 @@ impl Scenario {
         } else {
             Sight::Unreachable
         };
-        let row = Row {
-            epoch: state.database.epoch.into(),
-            trusted: state.database.trusted.map(identity),
-            age: ticks(0),
-        };
-        let successor = row.successor(seen)?;
-        let mut next = *state;
-        let database = &mut next.database;
-        database.trusted = successor.trusted.map(number);
-        database.row_age = 0;
-        database.epoch = successor.epoch.try_into().unwrap();
+        let successor = row(state.database.epoch, state.database.trusted).successor(seen)?;
+        let mut epoch = successor.epoch.try_into().unwrap();
         if self.lacks(Rule::NewEpochOnRecovery) && successor.trusted.is_some() {
-            database.epoch -= 2;
+            epoch -= 2;
         }
-        (database.epoch <= LAST).then_some(next)
+        let trusted = successor.trusted.map(number);
+        let mut next = *state;
+        if !self.slow_postgres {
+            self.write_row(&mut next, epoch, trusted, 0);
+        } else if state.database.uncommitted.is_none() {
+            next.database.uncommitted = Some((epoch, trusted, 0));
+        }
+        (epoch <= LAST).then_some(next)
+    }
+
+    fn write_row(&self, state: &mut State, epoch: u8, trusted: Option<u8>, age: u8) {
+        // States do not differ by an age that nobody goes by.
+        let row_age = if self.lacks(Rule::KnownSinceSeen) {
+            age
+        } else {
+            rules::LEASE
+        };
+        state.database = Database {
+            epoch,
+            trusted,
+            uncommitted: None,
+            row_age,
+            ..state.database
+        };
     }
 
     /// Connections are made again, to whatever Redis is there.

@@ -123,6 +123,7 @@ impl Scenario {
         if self.epochs {
             state.instances[instance].view = None;
             state.instances[instance].poll = None;
+            state.instances[instance].known = None;
         }
         for number in 0..self.calls.len() {
             let begun = !matches!(state.calls[number].at, At::Idle | At::Done);

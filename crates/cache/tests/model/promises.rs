@@ -1,4 +1,5 @@
-//! The whole protocol keeps its promises.
+//! The whole protocol keeps its promises. The three searches at the end take longer and run only when asked for:
+//! `cargo nextest run -p cenote-cache --test model --run-ignored only`.
 
 use std::time::Instant;
 
@@ -74,12 +75,12 @@ fn strong_reads_never_go_back_when_a_split_brain_cuts_off_a_reader() {
 }
 
 #[test]
-fn strong_reads_never_go_back_over_a_restart_from_a_snapshot() {
+fn strong_reads_see_every_acknowledged_write_after_a_restart_from_a_snapshot() {
     keeps_its_promises(&scenarios::RESTART);
 }
 
 #[test]
-fn strong_reads_never_go_back_over_an_outage_of_redis() {
+fn strong_reads_see_every_acknowledged_write_after_an_outage_of_redis() {
     keeps_its_promises(&scenarios::OUTAGE);
 }
 
@@ -111,4 +112,22 @@ fn near_hits_see_the_writes_of_their_own_instance() {
 #[test]
 fn near_hits_stay_within_the_bound_over_a_split_brain() {
     keeps_its_promises(&scenarios::BOUNDED_SPLIT);
+}
+
+#[test]
+#[ignore = "millions of states"]
+fn strong_reads_never_go_back_over_a_restart_from_a_snapshot() {
+    keeps_its_promises(&scenarios::RESTART_WIDE);
+}
+
+#[test]
+#[ignore = "millions of states"]
+fn strong_reads_never_go_back_over_an_outage_of_redis() {
+    keeps_its_promises(&scenarios::OUTAGE_WIDE);
+}
+
+#[test]
+#[ignore = "millions of states"]
+fn strong_reads_never_go_back_over_losses_crashes_and_late_commands() {
+    keeps_its_promises(&scenarios::LOSS_WIDE);
 }

@@ -87,9 +87,7 @@ impl Scenario {
         if self.mode == Mode::Local {
             return true;
         }
-        let Some(entry) = state.instances.get(instance) else {
-            return false;
-        };
+        let entry = &state.instances[instance];
         let tick = if self.lacks(Rule::ClockTick) {
             ticks(0)
         } else {

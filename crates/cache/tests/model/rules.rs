@@ -2,7 +2,7 @@
 
 use crate::state::{CALLS, Cell, Faults, INSTANCES, Property};
 
-/// A tick is the unit of time. A view lasts this long, and a row must be this old to be acted on.
+/// A tick is the unit of time. A view lasts this long, and a row must be known for as long to be acted on.
 pub(crate) const LEASE: u8 = 2;
 /// Statements are cut off after less than a tick: one that is dispatched runs in the same tick or not at all.
 pub(crate) const DEADLINE: u8 = 1;
@@ -31,10 +31,10 @@ pub(crate) struct Scenario {
     pub(crate) calls: [Option<(usize, Does)>; CALLS],
     /// Whether instances must renew their view; otherwise it is valid for ever.
     pub(crate) epochs: bool,
-    /// Whether time may pass between a poll and its answer.
-    pub(crate) slow_polls: bool,
-    /// Which instances poll the row and connect to a new Redis. Another is stuck with what it has.
-    pub(crate) keeps_up: [bool; INSTANCES],
+    /// Whether time may pass between a poll and its answer, and between a change of the row and its commit.
+    pub(crate) slow_postgres: bool,
+    /// Which instances poll the row. Another is left with the view it has.
+    pub(crate) polls: [bool; INSTANCES],
     /// Whether time passes.
     pub(crate) clock: bool,
     /// The time to live of a fence.
@@ -98,8 +98,10 @@ pub(crate) enum Rule {
     TrackedReply,
     /// A near hit needs a valid view.
     NearUnderView,
-    /// A row is acted on only once it is as old as a lease.
+    /// A row is acted on only once it was known for a lease.
     EpochWaits,
+    /// A row is known from when it was first seen: taken away, from when it was written.
+    KnownSinceSeen,
     /// Recovery begins a new epoch.
     NewEpochOnRecovery,
     /// A poll counts from when it was sent.

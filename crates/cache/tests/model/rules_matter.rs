@@ -94,6 +94,11 @@ fn it_breaks_if_an_epoch_is_used_at_once() {
 }
 
 #[test]
+fn it_breaks_if_an_epoch_counts_from_its_writing() {
+    breaks(&without(Rule::KnownSinceSeen, scenarios::EPOCHS), TwoEpochs);
+}
+
+#[test]
 fn it_breaks_if_a_poll_counts_from_its_answer() {
     breaks(&without(Rule::PollBySending, scenarios::EPOCHS), TwoEpochs);
 }
@@ -194,7 +199,7 @@ fn it_breaks_if_near_hits_need_no_view() {
 
 /// The documented limit: an instance that is cut off from Redis cannot seal, and at the same time the fence is lost.
 #[test]
-fn reads_may_go_back_when_a_cut_and_a_loss_meet() {
+fn reads_may_go_back_when_an_instance_is_cut_off_and_redis_loses_a_fence() {
     let strong = scenarios::LOSS.holds;
     breaks(
         &Scenario {
@@ -207,18 +212,17 @@ fn reads_may_go_back_when_a_cut_and_a_loss_meet() {
 
 /// An instance without a view cannot seal either.
 #[test]
-fn reads_may_go_back_when_a_change_of_epoch_and_a_loss_meet() {
-    let faults = Faults {
-        cut: 0,
-        evict: 1,
-        ..scenarios::OUTAGE.faults
-    };
-    let calls = scenarios::SPLIT_FROM_WRITER.calls;
+fn reads_may_go_back_when_a_view_runs_out_and_redis_loses_a_fence() {
     breaks(
         &Scenario {
-            faults,
-            calls,
+            faults: Faults {
+                cut: 0,
+                evict: 1,
+                ..scenarios::OUTAGE.faults
+            },
+            calls: scenarios::SPLIT_FROM_WRITER.calls,
             start: Cell::Empty,
+            holds: scenarios::LOSS.holds,
             ..scenarios::OUTAGE
         },
         GoingBack,
@@ -234,7 +238,7 @@ fn reads_may_go_back_when_a_commit_takes_effect_late() {
         &Scenario {
             calls,
             holds,
-            keeps_up: [false, true],
+            polls: [false, true],
             ..scenarios::LATE
         },
         GoingBack,

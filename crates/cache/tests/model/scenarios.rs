@@ -50,10 +50,10 @@ const BASE: Scenario = Scenario {
     mode: Mode::Strong,
     calls: TWO_WRITERS,
     epochs: false,
-    slow_polls: false,
+    slow_postgres: false,
     fence: 1,
     split: false,
-    keeps_up: [true; 2],
+    polls: [true; 2],
     clock: true,
     faults: NONE,
     start: Cell::Empty,
@@ -153,15 +153,13 @@ pub(crate) const CUT_AND_LOSS: Scenario = Scenario {
     ..LOSS
 };
 
-/// Polls that take their time, while the epoch is moved on. Nothing else is needed to see two epochs in use.
+/// Polls and changes of the row that take their time, while the epoch is moved on. Nothing else is needed to see two epochs in use.
 pub(crate) const EPOCHS: Scenario = Scenario {
     calls: [None; CALLS],
     epochs: true,
-    slow_polls: true,
+    slow_postgres: true,
     faults: Faults {
-        restart: 1,
         split: 1,
-        cut: 2,
         crash: 1,
         ..NONE
     },
@@ -173,7 +171,7 @@ pub(crate) const EPOCHS: Scenario = Scenario {
 pub(crate) const SPLIT_FROM_WRITER: Scenario = Scenario {
     calls: ONE_WRITER,
     epochs: true,
-    keeps_up: [false, true],
+    polls: [false, true],
     // Longer than a view, so that the one does not stand in for the other.
     fence: 3,
     split: true,
@@ -198,16 +196,11 @@ pub(crate) const SPLIT_FROM_READER: Scenario = Scenario {
 
 /// Redis restarts from a snapshot.
 pub(crate) const RESTART: Scenario = Scenario {
-    calls: [
-        Some((A, Write)),
-        Some((A, Read)),
-        Some((B, Read)),
-        None,
-        None,
-    ],
-    keeps_up: [true; 2],
+    calls: [Some((A, Write)), Some((B, Read)), None, None, None],
+    polls: [true; 2],
     fence: 1,
     split: false,
+    holds: &[ReadAfterWrite],
     faults: Faults { restart: 1, ..NONE },
     ..SPLIT_FROM_WRITER
 };
@@ -227,14 +220,9 @@ pub(crate) const LATE: Scenario = Scenario {
         None,
         None,
     ],
-    keeps_up: [true; 2],
+    polls: [true; 2],
     fence: 1,
-    split: false,
-    faults: Faults {
-        split: 1,
-        late: 1,
-        ..NONE
-    },
+    faults: Faults { late: 1, ..NONE },
     holds: &[ReadAfterWrite],
     ..SPLIT_FROM_WRITER
 };
@@ -288,8 +276,41 @@ pub(crate) const BOUNDED_OWN: Scenario = Scenario {
 /// Near hits while there are two Redis and the epoch is moved on without instance A.
 pub(crate) const BOUNDED_SPLIT: Scenario = Scenario {
     epochs: true,
-    keeps_up: [false, true],
+    polls: [false, true],
     split: true,
     faults: NONE,
     ..BOUNDED_CUT
+};
+
+const TWO_READS: Calls = [
+    Some((A, Write)),
+    Some((A, Read)),
+    Some((B, Read)),
+    None,
+    None,
+];
+
+/// With reads of both instances, which must not go back.
+pub(crate) const RESTART_WIDE: Scenario = Scenario {
+    calls: TWO_READS,
+    holds: STRONG,
+    ..RESTART
+};
+
+/// With reads of both instances, which must not go back.
+pub(crate) const OUTAGE_WIDE: Scenario = Scenario {
+    calls: TWO_READS,
+    holds: STRONG,
+    ..OUTAGE
+};
+
+/// Two writers, and all that can happen while everybody reaches Redis.
+pub(crate) const LOSS_WIDE: Scenario = Scenario {
+    faults: Faults {
+        evict: 1,
+        lost: 1,
+        crash: 1,
+        ..NONE
+    },
+    ..LOSS
 };

@@ -38,7 +38,7 @@ pub(crate) struct Found {
 }
 
 /// A model that outgrows this is a mistake: it would fill the memory of the machine.
-const MOST_STATES: usize = 4_000_000;
+const MOST_STATES: usize = 40_000_000;
 
 /// Searches until everything is visited or a violation is found.
 pub(crate) fn explore<M: Model>(model: &M) -> Found {
@@ -88,9 +88,6 @@ pub(crate) fn explore<M: Model>(model: &M) -> Found {
         }
         level = next;
         depth += 1;
-        if std::env::var_os("PROGRESS").is_some() {
-            println!("{depth} {} {}", level.len(), visited.len());
-        }
         assert!(visited.len() < MOST_STATES, "too many states, {depth} deep");
     }
     unreachable!("a level without states ends the search")

@@ -38,6 +38,9 @@ pub(crate) struct Database {
     pub(crate) deletes: u8,
     pub(crate) epoch: u8,
     pub(crate) trusted: Option<u8>,
+    /// A change of the row that is not yet visible: its epoch, its Redis, and how long ago it was written.
+    pub(crate) uncommitted: Option<(u8, Option<u8>, u8)>,
+    /// How long ago the row was written. Nobody may go by that.
     pub(crate) row_age: u8,
 }
 
@@ -102,6 +105,7 @@ pub(crate) enum Command {
 pub(crate) struct Instance {
     pub(crate) view: Option<View>,
     pub(crate) poll: Option<Poll>,
+    pub(crate) known: Option<Known>,
     /// The server it is connected to, or was last.
     pub(crate) server: u8,
     pub(crate) connection: Connection,
@@ -127,6 +131,14 @@ pub(crate) struct Poll {
     pub(crate) epoch: u8,
     pub(crate) trusted: Option<u8>,
     pub(crate) row_age: u8,
+    pub(crate) age: u8,
+}
+
+/// The newest row an instance has seen, and for how long it has known it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Known {
+    pub(crate) epoch: u8,
+    pub(crate) trusted: Option<u8>,
     pub(crate) age: u8,
 }
 

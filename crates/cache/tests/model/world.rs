@@ -9,8 +9,8 @@ use crate::{
     rules::{self, Does, Mode, Rule, Scenario},
     search::Model,
     state::{
-        At, CALLS, Call, Cell, Connection, Database, History, INSTANCES, Instance, NEVER, NO_EPOCH,
-        Owed, Property, Server, State, Target, VERSIONS, View, WIRE,
+        At, CALLS, Call, Cell, Connection, Database, History, INSTANCES, Instance, Known, NEVER,
+        NO_EPOCH, Owed, Property, Server, State, Target, VERSIONS, View, WIRE,
     },
 };
 
@@ -91,6 +91,7 @@ impl Model for Scenario {
                 deletes: 0,
                 epoch: 0,
                 trusted: Some(0),
+                uncommitted: None,
                 row_age: rules::LEASE,
             },
             servers: [server(true), server(self.split)],
@@ -98,6 +99,11 @@ impl Model for Scenario {
             instances: [0, u8::from(self.split)].map(|server| Instance {
                 view,
                 poll: None,
+                known: view.map(|view| Known {
+                    epoch: view.epoch,
+                    trusted: view.trusted,
+                    age: rules::LEASE,
+                }),
                 server,
                 connection: Connection::Up,
                 near: None,
@@ -160,6 +166,7 @@ impl Model for Scenario {
             for instance in 0..INSTANCES {
                 self.epoch(state, instance, emit);
             }
+            self.commit_row(state, emit);
         }
         if self.clock {
             let mut next = *state;
@@ -242,6 +249,9 @@ impl Scenario {
 
     fn tick(&self, state: &mut State) {
         older(&mut state.database.row_age, rules::LEASE);
+        if let Some((_, _, age)) = &mut state.database.uncommitted {
+            older(age, rules::LEASE);
+        }
         let term = ticks(rules::LEASE);
         for instance in &mut state.instances {
             if self.epochs {
@@ -251,6 +261,9 @@ impl Scenario {
                         .is_running(now())
                         .then_some(view)
                 });
+                if let Some(known) = &mut instance.known {
+                    older(&mut known.age, rules::LEASE);
+                }
                 instance.poll = instance.poll.and_then(|mut poll| {
                     older(&mut poll.age, rules::LEASE);
                     (poll.age < rules::LEASE || self.lacks(Rule::PollBySending)).then_some(poll)
