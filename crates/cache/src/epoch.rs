@@ -1,0 +1,294 @@
+//! Which Redis may be believed. Invariant: at no time do two instances act on different epochs.
+//!
+//! PostgreSQL has one row: the number of the epoch and the Redis that is trusted in it. An instance polls the row and
+//! may act on what it read for the length of a lease, counted from when it sent the poll. On a new row it may act only
+//! once it has known it for as long: a poll that still found the row before was sent earlier than that, so by then
+//! nobody acts on it. No clock but the instance's own is asked, and it does not matter how long the row's commit took.
+
+use std::time::Duration;
+
+use crate::moment::{Moment, Term};
+
+/// Tells one run of a Redis from any other: its run id. For a cluster, a digest of the run ids of all its primaries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity(pub [u8; 20]);
+
+/// The row as a poll found it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Row {
+    /// Grows with every change of the row. It is part of every cache key.
+    pub epoch: u64,
+    /// The Redis to use, or none: then everything goes to the database.
+    pub trusted: Option<Identity>,
+}
+
+/// What an instance sees of its Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Sight {
+    /// It does not answer.
+    Unreachable,
+    /// It answers, and has done so steadily.
+    Answers(Identity),
+}
+
+impl Row {
+    /// What must follow this row, given what is seen; `None` while it is right. To be written only where the epoch is
+    /// still this one.
+    ///
+    /// From one Redis to another the way leads through an epoch without any, and coming back to the same Redis takes a
+    /// new epoch too: it may have lost what it held.
+    #[must_use]
+    pub fn successor(&self, seen: Sight) -> Option<Self> {
+        let trusted = match (self.trusted, seen) {
+            (Some(trusted), Sight::Answers(found)) if trusted == found => return None,
+            (Some(_), _) => None,
+            (None, Sight::Answers(found)) => Some(found),
+            (None, Sight::Unreachable) => return None,
+        };
+        let epoch = self.epoch + 1;
+        Some(Self { epoch, trusted })
+    }
+}
+
+/// The right to act on an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct View {
+    /// The epoch to put into cache keys.
+    pub epoch: u64,
+    /// The Redis to use; a connection to any other must not be used.
+    pub trusted: Option<Identity>,
+    /// For how long.
+    pub term: Term,
+}
+
+/// What an instance knows of the row, and since when.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Watch {
+    newest: Option<(Row, Moment)>,
+    view: Option<View>,
+}
+
+impl Watch {
+    /// Takes up the answer, received at `now`, to a poll that was sent at `sent`.
+    ///
+    /// A new row does not end the view of the one before: that ends by itself before anybody acts on the new one.
+    pub fn answered(&mut self, row: Row, sent: Moment, now: Moment, lease: Duration) {
+        match self.newest {
+            Some((newest, _)) if row.epoch < newest.epoch => {}
+            Some((newest, met)) if row.epoch == newest.epoch => {
+                if now.since(met) >= lease {
+                    let Row { epoch, trusted } = row;
+                    let term = Term::new(sent, lease);
+                    self.view = Some(View {
+                        epoch,
+                        trusted,
+                        term,
+                    });
+                }
+            }
+            _ => self.newest = Some((row, now)),
+        }
+    }
+
+    /// What the instance may act on at `now`.
+    #[must_use]
+    pub fn view(&self, now: Moment) -> Option<View> {
+        self.view.filter(|view| view.term.is_running(now))
+    }
+
+    /// The newest row that was seen, acted on or not.
+    #[must_use]
+    pub fn newest(&self) -> Option<Row> {
+        self.newest.map(|(row, _)| row)
+    }
+}
+
+/// The times of the protocol. They fit together: with them, a statement that is dispatched right after a poll was
+/// answered ends within its view and behind its fence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Timing {
+    lease: Duration,
+    poll_interval: Duration,
+    deadline: Duration,
+    fence: Duration,
+}
+
+/// Times that do not fit together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTiming {
+    /// No statement would fit what is left of a view before the next poll.
+    #[error(
+        "a lease of {lease:?} must be longer than the statements' deadline of {deadline:?} and the quarter of itself \
+         between two polls"
+    )]
+    ShortLease {
+        /// The lease as given.
+        lease: Duration,
+        /// The deadline as given.
+        deadline: Duration,
+    },
+    /// Fences would fall before the statements behind them end.
+    #[error("a fence of {fence:?} must last longer than the statements' deadline of {deadline:?}")]
+    ShortFence {
+        /// The fence's time to live as given.
+        fence: Duration,
+        /// The deadline as given.
+        deadline: Duration,
+    },
+}
+
+impl Timing {
+    /// `lease`: how long a view lasts. `deadline`: after what time the database cuts off a statement. `fence`: after
+    /// what time a fence falls whose writers are gone.
+    ///
+    /// # Errors
+    /// [`InvalidTiming`] unless three quarters of the lease and all of the fence are longer than the deadline.
+    pub fn new(
+        lease: Duration,
+        deadline: Duration,
+        fence: Duration,
+    ) -> Result<Self, InvalidTiming> {
+        let poll_interval = lease / 4;
+        if lease.saturating_sub(poll_interval) <= deadline {
+            return Err(InvalidTiming::ShortLease { lease, deadline });
+        }
+        if fence <= deadline {
+            return Err(InvalidTiming::ShortFence { fence, deadline });
+        }
+        Ok(Self {
+            lease,
+            poll_interval,
+            deadline,
+            fence,
+        })
+    }
+
+    /// How long a view lasts from when its poll was sent, and how old a row must be to be acted on.
+    #[must_use]
+    pub const fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// The time from one poll to the next.
+    #[must_use]
+    pub const fn poll_interval(&self) -> Duration {
+        self.poll_interval
+    }
+
+    /// After what time the database cuts off a statement.
+    #[must_use]
+    pub const fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// The time to live of a fence.
+    #[must_use]
+    pub const fn fence(&self) -> Duration {
+        self.fence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(2);
+    const ONE: Identity = Identity([1; 20]);
+    const OTHER: Identity = Identity([2; 20]);
+
+    fn at(milliseconds: u64) -> Moment {
+        Moment::from_clock(Duration::from_millis(milliseconds))
+    }
+
+    const fn row(epoch: u64, trusted: Option<Identity>) -> Row {
+        Row { epoch, trusted }
+    }
+
+    proptest! {
+        /// One instance has long known a row and polls it once more; then the row changes, and another instance polls
+        /// twice. Whatever the polls took.
+        #[test]
+        fn no_two_epochs_are_acted_on_at_once(
+            old_took in 0..1_000_u64,
+            gap in 0..200_u64,
+            met in 0..1_000_u64,
+            known_for in 0..2_500_u64,
+            new_took in 0..1_000_u64,
+            later in 0..1_000_u64,
+        ) {
+            let (old, new) = (row(1, Some(ONE)), row(2, None));
+            let old_sent = 10_000;
+            let mut behind = Watch::default();
+            behind.answered(old, at(0), at(0), LEASE);
+            behind.answered(old, at(old_sent), at(old_sent + old_took), LEASE);
+
+            // The row is changed at the end of the gap, and polled not before.
+            let first_answer = old_sent + old_took + gap + met;
+            let second_answer = first_answer + known_for;
+            let mut ahead = Watch::default();
+            ahead.answered(new, at(first_answer - met), at(first_answer), LEASE);
+            let second_sent = (second_answer - new_took).max(first_answer);
+            ahead.answered(new, at(second_sent), at(second_answer), LEASE);
+
+            let now = at(second_answer + later);
+            prop_assert!(behind.view(now).is_none() || ahead.view(now).is_none());
+        }
+    }
+
+    #[test]
+    fn a_row_is_acted_on_once_it_was_known_for_a_lease_and_for_a_lease_from_the_poll() {
+        let row = row(3, Some(ONE));
+        let mut watch = Watch::default();
+        watch.answered(row, at(0), at(100), LEASE);
+        watch.answered(row, at(1500), at(2099), LEASE);
+        assert_eq!(watch.view(at(2099)), None);
+        assert_eq!(watch.newest(), Some(row));
+        watch.answered(row, at(2000), at(2100), LEASE);
+        assert_eq!(watch.view(at(3999)).unwrap().epoch, 3);
+        assert_eq!(watch.view(at(4000)), None);
+    }
+
+    #[test]
+    fn a_new_row_leaves_the_view_of_the_one_before_to_its_end() {
+        let (old, new) = (row(3, Some(ONE)), row(4, None));
+        let mut watch = Watch::default();
+        watch.answered(old, at(0), at(0), LEASE);
+        watch.answered(old, at(2000), at(2000), LEASE);
+        watch.answered(new, at(2500), at(2500), LEASE);
+        watch.answered(old, at(2400), at(2600), LEASE);
+        assert_eq!(watch.view(at(3999)).unwrap().epoch, 3);
+        assert_eq!(watch.view(at(4000)), None);
+        watch.answered(new, at(4400), at(4500), LEASE);
+        assert_eq!(watch.view(at(4500)).unwrap().epoch, 4);
+    }
+
+    #[test]
+    fn every_change_of_redis_leads_through_an_epoch_without_one() {
+        let next = |trusted, seen| {
+            let next = row(7, trusted).successor(seen);
+            next.map(|next| (next.epoch, next.trusted))
+        };
+        assert_eq!(next(Some(ONE), Sight::Answers(ONE)), None);
+        assert_eq!(next(Some(ONE), Sight::Answers(OTHER)), Some((8, None)));
+        assert_eq!(next(Some(ONE), Sight::Unreachable), Some((8, None)));
+        assert_eq!(next(None, Sight::Unreachable), None);
+        assert_eq!(next(None, Sight::Answers(ONE)), Some((8, Some(ONE))));
+    }
+
+    #[test]
+    fn times_that_do_not_fit_together_are_refused() {
+        let seconds = Duration::from_secs;
+        let timing = Timing::new(seconds(2), seconds(1), seconds(3)).unwrap();
+        assert_eq!(timing.poll_interval(), Duration::from_millis(500));
+        assert!(matches!(
+            Timing::new(seconds(2), Duration::from_millis(1500), seconds(3)),
+            Err(InvalidTiming::ShortLease { .. })
+        ));
+        assert!(matches!(
+            Timing::new(seconds(2), seconds(1), seconds(1)),
+            Err(InvalidTiming::ShortFence { .. })
+        ));
+    }
+}

@@ -1,0 +1,135 @@
+//! What goes wrong. Invariant: each fault happens at most as often as the scenario allows.
+
+use crate::{
+    rules::{Mode, Scenario},
+    state::{At, Cell, Connection, INSTANCES, Message, State},
+    world::{Emit, Label, Who},
+};
+
+impl Scenario {
+    pub(crate) fn failures(&self, state: &State, emit: Emit<'_>) {
+        let world = |what| Label {
+            who: Who::World,
+            what,
+        };
+        if let Some((target, command)) = state.stray {
+            let mut next = *state;
+            next.stray = None;
+            if state.servers[usize::from(target.server)].alive {
+                self.execute(&mut next, target, command);
+            }
+            emit(world("the unanswered command is carried out"), next);
+        }
+        for server in 0..2_u8 {
+            if !state.servers[usize::from(server)].alive {
+                continue;
+            }
+            if state.left.evict > 0 {
+                for cell in 0..2 {
+                    if state.servers[usize::from(server)].cells[cell] != Cell::Empty {
+                        let mut next = *state;
+                        next.left.evict -= 1;
+                        next.servers[usize::from(server)].cells[cell] = Cell::Empty;
+                        self.changed(&mut next, server);
+                        emit(world("Redis evicts the cell"), next);
+                    }
+                }
+            }
+            if state.left.wipe > 0 {
+                let mut next = *state;
+                next.left.wipe -= 1;
+                let wiped = &mut next.servers[usize::from(server)];
+                wiped.cells = [Cell::Empty; 2];
+                wiped.tracked = false;
+                if state.hears(server) && self.mode == Mode::Bounded {
+                    next.instances[0].send(Message::Flush);
+                }
+                emit(world("Redis is flushed"), next);
+            }
+        }
+        for instance in 0..INSTANCES {
+            let who = Who::Instance(instance);
+            if state.left.cut > 0 && state.instances[instance].connection == Connection::Up {
+                let mut next = *state;
+                next.left.cut -= 1;
+                self.cut(&mut next, instance);
+                emit(
+                    Label {
+                        who,
+                        what: "is cut off from Redis",
+                    },
+                    next,
+                );
+            }
+            if state.left.crash > 0 {
+                let mut next = *state;
+                next.left.crash -= 1;
+                self.crash(&mut next, instance);
+                emit(
+                    Label {
+                        who,
+                        what: "crashes and starts anew",
+                    },
+                    next,
+                );
+            }
+        }
+        if state.left.save > 0 {
+            let mut next = *state;
+            next.left.save -= 1;
+            next.saved = state.servers[0].cells[0];
+            emit(world("Redis writes a snapshot"), next);
+        }
+        if state.left.restart > 0 || state.left.split > 0 {
+            let mut next = *state;
+            (next.left.save, next.left.restart, next.left.split) = (0, 0, 0);
+            next.saved = Cell::Empty;
+            next.servers[1].alive = true;
+            next.servers[1].cells[0] = state.saved;
+            if state.left.split > 0 {
+                emit(world("another Redis starts from the snapshot"), next);
+            }
+            if state.left.restart > 0 {
+                next.servers[0].alive = false;
+                next.servers[0].cells = [Cell::Empty; 2];
+                for instance in 0..INSTANCES {
+                    self.cut(&mut next, instance);
+                }
+                emit(world("Redis restarts from the snapshot"), next);
+            }
+        }
+    }
+
+    /// Ends a connection. Only the tracked one is noticed later than at once: the others carry nothing unasked.
+    fn cut(&self, state: &mut State, instance: usize) {
+        let tracked = self.mode == Mode::Bounded && instance == 0;
+        state.instances[instance].connection = if tracked {
+            Connection::Cut
+        } else {
+            Connection::Down
+        };
+        if tracked {
+            for server in &mut state.servers {
+                (server.tracked, server.held_back) = (false, false);
+            }
+        }
+    }
+
+    /// Calls under way end without an answer, and everything in memory is gone.
+    fn crash(&self, state: &mut State, instance: usize) {
+        self.cut(state, instance);
+        self.notice_end(state, instance);
+        state.instances[instance].connection = Connection::Up;
+        if self.epochs {
+            state.instances[instance].view = None;
+            state.instances[instance].poll = None;
+            state.instances[instance].known = None;
+        }
+        for number in 0..self.calls.len() {
+            let begun = !matches!(state.calls[number].at, At::Idle | At::Done);
+            if begun && self.instance_of(number) == instance {
+                Self::end(state, number);
+            }
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The runs of the model: small enough to be searched in seconds, each about one way in which things go wrong.
+
+use crate::{
+    rules::{
+        Does::{self, Delete, Read, Write},
+        Mode, Scenario,
+    },
+    state::{
+        CALLS, Cell, Faults,
+        Property::{self, GoingBack, ReadAfterWrite, Staleness, TwoEpochs},
+    },
+};
+
+type Calls = [Option<(usize, Does)>; CALLS];
+
+const A: usize = 0;
+const B: usize = 1;
+
+const NONE: Faults = Faults {
+    lost: 0,
+    crash: 0,
+    cut: 0,
+    evict: 0,
+    wipe: 0,
+    restart: 0,
+    split: 0,
+    save: 0,
+    late: 0,
+};
+
+const STRONG: &[Property] = &[ReadAfterWrite, GoingBack];
+
+const TWO_WRITERS: Calls = [
+    Some((A, Write)),
+    Some((B, Write)),
+    Some((A, Read)),
+    Some((B, Read)),
+    Some((B, Read)),
+];
+
+const ONE_WRITER: Calls = [
+    Some((A, Write)),
+    Some((A, Read)),
+    Some((B, Read)),
+    Some((B, Read)),
+    None,
+];
+
+const BASE: Scenario = Scenario {
+    mode: Mode::Strong,
+    calls: TWO_WRITERS,
+    epochs: false,
+    slow_postgres: false,
+    fence: 1,
+    split: false,
+    polls: [true; 2],
+    clock: true,
+    faults: NONE,
+    start: Cell::Empty,
+    holds: STRONG,
+    without: None,
+};
+
+/// One process, no Redis.
+pub(crate) const LOCAL: Scenario = Scenario {
+    mode: Mode::Local,
+    calls: [
+        Some((A, Write)),
+        Some((A, Delete)),
+        Some((A, Read)),
+        Some((A, Read)),
+        Some((A, Read)),
+    ],
+    clock: false,
+    holds: &[ReadAfterWrite],
+    ..BASE
+};
+
+/// Redis loses cells; everybody can reach it. Early expiry is a loss too, so no time passes.
+pub(crate) const LOSS: Scenario = Scenario {
+    clock: false,
+    faults: Faults { evict: 1, ..NONE },
+    ..BASE
+};
+
+/// Commands are not answered as well, and may be carried out when nobody expects them any more.
+pub(crate) const LOSS_AND_STRAYS: Scenario = Scenario {
+    calls: ONE_WRITER,
+    faults: Faults {
+        evict: 1,
+        lost: 1,
+        ..NONE
+    },
+    ..LOSS
+};
+
+/// The row is deleted and written again.
+pub(crate) const DELETION: Scenario = Scenario {
+    calls: [
+        Some((A, Delete)),
+        Some((B, Write)),
+        Some((A, Read)),
+        Some((B, Read)),
+        Some((B, Read)),
+    ],
+    ..LOSS
+};
+
+/// An instance crashes, with what it held in memory.
+pub(crate) const CRASH: Scenario = Scenario {
+    faults: Faults {
+        crash: 1,
+        evict: 1,
+        ..NONE
+    },
+    ..LOSS
+};
+
+/// Instances are cut off from Redis, which keeps what it has until it expires.
+pub(crate) const CUT: Scenario = Scenario {
+    faults: Faults { cut: 1, ..NONE },
+    ..BASE
+};
+
+/// Commands are not answered as well.
+pub(crate) const CUT_AND_STRAYS: Scenario = Scenario {
+    calls: [
+        Some((A, Write)),
+        Some((A, Write)),
+        Some((A, Read)),
+        Some((A, Read)),
+        Some((B, Read)),
+    ],
+    clock: false,
+    faults: Faults {
+        cut: 1,
+        lost: 1,
+        ..NONE
+    },
+    ..BASE
+};
+
+/// An instance is cut off and Redis loses a cell. Reads may go back, but never behind an acknowledgement.
+pub(crate) const CUT_AND_LOSS: Scenario = Scenario {
+    calls: ONE_WRITER,
+    faults: Faults {
+        cut: 1,
+        evict: 1,
+        lost: 1,
+        ..NONE
+    },
+    holds: &[ReadAfterWrite],
+    ..LOSS
+};
+
+/// Polls and changes of the row that take their time, while the epoch is moved on. Nothing else is needed to see two epochs in use.
+pub(crate) const EPOCHS: Scenario = Scenario {
+    calls: [None; CALLS],
+    epochs: true,
+    slow_postgres: true,
+    faults: Faults {
+        split: 1,
+        crash: 1,
+        ..NONE
+    },
+    holds: &[TwoEpochs],
+    ..BASE
+};
+
+/// Another Redis starts from a snapshot beside the first. Instance A, which writes, does not hear of it.
+pub(crate) const SPLIT_FROM_WRITER: Scenario = Scenario {
+    calls: ONE_WRITER,
+    epochs: true,
+    polls: [false, true],
+    // Longer than a view, so that the one does not stand in for the other.
+    fence: 3,
+    split: true,
+    start: Cell::Value(1),
+    ..BASE
+};
+
+/// The same, and instance A only reads.
+pub(crate) const SPLIT_FROM_READER: Scenario = Scenario {
+    calls: [
+        Some((B, Write)),
+        Some((A, Read)),
+        Some((A, Read)),
+        None,
+        None,
+    ],
+    fence: 1,
+    split: false,
+    faults: Faults { split: 1, ..NONE },
+    ..SPLIT_FROM_WRITER
+};
+
+/// Redis restarts from a snapshot.
+pub(crate) const RESTART: Scenario = Scenario {
+    calls: [Some((A, Write)), Some((B, Read)), None, None, None],
+    polls: [true; 2],
+    fence: 1,
+    split: false,
+    holds: &[ReadAfterWrite],
+    faults: Faults { restart: 1, ..NONE },
+    ..SPLIT_FROM_WRITER
+};
+
+/// Redis is out of reach for a while, and the epoch is moved on and back.
+pub(crate) const OUTAGE: Scenario = Scenario {
+    faults: Faults { cut: 1, ..NONE },
+    ..RESTART
+};
+
+/// A commit takes effect after its deadline, and after its view. Only what is acknowledged must be seen.
+pub(crate) const LATE: Scenario = Scenario {
+    calls: [
+        Some((A, Write)),
+        Some((B, Read)),
+        Some((B, Read)),
+        None,
+        None,
+    ],
+    polls: [true; 2],
+    fence: 1,
+    faults: Faults { late: 1, ..NONE },
+    holds: &[ReadAfterWrite],
+    ..SPLIT_FROM_WRITER
+};
+
+/// Near hits while another instance writes, and the tracked connection ends.
+pub(crate) const BOUNDED_CUT: Scenario = Scenario {
+    mode: Mode::Bounded,
+    calls: [
+        Some((B, Write)),
+        Some((A, Read)),
+        Some((A, Read)),
+        None,
+        None,
+    ],
+    start: Cell::Value(1),
+    faults: Faults { cut: 1, ..NONE },
+    holds: &[Staleness],
+    ..BASE
+};
+
+/// Near hits while Redis loses the cell.
+pub(crate) const BOUNDED_LOSS: Scenario = Scenario {
+    faults: Faults {
+        evict: 1,
+        wipe: 1,
+        ..NONE
+    },
+    ..BOUNDED_CUT
+};
+
+/// Near hits while the cell is loaded.
+pub(crate) const BOUNDED_FILL: Scenario = Scenario {
+    start: Cell::Empty,
+    faults: NONE,
+    ..BOUNDED_CUT
+};
+
+/// Near hits while the same instance writes.
+pub(crate) const BOUNDED_OWN: Scenario = Scenario {
+    calls: [
+        Some((A, Write)),
+        Some((A, Read)),
+        Some((A, Read)),
+        None,
+        None,
+    ],
+    faults: NONE,
+    ..BOUNDED_CUT
+};
+
+/// Near hits while there are two Redis and the epoch is moved on without instance A.
+pub(crate) const BOUNDED_SPLIT: Scenario = Scenario {
+    epochs: true,
+    polls: [false, true],
+    split: true,
+    faults: NONE,
+    ..BOUNDED_CUT
+};
+
+const TWO_READS: Calls = [
+    Some((A, Write)),
+    Some((A, Read)),
+    Some((B, Read)),
+    None,
+    None,
+];
+
+/// With reads of both instances, which must not go back.
+pub(crate) const RESTART_WIDE: Scenario = Scenario {
+    calls: TWO_READS,
+    holds: STRONG,
+    ..RESTART
+};
+
+/// With reads of both instances, which must not go back.
+pub(crate) const OUTAGE_WIDE: Scenario = Scenario {
+    calls: TWO_READS,
+    holds: STRONG,
+    ..OUTAGE
+};
+
+/// Two writers, and all that can happen while everybody reaches Redis.
+pub(crate) const LOSS_WIDE: Scenario = Scenario {
+    faults: Faults {
+        evict: 1,
+        lost: 1,
+        crash: 1,
+        ..NONE
+    },
+    ..LOSS
+};

@@ -1,0 +1,207 @@
+//! The Lua scripts do on a real Redis what the functions that the model explores do. Without Redis installed this says
+//! so and passes.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test a panic is the failed assertion"
+)]
+
+use cenote_cache::{
+    cell::{Cell, Token, WriterId},
+    scripts,
+    transitions::{self, Slot, Stored},
+};
+use cenote_local::{Error, RedisServer};
+use redis::{FromRedisValue, aio::MultiplexedConnection, cmd};
+
+const SEED: u64 = 20;
+const HISTORIES: usize = 100;
+const STEPS: usize = 60;
+/// The milliseconds of expiry are compared up to what passes between two commands on a busy machine.
+const SLACK: u64 = 60_000;
+
+const KEY: &str = "key";
+
+struct Redis {
+    _server: RedisServer,
+    connection: MultiplexedConnection,
+}
+
+impl Redis {
+    async fn start() -> Option<Self> {
+        let server = match RedisServer::temporary().start().await {
+            Err(Error::RedisMissing { .. }) => {
+                println!("skipped: no redis-server");
+                return None;
+            }
+            started => started.unwrap(),
+        };
+        let client = redis::Client::open(server.url()).unwrap();
+        let connection = client.get_multiplexed_async_connection().await.unwrap();
+        Some(Self {
+            _server: server,
+            connection,
+        })
+    }
+
+    async fn run<T: FromRedisValue>(&mut self, script: &str, arguments: &[&[u8]]) -> T {
+        let mut eval = cmd("EVAL");
+        eval.arg(script).arg(1).arg(KEY);
+        for argument in arguments {
+            eval.arg(*argument);
+        }
+        eval.query_async(&mut self.connection).await.unwrap()
+    }
+
+    async fn put(&mut self, slot: &Slot) {
+        let mut command = cmd(if slot.is_some() { "SET" } else { "DEL" });
+        command.arg(KEY);
+        if let Some(stored) = slot {
+            command.arg(&stored.bytes);
+            if let Some(at) = stored.expires_at {
+                command.arg("PX").arg(at);
+            }
+        }
+        let () = command.query_async(&mut self.connection).await.unwrap();
+    }
+
+    /// What the key holds; the expiry as milliseconds from now.
+    async fn get(&mut self) -> Slot {
+        let bytes: Option<Vec<u8>> = cmd("GET")
+            .arg(KEY)
+            .query_async(&mut self.connection)
+            .await
+            .unwrap();
+        let left: i64 = cmd("PTTL")
+            .arg(KEY)
+            .query_async(&mut self.connection)
+            .await
+            .unwrap();
+        bytes.map(|bytes| Stored {
+            bytes,
+            expires_at: u64::try_from(left).ok(),
+        })
+    }
+}
+
+/// Few enough ids and versions that histories meet themselves, versions whose order is easily got wrong, and bytes that
+/// are no cell.
+fn id() -> [u8; 16] {
+    [*fastrand::choice(b"\0aA\xff").unwrap(); 16]
+}
+
+fn bytes_of_a_value() -> Vec<u8> {
+    let versions = [
+        1,
+        2,
+        255,
+        256,
+        (1 << 53) + 1,
+        1 << 53,
+        i64::MAX,
+        -1,
+        0x0a00_0000_0000,
+    ];
+    let version = versions[fastrand::usize(..versions.len())];
+    let value = fastrand::choice([&b""[..], b"v", b"\0\r\n\xff"]).unwrap();
+    Cell::Value { version, value }.encode()
+}
+
+fn anything() -> Slot {
+    let bytes = match fastrand::u8(..9) {
+        0 => return None,
+        1 | 2 => bytes_of_a_value(),
+        3 => b"N".to_vec(),
+        4 => Cell::Lease(Token(id())).encode(),
+        5 => [&b"F"[..], &id(), &id()].concat(),
+        6 => [&b"F"[..], &id()[..fastrand::usize(..16)]].concat(),
+        7 => b"V123".to_vec(),
+        _ => fastrand::choice([&b""[..], b"L", b"N1", b"x", b"NN"])
+            .unwrap()
+            .to_vec(),
+    };
+    let expires_at = fastrand::bool().then_some(1_000_000 * fastrand::u64(1..4));
+    Some(Stored { bytes, expires_at })
+}
+
+/// Expiry counts from 0: what the server counts down meanwhile is within the slack.
+fn assert_alike(expected: &Slot, found: &Slot, context: &str) {
+    let bytes = |slot: &Slot| slot.as_ref().map(|stored| stored.bytes.clone());
+    assert_eq!(bytes(expected), bytes(found), "{context}");
+    let left = |slot: &Slot| slot.as_ref().and_then(|stored| stored.expires_at);
+    match (left(expected), left(found)) {
+        (None, None) => {}
+        (Some(a), Some(b)) if a.abs_diff(b) < SLACK => {}
+        different => panic!("{context}: expiry {different:?}"),
+    }
+}
+
+#[tokio::test]
+async fn on_random_histories_every_script_does_what_its_function_does() {
+    let Some(mut redis) = Redis::start().await else {
+        return;
+    };
+    fastrand::seed(SEED);
+    for history in 0..HISTORIES {
+        let mut slot = None;
+        redis.put(&None).await;
+        for step in 0..STEPS {
+            if fastrand::u8(..6) == 0 {
+                slot = anything();
+                redis.put(&slot).await;
+            }
+            let before = slot.clone();
+            let (token, writer) = (Token(id()), WriterId(id()));
+            let ms = 1_000_000 * fastrand::u64(1..4);
+            let digits = ms.to_string();
+            let script = fastrand::u8(..5);
+            slot = match script {
+                0 => {
+                    let arguments = [&token.0[..], digits.as_bytes()];
+                    let found: Option<Vec<u8>> = redis.run(scripts::LEASE, &arguments).await;
+                    let (slot, expected) = transitions::lease(slot, token, ms, 0);
+                    assert_eq!(found, expected, "LEASE on {before:?}");
+                    slot
+                }
+                1 => {
+                    let arguments = [&writer.0[..], digits.as_bytes()];
+                    let count: u64 = redis.run(scripts::FENCE, &arguments).await;
+                    let (slot, expected) = transitions::fence(slot, writer, ms, 0);
+                    assert_eq!(count, expected, "FENCE on {before:?}");
+                    slot
+                }
+                2 => {
+                    let held: bool = redis.run(scripts::RELEASE, &[&writer.0]).await;
+                    let (slot, expected) = transitions::release(slot, writer);
+                    assert_eq!(held, expected, "RELEASE of {writer:?} on {before:?}");
+                    slot
+                }
+                3 => {
+                    let token = fastrand::bool().then_some(token);
+                    let value = bytes_of_a_value();
+                    let cell = match Cell::parse(&value) {
+                        Some(cell) if fastrand::bool() => cell,
+                        _ => Cell::Absent,
+                    };
+                    let bytes = cell.encode();
+                    let token_bytes = token.as_ref().map_or(&[][..], |token| &token.0);
+                    let arguments = [token_bytes, &bytes, digits.as_bytes()];
+                    let filled: bool = redis.run(scripts::FILL, &arguments).await;
+                    let (slot, expected) = transitions::fill(slot, token, cell, ms, 0);
+                    assert_eq!(filled, expected, "FILL {token:?} {cell:?} on {before:?}");
+                    slot
+                }
+                _ => {
+                    let deleted: bool = redis.run(scripts::INVAL, &[]).await;
+                    let (slot, expected) = transitions::inval(slot);
+                    assert_eq!(deleted, expected, "INVAL on {before:?}");
+                    slot
+                }
+            };
+            let context = format!(
+                "seed {SEED}, history {history}, step {step}, script {script} on {before:?}"
+            );
+            assert_alike(&slot, &redis.get().await, &context);
+        }
+    }
+}
