@@ -89,6 +89,18 @@ fn a_handler_gets_a_connection_or_the_client_a_problem() {
 }
 
 #[test]
+fn writes_and_reads_find_their_servers_and_reads_survive_the_replica() {
+    let said = run("read_replica");
+    assert_eq!(
+        said,
+        "writes go to the primary\n\
+         reads go to a standby\n\
+         read there: read all about it\n\
+         then reads go to the primary\n"
+    );
+}
+
+#[test]
 fn a_listener_hears_commits_and_tells_of_its_own_gaps() {
     let said = run("listen");
     assert_eq!(
