@@ -59,6 +59,40 @@ pub trait Batch: Send + Sync + 'static {
 /// Gathers requests while the database is busy and serves them in batches.
 ///
 /// Cloning it gives another handle to the same queue.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use cenote_postgres::{Batch, Batcher, Pool, Result};
+///
+/// /// Counts visits: one statement and one commit for all that come while the database is busy.
+/// struct Visits(Pool);
+///
+/// impl Batch for Visits {
+///     type Request = String;
+///     type Response = ();
+///
+///     fn weight(&self, page: &String) -> usize {
+///         page.len()
+///     }
+///
+///     async fn run(&self, pages: Vec<String>, waited: Duration) -> Vec<Result<()>> {
+///         let written = async {
+///             let connection = self.0.get_after(waited).await?;
+///             let insert = "INSERT INTO visit (page) SELECT * FROM unnest($1::text[])";
+///             connection.execute(insert, &[&pages]).await
+///         };
+///         let answer = written.await.map(drop);
+///         pages.iter().map(|_| answer.clone()).collect() // one for each, in their order
+///     }
+/// }
+///
+/// # async fn example(pool: Pool) -> Result<()> {
+/// let visits = Batcher::new(Visits(pool.clone()), &pool);
+/// visits.submit("/".to_owned()).await?; // answered after the commit
+/// # Ok(())
+/// # }
+/// ```
 pub struct Batcher<B: Batch>(Arc<Shared<B>>);
 
 struct Shared<B: Batch> {

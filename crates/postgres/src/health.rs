@@ -25,6 +25,17 @@ pub struct Health {
 impl Pool {
     /// Asks the database for a sign of life over a pooled connection.
     ///
+    /// ```no_run
+    /// # async fn example(pool: &cenote_postgres::Pool) {
+    /// use cenote_postgres::HealthState;
+    ///
+    /// let health = pool.health().await;
+    /// if health.state == HealthState::Unhealthy {
+    ///     eprintln!("no database: {}", health.problem.unwrap_or_default());
+    /// }
+    /// # }
+    /// ```
+    ///
     /// # Cancel safety
     ///
     /// Safe.

@@ -11,6 +11,26 @@ use crate::{Batch, Batcher, Error, Pool, Result};
 /// Looks rows up by key; keys that are asked for while the database is busy go in one statement.
 ///
 /// Cloning it gives another handle to the same queue.
+///
+/// ```no_run
+/// use cenote_postgres::{Loader, Pool};
+///
+/// # async fn example(pool: Pool) -> cenote_postgres::Result<()> {
+/// let names: Loader<i64, String> = Loader::new(
+///     pool,
+///     "SELECT wanted.position, item.name
+///      FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, position)
+///      JOIN item USING (id)",
+///     |row| row.get(1),
+/// );
+/// // Called from many tasks at once, these share statements.
+/// match names.load(7).await? {
+///     Some(name) => println!("7 is {name}"),
+///     None => println!("there is no 7"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct Loader<K, V>(Batcher<LookUp<K, V>>)
 where
     K: ToSql + Eq + Hash + Send + Sync + 'static,

@@ -10,6 +10,21 @@ use crate::{Error, Result};
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How often and how patiently to try again.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use cenote_postgres::{Config, Retry};
+///
+/// # fn example() -> Result<Config, cenote_postgres::InvalidConfig> {
+/// let mut config = Config::from_env()?;
+/// config.retry = Retry {
+///     attempts: 5,
+///     delay: Duration::from_millis(50), // then 100, 200 and 400, each up to twice as long
+/// };
+/// # Ok(config)
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Retry {
     /// Tries in all; 1 means none again.
