@@ -14,7 +14,7 @@ use std::{
 };
 
 use cenote_local::PostgresServer;
-use cenote_postgres::{Config, Error, Pool, Resolver, TargetSession};
+use cenote_postgres::{Config, Error, Pool, Resolver, Retired, TargetSession};
 use support::{
     SOON,
     connecting::{first, lazy},
@@ -245,6 +245,8 @@ async fn a_read_only_error_replaces_all_connections_to_a_host_that_lost_its_role
         assert_eq!(both.0.host(), both.1.host());
     }
     let before = insert(&fixed).await.unwrap();
+    // It meets no error itself.
+    let witness = moving.get().await.unwrap();
 
     fence(&one, true).await;
     for pool in [&moving, &fixed] {
@@ -255,12 +257,9 @@ async fn a_read_only_error_replaces_all_connections_to_a_host_that_lost_its_role
         insert(&moving).await.is_ok()
     })
     .await;
-    eventually("both connections were closed", async || {
-        moving
-            .stats()
-            .pool
-            .retired(cenote_postgres::Retired::Broken)
-            == 2
+    drop(witness);
+    eventually("both connections are closed", async || {
+        moving.stats().pool.retired(Retired::Broken) == 2
     })
     .await;
     assert_eq!(moving.get().await.unwrap().host(), host(two.port()));
