@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    AcquireError, Manager, Phase, Reason, Snapshot,
+    AcquireError, Holder, Manager, Phase, Reason, Snapshot,
     guard::Guard,
     holder::Caller,
     lifecycle::Shared,
@@ -71,7 +71,7 @@ async fn acquire_slowly<M: Manager>(
             Some((live, true)) => match check(shared, live, place.deadline).await {
                 Some(live) => return Ok(live),
                 None if shared.now() < place.deadline => {}
-                None => return Err(timed_out(shared, Some(Phase::Checking), since)),
+                None => return Err(timed_out(shared, Some(Phase::Checking), place)),
             },
             None => {
                 let queued = Queued {
@@ -84,7 +84,7 @@ async fn acquire_slowly<M: Manager>(
                     Ok(live) => live,
                     Err(Sent::Refused(refusal)) => return Err(refused(shared, refusal)),
                     Err(Sent::Shed) => return Err(shed(shared)),
-                    Err(Sent::Late) => return Err(timed_out(shared, None, since)),
+                    Err(Sent::Late) => return Err(timed_out(shared, None, place)),
                 };
                 if let Some(live) = shared.sort_out(live) {
                     return Ok(live);
@@ -180,15 +180,7 @@ impl<M: Manager> Future for Queued<'_, M> {
                     if is_next {
                         shared.poke.notify_one();
                     }
-                    if let Some(holds) = holds {
-                        let caller = self.place.caller.at;
-                        tracing::warn!(
-                            %caller,
-                            %holds,
-                            "a task waits for a connection while it holds one; if all holders do, \
-                             none of them is ever served"
-                        );
-                    }
+                    warn_of_nested(self.place.caller, holds);
                     Poll::Pending
                 }
             };
@@ -228,21 +220,29 @@ impl<M: Manager> Drop for Queued<'_, M> {
 fn timed_out<M: Manager>(
     shared: &Arc<Shared<M>>,
     phase: Option<Phase>,
-    since: Duration,
+    place: Place,
 ) -> AcquireError<M::Error> {
-    let snapshot = {
-        let mut core = shared.core();
-        core.timed_out();
-        drop(core);
-        snapshot(shared)
-    };
+    let holds = shared.core().timed_out(place.caller);
+    warn_of_nested(place.caller, holds);
+    let snapshot = snapshot(shared);
     let nobody_can_return_one = snapshot.in_use + snapshot.cleaning + snapshot.idle == 0;
     let phase = phase.unwrap_or(match nobody_can_return_one {
         true => Phase::Connecting,
         false => Phase::Waiting,
     });
-    let waited = shared.now().saturating_sub(since);
-    AcquireError::new(Reason::Timeout { phase, waited }, snapshot)
+    let waited = shared.now().saturating_sub(place.since);
+    AcquireError::new(Reason::Timeout { phase, waited }, None, snapshot)
+}
+
+fn warn_of_nested(caller: Caller, holds: Option<Holder>) {
+    if let Some(holds) = holds {
+        tracing::warn!(
+            caller = %caller.at,
+            %holds,
+            "a task waits for a connection while it holds one; if all holders do, none of them is \
+             ever served"
+        );
+    }
 }
 
 fn refused<M: Manager>(shared: &Arc<Shared<M>>, refusal: Refusal) -> AcquireError<M::Error> {
@@ -252,12 +252,12 @@ fn refused<M: Manager>(shared: &Arc<Shared<M>>, refusal: Refusal) -> AcquireErro
         Refusal::Hopeless(excess) => (Reason::Overloaded, Some(excess)),
         Refusal::Unavailable(retry_after) => (Reason::Unavailable, Some(retry_after)),
     };
-    AcquireError::new(reason, snapshot(shared)).retry_in(retry_after)
+    AcquireError::new(reason, retry_after, snapshot(shared))
 }
 
 fn shed<M: Manager>(shared: &Arc<Shared<M>>) -> AcquireError<M::Error> {
     let wait = shared.core().expected_wait(shared.now());
-    AcquireError::new(Reason::Overloaded, snapshot(shared)).retry_in(wait)
+    AcquireError::new(Reason::Overloaded, wait, snapshot(shared))
 }
 
 pub(crate) fn snapshot<M: Manager>(shared: &Arc<Shared<M>>) -> Snapshot<M::Error> {

@@ -44,7 +44,9 @@ pub struct Config {
     /// Longest time [`Manager::close`](crate::Manager::close) may take; until then the connection
     /// counts against the maximum.
     pub close_timeout: Duration,
-    /// Connects under way at once. While connecting fails it is one.
+    /// Connects under way at once. While connecting fails it is one. While connections are in use,
+    /// those for callers in line begin with one, and each that succeeds while the line stands allows
+    /// one more: a burst of short uses is over before a new connection would be ready.
     pub connect_concurrency: u32,
     /// A connection held by one caller for longer is taken for leaked: a warning is logged, once for
     /// each holder, and it is counted in [`Stats::leaked`](crate::Stats::leaked). It is not taken

@@ -78,61 +78,64 @@ pub struct Snapshot<E: Error + 'static> {
 /// No connection was to be had. Cheap to clone.
 #[derive(Debug)]
 pub struct AcquireError<E: Error + 'static> {
+    /// Behind one pointer: every successful acquire moves a `Result` that has room for it.
+    details: Arc<Details<E>>,
+}
+
+#[derive(Debug)]
+struct Details<E: Error + 'static> {
     reason: Reason,
     retry_after: Option<Duration>,
-    snapshot: Arc<Snapshot<E>>,
+    snapshot: Snapshot<E>,
 }
 
 impl<E: Error + 'static> AcquireError<E> {
-    pub(crate) fn new(reason: Reason, snapshot: Snapshot<E>) -> Self {
+    pub(crate) fn new(
+        reason: Reason,
+        retry_after: Option<Duration>,
+        snapshot: Snapshot<E>,
+    ) -> Self {
         Self {
-            reason,
-            retry_after: None,
-            snapshot: Arc::new(snapshot),
-        }
-    }
-
-    pub(crate) fn retry_in(self, retry_after: Option<Duration>) -> Self {
-        Self {
-            retry_after,
-            ..self
+            details: Arc::new(Details {
+                reason,
+                retry_after,
+                snapshot,
+            }),
         }
     }
 
     /// What kept the caller from getting a connection.
     pub fn reason(&self) -> Reason {
-        self.reason
+        self.details.reason
     }
 
     /// What the pool looked like at that moment.
     pub fn snapshot(&self) -> &Snapshot<E> {
-        &self.snapshot
+        &self.details.snapshot
     }
 
     /// After which time to try again, if that can be said: trying earlier is in vain.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        self.details.retry_after
     }
 
     /// True if the same call may succeed later: always, but for a pool that was closed.
     pub fn is_retryable(&self) -> bool {
-        self.reason != Reason::Closed
+        self.reason() != Reason::Closed
     }
 }
 
 impl<E: Error + 'static> Clone for AcquireError<E> {
     fn clone(&self) -> Self {
         Self {
-            reason: self.reason,
-            retry_after: self.retry_after,
-            snapshot: self.snapshot.clone(),
+            details: self.details.clone(),
         }
     }
 }
 
 impl<E: Error + 'static> fmt::Display for AcquireError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.reason {
+        match self.reason() {
             Reason::Timeout { phase, waited } => {
                 let what = match phase {
                     Phase::Waiting => "waiting for a connection",
@@ -145,7 +148,7 @@ impl<E: Error + 'static> fmt::Display for AcquireError<E> {
             Reason::Unavailable => f.write_str("connecting has failed for a while")?,
             Reason::Closed => return f.write_str("the pool is closed"),
         }
-        write!(f, ": {}", self.snapshot)
+        write!(f, ": {}", self.snapshot())
     }
 }
 
@@ -173,7 +176,7 @@ impl<E: Error + 'static> fmt::Display for Snapshot<E> {
 
 impl<E: Error + 'static> Error for AcquireError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        let error = self.snapshot.last_connect_error.as_deref()?;
+        let error = self.snapshot().last_connect_error.as_deref()?;
         Some(error)
     }
 }

@@ -117,6 +117,7 @@ impl<M: Manager> Shared<M> {
         self.follow(settled);
     }
 
+    #[inline(always)] // the usual case does nothing, and is not worth a call
     fn follow(self: &Arc<Self>, settled: Settled<M::Connection, Waker>) {
         match settled {
             Settled::Idle { at_rest: false } => {}

@@ -254,7 +254,7 @@ impl<M: Manager> Pool<M> {
                 waited: limit,
             },
         };
-        Err(AcquireError::new(reason, snapshot(&self.shared)))
+        Err(AcquireError::new(reason, None, snapshot(&self.shared)))
     }
 
     /// Refuses newcomers, serves whoever is in line, and completes when every connection has come

@@ -129,7 +129,11 @@ pub(crate) struct Slots<C, W, F> {
     now: Duration,
     /// When the housekeeper will look again by itself.
     next_round: Duration,
+    /// When to look next whether a newcomer's task holds a connection, and when to say so next.
+    next_nested_look: Duration,
     next_nested_warning: Duration,
+    /// Connects that have succeeded since the line was empty.
+    grown: u32,
     outage: Outage<F>,
     forecast: Forecast,
     codel: Option<Codel>,
@@ -148,7 +152,9 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             waiters: Waiters::new(),
             now: Duration::ZERO,
             next_round: Duration::ZERO,
+            next_nested_look: Duration::ZERO,
             next_nested_warning: Duration::ZERO,
+            grown: 0,
             outage: Outage::new(&config),
             forecast: Forecast::default(),
             codel: config.shed_target.map(Codel::new),
@@ -248,6 +254,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     }
 
     /// Hands a connection to the first in line who is to be served.
+    #[inline(never)] // seldom, and large: on the way of a connection that nobody waits for it only costs
     fn hand_over(&mut self, live: Live<C>, fresh: bool) -> Settled<C, W> {
         let shed = self.shed();
         let Some(caller) = self.waiters.next_caller() else {

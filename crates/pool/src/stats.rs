@@ -75,8 +75,9 @@ pub struct Stats {
     pub shed: u64,
     /// True if a caller was refused or shed within the last second because too many wait.
     pub shedding: bool,
-    /// Acquires by a tokio task that had to wait for a connection while it held one, in a pool of
-    /// at most 32: where all holders do so, none of them is ever served.
+    /// How often a tokio task was seen that had to wait for a connection while it held one, in a pool
+    /// of at most 32: where all holders do so, none of them is ever served. Newcomers are looked at
+    /// every 10 ms at most, those whose time ran out always, and nobody for a minute after a sighting.
     pub nested_waits: u64,
     /// Connects that succeeded.
     pub connects: u64,

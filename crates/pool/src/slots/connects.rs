@@ -19,6 +19,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.advance(now);
         let healed = self.outage.connected();
         self.tally.connect_times.record(took);
+        self.grown = self.grown.saturating_add(1);
         let live = Live {
             slot,
             connection,
@@ -63,9 +64,24 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         };
         // A connection being cleaned will be free sooner than one that is not even asked for.
         let coming = connecting + self.count(State::Cleaning);
-        let wanted = self.waiters.len().saturating_sub(coming).max(warm);
+        let awaited = self.waiters.len().saturating_sub(coming);
+        let growth = self.growth().saturating_sub(connecting);
+        let wanted = awaited.min(growth).max(warm);
         let due = wanted.min(self.room()).min(concurrency - connecting);
         (0..due).map(|_| self.reserve()).collect()
+    }
+
+    /// How many connects for those in line may be under way at once.
+    ///
+    /// While connections are in use, one of them often comes back before a new one is ready, and a
+    /// burst is over before it would have needed any. So growth starts with one connect, and each
+    /// that succeeds while the line still stands allows one more. Where nothing can come back there
+    /// is nothing to wait for.
+    fn growth(&self) -> u32 {
+        match self.count(State::InUse) {
+            0 => u32::MAX,
+            _ => self.grown.saturating_add(1),
+        }
     }
 
     /// When to ask [`connects_due`](Self::connects_due) again, if a backoff holds connects up.

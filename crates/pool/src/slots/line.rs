@@ -16,6 +16,12 @@ use crate::{
 /// them ever gets its second.
 const SMALL: u32 = 32;
 
+/// Newcomers are looked at at most so often, as that takes longer than joining the line. Whoever
+/// waits in vain is looked at in any case.
+const NESTED_LOOK: Duration = Duration::from_millis(10);
+/// After one was found nobody is looked at for so long, so that the log is not filled.
+const NESTED_PAUSE: Duration = Duration::from_secs(60);
+
 /// What became of a caller that found nothing idle.
 pub(crate) enum Joined<C, W> {
     /// Something was idle after all.
@@ -73,6 +79,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     /// What was measured of one line does not hold for the next.
     fn watch_for_new_line(&mut self) {
         if self.waiters.is_empty() {
+            self.grown = 0;
             self.forecast.restart(self.now);
             self.codel.iter_mut().for_each(Codel::calm);
         }
@@ -135,20 +142,26 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         }
     }
 
-    /// Counts a task that waits for a connection while it has one. Gives out the one it has, at
-    /// most once a second.
+    /// Now and then looks whether a task that is about to wait has a connection already, and gives
+    /// out the one it has.
     fn nested(&mut self, caller: Caller) -> Option<Holder> {
-        if self.config.capacity() > SMALL {
+        if self.now < self.next_nested_look || self.count(State::InUse) == 0 {
+            return None;
+        }
+        self.next_nested_look = self.now + NESTED_LOOK;
+        self.held_by_same_task(caller)
+    }
+
+    /// Another connection of the task that asks, if there is one and that was not said just now.
+    fn held_by_same_task(&mut self, caller: Caller) -> Option<Holder> {
+        if self.now < self.next_nested_warning || self.config.capacity() > SMALL {
             return None;
         }
         let task = Some(caller.task?);
         let same_task = |holder: &Holder| holder.task == task;
         let holds = self.holders(self.now).find(same_task)?;
         self.tally.counts.nested_waits += 1;
-        if self.now < self.next_nested_warning {
-            return None;
-        }
-        self.next_nested_warning = self.now + Duration::from_secs(1);
+        self.next_nested_warning = self.now + NESTED_PAUSE;
         Some(holds)
     }
 
@@ -176,9 +189,11 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.waiters.leave(ticket)
     }
 
-    /// Counts a caller whose time ran out.
-    pub(crate) fn timed_out(&mut self) {
+    /// Counts a caller whose time ran out. Gives out the connection that its task has, if that is
+    /// worth a warning.
+    pub(crate) fn timed_out(&mut self, caller: Caller) -> Option<Holder> {
         self.tally.counts.timeouts += 1;
+        self.held_by_same_task(caller)
     }
 
     /// Sends those away whose time has run out, and returns whom to wake.

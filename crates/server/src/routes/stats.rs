@@ -46,8 +46,15 @@ pub(super) struct PoolStats {
     acquired: u64,
     /// Requests that waited too long for one.
     acquire_timeouts: u64,
-    /// Requests refused because too many were in line.
+    /// Requests refused at once: too many were in line, they would have waited in vain, or the database has been out
+    /// of reach for a while.
     acquire_refused: u64,
+    /// Whether newcomers are refused because the database has been out of reach for a while.
+    breaker_open: bool,
+    /// Connections that one request has had for more than a minute.
+    leaked: u32,
+    /// How often a request was seen that waited for a connection while it had one.
+    nested_waits: u64,
     connects: u64,
     connect_failures: u64,
     /// Why the last connect failed, unless one has succeeded since.
@@ -122,6 +129,9 @@ pub(super) async fn pool(State(app): State<App>) -> Response {
         acquired: pool.acquired,
         acquire_timeouts: pool.timeouts,
         acquire_refused: pool.refused,
+        breaker_open: pool.breaker_open,
+        leaked: pool.leaked,
+        nested_waits: pool.nested_waits,
         connects: pool.connects,
         connect_failures: pool.connect_failures,
         last_connect_error: stats.last_connect_error,
