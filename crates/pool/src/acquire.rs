@@ -44,7 +44,10 @@ pub(crate) async fn acquire<M: Manager, P: Borrow<Arc<Shared<M>>>>(
 ) -> Result<Guard<M, P>, AcquireError<M::Error>> {
     // The common case first, before any future, timer or clock is touched.
     let caller = Caller::new(at);
-    let taken = take(pool.borrow(), caller);
+    let taken = match pool.borrow().nothing_idle() {
+        true => None,
+        false => take(pool.borrow(), caller),
+    };
     if let Some((live, false)) = taken {
         return Ok(Guard::new(pool, live));
     }

@@ -4,8 +4,9 @@
 //! on, so a task that panics or is dropped by its runtime loses nothing.
 
 use std::{
+    ops::{Deref, DerefMut},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
     task::Waker,
     time::Duration,
 };
@@ -15,7 +16,7 @@ use tokio::sync::Notify;
 use crate::{
     Condition, Config, ConnectError, InvalidConfig, Limits, Manager,
     housekeeper::keep_house,
-    runtime::{Handle, Instant, Mutex, MutexGuard, timeout},
+    runtime::{AtomicBool, Handle, Instant, Mutex, MutexGuard, timeout},
     slots::{Live, Settled, SlotId, Slots},
     stats::Retired,
 };
@@ -32,6 +33,9 @@ pub struct Shared<M: Manager> {
     /// the line when someone's time has run out; never across an await, and nothing foreign runs
     /// under it.
     core: Mutex<Core<M>>,
+    /// As it was when the lock was last let go of. A hint: whoever finds it set need not take the
+    /// lock to learn what joining the line tells anyway.
+    nothing_idle: AtomicBool,
     pub(crate) runtime: Handle,
     pub(crate) built: Instant,
     /// Wakes the housekeeper when there is something to do before its next round.
@@ -40,10 +44,36 @@ pub struct Shared<M: Manager> {
     pub(crate) milestone: Notify,
 }
 
+/// The core, locked.
+pub(crate) struct Locked<'a, M: Manager> {
+    core: MutexGuard<'a, Core<M>>,
+    nothing_idle: &'a AtomicBool,
+}
+
+impl<M: Manager> Deref for Locked<'_, M> {
+    type Target = Core<M>;
+    fn deref(&self) -> &Core<M> {
+        &self.core
+    }
+}
+
+impl<M: Manager> DerefMut for Locked<'_, M> {
+    fn deref_mut(&mut self) -> &mut Core<M> {
+        &mut self.core
+    }
+}
+
+impl<M: Manager> Drop for Locked<'_, M> {
+    fn drop(&mut self) {
+        self.nothing_idle.store(self.core.nothing_idle(), Relaxed);
+    }
+}
+
 impl<M: Manager> Shared<M> {
     pub(crate) fn start(manager: M, config: Config, runtime: Handle) -> Arc<Self> {
         let shared = Arc::new(Self {
             core: Mutex::new(Slots::new(config.clone())),
+            nothing_idle: AtomicBool::new(true),
             manager,
             runtime,
             built: Instant::now(),
@@ -57,8 +87,16 @@ impl<M: Manager> Shared<M> {
         shared
     }
 
-    pub(crate) fn core(&self) -> MutexGuard<'_, Core<M>> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn core(&self) -> Locked<'_, M> {
+        Locked {
+            core: self.core.lock().unwrap_or_else(PoisonError::into_inner),
+            nothing_idle: &self.nothing_idle,
+        }
+    }
+
+    /// Whether there was nothing to be taken a moment ago.
+    pub(crate) fn nothing_idle(&self) -> bool {
+        self.nothing_idle.load(Relaxed)
     }
 
     /// Time since the pool was built.

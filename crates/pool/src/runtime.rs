@@ -1,9 +1,9 @@
 //! What the pool takes from its surroundings: a lock, tasks, time. Invariant: nothing else in this
-//! crate locks, spawns or asks for the time, so that in the unit tests, where simulated ones stand
+//! crate locks, shares a value without a lock, spawns or asks for the time, so that in the unit tests, where simulated ones stand
 //! in, the very same code runs under a scheduler that chooses every interleaving.
 
 #[cfg(not(test))]
-pub(crate) use std::sync::{Mutex, MutexGuard};
+pub(crate) use std::sync::{Mutex, MutexGuard, atomic::AtomicBool};
 #[cfg(not(test))]
 pub(crate) use tokio::{
     runtime::Handle,
@@ -12,5 +12,7 @@ pub(crate) use tokio::{
 
 #[cfg(test)]
 pub(crate) mod simulated;
+#[cfg(test)]
+pub(crate) use shuttle::sync::atomic::AtomicBool;
 #[cfg(test)]
 pub(crate) use simulated::{Handle, Instant, Mutex, MutexGuard, sleep_until, timeout};

@@ -49,6 +49,10 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     /// Slots to connect now, reserved by this call: enough for everyone who waits and for the warm
     /// minimum, within the capacity, the concurrency and the backoff.
     pub(crate) fn connects_due(&mut self) -> Vec<SlotId> {
+        let room = self.room();
+        if room == 0 {
+            return Vec::new();
+        }
         let connecting = self.count(State::Connecting);
         let concurrency = match self.outage.failures() {
             0 => self.config.connect_concurrency,
@@ -67,7 +71,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         let awaited = self.waiters.len().saturating_sub(coming);
         let growth = self.growth().saturating_sub(connecting);
         let wanted = awaited.min(growth).max(warm);
-        let due = wanted.min(self.room()).min(concurrency - connecting);
+        let due = wanted.min(room).min(concurrency - connecting);
         (0..due).map(|_| self.reserve()).collect()
     }
 

@@ -11,6 +11,10 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         !self.is_open() && self.slots.is_empty() && self.waiters.is_empty()
     }
 
+    pub(crate) fn nothing_idle(&self) -> bool {
+        self.idle.is_empty()
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.mode, Mode::Open | Mode::Paused)
     }
