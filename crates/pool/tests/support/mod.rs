@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use cenote_pool::{AcquireError, Condition, Config, Manager, Pool};
+use cenote_pool::{AcquireError, Condition, Config, Manager, Phase, Pool, Reason};
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 /// Connections are numbered in the order in which they were opened.
@@ -176,4 +176,15 @@ pub async fn settle() {
 pub fn in_line(pool: &Pool<Scripted>) -> JoinHandle<Result<(), AcquireError<Refused>>> {
     let pool = pool.clone();
     tokio::spawn(async move { pool.get_owned().await.map(drop) })
+}
+
+/// The time ran out while nothing could be opened, and the error says why.
+#[track_caller]
+pub fn timed_out_connecting(error: &AcquireError<Refused>) {
+    let connecting = Phase::Connecting;
+    assert!(
+        matches!(error.reason(), Reason::Timeout { phase, .. } if phase == connecting),
+        "{error}"
+    );
+    assert!(error.to_string().contains("the server is down"), "{error}");
 }
