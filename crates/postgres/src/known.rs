@@ -34,6 +34,7 @@ impl Epoch {
     pub(crate) fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
+
     pub(crate) fn now(&self) -> u64 {
         self.0.load(Relaxed)
     }
