@@ -167,6 +167,19 @@ impl Timing {
     }
 }
 
+impl Default for Timing {
+    /// A lease of 2 s, a deadline of 1 s and a fence of 3 s.
+    fn default() -> Self {
+        let lease = Duration::from_secs(2);
+        Self {
+            lease,
+            poll_interval: lease / 4,
+            deadline: Duration::from_secs(1),
+            fence: Duration::from_secs(3),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -241,6 +254,7 @@ mod tests {
     fn times_that_do_not_fit_together_are_refused() {
         let seconds = Duration::from_secs;
         let timing = Timing::new(seconds(2), seconds(1), seconds(3)).unwrap();
+        assert_eq!(timing, Timing::default());
         assert_eq!(timing.poll_interval(), Duration::from_millis(500));
         assert!(matches!(
             Timing::new(seconds(2), Duration::from_millis(1500), seconds(3)),

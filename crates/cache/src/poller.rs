@@ -1,0 +1,100 @@
+//! The task that follows the epoch and moves it on. Invariant: a view counts from when its poll was sent.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    clock,
+    epoch::{Row, Successor, View},
+    origin::Origin,
+    shared::Shared,
+};
+
+/// Polls for ever: in every interval, and at once when something changes at Redis.
+pub(crate) async fn poll<O: Origin>(shared: Arc<Shared>, origin: Arc<O>) {
+    let mut pulse = shared.views.pulse();
+    loop {
+        let row = look(&shared, &*origin).await;
+        if let Some(row) = &row
+            && let Some(successor) = successor(&shared, row)
+        {
+            tracing::warn!(epoch = successor.epoch, trusted = ?successor.trusted, "moving the epoch on");
+            let moved = timeout(shared.timing.lease(), origin.advance(successor)).await;
+            if matches!(moved, Ok(Ok(()))) {
+                continue;
+            }
+        }
+        let pause = pause(&shared, row.as_ref());
+        // What this task has told itself is no news.
+        pulse.borrow_and_update();
+        tokio::select! {
+            () = sleep(pause) => {}
+            _ = pulse.changed() => {}
+        }
+    }
+}
+
+/// Reads the row, and takes the view that it allows.
+async fn look<O: Origin>(shared: &Shared, origin: &O) -> Option<Row> {
+    let sent = clock::now();
+    let lease = shared.timing.lease();
+    let row = match timeout(lease, origin.epoch_row()).await {
+        Ok(Ok(row)) => row,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "the epoch could not be read");
+            return None;
+        }
+        Err(_) => return None,
+    };
+    if let Some(view) = View::new(&row, sent, lease)
+        && !is_behind(shared, &row)
+    {
+        shared.views.install(view, || {
+            if let Some(tracking) = &shared.tracking {
+                tracking.near.clear();
+            }
+        });
+    }
+    Some(row)
+}
+
+/// What must follow the row.
+fn successor(shared: &Shared, row: &Row) -> Option<Successor> {
+    if is_behind(shared, row) {
+        let epoch = row.epoch + 1;
+        return Some(Successor {
+            epoch,
+            trusted: None,
+        });
+    }
+    let seen = shared.links.sight(clock::now(), patience(shared))?;
+    let successor = row.successor(seen)?;
+    // An epoch without Redis is let come into use, or a Redis that comes and goes would stop all writes.
+    let is_due = successor.trusted.is_none() || row.age >= shared.timing.lease();
+    is_due.then_some(successor)
+}
+
+/// A database that lost its newest commits may tell of an epoch that is over. Its number must not be used again.
+fn is_behind(shared: &Shared, row: &Row) -> bool {
+    let newest = shared.views.newest();
+    newest.is_some_and(|newest| newest.epoch > row.epoch)
+}
+
+/// How long Redis must have been seen as it is before others are told: a new connection takes less.
+fn patience(shared: &Shared) -> Duration {
+    shared.timing.poll_interval() / 2
+}
+
+/// Until the next poll: sooner if the row will be usable or the sight of Redis be sure before.
+fn pause(shared: &Shared, row: Option<&Row>) -> Duration {
+    let timing = &shared.timing;
+    let until_usable = row.map(|row| timing.lease().saturating_sub(row.age));
+    let until_sure = shared.links.unsure_for(clock::now(), patience(shared));
+    [until_usable, Some(until_sure)]
+        .into_iter()
+        .flatten()
+        .filter(|soon| !soon.is_zero())
+        .fold(timing.poll_interval(), Duration::min)
+        .max(Duration::from_millis(1))
+}
