@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 use crate::{
     clock,
     config::{Config, ConfigError, MIN_STALENESS, Mode, Redis},
-    fenced::{Fenced, NotFenced},
+    fenced::{Coherence, Fenced, NotFenced},
     flight::{Flights, Role},
     ids::Ids,
     keeper,
@@ -156,12 +156,13 @@ impl<O: Origin> Cache<O> {
         self.0.tier.fence(keys).await
     }
 
-    /// Drops what is cached for keys that were changed by somebody who does not fence them.
+    /// Drops what is cached for keys that were changed by somebody who does not fence them. If it could not be done at
+    /// once, that is [`Pending`](Coherence::Pending): call it again.
     ///
     /// # Cancel safety
     /// After a drop some may still be cached.
-    pub async fn invalidate(&self, keys: &[&str]) {
-        self.0.tier.invalidate(keys).await;
+    pub async fn invalidate(&self, keys: &[&str]) -> Coherence {
+        self.0.tier.invalidate(keys).await
     }
 
     /// What has happened, and how the cache stands.

@@ -34,7 +34,7 @@ pub const MIN_STALENESS: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Redis {
-    /// `redis://[user:password@]host[:port][/database]`; `rediss://` for TLS, with the feature `tls`.
+    /// `redis://[user:password@]host[:port][/database]`: a single server.
     pub url: String,
     /// What every key begins with; instances that share it share their values. Initially `cenote`.
     pub prefix: String,
@@ -99,7 +99,7 @@ impl Config {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The URL is none of a Redis, or needs a feature that is not compiled in.
+    /// The URL is none of a Redis, or asks for something that is not there, such as TLS.
     #[error("not the URL of a Redis that can be used: {0}")]
     Url(#[source] redis::RedisError),
     /// No connection at all.

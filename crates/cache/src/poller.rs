@@ -11,6 +11,9 @@ use crate::{
     shared::Shared,
 };
 
+/// What is waited at least before the row is looked at again, lest it be all the database has to do.
+const BREATH: Duration = Duration::from_millis(5);
+
 /// Polls for ever: in every interval, and at once when something changes at Redis.
 pub(crate) async fn poll<O: Origin>(shared: Arc<Shared>, origin: Arc<O>) {
     let mut pulse = shared.views.pulse();
@@ -22,6 +25,7 @@ pub(crate) async fn poll<O: Origin>(shared: Arc<Shared>, origin: Arc<O>) {
             tracing::warn!(epoch = successor.epoch, trusted = ?successor.trusted, "moving the epoch on");
             let moved = timeout(shared.timing.lease(), origin.advance(successor)).await;
             if matches!(moved, Ok(Ok(()))) {
+                sleep(BREATH).await;
                 continue;
             }
         }
@@ -96,5 +100,5 @@ fn pause(shared: &Shared, row: Option<&Row>) -> Duration {
         .flatten()
         .filter(|soon| !soon.is_zero())
         .fold(timing.poll_interval(), Duration::min)
-        .max(Duration::from_millis(1))
+        .max(BREATH)
 }

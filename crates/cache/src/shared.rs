@@ -70,6 +70,12 @@ impl Shared {
         Some((view, self.cells(&view)?))
     }
 
+    /// Whether the epoch of this view may still be acted on.
+    fn acts_on(&self, view: &View, now: Moment) -> bool {
+        let valid = self.views.valid(now);
+        valid.is_some_and(|valid| valid.epoch == view.epoch)
+    }
+
     /// The cells of a view's epoch.
     pub(crate) fn cells(&self, view: &View) -> Option<Cells> {
         let link = self.links.to(view.trusted?)?;
@@ -95,6 +101,22 @@ impl Shared {
             return found.into_iter().enumerate().map(known).collect();
         }
         keys.iter().map(|_| None).collect()
+    }
+
+    /// Drops what is not fenced; says whether that was possible.
+    pub(crate) async fn invalidate(&self, keys: &[&str]) -> bool {
+        let Some(view) = self.views.valid(clock::now()) else {
+            return false;
+        };
+        let told = match (view.trusted, self.cells(&view)) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(_), Some(cells)) => cells.invalidate(keys).await.is_ok(),
+        };
+        if let Some(tracking) = &self.tracking {
+            keys.iter().for_each(|key| tracking.near.forget(key));
+        }
+        told
     }
 
     /// What was known before, be it allowed to act on it or not.
@@ -141,7 +163,7 @@ impl Shared {
         self.load_missing(origin, &view, &cells, keys, &steps, &mut answers)
             .await;
         if steps.iter().any(|step| matches!(step, Step::Wait)) {
-            self.wait_for_others(&cells, keys, &permits, &mut steps)
+            self.wait_for_others(&view, &cells, keys, &permits, &mut steps)
                 .await;
             self.load_missing(origin, &view, &cells, keys, &steps, &mut answers)
                 .await;
@@ -157,6 +179,7 @@ impl Shared {
     /// Looks again and again at what others load. What they did not bring in time is to be loaded.
     async fn wait_for_others(
         &self,
+        view: &View,
         cells: &Cells,
         keys: &[&str],
         permits: &[Option<Permit>],
@@ -176,7 +199,12 @@ impl Shared {
             let asked = clock::now();
             let is_last = asked.since(start) >= LEASE_PATIENCE;
             let wanted: Vec<_> = waiting.iter().map(|at| keys[*at]).collect();
-            let found = cells.get(&wanted).await;
+            // Whoever joins meanwhile may rely on a later epoch than this one.
+            let found = if self.acts_on(view, asked) {
+                cells.get(&wanted).await
+            } else {
+                Err(Broken)
+            };
             let found =
                 found.unwrap_or_else(|Broken| wanted.iter().map(|_| Found::Nothing).collect());
             for (at, found) in zip(waiting, found) {

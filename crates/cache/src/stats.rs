@@ -15,9 +15,9 @@ pub struct Stats {
     pub shared_hits: u64,
     /// Reads answered from the database.
     pub misses: u64,
-    /// Misses among them that shared another's load.
+    /// Reads among all that shared another's look-up.
     pub joined: u64,
-    /// Misses among them that asked no cache, because none could be believed or reached.
+    /// Keys loaded without asking a cache, because none could be believed or reached.
     pub bypassed: u64,
     /// Answers among all that were marked stale, because the database failed.
     pub stale: u64,
@@ -31,7 +31,7 @@ pub struct Stats {
     pub fences: u64,
     /// Writes that committed and were not settled with Redis in time.
     pub pending: u64,
-    /// Calls to Redis that failed, and connections that could not be made.
+    /// Connections to Redis that broke or could not be made.
     pub redis_errors: u64,
     /// Values kept in this process.
     pub keys: usize,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     clock,
-    fenced::{Fenced, Hold, NotFenced},
+    fenced::{Coherence, Fenced, Hold, NotFenced},
     local::{self, Local},
     moment::{Moment, Term},
     origin::{Origin, load_each},
@@ -106,21 +106,23 @@ impl Tier {
     }
 
     /// Drops what changed behind the cache's back.
-    pub(crate) async fn invalidate(&self, keys: &[&str]) {
-        let (cells, near) = match self {
-            Self::Off => (None, None),
-            Self::Local { local, .. } => (None, Some(&local.near)),
-            Self::Plain(Plain(shared)) => (shared.plain_cells(), None),
-            Self::Shared(shared) => {
-                let usable = shared.usable(clock::now()).map(|(_, cells)| cells);
-                (usable, shared.tracking.as_ref().map(|it| &it.near))
+    pub(crate) async fn invalidate(&self, keys: &[&str]) -> Coherence {
+        let told = match self {
+            Self::Off => true,
+            Self::Local { local, .. } => {
+                keys.iter().for_each(|key| local.near.forget(key));
+                true
             }
+            Self::Plain(Plain(shared)) => match shared.plain_cells() {
+                Some(cells) => cells.invalidate(keys).await.is_ok(),
+                None => false,
+            },
+            Self::Shared(shared) => shared.invalidate(keys).await,
         };
-        if let Some(cells) = cells {
-            let _ = cells.invalidate(keys).await; // unreached, it will be believed no longer
-        }
-        if let Some(near) = near {
-            keys.iter().for_each(|key| near.forget(key));
+        if told {
+            Coherence::Settled
+        } else {
+            Coherence::Pending
         }
     }
 

@@ -9,7 +9,7 @@ mod world;
 
 use std::time::Duration;
 
-use cenote_cache::{config::Mode, read::Source};
+use cenote_cache::{config::Mode, fenced::Coherence, read::Source};
 use tokio::task::JoinSet;
 use world::{Database, Down, FENCE, cache, config, read, until, write};
 
@@ -153,7 +153,7 @@ async fn what_was_changed_behind_its_back_is_dropped_on_request() {
     let cache = cache(&database, Mode::Local);
     read(&cache, "key").await;
     database.commit("key", "new");
-    cache.invalidate(&["key"]).await;
+    assert_eq!(cache.invalidate(&["key"]).await, Coherence::Settled);
     assert_eq!(read(&cache, "key").await, (Some(2), Source::Database));
 }
 

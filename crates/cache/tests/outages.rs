@@ -183,6 +183,27 @@ async fn a_flush_in_the_middle_of_a_write_brings_nothing_back() {
 }
 
 #[tokio::test]
+async fn what_a_read_without_a_lease_saw_is_not_followed_by_something_older() {
+    let Some(server) = redis().await else { return };
+    let database = Database::new();
+    let one = ready_cache(&database, strong(&server)).await;
+    let other = ready_cache(&database, strong(&server)).await;
+    write(&one, &database, "key", "old").await;
+    let fenced = one.fence(&["key"]).await.unwrap();
+    run(&server, &["FLUSHALL"]).await;
+    database.close_gate();
+    let slow = tokio::spawn(async move { read(&one, "key").await });
+    database.at_gate(1).await;
+    database.leave_gate();
+    database.commit("key", "new");
+    assert_eq!(read(&other, "key").await, (Some(2), Source::Database));
+    database.open_gate();
+    assert_eq!(slow.await.unwrap().0, Some(1));
+    assert_eq!(read(&other, "key").await.0, Some(2));
+    assert_eq!(fenced.release().await, Coherence::Settled);
+}
+
+#[tokio::test]
 async fn a_redis_that_takes_no_writes_is_not_believed() {
     let Some(server) = redis().await else { return };
     let database = Database::new();

@@ -215,6 +215,6 @@ async fn what_was_changed_behind_its_back_is_dropped_on_request() {
     read(&cache, "key").await;
     database.commit("key", "new");
     assert_eq!(read(&cache, "key").await, (Some(1), Source::Shared));
-    cache.invalidate(&["key"]).await;
+    assert_eq!(cache.invalidate(&["key"]).await, Coherence::Settled);
     assert_eq!(read(&cache, "key").await, (Some(2), Source::Database));
 }

@@ -121,8 +121,13 @@ impl Database {
         .await;
     }
 
-    pub(crate) fn open_gate(&self) {
+    /// Those who stand at the gate stay there, later ones pass by.
+    pub(crate) fn leave_gate(&self) {
         self.0.is_gated.store(false, SeqCst);
+    }
+
+    pub(crate) fn open_gate(&self) {
+        self.leave_gate();
         self.0.gate.add_permits(1_000);
     }
 
