@@ -65,16 +65,16 @@ pub struct NotFenced {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
     /// The database has not told which epoch it is.
-    NoView,
+    UnknownEpoch,
     /// Redis is trusted and does not answer.
-    NoRedis,
+    Unreachable,
 }
 
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoView => "the epoch is not known",
-            Self::NoRedis => "Redis does not answer",
+            Self::UnknownEpoch => "the epoch is not known",
+            Self::Unreachable => "Redis does not answer",
         })
     }
 }
@@ -206,12 +206,12 @@ async fn try_fence(
         .views
         .valid(sent)
         .filter(|view| view.term.fits(sent, shared.timing.deadline()))
-        .ok_or(Obstacle::NoView)?;
+        .ok_or(Obstacle::UnknownEpoch)?;
     let lasts = shared.timing.fence();
     if view.trusted.is_some() {
-        let cells = shared.cells(&view).ok_or(Obstacle::NoRedis)?;
+        let cells = shared.cells(&view).ok_or(Obstacle::Unreachable)?;
         let fenced = cells.fence(keys, writer, lasts).await;
-        fenced.map_err(|_| Obstacle::NoRedis)?;
+        fenced.map_err(|_| Obstacle::Unreachable)?;
         shared.counters.add(Event::Fence, keys.len());
     }
     let hold = Hold::Shared {

@@ -74,11 +74,11 @@ pub enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// What the database last told about the epoch is too old, or too new to be acted on. Writes wait.
-    NoView,
+    UnknownEpoch,
     /// The database trusts no Redis at present. Writes flow.
-    NoTrust,
+    Untrusted,
     /// Redis does not answer, or is another than the one trusted. Writes wait until the epoch has moved on.
-    NoRedis,
+    Unreachable,
 }
 
 /// What is counted.

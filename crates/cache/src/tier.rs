@@ -139,13 +139,15 @@ impl Tier {
     pub(crate) fn state(&self) -> State {
         let reason = match self {
             Self::Off | Self::Local { .. } => None,
-            Self::Plain(Plain(shared)) => {
-                shared.links.current().is_none().then_some(Reason::NoRedis)
-            }
+            Self::Plain(Plain(shared)) => shared
+                .links
+                .current()
+                .is_none()
+                .then_some(Reason::Unreachable),
             Self::Shared(shared) => match shared.views.valid(clock::now()) {
-                None => Some(Reason::NoView),
-                Some(view) if view.trusted.is_none() => Some(Reason::NoTrust),
-                Some(view) => shared.cells(&view).is_none().then_some(Reason::NoRedis),
+                None => Some(Reason::UnknownEpoch),
+                Some(view) if view.trusted.is_none() => Some(Reason::Untrusted),
+                Some(view) => shared.cells(&view).is_none().then_some(Reason::Unreachable),
             },
         };
         reason.map_or(State::Ok, State::Degraded)

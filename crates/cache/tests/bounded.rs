@@ -131,7 +131,7 @@ async fn without_a_valid_view_nothing_near_is_served() {
     warm(&cache, "key").await;
     database.fail(true);
     until("the view is over", || {
-        cache.stats().state == State::Degraded(Reason::NoView)
+        cache.stats().state == State::Degraded(Reason::UnknownEpoch)
     })
     .await;
     assert!(cache.read("key").await.is_err());

@@ -47,7 +47,7 @@ async fn when_redis_dies_reads_go_on_and_writes_wait_and_all_recovers_under_a_ne
     assert_eq!(write(&cache, &database, "key", "during").await, 2);
     let stalled = killed.elapsed();
     assert!(stalled < STALL, "{stalled:?}");
-    assert_eq!(cache.stats().state, State::Degraded(Reason::NoTrust));
+    assert_eq!(cache.stats().state, State::Degraded(Reason::Untrusted));
     assert!(cache.stats().epoch.unwrap() > epoch);
     assert_eq!(read(&cache, "key").await, (Some(2), Source::Database));
     write(&cache, &database, "key", "at once").await;
@@ -100,11 +100,11 @@ async fn without_a_view_nothing_is_written_and_reads_ask_the_database() {
     ready(&cache).await;
     database.fail(true);
     until("the view is over", || {
-        cache.stats().state == State::Degraded(Reason::NoView)
+        cache.stats().state == State::Degraded(Reason::UnknownEpoch)
     })
     .await;
     let refused = cache.fence(&["key"]).await.unwrap_err();
-    assert_eq!(refused.reason, Obstacle::NoView);
+    assert_eq!(refused.reason, Obstacle::UnknownEpoch);
     assert!(cache.read("key").await.is_err());
     database.fail(false);
     ready(&cache).await;
@@ -123,7 +123,7 @@ async fn an_older_value_is_served_while_the_database_fails_only_if_wished_and_ma
     read(&cache, "key").await;
     database.fail(true);
     until("the view is over", || {
-        cache.stats().state == State::Degraded(Reason::NoView)
+        cache.stats().state == State::Degraded(Reason::UnknownEpoch)
     })
     .await;
     let read = cache.read("key").await.unwrap();
@@ -211,7 +211,7 @@ async fn a_redis_that_takes_no_writes_is_not_believed() {
     // A replica of nobody: it answers reads, and refuses writes.
     run(&server, &["REPLICAOF", "127.0.0.1", "1"]).await;
     until("it is given up", || {
-        cache.stats().state == State::Degraded(Reason::NoTrust)
+        cache.stats().state == State::Degraded(Reason::Untrusted)
     })
     .await;
     write(&cache, &database, "key", "value").await;
