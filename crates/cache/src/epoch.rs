@@ -96,6 +96,13 @@ impl Watch {
         self.view.filter(|view| view.term.is_running(now))
     }
 
+    /// For how long the newest row has been known at `now`.
+    #[must_use]
+    pub fn known_for(&self, now: Moment) -> Duration {
+        self.newest
+            .map_or(Duration::ZERO, |(_, met)| now.since(met))
+    }
+
     /// The newest row that was seen, acted on or not.
     #[must_use]
     pub fn newest(&self) -> Option<Row> {
@@ -185,6 +192,19 @@ impl Timing {
     #[must_use]
     pub const fn fence(&self) -> Duration {
         self.fence
+    }
+}
+
+impl Default for Timing {
+    /// A lease of 2 s, a deadline of 1 s and a fence of 3 s.
+    fn default() -> Self {
+        let lease = Duration::from_secs(2);
+        Self {
+            lease,
+            poll_interval: lease / 4,
+            deadline: Duration::from_secs(1),
+            fence: Duration::from_secs(3),
+        }
     }
 }
 
@@ -281,6 +301,7 @@ mod tests {
     fn times_that_do_not_fit_together_are_refused() {
         let seconds = Duration::from_secs;
         let timing = Timing::new(seconds(2), seconds(1), seconds(3)).unwrap();
+        assert_eq!(timing, Timing::default());
         assert_eq!(timing.poll_interval(), Duration::from_millis(500));
         assert!(matches!(
             Timing::new(seconds(2), Duration::from_millis(1500), seconds(3)),

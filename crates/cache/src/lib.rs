@@ -1,12 +1,16 @@
-//! The rules by which cenote caches rows of PostgreSQL in Redis and in process without ever answering with a value
-//! that an acknowledged write has replaced.
+//! A cache in front of PostgreSQL, in process and in Redis, that never answers with a value which an acknowledged write
+//! has replaced.
 //!
+//! A [`Cache`](cache::Cache) reads through an [`Origin`](origin::Origin), the database. A write is announced before it
+//! commits and released afterwards, see [`Fenced`](fenced::Fenced).
+//!
+//! The rules it follows:
 //! * [`cell`]: what Redis holds under a key: a value, a lease to load it, or a fence put up by writers.
 //! * [`scripts`]: the five Lua scripts that change a cell, and [`transitions`], the same five as functions.
 //! * [`epoch`]: which Redis may be believed, and for how long an instance may act on knowing it.
 //! * [`near`]: for how long a value kept in process is proven to be fresh enough.
 //!
-//! Everything here is a function of its arguments: no I/O, and the time is passed in. `tests/model` explores these very
+//! These are functions of their arguments: no I/O, and the time is passed in. `tests/model` explores these very
 //! functions, with crashes, lost messages, evictions, restarts and split brains in between; `docs/coherence.md` tells
 //! the protocol they make up and what it promises.
 
@@ -19,3 +23,37 @@ pub mod moment;
 
 pub mod epoch;
 pub mod near;
+
+pub mod clock;
+mod ids;
+
+pub mod config;
+pub mod origin;
+pub mod stats;
+
+mod near_cache;
+pub mod read;
+
+mod flight;
+mod local;
+
+mod link;
+mod links;
+
+mod cells;
+mod tracking;
+mod views;
+
+mod shared;
+
+mod keeper;
+mod plain;
+mod poller;
+
+pub mod fenced;
+
+mod tier;
+
+pub mod cache;
+
+pub mod history;

@@ -42,6 +42,12 @@ impl Term {
         now < self.until
     }
 
+    /// What is left of it; zero when it has ended.
+    #[must_use]
+    pub const fn remaining(&self, now: Moment) -> Duration {
+        self.until.since(now)
+    }
+
     /// Whether work that is cut off after `deadline` is certainly over when the right ends.
     #[must_use]
     pub fn fits(&self, now: Moment, deadline: Duration) -> bool {

@@ -1,0 +1,330 @@
+//! The cache in front of a database. Invariant: a read is answered only with what its mode promises, whoever else reads,
+//! writes or is dropped meanwhile.
+
+use std::{iter::zip, sync::Arc, time::Duration};
+
+use redis::Client;
+use tokio::task::AbortHandle;
+
+use crate::{
+    clock,
+    config::{Config, ConfigError, MIN_STALENESS, Mode, Redis},
+    fenced::{Coherence, Fenced, NotFenced},
+    flight::{Flights, Role},
+    ids::Ids,
+    keeper,
+    link::Plan,
+    links::Links,
+    local::Local,
+    moment::Moment,
+    near::Staleness,
+    near_cache::{NearCache, Ttl},
+    origin::Origin,
+    plain::Plain,
+    poller,
+    read::{Answer, Read, Source},
+    shared::Shared,
+    stats::{Counters, Event, Stats},
+    tier::Tier,
+    tracking::Tracking,
+    views::Views,
+};
+
+/// A cache in front of a database. Cloning it gives another handle to the same cache.
+pub struct Cache<O: Origin>(Arc<Inner<O>>);
+
+struct Inner<O: Origin> {
+    origin: Arc<O>,
+    tier: Tier,
+    flights: Flights<O::Error>,
+    counters: Arc<Counters>,
+    stale_on_error: bool,
+    tasks: Vec<AbortHandle>,
+}
+
+impl<O: Origin> Cache<O> {
+    /// A cache with these settings. In modes with Redis it connects and follows the epoch in the background: until it
+    /// may use Redis, reads are answered by the database, and writes wait.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for settings that cannot be used.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, in modes with Redis.
+    pub fn new(origin: O, config: Config) -> Result<Self, ConfigError> {
+        let origin = Arc::new(origin);
+        let counters = Arc::new(Counters::new());
+        let mut tasks = Vec::new();
+        let tier = match &config.mode {
+            Mode::Off => Tier::Off,
+            Mode::Local => Tier::Local {
+                local: Arc::new(Local {
+                    near: NearCache::new(config.near_bytes, ttl(&config)),
+                    counters: counters.clone(),
+                }),
+                fence: config.timing.fence(),
+            },
+            Mode::Ttl(redis) => {
+                let shared = shared(&config, redis, None, &counters)?;
+                tasks.push(spawn(keeper::keep(shared.clone(), None)));
+                Tier::Plain(Plain(shared))
+            }
+            Mode::Strong(redis) => {
+                let shared = shared(&config, redis, None, &counters)?;
+                tasks.push(spawn(keeper::keep(shared.clone(), None)));
+                tasks.push(spawn(poller::poll(shared.clone(), origin.clone())));
+                Tier::Shared(shared)
+            }
+            Mode::Bounded {
+                redis,
+                max_staleness,
+            } => {
+                let bound = *max_staleness;
+                let staleness = Staleness::new(bound, Duration::ZERO)
+                    .filter(|_| bound >= MIN_STALENESS)
+                    .ok_or(ConfigError::Staleness(bound))?;
+                let near = NearCache::new(config.near_bytes, ttl(&config));
+                let tracking = Tracking::new(near, staleness, redis.prefix.clone());
+                let shared = shared(&config, redis, Some(tracking), &counters)?;
+                tasks.push(spawn(keeper::keep(shared.clone(), Some(bound))));
+                tasks.push(spawn(poller::poll(shared.clone(), origin.clone())));
+                Tier::Shared(shared)
+            }
+        };
+        Ok(Self(Arc::new(Inner {
+            origin,
+            tier,
+            flights: Flights::new(),
+            counters,
+            stale_on_error: config.stale_on_error,
+            tasks,
+        })))
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// The database's, if it had to be asked; never one of Redis.
+    ///
+    /// # Cancel safety
+    /// Dropping the future harms nobody who waits for the same key.
+    pub async fn read(&self, key: &str) -> Result<Read, O::Error> {
+        let started = clock::now();
+        if let Some(read) = self.0.hit(key, started) {
+            return Ok(read);
+        }
+        let mut reads = Box::pin(self.0.look_up(&[key], started)).await?;
+        match reads.pop() {
+            Some(read) => Ok(read),
+            None => unreachable!("a look-up answers for each of its keys"),
+        }
+    }
+
+    /// The values of several keys, in their order, with as few round trips as one key takes. They need not belong to
+    /// the same moment.
+    ///
+    /// # Errors
+    /// The database's, if it had to be asked for one of them.
+    ///
+    /// # Cancel safety
+    /// As for [`read`](Self::read).
+    pub async fn read_many(&self, keys: &[&str]) -> Result<Vec<Read>, O::Error> {
+        let started = clock::now();
+        let hits = keys.iter().map(|key| self.0.hit(key, started));
+        let mut reads: Vec<_> = hits.collect();
+        let missing: Vec<_> = zip(keys, &reads)
+            .filter(|(_, read)| read.is_none())
+            .map(|(key, _)| *key)
+            .collect();
+        if !missing.is_empty() {
+            let found = Box::pin(self.0.look_up(&missing, started)).await?;
+            for (read, found) in zip(reads.iter_mut().filter(|read| read.is_none()), found) {
+                *read = Some(found);
+            }
+        }
+        Ok(reads.into_iter().flatten().collect())
+    }
+
+    /// Announces a write of these keys. Commit it, [release](Fenced::release) the keys, and then acknowledge.
+    ///
+    /// # Errors
+    /// [`NotFenced`] if that was not possible within the configured patience. Nothing may be written then.
+    ///
+    /// # Cancel safety
+    /// After a drop the keys may be fenced until the fence falls: their reads go to the database.
+    pub async fn fence(&self, keys: &[&str]) -> Result<Fenced, NotFenced> {
+        self.0.tier.fence(keys).await
+    }
+
+    /// Drops what is cached for keys that were changed by somebody who does not fence them. If it could not be done at
+    /// once, that is [`Pending`](Coherence::Pending): call it again.
+    ///
+    /// # Cancel safety
+    /// After a drop some may still be cached.
+    pub async fn invalidate(&self, keys: &[&str]) -> Coherence {
+        self.0.tier.invalidate(keys).await
+    }
+
+    /// What has happened, and how the cache stands.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let count = |event| self.0.counters.get(event);
+        let (keys, bytes) = self.0.tier.near_size();
+        Stats {
+            near_hits: count(Event::NearHit),
+            shared_hits: count(Event::SharedHit),
+            misses: count(Event::Miss),
+            joined: count(Event::Joined),
+            bypassed: count(Event::Bypassed),
+            stale: count(Event::Stale),
+            fills: count(Event::Fill),
+            fills_rejected: count(Event::FillRejected),
+            seals: count(Event::Seal),
+            fences: count(Event::Fence),
+            pending: count(Event::Pending),
+            redis_errors: count(Event::RedisError),
+            keys,
+            bytes,
+            epoch: match &self.0.tier {
+                Tier::Shared(_) => self.0.tier.epoch(clock::now()),
+                _ => None,
+            },
+            state: self.0.tier.state(),
+        }
+    }
+}
+
+impl<O: Origin> Clone for Cache<O> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<O: Origin> Drop for Inner<O> {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl<O: Origin> Inner<O> {
+    fn hit(&self, key: &str, now: Moment) -> Option<Read> {
+        let answer = self.tier.hit(key, now)?;
+        Some(self.counted(answer))
+    }
+
+    async fn look_up(&self, keys: &[&str], started: Moment) -> Result<Vec<Read>, O::Error> {
+        let answers = self.find(keys, started).await;
+        let mut reads = Vec::with_capacity(keys.len());
+        for (key, answer) in zip(keys, answers) {
+            reads.push(match answer {
+                Ok(answer) => self.counted(answer),
+                Err(error) if self.stale_on_error => match self.tier.outdated(key).await {
+                    Some(answer) => self.counted(answer),
+                    None => return Err(error),
+                },
+                Err(error) => return Err(error),
+            });
+        }
+        Ok(reads)
+    }
+
+    /// The answer for each key, from whoever looks it up.
+    async fn find(&self, keys: &[&str], started: Moment) -> Vec<Result<Answer, O::Error>> {
+        if matches!(self.tier, Tier::Off) {
+            return self.tier.load(&*self.origin, keys).await;
+        }
+        let epoch = self.tier.epoch(started);
+        let glanced = self.tier.glance(keys).await;
+        let mut answers: Vec<Option<Result<Answer, O::Error>>> =
+            glanced.into_iter().map(|known| known.map(Ok)).collect();
+        while answers.iter().any(Option::is_none) {
+            let (mut leaders, mut followers) = (Vec::new(), Vec::new());
+            for at in (0..keys.len()).filter(|at| answers[*at].is_none()) {
+                match self.flights.enter(keys[at]) {
+                    Role::Leads(leader) => leaders.push((at, leader)),
+                    Role::Follows(follower) => followers.push((at, follower)),
+                }
+            }
+            // Whoever led a moment ago may have left the answer near.
+            let now = clock::now();
+            leaders.retain(|(at, _)| {
+                answers[*at] = self.tier.hit(keys[*at], now).map(Ok);
+                answers[*at].is_none()
+            });
+            if !leaders.is_empty() {
+                let led: Vec<_> = leaders.iter().map(|(at, _)| keys[*at]).collect();
+                let landings = self.tier.load(&*self.origin, &led).await;
+                for ((at, leader), landing) in zip(leaders, landings) {
+                    leader.land(landing.clone());
+                    answers[at] = Some(landing);
+                }
+            }
+            for (at, follower) in followers {
+                match follower.landing().await {
+                    Some(Ok(answer)) if !answer.serves(started, epoch) => {}
+                    Some(landing) => {
+                        self.counters.count(Event::Joined);
+                        answers[at] = Some(landing);
+                    }
+                    None => {}
+                }
+            }
+        }
+        answers.into_iter().flatten().collect()
+    }
+
+    fn counted(&self, answer: Answer) -> Read {
+        self.counters.count(match answer.source {
+            Source::Near => Event::NearHit,
+            Source::Shared => Event::SharedHit,
+            Source::Database => Event::Miss,
+        });
+        if answer.stale {
+            self.counters.count(Event::Stale);
+        }
+        answer.into()
+    }
+}
+
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+    tokio::spawn(task).abort_handle()
+}
+
+fn ttl(config: &Config) -> Ttl {
+    Ttl {
+        present: config.ttl,
+        absent: config.absent_ttl,
+    }
+}
+
+fn shared(
+    config: &Config,
+    redis: &Redis,
+    tracking: Option<Tracking>,
+    counters: &Arc<Counters>,
+) -> Result<Arc<Shared>, ConfigError> {
+    if redis.connections == 0 {
+        return Err(ConfigError::NoConnections);
+    }
+    let ids = Ids::new();
+    let probe = format!("{}:probe:{:x}", redis.prefix, ids.instance());
+    Ok(Arc::new(Shared {
+        views: Views::new(),
+        links: Links::new(),
+        tracking: tracking.map(Arc::new),
+        plan: Plan {
+            client: Client::open(redis.url.as_str()).map_err(ConfigError::Url)?,
+            connections: redis.connections,
+            timeout: redis.timeout,
+            probe: probe.into_bytes(),
+        },
+        prefix: redis.prefix.clone(),
+        timing: config.timing,
+        ttl: ttl(config),
+        write_patience: config.write_patience,
+        ids,
+        counters: counters.clone(),
+    }))
+}

@@ -1,0 +1,114 @@
+//! How a cache is set up. Invariant: a mode carries all it needs, so none can be chosen without.
+
+use std::time::Duration;
+
+use crate::epoch::{InvalidTiming, Timing};
+
+/// What a read guarantees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// Values are kept in this process, which is the only one to write. No read misses an acknowledged write.
+    Local,
+    /// Values are kept in Redis. No read misses a write acknowledged by any instance, and reads of a key never go back.
+    Strong(Redis),
+    /// Values are kept in Redis and in this process. No read misses a write that was acknowledged `max_staleness` before
+    /// the read began, or by this instance.
+    Bounded {
+        /// The Redis.
+        redis: Redis,
+        /// The bound; [`MIN_STALENESS`] at least.
+        max_staleness: Duration,
+    },
+    /// The plain cache-aside: values are kept in Redis and deleted after a write. A read may miss writes until `ttl` is
+    /// over; meant for comparison.
+    Ttl(Redis),
+    /// Nothing is kept.
+    Off,
+}
+
+/// The smallest bound on staleness: below it, more would be spent on proofs than is saved on reads.
+pub const MIN_STALENESS: Duration = Duration::from_millis(20);
+
+/// A Redis and how to talk to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Redis {
+    /// `redis://[user:password@]host[:port][/database]`: a single server.
+    pub url: String,
+    /// What every key begins with; instances that share it share their values. Initially `cenote`.
+    pub prefix: String,
+    /// Connections beside the one that `bounded` reads through. Initially 2; several beat one, more than 4 gain nothing.
+    pub connections: usize,
+    /// After what time an unanswered call counts as an outage. Initially 250 ms.
+    pub timeout: Duration,
+}
+
+impl Redis {
+    /// The Redis at this URL.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            prefix: "cenote".to_owned(),
+            connections: 2,
+            timeout: Duration::from_millis(250),
+        }
+    }
+}
+
+/// The settings of a cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// What a read guarantees.
+    pub mode: Mode,
+    /// For how long a value is kept. Initially 300 s; up to a tenth less for each, so that what was loaded together does
+    /// not end together.
+    pub ttl: Duration,
+    /// For how long it is kept that there is no row. Initially 30 s.
+    pub absent_ttl: Duration,
+    /// How much is kept in this process, keys, values and bookkeeping together. Initially 64 MiB.
+    pub near_bytes: u64,
+    /// Whether to answer with what was known before, marked as such, when the database fails. Initially off.
+    pub stale_on_error: bool,
+    /// The times of the protocol. Initially a lease of 2 s, a deadline of 1 s and a fence of 3 s.
+    pub timing: Timing,
+    /// For how long a write waits for Redis: before its commit, to be fenced, and once more after it, to be released.
+    /// Initially 5 s, which is longer than an outage of Redis stalls writes.
+    pub write_patience: Duration,
+}
+
+impl Config {
+    /// The initial settings with this mode.
+    #[must_use]
+    pub fn new(mode: Mode) -> Self {
+        Self {
+            mode,
+            ttl: Duration::from_secs(300),
+            absent_ttl: Duration::from_secs(30),
+            near_bytes: 64 << 20,
+            stale_on_error: false,
+            timing: Timing::default(),
+            write_patience: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The URL is none of a Redis, or asks for something that is not there, such as TLS.
+    #[error("not the URL of a Redis that can be used: {0}")]
+    Url(#[source] redis::RedisError),
+    /// No connection at all.
+    #[error("at least one connection to Redis is needed")]
+    NoConnections,
+    /// The bound cannot be kept.
+    #[error("a bound of {0:?} on staleness is too short: {MIN_STALENESS:?} at least")]
+    Staleness(Duration),
+    /// See [`Timing::new`].
+    #[error(transparent)]
+    Timing(#[from] InvalidTiming),
+}

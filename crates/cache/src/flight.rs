@@ -1,0 +1,134 @@
+//! One look-up for everybody who wants the same key. Invariant: whatever becomes of the leader, its followers wake up and
+//! the key is free for the next.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::BuildHasher,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use quick_cache::DefaultHashBuilder;
+use tokio::sync::watch;
+
+use crate::read::Answer;
+
+const SHARDS: usize = 64;
+
+/// What a flight brings: an answer, or the database's error.
+pub(crate) type Landing<E> = Result<Answer, E>;
+
+type Shard<E> = HashMap<Box<str>, watch::Receiver<Option<Landing<E>>>, DefaultHashBuilder>;
+
+/// The look-ups under way.
+pub(crate) struct Flights<E> {
+    shards: Box<[Mutex<Shard<E>>]>,
+    hasher: DefaultHashBuilder,
+}
+
+/// What a read of a key becomes.
+pub(crate) enum Role<'a, E> {
+    Leads(Leader<'a, E>),
+    Follows(Follower<E>),
+}
+
+/// Has to look the key up. Dropped without [`land`](Self::land), it sends the followers off to try again.
+pub(crate) struct Leader<'a, E> {
+    flights: &'a Flights<E>,
+    key: &'a str,
+    landing: watch::Sender<Option<Landing<E>>>,
+}
+
+/// Waits for the leader.
+pub(crate) struct Follower<E>(watch::Receiver<Option<Landing<E>>>);
+
+impl<E> Flights<E> {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+
+    pub(crate) fn enter<'a>(&'a self, key: &'a str) -> Role<'a, E> {
+        match self.shard(key).entry(key.into()) {
+            Entry::Occupied(flight) => Role::Follows(Follower(flight.get().clone())),
+            Entry::Vacant(place) => {
+                let (landing, followers) = watch::channel(None);
+                place.insert(followers);
+                Role::Leads(Leader {
+                    flights: self,
+                    key,
+                    landing,
+                })
+            }
+        }
+    }
+
+    fn shard(&self, key: &str) -> MutexGuard<'_, Shard<E>> {
+        let hash = self.hasher.hash_one(key);
+        // Nothing panics while it holds the lock.
+        self.shards[hash as usize % SHARDS]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<E> Leader<'_, E> {
+    pub(crate) fn land(self, landing: Landing<E>) {
+        self.landing.send_replace(Some(landing));
+    }
+}
+
+impl<E> Drop for Leader<'_, E> {
+    fn drop(&mut self) {
+        self.flights.shard(self.key).remove(self.key);
+    }
+}
+
+impl<E: Clone> Follower<E> {
+    /// `None` if the leader is gone without an answer.
+    pub(crate) async fn landing(mut self) -> Option<Landing<E>> {
+        let landed = self.0.wait_for(Option::is_some).await.ok()?;
+        landed.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock, read::Source};
+
+    fn lead<'a>(flights: &'a Flights<()>, key: &'a str) -> Leader<'a, ()> {
+        match flights.enter(key) {
+            Role::Leads(leader) => leader,
+            Role::Follows(_) => panic!("somebody leads already"),
+        }
+    }
+
+    fn follow(flights: &Flights<()>, key: &str) -> Follower<()> {
+        match flights.enter(key) {
+            Role::Follows(follower) => follower,
+            Role::Leads(_) => panic!("nobody leads"),
+        }
+    }
+
+    #[tokio::test]
+    async fn followers_get_what_the_leader_found() {
+        let flights = Flights::new();
+        let leader = lead(&flights, "key");
+        let follower = follow(&flights, "key");
+        leader.land(Ok(Answer::new(None, Source::Database, clock::now())));
+        assert!(matches!(follower.landing().await, Some(Ok(_))));
+        drop(lead(&flights, "key"));
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_is_dropped_frees_its_followers_and_the_key() {
+        let flights = Flights::new();
+        let leader = lead(&flights, "key");
+        let follower = follow(&flights, "key");
+        drop(leader);
+        assert!(follower.landing().await.is_none());
+        drop(lead(&flights, "key"));
+    }
+}

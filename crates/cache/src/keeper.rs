@@ -1,0 +1,80 @@
+//! The task that keeps a link to Redis. Invariant: it alone makes links and takes them away, one at a time, and what is
+//! near goes with the link it was read through.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::RedisError;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::{clock, link::Link, shared::Shared, stats::Event, tracking::Tracking};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Within a bound on staleness this many proofs are made, so that one may come late.
+const PROOFS: u32 = 4;
+
+/// Connects, watches, and connects again, for ever.
+pub(crate) async fn keep(shared: Arc<Shared>, max_staleness: Option<Duration>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let told = shared
+            .tracking
+            .clone()
+            .map(|tracking| move |message| Tracking::apply(&tracking, &message));
+        match Link::connect(&shared.plan, told).await {
+            Ok(link) => {
+                let (link, since) = (Arc::new(link), Instant::now());
+                shared.links.install(link.clone());
+                shared.views.beat();
+                watch(&shared, &link, max_staleness).await;
+                link.cut();
+                shared.links.remove();
+                if let Some(tracking) = &shared.tracking {
+                    tracking.clear();
+                }
+                shared.counters.count(Event::RedisError);
+                shared.views.beat();
+                tracing::warn!("lost Redis; reads go to the database");
+                if since.elapsed() > LONGEST_PAUSE {
+                    pause = FIRST_PAUSE;
+                }
+            }
+            Err(error) => failed(&shared, &error),
+        }
+        sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn failed(shared: &Shared, error: &RedisError) {
+    shared.counters.count(Event::RedisError);
+    tracing::debug!(%error, "no connection to Redis");
+}
+
+/// Returns when the link is broken: a call failed, or it no longer shows signs of life.
+async fn watch(shared: &Shared, link: &Link, max_staleness: Option<Duration>) {
+    let proof_interval = max_staleness.map(|bound| bound / PROOFS);
+    let probe_interval = shared.timing.poll_interval();
+    let beat = proof_interval.map_or(probe_interval, |it| it.min(probe_interval));
+    let mut probed = Instant::now();
+    loop {
+        let next = Instant::now() + beat;
+        if let Some(tracking) = &shared.tracking {
+            let sent = clock::now();
+            if link.ping().await.is_err() {
+                return;
+            }
+            tracking.answered(sent);
+        }
+        if probed.elapsed() >= probe_interval {
+            probed = Instant::now();
+            if link.probe(&shared.plan).await.is_err() {
+                return;
+            }
+        }
+        tokio::select! {
+            () = link.broken() => return,
+            () = sleep_until(next) => {}
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Values kept in process, bounded by bytes. Invariant: a value is kept only if nothing has invalidated its slot since
+//! before the value was asked for, and no writer is at work there; checking that and keeping it is one step.
+//!
+//! A key belongs to one of a fixed number of slots. A slot's lock is taken to fill and to invalidate, never for a hit.
+//! Two keys that share a slot only ever cost each other a fill.
+
+use std::{
+    hash::BuildHasher,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use quick_cache::{DefaultHashBuilder, Weighter, sync::Cache};
+
+use crate::{
+    moment::{Moment, Term},
+    near::Generation,
+    origin::Value,
+};
+
+const SLOTS: usize = 4096;
+/// What an entry takes besides the bytes of its key and value: the entry itself, its place in the table, and what the
+/// allocator adds.
+const ENTRY_OVERHEAD: u64 = 160;
+/// What the table is first laid out for; it grows.
+const TYPICAL_ENTRY: u64 = 1024;
+
+pub(crate) struct NearCache {
+    entries: Cache<Box<str>, Entry, Weight>,
+    slots: Box<[Mutex<Slot>]>,
+    hasher: DefaultHashBuilder,
+    ttl: Ttl,
+}
+
+/// For how long values are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ttl {
+    pub(crate) present: Duration,
+    pub(crate) absent: Duration,
+}
+
+impl Ttl {
+    /// Up to a tenth less than configured, so that what was loaded together does not end together.
+    pub(crate) fn of(&self, value: Option<&Value>) -> Duration {
+        let ttl = if value.is_some() {
+            self.present
+        } else {
+            self.absent
+        };
+        ttl.mul_f64(1.0 - 0.1 * fastrand::f64())
+    }
+}
+
+#[derive(Clone)]
+struct Entry {
+    value: Option<Value>,
+    term: Term,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: Generation,
+    /// Writes at work on keys of this slot.
+    writers: usize,
+    /// Until when a write may still commit whose writer is gone.
+    abandoned: Option<Term>,
+}
+
+/// The permission to keep a value, as of before it was asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Permit(Generation);
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<Box<str>, Entry> for Weight {
+    fn weight(&self, key: &Box<str>, entry: &Entry) -> u64 {
+        let value = entry.value.as_ref().map_or(0, |value| value.bytes.len());
+        (key.len() + value) as u64 + ENTRY_OVERHEAD
+    }
+}
+
+impl NearCache {
+    pub(crate) fn new(bytes: u64, ttl: Ttl) -> Self {
+        let typical = usize::try_from(bytes / TYPICAL_ENTRY).unwrap_or(usize::MAX);
+        Self {
+            entries: Cache::with_weighter(typical.clamp(16, 1 << 16), bytes, Weight),
+            slots: (0..SLOTS).map(|_| Mutex::default()).collect(),
+            hasher: DefaultHashBuilder::default(),
+            ttl,
+        }
+    }
+
+    /// What is kept under a key, unless its time is over.
+    pub(crate) fn get(&self, key: &str, now: Moment) -> Option<Option<Value>> {
+        let entry = self.entries.get(key)?;
+        entry.term.is_running(now).then_some(entry.value)
+    }
+
+    /// What is kept under a key, however old.
+    pub(crate) fn peek(&self, key: &str) -> Option<Option<Value>> {
+        Some(self.entries.peek(key)?.value)
+    }
+
+    /// Must be asked for before the value is. `None` while somebody writes.
+    pub(crate) fn permit(&self, key: &str, now: Moment) -> Option<Permit> {
+        let mut slot = self.slot(key);
+        slot.abandoned = slot.abandoned.filter(|term| term.is_running(now));
+        (slot.writers == 0 && slot.abandoned.is_none()).then_some(Permit(slot.generation))
+    }
+
+    /// Keeps a value, if the permit still holds; says whether it did.
+    pub(crate) fn fill(
+        &self,
+        key: &str,
+        value: Option<Value>,
+        permit: Permit,
+        now: Moment,
+    ) -> bool {
+        let term = Term::new(now, self.ttl.of(value.as_ref()));
+        let slot = self.slot(key);
+        let holds = slot.generation == permit.0;
+        if holds {
+            self.entries.insert(key.into(), Entry { value, term });
+        }
+        drop(slot);
+        holds
+    }
+
+    /// Removes what is older than what was just seen in the database. Not to exist counts as newest.
+    pub(crate) fn seal(&self, key: &str, seen: Option<&Value>) {
+        let slot = self.slot(key);
+        self.entries
+            .remove_if(key, |entry| match (&entry.value, seen) {
+                (Some(kept), Some(seen)) => kept.version < seen.version,
+                (None, None) => false,
+                _ => true,
+            });
+        drop(slot);
+    }
+
+    /// Removes a key, also from what is on its way.
+    pub(crate) fn forget(&self, key: &str) {
+        let mut slot = self.slot(key);
+        slot.generation.advance();
+        self.entries.remove(key);
+        drop(slot);
+    }
+
+    /// Removes a key and keeps it out until the writer is gone.
+    pub(crate) fn fence(&self, key: &str) {
+        let mut slot = self.slot(key);
+        slot.generation.advance();
+        slot.writers += 1;
+        self.entries.remove(key);
+        drop(slot);
+    }
+
+    /// Ends a [`fence`](Self::fence): the write has committed, or never will.
+    pub(crate) fn release(&self, key: &str) {
+        let mut slot = self.slot(key);
+        slot.generation.advance();
+        slot.writers -= 1;
+        self.entries.remove(key);
+        drop(slot);
+    }
+
+    /// Ends a [`fence`](Self::fence) whose write may still commit until `term` ends.
+    pub(crate) fn abandon(&self, key: &str, term: Term, now: Moment) {
+        let mut slot = self.slot(key);
+        slot.writers -= 1;
+        let longest = [slot.abandoned, Some(term)]
+            .into_iter()
+            .flatten()
+            .max_by_key(|term| term.remaining(now));
+        slot.abandoned = longest;
+        drop(slot);
+    }
+
+    /// Removes everything, also what is on its way.
+    pub(crate) fn clear(&self) {
+        for slot in &self.slots {
+            lock(slot).generation.advance();
+        }
+        self.entries.clear();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The bytes that the bound counts.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.entries.weight()
+    }
+
+    fn slot(&self, key: &str) -> MutexGuard<'_, Slot> {
+        let hash = self.hasher.hash_one(key);
+        lock(&self.slots[hash as usize % SLOTS])
+    }
+}
+
+/// Nothing panics while it holds the lock.
+fn lock(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(100);
+
+    fn near() -> NearCache {
+        let ttl = Ttl {
+            present: TTL,
+            absent: TTL / 10,
+        };
+        NearCache::new(1 << 20, ttl)
+    }
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_clock(Duration::from_secs(seconds))
+    }
+
+    fn value(version: i64) -> Option<Value> {
+        let bytes = Bytes::from_static(b"value");
+        Some(Value { version, bytes })
+    }
+
+    #[test]
+    fn a_value_asked_for_before_an_invalidation_is_not_kept() {
+        let near = near();
+        let permit = near.permit("key", at(0)).unwrap();
+        near.forget("key");
+        assert!(!near.fill("key", value(1), permit, at(0)));
+        let permit = near.permit("key", at(0)).unwrap();
+        near.clear();
+        assert!(!near.fill("key", value(1), permit, at(0)));
+        assert_eq!(near.get("key", at(0)), None);
+    }
+
+    #[test]
+    fn nothing_is_kept_while_a_write_is_under_way() {
+        let near = near();
+        let before = near.permit("key", at(0)).unwrap();
+        near.fence("key");
+        near.fence("key");
+        assert!(near.permit("key", at(0)).is_none());
+        assert!(!near.fill("key", value(1), before, at(0)));
+        near.release("key");
+        assert!(near.permit("key", at(0)).is_none());
+        near.release("key");
+        let permit = near.permit("key", at(0)).unwrap();
+        assert!(near.fill("key", value(1), permit, at(0)));
+        assert_eq!(near.get("key", at(0)), Some(value(1)));
+    }
+
+    #[test]
+    fn an_abandoned_write_keeps_its_key_out_until_it_can_no_longer_commit() {
+        let near = near();
+        near.fence("key");
+        near.abandon("key", Term::new(at(0), Duration::from_secs(3)), at(0));
+        assert!(near.permit("key", at(2)).is_none());
+        assert!(near.permit("key", at(3)).is_some());
+    }
+
+    #[test]
+    fn a_value_ends_after_its_time_and_an_absence_sooner() {
+        let near = near();
+        for (key, value) in [("there", value(1)), ("gone", None)] {
+            let permit = near.permit(key, at(0)).unwrap();
+            near.fill(key, value, permit, at(0));
+        }
+        assert_eq!(near.get("there", at(89)), Some(value(1)));
+        assert_eq!(near.get("there", at(101)), None);
+        assert_eq!(near.get("gone", at(8)), Some(None));
+        assert_eq!(near.get("gone", at(11)), None);
+        assert_eq!(near.peek("there"), Some(value(1)));
+    }
+
+    #[test]
+    fn a_seal_removes_what_is_older_than_what_was_seen() {
+        for (kept, seen, stays) in [
+            (value(1), value(2), false),
+            (value(2), value(2), true),
+            (value(3), value(2), true),
+            (value(9), None, false),
+            (None, value(1), false),
+            (None, None, true),
+        ] {
+            let near = near();
+            let permit = near.permit("key", at(0)).unwrap();
+            near.fill("key", kept.clone(), permit, at(0));
+            near.seal("key", seen.as_ref());
+            assert_eq!(near.get("key", at(0)).is_some(), stays, "{kept:?} {seen:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_bound_it() {
+        let near = near();
+        let bytes = Bytes::from(vec![0; 10_000]);
+        for key in 0..1_000 {
+            let key = key.to_string();
+            let permit = near.permit(&key, at(0)).unwrap();
+            let bytes = bytes.clone();
+            near.fill(&key, Some(Value { version: 1, bytes }), permit, at(0));
+        }
+        assert!(near.bytes() <= 1 << 20, "{}", near.bytes());
+        assert!(near.len() > 50, "{}", near.len());
+    }
+}

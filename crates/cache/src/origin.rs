@@ -1,0 +1,53 @@
+//! What the cache is in front of. Invariant: the cache asks for nothing but this, and knows no SQL.
+
+use std::{error::Error, future::Future};
+
+use bytes::Bytes;
+
+use crate::epoch::Row;
+
+/// The value of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Value {
+    /// Grows with every write of the key and never starts again.
+    pub version: i64,
+    /// The value itself, possibly empty.
+    pub bytes: Bytes,
+}
+
+/// The database.
+///
+/// # Cancel safety
+/// The cache may drop any of these futures.
+pub trait Origin: Send + Sync + 'static {
+    /// Why the database did not answer. Everybody who waited for the same load gets a clone.
+    type Error: Error + Clone + Send + Sync + 'static;
+
+    /// What there is under these keys now, in their order; `None` where there is no row.
+    ///
+    /// Nothing that was committed before the call may be missing: it reads from the primary, outside any snapshot that
+    /// was taken before.
+    fn load(
+        &self,
+        keys: &[&str],
+    ) -> impl Future<Output = Result<Vec<Option<Value>>, Self::Error>> + Send;
+
+    /// The epoch's row, as it is committed now. It must answer or fail within a poll interval.
+    fn epoch_row(&self) -> impl Future<Output = Result<Row, Self::Error>> + Send;
+
+    /// Replaces the row where its epoch is one less than the successor's. Nothing happens where it is not.
+    fn advance(&self, successor: Row) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// What the origin has under each of these keys.
+///
+/// # Panics
+/// If it answers for more or fewer: then no answer could be told from another's.
+pub(crate) async fn load_each<O: Origin>(
+    origin: &O,
+    keys: &[&str],
+) -> Result<Vec<Option<Value>>, O::Error> {
+    let values = origin.load(keys).await?;
+    assert_eq!(values.len(), keys.len(), "an origin answers for each key");
+    Ok(values)
+}

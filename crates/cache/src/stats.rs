@@ -1,0 +1,156 @@
+//! Counts what the cache does. Invariant: counting on one core does not slow another down.
+
+use std::{
+    array,
+    cell::Cell,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+};
+
+/// What has happened since the cache was made, and how it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stats {
+    /// Reads answered from this process.
+    pub near_hits: u64,
+    /// Reads answered from Redis.
+    pub shared_hits: u64,
+    /// Reads answered from the database.
+    pub misses: u64,
+    /// Reads among all that shared another's look-up.
+    pub joined: u64,
+    /// Keys loaded without asking a cache, because none could be believed or reached.
+    pub bypassed: u64,
+    /// Answers among all that were marked stale, because the database failed.
+    pub stale: u64,
+    /// Values stored after a load.
+    pub fills: u64,
+    /// Values not stored, because something had happened to the key since the load began.
+    pub fills_rejected: u64,
+    /// Loads that could not be stored and removed from Redis what may be older.
+    pub seals: u64,
+    /// Keys fenced for a write.
+    pub fences: u64,
+    /// Writes that committed and were not settled with Redis in time.
+    pub pending: u64,
+    /// Connections to Redis that broke or could not be made.
+    pub redis_errors: u64,
+    /// Values kept in this process.
+    pub keys: usize,
+    /// What they take, as the bound counts it.
+    pub bytes: u64,
+    /// The epoch that is acted on; `None` in modes that know no epochs, and while there is no valid view of it.
+    pub epoch: Option<u64>,
+    /// Whether all is well.
+    pub state: State,
+}
+
+impl Stats {
+    /// Reads answered without the database.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.near_hits + self.shared_hits
+    }
+
+    /// Hits among all reads, from 0 to 1; 0 before the first read.
+    #[must_use]
+    pub fn hit_rate(&self) -> f64 {
+        let reads = self.hits() + self.misses;
+        if reads == 0 {
+            return 0.0;
+        }
+        self.hits() as f64 / reads as f64
+    }
+}
+
+/// Whether the cache does what its mode promises, or answers from the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// All is well.
+    Ok,
+    /// Every read goes to the database.
+    Degraded(Reason),
+}
+
+/// Why a cache is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// What the database last told about the epoch is too old, or too new to be acted on. Writes wait.
+    UnknownEpoch,
+    /// The database trusts no Redis at present. Writes flow.
+    Untrusted,
+    /// Redis does not answer, or is another than the one trusted. Writes wait until the epoch has moved on.
+    Unreachable,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Event {
+    NearHit,
+    SharedHit,
+    Miss,
+    Joined,
+    Bypassed,
+    Stale,
+    Fill,
+    FillRejected,
+    Seal,
+    Fence,
+    Pending,
+    RedisError,
+}
+
+const EVENTS: usize = Event::RedisError as usize + 1;
+const STRIPES: usize = 16;
+
+/// Has cache lines of its own.
+#[repr(align(128))]
+struct Stripe([AtomicU64; EVENTS]);
+
+/// One set of counts for each of a few groups of threads.
+pub(crate) struct Counters(Box<[Stripe]>);
+
+static NEXT_STRIPE: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static STRIPE: Cell<usize> = Cell::new(NEXT_STRIPE.fetch_add(1, Relaxed) % STRIPES);
+}
+
+impl Counters {
+    pub(crate) fn new() -> Self {
+        let stripe = |_| Stripe(array::from_fn(|_| AtomicU64::new(0)));
+        Self((0..STRIPES).map(stripe).collect())
+    }
+
+    pub(crate) fn count(&self, event: Event) {
+        self.add(event, 1);
+    }
+
+    pub(crate) fn add(&self, event: Event, times: usize) {
+        // A thread that is ending no longer has a stripe of its own.
+        let stripe = STRIPE.try_with(Cell::get).unwrap_or(0);
+        self.0[stripe].0[event as usize].fetch_add(times as u64, Relaxed);
+    }
+
+    pub(crate) fn get(&self, event: Event) -> u64 {
+        let counts = self.0.iter().map(|stripe| &stripe.0[event as usize]);
+        counts.map(|count| count.load(Relaxed)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn counts_of_all_threads_add_up() {
+        let counters = Counters::new();
+        thread::scope(|scope| {
+            for _ in 0..40 {
+                scope.spawn(|| counters.add(Event::Miss, 3));
+            }
+        });
+        assert_eq!(counters.get(Event::Miss), 120);
+        assert_eq!(counters.get(Event::NearHit), 0);
+    }
+}

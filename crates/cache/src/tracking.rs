@@ -1,0 +1,164 @@
+//! Keeps what is near no older than the bound. Invariant: whatever the tracked connection tells is applied in the order
+//! of the wire, before anything that was asked after it is answered.
+
+use std::{
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{Acquire, Release},
+    },
+    time::Duration,
+};
+
+use redis::{PushInfo, PushKind, Value};
+
+use crate::{
+    moment::Moment,
+    near::{Proof, Staleness},
+    near_cache::NearCache,
+};
+
+pub(crate) struct Tracking {
+    pub(crate) near: NearCache,
+    staleness: Staleness,
+    /// When the newest PING that was answered was sent, in nanoseconds of the clock; 0 for none.
+    proven: AtomicU64,
+    prefix: String,
+}
+
+impl Tracking {
+    pub(crate) fn new(near: NearCache, staleness: Staleness, prefix: String) -> Self {
+        Self {
+            near,
+            staleness,
+            proven: AtomicU64::new(0),
+            prefix,
+        }
+    }
+
+    /// How old what is near may be; `None` if nothing near may be used. Must be asked before the near cache is: what
+    /// is taken from there afterwards is at least as fresh.
+    pub(crate) fn age(&self, now: Moment) -> Option<Duration> {
+        let nanoseconds = self.proven.load(Acquire);
+        if nanoseconds == 0 {
+            return None;
+        }
+        let sent = Moment::from_clock(Duration::from_nanos(nanoseconds));
+        let mut proof = Proof::default();
+        proof.answered(sent);
+        proof.holds(now, self.staleness).then_some(now.since(sent))
+    }
+
+    /// Notes that a PING sent at `sent` was answered.
+    pub(crate) fn answered(&self, sent: Moment) {
+        let since_start = sent.since(Moment::from_clock(Duration::ZERO));
+        let nanoseconds = u64::try_from(since_start.as_nanos()).unwrap_or(0);
+        self.proven.store(nanoseconds, Release);
+    }
+
+    /// Drops everything.
+    pub(crate) fn clear(&self) {
+        self.proven.store(0, Release);
+        self.near.clear();
+    }
+
+    /// Applies a message of the tracked connection. What is not understood drops everything.
+    pub(crate) fn apply(&self, message: &PushInfo) {
+        match (&message.kind, &message.data[..]) {
+            (PushKind::Invalidate, [Value::Array(keys)]) => {
+                for key in keys {
+                    match self.key(key) {
+                        Some(key) => self.near.forget(key),
+                        None => self.near.clear(),
+                    }
+                }
+            }
+            // FLUSHALL and the like tell nil.
+            (PushKind::Invalidate, _) => self.near.clear(),
+            (PushKind::Disconnection, _) => self.clear(),
+            _ => {}
+        }
+    }
+
+    /// The key that a cell belongs to, of whatever epoch.
+    fn key<'a>(&self, cell: &'a Value) -> Option<&'a str> {
+        let Value::BulkString(cell) = cell else {
+            return None;
+        };
+        let rest = cell.strip_prefix(self.prefix.as_bytes())?;
+        let (_, key) = std::str::from_utf8(rest)
+            .ok()?
+            .strip_prefix(':')?
+            .split_once(':')?;
+        Some(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::near_cache::Ttl;
+
+    const BOUND: Duration = Duration::from_millis(100);
+
+    fn tracking() -> Tracking {
+        let ttl = Ttl {
+            present: BOUND * 100,
+            absent: BOUND * 100,
+        };
+        let staleness = Staleness::new(BOUND, Duration::ZERO).unwrap();
+        Tracking::new(NearCache::new(1 << 20, ttl), staleness, "app".to_owned())
+    }
+
+    fn at(milliseconds: u64) -> Moment {
+        Moment::from_clock(Duration::from_millis(milliseconds))
+    }
+
+    fn holding(keys: &[&str]) -> Tracking {
+        let tracking = tracking();
+        for key in keys {
+            let permit = tracking.near.permit(key, at(1)).unwrap();
+            assert!(tracking.near.fill(key, None, permit, at(1)));
+        }
+        tracking.answered(at(1));
+        tracking
+    }
+
+    fn invalidate(told: Value) -> PushInfo {
+        let (kind, data) = (PushKind::Invalidate, vec![told]);
+        PushInfo { kind, data }
+    }
+
+    fn cells(cells: &[&str]) -> Value {
+        let cell = |cell: &&str| Value::BulkString(cell.as_bytes().to_vec());
+        Value::Array(cells.iter().map(cell).collect())
+    }
+
+    #[test]
+    fn a_changed_key_is_dropped_whatever_its_epoch_and_its_colons() {
+        let tracking = holding(&["a", "b:c", "d"]);
+        tracking.apply(&invalidate(cells(&["app:7:a", "app:12:b:c"])));
+        assert_eq!(tracking.near.get("a", at(2)), None);
+        assert_eq!(tracking.near.get("b:c", at(2)), None);
+        assert_eq!(tracking.near.get("d", at(2)), Some(None));
+    }
+
+    #[test]
+    fn nil_and_what_is_not_understood_drop_everything() {
+        for told in [Value::Nil, Value::Okay, cells(&["other:1:a"])] {
+            let tracking = holding(&["a"]);
+            tracking.apply(&invalidate(told.clone()));
+            assert_eq!(tracking.near.get("a", at(2)), None, "{told:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_connection_drops_everything_and_the_proof() {
+        let tracking = holding(&["a"]);
+        assert_eq!(tracking.age(at(51)), Some(Duration::from_millis(50)));
+        assert_eq!(tracking.age(at(102)), None);
+        let (kind, data) = (PushKind::Disconnection, Vec::new());
+        tracking.apply(&PushInfo { kind, data });
+        assert_eq!(tracking.near.get("a", at(2)), None);
+        assert_eq!(tracking.age(at(51)), None);
+    }
+}

@@ -1,0 +1,262 @@
+//! A database in memory, slow or failing on demand, and what else the tests of the cache share. Invariant: its versions
+//! and its epoch obey the rules that [`Origin`] states.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test a panic is the failed assertion"
+)]
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use cenote_cache::{
+    cache::Cache,
+    config::{Config, Mode, Redis},
+    epoch::{Row, Timing},
+    origin::{Origin, Value},
+    read::{Read, Source},
+    stats::State,
+};
+use cenote_local::RedisServer;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
+
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+#[error("the database is down")]
+pub(crate) struct Down;
+
+/// The database; clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Database(Arc<Inner>);
+
+struct Inner {
+    rows: Mutex<HashMap<String, (i64, Option<Bytes>)>>,
+    epoch: Mutex<Row>,
+    loads: AtomicUsize,
+    loaded_keys: AtomicUsize,
+    /// Microseconds between the moment a load sees the rows and its answer.
+    delay: AtomicU64,
+    is_down: AtomicBool,
+    /// Loads answer only with a permit, once this is switched on.
+    is_gated: AtomicBool,
+    gate: Semaphore,
+    /// Loads that have seen the rows and stand at the gate.
+    at_gate: AtomicUsize,
+}
+
+impl Database {
+    pub(crate) fn new() -> Self {
+        let row = Row {
+            epoch: 1,
+            trusted: None,
+        };
+        Self(Arc::new(Inner {
+            rows: Mutex::default(),
+            epoch: Mutex::new(row),
+            loads: AtomicUsize::new(0),
+            loaded_keys: AtomicUsize::new(0),
+            delay: AtomicU64::new(0),
+            is_down: AtomicBool::new(false),
+            is_gated: AtomicBool::new(false),
+            gate: Semaphore::new(0),
+            at_gate: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Commits a value, and tells its version.
+    pub(crate) fn commit(&self, key: &str, value: &str) -> i64 {
+        self.put(key, Some(Bytes::copy_from_slice(value.as_bytes())))
+    }
+
+    pub(crate) fn delete(&self, key: &str) -> i64 {
+        self.put(key, None)
+    }
+
+    fn put(&self, key: &str, value: Option<Bytes>) -> i64 {
+        let mut rows = self.0.rows.lock().unwrap();
+        let row = rows.entry(key.to_owned()).or_default();
+        *row = (row.0 + 1, value);
+        row.0
+    }
+
+    pub(crate) fn loads(&self) -> usize {
+        self.0.loads.load(SeqCst)
+    }
+
+    pub(crate) fn loaded_keys(&self) -> usize {
+        self.0.loaded_keys.load(SeqCst)
+    }
+
+    pub(crate) fn delay(&self, delay: Duration) {
+        self.0.delay.store(delay.as_micros() as u64, SeqCst);
+    }
+
+    pub(crate) fn fail(&self, is_down: bool) {
+        self.0.is_down.store(is_down, SeqCst);
+    }
+
+    /// From now on loads see the rows and then wait for [`open`](Self::open).
+    pub(crate) fn close_gate(&self) {
+        self.0.is_gated.store(true, SeqCst);
+    }
+
+    /// Returns when so many loads have seen the rows and wait.
+    pub(crate) async fn at_gate(&self, loads: usize) {
+        until("loads stand at the gate", || {
+            self.0.at_gate.load(SeqCst) == loads
+        })
+        .await;
+    }
+
+    /// Those who stand at the gate stay there, later ones pass by.
+    pub(crate) fn leave_gate(&self) {
+        self.0.is_gated.store(false, SeqCst);
+    }
+
+    pub(crate) fn open_gate(&self) {
+        self.leave_gate();
+        self.0.gate.add_permits(1_000);
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.0.epoch.lock().unwrap().epoch
+    }
+}
+
+impl Origin for Database {
+    type Error = Down;
+
+    async fn load(&self, keys: &[&str]) -> Result<Vec<Option<Value>>, Down> {
+        self.0.loads.fetch_add(1, SeqCst);
+        self.0.loaded_keys.fetch_add(keys.len(), SeqCst);
+        let found = {
+            let rows = self.0.rows.lock().unwrap();
+            let value = |key: &&str| {
+                let (version, bytes) = rows.get(*key)?.clone();
+                Some(Value {
+                    version,
+                    bytes: bytes?,
+                })
+            };
+            keys.iter().map(value).collect()
+        };
+        let delay = self.0.delay.load(SeqCst);
+        if delay > 0 {
+            sleep(Duration::from_micros(fastrand::u64(..delay))).await;
+        }
+        if self.0.is_gated.load(SeqCst) {
+            self.0.at_gate.fetch_add(1, SeqCst);
+            let passed = self.0.gate.acquire().await.unwrap();
+            passed.forget();
+            self.0.at_gate.fetch_sub(1, SeqCst);
+        }
+        if self.0.is_down.load(SeqCst) {
+            return Err(Down);
+        }
+        Ok(found)
+    }
+
+    async fn epoch_row(&self) -> Result<Row, Down> {
+        if self.0.is_down.load(SeqCst) {
+            return Err(Down);
+        }
+        Ok(*self.0.epoch.lock().unwrap())
+    }
+
+    async fn advance(&self, successor: Row) -> Result<(), Down> {
+        if self.0.is_down.load(SeqCst) {
+            return Err(Down);
+        }
+        let mut epoch = self.0.epoch.lock().unwrap();
+        if epoch.epoch + 1 == successor.epoch {
+            *epoch = successor;
+        }
+        Ok(())
+    }
+}
+
+/// Shorter than those of the product, so that the tests are.
+pub(crate) const LEASE: Duration = Duration::from_millis(800);
+pub(crate) const DEADLINE: Duration = Duration::from_millis(300);
+pub(crate) const FENCE: Duration = Duration::from_millis(1_000);
+
+pub(crate) fn config(mode: Mode) -> Config {
+    let mut config = Config::new(mode);
+    config.timing = Timing::new(LEASE, DEADLINE, FENCE).unwrap();
+    config
+}
+
+pub(crate) fn cache(database: &Database, mode: Mode) -> Cache<Database> {
+    Cache::new(database.clone(), config(mode)).unwrap()
+}
+
+/// `None` without Redis installed, after saying so.
+pub(crate) async fn redis() -> RedisServer {
+    RedisServer::temporary().start().await.unwrap()
+}
+
+pub(crate) fn strong(server: &RedisServer) -> Mode {
+    Mode::Strong(Redis::new(server.url()))
+}
+
+pub(crate) fn bounded(server: &RedisServer, max_staleness: Duration) -> Mode {
+    Mode::Bounded {
+        redis: Redis::new(server.url()),
+        max_staleness,
+    }
+}
+
+/// Waits until the cache is used.
+pub(crate) async fn ready(cache: &Cache<Database>) {
+    until("the cache is used", || cache.stats().state == State::Ok).await;
+}
+
+/// A cache that is used already.
+pub(crate) async fn ready_cache(database: &Database, mode: Mode) -> Cache<Database> {
+    let cache = cache(database, mode);
+    ready(&cache).await;
+    cache
+}
+
+/// Writes as a service does: fence, commit, release.
+pub(crate) async fn write(
+    cache: &Cache<Database>,
+    database: &Database,
+    key: &str,
+    value: &str,
+) -> i64 {
+    loop {
+        let fenced = cache.fence(&[key]).await.unwrap();
+        if fenced.fits(DEADLINE) {
+            let version = database.commit(key, value);
+            let coherence = fenced.release().await;
+            assert_eq!(coherence, cenote_cache::fenced::Coherence::Settled);
+            return version;
+        }
+    }
+}
+
+/// The version and the source of a read.
+pub(crate) async fn read(cache: &Cache<Database>, key: &str) -> (Option<i64>, Source) {
+    let Read { value, source, .. } = cache.read(key).await.unwrap();
+    (value.map(|value| value.version), source)
+}
+
+/// Waits until something holds; fails after a time that is long even on a busy machine.
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        sleep(Duration::from_millis(2)).await;
+    }
+}
