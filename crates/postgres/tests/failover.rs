@@ -56,8 +56,9 @@ async fn scene() -> Scene {
         .replace(&format!(":{}/", primary.port()), &both);
     let mut config = Config::from_url(&format!("{url}?target_session_attrs=read-write")).unwrap();
     config.pool.max_size = CONNECTIONS;
-    config.pool.acquire_timeout = Duration::from_secs(1);
-    config.command_timeout = Some(Duration::from_secs(1));
+    // What a busy machine delays is no outage.
+    config.pool.acquire_timeout = Duration::from_secs(5);
+    config.command_timeout = Some(Duration::from_secs(5));
     let pool = Pool::new(config).unwrap();
     Scene {
         primary,
@@ -209,6 +210,8 @@ async fn a_primary_that_was_made_read_only_is_left_for_its_successor() {
     let writers = start_writers(&scene.pool, &record);
     record.until(LOAD).await;
 
+    // From before the change: all sessions may have met it, and be given up, before this test runs on.
+    let demoted = Instant::now();
     // Sessions that are there already follow at their next transaction.
     for change in [
         "ALTER SYSTEM SET default_transaction_read_only = on",
@@ -217,12 +220,12 @@ async fn a_primary_that_was_made_read_only_is_left_for_its_successor() {
     ] {
         ask(&scene.primary, change).await;
     }
-    let demoted = Instant::now();
-    let deadline = demoted + SOON;
+    let deadline = Instant::now() + SOON;
     while record.errors_after(demoted, is_read_only) == 0 {
         assert!(Instant::now() < deadline, "it still takes writes");
         sleep(Duration::from_millis(5)).await;
     }
+    let opened = scene.pool.stats().pool.connects;
     scene.standby.promote().await.unwrap();
     let promoted = Instant::now();
     record.until(record.writes() + LOAD).await;
@@ -237,7 +240,8 @@ async fn a_primary_that_was_made_read_only_is_left_for_its_successor() {
     );
     let took = recovered - promoted;
     assert!(took < RECOVERY, "{took:?}");
-    assert!(refused <= CONNECTIONS as usize, "{refused} refused");
+    // Each connection to it was refused once at most.
+    assert!(refused as u64 <= opened, "{refused} refused of {opened}");
     assert_eq!(record.errors_after(recovered + UNREST, |_| true), 0);
     assert_eq!(ask(&scene.primary, "SELECT 1::bigint").await, [1]);
     scene.pool.close().await;
