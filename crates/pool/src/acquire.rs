@@ -3,7 +3,6 @@
 
 use std::{
     borrow::Borrow,
-    panic::Location,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -40,10 +39,9 @@ pub(crate) fn take<M: Manager>(
 pub(crate) async fn acquire<M: Manager, P: Borrow<Arc<Shared<M>>>>(
     pool: P,
     limit: Duration,
-    at: &'static Location<'static>,
+    caller: Caller,
 ) -> Result<Guard<M, P>, AcquireError<M::Error>> {
     // The common case first, before any future, timer or clock is touched.
-    let caller = Caller::new(at);
     let taken = match pool.borrow().nothing_idle() {
         true => None,
         false => take(pool.borrow(), caller),

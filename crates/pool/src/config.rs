@@ -102,7 +102,7 @@ pub struct Limits {
 /// A [`Config`] that cannot work, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid pool configuration: {0}")]
-pub struct InvalidConfig(&'static str);
+pub struct InvalidConfig(pub(crate) &'static str);
 
 impl Config {
     pub(crate) fn limits(&self) -> Limits {

@@ -5,18 +5,23 @@ use std::{fmt, panic::Location, time::Duration};
 
 use tokio::task;
 
+/// One of the runtimes that a pool's connections live on, by its place among them.
+pub(crate) type HomeId = usize;
+
 /// A call that asks for a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller {
     pub(crate) at: &'static Location<'static>,
     pub(crate) task: Option<task::Id>,
+    /// Whose connections it prefers.
+    pub(crate) home: HomeId,
 }
 
 impl Caller {
     /// The call at this source line, from the task that is running.
-    pub(crate) fn new(at: &'static Location<'static>) -> Self {
+    pub(crate) fn new(at: &'static Location<'static>, home: HomeId) -> Self {
         let task = task::try_id();
-        Self { at, task }
+        Self { at, task, home }
     }
 
     pub(crate) fn holding(self, held: Duration) -> Holder {

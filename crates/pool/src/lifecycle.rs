@@ -36,7 +36,10 @@ pub struct Shared<M: Manager> {
     /// As it was when the lock was last let go of. A hint: whoever finds it set need not take the
     /// lock to learn what joining the line tells anyway.
     nothing_idle: AtomicBool,
+    /// Where the pool's own work is done.
     pub(crate) runtime: Handle,
+    /// Where connections are opened and so live.
+    homes: Box<[Handle]>,
     pub(crate) built: Instant,
     /// Wakes the housekeeper when there is something to do before its next round.
     pub(crate) poke: Arc<Notify>,
@@ -70,12 +73,13 @@ impl<M: Manager> Drop for Locked<'_, M> {
 }
 
 impl<M: Manager> Shared<M> {
-    pub(crate) fn start(manager: M, config: Config, runtime: Handle) -> Arc<Self> {
+    pub(crate) fn start(manager: M, config: Config, homes: Vec<Handle>) -> Arc<Self> {
         let shared = Arc::new(Self {
-            core: Mutex::new(Slots::new(config.clone())),
+            core: Mutex::new(Slots::new(config.clone(), homes.len())),
             nothing_idle: AtomicBool::new(true),
             manager,
-            runtime,
+            runtime: Handle::current(),
+            homes: homes.into(),
             built: Instant::now(),
             poke: Arc::new(Notify::new()),
             milestone: Notify::new(),
@@ -97,6 +101,10 @@ impl<M: Manager> Shared<M> {
     /// Whether there was nothing to be taken a moment ago.
     pub(crate) fn nothing_idle(&self) -> bool {
         self.nothing_idle.load(Relaxed)
+    }
+
+    pub(crate) fn homes(&self) -> usize {
+        self.homes.len()
     }
 
     /// Time since the pool was built.
@@ -218,12 +226,13 @@ impl<M: Manager> Shared<M> {
 
     pub(crate) fn connect(self: &Arc<Self>, slots: Vec<SlotId>) {
         for slot in slots {
+            let home = self.core().home(slot);
             let connecting = Connecting {
                 shared: self.clone(),
                 slot: Some(slot),
                 started: Instant::now(),
             };
-            self.runtime.spawn(connecting.run());
+            self.homes[home].spawn(connecting.run());
         }
     }
 

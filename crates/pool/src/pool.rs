@@ -8,7 +8,7 @@ use crate::{
     Pooled, Reason, Stats,
     acquire::{acquire, snapshot, take},
     guard::Guard,
-    holder::Caller,
+    holder::{Caller, HomeId},
     lifecycle::Shared,
     runtime::{Handle, timeout},
     tally::Tally,
@@ -20,6 +20,8 @@ use crate::{
 /// [`close`](Self::close) ends them in good order.
 pub struct Pool<M: Manager> {
     shared: Arc<Shared<M>>,
+    /// Whose connections are preferred.
+    home: HomeId,
 }
 
 impl<M: Manager> Pool<M> {
@@ -34,9 +36,37 @@ impl<M: Manager> Pool<M> {
     ///
     /// Outside a tokio runtime, or in one without timers.
     pub fn new(manager: M, config: Config) -> Result<Self, InvalidConfig> {
+        Self::across(manager, config, vec![Handle::current()])
+    }
+
+    /// As [`new`](Self::new), but connections are opened on these runtimes in turn, and live there: what wakes their
+    /// tasks, and whoever waits for them there, need not cross from one thread to another.
+    ///
+    /// The pool stays one: its limits are for all of it, and a caller takes what is idle, wherever it is. Callers
+    /// through the handles that [`homes`](Self::homes) gives take one of their own home first.
+    ///
+    /// # Errors
+    ///
+    /// The configuration contradicts itself, or there is no runtime.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    pub fn across(manager: M, config: Config, homes: Vec<Handle>) -> Result<Self, InvalidConfig> {
         config.validate()?;
-        let shared = Shared::start(manager, config, Handle::current());
-        Ok(Self { shared })
+        if homes.is_empty() {
+            return Err(InvalidConfig("connections need a runtime to live on"));
+        }
+        let shared = Shared::start(manager, config, homes);
+        Ok(Self { shared, home: 0 })
+    }
+
+    /// A handle for each runtime that connections live on, in their order, for those who call from there.
+    pub fn homes(&self) -> impl Iterator<Item = Self> + '_ {
+        (0..self.shared.homes()).map(|home| Self {
+            shared: self.shared.clone(),
+            home,
+        })
     }
 
     /// Takes a connection, waiting in line for at most `acquire_timeout`.
@@ -67,7 +97,7 @@ impl<M: Manager> Pool<M> {
         &self,
         limit: Duration,
     ) -> impl Future<Output = Result<Pooled<'_, M>, AcquireError<M::Error>>> + Send {
-        acquire(&self.shared, limit, Location::caller())
+        acquire(&self.shared, limit, self.caller(Location::caller()))
     }
 
     /// As [`get`](Self::get), with a guard that does not borrow from this handle.
@@ -80,14 +110,19 @@ impl<M: Manager> Pool<M> {
         &self,
     ) -> impl Future<Output = Result<OwnedPooled<M>, AcquireError<M::Error>>> + Send + use<M> {
         let limit = self.shared.config.acquire_timeout;
-        acquire(self.shared.clone(), limit, Location::caller())
+        let caller = self.caller(Location::caller());
+        acquire(self.shared.clone(), limit, caller)
     }
 
     /// Takes a connection if one is idle, without waiting.
     #[track_caller]
     pub fn try_get(&self) -> Option<Pooled<'_, M>> {
-        let (live, _) = take(&self.shared, Caller::new(Location::caller()))?;
+        let (live, _) = take(&self.shared, self.caller(Location::caller()))?;
         Some(Guard::new(&self.shared, live))
+    }
+
+    fn caller(&self, at: &'static Location<'static>) -> Caller {
+        Caller::new(at, self.home)
     }
 
     /// What the pool has done and is doing.
@@ -281,6 +316,7 @@ impl<M: Manager> Clone for Pool<M> {
     fn clone(&self) -> Self {
         Self {
             shared: self.shared.clone(),
+            home: self.home,
         }
     }
 }

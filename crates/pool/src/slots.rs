@@ -13,12 +13,19 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::{
-    Config, codel::Codel, forecast::Forecast, holder::Caller, outage::Outage, stats::Retired,
-    tally::Tally, waiters::Waiters,
+    Config,
+    codel::Codel,
+    forecast::Forecast,
+    holder::{Caller, HomeId},
+    outage::Outage,
+    stats::Retired,
+    tally::Tally,
+    waiters::Waiters,
 };
 
 mod ageing;
 mod connects;
+mod homes;
 mod line;
 mod modes;
 mod views;
@@ -53,6 +60,8 @@ struct Slot {
     holder: Option<Caller>,
     /// Whether it was warned that this holder has had it for too long.
     reported: bool,
+    /// Where its connection lives.
+    home: HomeId,
 }
 
 /// An open connection with its slot. It is always in exactly one place: the idle stack, a delivery,
@@ -124,6 +133,8 @@ pub(crate) struct Slots<C, W, F> {
     mode: Mode,
     slots: Slab<Slot>,
     count: [u32; STATES],
+    /// How many slots each home has.
+    homes: Box<[u32]>,
     idle: Vec<Live<C>>,
     waiters: Waiters<Delivery<C>, W>,
     now: Duration,
@@ -143,11 +154,12 @@ pub(crate) struct Slots<C, W, F> {
 }
 
 impl<C, W, F: Clone> Slots<C, W, F> {
-    pub(crate) fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config, homes: usize) -> Self {
         Self {
             mode: Mode::Open,
             slots: Slab::with_capacity(config.capacity().min(1024) as usize),
             count: [0; STATES],
+            homes: vec![0; homes].into(),
             idle: Vec::with_capacity(config.max_size.min(1024) as usize),
             waiters: Waiters::new(),
             now: Duration::ZERO,
@@ -164,12 +176,13 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         }
     }
 
-    /// Takes the connection that was idle for the shortest time, and says for how long it was.
+    /// Takes the connection that was idle for the shortest time, one of the caller's home before others, and says for
+    /// how long it was.
     pub(crate) fn take(&mut self, caller: Caller) -> Option<(Live<C>, Duration)> {
         if self.mode == Mode::Paused {
             return None;
         }
-        let live = self.idle.pop()?;
+        let live = self.pop_idle(caller.home)?;
         self.lend(live.slot, caller);
         self.tally.counts.acquired_at_once += 1;
         let idle_for = self.now.saturating_sub(live.idle_since);
@@ -286,17 +299,20 @@ impl<C, W, F: Clone> Slots<C, W, F> {
 
     fn reserve(&mut self) -> SlotId {
         self.count[State::Connecting as usize] += 1;
+        let home = self.settle_in();
         self.slots.insert(Slot {
             state: State::Connecting,
             since: self.now,
             holder: None,
             reported: false,
+            home,
         })
     }
 
     fn remove(&mut self, slot: SlotId) {
         let slot = self.slots.remove(slot);
         self.count[slot.state as usize] -= 1;
+        self.homes[slot.home] -= 1;
     }
 
     fn advance(&mut self, now: Duration) {

@@ -223,7 +223,7 @@ mod tests {
 
     fn place(since: u64, deadline: u64) -> Place {
         Place {
-            caller: Caller::new(Location::caller()),
+            caller: Caller::new(Location::caller(), 0),
             since: Duration::from_secs(since),
             deadline: Duration::from_secs(deadline),
         }

@@ -10,7 +10,10 @@ use std::{
     collections::VecDeque,
     fmt,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     task::Poll,
     time::Duration,
 };
@@ -22,10 +25,11 @@ use tokio::{
 
 use crate::{Error, Pool, Result};
 
-/// Batches under way at once while the database is quick; more would each carry less.
+/// Batches under way at once while the database is quick; more would each carry less. Where each core has a queue of
+/// its own, one for each is enough.
 const LANES: u32 = 2;
-/// A batch that takes longer no longer counts, as long as fewer than `most_running` are under way: what came after it
-/// is not held up by a lock that it waits for.
+/// A batch that takes longer no longer counts, as long as there are extra ones: what came after it is not held up by a
+/// lock that it waits for.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// Requests in one batch.
 const MOST_REQUESTS: usize = 512;
@@ -98,7 +102,9 @@ pub struct Batcher<B: Batch>(Arc<Shared<B>>);
 struct Shared<B: Batch> {
     batch: B,
     most_waiting: usize,
-    most_running: u32,
+    lanes: u32,
+    /// Batches that may be under way beyond `lanes`, here or at another batcher that shares this.
+    extra: Arc<AtomicU32>,
     abort: Notify,
     /// Held to put something in or take a batch out, never across an await.
     queue: Mutex<Queue<B>>,
@@ -122,13 +128,32 @@ impl<B: Batch> Batcher<B> {
     /// A batcher for work on this pool. While all its lanes are busy at most the pool's `max_waiters` requests wait, and
     /// its batches never take more than a third of the pool's connections, but may always take two.
     pub fn new(batch: B, pool: &Pool) -> Self {
-        let limits = &pool.config().pool;
-        let third = (limits.max_size + limits.max_overflow) / 3;
-        Self::bounded(batch, limits.max_waiters as usize, third.max(LANES))
+        let most_waiting = pool.config().pool.max_waiters as usize;
+        Self::bounded(batch, most_waiting, third(pool).max(LANES))
     }
 
     /// A batcher with bounds of its own.
     pub fn bounded(batch: B, most_waiting: usize, most_running: u32) -> Self {
+        let lanes = LANES.min(most_running.max(1));
+        let extra = Arc::new(AtomicU32::new(most_running.saturating_sub(lanes)));
+        Self::with(batch, most_waiting, lanes, extra)
+    }
+
+    /// A batcher for each of the pool's [homes](Pool::homes), each with a queue of its own: nothing crosses from one
+    /// thread to another for them. Together they take at most a third of the pool's connections, but each may always
+    /// take one.
+    pub fn per_home(pool: &Pool, batch: impl Fn(Pool) -> B) -> Vec<Self> {
+        let homes: Vec<Pool> = pool.homes().collect();
+        let count = homes.len() as u32;
+        let extra = Arc::new(AtomicU32::new(third(pool).saturating_sub(count)));
+        let most_waiting = pool.config().pool.max_waiters.div_ceil(count) as usize;
+        let homes = homes.into_iter();
+        homes
+            .map(|home| Self::with(batch(home), most_waiting, 1, extra.clone()))
+            .collect()
+    }
+
+    fn with(batch: B, most_waiting: usize, lanes: u32, extra: Arc<AtomicU32>) -> Self {
         let queue = Queue {
             waiting: VecDeque::new(),
             lanes: 0,
@@ -137,7 +162,8 @@ impl<B: Batch> Batcher<B> {
         Self(Arc::new(Shared {
             batch,
             most_waiting,
-            most_running: most_running.max(1),
+            lanes,
+            extra,
             abort: Notify::new(),
             queue: Mutex::new(queue),
         }))
@@ -178,7 +204,7 @@ impl<B: Batch> Batcher<B> {
 
     fn enqueue(&self, waiting: Waiting<B>) -> Result<()> {
         let mut queue = self.0.queue();
-        if !self.0.has_place(&queue) && queue.waiting.len() >= self.0.most_waiting {
+        if !self.0.may_have_place(&queue) && queue.waiting.len() >= self.0.most_waiting {
             return Err(Error::QueueFull);
         }
         queue.waiting.push_back(waiting);
@@ -210,11 +236,9 @@ impl<B: Batch> Shared<B> {
 
     /// Starts a lane for what waits, if there is a place.
     fn start_lane(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue<B>>) {
-        if !self.has_place(&queue) || queue.waiting.is_empty() {
+        if queue.waiting.is_empty() || !self.take_place(&mut queue) {
             return;
         }
-        queue.lanes += 1;
-        queue.running += 1;
         drop(queue);
         let lane = Lane {
             shared: self.clone(),
@@ -224,8 +248,24 @@ impl<B: Batch> Shared<B> {
         tokio::spawn(lane.run());
     }
 
-    fn has_place(&self, queue: &Queue<B>) -> bool {
-        queue.lanes < LANES && queue.running < self.most_running
+    fn may_have_place(&self, queue: &Queue<B>) -> bool {
+        let free = queue.running < self.lanes || self.extra.load(Relaxed) > 0;
+        queue.lanes < self.lanes && free
+    }
+
+    /// Counts one more lane, if there is a place for it. If not, a batch of this queue is under way, whose end gives its
+    /// place on.
+    fn take_place(&self, queue: &mut Queue<B>) -> bool {
+        if queue.lanes >= self.lanes {
+            return false;
+        }
+        let take = |extra: u32| extra.checked_sub(1);
+        if queue.running >= self.lanes && self.extra.fetch_update(Relaxed, Relaxed, take).is_err() {
+            return false;
+        }
+        queue.lanes += 1;
+        queue.running += 1;
+        true
     }
 
     /// Takes what goes together.
@@ -318,6 +358,9 @@ impl<B: Batch> Lane<B> {
     }
 
     fn count_out(&mut self, queue: &mut Queue<B>) {
+        if queue.running > self.shared.lanes {
+            self.shared.extra.fetch_add(1, Relaxed);
+        }
         queue.running -= 1;
         self.running = false;
         if self.counted {
@@ -325,6 +368,12 @@ impl<B: Batch> Lane<B> {
             self.counted = false;
         }
     }
+}
+
+/// How many of the pool's connections the batches of one kind may take.
+fn third(pool: &Pool) -> u32 {
+    let limits = &pool.config().pool;
+    (limits.max_size + limits.max_overflow) / 3
 }
 
 /// Completes when nobody waits for an answer any more.

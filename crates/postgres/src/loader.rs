@@ -54,13 +54,14 @@ where
     ///
     /// The query must change nothing: it may be repeated.
     pub fn new(pool: Pool, sql: &'static str, read: fn(&Row) -> V) -> Self {
-        let look_up = LookUp {
-            pool: pool.clone(),
-            sql,
-            read,
-            keys: PhantomData,
-        };
+        let look_up = LookUp::new(pool.clone(), sql, read);
         Self(Batcher::new(look_up, &pool))
+    }
+
+    /// A loader for each of the pool's [homes](Pool::homes), see [`Batcher::per_home`].
+    pub fn per_home(pool: &Pool, sql: &'static str, read: fn(&Row) -> V) -> Vec<Self> {
+        let batchers = Batcher::per_home(pool, |home| LookUp::new(home, sql, read));
+        batchers.into_iter().map(Self).collect()
     }
 
     /// The value of a key, if it has one. Those who ask for the same key at the same time share it.
@@ -118,6 +119,15 @@ impl<K, V> LookUp<K, V>
 where
     K: ToSql + Eq + Hash + Send + Sync + 'static,
 {
+    fn new(pool: Pool, sql: &'static str, read: fn(&Row) -> V) -> Self {
+        Self {
+            pool,
+            sql,
+            read,
+            keys: PhantomData,
+        }
+    }
+
     /// What there is for each key, in their order. A key that is wanted more than once is asked for once.
     async fn look_up(&self, keys: &[K], waited: Duration) -> Result<Vec<Option<Arc<V>>>> {
         let mut wanted = Vec::with_capacity(keys.len());

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use tokio::runtime::Handle;
 
 use crate::{
     AcquireError, Config, Error, InvalidConfig, Postgres, Result, Transaction, TransactionOptions,
@@ -50,17 +51,42 @@ impl Pool {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn new(mut config: Config) -> std::result::Result<Self, InvalidConfig> {
+    pub fn new(config: Config) -> std::result::Result<Self, InvalidConfig> {
+        Self::across(config, vec![Handle::current()])
+    }
+
+    /// As [`new`](Self::new), with connections that live on these runtimes; see [`cenote_pool::Pool::across`].
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), or there is no runtime.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    pub fn across(
+        mut config: Config,
+        homes: Vec<Handle>,
+    ) -> std::result::Result<Self, InvalidConfig> {
         if config.server.get_application_name().is_none() {
             config.server.application_name("cenote");
         }
         let limits = config.pool.clone();
         let interval = config.lookup_interval;
-        let inner = cenote_pool::Pool::new(Postgres::new(config)?, limits)?;
+        let inner = cenote_pool::Pool::across(Postgres::new(config)?, limits, homes)?;
         let watch = Watch::start(inner.clone(), interval);
         Ok(Self {
             inner,
             _watch: Arc::new(watch),
+        })
+    }
+
+    /// A handle for each runtime that connections live on, for those who call from there; see
+    /// [`cenote_pool::Pool::homes`].
+    pub fn homes(&self) -> impl Iterator<Item = Self> + '_ {
+        self.inner.homes().map(|inner| Self {
+            inner,
+            _watch: self._watch.clone(),
         })
     }
 

@@ -15,6 +15,7 @@ use std::{
 
 use cenote_postgres::{Batch, Batcher, Error, Loader, Result};
 use tokio::{
+    runtime::Handle,
     sync::{Mutex, Semaphore},
     task::JoinSet,
     time::timeout,
@@ -56,6 +57,19 @@ fn doubler(most_waiting: usize, open: bool) -> (Batcher<Doubler>, Arc<Semaphore>
         batches: batches.clone(),
     };
     (Batcher::bounded(doubler, most_waiting, 4), gate, batches)
+}
+
+/// The batchers of a pool with two homes, of whose connections they may take three.
+async fn doublers() -> ([Batcher<Doubler>; 2], Arc<Semaphore>, Batches) {
+    let config = support::database().await.config(9);
+    let homes = vec![Handle::current(); 2];
+    let pool = cenote_postgres::Pool::across(config, homes).unwrap();
+    let (gate, batches) = (Arc::new(Semaphore::new(0)), Batches::default());
+    let batchers = Batcher::per_home(&pool, |_| Doubler {
+        gate: gate.clone(),
+        batches: batches.clone(),
+    });
+    (batchers.try_into().unwrap(), gate, batches)
 }
 
 async fn until(mut is_true: impl AsyncFnMut() -> bool) {
@@ -282,6 +296,41 @@ async fn a_batch_that_hangs_holds_up_neither_what_comes_later_nor_its_own_caller
             .unwrap(),
         16
     );
+}
+
+#[tokio::test]
+async fn the_batchers_of_a_pool_share_what_they_may_take_and_each_may_always_take_one() {
+    let ([one, two], gate, batches) = doublers().await;
+    let mut callers = JoinSet::new();
+    let mut submit = |batcher: &Batcher<Doubler>, number| {
+        let batcher = batcher.clone();
+        callers.spawn(async move { (number, batcher.submit(number).await.unwrap()) });
+    };
+    // One takes its own place and then, since that takes long, the one there is besides.
+    for number in [1, 2] {
+        submit(&one, number);
+        until(async || batches.lock().await.contains(&vec![number])).await;
+    }
+    submit(&one, 3);
+    // The other finds its own place free, and no more.
+    submit(&two, 4);
+    until(async || batches.lock().await.contains(&vec![4])).await;
+    submit(&two, 5);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(*batches.lock().await, [[1], [2], [4]]);
+    gate.add_permits(1);
+    while let Some(answered) = callers.join_next().await {
+        let (number, double) = answered.unwrap();
+        assert_eq!(double, number * 2);
+    }
+    // Nothing is left taken: there is a third place again.
+    let mut callers = JoinSet::new();
+    let _closed = gate.acquire().await.unwrap();
+    for (batcher, number) in [(&two, 6), (&two, 7), (&one, 8)] {
+        let batcher = batcher.clone();
+        callers.spawn(async move { batcher.submit(number).await });
+        until(async || batches.lock().await.contains(&vec![number])).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -80,7 +80,7 @@ impl<T> Drop for MutexGuard<'_, T> {
 
 /// Spawns tasks of the checker.
 #[derive(Clone)]
-pub(crate) struct Handle;
+pub struct Handle;
 
 impl Handle {
     pub(crate) fn current() -> Self {

@@ -3,7 +3,8 @@
 //! given the same answers, so a change of the core either keeps the rules or has to change them
 //! here.
 //!
-//! Seen to fail when: the connection idle longest is taken; a line is served from its end; a connect
+//! Seen to fail when: the connection idle longest is taken, or one of another home first; homes are filled one
+//! after the other; a line is served from its end; a connect
 //! does not reckon with connections being cleaned, or a refusal with connects that may start; a
 //! failure during a pause makes it longer, or a success does not end it; an outage is probed by many
 //! connects, or a cold pool not warmed after one; idle connections are closed below the warm
@@ -21,6 +22,7 @@ struct Link {
     since: Duration,
     expires: Duration,
     idle_since: Duration,
+    home: HomeId,
 }
 
 struct Waiting {
@@ -56,6 +58,7 @@ struct Model {
     mode: Mode,
     now: Duration,
     links: Vec<Link>,
+    homes: HomeId,
     /// By name; the one that came back last is at the end.
     idle: Vec<u32>,
     /// First come, first here.
@@ -73,12 +76,13 @@ struct Model {
 }
 
 impl Model {
-    fn new(limits: Config) -> Self {
+    fn new(limits: Config, homes: HomeId) -> Self {
         Self {
             limits,
             mode: Mode::Open,
             now: Duration::ZERO,
             links: Vec::new(),
+            homes,
             idle: Vec::new(),
             line: Vec::new(),
             given: Vec::new(),
@@ -145,12 +149,14 @@ impl Model {
                 return started;
             }
             started.push(self.next_name);
+            let home = self.emptiest_home();
             self.links.push(Link {
                 name: self.next_name,
                 state: State::Connecting,
                 since: self.now,
                 expires: Duration::MAX,
                 idle_since: Duration::ZERO,
+                home,
             });
             self.next_name += 1;
         }
@@ -160,20 +166,32 @@ impl Model {
         matches!(self.mode, Mode::Open | Mode::Paused)
     }
 
-    fn take(&mut self) -> Option<u32> {
+    /// The first of those that the fewest connections live in.
+    fn emptiest_home(&self) -> HomeId {
+        let in_home = |home: &HomeId| self.links.iter().filter(|link| link.home == *home).count();
+        (0..self.homes).min_by_key(in_home).unwrap()
+    }
+
+    fn take(&mut self, home: HomeId) -> Option<u32> {
         if self.mode == Mode::Paused {
             return None;
         }
-        let name = self.idle.pop()?;
+        let at_home = |name: &u32| {
+            let link = self.links.iter().find(|link| link.name == *name);
+            link.unwrap().home == home
+        };
+        let near = self.idle.iter().rposition(at_home);
+        let at = near.or(self.idle.len().checked_sub(1))?;
+        let name = self.idle.remove(at);
         self.set(name, State::InUse);
         Some(name)
     }
 
-    fn join(&mut self, name: u32, deadline: Duration) -> Entered {
+    fn join(&mut self, name: u32, home: HomeId, deadline: Duration) -> Entered {
         if !self.takes_callers() {
             return Entered::Refused(Refusal::Closed);
         }
-        if let Some(name) = self.take() {
+        if let Some(name) = self.take(home) {
             return Entered::Took(name);
         }
         if self.line.is_empty() {

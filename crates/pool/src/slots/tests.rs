@@ -24,7 +24,7 @@ fn limits(min_size: u32, max_size: u32, max_overflow: u32) -> Config {
 }
 
 fn here() -> Caller {
-    Caller::new(Location::caller())
+    Caller::new(Location::caller(), 0)
 }
 
 /// A step of a history; numbers choose among whatever is there at that moment.
@@ -96,7 +96,7 @@ impl World {
     fn new(limits: Config) -> Self {
         let mut world = Self {
             bound: limits.capacity(),
-            core: Core::new(limits),
+            core: Core::new(limits, 2),
             now: Duration::ZERO,
             opened: 0,
             connecting: Vec::new(),
@@ -407,7 +407,7 @@ fn connected(core: &mut Core) -> SlotId {
 
 #[test]
 fn the_connection_used_last_is_taken_first() {
-    let mut core = Core::new(limits(2, 2, 0));
+    let mut core = Core::new(limits(2, 2, 0), 1);
     for (number, slot) in core.connects_due().into_iter().enumerate() {
         core.connected(slot, number as u32, Duration::ZERO, None, Duration::ZERO);
     }
@@ -420,7 +420,7 @@ fn the_connection_used_last_is_taken_first() {
 
 #[test]
 fn a_failing_server_is_tried_by_one_connect_at_a_time_and_ever_more_rarely() {
-    let mut core = Core::new(limits(3, 3, 0));
+    let mut core = Core::new(limits(3, 3, 0), 1);
     let first = core.connects_due();
     assert_eq!(first.len(), 3, "a healthy server gets the full concurrency");
     for slot in first {
@@ -440,7 +440,7 @@ fn a_failing_server_is_tried_by_one_connect_at_a_time_and_ever_more_rarely() {
 
 #[test]
 fn a_connection_beyond_the_maximum_is_closed_on_return_unless_someone_waits() {
-    let mut core = Core::new(limits(0, 1, 1));
+    let mut core = Core::new(limits(0, 1, 1), 1);
     let mut held = Vec::new();
     for name in 0..2 {
         let Joined::Queued { ticket, due, .. } = join(&mut core, name) else {
@@ -462,7 +462,7 @@ fn a_connection_beyond_the_maximum_is_closed_on_return_unless_someone_waits() {
 
 #[test]
 fn idle_connections_are_closed_after_their_time_but_never_below_the_warm_minimum() {
-    let mut core = Core::new(limits(1, 3, 0));
+    let mut core = Core::new(limits(1, 3, 0), 1);
     connected(&mut core);
     let held: Vec<_> = (0..2)
         .map(|name| {

@@ -24,8 +24,8 @@ struct Pair {
 /// A step of a history; numbers choose among whatever is there at that moment.
 #[derive(Clone, Debug)]
 enum Step {
-    Take,
-    Join { patience: u64 },
+    Take { home: HomeId },
+    Join { home: HomeId, patience: u64 },
     Collect(usize),
     Leave(usize),
     GiveBack(usize),
@@ -49,11 +49,16 @@ fn seconds(range: std::ops::Range<u64>) -> impl Strategy<Value = u64> {
     range.prop_map(|seconds| seconds * 1_000)
 }
 
+/// Of no connection, if there are fewer homes.
+fn home() -> impl Strategy<Value = HomeId> {
+    0usize..3
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let any = || 0usize..64;
     prop_oneof![
-        8 => Just(Step::Take),
-        10 => seconds(0..60).prop_map(|patience| Step::Join { patience }),
+        8 => home().prop_map(|home| Step::Take { home }),
+        10 => (home(), seconds(0..60)).prop_map(|(home, patience)| Step::Join { home, patience }),
         6 => any().prop_map(Step::Collect),
         2 => any().prop_map(Step::Leave),
         6 => any().prop_map(Step::GiveBack),
@@ -90,8 +95,8 @@ fn history() -> impl Strategy<Value = Vec<Step>> {
 }
 
 #[track_caller]
-fn caller() -> Caller {
-    Caller::new(std::panic::Location::caller())
+fn caller(home: HomeId) -> Caller {
+    Caller::new(std::panic::Location::caller(), home)
 }
 
 fn pick<T>(from: &mut Vec<T>, index: usize) -> Option<T> {
@@ -99,10 +104,10 @@ fn pick<T>(from: &mut Vec<T>, index: usize) -> Option<T> {
 }
 
 impl Pair {
-    fn new(limits: Config) -> Self {
+    fn new(limits: Config, homes: HomeId) -> Self {
         Self {
-            core: Slots::new(limits.clone()),
-            model: Model::new(limits),
+            core: Slots::new(limits.clone(), homes),
+            model: Model::new(limits, homes),
             now: Duration::ZERO,
             callers: 0,
             connecting: Vec::new(),
@@ -161,9 +166,9 @@ impl Pair {
 
     fn apply(&mut self, step: &Step) {
         match *step {
-            Step::Take => {
-                let taken = self.core.take(caller());
-                let expected = self.model.take();
+            Step::Take { home } => {
+                let taken = self.core.take(caller(home));
+                let expected = self.model.take(home);
                 assert_eq!(taken.as_ref().map(|(live, _)| live.connection), expected);
                 if let Some((live, idle_for)) = taken {
                     let rested = self.now - self.model.link(live.connection).idle_since;
@@ -171,7 +176,9 @@ impl Pair {
                     self.held.push(live);
                 }
             }
-            Step::Join { patience } => self.join(self.now + Duration::from_millis(patience)),
+            Step::Join { home, patience } => {
+                self.join(home, self.now + Duration::from_millis(patience));
+            }
             Step::Collect(index) => {
                 let Some((caller, ticket)) = pick(&mut self.tickets, index) else {
                     return;
@@ -309,10 +316,10 @@ impl Pair {
         }
     }
 
-    fn join(&mut self, deadline: Duration) {
+    fn join(&mut self, home: HomeId, deadline: Duration) {
         self.callers += 1;
         let place = Place {
-            caller: caller(),
+            caller: caller(home),
             since: self.now,
             deadline,
         };
@@ -324,7 +331,7 @@ impl Pair {
             self.model.refused += 1;
             return;
         }
-        let expected = self.model.join(self.callers, deadline);
+        let expected = self.model.join(self.callers, home, deadline);
         let entered = match joined {
             Joined::Taken(live, _) => {
                 let name = live.connection;
@@ -373,6 +380,7 @@ proptest! {
     fn the_core_answers_as_its_model_does(
         (min, max, overflow) in (0u32..3, 1u32..4, 0u32..3),
         (max_waiters, connect_concurrency) in (0u32..4, 1u32..4),
+        homes in 1usize..4,
         steps in history(),
     ) {
         let mut pair = Pair::new(Config {
@@ -384,7 +392,7 @@ proptest! {
             idle_timeout: Some(Duration::from_secs(20)),
             breaker_after: None,
             ..Config::default()
-        });
+        }, homes);
         for step in &steps {
             pair.apply(step);
             // What the pool asks after whatever has happened.

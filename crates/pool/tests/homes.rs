@@ -1,0 +1,129 @@
+//! Connections live on the runtimes that the pool is given, and callers take those of their own first.
+
+#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
+
+use std::{collections::BTreeMap, convert::Infallible, thread, time::Duration};
+
+use cenote_pool::{Config, Manager, Pool};
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::oneshot,
+};
+
+/// A connection is the name of the thread on which it was opened.
+struct Threads;
+
+impl Manager for Threads {
+    type Connection = String;
+    type Error = Infallible;
+
+    async fn connect(&self) -> Result<String, Infallible> {
+        Ok(thread::current().name().unwrap().to_owned())
+    }
+}
+
+/// Runtimes of one thread each; they end with this.
+struct Homes(Vec<Home>);
+
+struct Home {
+    runtime: Handle,
+    end: oneshot::Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Homes {
+    fn start(names: &[&str]) -> Self {
+        let start = |name: &&str| {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            let handle = runtime.handle().clone();
+            let (end, ended) = oneshot::channel::<()>();
+            let live = move || drop(runtime.block_on(ended));
+            let thread = thread::Builder::new().name((*name).to_owned());
+            Home {
+                runtime: handle,
+                end,
+                thread: thread.spawn(live).unwrap(),
+            }
+        };
+        Self(names.iter().map(start).collect())
+    }
+
+    fn pool(&self, min_size: u32, max_size: u32) -> Pool<Threads> {
+        let config = Config {
+            min_size,
+            max_size,
+            ..Config::default()
+        };
+        let homes = self.0.iter().map(|home| home.runtime.clone()).collect();
+        Pool::across(Threads, config, homes).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn connections_are_opened_on_the_homes_in_equal_numbers() {
+    let homes = Homes::start(&["a", "b", "c"]);
+    let pool = homes.pool(6, 8);
+    pool.warm_up().await.unwrap();
+    let mut held = Vec::new();
+    let mut count = BTreeMap::new();
+    while let Some(one) = pool.try_get() {
+        *count.entry(one.clone()).or_insert(0) += 1;
+        held.push(one);
+    }
+    assert_eq!(Vec::from_iter(count.values()), [&2, &2, &2]);
+    // One that ends makes room for another where it was.
+    let at = held.iter().position(|one| **one == "b").unwrap();
+    let more = [pool.get().await.unwrap(), pool.get().await.unwrap()];
+    assert_eq!(more.each_ref().map(|one| one.as_str()), ["a", "b"]);
+    held.remove(at).discard();
+    assert_eq!(*pool.get().await.unwrap(), "b");
+}
+
+#[tokio::test]
+async fn a_caller_takes_a_connection_of_its_own_home_if_one_is_idle() {
+    let homes = Homes::start(&["a", "b"]);
+    let pool = homes.pool(2, 2);
+    pool.warm_up().await.unwrap();
+    let [a, b]: [_; 2] = Vec::from_iter(pool.homes()).try_into().unwrap();
+    // The one used last lies on top of the other, whichever that is.
+    for (home, own) in [(&a, "a"), (&a, "a"), (&b, "b"), (&b, "b"), (&a, "a")] {
+        assert_eq!(*home.try_get().unwrap(), own);
+        assert_eq!(*home.get().await.unwrap(), own);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_takes_what_is_idle_elsewhere_rather_than_wait() {
+    let homes = Homes::start(&["a", "b"]);
+    let pool = homes.pool(2, 3);
+    pool.warm_up().await.unwrap();
+    let [a, b]: [_; 2] = Vec::from_iter(pool.homes()).try_into().unwrap();
+    let own = a.get().await.unwrap();
+    let other = a.get().await.unwrap();
+    assert_eq!((own.as_str(), other.as_str()), ("a", "b"));
+    assert_eq!(pool.stats().size(), 2, "nothing was opened for it");
+    drop(own);
+    // And the other way round.
+    assert_eq!(*b.try_get().unwrap(), "a");
+}
+
+#[tokio::test]
+async fn a_home_that_is_gone_costs_a_failed_connect_and_no_caller() {
+    let mut homes = Homes::start(&["a", "b"]);
+    let pool = homes.pool(0, 2);
+    let first = pool.get().await.unwrap();
+    assert_eq!(*first, "a");
+    let Home { end, thread, .. } = homes.0.remove(1);
+    drop(end);
+    thread.join().unwrap();
+    let second = pool.get_within(Duration::from_millis(200)).await;
+    assert!(second.unwrap_err().snapshot().last_connect_error.is_some());
+    drop(first);
+    assert_eq!(*pool.get().await.unwrap(), "a");
+}
+
+#[tokio::test]
+async fn a_pool_without_a_home_is_refused() {
+    let refused = Pool::across(Threads, Config::default(), Vec::new()).unwrap_err();
+    assert!(refused.to_string().contains("runtime"), "{refused}");
+}
