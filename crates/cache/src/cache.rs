@@ -4,7 +4,7 @@
 use std::{iter::zip, sync::Arc, time::Duration};
 
 use redis::Client;
-use tokio::task::AbortHandle;
+use tokio::{runtime::Handle, task::AbortHandle};
 
 use crate::{
     clock,
@@ -30,21 +30,28 @@ use crate::{
     views::Views,
 };
 
-/// A cache in front of a database. Cloning it gives another handle to the same cache.
-pub struct Cache<O: Origin>(Arc<Inner<O>>);
-
-struct Inner<O: Origin> {
+/// A handle to a cache, and the way on which it loads what is not there. Cloning it gives the same once more;
+/// [`with_origin`](Self::with_origin) gives one with a way of its own.
+///
+/// A handle may be used from any runtime, and several handles from several at once.
+pub struct Cache<O: Origin> {
     origin: Arc<O>,
+    inner: Arc<Inner<O::Error>>,
+}
+
+/// What all handles share.
+struct Inner<E> {
     tier: Tier,
-    flights: Flights<O::Error>,
+    flights: Flights<E>,
     counters: Arc<Counters>,
     stale_on_error: bool,
     tasks: Vec<AbortHandle>,
 }
 
 impl<O: Origin> Cache<O> {
-    /// A cache with these settings. In modes with Redis it connects and follows the epoch in the background: until it
-    /// may use Redis, reads are answered by the database, and writes wait.
+    /// A cache with these settings. In modes with Redis it connects and follows the epoch, which it asks this origin
+    /// for, in tasks on this runtime. They end with the last handle. Until Redis may be used, reads are answered by the
+    /// database, and writes wait.
     ///
     /// # Errors
     /// [`ConfigError`] for settings that cannot be used.
@@ -91,14 +98,31 @@ impl<O: Origin> Cache<O> {
                 Tier::Shared(shared)
             }
         };
-        Ok(Self(Arc::new(Inner {
-            origin,
+        let inner = Arc::new(Inner {
             tier,
             flights: Flights::new(),
             counters,
             stale_on_error: config.stale_on_error,
             tasks,
-        })))
+        });
+        Ok(Self { origin, inner })
+    }
+
+    /// A handle to the same cache that loads through another way to the same database, such as the connections of
+    /// another core. Whoever waits for the same key waits for one load, whichever handle it came through.
+    #[must_use]
+    pub fn with_origin<P: Origin<Error = O::Error>>(&self, origin: P) -> Cache<P> {
+        Cache {
+            origin: Arc::new(origin),
+            inner: self.inner.clone(),
+        }
+    }
+
+    /// The value of a key if it is in this process and may be answered with: neither waits nor allocates. `None` says
+    /// nothing about the row; [`read`](Self::read) it then.
+    #[must_use]
+    pub fn near(&self, key: &str) -> Option<Read> {
+        self.inner.hit(key, clock::now())
     }
 
     /// The value of a key.
@@ -110,10 +134,12 @@ impl<O: Origin> Cache<O> {
     /// Dropping the future harms nobody who waits for the same key.
     pub async fn read(&self, key: &str) -> Result<Read, O::Error> {
         let started = clock::now();
-        if let Some(read) = self.0.hit(key, started) {
+        if let Some(read) = self.inner.hit(key, started) {
             return Ok(read);
         }
-        let mut reads = Box::pin(self.0.look_up(&[key], started)).await?;
+        let keys = [key];
+        let looked_up = self.inner.look_up(&*self.origin, &keys, started);
+        let mut reads = Box::pin(looked_up).await?;
         match reads.pop() {
             Some(read) => Ok(read),
             None => unreachable!("a look-up answers for each of its keys"),
@@ -130,14 +156,15 @@ impl<O: Origin> Cache<O> {
     /// As for [`read`](Self::read).
     pub async fn read_many(&self, keys: &[&str]) -> Result<Vec<Read>, O::Error> {
         let started = clock::now();
-        let hits = keys.iter().map(|key| self.0.hit(key, started));
+        let hits = keys.iter().map(|key| self.inner.hit(key, started));
         let mut reads: Vec<_> = hits.collect();
         let missing: Vec<_> = zip(keys, &reads)
             .filter(|(_, read)| read.is_none())
             .map(|(key, _)| *key)
             .collect();
         if !missing.is_empty() {
-            let found = Box::pin(self.0.look_up(&missing, started)).await?;
+            let looked_up = self.inner.look_up(&*self.origin, &missing, started);
+            let found = Box::pin(looked_up).await?;
             for (read, found) in zip(reads.iter_mut().filter(|read| read.is_none()), found) {
                 *read = Some(found);
             }
@@ -153,7 +180,7 @@ impl<O: Origin> Cache<O> {
     /// # Cancel safety
     /// After a drop the keys may be fenced until the fence falls: their reads go to the database.
     pub async fn fence(&self, keys: &[&str]) -> Result<Fenced, NotFenced> {
-        self.0.tier.fence(keys).await
+        self.inner.tier.fence(keys).await
     }
 
     /// Drops what is cached for keys that were changed by somebody who does not fence them. If it could not be done at
@@ -162,14 +189,14 @@ impl<O: Origin> Cache<O> {
     /// # Cancel safety
     /// After a drop some may still be cached.
     pub async fn invalidate(&self, keys: &[&str]) -> Coherence {
-        self.0.tier.invalidate(keys).await
+        self.inner.tier.invalidate(keys).await
     }
 
     /// What has happened, and how the cache stands.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let count = |event| self.0.counters.get(event);
-        let (keys, bytes) = self.0.tier.near_size();
+        let count = |event| self.inner.counters.get(event);
+        let (keys, bytes) = self.inner.tier.near_size();
         Stats {
             near_hits: count(Event::NearHit),
             shared_hits: count(Event::SharedHit),
@@ -185,22 +212,25 @@ impl<O: Origin> Cache<O> {
             redis_errors: count(Event::RedisError),
             keys,
             bytes,
-            epoch: match &self.0.tier {
-                Tier::Shared(_) => self.0.tier.epoch(clock::now()),
+            epoch: match &self.inner.tier {
+                Tier::Shared(_) => self.inner.tier.epoch(clock::now()),
                 _ => None,
             },
-            state: self.0.tier.state(),
+            state: self.inner.tier.state(),
         }
     }
 }
 
 impl<O: Origin> Clone for Cache<O> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self {
+            origin: self.origin.clone(),
+            inner: self.inner.clone(),
+        }
     }
 }
 
-impl<O: Origin> Drop for Inner<O> {
+impl<E> Drop for Inner<E> {
     fn drop(&mut self) {
         for task in &self.tasks {
             task.abort();
@@ -208,14 +238,19 @@ impl<O: Origin> Drop for Inner<O> {
     }
 }
 
-impl<O: Origin> Inner<O> {
+impl<E: Clone> Inner<E> {
     fn hit(&self, key: &str, now: Moment) -> Option<Read> {
         let answer = self.tier.hit(key, now)?;
         Some(self.counted(answer))
     }
 
-    async fn look_up(&self, keys: &[&str], started: Moment) -> Result<Vec<Read>, O::Error> {
-        let answers = self.find(keys, started).await;
+    async fn look_up<O: Origin<Error = E>>(
+        &self,
+        origin: &O,
+        keys: &[&str],
+        started: Moment,
+    ) -> Result<Vec<Read>, E> {
+        let answers = self.find(origin, keys, started).await;
         let mut reads = Vec::with_capacity(keys.len());
         for (key, answer) in zip(keys, answers) {
             reads.push(match answer {
@@ -231,13 +266,18 @@ impl<O: Origin> Inner<O> {
     }
 
     /// The answer for each key, from whoever looks it up.
-    async fn find(&self, keys: &[&str], started: Moment) -> Vec<Result<Answer, O::Error>> {
+    async fn find<O: Origin<Error = E>>(
+        &self,
+        origin: &O,
+        keys: &[&str],
+        started: Moment,
+    ) -> Vec<Result<Answer, E>> {
         if matches!(self.tier, Tier::Off) {
-            return self.tier.load(&*self.origin, keys).await;
+            return self.tier.load(origin, keys).await;
         }
         let epoch = self.tier.epoch(started);
         let glanced = self.tier.glance(keys).await;
-        let mut answers: Vec<Option<Result<Answer, O::Error>>> =
+        let mut answers: Vec<Option<Result<Answer, E>>> =
             glanced.into_iter().map(|known| known.map(Ok)).collect();
         while answers.iter().any(Option::is_none) {
             let (mut leaders, mut followers) = (Vec::new(), Vec::new());
@@ -255,7 +295,7 @@ impl<O: Origin> Inner<O> {
             });
             if !leaders.is_empty() {
                 let led: Vec<_> = leaders.iter().map(|(at, _)| keys[*at]).collect();
-                let landings = self.tier.load(&*self.origin, &led).await;
+                let landings = self.tier.load(origin, &led).await;
                 for ((at, leader), landing) in zip(leaders, landings) {
                     leader.land(landing.clone());
                     answers[at] = Some(landing);
@@ -326,5 +366,6 @@ fn shared(
         write_patience: config.write_patience,
         ids,
         counters: counters.clone(),
+        runtime: Handle::current(),
     }))
 }

@@ -240,7 +240,8 @@ async fn settle(shared: &Shared, writer: WriterId, keys: &[&str]) {
 
 /// Goes on until Redis is told, or until what could be found there has ended by itself.
 fn settle_later(shared: Arc<Shared>, writer: WriterId, keys: Vec<Box<str>>) {
-    tokio::spawn(async move {
+    let runtime = shared.runtime.clone();
+    runtime.spawn(async move {
         let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
         let longest = shared.ttl.present.max(shared.ttl.absent);
         if timeout(longest, settle(&shared, writer, &keys))

@@ -3,7 +3,7 @@
 
 use std::{iter::zip, sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::{runtime::Handle, time::sleep};
 
 use crate::{
     cell::Token,
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) write_patience: Duration,
     pub(crate) ids: Ids,
     pub(crate) counters: Arc<Counters>,
+    /// Where the cache was made, for what must go on when a caller's runtime ends.
+    pub(crate) runtime: Handle,
 }
 
 /// What a look-up has come to for one key.

@@ -1,0 +1,206 @@
+//! One cache serves callers on several runtimes, each with its own way to the database, and outlives any of them.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test a panic is the failed assertion"
+)]
+
+mod world;
+
+use std::{thread, time::Duration};
+
+use cenote_cache::{
+    cache::Cache,
+    config::{Mode, Redis},
+    epoch::Row,
+    fenced::Coherence,
+    origin::{Origin, Value},
+    read::Source,
+};
+use cenote_local::RedisServer;
+use tokio::{
+    runtime,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+use world::{DEADLINE, Database, Down, LEASE, cache, config, ready, redis, strong, until, write};
+
+/// A way of its own to the database.
+#[derive(Clone)]
+struct Way(Database);
+
+impl Origin for Way {
+    type Error = Down;
+
+    async fn load(&self, keys: &[&str]) -> Result<Vec<Option<Value>>, Down> {
+        self.0.load(keys).await
+    }
+
+    async fn epoch_row(&self) -> Result<Row, Down> {
+        panic!("only the first origin is asked for the epoch")
+    }
+
+    async fn advance(&self, _successor: Row) -> Result<(), Down> {
+        panic!("only the first origin moves the epoch on")
+    }
+}
+
+/// Runs this on a thread with a runtime of its own.
+fn elsewhere<T: Send>(work: impl AsyncFnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(work())
+        });
+        thread.join().unwrap()
+    })
+}
+
+/// With keys of their own: the databases that the tests put behind them all begin with the same epoch.
+fn modes(server: &RedisServer) -> [Mode; 3] {
+    let mut redis = Redis::new(server.url());
+    redis.prefix = "bounded".to_owned();
+    let max_staleness = Duration::from_millis(400);
+    let bounded = Mode::Bounded {
+        redis,
+        max_staleness,
+    };
+    [Mode::Local, strong(server), bounded]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_reads_of_a_cold_key_on_four_runtimes_are_one_load() {
+    let server = redis().await;
+    for mode in modes(&server) {
+        let database = Database::new();
+        database.commit("key", "value");
+        let cache = cache(&database, mode.clone());
+        ready(&cache).await;
+        database.close_gate();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                let handle = cache.with_origin(Way(database.clone()));
+                scope.spawn(move || {
+                    elsewhere(async || {
+                        let mut reads = JoinSet::new();
+                        for _ in 0..250 {
+                            let handle = handle.clone();
+                            reads.spawn(async move { handle.read("key").await.unwrap() });
+                        }
+                        while let Some(read) = reads.join_next().await {
+                            assert_eq!(read.unwrap().value.unwrap().version, 1);
+                        }
+                    })
+                });
+            }
+            elsewhere(async || {
+                database.at_gate(1).await;
+                database.open_gate();
+            });
+        });
+        assert_eq!(database.loads(), 1, "{mode:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_on_one_runtime_is_read_on_the_others() {
+    let server = redis().await;
+    for mode in modes(&server) {
+        let database = Database::new();
+        let cache = cache(&database, mode.clone());
+        ready(&cache).await;
+        let other = cache.with_origin(Way(database.clone()));
+        for round in 0..10 {
+            let version = elsewhere(async || write(&cache, &database, "key", "value").await);
+            let read = || elsewhere(async || other.read("key").await.unwrap());
+            assert_eq!(read().value.unwrap().version, version, "{mode:?} {round}");
+            assert_eq!(read().value.unwrap().version, version, "{mode:?} {round}");
+        }
+        assert!(cache.stats().hits() >= 10, "handles share their counters");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runtime_that_ends_in_the_middle_of_a_load_leaves_the_key_to_the_others() {
+    let server = redis().await;
+    for mode in modes(&server) {
+        let database = Database::new();
+        database.commit("key", "value");
+        let cache = cache(&database, mode.clone());
+        ready(&cache).await;
+        database.close_gate();
+        let handle = cache.with_origin(Way(database.clone()));
+        elsewhere(async || {
+            let reading = timeout(Duration::from_millis(200), handle.read("key"));
+            assert!(reading.await.is_err());
+        });
+        database.open_gate();
+        let read = timeout(Duration::from_secs(20), cache.read("key")).await;
+        let read = read.unwrap().unwrap();
+        assert_eq!(read.value.unwrap().version, 1, "{mode:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pending_write_is_settled_though_its_runtime_has_ended() {
+    let server = redis().await;
+    let database = Database::new();
+    let mut config = config(strong(&server));
+    config.write_patience = LEASE / 2;
+    let cache = Cache::new(database.clone(), config).unwrap();
+    ready(&cache).await;
+    write(&cache, &database, "key", "old").await;
+    elsewhere(async || {
+        let fenced = cache.fence(&["key"]).await.unwrap();
+        assert!(fenced.fits(DEADLINE));
+        database.commit("key", "new");
+        server.freeze().await.unwrap();
+        database.fail(true);
+        assert_eq!(fenced.release().await, Coherence::Pending);
+    });
+    database.fail(false);
+    server.thaw().await.unwrap();
+    ready(&cache).await;
+    until("the fence is taken down", || {
+        elsewhere(async || {
+            let first = cache.read("key").await.unwrap();
+            assert_eq!(first.value.unwrap().version, 2);
+            cache.read("key").await.unwrap().source == Source::Shared
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_near_is_had_without_waiting_and_nothing_else_is() {
+    let server = redis().await;
+    for mode in modes(&server) {
+        let database = Database::new();
+        let version = database.commit("key", "value");
+        let cache = cache(&database, mode.clone());
+        ready(&cache).await;
+        assert_eq!(cache.near("key"), None);
+        cache.read("key").await.unwrap();
+        if matches!(mode, Mode::Strong(_)) {
+            cache.read("key").await.unwrap();
+            assert_eq!(cache.near("key"), None, "nothing is near in this mode");
+            continue;
+        }
+        // A read that meets the message about its own fill is not kept.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let near = loop {
+            cache.read("key").await.unwrap();
+            if let Some(near) = cache.near("key") {
+                break near;
+            }
+            assert!(Instant::now() < deadline, "never near");
+        };
+        assert_eq!(near.source, Source::Near);
+        assert_eq!(near.value.unwrap().version, version);
+        write(&cache, &database, "key", "new").await;
+        assert_eq!(cache.near("key"), None, "{mode:?}");
+    }
+}
