@@ -7,7 +7,7 @@ use std::{
 };
 
 /// What has happened since the cache was made, and how it stands.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stats {
     /// Reads answered from this process.
     pub near_hits: u64,
@@ -62,9 +62,10 @@ impl Stats {
 }
 
 /// Whether the cache does what its mode promises, or answers from the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum State {
     /// All is well.
+    #[default]
     Ok,
     /// Every read goes to the database.
     Degraded(Reason),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cenote_postgres::Pool;
 use tokio::time::Instant;
 
-use crate::{health::Monitor, store::Store};
+use crate::{health::Monitor, settings::CacheMode, store::Store};
 
 /// The state behind every route.
 #[derive(Clone)]
@@ -14,15 +14,17 @@ pub(crate) struct App(Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) store: Store,
+    pub(crate) cache_mode: CacheMode,
     pub(crate) health: Monitor,
     pub(crate) started: Instant,
 }
 
 impl App {
-    pub(crate) fn new(pool: Pool) -> Self {
+    pub(crate) fn new(pool: Pool, store: Store, cache_mode: CacheMode) -> Self {
         Self(Arc::new(Shared {
             health: Monitor::new(pool.clone()),
-            store: Store::new(pool.clone()),
+            store,
+            cache_mode,
             started: Instant::now(),
             pool,
         }))

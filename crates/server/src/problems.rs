@@ -1,9 +1,13 @@
 //! From the database's errors to answers. Invariant: an unknown outcome is answered as unknown, and no answer
 //! holds an address, a name, a statement or the server's own words.
 
+use cenote_cache::fenced::{NotFenced, Obstacle};
 use cenote_postgres::{AcquireError, Error, Reason, summarize};
 
-use crate::http::{Member, Problem};
+use crate::{
+    http::{Member, Problem},
+    store::WriteError,
+};
 
 /// Seconds after which a caller should try again.
 const RETRY_AFTER: u32 = 1;
@@ -11,6 +15,27 @@ const RETRY_AFTER: u32 = 1;
 /// A command that changes nothing failed.
 pub(crate) fn of_read(error: Error) -> Problem {
     of(error, "")
+}
+
+/// A write that goes through the cache failed.
+pub(crate) fn of_cached_write(error: WriteError) -> Problem {
+    match error {
+        WriteError::Database(error) => of_write(error),
+        WriteError::NotFenced(error) => of_not_fenced(error),
+    }
+}
+
+/// Nothing was written, because readers could not be kept from older values.
+fn of_not_fenced(NotFenced { waited, reason }: NotFenced) -> Problem {
+    let seconds = waited.as_secs_f64();
+    let why = match reason {
+        Obstacle::Unreachable => "Redis did not answer",
+        Obstacle::UnknownEpoch => "the database did not say which Redis is in use",
+    };
+    let detail = format!("nothing was written: {why} for {seconds:.1} s");
+    let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+    Problem::unavailable("cache-unreachable", detail, RETRY_AFTER)
+        .member("waited_ms", Member::Number(waited))
 }
 
 /// A command that changes something failed.

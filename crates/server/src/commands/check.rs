@@ -2,13 +2,13 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use cenote_postgres::{Error, Pool, tokio_postgres::Row};
+use cenote_postgres::{Pool, tokio_postgres::Row};
 use tokio::time::Instant;
 
-use super::{Database, block_on, fail, serve::instances, warn};
+use super::{Database, block_on, cache::store, fail, serve::instances, warn};
 use crate::{
     settings::{Loaded, Settings},
-    store::{Store, schema},
+    store::{Store, WriteError, schema},
     telemetry,
 };
 
@@ -44,7 +44,10 @@ async fn check(settings: Settings) -> ExitCode {
         tally.note("transaction", transaction(pool).await);
         tally.note("abandoned statement", abandoned_statement(pool).await);
         tally.note("schema", schema_is_there(pool).await);
-        tally.note("key-value round trip", round_trip(pool).await);
+        tally.note(
+            "key-value round trip",
+            round_trip(&database, &settings).await,
+        );
     }
     let Tally { passed, failed } = tally;
     println!(
@@ -79,7 +82,7 @@ impl Tally {
     }
 }
 
-fn text(error: impl Into<Error>) -> String {
+fn text(error: impl Into<WriteError>) -> String {
     error.into().to_string()
 }
 
@@ -182,10 +185,13 @@ async fn schema_is_there(pool: &Pool) -> Outcome {
     }
 }
 
-async fn round_trip(pool: &Pool) -> Outcome {
+async fn round_trip(database: &Database, settings: &Settings) -> Outcome {
     let key = format!("cenote-check-{:016x}", fastrand::u64(..));
-    let outcome = write_read_delete(&Store::new(pool.clone()), &key).await;
+    let store = store(database, settings).map_err(|error| error.to_string())?;
+    let outcome = write_read_delete(&store, &key).await;
+    store.close().await;
     // Whatever came of it, the row goes.
+    let pool = &database.pool;
     let connection = pool.get().await.map_err(text)?;
     let forget = "DELETE FROM kv WHERE key = $1";
     connection.execute(forget, &[&key]).await.map_err(text)?;
@@ -194,12 +200,12 @@ async fn round_trip(pool: &Pool) -> Outcome {
 
 async fn write_read_delete(store: &Store, key: &str) -> Outcome {
     let written = store.write(key.to_owned(), "hello".to_owned()).await;
-    let written = written.map_err(text)?;
-    let read = store.read(key).await.map_err(text)?;
-    let deleted = store.delete(key).await.map_err(text)?;
-    let gone = store.read(key).await.map_err(text)?.is_none();
+    let written = written.map_err(text)?.version;
+    let read = store.read(key).await.map_err(text)?.value;
+    let deleted = store.delete(key).await.map_err(text)?.is_some();
+    let gone = store.read(key).await.map_err(text)?.value.is_none();
     match read {
-        Some(read) if read.value == "hello" && read.version == written && deleted && gone => {
+        Some(read) if read.bytes == "hello" && read.version == written && deleted && gone => {
             Ok("written, read, deleted".to_owned())
         }
         _ => Err("what was written was not what was read".to_owned()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cenote_local::PostgresServer;
 use cenote_postgres::{Config, InvalidConfig, InvalidUrl, Pool, Retry};
 
+use super::cache::statement_limit;
 use crate::settings::{PoolSettings, Settings};
 
 /// Longest wait for the connections to be closed at the end.
@@ -93,6 +94,14 @@ fn with_settings(mut config: Config, settings: &Settings) -> Config {
     config.pool.idle_timeout = idle_timeout;
     config.pool.connect_timeout = connect_timeout;
     config.command_timeout = Some(settings.statements.timeout);
+    if let Some(limit) = statement_limit(settings) {
+        let set = format!("-c statement_timeout={}", limit.as_millis());
+        let options = match config.server.get_options() {
+            Some(options) => format!("{options} {set}"),
+            None => set,
+        };
+        config.server.options(options);
+    }
     config.statement_cache = settings.statements.cache;
     config.echo = settings.statements.echo;
     config.slow_query = settings.statements.slow;

@@ -1,5 +1,6 @@
 //! The command line. Invariant: a command returns its exit code; nothing else ends the process.
 
+mod cache;
 mod check;
 mod database;
 mod serve;

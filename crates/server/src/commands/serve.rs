@@ -12,13 +12,13 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Database, block_on, fail, warn};
+use super::{Database, block_on, cache::store, fail, warn};
 use crate::{
     app::App,
     health::Stage,
     http::{self, HttpConfig},
     routes,
-    settings::{CacheMode, HttpSettings, Loaded, Settings},
+    settings::{HttpSettings, Loaded, Settings},
     store::schema,
     telemetry,
 };
@@ -56,7 +56,14 @@ async fn serve(settings: Settings) -> ExitCode {
         Ok(database) => database,
         Err(error) => return fail("no database", &error),
     };
-    let app = App::new(database.pool.clone());
+    let store = match store(&database, &settings) {
+        Ok(store) => store,
+        Err(error) => {
+            database.close().await;
+            return fail("no cache", &error);
+        }
+    };
+    let app = App::new(database.pool.clone(), store.clone(), settings.cache.mode);
     tracing::info!(
         min = settings.pool.min,
         max = settings.pool.max,
@@ -64,7 +71,6 @@ async fn serve(settings: Settings) -> ExitCode {
         timeout = settings.pool.timeout.as_secs_f64(),
         "pool initialized"
     );
-    warn_of_what_is_not_there(&settings);
     match address {
         Ok(address) => tracing::info!(%address, "listening on http://{address}"),
         Err(error) => tracing::warn!(%error, "listening"),
@@ -73,7 +79,6 @@ async fn serve(settings: Settings) -> ExitCode {
     let mut starting = tokio::spawn(start(app.clone(), settings.clone()));
     let config = http_config(&settings);
     let stopping = stop(app.clone(), settings.shutdown.delay, terminate, interrupt);
-    let store = app.store.clone();
     let serving = http::serve(listener, routes::router(app), config, stopping);
     tokio::pin!(serving);
     let drained = tokio::select! {
@@ -88,6 +93,7 @@ async fn serve(settings: Settings) -> ExitCode {
     };
     starting.abort();
     store.abort();
+    store.close().await;
     database.close().await;
     match drained {
         None => ExitCode::FAILURE,
@@ -157,13 +163,6 @@ async fn warn_if_too_many_connections(pool: &Pool, settings: &Settings) {
 /// Processes like this one that share the server.
 pub(super) fn instances(settings: &Settings) -> u32 {
     u32::try_from(settings.instances).unwrap_or(u32::MAX)
-}
-
-fn warn_of_what_is_not_there(settings: &Settings) {
-    let cache = &settings.cache;
-    if cache.redis.is_some() || !matches!(cache.mode, CacheMode::Local | CacheMode::Off) {
-        tracing::warn!("this version has no cache; REDIS_URL and CACHE_MODE are not used");
-    }
 }
 
 fn http_config(settings: &Settings) -> HttpConfig {

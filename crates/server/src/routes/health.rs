@@ -5,12 +5,13 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use cenote_cache::stats::{Reason, State as CacheState};
 use cenote_postgres::HealthState;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{json, millis};
-use crate::{app::App, health::Stage, http::Problem, openapi::ProblemBody};
+use crate::{app::App, health::Stage, http::Problem, openapi::ProblemBody, settings::CacheMode};
 
 /// How the service is doing.
 #[derive(Serialize, ToSchema)]
@@ -49,9 +50,11 @@ pub(super) struct Part {
 pub(super) async fn health(State(app): State<App>) -> Response {
     let stage = app.health.stage();
     let database = app.health.database().await;
+    let cache = cache(&app);
     let status = match (stage, database.state) {
         (Stage::Starting, _) | (_, HealthState::Unhealthy | HealthState::Unknown) => "unhealthy",
         (_, HealthState::Degraded) => "degraded",
+        (_, HealthState::Healthy) if cache.problem.is_some() => "degraded",
         (_, HealthState::Healthy) => "ok",
     };
     let body = Health {
@@ -67,10 +70,7 @@ pub(super) async fn health(State(app): State<App>) -> Response {
             state: database.state.as_str(),
             problem: database.problem,
         },
-        cache: Part {
-            state: "off",
-            problem: None,
-        },
+        cache,
         uptime_s: app.started.elapsed().as_secs(),
         version: env!("CARGO_PKG_VERSION"),
     };
@@ -99,6 +99,37 @@ fn pool(app: &App) -> Part {
     Part {
         state: stats.health().as_str(),
         problem,
+    }
+}
+
+fn cache(app: &App) -> Part {
+    let problem = app
+        .store
+        .cache_stats()
+        .and_then(|stats| problem_of_cache(stats.state));
+    Part {
+        state: match (app.cache_mode, problem) {
+            (CacheMode::Off, _) => "off",
+            (_, Some(_)) => "degraded",
+            (_, None) => "healthy",
+        },
+        problem: problem.map(str::to_owned),
+    }
+}
+
+/// Why the cache is not used.
+pub(super) fn problem_of_cache(state: CacheState) -> Option<&'static str> {
+    match state {
+        CacheState::Ok => None,
+        CacheState::Degraded(reason) => Some(match reason {
+            Reason::UnknownEpoch => {
+                "the database has not said which Redis is in use; reads go to the database, writes wait"
+            }
+            Reason::Untrusted => "no Redis is in use; reads and writes go to the database",
+            Reason::Unreachable => {
+                "Redis does not answer; reads go to the database, writes wait until that is agreed on"
+            }
+        }),
     }
 }
 

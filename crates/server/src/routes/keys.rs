@@ -18,12 +18,18 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::json;
+use cenote_cache::{
+    fenced::Coherence,
+    origin::Value,
+    read::{Read, Source},
+};
+
+use super::{cache_status, json};
 use crate::{
     app::App,
     http::{Json, Key, Problem, no_nul},
     openapi::ProblemBody,
-    problems::{of_read, of_write},
+    problems::{of_cached_write, of_read},
 };
 
 /// Bytes of a key. PostgreSQL's index takes up to about 2,700.
@@ -47,6 +53,7 @@ pub(super) struct Write {
 /// What became of a write.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Written<'a> {
+    /// `ok`; or, with 202, `coherence-pending`: it is durable, but until Redis has been told, reads may miss it.
     #[schema(example = "ok")]
     status: &'static str,
     key: &'a str,
@@ -62,6 +69,9 @@ pub(super) struct Entry<'a> {
     version: i64,
     /// Whether it was served without asking the database.
     from_cache: bool,
+    /// Only where it is true: the database failed, and this is what was known before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stale: bool,
 }
 
 /// Keys to be read.
@@ -79,6 +89,9 @@ pub(super) struct Many {
     found: HashMap<String, Found>,
     /// Keys without a value, in the order in which they were asked for.
     missing: Vec<String>,
+    /// Only if there are any: the database failed, and of these keys this is what was known before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stale: Vec<String>,
 }
 
 /// What stands under one of many keys.
@@ -106,9 +119,10 @@ fn checked(Key(key): Key) -> Result<String, Problem> {
     }
 }
 
-/// Stores a value. It is durable when this is answered.
+/// Stores a value. It is durable when this is answered, and every read that begins later sees it.
 #[utoipa::path(post, path = "/write", tag = "keys", request_body = Write, responses(
     (status = 200, body = Written<'_>),
+    (status = 202, body = Written<'_>, description = "It is durable, but Redis could not be told yet: reads may miss it for a while"),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
@@ -116,16 +130,26 @@ pub(super) async fn write(
     State(app): State<App>,
     Json(Write { key, value }): Json<Write>,
 ) -> Result<Response, Problem> {
-    let version = app
-        .store
-        .write(key.clone(), value)
-        .await
-        .map_err(of_write)?;
-    Ok(json(&Written {
-        status: "ok",
-        key: &key,
+    let written = app.store.write(key.clone(), value).await;
+    let written = written.map_err(of_cached_write)?;
+    Ok(match written.coherence {
+        Coherence::Settled => json(&Written {
+            status: "ok",
+            key: &key,
+            version: written.version,
+        }),
+        Coherence::Pending => pending(&key, written.version),
+    })
+}
+
+/// Committed, but not yet seen by every read.
+fn pending(key: &str, version: i64) -> Response {
+    let body = Written {
+        status: "coherence-pending",
+        key,
         version,
-    }))
+    };
+    (StatusCode::ACCEPTED, json(&body)).into_response()
 }
 
 /// Reads a value.
@@ -133,7 +157,12 @@ pub(super) async fn write(
     ("key" = String, Path, description = "Any UTF-8, percent-encoded; slashes may stand as they are"),
     ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer"),
 ), responses(
-    (status = 200, body = Entry<'_>, headers(("ETag" = String, description = "The version"))),
+    (status = 200, body = Entry<'_>, headers(
+        ("ETag" = String, description = "The version"),
+        ("Cache-Status" = String, description = "RFC 9211: `hit` or `fwd=miss`; `detail` has the source \
+            (`near`, `shared` or `database`), the mode, and `stale` for what was known before the database failed"),
+        ("Age" = u64, description = "How far behind it may be, in seconds; none if nothing bounds that"),
+    )),
     (status = 304, description = "It has not changed"),
     (status = 404, body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
@@ -144,23 +173,39 @@ pub(super) async fn read(
     known: KnownTags,
 ) -> Result<Response, Problem> {
     let key = checked(key)?;
-    let found = app.store.read(&key).await.map_err(of_read)?;
-    let Some(found) = found else {
-        return Err(Problem::not_found("there is no value under this key"));
+    let read = app.store.read(&key).await.map_err(of_read)?;
+    let mut response = answer(&key, &read, &known)?;
+    cache_status::add(response.headers_mut(), app.cache_mode, &read);
+    Ok(response)
+}
+
+fn answer(key: &str, read: &Read, known: &KnownTags) -> Result<Response, Problem> {
+    let Some(found) = &read.value else {
+        return Ok(Problem::not_found("there is no value under this key").into_response());
     };
     let tag = entity_tag(found.version);
     if known.contains(&tag) {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response());
     }
     let body = Entry {
-        key: &key,
-        value: &found.value,
+        key,
+        value: text(found)?,
         version: found.version,
-        from_cache: false,
+        from_cache: is_cached(read),
+        stale: read.stale,
     };
     let body = serde_json::to_vec(&body).unwrap_or_default();
     let json = HeaderValue::from_static("application/json");
     Ok(([(CONTENT_TYPE, json), (ETAG, tag)], body).into_response())
+}
+
+fn is_cached(read: &Read) -> bool {
+    read.source != Source::Database
+}
+
+/// What the database holds is text, so whatever else comes from a cache was put there by somebody else.
+fn text(value: &Value) -> Result<&str, Problem> {
+    std::str::from_utf8(&value.bytes).map_err(Problem::internal)
 }
 
 /// A version never comes twice for one key, so it is a strong entity tag.
@@ -210,21 +255,29 @@ pub(super) async fn read_many(
 ) -> Result<Response, Problem> {
     let mut seen = HashSet::with_capacity(wanted.len());
     wanted.retain(|key| seen.insert(key.clone()));
-    let rows = app.store.read_many(&wanted).await.map_err(of_read)?;
-    let mut found = HashMap::with_capacity(rows.len());
-    for (index, row) in rows {
-        let entry = Found {
-            value: row.value,
-            version: row.version,
-            from_cache: false,
-        };
-        if let Some(key) = wanted.get(index) {
-            found.insert(key.clone(), entry);
+    let keys: Vec<&str> = wanted.iter().map(String::as_str).collect();
+    let reads = app.store.read_many(&keys).await.map_err(of_read)?;
+    let (mut found, mut missing, mut stale) = (HashMap::new(), Vec::new(), Vec::new());
+    for (key, read) in wanted.into_iter().zip(reads) {
+        if read.stale {
+            stale.push(key.clone());
         }
+        let Some(value) = &read.value else {
+            missing.push(key);
+            continue;
+        };
+        let entry = Found {
+            value: text(value)?.to_owned(),
+            version: value.version,
+            from_cache: is_cached(&read),
+        };
+        found.insert(key, entry);
     }
-    wanted.retain(|key| !found.contains_key(key));
-    let missing = wanted;
-    Ok(json(&Many { found, missing }))
+    Ok(json(&Many {
+        found,
+        missing,
+        stale,
+    }))
 }
 
 /// Deletes a value.
@@ -232,13 +285,18 @@ pub(super) async fn read_many(
     ("key" = String, Path, description = "Any UTF-8, percent-encoded"),
 ), responses(
     (status = 204, description = "It is deleted"),
+    (status = 202, body = Written<'_>, description = "It is deleted, but Redis could not be told yet: reads may still find it for a while"),
     (status = 404, body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
-pub(super) async fn delete(State(app): State<App>, key: Key) -> Result<StatusCode, Problem> {
+pub(super) async fn delete(State(app): State<App>, key: Key) -> Result<Response, Problem> {
     let key = checked(key)?;
-    match app.store.delete(&key).await.map_err(of_write)? {
-        true => Ok(StatusCode::NO_CONTENT),
-        false => Err(Problem::not_found("there is no value under this key")),
-    }
+    let deleted = app.store.delete(&key).await.map_err(of_cached_write)?;
+    let Some(deleted) = deleted else {
+        return Err(Problem::not_found("there is no value under this key"));
+    };
+    Ok(match deleted.coherence {
+        Coherence::Settled => StatusCode::NO_CONTENT.into_response(),
+        Coherence::Pending => pending(&key, deleted.version),
+    })
 }

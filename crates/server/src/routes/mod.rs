@@ -1,6 +1,7 @@
 //! The routes. Invariant: each only parses, calls and answers; what it asks for is `http`'s, what it does is
 //! `store`'s.
 
+mod cache_status;
 mod health;
 mod keys;
 mod stats;

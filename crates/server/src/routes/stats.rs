@@ -5,8 +5,8 @@ use cenote_postgres::{Histogram, Retired};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{json, millis};
-use crate::app::App;
+use super::{health::problem_of_cache, json, millis};
+use crate::{app::App, settings::CacheMode};
 
 /// What the pool has done and is doing.
 #[derive(Serialize, ToSchema)]
@@ -149,26 +149,83 @@ pub(super) async fn pool(State(app): State<App>) -> Response {
     })
 }
 
-/// What the cache has done.
+/// What the cache of this instance has done, since the start, and how it stands. Users are not cached.
 #[derive(Serialize, ToSchema)]
 pub(super) struct CacheStats {
-    #[schema(example = "off")]
+    /// `CACHE_MODE`.
+    #[schema(example = "local")]
     mode: &'static str,
+    /// `ok`; `degraded` while every read goes to the database; `off`.
+    #[schema(example = "ok")]
+    state: &'static str,
+    /// Why it is degraded.
+    problem: Option<&'static str>,
+    /// Keys read without asking the database.
     hits: u64,
+    /// Keys read from the database.
     misses: u64,
     /// Hits of all reads, 0 to 1.
     hit_rate: f64,
+    /// Values kept in this process.
     keys: u64,
+    /// What they take, of `CACHE_NEAR_BYTES`.
+    bytes: u64,
+    /// Of the hits, those in this process.
+    near_hits: u64,
+    /// Of the hits, those in Redis.
+    shared_hits: u64,
+    /// Reads, hit or miss, that waited for the same look-up as another.
+    joined: u64,
+    /// Keys read from the database because no cache could be believed or reached.
+    bypassed: u64,
+    /// Answers that were marked stale, because the database failed.
+    stale: u64,
+    /// Values stored after a look-up.
+    fills: u64,
+    /// Values not stored, because something had happened to the key meanwhile.
+    fills_rejected: u64,
+    /// Look-ups that could not be stored, and removed what may be older.
+    seals: u64,
+    /// Keys fenced for a write.
+    fences: u64,
+    /// Statements that committed and that Redis could not be told of in time.
+    pending: u64,
+    /// Connections to Redis that broke or could not be made.
+    redis_errors: u64,
+    /// The epoch that is acted on; none in the modes `local`, `ttl` and `off`, and while it is not known.
+    epoch: Option<u64>,
 }
 
-/// What the cache has done. There is none yet: every read asks the database.
+/// What the cache has done.
 #[utoipa::path(get, path = "/cache-stats", tag = "operations", responses((status = 200, body = CacheStats)))]
-pub(super) async fn cache() -> Response {
+pub(super) async fn cache(State(app): State<App>) -> Response {
+    let mode = app.cache_mode.as_str();
+    let stats = app.store.cache_stats().unwrap_or_default();
+    let problem = problem_of_cache(stats.state);
     json(&CacheStats {
-        mode: "off",
-        hits: 0,
-        misses: 0,
-        hit_rate: 0.0,
-        keys: 0,
+        mode,
+        state: match (app.cache_mode, problem) {
+            (CacheMode::Off, _) => "off",
+            (_, Some(_)) => "degraded",
+            (_, None) => "ok",
+        },
+        problem,
+        hits: stats.hits(),
+        misses: stats.misses,
+        hit_rate: stats.hit_rate(),
+        keys: stats.keys as u64,
+        bytes: stats.bytes,
+        near_hits: stats.near_hits,
+        shared_hits: stats.shared_hits,
+        joined: stats.joined,
+        bypassed: stats.bypassed,
+        stale: stats.stale,
+        fills: stats.fills,
+        fills_rejected: stats.fills_rejected,
+        seals: stats.seals,
+        fences: stats.fences,
+        pending: stats.pending,
+        redis_errors: stats.redis_errors,
+        epoch: stats.epoch,
     })
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: every row of the table is read and shown here, once.
 
+use cenote_cache::config::MIN_STALENESS;
+
 use super::parse::Kind;
 use super::resolve::{Found, Resolver};
 use super::sources::{Cited, Origin};
@@ -14,10 +16,11 @@ use super::{parse, server};
 
 /// Reads every setting. The result counts only if the resolver has no problems.
 pub(crate) fn settings(r: &mut Resolver<'_>) -> Settings {
+    let instances = r.value(&t::INSTANCES);
     Settings {
         database: server::database(r),
         data_dir: r.optional(&t::DATA_DIR).map(|path| r.directory.join(path)),
-        instances: r.value(&t::INSTANCES),
+        instances,
         pool: pool(r),
         statements: StatementSettings {
             timeout: r.value(&t::COMMAND_TIMEOUT),
@@ -29,7 +32,7 @@ pub(crate) fn settings(r: &mut Resolver<'_>) -> Settings {
             attempts: r.value(&t::DB_RETRY_ATTEMPTS),
             delay: r.value(&t::DB_RETRY_DELAY),
         },
-        cache: cache(r),
+        cache: cache(r, instances),
         http: HttpSettings {
             host: r.value(&t::HOST),
             port: r.value(&t::PORT),
@@ -110,12 +113,17 @@ fn size(
     }
 }
 
-fn cache(r: &mut Resolver<'_>) -> CacheSettings {
+fn cache(r: &mut Resolver<'_>, instances: usize) -> CacheSettings {
     let redis = r.search(&t::REDIS_URL, r.everywhere());
     r.show_found(&t::REDIS_URL, &redis);
     let mode = r.search(&t::CACHE_MODE, r.everywhere());
     let (name, mode_origin) = match mode {
         Found::Value(name, origin) => (name, origin),
+        // What one process keeps, the writes of another would not reach.
+        _ if redis.is_nothing() && instances > 1 => (
+            CacheModeName::Off,
+            Origin::Follows(t::INSTANCES.about.name()),
+        ),
         _ if redis.is_nothing() => (CacheModeName::Local, Origin::Default),
         _ => (
             CacheModeName::Strong,
@@ -127,11 +135,19 @@ fn cache(r: &mut Resolver<'_>) -> CacheSettings {
         let message = format!("\"{}\" needs REDIS_URL", t::CACHE_MODE.kind.show(&name));
         r.problem(Cited(t::CACHE_MODE.about.name(), &mode_origin), message);
     }
+    if name == CacheModeName::Local && instances > 1 {
+        let message = format!(
+            "\"local\" would miss the writes of the other instances of INSTANCES, which are {instances}; it is for one"
+        );
+        r.problem(Cited(t::CACHE_MODE.about.name(), &mode_origin), message);
+    }
     CacheSettings {
         mode: cache_mode(r, name, &mode_origin),
         redis: redis.value(),
         ttl: r.value(&t::CACHE_TTL),
         stale_on_error: r.value(&t::CACHE_STALE_ON_ERROR),
+        near_bytes: r.value(&t::CACHE_NEAR_BYTES),
+        feed: r.value(&t::CACHE_FEED),
     }
 }
 
@@ -147,6 +163,17 @@ fn cache_mode(r: &mut Resolver<'_>, name: CacheModeName, mode_origin: &Origin) -
         r.problem(
             Cited(t::CACHE_MAX_STALENESS_MS.about.name(), origin),
             message,
+        );
+    }
+    if let Found::Value(bound, origin) = &bound
+        && *bound < MIN_STALENESS
+    {
+        let shown = t::CACHE_MAX_STALENESS_MS.kind.show(bound);
+        let least = t::CACHE_MAX_STALENESS_MS.kind.show(&MIN_STALENESS);
+        let name = t::CACHE_MAX_STALENESS_MS.about.name();
+        r.problem(
+            Cited(name, origin),
+            format!("\"{shown}\" is too short to be proven; {least} at least"),
         );
     }
     match name {

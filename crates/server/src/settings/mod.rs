@@ -42,8 +42,8 @@ pub use report::{Report, ReportRow};
 pub use secret::Secret;
 pub use sources::{Origin, args};
 pub use typed::{
-    CacheMode, CacheSettings, HttpSettings, LogFormat, LogSettings, PoolSettings, RetrySettings,
-    Settings, ShutdownSettings, StatementSettings,
+    CacheFeed, CacheMode, CacheSettings, HttpSettings, LogFormat, LogSettings, PoolSettings,
+    RetrySettings, Settings, ShutdownSettings, StatementSettings,
 };
 
 use parse::Kind;

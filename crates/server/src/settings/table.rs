@@ -11,7 +11,7 @@ use super::parse::{
     Bytes, ConfigFile, Kind, ListenHost, Location, LogFilter, OneOf, Password, Switch, Text, Whole,
 };
 use super::redis::RedisUrl;
-use super::typed::{CacheModeName, LogFormat, PoolProfile};
+use super::typed::{CacheFeed, CacheModeName, LogFormat, PoolProfile};
 
 /// What holds when nobody sets a setting.
 #[derive(Clone, Copy)]
@@ -216,16 +216,22 @@ settings! {
     "Cache" {
         REDIS_URL: RedisUrl = RedisUrl, Else("none: in-process cache only"),
             "Where Redis is: redis://, rediss:// (TLS) or redis+cluster://; several nodes separated by commas";
-        CACHE_MODE: OneOf<CacheModeName> = OneOf(CacheModeName::WORDS), Else("strong with REDIS_URL, else local"),
-            "What a cached read guarantees: local = one process; strong = no stale reads through any instance; \
+        CACHE_MODE: OneOf<CacheModeName> = OneOf(CacheModeName::WORDS),
+            Else("strong with REDIS_URL, else local; off with several INSTANCES and no REDIS_URL"),
+            "What a cached read guarantees: local = in this process, which must be the only one that writes; \
+             strong = no stale reads through any instance; \
              bounded = stale by CACHE_MAX_STALENESS_MS at most; ttl = plain cache-aside; off = no cache. \
              strong, bounded and ttl need REDIS_URL";
         CACHE_TTL: Seconds = Seconds(Zero::Refused), Is("300"),
-            "Lifetime of a cached value in seconds";
+            "Lifetime of a cached value in seconds; of what is known to be absent, a tenth of it, but 1 s at least";
         CACHE_MAX_STALENESS_MS: Milliseconds = Milliseconds, Else("1000 with CACHE_MODE=bounded"),
             "Oldest answer in milliseconds; only with CACHE_MODE=bounded";
         CACHE_STALE_ON_ERROR: Switch = Switch, Is("false"),
             "Answer with an older cached value, marked as such, while the database is down";
+        CACHE_NEAR_BYTES: Bytes = Bytes(65_536..=1 << 40), Is("67108864"),
+            "Most memory for values kept in this process, keys and bookkeeping included; modes local and bounded";
+        CACHE_FEED: OneOf<CacheFeed> = OneOf(CacheFeed::WORDS), Is("off"),
+            "Whether writes that bypass the service are seen: notify = by triggers that it adds to its table";
     }
     "HTTP" {
         HOST: ListenHost = ListenHost, Is("127.0.0.1"),

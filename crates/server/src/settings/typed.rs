@@ -86,6 +86,25 @@ pub struct CacheSettings {
     pub ttl: Duration,
     /// Whether to answer with an older value while the database is down.
     pub stale_on_error: bool,
+    /// Most memory for values kept in this process.
+    pub near_bytes: usize,
+    /// How writes that bypass the service are seen.
+    pub feed: CacheFeed,
+}
+
+/// How writes that bypass the service are seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheFeed {
+    /// They are not, until the lifetime of what is cached ends.
+    #[default]
+    Off,
+    /// Triggers notify of them.
+    Notify,
+}
+
+impl CacheFeed {
+    pub(crate) const WORDS: &[(&'static str, Self)] =
+        &[("off", Self::Off), ("notify", Self::Notify)];
 }
 
 /// What a cached read guarantees.
@@ -104,6 +123,20 @@ pub enum CacheMode {
     Ttl,
     /// No cache.
     Off,
+}
+
+impl CacheMode {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Strong => "strong",
+            Self::Bounded { .. } => "bounded",
+            Self::Ttl => "ttl",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// The value of `CACHE_MODE`, before the bound joins it.

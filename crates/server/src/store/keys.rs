@@ -1,18 +1,20 @@
 //! Keys and their values. Invariant: a key's version grows by one with every write and every delete, whoever
 //! makes it, and never starts again: a deleted key keeps its row.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
-use cenote_postgres::{Batch, Batcher, Error, Loader, Pool, Result, tokio_postgres::Row};
+use cenote_cache::{
+    fenced::{Coherence, NotFenced},
+    origin::Value,
+    read::{Read, Source},
+};
+use cenote_postgres::{Batch, Batcher, Error};
 
-use super::Store;
+use super::{
+    Store,
+    commit::{Committer, Statement, WriteError},
+};
 
-/// Many keys at once. The inner query has a limit so that it is planned as a look-up in the index for each key,
-/// whatever the planner believes about the table's size when it makes the plan.
-const READ: &str = "SELECT wanted.position, found.value, found.version \
-     FROM unnest($1::text[]) WITH ORDINALITY AS wanted (key, position), \
-     LATERAL (SELECT value, version FROM kv WHERE kv.key = wanted.key COLLATE \"C\" LIMIT 1) AS found \
-     WHERE found.value IS NOT NULL";
 /// Many writes at once, each key with how many of them are to it: that many versions pass.
 const WRITE: &str = "INSERT INTO kv (key, value, version) \
      SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) \
@@ -20,61 +22,64 @@ const WRITE: &str = "INSERT INTO kv (key, value, version) \
      version = kv.version + excluded.version, updated_at = now() \
      RETURNING key, version";
 const DELETE: &str = "UPDATE kv SET value = NULL, version = version + 1, updated_at = now() \
-     WHERE key = $1 AND value IS NOT NULL";
+     WHERE key = $1 AND value IS NOT NULL RETURNING version";
 
-/// What stands under a key.
-pub(crate) struct Value {
-    pub(crate) value: String,
+/// A write that is durable.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Written {
     pub(crate) version: i64,
-}
-
-/// From a row of `position, value, version`.
-fn value(row: &Row) -> Value {
-    Value {
-        value: row.get(1),
-        version: row.get(2),
-    }
-}
-
-/// Looks values up, many callers' keys at a time.
-pub(super) fn loader(pool: Pool) -> Loader<String, Value> {
-    Loader::new(pool, READ, value)
+    /// Whether every read sees it from now on.
+    pub(crate) coherence: Coherence,
 }
 
 impl Store {
     /// The value of a key.
-    pub(crate) async fn read(&self, key: &str) -> Result<Option<Arc<Value>>> {
-        self.values.load(key.to_owned()).await
+    pub(crate) async fn read(&self, key: &str) -> Result<Read, Error> {
+        match &self.cache {
+            Some(cache) => cache.read(key).await,
+            None => Ok(uncached(self.values.one(key).await?)),
+        }
     }
 
-    /// The values of those keys that have one, each with the key's index, in no particular order.
-    pub(crate) async fn read_many(&self, keys: &[String]) -> Result<Vec<(usize, Value)>> {
-        let pool = &self.pool;
-        let rows = pool
-            .retry_idempotent(|| async { pool.get().await?.query(READ, &[&keys]).await })
-            .await?;
-        let found = rows.iter().map(|row| {
-            let position: i64 = row.get(0);
-            (
-                usize::try_from(position - 1).unwrap_or_default(),
-                value(row),
-            )
-        });
-        Ok(found.collect())
+    /// The values of keys, in their order.
+    pub(crate) async fn read_many(&self, keys: &[&str]) -> Result<Vec<Read>, Error> {
+        match &self.cache {
+            Some(cache) => cache.read_many(keys).await,
+            None => {
+                let values = self.values.many(keys).await?;
+                Ok(values.into_iter().map(uncached).collect())
+            }
+        }
     }
 
-    /// Writes a value, durably once this returns, and tells the write's own version.
-    pub(crate) async fn write(&self, key: String, value: String) -> Result<i64> {
-        self.writes.submit(Write { key, value }).await
+    /// Writes a value, durably once this returns.
+    pub(crate) async fn write(&self, key: String, value: String) -> Result<Written, WriteError> {
+        Ok(self.writes.submit(Write { key, value }).await??)
     }
 
-    /// Deletes a key; false if it had no value.
-    pub(crate) async fn delete(&self, key: &str) -> Result<bool> {
-        let pool = &self.pool;
-        let deleted = pool
-            .retry(|| async { pool.get().await?.execute(DELETE, &[&key]).await })
-            .await?;
-        Ok(deleted > 0)
+    /// Deletes a key; `None` if it had no value.
+    pub(crate) async fn delete(&self, key: &str) -> Result<Option<Written>, WriteError> {
+        let statement = Statement {
+            keys: &[key],
+            sql: DELETE,
+            parameters: &[&key],
+        };
+        let (rows, coherence) = self.committer.commit(&statement, Duration::ZERO).await?;
+        let written = |row: &cenote_postgres::tokio_postgres::Row| Written {
+            version: row.get(0),
+            coherence,
+        };
+        Ok(rows.first().map(written))
+    }
+}
+
+/// What the database answered just now.
+fn uncached(value: Option<Value>) -> Read {
+    Read {
+        value,
+        source: Source::Database,
+        age: Some(Duration::ZERO),
+        stale: false,
     }
 }
 
@@ -85,34 +90,44 @@ pub(super) struct Write {
 }
 
 /// Writes the values of many callers with one statement, which is one commit.
-pub(super) struct Writes(Pool);
+pub(super) struct Writes(Committer);
 
 /// Writes values, many callers' at a time.
-pub(super) fn writes(pool: Pool) -> Batcher<Writes> {
-    Batcher::new(Writes(pool.clone()), &pool)
+pub(super) fn writes(committer: Committer) -> Batcher<Writes> {
+    let pool = committer.pool.clone();
+    Batcher::new(Writes(committer), &pool)
 }
 
 impl Batch for Writes {
     type Request = Write;
-    type Response = i64;
+    type Response = Result<Written, NotFenced>;
 
     fn weight(&self, write: &Write) -> usize {
         write.key.len() + write.value.len()
     }
 
-    async fn run(&self, writes: Vec<Write>, waited: Duration) -> Vec<Result<i64>> {
+    async fn run(
+        &self,
+        writes: Vec<Write>,
+        waited: Duration,
+    ) -> Vec<Result<Self::Response, Error>> {
         let mut answers = Vec::with_capacity(writes.len());
         // What is still to be written; the part that comes first is on top.
         let mut parts = vec![&writes[..]];
         while let Some(part) = parts.pop() {
             match self.write_all(part, waited).await {
-                Ok(versions) => answers.extend(versions.into_iter().map(Ok)),
+                Ok(written) => answers.extend(written.into_iter().map(|written| Ok(Ok(written)))),
+                Err(WriteError::NotFenced(error)) => {
+                    answers.extend(part.iter().map(|_| Ok(Err(error))));
+                }
                 // Nothing of the statement had an effect, and one write is to blame: the others need not suffer.
-                Err(error) if part.len() > 1 && is_about_data(&error) => {
+                Err(WriteError::Database(error)) if part.len() > 1 && is_about_data(&error) => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second, first]);
                 }
-                Err(error) => answers.extend(part.iter().map(|_| Err(error.clone()))),
+                Err(WriteError::Database(error)) => {
+                    answers.extend(part.iter().map(|_| Err(error.clone())));
+                }
             }
         }
         answers
@@ -126,21 +141,28 @@ fn is_about_data(error: &Error) -> bool {
 }
 
 impl Writes {
-    /// The version of each write, in their order.
-    async fn write_all(&self, writes: &[Write], waited: Duration) -> Result<Vec<i64>> {
+    /// What became of each write, in their order.
+    async fn write_all(
+        &self,
+        writes: &[Write],
+        waited: Duration,
+    ) -> Result<Vec<Written>, WriteError> {
         let folded = Folded::new(writes);
         let (keys, values, counts) = (&folded.keys, &folded.values, &folded.counts);
-        let pool = &self.0;
-        let rows = pool
-            .retry(|| async move {
-                let connection = pool.get_after(waited).await?;
-                connection.query(WRITE, &[keys, values, counts]).await
-            })
-            .await?;
+        let statement = Statement {
+            keys,
+            sql: WRITE,
+            parameters: &[keys, values, counts],
+        };
+        let (rows, coherence) = self.0.commit(&statement, waited).await?;
         let newest = rows.iter().map(|row| (row.get(0), row.get(1)));
         // A row that did not come back was not written: a trigger of someone else's may see to that.
         let versions = folded.versions(&newest.collect());
-        versions.ok_or(Error::RowCount(rows.len()))
+        let versions = versions.ok_or(Error::RowCount(rows.len()))?;
+        let written = versions
+            .into_iter()
+            .map(|version| Written { version, coherence });
+        Ok(written.collect())
     }
 }
 

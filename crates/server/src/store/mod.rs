@@ -1,30 +1,76 @@
-//! What is kept in PostgreSQL. Invariant: all SQL of the service is in here, and each statement has one place.
+//! What is kept in PostgreSQL, read through the cache. Invariant: all SQL of the service is in here, and each statement
+//! has one place.
 
+mod commit;
+mod epoch;
 mod keys;
+mod origin;
 pub(crate) mod schema;
 mod users;
 
-use cenote_postgres::{Batcher, Loader, Pool};
+use cenote_cache::{
+    cache::Cache,
+    config::{Config, ConfigError, Mode},
+    stats::Stats,
+};
+use cenote_postgres::{Batcher, InvalidConfig, Loader, Pool};
 
-pub(crate) use self::{keys::Value, users::User};
+use self::{commit::Committer, epoch::Epoch, origin::Values};
+pub(crate) use self::{commit::WriteError, users::User};
 
 /// Keys and users. Their methods are in `keys` and `users`.
 #[derive(Clone)]
 pub(crate) struct Store {
     pool: Pool,
-    values: Loader<String, Value>,
+    values: Values,
+    /// None where nothing is cached.
+    cache: Option<Cache<Values>>,
     writes: Batcher<keys::Writes>,
+    committer: Committer,
     users: Loader<i64, User>,
 }
 
+/// Why there can be no store.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error(transparent)]
+    Cache(#[from] ConfigError),
+    #[error(transparent)]
+    Pool(#[from] InvalidConfig),
+}
+
 impl Store {
-    pub(crate) fn new(pool: Pool) -> Self {
-        Self {
-            values: keys::loader(pool.clone()),
-            writes: keys::writes(pool.clone()),
+    /// Over this pool, whose server ends a statement within the cache's deadline.
+    pub(crate) fn new(pool: Pool, config: Config) -> Result<Self, StoreError> {
+        let deadline = config.timing.deadline();
+        let has_epochs = matches!(config.mode, Mode::Strong(_) | Mode::Bounded { .. });
+        let epoch = match has_epochs {
+            true => Some(Epoch::beside(&pool, config.timing.poll_interval())?),
+            false => None,
+        };
+        let values = Values::new(pool.clone(), epoch);
+        let cache = match config.mode {
+            Mode::Off => None,
+            _ => Some(Cache::new(values.clone(), config)?),
+        };
+        let committer = Committer {
+            pool: pool.clone(),
+            cache: cache.clone(),
+            deadline,
+        };
+        Ok(Self {
+            writes: keys::writes(committer.clone()),
             users: users::loader(pool.clone()),
+            values,
+            cache,
+            committer,
             pool,
-        }
+        })
+    }
+
+    /// What the cache has done, if there is one.
+    pub(crate) fn cache_stats(&self) -> Option<Stats> {
+        self.cache.as_ref().map(Cache::stats)
     }
 
     /// Gives up what is under way for callers that have gone: their statements are cancelled.
@@ -32,5 +78,10 @@ impl Store {
         self.values.abort();
         self.users.abort();
         self.writes.abort();
+    }
+
+    /// Closes what the store has besides the pool.
+    pub(crate) async fn close(&self) {
+        self.values.close().await;
     }
 }

@@ -90,7 +90,9 @@ fn describe(error: &refinery::Error) -> String {
 pub(crate) async fn migrate(pool: &Pool) -> Result<Vec<String>, MigrateError> {
     let mut connection = first_connection(pool).await?;
     let client = connection.client_mut();
-    let wait = format!("SET lock_timeout = '60s'; SELECT pg_advisory_lock({LOCK})");
+    let wait = format!(
+        "SET statement_timeout = 0; SET lock_timeout = '60s'; SELECT pg_advisory_lock({LOCK})"
+    );
     client
         .batch_execute(&wait)
         .await

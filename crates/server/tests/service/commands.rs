@@ -103,8 +103,8 @@ async fn of_five_that_migrate_at_once_one_does_it_and_all_succeed() {
     }
     assert_eq!(applied, 1);
     let session = database.session().await;
-    let count = "SELECT count(*) FROM refinery_schema_history";
-    assert_eq!(session.number(count).await, 1);
+    let again = "SELECT count(*) - count(DISTINCT version) FROM refinery_schema_history";
+    assert_eq!(session.number(again).await, 0);
 }
 
 #[tokio::test]

@@ -158,6 +158,8 @@ impl Service {
 async fn head_tells_what_get_would_without_the_body() {
     let service = Service::start(&[]).await;
     service.write("key", "value").await;
+    // From here on it is cached, which the body tells.
+    service.get("/read/key").await.json(200);
     let get = service.get("/read/key").await;
     let mut connection = service.connect().await;
     for _ in 0..2 {

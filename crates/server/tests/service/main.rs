@@ -5,6 +5,7 @@
 
 #![cfg(test)]
 
+mod caching;
 mod commands;
 mod drain;
 mod errors;

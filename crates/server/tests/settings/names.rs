@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cenote::settings::{CacheMode, LogFormat, Settings};
+use cenote::settings::{CacheFeed, CacheMode, LogFormat, Settings};
 
 use crate::world::{World, env, host, millis, secs};
 
@@ -117,6 +117,12 @@ const ROWS: &[Row] = &[
     (&["CACHE_MODE"], "off", |s| s.cache.mode == CacheMode::Off),
     (&["CACHE_TTL"], "60", |s| s.cache.ttl == secs(60)),
     (&["CACHE_STALE_ON_ERROR"], "on", |s| s.cache.stale_on_error),
+    (&["CACHE_NEAR_BYTES"], "1m", |s| {
+        s.cache.near_bytes == 1_048_576
+    }),
+    (&["CACHE_FEED"], "notify", |s| {
+        s.cache.feed == CacheFeed::Notify
+    }),
     (&["HOST"], "0.0.0.0", |s| s.http.host == "0.0.0.0"),
     (&["PORT"], "0", |s| s.http.port == 0),
     (&["HTTP_MAX_CONNECTIONS"], "100", |s| {

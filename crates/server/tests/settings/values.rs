@@ -161,6 +161,27 @@ fn the_cache_mode_follows_redis_and_needs_it() {
 }
 
 #[test]
+fn several_instances_share_no_cache_in_one_process() {
+    let several = ("INSTANCES", "2");
+    let it = env(&[several]);
+    assert_eq!(it.settings().cache.mode, CacheMode::Off);
+    assert_eq!(it.origin("CACHE_MODE"), "default with INSTANCES");
+    let errors = env(&[several, ("CACHE_MODE", "local")]).errors();
+    assert!(errors.contains("CACHE_MODE") && errors.contains("INSTANCES"));
+    let redis = ("REDIS_URL", "redis://h");
+    let it = env(&[several, redis]).settings();
+    assert_eq!(it.cache.mode, CacheMode::Strong);
+}
+
+#[test]
+fn a_staleness_bound_too_short_to_be_proven_is_refused() {
+    let redis = ("REDIS_URL", "redis://h");
+    let bound = ("CACHE_MAX_STALENESS_MS", "19");
+    let errors = env(&[redis, bound, ("CACHE_MODE", "bounded")]).errors();
+    assert!(errors.contains("20ms at least"), "{errors}");
+}
+
+#[test]
 fn a_staleness_bound_belongs_to_the_bounded_mode() {
     let bound = ("CACHE_MAX_STALENESS_MS", "250");
     let redis = ("REDIS_URL", "redis://h");

@@ -1,0 +1,95 @@
+//! From settings to a cache. Invariant: the server itself ends a statement that changes keys while the fence before it
+//! stands and, where there are epochs, within the view of the one who sent it.
+
+use std::time::Duration;
+
+use cenote_cache::{
+    config::{Config, Mode, Redis},
+    epoch::{InvalidTiming, Timing},
+};
+
+use super::Database;
+use crate::{
+    settings::{CacheMode, RedisTarget, Settings},
+    store::{Store, StoreError},
+};
+
+/// How long after `COMMAND_TIMEOUT` the server ends a statement by itself, whatever became of the cancel.
+const BACKSTOP: Duration = Duration::from_secs(1);
+/// The longest that PostgreSQL's `statement_timeout` can be.
+const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+/// For how long it is kept that there is no value, as a part of `CACHE_TTL`, and at least.
+const ABSENT: (u32, Duration) = (10, Duration::from_secs(1));
+
+/// Why the settings make no cache.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CacheError {
+    #[error("REDIS_URL: {0}")]
+    Redis(&'static str),
+    #[error(transparent)]
+    Timing(#[from] InvalidTiming),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The store over this database.
+pub(super) fn store(database: &Database, settings: &Settings) -> Result<Store, CacheError> {
+    Ok(Store::new(database.pool.clone(), config(settings)?)?)
+}
+
+fn config(settings: &Settings) -> Result<Config, CacheError> {
+    let cache = &settings.cache;
+    let redis = || redis(cache.redis.as_ref());
+    let mode = match cache.mode {
+        CacheMode::Off => Mode::Off,
+        CacheMode::Local => Mode::Local,
+        CacheMode::Strong => Mode::Strong(redis()?),
+        CacheMode::Bounded { max_staleness } => Mode::Bounded {
+            redis: redis()?,
+            max_staleness,
+        },
+        CacheMode::Ttl => Mode::Ttl(redis()?),
+    };
+    let mut config = Config::new(mode);
+    config.ttl = cache.ttl;
+    config.absent_ttl = (cache.ttl / ABSENT.0).max(ABSENT.1).min(cache.ttl);
+    config.near_bytes = cache.near_bytes as u64;
+    config.stale_on_error = cache.stale_on_error;
+    config.timing = timing(settings)?;
+    Ok(config)
+}
+
+/// After what time the server is to end a statement by itself. None where nothing depends on it.
+pub(super) fn statement_limit(settings: &Settings) -> Option<Duration> {
+    match settings.cache.mode {
+        CacheMode::Off | CacheMode::Ttl => None,
+        CacheMode::Local => {
+            let timeout = settings.statements.timeout;
+            Some(timeout.saturating_add(BACKSTOP).min(LONGEST))
+        }
+        CacheMode::Strong | CacheMode::Bounded { .. } => Some(Timing::default().deadline()),
+    }
+}
+
+fn timing(settings: &Settings) -> Result<Timing, InvalidTiming> {
+    match (settings.cache.mode, statement_limit(settings)) {
+        // One process needs no lease, and its fences may stand as long as it takes.
+        (CacheMode::Local, Some(limit)) => Timing::new(limit * 2, limit, limit * 2),
+        _ => Ok(Timing::default()),
+    }
+}
+
+fn redis(target: Option<&RedisTarget>) -> Result<Redis, CacheError> {
+    let target = target.ok_or(CacheError::Redis("it is not set"))?;
+    let [node] = &target.nodes[..] else {
+        return Err(CacheError::Redis("this version knows no Redis Cluster"));
+    };
+    let url = node.expose();
+    if target.cluster {
+        return Err(CacheError::Redis("this version knows no Redis Cluster"));
+    }
+    if url.starts_with("rediss:") {
+        return Err(CacheError::Redis("this version has no TLS to Redis"));
+    }
+    Ok(Redis::new(url.as_str()))
+}

@@ -1,0 +1,107 @@
+//! What the cache is in front of. Invariant: each answer comes from a statement of its own that was sent after the
+//! question, so it misses nothing that was committed before.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cenote_cache::{
+    epoch,
+    origin::{Origin, Value},
+};
+use cenote_postgres::{Error, Loader, Pool, tokio_postgres::Row};
+
+use super::epoch::Epoch;
+
+/// Many keys at once. The inner query has a limit so that it is planned as a look-up in the index for each key,
+/// whatever the planner believes about the table's size when it makes the plan.
+const READ: &str = "SELECT wanted.position, found.value, found.version \
+     FROM unnest($1::text[]) WITH ORDINALITY AS wanted (key, position), \
+     LATERAL (SELECT value, version FROM kv WHERE kv.key = wanted.key COLLATE \"C\" LIMIT 1) AS found \
+     WHERE found.value IS NOT NULL";
+
+/// From a row of `position, value, version`.
+fn value(row: &Row) -> Value {
+    let value: String = row.get(1);
+    Value {
+        version: row.get(2),
+        bytes: Bytes::from(value),
+    }
+}
+
+/// The values in PostgreSQL. Cloning it gives another handle.
+#[derive(Clone)]
+pub(crate) struct Values {
+    pool: Pool,
+    /// Looks values up, many callers' keys at a time.
+    loader: Loader<String, Value>,
+    /// In the modes that know epochs.
+    epoch: Option<Arc<Epoch>>,
+}
+
+impl Values {
+    pub(super) fn new(pool: Pool, epoch: Option<Epoch>) -> Self {
+        Self {
+            loader: Loader::new(pool.clone(), READ, value),
+            epoch: epoch.map(Arc::new),
+            pool,
+        }
+    }
+
+    /// The value of a key; who asks at the same time shares a statement.
+    pub(super) async fn one(&self, key: &str) -> Result<Option<Value>, Error> {
+        let found = self.loader.load(key.to_owned()).await?;
+        Ok(found.map(|found| Value::clone(&found)))
+    }
+
+    /// The values of many keys, in one statement.
+    pub(super) async fn many(&self, keys: &[&str]) -> Result<Vec<Option<Value>>, Error> {
+        let pool = &self.pool;
+        let rows = pool
+            .retry_idempotent(|| async { pool.get().await?.query(READ, &[&keys]).await })
+            .await?;
+        let mut found = vec![None; keys.len()];
+        for row in rows {
+            let position: i64 = row.get(0);
+            let index = usize::try_from(position - 1).unwrap_or(usize::MAX);
+            if let Some(place) = found.get_mut(index) {
+                *place = Some(value(&row));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Gives up what is under way for callers that have gone.
+    pub(super) fn abort(&self) {
+        self.loader.abort();
+    }
+
+    pub(super) async fn close(&self) {
+        if let Some(epoch) = &self.epoch {
+            epoch.close().await;
+        }
+    }
+
+    /// Only those modes ask that have it.
+    fn epoch(&self) -> Result<&Epoch, Error> {
+        self.epoch.as_deref().ok_or(Error::RowCount(0))
+    }
+}
+
+impl Origin for Values {
+    type Error = Error;
+
+    async fn load(&self, keys: &[&str]) -> Result<Vec<Option<Value>>, Error> {
+        match keys {
+            [key] => Ok(vec![self.one(key).await?]),
+            _ => self.many(keys).await,
+        }
+    }
+
+    async fn epoch_row(&self) -> Result<epoch::Row, Error> {
+        self.epoch()?.row().await
+    }
+
+    async fn advance(&self, successor: epoch::Row) -> Result<(), Error> {
+        self.epoch()?.advance(successor).await
+    }
+}
