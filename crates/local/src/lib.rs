@@ -1,5 +1,5 @@
-//! Private PostgreSQL and Redis servers, started from the binaries installed on this machine, and a [`Proxy`] to
-//! disturb the way to them.
+//! Private PostgreSQL and Redis servers, Redis Clusters among them, started from the binaries installed on this machine,
+//! and a [`Proxy`] to disturb the way to them.
 //!
 //! For development (`cenote serve` without a database) and for tests that need a real server they can crash, freeze
 //! and restart. Nothing is downloaded, no server of the machine is touched, and every server has its own port, its own
@@ -41,7 +41,7 @@ pub use directory::default_data_dir;
 pub use error::Error;
 pub use postgres::{PostgresBuilder, PostgresServer, ReplicaBuilder};
 pub use proxy::{Direction, Proxy, ProxyCounts};
-pub use redis::{RedisBuilder, RedisServer};
+pub use redis::{RedisBuilder, RedisCluster, RedisClusterBuilder, RedisServer};
 
 /// What every fallible function here returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

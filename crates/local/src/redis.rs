@@ -1,106 +1,22 @@
-//! A private Redis or Valkey. Invariant: it listens on 127.0.0.1 only, asks for a password, and keeps nothing on disk.
+//! A private Redis or Valkey. Invariant: it listens on 127.0.0.1 only, asks for a password, and keeps nothing on disk
+//! but what it is told to save.
 
-use std::{fmt::Write, path::PathBuf, time::Duration};
+mod builder;
+mod cluster;
+mod conversation;
 
-use crate::{
-    Error, Result,
-    account::Account,
-    binaries, directory,
-    instance::{Instance, Probe},
-    port,
-    supervisor::Job,
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+pub use self::{
+    builder::RedisBuilder,
+    cluster::{RedisCluster, RedisClusterBuilder},
 };
+use crate::{Error, Result, instance::Instance};
 
-/// How a [`RedisServer`] will be started; see [`RedisServer::temporary`].
-#[derive(Debug, Clone)]
-#[must_use = "nothing runs before start()"]
-pub struct RedisBuilder {
-    settings: Vec<(String, String)>,
-    program: Option<PathBuf>,
-}
-
-impl RedisBuilder {
-    /// Adds a line to the configuration file, such as `("maxmemory", "10mb")`. Values with spaces need Redis's quotes.
-    pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.settings.push((name.into(), value.into()));
-        self
-    }
-
-    /// Uses this program instead of looking for one in PATH.
-    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
-        self.program = Some(path.into());
-        self
-    }
-
-    /// Starts the server and returns when it answers.
-    ///
-    /// # Errors
-    /// [`Error::RedisMissing`] when none is installed, [`Error::InvalidSetting`], and [`Error::Exited`] or
-    /// [`Error::StartTimeout`] with the end of the server's log.
-    ///
-    /// # Cancel safety
-    /// Dropping the future stops and removes what was begun.
-    pub async fn start(self) -> Result<RedisServer> {
-        let program = binaries::redis(self.program.as_deref())?;
-        let account = Account::choose().await?;
-        let run_dir = directory::temporary(&account)?;
-        let run = run_dir.path().to_owned();
-        let password = port::password()?;
-        let config = run.join("redis.conf");
-        account.create_file(&config, &self.config(&password)?)?;
-        let job = Job {
-            run_dir,
-            log: run.join("redis.log"),
-            signal: "TERM",
-            patience: Duration::from_secs(5),
-            command: vec![
-                program.into(),
-                config.into(),
-                "--dir".into(),
-                run.into(),
-                "--port".into(),
-            ],
-        };
-        let probe = Probe::Ping(password.clone());
-        let mut instance = Instance::new(
-            "redis-server",
-            &account,
-            job,
-            probe,
-            Duration::from_secs(30),
-        )?;
-        instance.launch().await?;
-        Ok(RedisServer { instance, password })
-    }
-
-    fn config(&self, password: &str) -> Result<String> {
-        // The password is in a file because a command line can be read by everybody on the machine.
-        let mut config = format!(
-            "bind 127.0.0.1\nrequirepass {password}\nsave \"\"\nappendonly no\ndaemonize no\n"
-        );
-        for (name, value) in &self.settings {
-            let invalid = |reason| {
-                Err(Error::InvalidSetting {
-                    name: name.clone(),
-                    reason,
-                })
-            };
-            if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
-                return invalid("a name consists of letters, digits and `-`");
-            }
-            if value.contains(['\n', '\r', '\0']) {
-                return invalid("the value contains a line break or a NUL byte");
-            }
-            if ["port", "bind", "dir", "requirepass", "daemonize", "logfile"]
-                .contains(&name.as_str())
-            {
-                return invalid("a private server chooses this itself");
-            }
-            let _ = writeln!(config, "{name} {value}"); // writing to a String does not fail
-        }
-        Ok(config)
-    }
-}
+const POLL: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running private Redis. Dropping it stops the server and removes its directory, in the background.
 ///
@@ -109,21 +25,32 @@ impl RedisBuilder {
 pub struct RedisServer {
     instance: Instance,
     password: String,
+    tls_port: Option<u16>,
 }
 
 impl RedisServer {
-    /// An empty server that keeps nothing: after [`kill`](Self::kill) or [`stop`](Self::stop) it starts empty again.
+    /// An empty server that keeps nothing by itself: after [`kill`](Self::kill) or [`stop`](Self::stop) it starts with
+    /// what it held at the last [`save`](Self::save), or empty.
     pub fn temporary() -> RedisBuilder {
-        RedisBuilder {
-            settings: Vec::new(),
-            program: None,
-        }
+        RedisBuilder::default()
+    }
+
+    /// A replica of this server, with the same password. `REPLICAOF NO ONE` makes it a server of its own.
+    pub fn replica(&self) -> RedisBuilder {
+        RedisBuilder::default().following(self.port(), &self.password)
     }
 
     /// `redis://:…@127.0.0.1:port/`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://:{}@127.0.0.1:{}/", self.password, self.port())
+    }
+
+    /// `rediss://:…@127.0.0.1:port/`, if it speaks TLS.
+    #[must_use]
+    pub fn tls_url(&self) -> Option<String> {
+        let port = self.tls_port?;
+        Some(format!("rediss://:{}@127.0.0.1:{port}/", self.password))
     }
 
     /// The TCP port on 127.0.0.1; the same after a restart.
@@ -136,6 +63,29 @@ impl RedisServer {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.instance.pid()
+    }
+
+    /// Sends a command on a connection of its own and returns its answer: the text of a string, a status or a number,
+    /// and of anything else what the server sent.
+    ///
+    /// # Errors
+    /// [`Error::Command`] with what the server said, or if it does not answer within 30 s.
+    ///
+    /// # Cancel safety
+    /// After a drop the command may be carried out or not.
+    pub async fn command(&self, words: &[&str]) -> Result<String> {
+        conversation::ask(self.port(), &self.password, words).await
+    }
+
+    /// Writes what it holds to disk: from then on every start begins with it, however old it is by then.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command).
+    ///
+    /// # Cancel safety
+    /// As [`command`](Self::command).
+    pub async fn save(&self) -> Result<()> {
+        self.command(&["SAVE"]).await.map(drop)
     }
 
     /// Kills the server and returns when it is gone.
@@ -171,7 +121,7 @@ impl RedisServer {
         self.instance.thaw().await
     }
 
-    /// Starts the server again on the same port, empty. One that runs is stopped first.
+    /// Starts the server again on the same port, with what it last saved. One that runs is stopped first.
     ///
     /// # Errors
     /// [`Error::Exited`] and [`Error::StartTimeout`] as at the first start, [`Error::SupervisorLost`].
@@ -191,5 +141,29 @@ impl RedisServer {
     /// Once begun it is carried out even if the future is dropped.
     pub async fn stop(&self) -> Result<()> {
         self.instance.stop().await
+    }
+}
+
+/// Asks again and again until the answer is yes. An error is an answer only when the patience is over.
+async fn wait_for<F>(what: &str, mut holds: impl FnMut() -> F) -> Result<()>
+where
+    F: Future<Output = Result<bool>>,
+{
+    let begun = Instant::now();
+    loop {
+        let answer = holds().await;
+        if matches!(answer, Ok(true)) {
+            return Ok(());
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(Error::Command {
+                program: "redis".into(),
+                reason: match answer {
+                    Err(error) => format!("not within {PATIENCE:?}: {what}; last: {error}"),
+                    Ok(_) => format!("not within {PATIENCE:?}: {what}"),
+                },
+            });
+        }
+        sleep(POLL).await;
     }
 }

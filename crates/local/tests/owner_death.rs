@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use cenote_local::{PostgresServer, RedisServer};
+use cenote_local::{PostgresServer, RedisCluster, RedisServer};
 use support::{HELPER, ask, eventually, helper, runs, start_helper};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -32,6 +32,21 @@ async fn owner() {
             server.pid().unwrap(),
             env::temp_dir().display()
         );
+        std::future::pending::<()>().await;
+    }
+    if role == "cluster" {
+        let cluster = RedisCluster::temporary().start().await.unwrap();
+        let [killed, frozen, ..] = cluster.nodes() else {
+            panic!("a cluster has nodes")
+        };
+        killed.kill().await.unwrap();
+        frozen.freeze().await.unwrap();
+        let pids: Vec<_> = cluster
+            .nodes()
+            .iter()
+            .filter_map(|node| node.pid().map(|pid| pid.to_string()))
+            .collect();
+        println!("ready: {}", pids.join(" "));
         std::future::pending::<()>().await;
     }
     let server = match role.as_str() {
@@ -105,6 +120,27 @@ async fn a_redis_server_is_gone_after_the_owner_was_killed() {
     owner.kill().unwrap();
     owner.wait().unwrap();
     eventually("the server ends", SOON, || !runs(pid)).await;
+}
+
+#[tokio::test]
+async fn the_nodes_of_a_redis_cluster_are_gone_after_the_owner_was_killed() {
+    if Command::new("redis-server")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        println!("skipped: no redis-server");
+        return;
+    }
+    let helper = helper(&env::current_exe().unwrap(), "owner", "cluster");
+    let (mut owner, pids) = start_helper(helper);
+    assert_eq!(pids.len(), 5);
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    for pid in pids {
+        let pid = pid.parse().unwrap();
+        eventually("a node ends", SOON, || !runs(pid)).await;
+    }
 }
 
 #[tokio::test]

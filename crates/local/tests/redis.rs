@@ -11,6 +11,7 @@ mod support;
 use std::{process::Command, time::Duration};
 
 use cenote_local::{Error, RedisServer};
+use rcgen::{CertificateParams, KeyPair};
 use support::{eventually, runs};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -31,39 +32,15 @@ async fn server() -> Option<RedisServer> {
     }
 }
 
-/// Logs in with the password of the URL, sends a command and returns the answer to it.
 async fn ask(server: &RedisServer, command: &str) -> String {
-    let password = server
-        .url()
-        .split(':')
-        .nth(2)
-        .unwrap()
-        .split('@')
-        .next()
-        .unwrap()
-        .to_owned();
-    let mut stream = TcpStream::connect(("127.0.0.1", server.port()))
-        .await
-        .unwrap();
-    stream
-        .write_all(format!("AUTH {password}\r\n{command}\r\nQUIT\r\n").as_bytes())
-        .await
-        .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
-        .strip_prefix("+OK\r\n")
-        .unwrap()
-        .strip_suffix("+OK\r\n")
-        .unwrap()
-        .trim()
-        .to_owned()
+    let words: Vec<_> = command.split(' ').collect();
+    server.command(&words).await.unwrap()
 }
 
 #[tokio::test]
 async fn it_answers_and_asks_for_its_password() {
     let Some(server) = server().await else { return };
-    assert_eq!(ask(&server, "PING").await, "+PONG");
+    assert_eq!(ask(&server, "PING").await, "PONG");
     let mut stream = TcpStream::connect(("127.0.0.1", server.port()))
         .await
         .unwrap();
@@ -81,7 +58,74 @@ async fn it_comes_back_empty_on_its_port_after_a_crash() {
     server.kill().await.unwrap();
     assert!(!runs(pid) && server.pid().is_none());
     server.restart().await.unwrap();
-    assert_eq!(ask(&server, "GET k").await, "$-1");
+    assert_eq!(ask(&server, "EXISTS k").await, "0");
+}
+
+#[tokio::test]
+async fn it_comes_back_with_what_it_last_saved() {
+    let Some(server) = server().await else { return };
+    ask(&server, "SET k old").await;
+    server.save().await.unwrap();
+    ask(&server, "SET k new").await;
+    server.kill().await.unwrap();
+    server.restart().await.unwrap();
+    assert_eq!(ask(&server, "GET k").await, "old");
+    ask(&server, "SET k new").await;
+    server.stop().await.unwrap();
+    server.restart().await.unwrap();
+    assert_eq!(ask(&server, "GET k").await, "old");
+}
+
+#[tokio::test]
+async fn a_replica_has_what_its_primary_has_and_can_be_made_one() {
+    let Some(server) = server().await else { return };
+    ask(&server, "SET k v").await;
+    let replica = server.replica().start().await.unwrap();
+    assert_eq!(ask(&replica, "GET k").await, "v");
+    let refused = replica.command(&["SET", "k", "w"]).await.unwrap_err();
+    assert!(refused.to_string().contains("READONLY"), "{refused}");
+    ask(&replica, "REPLICAOF NO ONE").await;
+    ask(&replica, "SET k w").await;
+    assert_eq!(ask(&server, "GET k").await, "v");
+}
+
+#[tokio::test]
+async fn beyond_its_memory_it_evicts_if_told_to() {
+    let started = RedisServer::temporary()
+        .setting("maxmemory", "2mb")
+        .setting("maxmemory-policy", "allkeys-lru")
+        .start()
+        .await;
+    let Ok(server) = started else { return };
+    let filled = "for i = 1, 2000 do redis.call('SET', i, string.rep('x', 4096)) end";
+    server.command(&["EVAL", filled, "0"]).await.unwrap();
+    server.command(&["SET", "one", "more"]).await.unwrap();
+    let kept: usize = ask(&server, "DBSIZE").await.parse().unwrap();
+    assert!((1..2000).contains(&kept), "{kept}");
+}
+
+#[tokio::test]
+async fn it_speaks_tls_with_the_certificate_it_is_given() {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
+    let started = RedisServer::temporary().tls(&certificate, key.serialize_pem());
+    let Ok(server) = started.start().await else {
+        return;
+    };
+    assert_eq!(ask(&server, "PING").await, "PONG");
+    let authority = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(authority.path(), certificate).unwrap();
+    let mut client = tokio::process::Command::new("redis-cli");
+    // This client takes no URL without a user.
+    let url = server.tls_url().unwrap().replace("//:", "//default:");
+    client.args(["-u", &url, "--no-auth-warning"]);
+    client.arg("--cacert").arg(authority.path()).arg("PING");
+    let Ok(output) = client.output().await else {
+        println!("skipped: no redis-cli");
+        return;
+    };
+    assert_eq!(output.stdout, b"PONG\n", "{output:?}");
 }
 
 #[tokio::test]
@@ -91,7 +135,7 @@ async fn it_hangs_while_frozen() {
     let answer = tokio::time::timeout(Duration::from_millis(500), ask(&server, "PING")).await;
     assert!(answer.is_err());
     server.thaw().await.unwrap();
-    assert_eq!(ask(&server, "PING").await, "+PONG");
+    assert_eq!(ask(&server, "PING").await, "PONG");
 }
 
 #[tokio::test]

@@ -1,0 +1,191 @@
+//! How a Redis is started. Invariant: what the private server depends on cannot be set by the caller.
+
+use std::{
+    fmt::{self, Write},
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::{RedisServer, wait_for};
+use crate::{
+    Error, Result,
+    account::Account,
+    binaries, directory,
+    instance::{Instance, Probe},
+    port,
+    supervisor::Job,
+};
+
+/// How a [`RedisServer`] will be started; see [`RedisServer::temporary`].
+#[derive(Clone, Default)]
+#[must_use = "nothing runs before start()"]
+pub struct RedisBuilder {
+    settings: Vec<(String, String)>,
+    program: Option<PathBuf>,
+    /// Certificate chain and key, PEM.
+    tls: Option<(String, String)>,
+    /// Lines of the configuration that are not the caller's.
+    role: String,
+    is_replica: bool,
+    /// Drawn if there is none.
+    password: Option<String>,
+}
+
+/// The key and the password stay out of logs.
+impl fmt::Debug for RedisBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBuilder")
+            .field("settings", &self.settings)
+            .field("program", &self.program)
+            .field("tls", &self.tls.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl RedisBuilder {
+    /// Adds a line to the configuration file, such as `("maxmemory", "10mb")`. Values with spaces need Redis's quotes.
+    pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.push((name.into(), value.into()));
+        self
+    }
+
+    /// Uses this program instead of looking for one in PATH.
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = Some(path.into());
+        self
+    }
+
+    /// Speaks TLS with this certificate (followed by its chain, if any) and private key, both PEM, on a port of its own:
+    /// see [`RedisServer::tls_url`]. The program must have been built with TLS.
+    pub fn tls(mut self, certificate: impl Into<String>, key: impl Into<String>) -> Self {
+        self.tls = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// Follows the server at this port.
+    pub(super) fn following(mut self, port: u16, password: &str) -> Self {
+        self.is_replica = true;
+        let line = format!("replicaof 127.0.0.1 {port}\nmasterauth {password}\n");
+        self.with_role(&line).with_password(password)
+    }
+
+    /// Adds lines that a caller cannot.
+    pub(super) fn with_role(mut self, lines: &str) -> Self {
+        self.role.push_str(lines);
+        self
+    }
+
+    pub(super) fn with_password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self
+    }
+
+    /// Starts the server and returns when it answers; a replica, when it has caught up.
+    ///
+    /// # Errors
+    /// [`Error::RedisMissing`] when none is installed, [`Error::InvalidSetting`], and [`Error::Exited`] or
+    /// [`Error::StartTimeout`] with the end of the server's log.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops and removes what was begun.
+    pub async fn start(self) -> Result<RedisServer> {
+        let program = binaries::redis(self.program.as_deref())?;
+        let account = Account::choose().await?;
+        let run_dir = directory::temporary(&account)?;
+        let run = run_dir.path().to_owned();
+        let password = match &self.password {
+            Some(password) => password.clone(),
+            None => port::password()?,
+        };
+        let mut config = self.config(&password)?;
+        let mut tls_port = None;
+        if let Some((certificate, key)) = &self.tls {
+            let (certificate_file, key_file) = (run.join("server.crt"), run.join("server.key"));
+            account.create_file(&certificate_file, certificate)?;
+            account.create_file(&key_file, key)?;
+            let port = *tls_port.insert(port::free()?);
+            let _ = writeln!(
+                config,
+                "tls-port {port}\ntls-cert-file {}\ntls-key-file {}\ntls-auth-clients no",
+                certificate_file.display(),
+                key_file.display()
+            );
+        }
+        let file = run.join("redis.conf");
+        account.create_file(&file, &config)?;
+        let job = Job {
+            run_dir,
+            log: run.join("redis.log"),
+            signal: "TERM",
+            patience: Duration::from_secs(5),
+            command: vec![
+                program.into(),
+                file.into(),
+                "--dir".into(),
+                run.into(),
+                "--port".into(),
+            ],
+        };
+        let probe = Probe::Ping(password.clone());
+        let mut instance = Instance::new(
+            "redis-server",
+            &account,
+            job,
+            probe,
+            Duration::from_secs(30),
+        )?;
+        instance.launch().await?;
+        let server = RedisServer {
+            instance,
+            password,
+            tls_port,
+        };
+        if self.is_replica {
+            let server = &server;
+            let caught_up = || async move {
+                let told = server.command(&["INFO", "replication"]).await?;
+                Ok(told.contains("master_link_status:up"))
+            };
+            wait_for("the replica has caught up", caught_up).await?;
+        }
+        Ok(server)
+    }
+
+    fn config(&self, password: &str) -> Result<String> {
+        // The password is in a file because a command line can be read by everybody on the machine.
+        let mut config = format!(
+            "bind 127.0.0.1\nrequirepass {password}\nsave \"\"\nappendonly no\ndaemonize no\n\
+             repl-diskless-sync-delay 0\n{}",
+            self.role
+        );
+        for (name, value) in &self.settings {
+            let invalid = |reason| {
+                Err(Error::InvalidSetting {
+                    name: name.clone(),
+                    reason,
+                })
+            };
+            if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+                return invalid("a name consists of letters, digits and `-`");
+            }
+            if value.contains(['\n', '\r', '\0']) {
+                return invalid("the value contains a line break or a NUL byte");
+            }
+            if [
+                "port",
+                "bind",
+                "dir",
+                "requirepass",
+                "daemonize",
+                "logfile",
+                "dbfilename",
+            ]
+            .contains(&name.as_str())
+            {
+                return invalid("a private server chooses this itself");
+            }
+            let _ = writeln!(config, "{name} {value}"); // writing to a String does not fail
+        }
+        Ok(config)
+    }
+}
