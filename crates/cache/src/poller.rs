@@ -24,10 +24,13 @@ pub(crate) async fn poll<O: Origin>(shared: Arc<Shared>, origin: Arc<O>) {
             && let Some(successor) = successor(&shared, &watch, row)
         {
             tracing::warn!(epoch = successor.epoch, trusted = ?successor.trusted, "moving the epoch on");
-            let moved = timeout(shared.timing.lease(), origin.advance(successor)).await;
-            if matches!(moved, Ok(Ok(()))) {
-                sleep(BREATH).await;
-                continue;
+            match timeout(shared.timing.lease(), origin.advance(successor)).await {
+                Ok(Ok(())) => {
+                    sleep(BREATH).await;
+                    continue;
+                }
+                Ok(Err(error)) => tracing::warn!(%error, "the epoch could not be moved on"),
+                Err(_) => tracing::warn!("the database took too long to move the epoch on"),
             }
         }
         let pause = pause(&shared, &watch);

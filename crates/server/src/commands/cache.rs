@@ -37,6 +37,16 @@ pub(super) fn store(database: &Database, settings: &Settings) -> Result<Store, C
     Ok(Store::new(database.pool.clone(), config(settings)?)?)
 }
 
+/// A store like it to try things with. It does not take part in what instances agree on, the epoch, so it harms none.
+pub(super) fn trial(database: &Database, settings: &Settings) -> Result<Store, CacheError> {
+    let mut config = config(settings)?;
+    config.mode = match config.mode {
+        Mode::Strong(redis) | Mode::Bounded { redis, .. } => Mode::Ttl(redis),
+        mode => mode,
+    };
+    Ok(Store::new(database.pool.clone(), config)?)
+}
+
 fn config(settings: &Settings) -> Result<Config, CacheError> {
     let cache = &settings.cache;
     let redis = || redis(cache.redis.as_ref());

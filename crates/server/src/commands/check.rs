@@ -2,10 +2,11 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use cenote_cache::{read::Source, stats::State};
 use cenote_postgres::{Pool, tokio_postgres::Row};
 use tokio::time::Instant;
 
-use super::{Database, block_on, cache::store, fail, serve::instances, warn};
+use super::{Database, block_on, cache::trial, fail, serve::instances, warn};
 use crate::{
     settings::{Loaded, Settings},
     store::{Store, WriteError, schema},
@@ -14,6 +15,9 @@ use crate::{
 
 /// The oldest PostgreSQL that is supported.
 const OLDEST: i32 = 140_000;
+
+/// Longest wait for a connection to Redis.
+const REDIS_PATIENCE: Duration = Duration::from_secs(5);
 
 type Outcome = Result<String, String>;
 
@@ -44,10 +48,15 @@ async fn check(settings: Settings) -> ExitCode {
         tally.note("transaction", transaction(pool).await);
         tally.note("abandoned statement", abandoned_statement(pool).await);
         tally.note("schema", schema_is_there(pool).await);
-        tally.note(
-            "key-value round trip",
-            round_trip(&database, &settings).await,
-        );
+        match trial(&database, &settings) {
+            Ok(store) => {
+                if settings.cache.mode.needs_redis() {
+                    tally.note("redis", redis(&store).await);
+                }
+                tally.note("key-value round trip", round_trip(pool, &store).await);
+            }
+            Err(error) => tally.note("cache", Err(error.to_string())),
+        }
     }
     let Tally { passed, failed } = tally;
     println!(
@@ -185,13 +194,28 @@ async fn schema_is_there(pool: &Pool) -> Outcome {
     }
 }
 
-async fn round_trip(database: &Database, settings: &Settings) -> Outcome {
+/// Redis, if the settings name one: it is connected to and tells its identity.
+async fn redis(store: &Store) -> Outcome {
+    let started = Instant::now();
+    loop {
+        match store.cache_stats().map(|stats| stats.state) {
+            Some(State::Degraded(_)) if started.elapsed() < REDIS_PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Some(State::Degraded(_)) => return Err("it cannot be reached".to_owned()),
+            _ => {
+                let millis = started.elapsed().as_secs_f64() * 1000.0;
+                return Ok(format!("connected in {millis:.1} ms"));
+            }
+        }
+    }
+}
+
+/// Through the store, and the cache in front of it.
+async fn round_trip(pool: &Pool, store: &Store) -> Outcome {
     let key = format!("cenote-check-{:016x}", fastrand::u64(..));
-    let store = store(database, settings).map_err(|error| error.to_string())?;
-    let outcome = write_read_delete(&store, &key).await;
-    store.close().await;
+    let outcome = write_read_delete(store, &key).await;
     // Whatever came of it, the row goes.
-    let pool = &database.pool;
     let connection = pool.get().await.map_err(text)?;
     let forget = "DELETE FROM kv WHERE key = $1";
     connection.execute(forget, &[&key]).await.map_err(text)?;
@@ -201,15 +225,26 @@ async fn round_trip(database: &Database, settings: &Settings) -> Outcome {
 async fn write_read_delete(store: &Store, key: &str) -> Outcome {
     let written = store.write(key.to_owned(), "hello".to_owned()).await;
     let written = written.map_err(text)?.version;
-    let read = store.read(key).await.map_err(text)?.value;
+    let mut sources = Vec::new();
+    for _ in 0..2 {
+        let read = store.read(key).await.map_err(text)?;
+        sources.push(match read.source {
+            Source::Near => "this process",
+            Source::Shared => "Redis",
+            Source::Database => "the database",
+        });
+        match read.value {
+            Some(value) if value.bytes == "hello" && value.version == written => {}
+            _ => return Err("what was written was not what was read".to_owned()),
+        }
+    }
     let deleted = store.delete(key).await.map_err(text)?.is_some();
     let gone = store.read(key).await.map_err(text)?.value.is_none();
-    match read {
-        Some(read) if read.bytes == "hello" && read.version == written && deleted && gone => {
-            Ok("written, read, deleted".to_owned())
-        }
-        _ => Err("what was written was not what was read".to_owned()),
+    if !deleted || !gone {
+        return Err("what was deleted was still there".to_owned());
     }
+    let sources = sources.join(" and ");
+    Ok(format!("written, read from {sources}, deleted"))
 }
 
 /// The one row that a query answers.

@@ -140,6 +140,7 @@ async fn start(app: App, settings: Settings) -> Result<(), schema::MigrateError>
         }
     }
     warn_if_too_many_connections(&app.pool, &settings).await;
+    app.store.ready().await;
     app.health.enter(Stage::Running);
     tracing::info!("ready");
     // The task's end means that the start failed, so a successful one has none.

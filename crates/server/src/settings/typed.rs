@@ -126,6 +126,12 @@ pub enum CacheMode {
 }
 
 impl CacheMode {
+    /// Whether it means nothing without Redis.
+    #[must_use]
+    pub const fn needs_redis(self) -> bool {
+        matches!(self, Self::Strong | Self::Bounded { .. } | Self::Ttl)
+    }
+
     /// The word for it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -7,7 +7,8 @@ use cenote_cache::epoch::{Identity, Row};
 use cenote_postgres::{Error, InvalidConfig, Pool};
 
 const READ: &str = "SELECT epoch, trusted FROM cache_epoch";
-const ADVANCE: &str = "UPDATE cache_epoch SET epoch = $1, trusted = $2 WHERE epoch = $1 - 1";
+const ADVANCE: &str =
+    "UPDATE cache_epoch SET epoch = $1::bigint, trusted = $2 WHERE epoch = $1::bigint - 1";
 
 /// The row, over a connection that is used for nothing else.
 pub(super) struct Epoch(Pool);

@@ -8,15 +8,21 @@ mod origin;
 pub(crate) mod schema;
 mod users;
 
+use std::time::Duration;
+
 use cenote_cache::{
     cache::Cache,
     config::{Config, ConfigError, Mode},
-    stats::Stats,
+    stats::{Reason, State, Stats},
 };
 use cenote_postgres::{Batcher, InvalidConfig, Loader, Pool};
+use tokio::time::sleep;
 
 use self::{commit::Committer, epoch::Epoch, origin::Values};
 pub(crate) use self::{commit::WriteError, users::User};
+
+/// How often the cache is asked at the start whether it knows its epoch.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Keys and users. Their methods are in `keys` and `users`.
 #[derive(Clone)]
@@ -66,6 +72,17 @@ impl Store {
             committer,
             pool,
         })
+    }
+
+    /// Returns when writes need not wait for the cache to learn its epoch.
+    pub(crate) async fn ready(&self) {
+        let unknown = State::Degraded(Reason::UnknownEpoch);
+        while self
+            .cache_stats()
+            .is_some_and(|stats| stats.state == unknown)
+        {
+            sleep(LOOK).await;
+        }
     }
 
     /// What the cache has done, if there is one.

@@ -2,31 +2,12 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{Answer, Service, Session};
-
-/// What an answer says of where it comes from.
-fn source(answer: &Answer) -> &str {
-    answer
-        .headers
-        .get("cache-status")
-        .map_or("", String::as_str)
-}
+use crate::support::{Service, Session, source};
 
 const NEAR: &str = "cenote; hit; detail=near/local";
 const DATABASE: &str = "cenote; fwd=miss; detail=database/local";
-
-impl Service {
-    async fn cache_stats(&self) -> Value {
-        self.get("/cache-stats").await.json(200)
-    }
-
-    async fn queries(&self) -> u64 {
-        let stats = self.get("/pool-stats").await.json(200);
-        stats["query_count"].as_u64().unwrap()
-    }
-}
 
 impl Session {
     /// Changes a value as somebody would who does not know of the service.

@@ -5,11 +5,13 @@
 
 #![cfg(test)]
 
+mod cache_outages;
 mod caching;
 mod commands;
 mod drain;
 mod errors;
 mod http2;
+mod instances;
 mod keys;
 mod operations;
 mod outages;

@@ -1,6 +1,7 @@
 //! What the tests share: the program as a process, an HTTP client, databases. Invariant: nothing waits without
 //! a bound, and no process outlives its test.
 
+mod cache;
 mod client;
 mod database;
 mod load;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+pub(crate) use cache::{redis, source};
 pub(crate) use client::{Answer, Connection};
 pub(crate) use database::{Database, Session, server, shared_server};
 pub(crate) use load::{Load, nothing_is_lost, rate};
@@ -32,10 +34,10 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
     }
 }
 
-pub(crate) fn secs(seconds: u64) -> Duration {
+pub(crate) const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-pub(crate) fn millis(milliseconds: u64) -> Duration {
+pub(crate) const fn millis(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }

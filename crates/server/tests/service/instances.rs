@@ -1,0 +1,204 @@
+//! Several instances over one Redis: whoever writes, everybody reads it.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::support::{Database, Service, eventually, millis, redis, secs, source};
+
+/// Three of them over one database and one Redis, which they use.
+async fn three(settings: &[(&str, &str)]) -> (cenote_local::RedisServer, Vec<Arc<Service>>) {
+    let redis = redis().await;
+    let url = redis.url();
+    let database = Database::create().await;
+    let mut all = vec![("REDIS_URL", &*url), ("INSTANCES", "3")];
+    all.extend_from_slice(settings);
+    let mut services = Vec::new();
+    for _ in 0..3 {
+        let service = Service::launch_with(&database, &all).await;
+        services.push(Arc::new(service));
+    }
+    for service in &services {
+        service.is_ready().await;
+        service.uses_its_cache().await;
+    }
+    (redis, services)
+}
+
+#[tokio::test]
+async fn a_value_loaded_by_one_instance_is_a_hit_for_the_others() {
+    let (_redis, services) = three(&[]).await;
+    let version = services[0].write("key", "value").await;
+    let first = services[1].read("key").await;
+    assert_eq!(source(&first), "cenote; fwd=miss; detail=database/strong");
+    for service in &services {
+        let read = service.read("key").await;
+        assert_eq!(source(&read), "cenote; hit; detail=shared/strong");
+        assert_eq!(read.headers["age"], "0");
+        assert_eq!(read.headers["etag"], format!("\"{version}\""));
+        assert_eq!(read.json(200)["from_cache"], true);
+    }
+    let stats = services[2].cache_stats().await;
+    assert_eq!(
+        (&stats["mode"], &stats["shared_hits"]),
+        (&json!("strong"), &json!(1))
+    );
+    assert!(stats["epoch"].is_u64(), "{stats}");
+}
+
+#[tokio::test]
+async fn whatever_one_instance_answered_every_other_knows() {
+    let (_redis, services) = three(&[]).await;
+    let clients = (0..6).map(|client| {
+        let services = services.clone();
+        tokio::spawn(async move {
+            let mut connections = Vec::new();
+            for service in &services {
+                connections.push(service.connect().await);
+            }
+            for n in 0..50 {
+                let key = format!("hot{}", n % 2);
+                let path = format!("/read/{key}");
+                let body = json!({"key": key, "value": format!("{client}.{n}")});
+                let by = (client + n) % 3;
+                let written = connections[by].post("/write", &body).await.unwrap();
+                let written = written.json(200)["version"].as_i64().unwrap();
+                let deleted = n % 7 == 3;
+                if deleted {
+                    let by = (by + 1) % 3;
+                    connections[by].ask("DELETE", &path, &[], "").await.unwrap();
+                }
+                for connection in &mut connections {
+                    let read = connection.ask("GET", &path, &[], "").await.unwrap();
+                    if read.status == 404 {
+                        continue; // somebody deleted it
+                    }
+                    let version = read.json(200)["version"].as_i64().unwrap();
+                    // Every version is somebody's, and the delete had one too.
+                    let least = written + if deleted { 2 } else { 0 };
+                    assert!(version >= least, "{version}, known {least}");
+                }
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+    let mut hits = 0;
+    for service in &services {
+        let stats = service.cache_stats().await;
+        hits += stats["shared_hits"].as_u64().unwrap();
+        assert_eq!(stats["pending"], 0, "{stats}");
+    }
+    assert!(hits > 0);
+}
+
+#[tokio::test]
+async fn that_there_is_nothing_is_shared_until_another_instance_writes() {
+    let (_redis, services) = three(&[]).await;
+    services[0].read("key").await.problem(404, "not-found");
+    let absent = services[1].read("key").await;
+    absent.problem(404, "not-found");
+    assert_eq!(source(&absent), "cenote; hit; detail=shared/strong");
+    services[2].write("key", "value").await;
+    assert_eq!(services[1].read("key").await.json(200)["value"], "value");
+    assert_eq!(services[0].delete("/read/key").await.status, 204);
+    services[1].read("key").await.problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn hundreds_who_want_one_cold_key_of_all_instances_cost_a_read_for_each_instance_at_most() {
+    let (_redis, services) = three(&[]).await;
+    services[0].write("key", "value").await;
+    let mut before = 0;
+    for service in &services {
+        before += service.queries().await;
+    }
+    let readers = (0..600).map(|n| {
+        let service = services[n % 3].clone();
+        tokio::spawn(async move { service.read("key").await.json(200) })
+    });
+    for reader in readers.collect::<Vec<_>>() {
+        assert_eq!(reader.await.unwrap()["value"], "value");
+    }
+    let mut after = 0;
+    for service in &services {
+        after += service.queries().await;
+    }
+    assert!(after - before <= 3, "{} reads", after - before);
+}
+
+#[tokio::test]
+async fn with_a_bound_near_hits_are_no_older_and_own_writes_are_seen_at_once() {
+    let bound = [("CACHE_MODE", "bounded"), ("CACHE_MAX_STALENESS_MS", "500")];
+    let (_redis, services) = three(&bound).await;
+    let near = "cenote; hit; detail=near/bounded";
+    let hits_near = async |service: &Service| {
+        eventually("a near hit", async || {
+            let read = service.read("key").await;
+            (source(&read) == near).then_some(read)
+        })
+        .await
+    };
+    for n in 0..10 {
+        let value = n.to_string();
+        services[0].write("key", &value).await;
+        assert_eq!(services[0].read("key").await.json(200)["value"], value);
+        tokio::time::sleep(millis(500)).await;
+        for service in &services {
+            assert_eq!(service.read("key").await.json(200)["value"], value);
+        }
+        let read = hits_near(&services[1]).await;
+        assert!(["0", "1"].contains(&&*read.headers["age"]));
+        assert_eq!(read.json(200)["value"], value);
+    }
+    let stats = services[1].cache_stats().await;
+    assert!(stats["near_hits"].as_u64().unwrap() >= 10, "{stats}");
+    assert!(stats["keys"].as_u64().unwrap() >= 1, "{stats}");
+}
+
+#[tokio::test]
+async fn the_plain_cache_aside_says_nothing_of_its_age() {
+    let redis = redis().await;
+    let settings = [("CACHE_MODE", "ttl"), ("REDIS_URL", &*redis.url())];
+    let service = Service::start(&settings).await;
+    service.uses_its_cache().await;
+    service.write("key", "value").await;
+    service.read("key").await.json(200);
+    let hit = service.read("key").await;
+    assert_eq!(source(&hit), "cenote; hit; detail=shared/ttl");
+    assert!(!hit.headers.contains_key("age"));
+    service.write("key", "newer").await;
+    assert_eq!(service.read("key").await.json(200)["value"], "newer");
+}
+
+#[tokio::test]
+async fn check_tries_redis_and_what_it_keeps_and_names_it_when_it_is_gone() {
+    let redis = redis().await;
+    let database = Database::create().await;
+    let url = redis.url();
+    let launch = |command| {
+        crate::support::Launch::new(&[command])
+            .env("DATABASE_URL", &database.url)
+            .env("REDIS_URL", &url)
+    };
+    assert_eq!(launch("migrate").run().await.code, Some(0));
+    let session = database.session().await;
+    let epoch = "SELECT epoch FROM cache_epoch";
+    let before = session.number(epoch).await;
+    let checked = launch("check").run().await;
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    for line in [
+        "PASS  redis: connected",
+        "PASS  key-value round trip: written, read from the database and Redis, deleted",
+    ] {
+        assert!(checked.output.contains(line), "{checked:?}");
+    }
+    redis.kill().await.unwrap();
+    let checked = launch("check").spawn().ended(secs(60)).await;
+    assert_eq!(checked.code, Some(1), "{checked:?}");
+    assert!(checked.output.contains("FAIL  redis"), "{checked:?}");
+    assert!(!checked.output.contains("127.0.0.1"), "{checked:?}");
+    // What instances agree on is none of its business.
+    assert_eq!(session.number(epoch).await, before);
+}
