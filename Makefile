@@ -1,4 +1,4 @@
-.PHONY: help run test bench bench-pool fmt lint doc
+.PHONY: help run test bench bench-pool bench-micro fmt lint doc
 .DEFAULT_GOAL := help
 
 help: ## list what make can do
@@ -14,12 +14,17 @@ test: ## everything CI checks: format, lints, tests, documentation
 	cargo test --workspace --locked
 	$(MAKE) --no-print-directory doc
 
-bench: ## the benchmarks
+bench: ## the service beside others, as tables; a quarter of an hour, or parts of it: ARGS="--help"
 	@scripts/setup test
-	cargo bench --workspace --locked
+	cargo build --release --locked -p cenote
+	cargo build --release --locked -p cenote-rivals
+	cargo run --release --locked -p cenote-bench --bin compare_services -- $(ARGS)
 
 bench-pool: ## the pool beside five others, as a table; counts instructions where valgrind is installed
 	cargo run --release --locked -p cenote-bench --bin compare_pools
+
+bench-micro: ## the parts alone, by criterion
+	cargo bench --locked -p cenote-bench --bench '*'
 
 fmt: ## format the code
 	cargo fmt --all

@@ -4,7 +4,9 @@
 //! fairer on a machine that does other things too.
 #![allow(missing_docs)]
 
-use cenote_bench::{Bb8, Cenote, Contender, Crowd, Deadpool, Mobc, Qorb, Sqlx, TASKS, alone, warm};
+use cenote_bench::pools::{
+    Bb8, Cenote, Contender, Crowd, Deadpool, Mobc, Qorb, Sqlx, TASKS, alone, warm,
+};
 use criterion::{Criterion, criterion_group, criterion_main};
 use tokio::runtime::{Builder, Runtime};
 

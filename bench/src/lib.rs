@@ -1,84 +1,9 @@
-//! Six pools over a connection that costs nothing, so that only the pool is measured.
+//! cenote beside its peers: its pool beside other pools ([`pools`]), its service beside other services ([`services`]).
 //!
-//! Invariant: every pool holds at most [`SIZE`] connections, all of them open before anything is
-//! measured, and is otherwise at its defaults, except that a check at every get is turned off
-//! where there is one.
+//! Invariant: all of them take turns under the same conditions, and what is shown are medians.
 
-use std::{convert::Infallible, fmt::Debug};
+pub mod pools;
+pub mod services;
+mod statistics;
 
-mod crowd;
-mod instructions;
-mod pools;
-
-pub use crowd::{Crowd, TASKS};
-pub use instructions::{Counting, Users, per_use};
-pub use pools::{Bb8, Cenote, Deadpool, Mobc, Qorb, Sqlx};
-
-/// Connections in each pool.
-pub const SIZE: usize = 10;
-
-/// Stands for a connection.
-#[derive(Debug)]
-pub struct Trivial(pub u64);
-
-/// Opens [`Trivial`] connections for every pool that lets its user say how.
-#[derive(Clone, Copy, Debug)]
-pub struct Opener;
-
-impl Opener {
-    /// A connection, at once.
-    pub fn open(self) -> Result<Trivial, Infallible> {
-        Ok(Trivial(0))
-    }
-}
-
-/// A pool under test: [`acquire`](Self::acquire) takes a connection, and dropping it gives it back.
-pub trait Contender: Clone + Send + Sync + 'static {
-    /// Its name.
-    const NAME: &'static str;
-    /// The connection on loan.
-    type Guard<'pool>: Send;
-    /// What would be wrong; nothing is.
-    type Error: Debug + Send;
-    /// A pool of [`SIZE`] on the current runtime.
-    fn build() -> impl Future<Output = Self> + Send;
-    /// Takes a connection: the pool's own future, with nothing round it.
-    fn acquire(&self) -> impl Future<Output = Result<Self::Guard<'_>, Self::Error>> + Send;
-}
-
-/// What cannot fail here: the connections are trivial and nothing times out.
-fn sure<T, E: Debug>(result: Result<T, E>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(error) => unreachable!("{error:?}"),
-    }
-}
-
-/// A pool with all of its connections open.
-pub async fn warm<P: Contender>() -> P {
-    let pool = P::build().await;
-    let mut all = Vec::with_capacity(SIZE);
-    while all.len() < SIZE {
-        all.push(sure(pool.acquire().await));
-    }
-    drop(all);
-    pool
-}
-
-/// Takes a connection and gives it back, so many times.
-pub async fn alone<P: Contender>(pool: &P, times: u64) {
-    for _ in 0..times {
-        drop(std::hint::black_box(sure(pool.acquire().await)));
-    }
-}
-
-/// The middle one, or the upper of the two in the middle.
-///
-/// # Panics
-///
-/// There is none.
-pub fn median<T: Copy + PartialOrd>(values: &[T]) -> T {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
-    sorted[sorted.len() / 2]
-}
+pub use statistics::median;

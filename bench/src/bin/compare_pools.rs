@@ -8,9 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cenote_bench::{
+use cenote_bench::median;
+use cenote_bench::pools::{
     Bb8, Cenote, Contender, Counting, Crowd, Deadpool, Mobc, Qorb, SIZE, Sqlx, TASKS, Users, alone,
-    median, per_use, warm,
+    per_use, warm,
 };
 use tokio::runtime::Builder;
 

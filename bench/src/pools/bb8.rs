@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use bb8::{ManageConnection, Pool, PooledConnection, RunError};
 
-use crate::{Contender, Opener, SIZE, Trivial, sure};
+use super::{Contender, Opener, SIZE, Trivial, sure};
 
 impl ManageConnection for Opener {
     type Connection = Trivial;

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use cenote_pool::{AcquireError, Config, Manager, Pool, Pooled};
 
-use crate::{Contender, Opener, SIZE, Trivial, sure};
+use super::{Contender, Opener, SIZE, Trivial, sure};
 
 impl Manager for Opener {
     type Connection = Trivial;

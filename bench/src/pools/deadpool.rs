@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleResult};
 
-use crate::{Contender, Opener, SIZE, Trivial, sure};
+use super::{Contender, Opener, SIZE, Trivial, sure};
 
 impl Manager for Opener {
     type Type = Trivial;

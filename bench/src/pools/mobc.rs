@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use mobc::{Connection, Error, Manager, Pool, async_trait};
 
-use crate::{Contender, Opener, SIZE, Trivial};
+use super::{Contender, Opener, SIZE, Trivial};
 
 #[async_trait]
 impl Manager for Opener {

@@ -11,7 +11,7 @@ use qorb::{
     resolvers::fixed::FixedResolver,
 };
 
-use crate::{Contender, Opener, SIZE, Trivial, sure};
+use super::{Contender, Opener, SIZE, Trivial, sure};
 
 #[async_trait]
 impl Connector for Opener {

@@ -3,7 +3,7 @@
 use sqlx_core::pool::{Pool, PoolConnection, PoolOptions};
 
 use super::sqlx_database::Inert;
-use crate::{Contender, SIZE, sure};
+use super::{Contender, SIZE, sure};
 
 /// sqlx's pool.
 pub type Sqlx = Pool<Inert>;

@@ -5,7 +5,7 @@
 
 use std::{env, io, process::Command};
 
-use crate::{Contender, Crowd, TASKS, alone, warm};
+use super::{Contender, Crowd, TASKS, alone, warm};
 
 /// Gets of the short run and of the long one; whole rounds of the crowd.
 const RUNS: [u64; 2] = [64 * 50, 64 * 350];

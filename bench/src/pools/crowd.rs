@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{sync::Barrier, task::yield_now};
 
-use crate::{Contender, sure};
+use super::{Contender, sure};
 
 /// Tasks that share the pool's ten connections.
 pub const TASKS: usize = 64;

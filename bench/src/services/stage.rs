@@ -1,0 +1,313 @@
+//! Where services are measured: a private PostgreSQL and Redis, and a database with the same data for each service.
+//!
+//! Invariant: whatever was started ends with its handle, also after an error or when the run is given up.
+
+use std::{
+    env,
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use cenote_local::{PostgresServer, RedisServer};
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    time::sleep,
+};
+use tokio_postgres::NoTls;
+
+use super::{
+    Outcome,
+    connection::Connection,
+    contestants::{Cache, Contestant, Program},
+    workload::{self, KEYS, USERS},
+};
+
+/// The database that the others are copies of.
+const TEMPLATE: &str = "template";
+/// How long a service may take until it answers.
+const START: Duration = Duration::from_secs(30);
+/// Commits wait for the disk, as they would elsewhere. Dead rows are removed before each measurement instead of at
+/// some time during one.
+const SETTINGS: [(&str, &str); 5] = [
+    ("fsync", "on"),
+    ("full_page_writes", "on"),
+    ("shared_buffers", "256MB"),
+    ("max_connections", "200"),
+    ("autovacuum", "off"),
+];
+
+/// The servers, and where the programs are.
+#[derive(Debug)]
+pub(super) struct Stage {
+    postgres: PostgresServer,
+    redis: Option<RedisServer>,
+    programs: PathBuf,
+    /// The services' working directory, and their logs.
+    directory: TempDir,
+}
+
+/// A running service. Dropping it kills it.
+#[derive(Debug)]
+pub(super) struct Service {
+    /// Who it is.
+    pub(super) contestant: &'static Contestant,
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+    /// Its process.
+    pub(super) pid: u32,
+    process: Child,
+}
+
+impl Stage {
+    /// Starts the servers and loads the data. The programs, `cenote` and `cenote-rivals`, are beside this one.
+    ///
+    /// # Errors
+    ///
+    /// A program is missing, or a server does not start.
+    pub(super) async fn set(with_redis: bool) -> Outcome<Self> {
+        let programs = env::current_exe()?;
+        let programs = programs.parent().unwrap_or(Path::new("."));
+        for program in ["cenote", "cenote-rivals"] {
+            let program = programs.join(program);
+            if !program.is_file() {
+                let program = program.display();
+                return Err(format!("{program} is missing; build the whole workspace").into());
+            }
+        }
+        let mut postgres = PostgresServer::temporary();
+        for (name, value) in SETTINGS {
+            postgres = postgres.setting(name, value);
+        }
+        let stage = Self {
+            postgres: postgres.start().await?,
+            redis: match with_redis {
+                true => Some(RedisServer::temporary().start().await?),
+                false => None,
+            },
+            programs: programs.to_owned(),
+            directory: TempDir::new()?,
+        };
+        stage.load().await?;
+        Ok(stage)
+    }
+
+    /// PostgreSQL's process, the root of its tree.
+    #[must_use]
+    pub(super) fn postgres_pid(&self) -> Option<u32> {
+        self.postgres.pid()
+    }
+
+    /// Redis's process, if there is one.
+    #[must_use]
+    pub(super) fn redis_pid(&self) -> Option<u32> {
+        self.redis.as_ref().and_then(RedisServer::pid)
+    }
+
+    /// PostgreSQL's version.
+    #[must_use]
+    pub(super) fn postgres_version(&self) -> &str {
+        self.postgres.version()
+    }
+
+    /// Today's date, by PostgreSQL.
+    ///
+    /// # Errors
+    ///
+    /// PostgreSQL cannot be used.
+    pub(super) async fn date(&self) -> Outcome<String> {
+        let client = self.connect(TEMPLATE).await?;
+        let today = "SELECT (now() AT TIME ZONE 'UTC')::date::text";
+        Ok(client.query_one(today, &[]).await?.get(0))
+    }
+
+    /// Lets `cenote migrate` make the tables and fills them.
+    async fn load(&self) -> Outcome<()> {
+        self.postgres.create_database(TEMPLATE).await?;
+        let mut migrate = self.command("cenote");
+        migrate
+            .arg("migrate")
+            .env("DATABASE_URL", self.postgres.url_for(TEMPLATE));
+        let done = migrate.output().await?;
+        if !done.status.success() {
+            let said = String::from_utf8_lossy(&done.stderr);
+            return Err(format!("cenote migrate: {}", said.trim()).into());
+        }
+        let last = KEYS - 1;
+        self.execute(
+            TEMPLATE,
+            &[
+                &format!(
+                    "INSERT INTO kv (key, value) \
+                     SELECT 'key-' || lpad(i::text, 5, '0'), md5(i::text) || md5(i::text) \
+                     FROM generate_series(0, {last}) AS i"
+                ),
+                &format!(
+                    "INSERT INTO users (name, email) \
+                     SELECT 'User ' || i, 'user' || i || '@example.org' \
+                     FROM generate_series(1, {USERS}) AS i"
+                ),
+                "VACUUM (ANALYZE)",
+            ],
+        )
+        .await
+    }
+
+    /// Starts a service on a fresh copy of the data, and returns when it answers.
+    ///
+    /// # Errors
+    ///
+    /// It ends, or does not answer in time; what it said is part of the error.
+    pub(super) async fn service(
+        &self,
+        contestant: &'static Contestant,
+        environment: &[(&str, String)],
+    ) -> Outcome<Service> {
+        let name = contestant.name;
+        self.execute(
+            "postgres",
+            &[
+                &format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)"),
+                &format!("CREATE DATABASE \"{name}\" TEMPLATE {TEMPLATE}"),
+            ],
+        )
+        .await?;
+        let port = free_port()?;
+        let mut command = match contestant.program {
+            Program::Cenote(settings) => {
+                let mut command = self.command("cenote");
+                command.arg("serve").envs(settings.iter().copied());
+                command.env("LOG", "warn");
+                command
+            }
+            Program::Rival(service) => {
+                let mut command = self.command("cenote-rivals");
+                command.arg(service);
+                command
+            }
+        };
+        command
+            .env("PORT", port.to_string())
+            .env("DATABASE_URL", self.postgres.url_for(name))
+            .envs(environment.iter().map(|(name, value)| (name, value)));
+        if contestant.cache == Cache::Redis {
+            let redis = self.redis.as_ref().ok_or("there is no Redis")?;
+            command.env("REDIS_URL", redis.url());
+        }
+        let log = self.directory.path().join(format!("{name}.log"));
+        let process = command
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?)
+            .spawn()?;
+        let mut service = Service {
+            contestant,
+            address: (Ipv4Addr::LOCALHOST, port).into(),
+            pid: process.id().ok_or("the service has ended")?,
+            process,
+        };
+        match service.answers().await {
+            Ok(()) => Ok(service),
+            Err(error) => {
+                let said = fs::read_to_string(&log)?;
+                Err(format!("{name}: {error}\n{}", said.trim()).into())
+            }
+        }
+    }
+
+    /// Puts a service's database in order, so that every measurement begins with the same.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be used.
+    pub(super) async fn settle(&self, contestant: &Contestant) -> Outcome<()> {
+        self.execute(contestant.name, &["VACUUM", "CHECKPOINT"])
+            .await
+    }
+
+    /// Runs statements in a database.
+    async fn execute(&self, database: &str, statements: &[&str]) -> Outcome<()> {
+        let client = self.connect(database).await?;
+        for statement in statements {
+            client.batch_execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// A connection to a database.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be used.
+    pub(super) async fn connect(&self, database: &str) -> Outcome<tokio_postgres::Client> {
+        let url = self.postgres.url_for(database);
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// One of our programs, with nothing of this process's settings.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        command
+            .env_clear()
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        for name in ["HOME", "PATH", "TMPDIR"] {
+            if let Some(value) = env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command
+    }
+
+    /// Ends the servers and waits for it.
+    pub(super) async fn clear(self) -> Outcome<()> {
+        self.postgres.stop().await?;
+        if let Some(redis) = &self.redis {
+            redis.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+impl Service {
+    async fn answers(&mut self) -> Outcome<()> {
+        let mut request = Vec::new();
+        workload::read(0, &mut request);
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait()? {
+                return Err(format!("ended at its start, {status}").into());
+            }
+            if begun.elapsed() > START {
+                return Err("does not answer".into());
+            }
+            if let Ok(mut connection) = Connection::open(self.address).await {
+                let answer = connection.exchange(&request).await;
+                if answer.is_ok_and(|answer| answer.status == 200) {
+                    return Ok(());
+                }
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Kills it and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub(super) async fn end(mut self) -> Outcome<()> {
+        Ok(self.process.kill().await?)
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> std::io::Result<u16> {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(listener.local_addr()?.port())
+}

@@ -1,0 +1,308 @@
+//! The run: who is measured, with what, in which order.
+//!
+//! Invariant: the services take turns, a measurement each, so that whatever else the machine does meets all of them
+//! alike; a service that breaks the contract is left out, and the reason is told.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    Outcome,
+    arrivals::arrive,
+    connection::Connection,
+    contestants::{ALL, Contestant, LIMIT},
+    contract,
+    measure::{Cell, measure},
+    options::Options,
+    process::Processes,
+    stage::{Service, Stage},
+    tally::{Failure, Tally},
+    workload::{self, Workload},
+};
+use crate::statistics::median;
+
+/// How many clients are busy when others are idle.
+const BUSY: usize = 64;
+/// With how many clients the best throughput is found before more is offered.
+const BEST: usize = 64;
+/// So many times the best is offered.
+const OVERLOAD: f64 = 4.0;
+/// How long a request may wait for a connection under overload: half of the client's patience.
+const POOL_TIMEOUT: &str = "0.5";
+
+/// All that was measured.
+#[derive(Debug, Default)]
+pub(super) struct Results {
+    /// By workload, number of clients, and position in [`ALL`].
+    pub(super) steady: BTreeMap<(Workload, usize, usize), Vec<Cell>>,
+    /// Under overload.
+    pub(super) overload: Vec<Overload>,
+    /// Beside idle clients.
+    pub(super) idle: Vec<Idle>,
+    /// Who was left out, and why.
+    pub(super) left_out: Vec<String>,
+}
+
+/// What a service did when it was offered too much.
+#[derive(Debug)]
+pub(super) struct Overload {
+    /// Who.
+    pub(super) service: &'static str,
+    /// Its best throughput, in answers a second.
+    pub(super) best: f64,
+    /// What it was offered, in requests a second.
+    pub(super) offered: f64,
+    /// Good answers within the client's patience, a second.
+    pub(super) good: f64,
+    /// The time that 99 of 100 of those took.
+    pub(super) p99: Duration,
+    /// What became of the rest, a second.
+    pub(super) failures: BTreeMap<Failure, f64>,
+}
+
+/// What idle clients cost a service.
+#[derive(Debug)]
+pub(super) struct Idle {
+    /// Who.
+    pub(super) service: &'static str,
+    /// How many idle clients.
+    pub(super) clients: usize,
+    /// Resident memory before the first request, in bytes.
+    pub(super) at_rest: u64,
+    /// More memory for each idle client, in bytes.
+    pub(super) each: f64,
+    /// Answers a second to the busy clients alone.
+    pub(super) alone: f64,
+    /// The same beside the idle ones.
+    pub(super) beside: f64,
+}
+
+/// Measures what the options say.
+///
+/// # Errors
+///
+/// A server or a service cannot be started, or ends early.
+pub(super) async fn run(stage: &Stage, options: &Options) -> Outcome<Results> {
+    let mut results = Results::default();
+    steady(stage, options, &mut results).await?;
+    if options.overload {
+        overload(stage, options, &mut results).await?;
+    }
+    if options.idle {
+        idle(stage, options, &mut results).await?;
+    }
+    Ok(results)
+}
+
+async fn steady(stage: &Stage, options: &Options, results: &mut Results) -> Outcome<()> {
+    let mut services = Vec::new();
+    for &contestant in &options.services {
+        let wanted = options.workloads.iter().any(|&workload| {
+            let mut clients = options.clients.iter();
+            clients.any(|&clients| contestant.takes_part(workload, clients))
+        });
+        if wanted {
+            services.extend(admitted(stage, contestant, &[], results).await?);
+        }
+    }
+    for round in 0..options.rounds {
+        for &workload in &options.workloads {
+            for &clients in &options.clients {
+                // Nobody is always the first.
+                let first = round % services.len().max(1);
+                let (late, early) = services.split_at(first);
+                for service in early.iter().chain(late) {
+                    if !service.contestant.takes_part(workload, clients) {
+                        continue;
+                    }
+                    if workload.is_cached() {
+                        contract::warm(service).await?;
+                    }
+                    let cell = measure(stage, service, workload, clients, options.length).await?;
+                    eprintln!(
+                        "round {} of {}: {}, {clients} clients, {}: {:.0} a second",
+                        round + 1,
+                        options.rounds,
+                        workload.name(),
+                        service.contestant.name,
+                        cell.per_second
+                    );
+                    let of = (workload, clients, position(service.contestant));
+                    results.steady.entry(of).or_default().push(cell);
+                }
+            }
+        }
+    }
+    for service in services {
+        service.end().await?;
+    }
+    Ok(())
+}
+
+/// A position in [`ALL`], which is the order of the tables.
+fn position(contestant: &Contestant) -> usize {
+    ALL.iter()
+        .position(|other| other.name == contestant.name)
+        .unwrap_or(ALL.len())
+}
+
+/// A running service, if it keeps the contract.
+async fn admitted(
+    stage: &Stage,
+    contestant: &'static Contestant,
+    environment: &[(&str, String)],
+    results: &mut Results,
+) -> Outcome<Option<Service>> {
+    let service = stage.service(contestant, environment).await?;
+    match contract::check(stage, &service).await {
+        Ok(()) => Ok(Some(service)),
+        Err(reason) => {
+            let reason = format!("{} is left out: {reason}", contestant.name);
+            eprintln!("{reason}");
+            if !results.left_out.contains(&reason) {
+                results.left_out.push(reason);
+            }
+            service.end().await?;
+            Ok(None)
+        }
+    }
+}
+
+/// Offers services without a cache more than they can do.
+async fn overload(stage: &Stage, options: &Options, results: &mut Results) -> Outcome<()> {
+    let workload = Workload::List;
+    for &contestant in options.services.iter().filter(|service| is_plain(service)) {
+        let settings = [("DB_POOL_TIMEOUT", POOL_TIMEOUT.to_owned())];
+        let Some(service) = admitted(stage, contestant, &settings, results).await? else {
+            continue;
+        };
+        let (mut best, mut tallies) = (Vec::new(), Vec::new());
+        for _ in 0..options.rounds {
+            let cell = measure(stage, &service, workload, BEST, options.length).await?;
+            best.push(cell.per_second);
+            let offered = cell.per_second * OVERLOAD;
+            let tally = arrive(service.address, workload, offered, options.length).await?;
+            eprintln!(
+                "{}: {offered:.0} offered, {} good in {:?}",
+                contestant.name,
+                tally.answered(),
+                options.length
+            );
+            tallies.push(tally);
+        }
+        service.end().await?;
+        results
+            .overload
+            .push(summary(contestant.name, &best, &tallies, options.length));
+    }
+    Ok(())
+}
+
+fn summary(service: &'static str, best: &[f64], tallies: &[Tally], length: Duration) -> Overload {
+    let good: Vec<f64> = tallies
+        .iter()
+        .map(|tally| tally.answered() as f64 / length.as_secs_f64())
+        .collect();
+    let mut all = Tally::default();
+    for tally in tallies {
+        all.merge(tally);
+    }
+    let seconds = length.as_secs_f64() * tallies.len() as f64;
+    let per_second = |(&failure, &count): (&Failure, &u64)| (failure, count as f64 / seconds);
+    Overload {
+        service,
+        best: median(best),
+        offered: median(best) * OVERLOAD,
+        good: median(&good),
+        p99: all.latency(0.99),
+        failures: all.failures().iter().map(per_second).collect(),
+    }
+}
+
+/// Measures services without a cache alone and beside idle clients.
+async fn idle(stage: &Stage, options: &Options, results: &mut Results) -> Outcome<()> {
+    for &contestant in options.services.iter().filter(|service| is_plain(service)) {
+        let (mut at_rest, mut each) = (Vec::new(), Vec::new());
+        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        for _ in 0..options.rounds {
+            // A new one each time, because memory that has been used once stays.
+            let service = stage.service(contestant, &[]).await?;
+            at_rest.push(Processes::look()?.resident(service.pid) as f64);
+            let cell = measure(stage, &service, Workload::Read, BUSY, options.length).await?;
+            let idle = Sleepers::open(&service, options.idle_clients).await?;
+            let more = Processes::look()?
+                .resident(service.pid)
+                .saturating_sub(cell.resident);
+            each.push(more as f64 / options.idle_clients as f64);
+            alone.push(cell.per_second);
+            let cell = measure(stage, &service, Workload::Read, BUSY, options.length).await?;
+            beside.push(cell.per_second);
+            eprintln!(
+                "{} beside idle clients: {:.0} a second",
+                contestant.name, cell.per_second
+            );
+            idle.answer_still().await?;
+            service.end().await?;
+        }
+        results.idle.push(Idle {
+            service: contestant.name,
+            clients: options.idle_clients,
+            at_rest: median(&at_rest) as u64,
+            each: median(&each),
+            alone: median(&alone),
+            beside: median(&beside),
+        });
+    }
+    Ok(())
+}
+
+/// Those whose answers come from the database.
+fn is_plain(contestant: &Contestant) -> bool {
+    contestant.name != LIMIT && contestant.takes_part(Workload::Read, BUSY)
+}
+
+/// Clients that have asked once and keep their connections.
+struct Sleepers(Vec<Connection>);
+
+impl Sleepers {
+    async fn open(service: &Service, count: usize) -> Outcome<Self> {
+        let mut all = Self(Vec::with_capacity(count));
+        for _ in 0..count {
+            all.0.push(Connection::open(service.address).await?);
+            if let Some(newest) = all.0.last_mut() {
+                ask(newest).await?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// They were connected all the time, or the measurement beside them would be worth nothing.
+    async fn answer_still(mut self) -> Outcome<()> {
+        for connection in &mut self.0 {
+            ask(connection).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn ask(connection: &mut Connection) -> Outcome<()> {
+    let mut request = Vec::new();
+    workload::read(0, &mut request);
+    match connection.exchange(&request).await?.status {
+        200 => Ok(()),
+        status => Err(format!("an idle client got status {status}").into()),
+    }
+}
+
+impl Results {
+    /// The medians of a service, if it was measured.
+    #[must_use]
+    pub(super) fn medians(
+        &self,
+        workload: Workload,
+        clients: usize,
+        position: usize,
+    ) -> Option<Cell> {
+        let cells = self.steady.get(&(workload, clients, position))?;
+        Some(Cell::median(cells))
+    }
+}
