@@ -94,7 +94,7 @@ impl Cpu {
         let [service, postgres, redis, generator] = [
             spent(Some(service.pid)),
             spent(stage.postgres_pid()),
-            spent(stage.redis_pid()),
+            spent(service.redis_pid()),
             own.as_secs_f64(),
         ];
         let [used, there] = after.machine_since(before).map(|time| time.as_secs_f64());

@@ -20,7 +20,7 @@ mod workload;
 
 use std::error::Error;
 
-use self::{contestants::Cache, stage::Stage};
+use self::stage::Stage;
 pub use self::{options::Options, report::Report};
 
 /// What may fail here ends the run.
@@ -41,8 +41,7 @@ const OTHER_FILES: usize = 1_000;
 pub async fn compare(mut options: Options, command: &str) -> Outcome<Report> {
     let room = machine::open_files().saturating_sub(OTHER_FILES);
     options.idle_clients = options.idle_clients.min(room);
-    let mut services = options.services.iter();
-    let stage = Stage::set(services.any(|service| service.cache == Cache::Redis)).await?;
+    let stage = Stage::set().await?;
     let results = trials::run(&stage, &options).await?;
     let circumstances = format!(
         "{}, PostgreSQL {}; {}; {}.",

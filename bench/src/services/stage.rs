@@ -1,4 +1,5 @@
-//! Where services are measured: a private PostgreSQL and Redis, and a database with the same data for each service.
+//! Where services are measured: a private PostgreSQL, in it a database with the same data for each service, and a
+//! private Redis for each that has its cache there.
 //!
 //! Invariant: whatever was started ends with its handle, also after an error or when the run is given up.
 
@@ -40,11 +41,10 @@ const SETTINGS: [(&str, &str); 5] = [
     ("autovacuum", "off"),
 ];
 
-/// The servers, and where the programs are.
+/// The database server, and where the programs are.
 #[derive(Debug)]
 pub(super) struct Stage {
     postgres: PostgresServer,
-    redis: Option<RedisServer>,
     programs: PathBuf,
     /// The services' working directory, and their logs.
     directory: TempDir,
@@ -60,15 +60,17 @@ pub(super) struct Service {
     /// Its process.
     pub(super) pid: u32,
     process: Child,
+    /// Its own, since a cache in it must not meet another's keys.
+    redis: Option<RedisServer>,
 }
 
 impl Stage {
-    /// Starts the servers and loads the data. The programs, `cenote` and `cenote-rivals`, are beside this one.
+    /// Starts the server and loads the data. The programs, `cenote` and `cenote-rivals`, are beside this one.
     ///
     /// # Errors
     ///
-    /// A program is missing, or a server does not start.
-    pub(super) async fn set(with_redis: bool) -> Outcome<Self> {
+    /// A program is missing, or the server does not start.
+    pub(super) async fn set() -> Outcome<Self> {
         let programs = env::current_exe()?;
         let programs = programs.parent().unwrap_or(Path::new("."));
         for program in ["cenote", "cenote-rivals"] {
@@ -84,10 +86,6 @@ impl Stage {
         }
         let stage = Self {
             postgres: postgres.start().await?,
-            redis: match with_redis {
-                true => Some(RedisServer::temporary().start().await?),
-                false => None,
-            },
             programs: programs.to_owned(),
             directory: TempDir::new()?,
         };
@@ -99,12 +97,6 @@ impl Stage {
     #[must_use]
     pub(super) fn postgres_pid(&self) -> Option<u32> {
         self.postgres.pid()
-    }
-
-    /// Redis's process, if there is one.
-    #[must_use]
-    pub(super) fn redis_pid(&self) -> Option<u32> {
-        self.redis.as_ref().and_then(RedisServer::pid)
     }
 
     /// PostgreSQL's version.
@@ -193,8 +185,11 @@ impl Stage {
             .env("PORT", port.to_string())
             .env("DATABASE_URL", self.postgres.url_for(name))
             .envs(environment.iter().map(|(name, value)| (name, value)));
-        if contestant.cache == Cache::Redis {
-            let redis = self.redis.as_ref().ok_or("there is no Redis")?;
+        let redis = match contestant.cache {
+            Cache::Redis => Some(RedisServer::temporary().start().await?),
+            Cache::Off | Cache::Near => None,
+        };
+        if let Some(redis) = &redis {
             command.env("REDIS_URL", redis.url());
         }
         let log = self.directory.path().join(format!("{name}.log"));
@@ -207,6 +202,7 @@ impl Stage {
             address: (Ipv4Addr::LOCALHOST, port).into(),
             pid: process.id().ok_or("the service has ended")?,
             process,
+            redis,
         };
         match service.answers().await {
             Ok(()) => Ok(service),
@@ -264,13 +260,9 @@ impl Stage {
         command
     }
 
-    /// Ends the servers and waits for it.
+    /// Ends the server and waits for it.
     pub(super) async fn clear(self) -> Outcome<()> {
-        self.postgres.stop().await?;
-        if let Some(redis) = &self.redis {
-            redis.stop().await?;
-        }
-        Ok(())
+        Ok(self.postgres.stop().await?)
     }
 }
 
@@ -296,13 +288,22 @@ impl Service {
         }
     }
 
+    /// Its Redis's process, if it has one.
+    pub(super) fn redis_pid(&self) -> Option<u32> {
+        self.redis.as_ref().and_then(RedisServer::pid)
+    }
+
     /// Kills it and waits for its end.
     ///
     /// # Errors
     ///
     /// The operating system's.
     pub(super) async fn end(mut self) -> Outcome<()> {
-        Ok(self.process.kill().await?)
+        self.process.kill().await?;
+        if let Some(redis) = &self.redis {
+            redis.stop().await?;
+        }
+        Ok(())
     }
 }
 
