@@ -7,17 +7,17 @@ use std::time::Duration;
 const WINDOW: Duration = Duration::from_secs(1);
 const ENOUGH: u32 = 8;
 
-/// Measures the rate of hand-overs while a line stands.
+/// Measures the rate at which a line moves while it stands, and tells how long a newcomer would wait.
 ///
 /// By Little's law the wait is the number of those ahead over that rate. Those who will give up are
-/// counted as ahead all the same: what they do is not known.
-#[derive(Default)]
-pub(crate) struct Forecast {
+/// counted as ahead all the same: what they do is not known. Times are since any fixed moment.
+#[derive(Debug, Default)]
+pub struct Forecast {
     current: Window,
     previous: Option<Window>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Window {
     since: Duration,
     served: u32,
@@ -25,7 +25,7 @@ struct Window {
 
 impl Forecast {
     /// A line forms, or moves again after a pause: whatever was measured before is void.
-    pub(crate) fn restart(&mut self, now: Duration) {
+    pub fn restart(&mut self, now: Duration) {
         self.previous = None;
         self.current = Window {
             since: now,
@@ -33,9 +33,9 @@ impl Forecast {
         };
     }
 
-    /// The head of the line was handed a connection.
-    pub(crate) fn served(&mut self, now: Duration) {
-        self.current.served += 1;
+    /// So many at the head of the line were served.
+    pub fn served(&mut self, many: u32, now: Duration) {
+        self.current.served = self.current.served.saturating_add(many);
         if self.current.served >= ENOUGH && now >= self.current.since + WINDOW {
             self.previous = Some(self.current);
             self.current = Window {
@@ -45,8 +45,9 @@ impl Forecast {
         }
     }
 
-    /// When a caller behind so many others would be served, at the rate of the last two windows.
-    pub(crate) fn wait_behind(&self, ahead: u32, now: Duration) -> Option<Duration> {
+    /// When a caller behind so many others would be served, at the rate of the last two windows. `None` if the line has
+    /// not stood for long enough to tell.
+    pub fn wait_behind(&self, ahead: u32, now: Duration) -> Option<Duration> {
         let previous = self.previous?;
         let took = now.saturating_sub(previous.since);
         let served = previous.served.saturating_add(self.current.served);
@@ -67,7 +68,7 @@ mod tests {
         let mut forecast = Forecast::default();
         forecast.restart(ms(0));
         for now in (pause..=until).step_by(pause as usize) {
-            forecast.served(ms(now));
+            forecast.served(1, ms(now));
         }
         forecast
     }

@@ -73,6 +73,7 @@ mod interleavings;
 
 pub use config::{Config, InvalidConfig, Limits};
 pub use error::{AcquireError, ConnectError, Phase, Reason, Snapshot};
+pub use forecast::Forecast;
 pub use guard::{OwnedPooled, Pooled};
 pub use health::HealthState;
 pub use histogram::Histogram;

@@ -274,7 +274,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             unreachable!("the last in line is never shed");
         };
         self.lend(live.slot, caller);
-        self.forecast.served(self.now);
+        self.forecast.served(1, self.now);
         match self.waiters.serve(Delivery::Connection { live, fresh }) {
             Ok(to) => Settled::Handed { to, shed },
             Err(_) => unreachable!("there is a next caller"),

@@ -1,98 +1,100 @@
 //! One statement for many callers: what comes while the database is busy goes together.
 //!
-//! Nothing waits for company: a request that finds a lane free is sent at once. Only what comes while all lanes are
-//! at the database gathers, and then goes as one, so the busier the database the more each statement does.
+//! Nothing waits for company: a request that finds a lane free is sent as soon as there is a connection. Only what
+//! comes while all lanes are at the database, or no connection is free, gathers, and then goes as one, so the busier
+//! the database the more each statement does.
 //!
 //! Invariant: a request in the queue has a lane that will take it, and every caller gets exactly the answer to its
 //! own request.
 
+mod calls;
+mod lane;
+mod limits;
+mod queue;
+
 use std::{
-    collections::VecDeque,
     fmt,
-    pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
-    task::Poll,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
     sync::{Notify, oneshot},
-    time::{Instant, sleep},
+    time::{Instant, timeout},
 };
 
-use crate::{Error, Pool, Result};
+pub use self::{
+    calls::Calls,
+    limits::{Limits, QueueStats, Spare, Weight},
+};
+use self::{
+    lane::Lane,
+    queue::{Queue, Ticket},
+};
+use crate::{Error, Pool, Pooled, Result};
 
-/// Batches under way at once while the database is quick; more would each carry less. Where each core has a queue of
-/// its own, one for each is enough.
-const LANES: u32 = 2;
-/// A batch that takes longer no longer counts, as long as there are extra ones: what came after it is not held up by a
-/// lock that it waits for.
-const PATIENCE: Duration = Duration::from_millis(20);
-/// Requests in one batch.
-const MOST_REQUESTS: usize = 512;
-/// Bytes in one batch, unless a single request has more.
-const MOST_BYTES: usize = 1024 * 1024;
+/// After a refusal a queue counts as overloaded for this long.
+const REFUSING: Duration = Duration::from_secs(10);
 
 /// What is done with requests that go together.
-pub trait Batch: Send + Sync + 'static {
+pub trait Batch: Sized + Send + Sync + 'static {
     /// What one caller asks for.
-    type Request: Send + 'static;
+    type Request: Send + Sync + 'static;
     /// What it gets.
     type Response: Send + 'static;
 
-    /// About how many bytes a request adds to a statement. Called under the queue's lock.
-    fn weight(&self, request: &Self::Request) -> usize;
+    /// What a request adds to a statement.
+    fn weight(&self, request: &Self::Request) -> Weight;
 
-    /// Serves requests together, and answers each in the order in which they are given. One of them has waited this
-    /// long already, the others less: that much of the patience for a connection is used up.
+    /// The hash of what a request is about, if its order matters. Requests with equal hashes are sent in the order in
+    /// which they came, and are never under way in two batches at once.
+    fn key(&self, request: &Self::Request) -> Option<u64>;
+
+    /// Serves requests together, and [answers](Calls::answer) each. One that is not answered is told that its outcome
+    /// is unknown.
     ///
     /// # Cancel safety
     ///
     /// Runs in a task of its own. It is dropped if all its callers have given up, or the batcher is told to
     /// [`abort`](Batcher::abort).
-    fn run(
-        &self,
-        requests: Vec<Self::Request>,
-        waited: Duration,
-    ) -> impl Future<Output = Vec<Result<Self::Response>>> + Send;
+    fn run(&self, connection: Pooled<'_>, calls: &Calls<Self>) -> impl Future<Output = ()> + Send;
 }
 
 /// Gathers requests while the database is busy and serves them in batches.
 ///
-/// Cloning it gives another handle to the same queue.
+/// [`Loader`](crate::Loader) and [`Combiner`](crate::Combiner) are made of it, for reads and writes by key.
+///
+/// First come, first served, whoever asks: a caller that asks for much delays another by no more than it takes to
+/// serve what came before. Cloning it gives another handle to the same queue. It costs little: one for each core, all
+/// over one pool, is fine. Its work runs on the tokio runtime from which it is submitted.
 ///
 /// ```no_run
-/// use std::time::Duration;
-///
-/// use cenote_postgres::{Batch, Batcher, Pool, Result};
+/// use cenote_postgres::{Batch, Batcher, Calls, Pool, Pooled, Result, Weight};
 ///
 /// /// Counts visits: one statement and one commit for all that come while the database is busy.
-/// struct Visits(Pool);
+/// struct Visits;
 ///
 /// impl Batch for Visits {
 ///     type Request = String;
 ///     type Response = ();
 ///
-///     fn weight(&self, page: &String) -> usize {
-///         page.len()
+///     fn weight(&self, page: &String) -> Weight {
+///         Weight { rows: 1, bytes: page.len() }
 ///     }
 ///
-///     async fn run(&self, pages: Vec<String>, waited: Duration) -> Vec<Result<()>> {
-///         let written = async {
-///             let connection = self.0.get_after(waited).await?;
-///             let insert = "INSERT INTO visit (page) SELECT * FROM unnest($1::text[])";
-///             connection.execute(insert, &[&pages]).await
-///         };
-///         let answer = written.await.map(drop);
-///         pages.iter().map(|_| answer.clone()).collect() // one for each, in their order
+///     fn key(&self, _: &String) -> Option<u64> {
+///         None // their order does not matter
+///     }
+///
+///     async fn run(&self, connection: Pooled<'_>, calls: &Calls<Self>) {
+///         let insert = "INSERT INTO visit (page) SELECT * FROM unnest($1::text[])";
+///         let written = connection.execute(insert, &[&calls.requests()]).await;
+///         calls.answer_all(|_| written.clone().map(drop));
 ///     }
 /// }
 ///
 /// # async fn example(pool: Pool) -> Result<()> {
-/// let visits = Batcher::new(Visits(pool.clone()), &pool);
+/// let visits = Batcher::new(Visits, &pool);
 /// visits.submit("/".to_owned()).await?; // answered after the commit
 /// # Ok(())
 /// # }
@@ -101,98 +103,125 @@ pub struct Batcher<B: Batch>(Arc<Shared<B>>);
 
 struct Shared<B: Batch> {
     batch: B,
-    most_waiting: usize,
-    lanes: u32,
-    /// Batches that may be under way beyond `lanes`, here or at another batcher that shares this.
-    extra: Arc<AtomicU32>,
+    pool: Pool,
+    limits: Limits,
     abort: Notify,
-    /// Held to put something in or take a batch out, never across an await.
-    queue: Mutex<Queue<B>>,
+    /// Held to put something in, take a batch out or count, never across an await.
+    state: Mutex<State<B>>,
 }
 
-struct Queue<B: Batch> {
-    waiting: VecDeque<Waiting<B>>,
+struct State<B: Batch> {
+    queue: Queue<Request<B>>,
     /// Lanes that serve one batch after another.
     lanes: u32,
     /// All batches under way, those of lanes that made way included.
     running: u32,
+    /// A lane was started and has not taken anything yet: no need for another.
+    starting: bool,
+    counts: Counts,
+    last_refusal: Option<Instant>,
 }
 
-struct Waiting<B: Batch> {
+#[derive(Default)]
+struct Counts {
+    requests: u64,
+    batches: u64,
+    refused: u64,
+    expired: u64,
+}
+
+/// A request, and where its answer goes.
+struct Request<B: Batch> {
     request: B::Request,
-    since: Instant,
     answer: oneshot::Sender<Result<B::Response>>,
 }
 
 impl<B: Batch> Batcher<B> {
-    /// A batcher for work on this pool. While all its lanes are busy at most the pool's `max_waiters` requests wait, and
-    /// its batches never take more than a third of the pool's connections, but may always take two.
+    /// A batcher for work on this pool, within the [usual limits](Limits::of).
     pub fn new(batch: B, pool: &Pool) -> Self {
-        let most_waiting = pool.config().pool.max_waiters as usize;
-        Self::bounded(batch, most_waiting, third(pool).max(LANES))
+        Self::with_limits(batch, pool, Limits::of(pool))
     }
 
-    /// A batcher with bounds of its own.
-    pub fn bounded(batch: B, most_waiting: usize, most_running: u32) -> Self {
-        let lanes = LANES.min(most_running.max(1));
-        let extra = Arc::new(AtomicU32::new(most_running.saturating_sub(lanes)));
-        Self::with(batch, most_waiting, lanes, extra)
-    }
-
-    /// A batcher for each of the pool's [homes](Pool::homes), each with a queue of its own: nothing crosses from one
-    /// thread to another for them. Together they take at most a third of the pool's connections, but each may always
-    /// take one.
-    pub fn per_home(pool: &Pool, batch: impl Fn(Pool) -> B) -> Vec<Self> {
-        let homes: Vec<Pool> = pool.homes().collect();
-        let count = homes.len() as u32;
-        let extra = Arc::new(AtomicU32::new(third(pool).saturating_sub(count)));
-        let most_waiting = pool.config().pool.max_waiters.div_ceil(count) as usize;
-        let homes = homes.into_iter();
-        homes
-            .map(|home| Self::with(batch(home), most_waiting, 1, extra.clone()))
-            .collect()
-    }
-
-    fn with(batch: B, most_waiting: usize, lanes: u32, extra: Arc<AtomicU32>) -> Self {
-        let queue = Queue {
-            waiting: VecDeque::new(),
+    /// A batcher with limits of its own. It needs at least one lane, and one row a batch.
+    pub fn with_limits(batch: B, pool: &Pool, limits: Limits) -> Self {
+        let state = State {
+            queue: Queue::new(Instant::now()),
             lanes: 0,
             running: 0,
+            starting: false,
+            counts: Counts::default(),
+            last_refusal: None,
         };
         Self(Arc::new(Shared {
             batch,
-            most_waiting,
-            lanes,
-            extra,
+            pool: pool.clone(),
+            limits: limits.at_least_one(),
             abort: Notify::new(),
-            queue: Mutex::new(queue),
+            state: Mutex::new(state),
         }))
+    }
+
+    /// A batcher for each of the pool's [homes](Pool::homes), each with a queue of its own: nothing crosses from one
+    /// thread to another for them. The limits are usually [those for this](Limits::per_home); together they take no
+    /// more connections than one lane each and what these have to spare.
+    pub fn per_home(pool: &Pool, limits: &Limits, batch: impl Fn(Pool) -> B) -> Vec<Self> {
+        let homes = pool.homes();
+        homes
+            .map(|home| Self::with_limits(batch(home.clone()), &home, limits.clone()))
+            .collect()
     }
 
     /// Serves a request, together with others if the database is busy.
     ///
     /// # Errors
     ///
-    /// [`Error::QueueFull`] if too many requests wait; otherwise what [`Batch::run`] answered.
+    /// [`Error::QueueFull`] at once if too much waits already, or it would not be sent in time; [`Error::Acquire`] or
+    /// [`Error::Deadline`] if it was not; otherwise what [`Batch::run`] answered.
     ///
     /// # Cancel safety
     ///
-    /// A request that is dropped while it waits is not sent; afterwards it goes on as long as anyone waits for its
-    /// batch. Nobody else
-    /// in the same batch is affected.
+    /// A request whose future is dropped while it waits is not sent. One that was sent goes on as long as anyone waits
+    /// for its batch. Nobody else in the same batch is affected.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
     pub async fn submit(&self, request: B::Request) -> Result<B::Response> {
-        let (answer, answered) = oneshot::channel();
-        let since = Instant::now();
-        self.enqueue(Waiting {
-            request,
-            since,
-            answer,
-        })?;
-        match answered.await {
+        let mut caller = self.enqueue(request, self.0.limits.wait)?;
+        let answer = (&mut caller.answered).await;
+        caller.ticket = None;
+        understood(answer)
+    }
+
+    /// As [`submit`](Self::submit), for a caller that waits for so long at most, whatever the limits say.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit`](Self::submit), and [`Error::Deadline`] when the time is over. A request that has not been sent by
+    /// then is not sent later.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`submit`](Self::submit).
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn submit_within(&self, request: B::Request, limit: Duration) -> Result<B::Response> {
+        let mut caller = self.enqueue(request, limit.min(self.0.limits.wait))?;
+        if let Ok(answer) = timeout(limit, &mut caller.answered).await {
+            caller.ticket = None;
+            return understood(answer);
+        }
+        let sent = !caller.leave();
+        // It may have been answered in this very moment.
+        match caller.answered.try_recv() {
             Ok(answer) => answer,
-            Err(_) => Err(Error::Lost {
-                cause: "the batch was aborted".into(),
-            }),
+            Err(_) => {
+                let waited = limit;
+                self.0.state().counts.expired += u64::from(!sent);
+                Err(Error::Deadline { waited, sent })
+            }
         }
     }
 
@@ -202,14 +231,59 @@ impl<B: Batch> Batcher<B> {
         self.0.abort.notify_waiters();
     }
 
-    fn enqueue(&self, waiting: Waiting<B>) -> Result<()> {
-        let mut queue = self.0.queue();
-        if !self.0.may_have_place(&queue) && queue.waiting.len() >= self.0.most_waiting {
-            return Err(Error::QueueFull);
+    /// The limits within which it works.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// What it has done and is doing.
+    pub fn stats(&self) -> QueueStats {
+        let now = Instant::now();
+        let state = self.0.state();
+        let Counts {
+            requests,
+            batches,
+            refused,
+            expired,
+        } = state.counts;
+        let since = state.queue.oldest();
+        QueueStats {
+            waiting: state.queue.len(),
+            waiting_bytes: state.queue.bytes(),
+            longest_wait: since.map_or(Duration::ZERO, |since| now - since),
+            running: state.running,
+            requests,
+            batches,
+            refused,
+            expired,
+            refusing: state.last_refusal.is_some_and(|at| now - at < REFUSING),
         }
-        queue.waiting.push_back(waiting);
-        self.0.start_lane(queue);
-        Ok(())
+    }
+
+    fn enqueue(&self, request: B::Request, patience: Duration) -> Result<Caller<'_, B>> {
+        let shared = &self.0;
+        let weight = shared.batch.weight(&request);
+        let key = shared.batch.key(&request);
+        let (answer, answered) = oneshot::channel();
+        let now = Instant::now();
+        let mut state = shared.state();
+        if let Err(retry_after) = shared.admit(&state, weight.bytes, patience, now) {
+            state.counts.refused += 1;
+            state.last_refusal = Some(now);
+            return Err(Error::QueueFull {
+                waiting: state.queue.len(),
+                bytes: state.queue.bytes(),
+                retry_after,
+            });
+        }
+        let request = Request { request, answer };
+        let ticket = state.queue.push(request, key, weight, now);
+        shared.start_lane(state);
+        Ok(Caller {
+            shared,
+            ticket: Some(ticket),
+            answered,
+        })
     }
 }
 
@@ -221,192 +295,111 @@ impl<B: Batch> Clone for Batcher<B> {
 
 impl<B: Batch> fmt::Debug for Batcher<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let queue = self.0.queue();
-        f.debug_struct("Batcher")
-            .field("waiting", &queue.waiting.len())
-            .field("lanes", &queue.lanes)
-            .finish()
+        f.debug_tuple("Batcher").field(&self.stats()).finish()
     }
+}
+
+/// Who waits for an answer. One that is dropped before its request was sent takes it back.
+struct Caller<'a, B: Batch> {
+    shared: &'a Shared<B>,
+    ticket: Option<Ticket>,
+    answered: oneshot::Receiver<Result<B::Response>>,
+}
+
+impl<B: Batch> Caller<'_, B> {
+    /// Takes the request back; false if it was sent.
+    fn leave(&mut self) -> bool {
+        let ticket = self.ticket.take();
+        // Dropped after the lock is let go: it is somebody else's code.
+        let left = ticket.and_then(|ticket| self.shared.state().queue.leave(ticket));
+        left.is_some()
+    }
+}
+
+impl<B: Batch> Drop for Caller<'_, B> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+fn understood<T>(answer: std::result::Result<Result<T>, oneshot::error::RecvError>) -> Result<T> {
+    answer.unwrap_or_else(|_| {
+        Err(Error::Lost {
+            cause: "the batch was aborted".into(),
+        })
+    })
 }
 
 impl<B: Batch> Shared<B> {
-    fn queue(&self) -> MutexGuard<'_, Queue<B>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State<B>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a lane for what waits, if there is a place.
-    fn start_lane(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue<B>>) {
-        if queue.waiting.is_empty() || !self.take_place(&mut queue) {
-            return;
+    /// Whether one more may wait; if not, when to try again, as far as that can be said.
+    fn admit(
+        &self,
+        state: &State<B>,
+        bytes: usize,
+        patience: Duration,
+        now: Instant,
+    ) -> std::result::Result<(), Option<Duration>> {
+        if self.may_have_place(state) {
+            return Ok(());
         }
-        drop(queue);
-        let lane = Lane {
-            shared: self.clone(),
-            counted: true,
-            running: true,
+        let about_to_go = match state.starting {
+            true => self.limits.batch,
+            false => 0,
         };
-        tokio::spawn(lane.run());
+        let queue = &state.queue;
+        queue.room(bytes, patience, about_to_go, &self.limits, now)
     }
 
-    fn may_have_place(&self, queue: &Queue<B>) -> bool {
-        let free = queue.running < self.lanes || self.extra.load(Relaxed) > 0;
-        queue.lanes < self.lanes && free
+    fn may_have_place(&self, state: &State<B>) -> bool {
+        let Limits { lanes, spare, .. } = &self.limits;
+        !state.starting && state.lanes < *lanes && (state.running < *lanes || spare.is_left())
     }
 
-    /// Counts one more lane, if there is a place for it. If not, a batch of this queue is under way, whose end gives its
-    /// place on.
-    fn take_place(&self, queue: &mut Queue<B>) -> bool {
-        if queue.lanes >= self.lanes {
+    /// Counts one more lane, if there is a place for it. If not, a batch of this queue is under way, or about to be,
+    /// whose end gives its place on.
+    fn take_place(&self, state: &mut State<B>) -> bool {
+        let Limits { lanes, spare, .. } = &self.limits;
+        if state.starting || state.lanes >= *lanes || state.running >= *lanes && !spare.take() {
             return false;
         }
-        let take = |extra: u32| extra.checked_sub(1);
-        if queue.running >= self.lanes && self.extra.fetch_update(Relaxed, Relaxed, take).is_err() {
-            return false;
-        }
-        queue.lanes += 1;
-        queue.running += 1;
+        state.lanes += 1;
+        state.running += 1;
+        state.starting = true;
         true
     }
 
-    /// Takes what goes together.
-    fn take(&self, queue: &mut Queue<B>) -> Vec<Waiting<B>> {
-        let mut batch = Vec::with_capacity(queue.waiting.len().min(MOST_REQUESTS));
-        let mut bytes = 0;
-        while batch.len() < MOST_REQUESTS
-            && let Some(next) = queue.waiting.front()
-        {
-            bytes += self.batch.weight(&next.request);
-            if bytes > MOST_BYTES && !batch.is_empty() {
-                break;
-            }
-            batch.extend(queue.waiting.pop_front());
+    /// Starts a lane for what waits, if there is a place.
+    fn start_lane(self: &Arc<Self>, mut state: MutexGuard<'_, State<B>>) {
+        if state.queue.first_in_line().is_none() || !self.take_place(&mut state) {
+            return;
         }
-        batch
-    }
-}
-
-/// A lane at work. However it ends, it is counted out, and those it was working for learn of it by the loss of
-/// their answers.
-struct Lane<B: Batch> {
-    shared: Arc<Shared<B>>,
-    /// In `lanes`.
-    counted: bool,
-    /// In `running`.
-    running: bool,
-}
-
-impl<B: Batch> Lane<B> {
-    async fn run(mut self) {
-        let shared = self.shared.clone();
-        while self.counted {
-            // Whoever is ready to ask asks first.
-            tokio::task::yield_now().await;
-            let mut batch = {
-                let mut queue = shared.queue();
-                let batch = shared.take(&mut queue);
-                if batch.is_empty() {
-                    // Counted out under the lock that saw the queue empty: what comes next starts a lane.
-                    self.count_out(&mut queue);
-                    return;
-                }
-                batch
-            };
-            // Whoever has given up is left out.
-            batch.retain(|waiting| !waiting.answer.is_closed());
-            if !batch.is_empty() {
-                self.serve(batch).await;
-            }
-        }
+        drop(state);
+        tokio::spawn(Lane::new(self.clone()).run());
     }
 
-    async fn serve(&mut self, batch: Vec<Waiting<B>>) {
-        let oldest = batch.iter().map(|waiting| waiting.since).min();
-        let waited = oldest.map_or(Duration::ZERO, |since| since.elapsed());
-        let (requests, mut callers): (Vec<_>, Vec<_>) = batch
-            .into_iter()
-            .map(|waiting| (waiting.request, waiting.answer))
-            .unzip();
-        let shared = self.shared.clone();
-        let mut running = pin!(shared.batch.run(requests, waited));
-        let mut aborted = pin!(shared.abort.notified());
-        let answers = tokio::select! {
-            biased;
-            answers = &mut running => answers,
-            () = &mut aborted => return,
-            () = sleep(PATIENCE) => {
-                self.make_way();
-                tokio::select! {
-                    biased;
-                    answers = &mut running => answers,
-                    () = &mut aborted => return,
-                    () = all_gone(&mut callers) => return,
-                }
-            }
+    /// Tells those that have waited for too long that they were not sent.
+    fn expire(&self) {
+        let limit = self.limits.wait;
+        let Some(before) = Instant::now().checked_sub(limit) else {
+            return;
         };
-        for (caller, answer) in callers.into_iter().zip(answers) {
+        let expired = {
+            let mut state = self.state();
+            let expired = state.queue.expire(before);
+            state.counts.expired += expired.len() as u64;
+            expired
+        };
+        for waiting in expired {
+            let error = Error::Deadline {
+                waited: limit,
+                sent: false,
+            };
             // A caller that has gone needs no answer.
-            let _gone = caller.send(answer);
-        }
-    }
-
-    /// Lets another lane have this one's place.
-    fn make_way(&mut self) {
-        let mut queue = self.shared.queue();
-        queue.lanes -= 1;
-        self.counted = false;
-        self.shared.start_lane(queue);
-    }
-
-    fn count_out(&mut self, queue: &mut Queue<B>) {
-        if queue.running > self.shared.lanes {
-            self.shared.extra.fetch_add(1, Relaxed);
-        }
-        queue.running -= 1;
-        self.running = false;
-        if self.counted {
-            queue.lanes -= 1;
-            self.counted = false;
-        }
-    }
-}
-
-/// How many of the pool's connections the batches of one kind may take.
-fn third(pool: &Pool) -> u32 {
-    let limits = &pool.config().pool;
-    (limits.max_size + limits.max_overflow) / 3
-}
-
-/// Completes when nobody waits for an answer any more.
-async fn all_gone<T>(callers: &mut [oneshot::Sender<T>]) {
-    std::future::poll_fn(|context| {
-        let mut waiting = callers.iter_mut();
-        // The first that still waits is the one to be woken by.
-        match waiting.any(|caller| caller.poll_closed(context).is_pending()) {
-            true => Poll::Pending,
-            false => Poll::Ready(()),
-        }
-    })
-    .await;
-}
-
-impl<B: Batch> Drop for Lane<B> {
-    fn drop(&mut self) {
-        let shared = self.shared.clone();
-        let mut queue = shared.queue();
-        if self.running {
-            let stopped = self.counted && !std::thread::panicking();
-            self.count_out(&mut queue);
-            if stopped {
-                // The runtime is shutting down: nobody will serve what waits, and its callers must learn of it.
-                let waiting = std::mem::take(&mut queue.waiting);
-                drop(queue);
-                drop(waiting);
-                return;
-            }
-        }
-        // A place is free again, be it that this batch panicked or that it had made way.
-        if tokio::runtime::Handle::try_current().is_ok() {
-            shared.start_lane(queue);
+            let _gone = waiting.item.answer.send(Err(error));
         }
     }
 }

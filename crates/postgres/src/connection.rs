@@ -6,9 +6,11 @@
 mod clean;
 mod commands;
 mod copy;
+mod pipeline;
 mod streams;
 
 pub use copy::{CopyIn, CopyOut};
+pub use pipeline::{Answer, Command};
 pub use streams::RowStream;
 
 use std::{

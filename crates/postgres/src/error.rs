@@ -26,9 +26,28 @@ pub enum Error {
         cause: Arc<str>,
     },
 
-    /// Too many callers wait for a batched command already; nothing was sent.
-    #[error("too many callers wait for the database")]
-    QueueFull,
+    /// Too much waits to be sent with others already, or this would not be sent in time; it was not.
+    #[error("too much waits for the database: {waiting} requests, {bytes} bytes")]
+    QueueFull {
+        /// Requests that wait.
+        waiting: usize,
+        /// Bytes of theirs.
+        bytes: usize,
+        /// After which time to try again, if that can be said: trying earlier is in vain.
+        retry_after: Option<Duration>,
+    },
+
+    /// The caller's time was over. What has been sent with others by then goes on, and may take effect.
+    #[error("not answered within {:.2} s{}", .waited.as_secs_f64(), match .sent {
+        true => "; it has been sent",
+        false => ", nor sent",
+    })]
+    Deadline {
+        /// How long it waited.
+        waited: Duration,
+        /// Whether it had been sent.
+        sent: bool,
+    },
 
     /// The command took longer than the command timeout. It is being cancelled on the server, but
     /// may have taken effect before.
@@ -128,7 +147,10 @@ impl Error {
     pub fn is_outcome_unknown(&self) -> bool {
         matches!(
             self,
-            Self::Timeout(_) | Self::Lost { .. } | Self::NotUnderstood(_)
+            Self::Timeout(_)
+                | Self::Lost { .. }
+                | Self::NotUnderstood(_)
+                | Self::Deadline { sent: true, .. }
         )
     }
 
@@ -139,7 +161,8 @@ impl Error {
             Self::Database(error) => is_transient(error.code()),
             // Whoever waited for a connection until the timeout has waited enough.
             Self::Acquire(_)
-            | Self::QueueFull
+            | Self::QueueFull { .. }
+            | Self::Deadline { .. }
             | Self::Timeout(_)
             | Self::RolledBack
             | Self::RowCount(_)
@@ -147,6 +170,24 @@ impl Error {
             | Self::NotSent(_)
             | Self::NotUnderstood(_) => false,
         }
+    }
+}
+
+impl Error {
+    /// Data exceptions, broken constraints and exceeded limits: some value of the command cannot be stored or read.
+    pub(crate) fn is_about_data(&self) -> bool {
+        let class = self.code().and_then(|code| code.code().get(..2));
+        matches!(class, Some("22" | "23" | "54"))
+    }
+
+    /// Somebody else has locked what the command needs for longer than its `lock_timeout`.
+    pub(crate) fn is_lock_timeout(&self) -> bool {
+        self.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
+    }
+
+    /// It passes, and had no effect.
+    pub(crate) fn certainly_passes(&self) -> bool {
+        self.is_retryable() && !self.is_outcome_unknown()
     }
 }
 

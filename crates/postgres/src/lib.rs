@@ -76,15 +76,17 @@ mod pool;
 mod retry;
 
 mod batcher;
+mod combiner;
 mod loader;
 
-pub use batcher::{Batch, Batcher};
+pub use batcher::{Batch, Batcher, Calls, Limits, QueueStats, Spare, Weight};
 pub use capacity::Capacity;
 pub use cenote_pool::{
     Condition, ConnectError, HealthState, Histogram, Phase, Reason, Retired, Snapshot,
 };
+pub use combiner::{Combine, Combiner, Rows};
 pub use config::{Config, InvalidConfig, Reset};
-pub use connection::{Connection, CopyIn, CopyOut, RowStream};
+pub use connection::{Answer, Command, Connection, CopyIn, CopyOut, RowStream};
 pub use credentials::Password;
 pub use dns::Resolver;
 pub use error::{ConnectionError, Error, Result, summarize};

@@ -217,7 +217,7 @@ impl Pool {
         loop {
             let result = self.try_transaction(options, &mut work).await;
             match result {
-                Err(error) if certainly_passes(&error) && tries.again().await => {}
+                Err(error) if error.certainly_passes() && tries.again().await => {}
                 result => return result,
             }
         }
@@ -248,7 +248,7 @@ impl Pool {
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T>>,
     {
-        self.config().retry.run(work, certainly_passes).await
+        self.config().retry.run(work, Error::certainly_passes).await
     }
 
     /// As [`retry`](Self::retry), but also after a connection was lost on the way, when an earlier
@@ -311,9 +311,4 @@ impl Pool {
     pub async fn close(&self) {
         self.inner.close().await;
     }
-}
-
-/// It passes, and had no effect.
-fn certainly_passes(error: &Error) -> bool {
-    error.is_retryable() && !error.is_outcome_unknown()
 }

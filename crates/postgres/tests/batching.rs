@@ -13,50 +13,90 @@ use std::{
     time::Duration,
 };
 
-use cenote_postgres::{Batch, Batcher, Error, Loader, Result};
+use cenote_postgres::{Batch, Batcher, Calls, Error, Limits, Loader, Pool, Pooled, Spare, Weight};
 use tokio::{
     runtime::Handle,
     sync::{Mutex, Semaphore},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
-/// Doubles numbers, refuses odd hundreds, panics at 1313, and remembers what went together.
+/// Doubles numbers, refuses odd hundreds, panics at 1313, and remembers what went together. Numbers that end in 7 are
+/// all about the same.
 struct Doubler {
     gate: Arc<Semaphore>,
-    batches: Arc<Mutex<Vec<Vec<u64>>>>,
+    batches: Batches,
 }
+
+type Batches = Arc<Mutex<Vec<Vec<u64>>>>;
 
 impl Batch for Doubler {
     type Request = u64;
     type Response = u64;
 
-    fn weight(&self, &number: &u64) -> usize {
-        number as usize
+    fn weight(&self, &number: &u64) -> Weight {
+        let bytes = number as usize;
+        Weight { rows: 1, bytes }
     }
 
-    async fn run(&self, numbers: Vec<u64>, _: Duration) -> Vec<Result<u64>> {
-        self.batches.lock().await.push(numbers.clone());
+    fn key(&self, number: &u64) -> Option<u64> {
+        (number % 10 == 7).then_some(7)
+    }
+
+    async fn run(&self, _connection: Pooled<'_>, calls: &Calls<Self>) {
+        let numbers = calls.requests();
+        self.batches.lock().await.push(numbers.to_vec());
         let _passed = self.gate.acquire().await;
         assert!(!numbers.contains(&1313), "unlucky");
-        let double = |number: u64| match number % 200 {
-            100 => Err(Error::RowCount(number as usize)),
-            _ => Ok(number * 2),
-        };
-        numbers.into_iter().map(double).collect()
+        calls.answer_all(|index| match numbers[index] % 200 {
+            100 => Err(Error::RowCount(numbers[index] as usize)),
+            _ => Ok(numbers[index] * 2),
+        });
     }
 }
 
-type Batches = Arc<Mutex<Vec<Vec<u64>>>>;
+/// Over a warm pool, with room for so many that wait.
+async fn doubler(waiting: usize, open: bool) -> (Batcher<Doubler>, Arc<Semaphore>, Batches) {
+    let pool = support::database().await.pool(4);
+    let warm = (pool.get().await.unwrap(), pool.get().await.unwrap());
+    drop(warm);
+    let limits = Limits {
+        waiting,
+        spare: Spare::new(2),
+        ..Limits::of(&pool)
+    };
+    doubler_within(limits, &pool, open)
+}
 
-fn doubler(most_waiting: usize, open: bool) -> (Batcher<Doubler>, Arc<Semaphore>, Batches) {
+fn doubler_within(
+    limits: Limits,
+    pool: &Pool,
+    open: bool,
+) -> (Batcher<Doubler>, Arc<Semaphore>, Batches) {
     let gate = Arc::new(Semaphore::new(if open { 2 } else { 0 }));
     let batches = Batches::default();
     let doubler = Doubler {
         gate: gate.clone(),
         batches: batches.clone(),
     };
-    (Batcher::bounded(doubler, most_waiting, 4), gate, batches)
+    (Batcher::with_limits(doubler, pool, limits), gate, batches)
+}
+
+/// Two batches that wait for the gate: both lanes are busy.
+async fn occupy(batcher: &Batcher<Doubler>, batches: &Batches) -> JoinSet<Result<u64, Error>> {
+    let mut callers = JoinSet::new();
+    for number in 0..2 {
+        let batcher = batcher.clone();
+        callers.spawn(async move { batcher.submit(number).await });
+        until(async || batches.lock().await.concat().len() > number as usize).await;
+    }
+    callers
+}
+
+async fn all_served(mut callers: JoinSet<Result<u64, Error>>) {
+    while let Some(answered) = callers.join_next().await {
+        answered.unwrap().unwrap();
+    }
 }
 
 /// The batchers of a pool with two homes, of whose connections they may take three.
@@ -65,7 +105,7 @@ async fn doublers() -> ([Batcher<Doubler>; 2], Arc<Semaphore>, Batches) {
     let homes = vec![Handle::current(); 2];
     let pool = cenote_postgres::Pool::across(config, homes).unwrap();
     let (gate, batches) = (Arc::new(Semaphore::new(0)), Batches::default());
-    let batchers = Batcher::per_home(&pool, |_| Doubler {
+    let batchers = Batcher::per_home(&pool, &Limits::per_home(&pool), |_| Doubler {
         gate: gate.clone(),
         batches: batches.clone(),
     });
@@ -83,7 +123,7 @@ async fn until(mut is_true: impl AsyncFnMut() -> bool) {
 
 #[tokio::test]
 async fn a_lone_request_is_sent_at_once_and_alone() {
-    let (batcher, _, batches) = doubler(10, true);
+    let (batcher, _, batches) = doubler(10, true).await;
     assert_eq!(batcher.submit(4).await.unwrap(), 8);
     assert_eq!(batcher.submit(5).await.unwrap(), 10);
     assert_eq!(*batches.lock().await, [[4], [5]]);
@@ -91,7 +131,7 @@ async fn a_lone_request_is_sent_at_once_and_alone() {
 
 #[tokio::test]
 async fn what_comes_while_the_lanes_are_busy_goes_together_in_the_order_in_which_it_came() {
-    let (batcher, gate, batches) = doubler(100, false);
+    let (batcher, gate, batches) = doubler(100, false).await;
     let mut callers = JoinSet::new();
     for number in 0..20 {
         let batcher = batcher.clone();
@@ -114,7 +154,7 @@ async fn what_comes_while_the_lanes_are_busy_goes_together_in_the_order_in_which
 
 #[tokio::test]
 async fn an_error_reaches_only_the_caller_whose_request_it_answers() {
-    let (batcher, gate, _) = doubler(100, false);
+    let (batcher, gate, _) = doubler(100, false).await;
     let mut callers = JoinSet::new();
     for number in [1, 2, 99, 100, 101] {
         let batcher = batcher.clone();
@@ -132,13 +172,8 @@ async fn an_error_reaches_only_the_caller_whose_request_it_answers() {
 
 #[tokio::test]
 async fn a_caller_that_gives_up_in_the_queue_is_not_served_and_harms_nobody() {
-    let (batcher, gate, batches) = doubler(100, false);
-    let mut busy = JoinSet::new();
-    for number in 0..2 {
-        let batcher = batcher.clone();
-        busy.spawn(async move { batcher.submit(number).await });
-        until(async || batches.lock().await.concat().len() > number as usize).await;
-    }
+    let (batcher, gate, batches) = doubler(100, false).await;
+    let busy = occupy(&batcher, &batches).await;
     assert!(
         timeout(Duration::from_millis(5), batcher.submit(77))
             .await
@@ -151,15 +186,13 @@ async fn a_caller_that_gives_up_in_the_queue_is_not_served_and_harms_nobody() {
     tokio::task::yield_now().await;
     gate.add_permits(2);
     assert_eq!(stays.await.unwrap().unwrap(), 156);
-    while let Some(ended) = busy.join_next().await {
-        ended.unwrap().unwrap();
-    }
+    all_served(busy).await;
     assert!(!batches.lock().await.concat().contains(&77));
 }
 
 #[tokio::test]
 async fn a_batch_that_panics_is_an_unknown_outcome_for_its_callers_and_the_next_one_works() {
-    let (batcher, _, _) = doubler(100, true);
+    let (batcher, _, _) = doubler(100, true).await;
     for _ in 0..5 {
         let error = batcher.submit(1313).await.unwrap_err();
         assert!(error.is_outcome_unknown(), "{error}");
@@ -169,29 +202,175 @@ async fn a_batch_that_panics_is_an_unknown_outcome_for_its_callers_and_the_next_
 
 #[tokio::test]
 async fn a_request_beyond_the_bound_is_refused_at_once() {
-    let (batcher, gate, batches) = doubler(3, false);
-    let mut callers = JoinSet::new();
-    for number in 0..2 {
-        let batcher = batcher.clone();
-        callers.spawn(async move { batcher.submit(number).await });
-        until(async || batches.lock().await.concat().len() > number as usize).await;
-    }
+    let (batcher, gate, batches) = doubler(3, false).await;
+    let mut callers = occupy(&batcher, &batches).await;
     for number in 2..5 {
         let batcher = batcher.clone();
         callers.spawn(async move { batcher.submit(number).await });
         tokio::task::yield_now().await;
     }
-    assert!(matches!(batcher.submit(5).await, Err(Error::QueueFull)));
-    gate.add_permits(2);
-    while let Some(answered) = callers.join_next().await {
-        answered.unwrap().unwrap();
-    }
+    let refused = batcher.submit(6).await;
+    let full = matches!(refused, Err(Error::QueueFull { waiting: 3, .. }));
+    assert!(full, "{refused:?}");
+    let stats = batcher.stats();
+    assert_eq!((stats.waiting, stats.waiting_bytes), (3, 2 + 3 + 4));
+    assert_eq!((stats.refused, stats.refusing), (1, true));
+    // Whoever leaves makes room.
+    let mut leaves = Box::pin(batcher.submit(5));
+    callers.abort_all();
+    until(async || batcher.stats().waiting == 0).await;
+    assert!(
+        timeout(Duration::from_millis(1), &mut leaves)
+            .await
+            .is_err()
+    );
+    drop(leaves);
+    gate.add_permits(4);
     assert_eq!(batcher.submit(6).await.unwrap(), 12);
+    assert!(!batches.lock().await.concat().contains(&5));
+}
+
+#[tokio::test]
+async fn bytes_that_wait_are_bounded_and_one_alone_may_have_more() {
+    let pool = support::database().await.pool(4);
+    let limits = Limits {
+        waiting_bytes: 1000,
+        ..Limits::of(&pool)
+    };
+    let (batcher, gate, batches) = doubler_within(limits, &pool, false);
+    let mut callers = occupy(&batcher, &batches).await;
+    for number in [5_000, 1, 999] {
+        let submit = batcher.clone();
+        let mut submitted = Box::pin(async move { submit.submit(number).await });
+        let refused = timeout(Duration::from_millis(1), &mut submitted).await;
+        match number {
+            5_000 => assert!(refused.is_err(), "one is let in, however large"),
+            _ => assert!(matches!(refused, Ok(Err(Error::QueueFull { .. })))),
+        }
+        if number == 5_000 {
+            callers.spawn(submitted);
+        }
+    }
+    gate.add_permits(4);
+    all_served(callers).await;
+    assert_eq!(batcher.submit(998).await.unwrap(), 1996);
+}
+
+#[tokio::test]
+async fn a_caller_whose_time_is_over_is_told_whether_it_was_sent_and_what_was_not_never_is() {
+    let pool = support::database().await.pool(4);
+    let limits = Limits {
+        spare: Spare::new(0),
+        ..Limits::of(&pool)
+    };
+    let (batcher, gate, batches) = doubler_within(limits, &pool, false);
+    let limit = Duration::from_millis(100);
+    let busy = occupy(&batcher, &batches).await;
+    let waits = batcher.submit_within(5, limit).await;
+    assert!(!waits.as_ref().unwrap_err().is_outcome_unknown());
+    assert!(matches!(waits, Err(Error::Deadline { sent: false, .. })));
+    assert_eq!((batcher.stats().expired, batcher.stats().waiting), (1, 0));
+    gate.add_permits(4);
+    all_served(busy).await;
+    let (other, _closed, _) = doubler(100, false).await;
+    let sent = other.submit_within(3, limit).await;
+    assert!(sent.as_ref().unwrap_err().is_outcome_unknown());
+    assert!(matches!(sent, Err(Error::Deadline { sent: true, .. })));
+    assert_eq!(batcher.submit_within(6, limit * 300).await.unwrap(), 12);
+    assert!(!batches.lock().await.concat().contains(&5));
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_too_long_behind_slow_batches_are_told_so() {
+    let pool = support::database().await.pool(4);
+    let limits = Limits {
+        spare: Spare::new(0),
+        wait: Duration::from_millis(60),
+        ..Limits::of(&pool)
+    };
+    let (batcher, gate, batches) = doubler_within(limits, &pool, false);
+    let busy = occupy(&batcher, &batches).await;
+    let waits = timeout(Duration::from_secs(5), batcher.submit(5)).await;
+    assert!(matches!(
+        waits,
+        Ok(Err(Error::Deadline { sent: false, .. }))
+    ));
+    gate.add_permits(4);
+    all_served(busy).await;
+    assert_eq!(batcher.submit(6).await.unwrap(), 12);
+    assert!(!batches.lock().await.concat().contains(&5));
+}
+
+#[tokio::test]
+async fn requests_of_one_key_go_one_batch_after_the_other_and_hold_up_no_others() {
+    let (batcher, gate, batches) = doubler(100, false).await;
+    let mut callers = JoinSet::new();
+    // All lanes are free for those of the key; only one is taken.
+    for (sent, number) in [(1, 7), (1, 17), (1, 27), (2, 2), (3, 4)] {
+        let submitted = batcher.clone();
+        callers.spawn(async move { submitted.submit(number).await });
+        until(async || batches.lock().await.concat().len() >= sent).await;
+        sleep(Duration::from_millis(30)).await;
+    }
+    assert_eq!(*batches.lock().await, [[7], [2], [4]]);
+    assert_eq!(batcher.stats().waiting, 2);
+    gate.add_permits(3);
+    all_served(callers).await;
+    assert_eq!(batches.lock().await[3], [17, 27], "in order, together");
+}
+
+#[tokio::test]
+async fn a_batcher_has_as_many_lanes_as_it_is_given() {
+    let pool = support::database().await.pool(4);
+    let limits = Limits {
+        lanes: 1,
+        spare: Spare::new(0),
+        ..Limits::of(&pool)
+    };
+    let (batcher, gate, batches) = doubler_within(limits, &pool, false);
+    let mut callers = JoinSet::new();
+    for number in 0..9 {
+        let batcher = batcher.clone();
+        callers.spawn(async move { batcher.submit(number).await });
+        until(async || !batches.lock().await.is_empty()).await;
+        tokio::task::yield_now().await;
+    }
+    gate.add_permits(1);
+    all_served(callers).await;
+    assert_eq!(*batches.lock().await, [vec![0], (1..9).collect()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_runtime_is_told_to_those_who_wait_elsewhere() {
+    let (batcher, _gate, batches) = doubler(100, false).await;
+    let (other, lent) = (std::thread::spawn, batcher.clone());
+    let runtime = other(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+    })
+    .join()
+    .unwrap()
+    .unwrap();
+    // Its lanes run over there; the callers wait here.
+    for number in [2, 4] {
+        let batcher = lent.clone();
+        runtime.spawn(async move { batcher.submit(number).await });
+        until(async || batches.lock().await.concat().contains(&number)).await;
+    }
+    let waits = tokio::spawn(async move { batcher.submit(6).await });
+    until(async || lent.stats().waiting == 1).await;
+    runtime.shutdown_background();
+    let told = timeout(Duration::from_secs(10), waits)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(told.is_err(), "{told:?}");
 }
 
 #[tokio::test]
 async fn a_batch_has_at_most_a_mebibyte_unless_one_request_has_more() {
-    let (batcher, gate, batches) = doubler(100, false);
+    let (batcher, gate, batches) = doubler(100, false).await;
     let mut callers = JoinSet::new();
     let sizes = [2, 4, 600_000, 500_000, 400_000, 3_000_000, 8];
     for (index, size) in sizes.into_iter().enumerate() {
@@ -257,6 +436,71 @@ async fn every_caller_of_a_loader_gets_the_row_of_its_own_key() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_keys_of_one_caller_share_a_statement_with_others_and_come_back_in_their_order() {
+    let pool = support::database().await.pool(4);
+    let loader: Loader<i64, i64> = Loader::new(pool.clone(), SQUARES, |row| row.get(1));
+    let mut callers = JoinSet::new();
+    for caller in 0..24i64 {
+        let loader = loader.clone();
+        callers.spawn(async move {
+            for round in 0..20 {
+                // More than a batch has, once in a while.
+                let many = if round == 7 { 700 } else { caller };
+                let keys: Vec<i64> = (0..many).map(|n| (n * caller) % 31 - 3).collect();
+                let found = loader.load_many(keys.clone()).await.unwrap();
+                let found: Vec<_> = found
+                    .iter()
+                    .map(|found| found.as_deref().copied())
+                    .collect();
+                let expected = keys.iter().map(|key| (*key >= 0).then_some(key * key));
+                assert!(expected.eq(found));
+                assert_eq!(
+                    loader.load(caller).await.unwrap().as_deref(),
+                    Some(&(caller * caller))
+                );
+            }
+        });
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended.unwrap();
+    }
+    let stats = loader.stats();
+    assert_eq!(
+        stats.requests,
+        24 * 40 - 20 + 1,
+        "nothing is sent for no keys"
+    );
+    assert!(stats.batches < stats.requests, "{stats:?}");
+    assert_eq!(
+        (stats.waiting, stats.waiting_bytes, stats.running),
+        (0, 0, 0)
+    );
+}
+
+#[tokio::test]
+async fn a_key_that_the_database_cannot_read_fails_alone() {
+    let pool = support::database().await.pool(1);
+    let echo =
+        "SELECT position, key FROM unnest($1::text[]) WITH ORDINALITY AS wanted (key, position)";
+    let loader: Loader<String, String> = Loader::new(pool.clone(), echo, |row| row.get(1));
+    let held = pool.get().await.unwrap();
+    let mut callers = JoinSet::new();
+    for key in ["a", "b", "nul\0", "c", "d"] {
+        let loader = loader.clone();
+        callers.spawn(async move { (key, loader.load(key.to_owned()).await) });
+    }
+    until(async || loader.stats().waiting == 5).await;
+    drop(held);
+    while let Some(answered) = callers.join_next().await {
+        match answered.unwrap() {
+            ("nul\0", answer) => assert_eq!(answer.unwrap_err().code().unwrap().code(), "22021"),
+            (key, answer) => assert_eq!(answer.unwrap().as_deref().unwrap(), key),
+        }
+    }
+    assert_eq!(loader.stats().batches, 1);
+}
+
 #[tokio::test]
 async fn when_the_statement_fails_every_caller_is_told_why() {
     let pool = support::database().await.pool(4);
@@ -270,13 +514,8 @@ async fn when_the_statement_fails_every_caller_is_told_why() {
 
 #[tokio::test]
 async fn a_batch_that_hangs_holds_up_neither_what_comes_later_nor_its_own_callers_leaving() {
-    let (batcher, gate, batches) = doubler(100, false);
-    let mut stuck = JoinSet::new();
-    for number in 0..2 {
-        let batcher = batcher.clone();
-        stuck.spawn(async move { batcher.submit(number).await });
-        until(async || batches.lock().await.concat().len() > number as usize).await;
-    }
+    let (batcher, gate, batches) = doubler(100, false).await;
+    let mut stuck = occupy(&batcher, &batches).await;
     let later = tokio::spawn({
         let batcher = batcher.clone();
         async move { batcher.submit(7).await }

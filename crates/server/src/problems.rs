@@ -1,6 +1,8 @@
 //! From the database's errors to answers. Invariant: an unknown outcome is answered as unknown, and no answer
 //! holds an address, a name, a statement or the server's own words.
 
+use std::time::Duration;
+
 use cenote_cache::fenced::{NotFenced, Obstacle};
 use cenote_postgres::{AcquireError, Error, Reason, summarize};
 
@@ -49,11 +51,17 @@ pub(crate) fn of_write(error: Error) -> Problem {
 fn of(error: Error, outcome: &str) -> Problem {
     match &error {
         Error::Acquire(refused) => of_acquire(refused),
-        Error::QueueFull => Problem::unavailable(
+        Error::QueueFull {
+            waiting,
+            bytes,
+            retry_after,
+        } => Problem::unavailable(
             "pool-overloaded",
-            "too many requests are waiting for the database",
-            RETRY_AFTER,
-        ),
+            format!("{waiting} requests with {bytes} bytes are waiting for the database already"),
+            whole_seconds(*retry_after),
+        )
+        .member("waiting", Member::Number(*waiting as u64)),
+        Error::Deadline { waited, sent } => of_deadline(*waited, *sent, outcome),
         Error::Timeout(limit) => {
             let seconds = limit.as_secs_f64();
             Problem::gateway_timeout(format!(
@@ -93,11 +101,23 @@ fn of_code(code: &str) -> Problem {
     }
 }
 
-/// What the pool knows, in whole seconds.
-fn retry_after(refused: &AcquireError) -> u32 {
-    let hint = refused.retry_after().unwrap_or_default();
-    let seconds = hint.as_secs_f64().ceil() as u32;
+/// What is known of when to try again, in whole seconds.
+fn whole_seconds(hint: Option<Duration>) -> u32 {
+    let seconds = hint.unwrap_or_default().as_secs_f64().ceil() as u32;
     seconds.max(RETRY_AFTER)
+}
+
+fn of_deadline(waited: Duration, sent: bool, outcome: &str) -> Problem {
+    let seconds = waited.as_secs_f64();
+    if sent {
+        return Problem::gateway_timeout(format!(
+            "the database did not answer within {seconds:.2} s{outcome}"
+        ));
+    }
+    let detail = format!("waited {seconds:.2} s for the database; nothing was sent");
+    let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+    Problem::unavailable("pool-timeout", detail, RETRY_AFTER)
+        .member("waited_ms", Member::Number(waited))
 }
 
 /// No connection was to be had: say why, in numbers.
@@ -137,7 +157,7 @@ fn of_acquire(refused: &AcquireError) -> Problem {
     if let Some(error) = last_error {
         detail += &format!("; last connect error: {error}");
     }
-    let mut problem = Problem::unavailable(slug, detail, retry_after(refused));
+    let mut problem = Problem::unavailable(slug, detail, whole_seconds(refused.retry_after()));
     if let Reason::Timeout { waited, .. } = refused.reason() {
         let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         problem = problem.member("waited_ms", Member::Number(waited));

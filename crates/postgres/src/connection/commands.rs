@@ -12,7 +12,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::{Connection, Inner, clean::CANCELLED};
+use super::{Connection, Inner, clean::CANCELLED, pipeline::Answer};
 use crate::{
     Error, Result, TransactionOptions,
     statements::Prepared,
@@ -22,12 +22,6 @@ use crate::{
 
 /// A parameter of a statement.
 pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
-
-/// What the server answered to a statement.
-struct Answer {
-    rows: Vec<Row>,
-    affected: u64,
-}
 
 /// Why a command failed, and how far it had got.
 pub(super) enum Failure {
@@ -135,8 +129,7 @@ impl Connection {
     async fn prepared(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Answer> {
         let run = async {
             match self.attempt(sql, parameters).await {
-                Err(Failure::Executed(error)) if is_stale_statement(&error) => {
-                    self.inner.statements.remove(sql);
+                Err(Failure::Executed(error)) if self.forget_if_stale(sql, &error) => {
                     // Inside a transaction the failure stands: the transaction is lost anyway.
                     match self.standing().await {
                         Some(Transaction::Idle) => self.attempt(sql, parameters).await,
@@ -154,7 +147,16 @@ impl Connection {
         sql: &str,
         parameters: &[Parameter<'_>],
     ) -> std::result::Result<Answer, Failure> {
-        let stream = self.start(sql, parameters).await?;
+        self.collect(&self.prepare(sql).await?, parameters).await
+    }
+
+    /// Sends a statement and waits for all of its answer.
+    pub(super) async fn collect(
+        &self,
+        statement: &Statement,
+        parameters: &[Parameter<'_>],
+    ) -> std::result::Result<Answer, Failure> {
+        let stream = self.send_prepared(statement, parameters).await?;
         let mut stream = pin!(stream);
         let mut rows = Vec::new();
         while let Some(row) = stream.try_next().await? {
@@ -170,13 +172,31 @@ impl Connection {
         sql: &str,
         parameters: &[Parameter<'_>],
     ) -> std::result::Result<tokio_postgres::RowStream, Failure> {
-        let statement = self.prepare(sql).await?;
+        self.send_prepared(&self.prepare(sql).await?, parameters)
+            .await
+    }
+
+    /// The first poll sends it.
+    async fn send_prepared(
+        &self,
+        statement: &Statement,
+        parameters: &[Parameter<'_>],
+    ) -> std::result::Result<tokio_postgres::RowStream, Failure> {
         let given = parameters.iter().copied();
-        let started = self.inner.client.query_raw(&statement, given).await;
+        let started = self.inner.client.query_raw(statement, given).await;
         started.map_err(|error| match parameters.len() == statement.params().len() {
             true => Failure::Executed(error),
             false => Failure::Unexecuted(error),
         })
+    }
+
+    /// Whether a statement failed because it has to be prepared anew; then it will be.
+    pub(super) fn forget_if_stale(&self, sql: &str, error: &tokio_postgres::Error) -> bool {
+        let is_stale = is_stale_statement(error);
+        if is_stale {
+            self.inner.statements.remove(sql);
+        }
+        is_stale
     }
 
     /// A statement ready to run: from the cache, or prepared and kept there.
@@ -245,12 +265,35 @@ impl Connection {
         let observer = &self.inner.observer;
         observer.started(sql);
         let started = Instant::now();
-        let result = self.bounded(started, run).await;
+        let result = match self.make_ready().await {
+            Ok(()) => self.bounded_from(started, run).await,
+            Err(error) => Err(error),
+        };
         observer.finished(sql, started.elapsed(), result.as_ref().err());
         result
     }
 
-    async fn bounded<T>(
+    /// Ends what an earlier command left running, so that the next one need not wait behind it.
+    pub(super) async fn make_ready(&self) -> Result<()> {
+        let Inner { link, overdue, .. } = &*self.inner;
+        if overdue.load(Relaxed) {
+            self.cancel_overdue().await?;
+        }
+        match link.is_broken() {
+            true => Err(self.disconnected()),
+            false => Ok(()),
+        }
+    }
+
+    /// Runs what is a part of a command, within the time that a whole one has.
+    pub(super) async fn bounded<T>(
+        &self,
+        run: impl Future<Output = std::result::Result<T, Failure>>,
+    ) -> Result<T> {
+        self.bounded_from(Instant::now(), run).await
+    }
+
+    async fn bounded_from<T>(
         &self,
         started: Instant,
         run: impl Future<Output = std::result::Result<T, Failure>>,
@@ -259,16 +302,9 @@ impl Connection {
             link,
             command_timeout,
             timer,
-            overdue,
             used,
             ..
         } = &*self.inner;
-        if overdue.load(Relaxed) {
-            self.cancel_overdue().await?;
-        }
-        if link.is_broken() {
-            return Err(self.disconnected());
-        }
         used.store(true, Relaxed);
         let ended = match *command_timeout {
             None => run.await,
@@ -296,7 +332,6 @@ impl Connection {
         }
     }
 
-    /// Ends what a timed out command left running, so that the next one need not wait behind it.
     async fn cancel_overdue(&self) -> Result<()> {
         match self.calm().await {
             Verdict::Quiet { .. } => {

@@ -8,21 +8,25 @@ use cenote_cache::{
     origin::Value,
     read::{Read, Source},
 };
-use cenote_postgres::{Batch, Batcher, Error};
+use cenote_postgres::{Combine, Combiner, Connection, Error, Limits, Pool, Rows};
 
 use super::{
     Store,
     commit::{Committer, Statement, WriteError},
 };
 
-/// Many writes at once, each key with how many of them are to it: that many versions pass.
-const WRITE: &str = "INSERT INTO kv (key, value, version) \
-     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) \
+/// Many changes at once, each key with how many versions pass; 0 is a delete, which is one if there is something to
+/// delete and otherwise changes nothing, so that absent keys leave no rows.
+const CHANGE: &str = "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', $4, true)) \
+     INSERT INTO kv (key, value, version) \
+     SELECT change.key, change.value, change.versions \
+     FROM patience, unnest($1::text[], $2::text[], $3::bigint[]) AS change (key, value, versions) \
+     WHERE change.versions > 0 \
+     OR (SELECT kv.value IS NOT NULL FROM kv WHERE kv.key = change.key COLLATE \"C\" LIMIT 1) \
      ON CONFLICT (key) DO UPDATE SET value = excluded.value, \
-     version = kv.version + excluded.version, updated_at = now() \
+     version = kv.version + greatest(excluded.version, 1), updated_at = now() \
+     WHERE excluded.version > 0 OR kv.value IS NOT NULL \
      RETURNING key, version";
-const DELETE: &str = "UPDATE kv SET value = NULL, version = version + 1, updated_at = now() \
-     WHERE key = $1 AND value IS NOT NULL RETURNING version";
 
 /// A write that is durable.
 #[derive(Debug, Clone, Copy)]
@@ -54,22 +58,16 @@ impl Store {
 
     /// Writes a value, durably once this returns.
     pub(crate) async fn write(&self, key: String, value: String) -> Result<Written, WriteError> {
-        Ok(self.writes.submit(Write { key, value }).await??)
+        let value = Some(value);
+        let written = self.changes.submit(Change { key, value }).await??;
+        // Every write has a version.
+        Ok(written.ok_or(Error::RowCount(0))?)
     }
 
-    /// Deletes a key; `None` if it had no value.
+    /// Deletes a key, durably once this returns; `None` if it had no value.
     pub(crate) async fn delete(&self, key: &str) -> Result<Option<Written>, WriteError> {
-        let statement = Statement {
-            keys: &[key],
-            sql: DELETE,
-            parameters: &[&key],
-        };
-        let (rows, coherence) = self.committer.commit(&statement, Duration::ZERO).await?;
-        let written = |row: &cenote_postgres::tokio_postgres::Row| Written {
-            version: row.get(0),
-            coherence,
-        };
-        Ok(rows.first().map(written))
+        let (key, value) = (key.to_owned(), None);
+        Ok(self.changes.submit(Change { key, value }).await??)
     }
 }
 
@@ -83,168 +81,141 @@ fn uncached(value: Option<Value>) -> Read {
     }
 }
 
-/// A value on its way to its key.
-pub(super) struct Write {
+/// A value on its way to its key, or the key's end.
+pub(super) struct Change {
     key: String,
-    value: String,
+    value: Option<String>,
 }
 
-/// Writes the values of many callers with one statement, which is one commit.
-pub(super) struct Writes(Committer);
+/// Makes the changes of many callers with one statement, which is one commit.
+pub(super) struct Changes(Committer);
 
-/// Writes values, many callers' at a time.
-pub(super) fn writes(committer: Committer) -> Batcher<Writes> {
-    let pool = committer.pool.clone();
-    Batcher::new(Writes(committer), &pool)
+/// Makes changes, many callers' at a time.
+pub(super) fn changes(committer: Committer, pool: &Pool, limits: Limits) -> Combiner<Changes> {
+    Combiner::with_limits(Changes(committer), pool, limits)
 }
 
-impl Batch for Writes {
-    type Request = Write;
-    type Response = Result<Written, NotFenced>;
+impl Combine for Changes {
+    type Key = str;
+    type Write = Change;
+    /// What it made, if it did: a delete of what is not there makes nothing.
+    type Outcome = Result<Option<Written>, NotFenced>;
 
-    fn weight(&self, write: &Write) -> usize {
-        write.key.len() + write.value.len()
+    fn key<'a>(&self, change: &'a Change) -> &'a str {
+        &change.key
     }
 
-    async fn run(
-        &self,
-        writes: Vec<Write>,
-        waited: Duration,
-    ) -> Vec<Result<Self::Response, Error>> {
-        let mut answers = Vec::with_capacity(writes.len());
-        // What is still to be written; the part that comes first is on top.
-        let mut parts = vec![&writes[..]];
-        while let Some(part) = parts.pop() {
-            match self.write_all(part, waited).await {
-                Ok(written) => answers.extend(written.into_iter().map(|written| Ok(Ok(written)))),
-                Err(WriteError::NotFenced(error)) => {
-                    answers.extend(part.iter().map(|_| Ok(Err(error))));
-                }
-                // Nothing of the statement had an effect, and one write is to blame: the others need not suffer.
-                Err(WriteError::Database(error)) if part.len() > 1 && is_about_data(&error) => {
-                    let (first, second) = part.split_at(part.len() / 2);
-                    parts.extend([second, first]);
-                }
-                Err(WriteError::Database(error)) => {
-                    answers.extend(part.iter().map(|_| Err(error.clone())));
-                }
-            }
-        }
-        answers
+    fn bytes(&self, change: &Change) -> usize {
+        change.key.len() + change.value.as_ref().map_or(0, String::len)
     }
-}
 
-/// Data exceptions, broken constraints and exceeded limits: some value cannot be stored.
-fn is_about_data(error: &Error) -> bool {
-    let class = error.code().and_then(|code| code.code().get(..2));
-    matches!(class, Some("22" | "23" | "54"))
-}
+    fn folds(&self, row: &[&Change], next: &Change) -> bool {
+        folds(row, next)
+    }
 
-impl Writes {
-    /// What became of each write, in their order.
-    async fn write_all(
+    async fn commit(
         &self,
-        writes: &[Write],
-        waited: Duration,
-    ) -> Result<Vec<Written>, WriteError> {
-        let folded = Folded::new(writes);
-        let (keys, values, counts) = (&folded.keys, &folded.values, &folded.counts);
+        connection: &Connection,
+        rows: &Rows<'_, Change>,
+        lock_timeout: Duration,
+    ) -> Result<Vec<Self::Outcome>, Error> {
+        let keys: Vec<&str> = rows.iter().map(|row| &*row[0].key).collect();
+        let values: Vec<Option<&str>> = rows.iter().map(newest).collect();
+        let versions: Vec<i64> = rows.iter().map(versions).collect();
+        let lock_timeout = lock_timeout.as_millis().to_string();
         let statement = Statement {
-            keys,
-            sql: WRITE,
-            parameters: &[keys, values, counts],
+            keys: &keys,
+            sql: CHANGE,
+            parameters: &[&keys, &values, &versions, &lock_timeout],
         };
-        let (rows, coherence) = self.0.commit(&statement, waited).await?;
-        let newest = rows.iter().map(|row| (row.get(0), row.get(1)));
-        // A row that did not come back was not written: a trigger of someone else's may see to that.
-        let versions = folded.versions(&newest.collect());
-        let versions = versions.ok_or(Error::RowCount(rows.len()))?;
-        let written = versions
-            .into_iter()
-            .map(|version| Written { version, coherence });
-        Ok(written.collect())
-    }
-}
-
-/// Writes with one row for each key: a statement cannot touch a row twice. The last write of a key stays, and the
-/// earlier ones count as overwritten. Sorted by key, so that two statements never wait for each other in a circle.
-struct Folded<'a> {
-    keys: Vec<&'a str>,
-    values: Vec<&'a str>,
-    counts: Vec<i64>,
-    /// Of each write: the row it went into, and which of that row's writes it is, from 1.
-    places: Vec<(usize, i64)>,
-}
-
-impl<'a> Folded<'a> {
-    fn new(writes: &'a [Write]) -> Self {
-        let mut order: Vec<usize> = (0..writes.len()).collect();
-        // Stable: writes of one key stay in the order in which they came.
-        order.sort_by_key(|&index| &writes[index].key);
-        let mut folded = Self {
-            keys: Vec::with_capacity(writes.len()),
-            values: Vec::with_capacity(writes.len()),
-            counts: Vec::with_capacity(writes.len()),
-            places: vec![(0, 0); writes.len()],
-        };
-        for index in order {
-            let Write { key, value } = &writes[index];
-            match (
-                folded.keys.last(),
-                folded.values.last_mut(),
-                folded.counts.last_mut(),
-            ) {
-                (Some(last), Some(newest), Some(count)) if last == key => {
-                    *newest = value;
-                    *count += 1;
-                }
-                _ => {
-                    folded.keys.push(key);
-                    folded.values.push(value);
-                    folded.counts.push(1);
-                }
+        let (changed, coherence) = match self.0.commit(connection, &statement).await {
+            Ok(changed) => changed,
+            Err(WriteError::Database(error)) => return Err(error),
+            Err(WriteError::NotFenced(error)) => {
+                return Ok(rows.iter().flatten().map(|_| Err(error)).collect());
             }
-            let row = folded.keys.len() - 1;
-            folded.places[index] = (row, folded.counts[row]);
-        }
-        folded
-    }
-
-    /// The version of each write, from the newest version of each key. `None` if a key has none.
-    fn versions(&self, newest: &HashMap<&str, i64>) -> Option<Vec<i64>> {
-        let version = |&(row, nth): &(usize, i64)| {
-            let newest = newest.get(self.keys[row])?;
-            Some(newest - self.counts[row] + nth)
         };
-        self.places.iter().map(version).collect()
+        let last: HashMap<&str, i64> = changed.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let mut outcomes = Vec::with_capacity(versions.len());
+        for row in rows.iter() {
+            match last.get(&*row[0].key) {
+                Some(last) => {
+                    let before = last - steps(row).flatten().last().unwrap_or_default();
+                    outcomes.extend(steps(row).map(|step| {
+                        let version = before + step?;
+                        Some(Written { version, coherence })
+                    }));
+                }
+                None if row[0].value.is_none() => outcomes.extend(row.iter().map(|_| None)),
+                // What did not come back was not written: a trigger of someone else's may see to that.
+                None => return Err(Error::RowCount(changed.len())),
+            }
+        }
+        Ok(outcomes.into_iter().map(Ok).collect())
     }
+}
+
+/// Whether a change can go into one row with those before it. Whether a delete finds something is known after a write or
+/// another delete; but of a write after a delete that comes first, it cannot be told which version it makes.
+fn folds(row: &[&Change], next: &Change) -> bool {
+    row[0].value.is_some() || next.value.is_none()
+}
+
+/// What is there after all changes of a key.
+fn newest<'a>(row: &[&'a Change]) -> Option<&'a str> {
+    row.last()?.value.as_deref()
+}
+
+/// How many versions all changes of a key make; 0 for a delete, of which it is not known.
+fn versions(row: &[&Change]) -> i64 {
+    match &row[0].value {
+        Some(_) => steps(row).flatten().last().unwrap_or_default(),
+        None => 0,
+    }
+}
+
+/// Which of their versions, from 1, each of the changes of a key makes, if the first makes one. A delete after a delete
+/// makes none.
+fn steps(row: &[&Change]) -> impl Iterator<Item = Option<i64>> {
+    let (mut last, mut is_there) = (0, true);
+    row.iter().map(move |change| {
+        let was_there = std::mem::replace(&mut is_there, change.value.is_some());
+        let makes_one = is_there || was_there;
+        last += i64::from(makes_one);
+        makes_one.then_some(last)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn write(key: &str, value: &str) -> Write {
-        Write {
-            key: key.to_owned(),
-            value: value.to_owned(),
-        }
+    fn changes(values: &[Option<&str>]) -> Vec<Change> {
+        let change = |value: &Option<&str>| Change {
+            key: "key".to_owned(),
+            value: value.map(str::to_owned),
+        };
+        values.iter().map(change).collect()
     }
 
     #[test]
-    fn writes_of_one_key_are_folded_to_the_last_and_each_keeps_a_version_of_its_own() {
-        let writes = [
-            write("b", "1"),
-            write("a", "2"),
-            write("b", "3"),
-            write("b", "4"),
-        ];
-        let folded = Folded::new(&writes);
-        assert_eq!(folded.keys, ["a", "b"]);
-        assert_eq!(folded.values, ["2", "4"]);
-        assert_eq!(folded.counts, [1, 3]);
-        let newest = HashMap::from([("a", 1), ("b", 10)]);
-        assert_eq!(folded.versions(&newest), Some(vec![8, 1, 9, 10]));
-        assert_eq!(folded.versions(&HashMap::from([("a", 1)])), None);
+    fn changes_of_one_key_are_folded_to_the_last_and_each_keeps_a_version_of_its_own() {
+        let changes = changes(&[Some("a"), Some("b"), None, None, Some("c")]);
+        let row: Vec<&Change> = changes.iter().collect();
+        assert_eq!(newest(&row), Some("c"));
+        assert_eq!(versions(&row), 4);
+        let steps: Vec<_> = steps(&row).collect();
+        assert_eq!(steps, [Some(1), Some(2), Some(3), None, Some(4)]);
+    }
+
+    #[test]
+    fn after_a_delete_only_deletes_are_folded() {
+        let changes = changes(&[None, None, Some("a")]);
+        let row: Vec<&Change> = changes.iter().collect();
+        assert!(folds(&row[..1], row[1]));
+        assert!(!folds(&row[..2], row[2]));
+        assert_eq!((newest(&row[..2]), versions(&row[..2])), (None, 0));
+        let steps: Vec<_> = steps(&row[..2]).collect();
+        assert_eq!(steps, [Some(1), None]);
     }
 }

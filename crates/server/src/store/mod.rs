@@ -15,7 +15,7 @@ use cenote_cache::{
     config::{Config, ConfigError, Mode},
     stats::{Reason, State, Stats},
 };
-use cenote_postgres::{Batcher, InvalidConfig, Loader, Pool};
+use cenote_postgres::{Combiner, InvalidConfig, Limits, Loader, Pool};
 use tokio::time::sleep;
 
 use self::{commit::Committer, epoch::Epoch, origin::Values};
@@ -31,8 +31,7 @@ pub(crate) struct Store {
     values: Values,
     /// None where nothing is cached.
     cache: Option<Cache<Values>>,
-    writes: Batcher<keys::Writes>,
-    committer: Committer,
+    changes: Combiner<keys::Changes>,
     users: Loader<i64, User>,
 }
 
@@ -54,22 +53,21 @@ impl Store {
             true => Some(Epoch::beside(&pool, config.timing.poll_interval())?),
             false => None,
         };
-        let values = Values::new(pool.clone(), epoch);
+        let limits = Limits::of(&pool);
+        let values = Values::new(pool.clone(), limits.clone(), epoch);
         let cache = match config.mode {
             Mode::Off => None,
             _ => Some(Cache::new(values.clone(), config)?),
         };
         let committer = Committer {
-            pool: pool.clone(),
             cache: cache.clone(),
             deadline,
         };
         Ok(Self {
-            writes: keys::writes(committer.clone()),
-            users: users::loader(pool.clone()),
+            changes: keys::changes(committer, &pool, limits.clone()),
+            users: users::loader(pool.clone(), limits),
             values,
             cache,
-            committer,
             pool,
         })
     }
@@ -94,7 +92,7 @@ impl Store {
     pub(crate) fn abort(&self) {
         self.values.abort();
         self.users.abort();
-        self.writes.abort();
+        self.changes.abort();
     }
 
     /// Closes what the store has besides the pool.

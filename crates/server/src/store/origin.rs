@@ -8,7 +8,7 @@ use cenote_cache::{
     epoch,
     origin::{Origin, Value},
 };
-use cenote_postgres::{Error, Loader, Pool, tokio_postgres::Row};
+use cenote_postgres::{Error, Limits, Loader, Pool, tokio_postgres::Row};
 
 use super::epoch::Epoch;
 
@@ -31,7 +31,6 @@ fn value(row: &Row) -> Value {
 /// The values in PostgreSQL. Cloning it gives another handle.
 #[derive(Clone)]
 pub(crate) struct Values {
-    pool: Pool,
     /// Looks values up, many callers' keys at a time.
     loader: Loader<String, Value>,
     /// In the modes that know epochs.
@@ -39,11 +38,10 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    pub(super) fn new(pool: Pool, epoch: Option<Epoch>) -> Self {
+    pub(super) fn new(pool: Pool, limits: Limits, epoch: Option<Epoch>) -> Self {
         Self {
-            loader: Loader::new(pool.clone(), READ, value),
+            loader: Loader::with_limits(pool, READ, value, String::len, limits),
             epoch: epoch.map(Arc::new),
-            pool,
         }
     }
 
@@ -55,19 +53,12 @@ impl Values {
 
     /// The values of many keys, in one statement.
     pub(super) async fn many(&self, keys: &[&str]) -> Result<Vec<Option<Value>>, Error> {
-        let pool = &self.pool;
-        let rows = pool
-            .retry_idempotent(|| async { pool.get().await?.query(READ, &[&keys]).await })
-            .await?;
-        let mut found = vec![None; keys.len()];
-        for row in rows {
-            let position: i64 = row.get(0);
-            let index = usize::try_from(position - 1).unwrap_or(usize::MAX);
-            if let Some(place) = found.get_mut(index) {
-                *place = Some(value(&row));
-            }
-        }
-        Ok(found)
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        let found = self.loader.load_many(keys).await?;
+        let values = found.into_iter();
+        Ok(values
+            .map(|found| found.map(|found| Value::clone(&found)))
+            .collect())
     }
 
     /// Gives up what is under way for callers that have gone.

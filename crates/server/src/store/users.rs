@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cenote_postgres::{Error, Loader, Pool, Result, tokio_postgres::Row};
+use cenote_postgres::{Error, Limits, Loader, Pool, Result, tokio_postgres::Row};
 
 use super::Store;
 
@@ -37,8 +37,9 @@ impl User {
 }
 
 /// Looks users up, many callers' at a time.
-pub(super) fn loader(pool: Pool) -> Loader<i64, User> {
-    Loader::new(pool, GET, |row| User::from_row(row, 1))
+pub(super) fn loader(pool: Pool, limits: Limits) -> Loader<i64, User> {
+    let user = |row: &Row| User::from_row(row, 1);
+    Loader::with_limits(pool, GET, user, |_| size_of::<i64>(), limits)
 }
 
 impl Store {

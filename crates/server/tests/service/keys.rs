@@ -173,6 +173,67 @@ async fn head_tells_what_get_would_without_the_body() {
     assert_eq!((absent.status, absent.body.len()), (404, 0));
 }
 
+#[tokio::test]
+async fn a_client_that_writes_and_deletes_by_turns_finds_each_in_its_order() {
+    let service = Arc::new(Service::start(&[]).await);
+    // Each client writes and deletes by turns, on a key of its own, beside the others.
+    let clients = (0..16).map(|client| {
+        let service = service.clone();
+        tokio::spawn(async move {
+            let mut connection = service.connect().await;
+            let key = format!("turns/{client}");
+            let path = format!("/read/{}", encoded(&key));
+            for n in 0..20 {
+                let body = json!({"key": key, "value": n.to_string()});
+                let written = connection.post("/write", &body).await.unwrap().json(200);
+                assert_eq!(written["version"], 2 * n + 1, "every change is a version");
+                let deleted = connection.ask("DELETE", &path, &[], "").await.unwrap();
+                assert_eq!(deleted.status, 204);
+                let read = connection.ask("GET", &path, &[], "").await.unwrap();
+                assert_eq!(read.status, 404);
+                let again = connection.ask("DELETE", &path, &[], "").await.unwrap();
+                again.problem(404, "not-found");
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_somebody_else_has_locked_holds_up_no_other_write() {
+    let settings = [("COMMAND_TIMEOUT", "20"), ("DB_POOL_MAX", "4")];
+    let service = Arc::new(Service::start(&settings).await);
+    for key in ["locked/a", "locked/b", "locked/c"] {
+        service.write(key, "one").await;
+    }
+    let session = service.database.session().await;
+    session
+        .run("BEGIN; UPDATE kv SET value = 'held' WHERE key LIKE 'locked/%'")
+        .await;
+    // More writes than there are connections wait for the locks.
+    let waiting = (0..24).map(|n| {
+        let service = service.clone();
+        let key = ["locked/a", "locked/b", "locked/c"][n % 3];
+        tokio::spawn(async move { service.write(key, &n.to_string()).await })
+    });
+    let waiting: Vec<_> = waiting.collect();
+    session.sees_blocked(1).await;
+    for n in 1..50 {
+        assert_eq!(service.write("free", &n.to_string()).await, n);
+    }
+    assert!(waiting.iter().all(|write| !write.is_finished()));
+    session.run("ROLLBACK").await;
+    let mut versions = Vec::new();
+    for write in waiting {
+        versions.push(write.await.unwrap());
+    }
+    versions.sort_unstable();
+    let dense = (2..10).flat_map(|version| [version; 3]);
+    assert!(versions.into_iter().eq(dense));
+}
+
 const WEIRD: [&str; 22] = [
     "a/b/c",
     "/",

@@ -106,25 +106,24 @@ async fn the_pool_opens_its_warm_connections_and_overflow_only_under_load() {
         ("COMMAND_TIMEOUT", "20"),
     ];
     let service = std::sync::Arc::new(Service::start(&settings).await);
-    for n in 0..5 {
-        service.write(&n.to_string(), "one").await;
-    }
     let session = service.database.session().await;
-    session.run("BEGIN; UPDATE kv SET value = 'two'").await;
-    // Each delete has a connection of its own; writes would share them.
-    let deletes = (0..5).map(|n: u32| {
+    session
+        .run("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        .await;
+    // Each list has a connection of its own; look-ups and writes would share them.
+    let lists = (0..5).map(|_| {
         let service = service.clone();
-        tokio::spawn(async move { service.delete(&format!("/read/{n}")).await })
+        tokio::spawn(async move { service.get("/users").await })
     });
-    let deletes: Vec<_> = deletes.collect();
+    let lists: Vec<_> = lists.collect();
     session.sees_blocked(5).await;
     let stats = service.get("/pool-stats").await.json(200);
     assert_eq!(stats["pool_size"], 5);
     assert_eq!(stats["checked_out"], 5);
     assert_eq!(stats["overflow"], 3);
     session.run("COMMIT").await;
-    for delete in deletes {
-        delete.await.unwrap();
+    for list in lists {
+        list.await.unwrap().json(200);
     }
     crate::support::eventually("the overflow is closed", async || {
         (session.sessions().await == 2).then_some(())

@@ -155,18 +155,18 @@ async fn while_the_server_hangs_every_request_is_answered_in_time_and_memory_sta
 async fn a_write_whose_connection_is_ended_is_reported_as_unknown_and_never_as_done() {
     let settings = [("COMMAND_TIMEOUT", "20"), ("CACHE_MODE", "off")];
     let service = Arc::new(Service::start(&settings).await);
-    service.write("key", "one").await;
+    for key in ["key", "other"] {
+        service.write(key, "one").await;
+    }
     let session = service.database.session().await;
-    session
-        .run("BEGIN; UPDATE kv SET value = 'held' WHERE key = 'key'")
-        .await;
+    session.run("BEGIN; UPDATE kv SET value = 'held'").await;
     let (post, delete) = (service.clone(), service.clone());
     let writes = [
         tokio::spawn(async move {
             post.post("/write", &json!({"key": "key", "value": "two"}))
                 .await
         }),
-        tokio::spawn(async move { delete.delete("/read/key").await }),
+        tokio::spawn(async move { delete.delete("/read/other").await }),
     ];
     session.sees_blocked(2).await;
     session.terminate("wait_event_type = 'Lock'").await;
@@ -176,12 +176,14 @@ async fn a_write_whose_connection_is_ended_is_reported_as_unknown_and_never_as_d
         assert!(detail.contains("not known"), "{detail}");
     }
     session.run("ROLLBACK").await;
-    let read = service.read("key").await.json(200);
-    assert_eq!(
-        (&read["value"], &read["version"]),
-        (&json!("one"), &json!(1))
-    );
-    assert_eq!(service.write("key", "three").await, 2);
+    for key in ["key", "other"] {
+        let read = service.read(key).await.json(200);
+        assert_eq!(
+            (&read["value"], &read["version"]),
+            (&json!("one"), &json!(1))
+        );
+        assert_eq!(service.write(key, "three").await, 2);
+    }
 }
 
 #[tokio::test]
@@ -217,14 +219,17 @@ async fn callers_who_hang_up_leave_nothing_running_and_no_connection_taken() {
         ("DB_POOL_TIMEOUT", "5"),
     ];
     let service = Arc::new(Service::start(&settings).await);
-    service.write("key", "one").await;
     let session = service.database.session().await;
-    session.run("BEGIN; UPDATE kv SET value = 'held'").await;
-    for _ in 0..5 {
+    session
+        .run("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        .await;
+    for round in 0..5 {
         // Two that hold a connection each, and some in line.
-        let callers = (0..6).map(|_| {
+        let callers = (0..6).map(|n| {
             let service = service.clone();
-            tokio::spawn(async move { service.delete("/read/key").await })
+            let email = format!("{round}.{n}@example.org");
+            let body = json!({"name": "Ada", "email": email});
+            tokio::spawn(async move { service.post("/users", &body).await })
         });
         let callers: Vec<_> = callers.collect();
         session.sees_blocked(2).await;
@@ -242,7 +247,8 @@ async fn callers_who_hang_up_leave_nothing_running_and_no_connection_taken() {
         .await;
     }
     session.run("ROLLBACK").await;
-    assert_eq!(service.write("key", "three").await, 2, "a write went on");
+    let users = service.get("/users").await.json(200);
+    assert_eq!(users, json!([]), "a write went on");
 }
 
 #[tokio::test]

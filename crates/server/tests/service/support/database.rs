@@ -90,8 +90,14 @@ impl Session {
     }
 
     /// Waits until so many of them wait for a lock.
+    ///
+    /// A write waits for 50 ms together with others, then on its own: those count that have settled down to it.
     pub(crate) async fn sees_blocked(&self, count: i64) {
-        let sql = format!("SELECT count(*) {SERVICE} AND wait_event_type = 'Lock'");
+        let settled = match count {
+            0 => "true",
+            _ => "clock_timestamp() - query_start > interval '150 ms'",
+        };
+        let sql = format!("SELECT count(*) {SERVICE} AND wait_event_type = 'Lock' AND {settled}");
         eventually("a statement waits for a lock", async || {
             (self.number(&sql).await == count).then_some(())
         })

@@ -1,0 +1,98 @@
+//! Which writes share a row, and which rows a statement. Invariant: the rows of one statement have keys of their own
+//! and are sorted by them; the writes of one key stay in the order in which they came.
+
+use std::ops::Range;
+
+use super::Combine;
+
+/// Rows of one statement, each made of one or more writes of one key, in order.
+#[derive(Debug)]
+pub struct Rows<'a, W> {
+    writes: &'a [&'a W],
+    rows: &'a [Range<usize>],
+}
+
+impl<'a, W> Rows<'a, W> {
+    /// How many rows there are.
+    #[allow(clippy::len_without_is_empty, reason = "there is always one")]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The writes of each row. There is at least one.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [&'a W]> + Clone {
+        let writes = self.writes;
+        self.rows.iter().map(move |row| &writes[row.clone()])
+    }
+
+    /// How many writes there are in all rows.
+    pub(super) fn writes(&self) -> usize {
+        self.rows.iter().map(Range::len).sum()
+    }
+}
+
+/// How the writes of a batch are made.
+pub(super) struct Plan<'a, W> {
+    /// Sorted by key.
+    writes: Vec<&'a W>,
+    /// Of each of these: which call it is.
+    pub(super) order: Vec<usize>,
+    /// Of each of these: the first of its key.
+    firsts: Vec<usize>,
+    /// Ranges of `writes`, which are rows. Each round is a statement, and they follow one another.
+    pub(super) rounds: Vec<Vec<Range<usize>>>,
+}
+
+impl<'a, W> Plan<'a, W> {
+    pub(super) fn new<C: Combine<Write = W>>(combine: &C, calls: &'a [W]) -> Self {
+        let mut order: Vec<usize> = (0..calls.len()).collect();
+        // Stable: writes of one key stay in the order in which they came.
+        order.sort_by(|&a, &b| combine.key(&calls[a]).cmp(combine.key(&calls[b])));
+        let writes: Vec<&W> = order.iter().map(|&call| &calls[call]).collect();
+        let mut firsts = Vec::with_capacity(writes.len());
+        let mut rounds: Vec<Vec<Range<usize>>> = vec![Vec::with_capacity(writes.len())];
+        let (mut start, mut round) = (0, 0);
+        for (at, &write) in writes.iter().enumerate() {
+            let same_key = at > 0 && combine.key(writes[at - 1]) == combine.key(write);
+            firsts.push(match same_key {
+                true => firsts[at - 1],
+                false => at,
+            });
+            if at == 0 || same_key && combine.folds(&writes[start..at], write) {
+                continue;
+            }
+            place(&mut rounds, round, start..at);
+            start = at;
+            round = if same_key { round + 1 } else { 0 };
+        }
+        if !writes.is_empty() {
+            place(&mut rounds, round, start..writes.len());
+        }
+        Self {
+            writes,
+            order,
+            firsts,
+            rounds,
+        }
+    }
+
+    /// These rows, for a statement.
+    pub(super) fn rows<'r>(&'r self, rows: &'r [Range<usize>]) -> Rows<'r, W> {
+        Rows {
+            writes: &self.writes,
+            rows,
+        }
+    }
+
+    /// Tells the key of a row: the same number for all rows of one key.
+    pub(super) fn first_of_key(&self, row: &Range<usize>) -> usize {
+        self.firsts[row.start]
+    }
+}
+
+fn place(rounds: &mut Vec<Vec<Range<usize>>>, round: usize, row: Range<usize>) {
+    if rounds.len() == round {
+        rounds.push(Vec::new());
+    }
+    rounds[round].push(row);
+}
