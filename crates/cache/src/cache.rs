@@ -183,13 +183,35 @@ impl<O: Origin> Cache<O> {
         self.inner.tier.fence(keys).await
     }
 
-    /// Drops what is cached for keys that were changed by somebody who does not fence them. If it could not be done at
-    /// once, that is [`Pending`](Coherence::Pending): call it again.
+    /// Drops what is cached for keys that were changed by somebody who does not fence them, as a change feed tells. To be
+    /// called after the change has committed.
+    ///
+    /// Once this is [`Settled`](Coherence::Settled), no read that begins finds what was there before the change: in
+    /// `bounded`, near caches of other instances learn of it as of any write, so for them the bound still counts. What
+    /// is being loaded meanwhile is not stored. If it could not be done at once, that is
+    /// [`Pending`](Coherence::Pending): call it again, or [`distrust`](Self::distrust) everything.
     ///
     /// # Cancel safety
     /// After a drop some may still be cached.
     pub async fn invalidate(&self, keys: &[&str]) -> Coherence {
         self.inner.tier.invalidate(keys).await
+    }
+
+    /// Gives up everything that has been cached until now, because changes may have been missed: when a change feed was
+    /// interrupted, once it listens again.
+    ///
+    /// In `local` that is done when this returns. In `strong` and `bounded` the epoch moves on, for all instances: no read
+    /// that begins a lease (2 s by [default](crate::epoch::Timing)) after this has returned is answered with what was
+    /// cached before it was called. Writes wait meanwhile, and Redis is used again about two leases later. In `ttl`
+    /// nothing happens: what is cached there ends by its time.
+    ///
+    /// # Errors
+    /// The database's, if the epoch could not be moved on. Then nothing is promised: call it again.
+    ///
+    /// # Cancel safety
+    /// After a drop it may have been done or not.
+    pub async fn distrust(&self) -> Result<(), O::Error> {
+        self.inner.tier.distrust(&*self.origin).await
     }
 
     /// What has happened, and how the cache stands.

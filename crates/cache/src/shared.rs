@@ -9,7 +9,7 @@ use crate::{
     cell::Token,
     cells::{Cells, Filling, Found},
     clock,
-    epoch::{Timing, View},
+    epoch::{Row, Timing, View},
     ids::Ids,
     link::{Broken, Plan},
     links::Links,
@@ -117,6 +117,22 @@ impl Shared {
         };
         self.forget_near(keys);
         told
+    }
+
+    /// Moves the epoch on. A row that trusts no Redis already does: what is cached in the epoch before it is on its way
+    /// out, and in its own epoch nothing is cached. So of many who do this at the same time one moves it.
+    pub(crate) async fn distrust<O: Origin>(&self, origin: &O) -> Result<(), O::Error> {
+        let row = origin.epoch_row().await?;
+        if row.trusted.is_some() {
+            let epoch = row.epoch + 1;
+            let successor = Row {
+                epoch,
+                trusted: None,
+            };
+            origin.advance(successor).await?;
+        }
+        self.views.beat();
+        Ok(())
     }
 
     /// Drops what this instance keeps near.

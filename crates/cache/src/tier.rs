@@ -126,6 +126,16 @@ impl Tier {
         }
     }
 
+    /// Gives up what has been cached until now.
+    pub(crate) async fn distrust<O: Origin>(&self, origin: &O) -> Result<(), O::Error> {
+        match self {
+            Self::Off | Self::Plain(_) => {}
+            Self::Local { local, .. } => local.near.clear(),
+            Self::Shared(shared) => shared.distrust(origin).await?,
+        }
+        Ok(())
+    }
+
     /// The number and the bytes of the values in this process.
     pub(crate) fn near_size(&self) -> (usize, u64) {
         let near = match self {
