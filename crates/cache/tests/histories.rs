@@ -58,7 +58,7 @@ impl Recorder {
         let history = self.0.lock().unwrap();
         println!("{} operations", history.len());
         assert!(history.len() > 500, "{} operations", history.len());
-        check(&history, promise).unwrap();
+        assert_eq!(check(&history, promise), []);
     }
 }
 
@@ -67,7 +67,7 @@ async fn read(cache: &Cache<Database>, instance: usize, key: &str, recorder: &Re
     let read = cache.read(key).await.unwrap();
     let found = |value: Value| (value.version, digest(&value.bytes));
     recorder.record(Operation {
-        key: key.to_owned(),
+        key: key.into(),
         instance,
         invoked,
         returned: Some(clock::now()),
@@ -96,7 +96,7 @@ async fn write(
     sleep(Duration::from_micros(fastrand::u64(..500))).await;
     let settled = fastrand::u16(..400) > 0 && fenced.release().await == Coherence::Settled;
     recorder.record(Operation {
-        key: key.to_owned(),
+        key: key.into(),
         instance,
         invoked,
         returned: settled.then(clock::now),
