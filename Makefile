@@ -1,4 +1,4 @@
-.PHONY: help run test bench bench-pool bench-micro fmt lint doc
+.PHONY: help run test bench bench-pool bench-micro coherence fmt lint doc
 .DEFAULT_GOAL := help
 
 help: ## list what make can do
@@ -25,6 +25,11 @@ bench-pool: ## the pool beside five others, as a table; counts instructions wher
 
 bench-micro: ## the parts alone, by criterion
 	cargo bench --locked -p cenote-bench --bench '*'
+
+coherence: ## every cache mode under every fault, an hour; less by ARGS="--mode strong --fault freeze-redis --seconds 20"
+	@scripts/setup test
+	cargo build --release --locked -p cenote
+	cargo run --release --locked -p cenote-coherence -- $(ARGS)
 
 fmt: ## format the code
 	cargo fmt --all

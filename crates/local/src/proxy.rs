@@ -98,6 +98,12 @@ impl Proxy {
         }
     }
 
+    /// Leads new connections to another server from now on. Those that are open stay where they are;
+    /// [`cut`](Self::cut) ends them.
+    pub fn lead_to(&self, server: impl Into<SocketAddr>) {
+        self.shared.server.send_replace(server.into());
+    }
+
     /// Ends all faults. What was held back goes on; half-open connections stay as they are, and what was cut is gone.
     pub fn heal(&self) {
         self.change(Faults::heal);

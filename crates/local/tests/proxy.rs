@@ -99,6 +99,18 @@ async fn without_faults_everything_passes_and_is_counted() {
 }
 
 #[tokio::test]
+async fn new_connections_can_be_led_to_another_server() {
+    let (line, other) = (Line::new().await, Line::new().await);
+    let (mut client, mut server) = line.connect().await;
+    line.proxy.lead_to(other.server.local_addr().unwrap());
+    sends(&mut client, b"here").await;
+    gets(&mut server, b"here").await;
+    let (mut newcomer, mut elsewhere) = (line.dial().await, other.answer().await);
+    sends(&mut newcomer, b"there").await;
+    gets(&mut elsewhere, b"there").await;
+}
+
+#[tokio::test]
 async fn the_end_of_one_side_is_passed_on_and_the_other_may_still_speak() {
     let line = Line::new().await;
     let (mut client, mut server) = line.connect().await;

@@ -82,7 +82,8 @@ async fn pass(client: &TcpStream, server: &mut Option<TcpStream>, shared: &Share
             () = shared.until_faults(|faults| accepted + faults.delay_connects != due) => {}
         }
     }
-    let Ok(connected) = connect(shared.server).await else {
+    let address = *shared.server.borrow();
+    let Ok(connected) = connect(address).await else {
         return End::Reset;
     };
     let server: &TcpStream = server.insert(connected);

@@ -71,7 +71,8 @@ pub(super) struct Open {
 /// What the handle and the connections share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) server: SocketAddr,
+    /// Where new connections lead.
+    pub(super) server: watch::Sender<SocketAddr>,
     pub(super) faults: watch::Sender<Faults>,
     pub(super) open: watch::Sender<Open>,
     pub(super) passed: [AtomicU64; 2],
@@ -80,7 +81,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(server: SocketAddr) -> Self {
         Self {
-            server,
+            server: watch::Sender::new(server),
             faults: watch::Sender::default(),
             open: watch::Sender::default(),
             passed: [const { AtomicU64::new(0) }; 2],

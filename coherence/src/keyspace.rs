@@ -1,0 +1,50 @@
+//! What the clients read and write. Invariant: no two writes have the same value.
+
+use std::{
+    hash::{DefaultHasher, Hasher},
+    sync::Arc,
+};
+
+/// Keys that most requests are for, the first most of all.
+const HOT: usize = 200;
+const COLD: usize = 10_000;
+/// Of a hundred requests, those for a hot key.
+const HOT_SHARE: u8 = 80;
+/// Bytes of a value.
+const LENGTH: usize = 100;
+
+/// The keys, hot ones first.
+pub(crate) struct Keys(Vec<Arc<str>>);
+
+impl Keys {
+    pub(crate) fn new() -> Self {
+        let hot = (0..HOT).map(|n| format!("hot-{n}").into());
+        let cold = (0..COLD).map(|n| format!("cold-{n}").into());
+        Self(hot.chain(cold).collect())
+    }
+
+    pub(crate) fn all(&self) -> &[Arc<str>] {
+        &self.0
+    }
+
+    /// Any of them.
+    pub(crate) fn draw(&self) -> &Arc<str> {
+        let index = match fastrand::u8(..100) < HOT_SHARE {
+            true => (fastrand::f64().powi(2) * HOT as f64) as usize,
+            false => HOT + fastrand::usize(..COLD),
+        };
+        &self.0[index]
+    }
+}
+
+/// The value of a client's write.
+pub(crate) fn value(client: usize, write: u64) -> String {
+    format!("{:.<LENGTH$}", format!("{client}/{write}"))
+}
+
+/// By what a value is recognized.
+pub(crate) fn digest(value: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(value.as_bytes());
+    hasher.finish()
+}

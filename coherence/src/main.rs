@@ -1,0 +1,153 @@
+//! Every mode of the cache under every fault, over real servers: `make coherence`. Ends with a table, and with exit
+//! code 1 if something is not as promised.
+
+use std::{env, path::PathBuf, process::ExitCode, time::Duration};
+
+use cenote_coherence::{Fault, Limits, Mode, Outcome, Result, Trial, report};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+fn command() -> Command {
+    let modes = Mode::ALL.map(Mode::name);
+    let faults = Fault::ALL.map(Fault::name);
+    Command::new("cenote-coherence")
+        .about("Checks what clients of cenote see while things go wrong")
+        .arg(
+            Arg::new("mode")
+                .long("mode")
+                .action(ArgAction::Append)
+                .value_parser(modes)
+                .help("Only this mode; may be repeated"),
+        )
+        .arg(
+            Arg::new("fault")
+                .long("fault")
+                .action(ArgAction::Append)
+                .value_parser(faults)
+                .help("Only this fault; may be repeated"),
+        )
+        .arg(
+            Arg::new("seconds")
+                .long("seconds")
+                .default_value("60")
+                .value_parser(value_parser!(u64).range(4..=3600))
+                .help("How long each trial lasts"),
+        )
+        .arg(
+            Arg::new("clients")
+                .long("clients")
+                .default_value("64")
+                .value_parser(value_parser!(u16).range(1..=4096))
+                .help("How many clients there are"),
+        )
+        .arg(
+            Arg::new("program")
+                .long("program")
+                .value_parser(value_parser!(PathBuf))
+                .help("The program to check; otherwise `cenote` beside this one"),
+        )
+        .arg(
+            Arg::new("output")
+                .long("output")
+                .default_value("target/coherence")
+                .value_parser(value_parser!(PathBuf))
+                .help("Where logs and the histories of violations go"),
+        )
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let matches = command().get_matches();
+    let ran = tokio::select! {
+        ran = run(&matches) => ran,
+        // The servers end with their handles.
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+    };
+    match ran {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Carries out what is asked for; says whether all is as promised.
+async fn run(matches: &ArgMatches) -> Result<bool> {
+    let mut outcomes = Vec::new();
+    println!("{}", report::HEAD);
+    for trial in trials(matches)? {
+        let outcome = trial.run().await;
+        let outcome = outcome
+            .map_err(|error| format!("{} {}: {error}", trial.mode.name(), trial.fault.name()))?;
+        println!("{}", report::row(&outcome));
+        let troubles = report::troubles(&outcome);
+        if !troubles.is_empty() {
+            eprintln!(
+                "  {} {}:{troubles}",
+                outcome.mode.name(),
+                outcome.fault.name()
+            );
+        }
+        outcomes.push(outcome);
+    }
+    let failed = outcomes.iter().filter(|it| !it.reasons.is_empty()).count();
+    println!("\n{} trials, {failed} failed", outcomes.len());
+    let finds_something = finds_something(&outcomes);
+    if !finds_something {
+        println!(
+            "nothing was found wrong with the plain cache-aside: the checker is not worth its name"
+        );
+    }
+    Ok(failed == 0 && finds_something)
+}
+
+/// Whether the mode that promises nothing was caught, if it was tried.
+fn finds_something(outcomes: &[Outcome]) -> bool {
+    let mut plain = outcomes.iter().filter(|it| it.mode.is_plain()).peekable();
+    plain.peek().is_none() || plain.any(|it| !it.violations.is_empty())
+}
+
+/// One trial for each mode and fault that is asked for, or for all that go together.
+fn trials(matches: &ArgMatches) -> Result<Vec<Trial>> {
+    let is_wanted = |id: &str, name: &str| {
+        let wanted = matches.get_many::<String>(id);
+        wanted.is_none_or(|mut wanted| wanted.any(|it| it == name))
+    };
+    let program = match matches.get_one::<PathBuf>("program") {
+        Some(program) => program.clone(),
+        None => env::current_exe()?.with_file_name("cenote"),
+    };
+    if !program.exists() {
+        return Err(format!("{} is not there: build it first", program.display()).into());
+    }
+    let seconds = matches.get_one("seconds").copied().unwrap_or(60);
+    let clients = matches.get_one("clients").copied().unwrap_or(64_u16);
+    let output = matches
+        .get_one::<PathBuf>("output")
+        .cloned()
+        .unwrap_or_default();
+    let mut trials = Vec::new();
+    for mode in Mode::ALL {
+        for fault in Fault::ALL {
+            if is_wanted("mode", mode.name())
+                && is_wanted("fault", fault.name())
+                && fault.concerns(mode)
+            {
+                trials.push(Trial {
+                    mode,
+                    fault,
+                    lasts: Duration::from_secs(seconds),
+                    clients: clients.into(),
+                    program: program.clone(),
+                    output: output.clone(),
+                    limits: Limits::default(),
+                });
+            }
+        }
+    }
+    match trials.is_empty() {
+        true => Err("no such fault in this mode".into()),
+        false => Ok(trials),
+    }
+}

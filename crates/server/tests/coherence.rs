@@ -1,0 +1,55 @@
+//! What clients saw while things went wrong, judged: a short part of what `make coherence` does for every mode and fault.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test a panic is the failed assertion"
+)]
+
+use std::{path::PathBuf, time::Duration};
+
+use cenote_coherence::{Fault, Limits, Mode, Outcome, Trial, report};
+
+/// The times of the promises are for `make coherence`, on a machine that does nothing else.
+const LENIENT: Limits = Limits {
+    stall: Duration::from_secs(20),
+    recovery: Duration::from_secs(30),
+    request: Duration::from_secs(15),
+};
+
+async fn outcome(mode: Mode, fault: Fault, seconds: u64) -> Outcome {
+    let trial = Trial {
+        mode,
+        fault,
+        lasts: Duration::from_secs(seconds),
+        clients: 16,
+        program: PathBuf::from(env!("CARGO_BIN_EXE_cenote")),
+        output: PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("coherence"),
+        limits: LENIENT,
+    };
+    let outcome = trial.run().await.unwrap();
+    println!("{}\n{}", report::HEAD, report::row(&outcome));
+    println!("{}", report::troubles(&outcome));
+    assert_eq!(outcome.reasons, [""; 0]);
+    outcome
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strong_is_not_stale_while_redis_is_killed_and_comes_back_with_a_snapshot() {
+    outcome(Mode::Strong, Fault::RestoreRedis, 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bounded_keeps_its_bound_while_an_instance_hears_nothing_from_redis() {
+    outcome(Mode::Bounded, Fault::Silence, 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn local_loses_nothing_while_the_service_is_killed() {
+    outcome(Mode::Local, Fault::KillService, 6).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plain_cache_aside_is_caught() {
+    let outcome = outcome(Mode::Ttl, Fault::KillService, 6).await;
+    assert!(!outcome.violations.is_empty());
+}
