@@ -284,7 +284,9 @@ pub(super) async fn read_many(
 #[utoipa::path(delete, path = "/read/{key}", tag = "keys", params(
     ("key" = String, Path, description = "Any UTF-8, percent-encoded"),
 ), responses(
-    (status = 204, description = "It is deleted"),
+    (status = 204, description = "It is deleted", headers(
+        ("ETag" = String, description = "The version of the deletion, above all that the value had"),
+    )),
     (status = 202, body = Written<'_>, description = "It is deleted, but Redis could not be told yet: reads may still find it for a while"),
     (status = 404, body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
@@ -296,7 +298,10 @@ pub(super) async fn delete(State(app): State<App>, key: Key) -> Result<Response,
         return Err(Problem::not_found("there is no value under this key"));
     };
     Ok(match deleted.coherence {
-        Coherence::Settled => StatusCode::NO_CONTENT.into_response(),
+        Coherence::Settled => {
+            let tag = entity_tag(deleted.version);
+            (StatusCode::NO_CONTENT, [(ETAG, tag)]).into_response()
+        }
         Coherence::Pending => pending(&key, deleted.version),
     })
 }
