@@ -168,12 +168,12 @@ impl Client {
     fn draw(&mut self) -> Request {
         let keys = &self.shared.keys;
         match fastrand::u8(..100) {
-            0..14 => {
+            0..8 => {
                 self.writes += 1;
                 Request::Write(keys.draw().clone(), value(self.number, self.writes))
             }
-            14..18 => Request::Delete(keys.draw().clone()),
-            18..22 => {
+            8..10 => Request::Delete(keys.draw().clone()),
+            10..14 => {
                 // Each key once.
                 let keys: BTreeSet<_> = (0..MANY).map(|_| keys.draw().clone()).collect();
                 Request::ReadMany(keys.into_iter().collect())
