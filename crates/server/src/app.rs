@@ -15,16 +15,19 @@ pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) store: Store,
     pub(crate) cache_mode: CacheMode,
+    /// Whether what bypasses the service is followed.
+    pub(crate) has_feed: bool,
     pub(crate) health: Monitor,
     pub(crate) started: Instant,
 }
 
 impl App {
-    pub(crate) fn new(pool: Pool, store: Store, cache_mode: CacheMode) -> Self {
+    pub(crate) fn new(pool: Pool, store: Store, cache_mode: CacheMode, has_feed: bool) -> Self {
         Self(Arc::new(Shared {
             health: Monitor::new(pool.clone()),
             store,
             cache_mode,
+            has_feed,
             started: Instant::now(),
             pool,
         }))

@@ -10,7 +10,7 @@ use cenote_cache::{
 
 use super::Database;
 use crate::{
-    settings::{CacheMode, RedisTarget, Settings},
+    settings::{CacheFeed, CacheMode, RedisTarget, Settings},
     store::{Store, StoreError},
 };
 
@@ -79,6 +79,12 @@ pub(super) fn statement_limit(settings: &Settings) -> Option<Duration> {
         }
         CacheMode::Strong | CacheMode::Bounded { .. } => Some(Timing::default().deadline()),
     }
+}
+
+/// Whether what bypasses the service is to be followed. Where nothing is cached there is nothing to drop.
+pub(super) fn has_feed(settings: &Settings) -> bool {
+    let cache = &settings.cache;
+    cache.feed == CacheFeed::Notify && cache.mode != CacheMode::Off
 }
 
 fn timing(settings: &Settings) -> Result<Timing, InvalidTiming> {

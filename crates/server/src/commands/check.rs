@@ -36,7 +36,7 @@ async fn check(settings: Settings) -> ExitCode {
     let mut tally = Tally::default();
     // A private database has no operator who would migrate it.
     if database.private.is_some()
-        && let Err(error) = schema::migrate(pool).await
+        && let Err(error) = schema::migrate(pool, false).await
     {
         tally.note("migration", Err(error.to_string()));
     }

@@ -6,8 +6,11 @@ use std::time::Duration;
 use cenote_local::PostgresServer;
 use cenote_postgres::{Config, InvalidConfig, InvalidUrl, Pool, Retry};
 
-use super::cache::statement_limit;
-use crate::settings::{PoolSettings, Settings};
+use super::cache::{has_feed, statement_limit};
+use crate::{
+    settings::{PoolSettings, Settings},
+    store::feed::OWN_SESSION,
+};
 
 /// Longest wait for the connections to be closed at the end.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -94,8 +97,10 @@ fn with_settings(mut config: Config, settings: &Settings) -> Config {
     config.pool.idle_timeout = idle_timeout;
     config.pool.connect_timeout = connect_timeout;
     config.command_timeout = Some(settings.statements.timeout);
-    if let Some(limit) = statement_limit(settings) {
-        let set = format!("-c statement_timeout={}", limit.as_millis());
+    let limit = statement_limit(settings);
+    let limit = limit.map(|limit| format!("-c statement_timeout={}", limit.as_millis()));
+    let own = has_feed(settings).then(|| OWN_SESSION.to_owned());
+    for set in [limit, own].into_iter().flatten() {
         let options = match config.server.get_options() {
             Some(options) => format!("{options} {set}"),
             None => set,

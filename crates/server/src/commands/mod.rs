@@ -130,7 +130,7 @@ fn migrate(loaded: Loaded) -> ExitCode {
             Ok(database) => database,
             Err(error) => return fail("no database", &error),
         };
-        let migrated = schema::migrate(&database.pool).await;
+        let migrated = schema::migrate(&database.pool, cache::has_feed(&loaded.settings)).await;
         database.close().await;
         match migrated {
             Ok(applied) if applied.is_empty() => println!("the schema is up to date"),

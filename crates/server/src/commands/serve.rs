@@ -12,7 +12,11 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Database, block_on, cache::store, fail, warn};
+use super::{
+    Database, block_on,
+    cache::{has_feed, store},
+    fail, warn,
+};
 use crate::{
     app::App,
     health::Stage,
@@ -63,7 +67,12 @@ async fn serve(settings: Settings) -> ExitCode {
             return fail("no cache", &error);
         }
     };
-    let app = App::new(database.pool.clone(), store.clone(), settings.cache.mode);
+    let app = App::new(
+        database.pool.clone(),
+        store.clone(),
+        settings.cache.mode,
+        has_feed(&settings),
+    );
     tracing::info!(
         min = settings.pool.min,
         max = settings.pool.max,
@@ -123,7 +132,7 @@ async fn listen(settings: &HttpSettings) -> std::io::Result<tokio::net::TcpListe
 async fn start(app: App, settings: Settings) -> Result<(), schema::MigrateError> {
     let mut complained = false;
     loop {
-        match schema::migrate(&app.pool).await {
+        match schema::migrate(&app.pool, has_feed(&settings)).await {
             Ok(applied) if applied.is_empty() => break,
             Ok(applied) => {
                 tracing::info!(applied = applied.join(", "), "schema migrated");
@@ -140,11 +149,20 @@ async fn start(app: App, settings: Settings) -> Result<(), schema::MigrateError>
         }
     }
     warn_if_too_many_connections(&app.pool, &settings).await;
-    app.store.ready().await;
-    app.health.enter(Stage::Running);
-    tracing::info!("ready");
+    let get_ready = async {
+        app.store.ready(app.has_feed).await;
+        app.health.enter(Stage::Running);
+        tracing::info!("ready");
+    };
     // The task's end means that the start failed, so a successful one has none.
-    std::future::pending().await
+    let follow = async {
+        match app.has_feed {
+            true => app.store.follow_changes().await,
+            false => std::future::pending().await,
+        }
+    };
+    tokio::join!(get_ready, follow);
+    Ok(())
 }
 
 async fn warn_if_too_many_connections(pool: &Pool, settings: &Settings) {

@@ -103,10 +103,12 @@ fn pool(app: &App) -> Part {
 }
 
 fn cache(app: &App) -> Part {
-    let problem = app
-        .store
-        .cache_stats()
-        .and_then(|stats| problem_of_cache(stats.state));
+    let stats = app.store.cache_stats();
+    let deaf = app.has_feed && !app.store.feed_stats().listening;
+    let problem =
+        stats.and_then(|stats| problem_of_cache(stats.state)).or(
+            deaf.then_some("the change feed is interrupted: what bypasses the service is not seen")
+        );
     Part {
         state: match (app.cache_mode, problem) {
             (CacheMode::Off, _) => "off",

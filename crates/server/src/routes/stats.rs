@@ -194,6 +194,21 @@ pub(super) struct CacheStats {
     redis_errors: u64,
     /// The epoch that is acted on; none in the modes `local`, `ttl` and `off`, and while it is not known.
     epoch: Option<u64>,
+    /// With `CACHE_FEED`.
+    feed: Option<FeedStats>,
+}
+
+/// What the change feed has heard of.
+#[derive(Serialize, ToSchema)]
+struct FeedStats {
+    /// Whether it is connected. While it is not, what bypasses the service is not seen; afterwards everything is dropped.
+    listening: bool,
+    /// Keys dropped because they were changed.
+    keys: u64,
+    /// Times everything was dropped: at the start, after an interruption, and after changes too many to be named.
+    everything: u64,
+    /// How far behind it was last seen to be; measured every 5 s.
+    lag_ms: f64,
 }
 
 /// What the cache has done.
@@ -227,5 +242,14 @@ pub(super) async fn cache(State(app): State<App>) -> Response {
         pending: stats.pending,
         redis_errors: stats.redis_errors,
         epoch: stats.epoch,
+        feed: app.has_feed.then(|| {
+            let feed = app.store.feed_stats();
+            FeedStats {
+                listening: feed.listening,
+                keys: feed.keys,
+                everything: feed.everything,
+                lag_ms: millis(feed.lag),
+            }
+        }),
     })
 }

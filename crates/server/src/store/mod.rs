@@ -3,12 +3,13 @@
 
 mod commit;
 mod epoch;
+pub(crate) mod feed;
 mod keys;
 mod origin;
 pub(crate) mod schema;
 mod users;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use cenote_cache::{
     cache::Cache,
@@ -18,7 +19,12 @@ use cenote_cache::{
 use cenote_postgres::{Combiner, InvalidConfig, Limits, Loader, Pool};
 use tokio::time::sleep;
 
-use self::{commit::Committer, epoch::Epoch, origin::Values};
+use self::{
+    commit::Committer,
+    epoch::Epoch,
+    feed::{Feed, FeedStats},
+    origin::Values,
+};
 pub(crate) use self::{commit::WriteError, users::User};
 
 /// How often the cache is asked at the start whether it knows its epoch.
@@ -32,6 +38,7 @@ pub(crate) struct Store {
     /// None where nothing is cached.
     cache: Option<Cache<Values>>,
     changes: Combiner<keys::Changes>,
+    feed: Arc<Feed>,
     users: Loader<i64, User>,
 }
 
@@ -68,19 +75,40 @@ impl Store {
             users: users::loader(pool.clone(), limits),
             values,
             cache,
+            feed: Arc::default(),
             pool,
         })
     }
 
-    /// Returns when writes need not wait for the cache to learn its epoch.
-    pub(crate) async fn ready(&self) {
+    /// Returns when writes need not wait for the cache to learn its epoch, and when no change is missed that follows,
+    /// where that is asked for.
+    pub(crate) async fn ready(&self, with_feed: bool) {
         let unknown = State::Degraded(Reason::UnknownEpoch);
         while self
             .cache_stats()
             .is_some_and(|stats| stats.state == unknown)
+            || with_feed && self.feed_stats().everything == 0
         {
             sleep(LOOK).await;
         }
+    }
+
+    /// Drops from the cache what bypasses the service, for ever. To be called once, where the triggers are.
+    pub(crate) async fn follow_changes(&self) {
+        match &self.cache {
+            Some(cache) => {
+                self.feed
+                    .clone()
+                    .follow(self.pool.clone(), cache.clone())
+                    .await
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What the change feed has heard.
+    pub(crate) fn feed_stats(&self) -> FeedStats {
+        self.feed.stats()
     }
 
     /// What the cache has done, if there is one.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use cenote_postgres::{AcquireError, Pool, Pooled, Reason, tokio_postgres};
 
+use super::feed::INSTALL;
+
 mod embedded {
     refinery::embed_migrations!("migrations");
 }
@@ -18,6 +20,8 @@ pub(crate) enum MigrateError {
     Acquire(#[from] AcquireError),
     #[error("cannot wait for other instances to migrate: {0}")]
     Lock(#[source] tokio_postgres::Error),
+    #[error("cannot add the triggers of the change feed: {0}")]
+    Feed(#[source] tokio_postgres::Error),
     #[error("{}", describe(.0))]
     Migration(#[from] refinery::Error),
 }
@@ -28,6 +32,7 @@ impl MigrateError {
         match self {
             Self::Acquire(error) => is_in_vain(error),
             Self::Lock(_) => false,
+            Self::Feed(error) => error.code().is_some_and(|code| !is_passing(code.code())),
             // Lost connections end as errors of the driver; the rest is about the migrations.
             Self::Migration(error) => match error.kind() {
                 refinery::error::Kind::Connection(_, cause) => cause
@@ -86,8 +91,9 @@ fn describe(error: &refinery::Error) -> String {
     text
 }
 
-/// Brings the schema up to date and names the migrations that were applied.
-pub(crate) async fn migrate(pool: &Pool) -> Result<Vec<String>, MigrateError> {
+/// Brings the schema up to date and names the migrations that were applied. The triggers of the change feed are added
+/// `with_feed`; without, they are left as they are, for another instance may need them.
+pub(crate) async fn migrate(pool: &Pool, with_feed: bool) -> Result<Vec<String>, MigrateError> {
     let mut connection = first_connection(pool).await?;
     let client = connection.client_mut();
     let wait = format!(
@@ -98,9 +104,14 @@ pub(crate) async fn migrate(pool: &Pool) -> Result<Vec<String>, MigrateError> {
         .await
         .map_err(MigrateError::Lock)?;
     let migrated = embedded::migrations::runner().run_async(client).await;
+    let added = match with_feed && migrated.is_ok() {
+        true => client.batch_execute(INSTALL).await,
+        false => Ok(()),
+    };
     // Ends the session and the lock with it, whatever happened.
     connection.discard();
     let applied = migrated?;
+    added.map_err(MigrateError::Feed)?;
     let applied = applied.applied_migrations().iter();
     Ok(applied.map(ToString::to_string).collect())
 }

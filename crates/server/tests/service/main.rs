@@ -7,6 +7,7 @@
 
 mod cache_outages;
 mod caching;
+mod change_feed;
 mod commands;
 mod drain;
 mod errors;
