@@ -131,12 +131,11 @@ impl Users {
             Some(connection) => connection,
             None => Connection::open(self.address).await.map_err(lost)?,
         };
-        let answer = connection.exchange(request).await.map_err(lost)?;
-        let (status, last) = (answer.status, answer.last);
-        if !last {
+        let head = connection.ask(request).await.map_err(lost)?;
+        if !head.last {
             self.idle.borrow_mut().connections.push(connection);
         }
-        match status {
+        match head.status {
             200 => Ok(()),
             status => Err(Failure::Status(status)),
         }

@@ -203,12 +203,11 @@ async fn ask(
         Some(current) => current,
         None => Connection::open(address).await.map_err(lost)?,
     };
-    let answer = current.exchange(request).await.map_err(lost)?;
-    let (status, last) = (answer.status, answer.last);
-    if !last {
+    let head = current.ask(request).await.map_err(lost)?;
+    if !head.last {
         *connection = Some(current);
     }
-    match status {
+    match head.status {
         200 => Ok(()),
         status => Err(Failure::Status(status)),
     }

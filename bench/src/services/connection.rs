@@ -2,9 +2,10 @@
 //!
 //! Invariant: one request is under way at a time, and its answer is read to its last byte and not beyond.
 
-use std::{io, net::SocketAddr};
+use std::{io, mem::MaybeUninit, net::SocketAddr};
 
 use bytes::BytesMut;
+use httparse::ParserConfig;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -12,6 +13,8 @@ use tokio::{
 
 /// Room for an answer to a read of a key; the buffer grows if there is more.
 const ROOM: usize = 1024;
+/// Most bytes of a body that are dropped at a time.
+const DROPPED: usize = 64 * 1024;
 const MOST_HEADERS: usize = 32;
 
 /// A keep-alive connection.
@@ -21,15 +24,15 @@ pub(super) struct Connection {
     input: BytesMut,
 }
 
-/// A whole answer.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer<'a> {
-    /// Its status code.
+/// What there is to an answer besides its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
     pub(super) status: u16,
-    /// Its body.
-    pub(super) body: &'a [u8],
     /// Whether the server ends the connection now.
     pub(super) last: bool,
+    /// Its own length and that of the body.
+    length: usize,
+    body: usize,
 }
 
 impl Connection {
@@ -45,7 +48,7 @@ impl Connection {
         Ok(Self { stream, input })
     }
 
-    /// Sends a request and reads its answer.
+    /// Sends a request and reads its answer, of which the body is dropped as it comes.
     ///
     /// # Errors
     ///
@@ -55,15 +58,35 @@ impl Connection {
     /// # Cancel safety
     ///
     /// After a drop the connection is of no use.
-    pub(super) async fn exchange(&mut self, request: &[u8]) -> io::Result<Answer<'_>> {
-        self.stream.write_all(request).await?;
-        self.input.clear();
-        let head = loop {
-            self.receive().await?;
-            if let Some(head) = Head::parse(&self.input)? {
-                break head;
-            }
-        };
+    pub(super) async fn ask(&mut self, request: &[u8]) -> io::Result<Head> {
+        let head = self.head(request).await?;
+        let mut missing = (head.length + head.body).checked_sub(self.input.len());
+        while let Some(length @ 1..) = missing {
+            self.stream.readable().await?;
+            missing = match drop_bytes(&self.stream, length) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(dropped) => length.checked_sub(dropped),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => missing,
+                Err(error) => return Err(error),
+            };
+        }
+        match missing {
+            Some(_) => Ok(head),
+            None => Err(invalid("more bytes than content-length says")),
+        }
+    }
+
+    /// Sends a request and reads its answer, body and all.
+    ///
+    /// # Errors
+    ///
+    /// As [`ask`](Self::ask).
+    ///
+    /// # Cancel safety
+    ///
+    /// After a drop the connection is of no use.
+    pub(super) async fn ask_for_body(&mut self, request: &[u8]) -> io::Result<(Head, &[u8])> {
+        let head = self.head(request).await?;
         let end = head.length + head.body;
         while self.input.len() < end {
             self.receive().await?;
@@ -71,39 +94,43 @@ impl Connection {
         if self.input.len() > end {
             return Err(invalid("more bytes than content-length says"));
         }
-        Ok(Answer {
-            status: head.status,
-            body: &self.input[head.length..],
-            last: head.last,
-        })
+        Ok((head, &self.input[head.length..]))
+    }
+
+    async fn head(&mut self, request: &[u8]) -> io::Result<Head> {
+        self.stream.write_all(request).await?;
+        self.input.clear();
+        loop {
+            self.receive().await?;
+            if let Some(head) = Head::parse(&self.input)? {
+                return Ok(head);
+            }
+        }
     }
 
     async fn receive(&mut self) -> io::Result<()> {
         self.input.reserve(ROOM);
         match self.stream.read_buf(&mut self.input).await? {
-            0 => Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "connection closed",
-            )),
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
         }
     }
 }
 
-struct Head {
-    status: u16,
-    /// Its own length and that of the body.
-    length: usize,
-    body: usize,
-    last: bool,
+/// Reads at most so many bytes that are there, and forgets them.
+fn drop_bytes(stream: &TcpStream, most: usize) -> io::Result<usize> {
+    let mut room = [MaybeUninit::uninit(); DROPPED];
+    stream.try_read_buf(&mut &mut room[..most.min(DROPPED)])
 }
 
 impl Head {
     /// `None` if it is not all there yet.
     fn parse(input: &[u8]) -> io::Result<Option<Self>> {
-        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
-        let mut response = httparse::Response::new(&mut headers);
-        let length = match response.parse(input) {
+        let mut headers = [MaybeUninit::uninit(); MOST_HEADERS];
+        let mut response = httparse::Response::new(&mut []);
+        let parser = ParserConfig::default();
+        let parsed = parser.parse_response_with_uninit_headers(&mut response, input, &mut headers);
+        let length = match parsed {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(error) => return Err(invalid(error)),
@@ -160,25 +187,25 @@ mod tests {
     async fn an_answer_in_pieces_is_put_together() {
         let bytes = "HTTP/1.1 200 OK\r\nContent-Length: 11\r\nconnection: close\r\n\r\nhello world";
         let mut connection = answered(bytes).await;
-        let answer = connection.exchange(b"x").await.unwrap();
-        let expected = Answer {
-            status: 200,
-            body: b"hello world",
-            last: true,
-        };
-        assert_eq!(answer, expected);
+        let (head, body) = connection.ask_for_body(b"x").await.unwrap();
+        assert_eq!(
+            (head.status, head.last, body),
+            (200, true, &b"hello world"[..])
+        );
+        let head = answered(bytes).await.ask(b"x").await.unwrap();
+        assert_eq!((head.status, head.last), (200, true));
     }
 
     #[tokio::test]
     async fn an_answer_without_a_body_needs_no_length() {
         let mut connection = answered("HTTP/1.1 204 No Content\r\n\r\n").await;
-        assert_eq!(connection.exchange(b"x").await.unwrap().status, 204);
+        assert_eq!(connection.ask(b"x").await.unwrap().status, 204);
     }
 
     #[tokio::test]
     async fn an_answer_that_ends_early_is_an_error() {
         let mut connection = answered("HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\nhello").await;
-        let error = connection.exchange(b"x").await.unwrap_err();
+        let error = connection.ask(b"x").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 
@@ -186,7 +213,14 @@ mod tests {
     async fn an_answer_of_unknown_length_is_an_error() {
         let mut connection =
             answered("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
-        let error = connection.exchange(b"x").await.unwrap_err();
+        let error = connection.ask(b"x").await.unwrap_err();
         assert_eq!(error.to_string(), "an answer without content-length");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_end_where_it_should_is_an_error() {
+        let bytes = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhello world, all at once";
+        let error = answered(bytes).await.ask(b"x").await.unwrap_err();
+        assert_eq!(error.to_string(), "more bytes than content-length says");
     }
 }

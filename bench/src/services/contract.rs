@@ -87,7 +87,7 @@ pub(super) async fn warm(service: &Service) -> Outcome<()> {
     for key in 0..workload::KEYS {
         request.clear();
         workload::read(key, &mut request);
-        let status = connection.exchange(&request).await?.status;
+        let status = connection.ask(&request).await?.status;
         if status != 200 {
             return Err(format!("warming the cache: status {status}").into());
         }
@@ -119,11 +119,11 @@ impl Client {
     }
 
     async fn ask(&mut self, question: String, request: &[u8]) -> Outcome<Answered> {
-        let answer = self.0.exchange(request).await?;
+        let (head, body) = self.0.ask_for_body(request).await?;
         Ok(Answered {
             question,
-            status: answer.status,
-            body: serde_json::from_slice(answer.body).unwrap_or_default(),
+            status: head.status,
+            body: serde_json::from_slice(body).unwrap_or_default(),
         })
     }
 }

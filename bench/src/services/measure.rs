@@ -43,7 +43,9 @@ pub(super) struct Cpu {
     pub(super) redis: f64,
     /// The load generator, which is this process.
     pub(super) generator: f64,
-    /// The share of the machine's CPU time that none of these used.
+    /// The share of the machine's CPU time that the load generator used.
+    pub(super) generator_share: f64,
+    /// The share of it that none of these used.
     pub(super) others: f64,
 }
 
@@ -105,6 +107,7 @@ impl Cpu {
             postgres: each(postgres),
             redis: each(redis),
             generator: each(generator),
+            generator_share: after.own_share_since(before),
             others: (used - ours).max(0.0) / there.max(f64::EPSILON),
         }
     }
@@ -135,6 +138,7 @@ impl Cell {
                 postgres: middle(|cell| cell.cpu.postgres),
                 redis: middle(|cell| cell.cpu.redis),
                 generator: middle(|cell| cell.cpu.generator),
+                generator_share: middle(|cell| cell.cpu.generator_share),
                 others: cells.iter().map(|cell| cell.cpu.others).fold(0.0, f64::max),
             },
             resident: middle(|cell| cell.resident as f64) as u64,

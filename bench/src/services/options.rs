@@ -111,18 +111,18 @@ fn command() -> Command {
         .arg(
             several("workload", "NAME")
                 .value_parser(PossibleValuesParser::new(trials))
-                .help("What to measure"),
+                .help("What to measure; several with commas between them"),
         )
         .arg(
             several("service", "NAME")
                 .value_parser(PossibleValuesParser::new(services))
-                .help("Whom to measure"),
+                .help("Whom to measure; several with commas between them"),
         )
         .arg(
             several("clients", "N")
                 .value_parser(number())
                 .default_values(["1", "64", "512"])
-                .help("With how many clients"),
+                .help("With how many clients; several with commas between them"),
         )
         .arg(
             one("seconds", "S")

@@ -80,6 +80,13 @@ impl Processes {
         [0, 1].map(|i| seconds(self.machine[i].saturating_sub(earlier.machine[i])))
     }
 
+    /// The share of the machine's CPU time that this process has used since an earlier look.
+    pub(super) fn own_share_since(&self, earlier: &Self) -> f64 {
+        let [_, there] = self.machine_since(earlier);
+        let own = self.own_cpu().saturating_sub(earlier.own_cpu());
+        own.as_secs_f64() / there.as_secs_f64().max(f64::EPSILON)
+    }
+
     /// The resident memory of one process, in bytes.
     #[must_use]
     pub(super) fn resident(&self, id: u32) -> u64 {

@@ -177,6 +177,7 @@ fn overload(text: &mut String, all: &[Overload]) {
             "Good/s",
             "Of the best",
             "p99 ms",
+            "Generator",
             "The rest, a second",
         ]
         .map(str::to_owned)
@@ -190,6 +191,11 @@ fn overload(text: &mut String, all: &[Overload]) {
             format!("{:.0}", row.good),
             format!("{:.0} %", row.good / row.best * 100.0),
             millis(row.p99),
+            format!(
+                "{:.0} → {:.0} %",
+                row.generator[0] * 100.0,
+                row.generator[1] * 100.0
+            ),
             errors(
                 row.failures
                     .iter()

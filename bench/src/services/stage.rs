@@ -279,8 +279,8 @@ impl Service {
                 return Err("does not answer".into());
             }
             if let Ok(mut connection) = Connection::open(self.address).await {
-                let answer = connection.exchange(&request).await;
-                if answer.is_ok_and(|answer| answer.status == 200) {
+                let head = connection.ask(&request).await;
+                if head.is_ok_and(|head| head.status == 200) {
                     return Ok(());
                 }
             }

@@ -57,6 +57,8 @@ pub(super) struct Overload {
     pub(super) p99: Duration,
     /// What became of the rest, a second.
     pub(super) failures: BTreeMap<Failure, f64>,
+    /// The share of the machine's CPU time that the load generator took, at the best and under overload.
+    pub(super) generator: [f64; 2],
 }
 
 /// What idle clients cost a service.
@@ -176,11 +178,16 @@ async fn overload(stage: &Stage, options: &Options, results: &mut Results) -> Ou
             continue;
         };
         let (mut best, mut tallies) = (Vec::new(), Vec::new());
+        let mut generator = [Vec::new(), Vec::new()];
         for _ in 0..options.rounds {
             let cell = measure(stage, &service, workload, BEST, options.length).await?;
             best.push(cell.per_second);
             let offered = cell.per_second * OVERLOAD;
+            let before = Processes::look()?;
             let tally = arrive(service.address, workload, offered, options.length).await?;
+            let after = Processes::look()?;
+            generator[0].push(cell.cpu.generator_share);
+            generator[1].push(after.own_share_since(&before));
             eprintln!(
                 "{}: {offered:.0} offered, {} good in {:?}",
                 contestant.name,
@@ -190,9 +197,9 @@ async fn overload(stage: &Stage, options: &Options, results: &mut Results) -> Ou
             tallies.push(tally);
         }
         service.end().await?;
-        results
-            .overload
-            .push(summary(contestant.name, &best, &tallies, options.length));
+        let generator = generator.map(|shares| median(&shares));
+        let row = summary(contestant.name, &best, &tallies, options.length);
+        results.overload.push(Overload { generator, ..row });
     }
     Ok(())
 }
@@ -215,6 +222,7 @@ fn summary(service: &'static str, best: &[f64], tallies: &[Tally], length: Durat
         good: median(&good),
         p99: all.latency(0.99),
         failures: all.failures().iter().map(per_second).collect(),
+        generator: [0.0; 2],
     }
 }
 
@@ -287,7 +295,7 @@ impl Sleepers {
 async fn ask(connection: &mut Connection) -> Outcome<()> {
     let mut request = Vec::new();
     workload::read(0, &mut request);
-    match connection.exchange(&request).await?.status {
+    match connection.ask(&request).await?.status {
         200 => Ok(()),
         status => Err(format!("an idle client got status {status}").into()),
     }
