@@ -29,7 +29,7 @@ pub use self::{
 };
 use self::{
     lane::Lane,
-    queue::{Queue, Ticket},
+    queue::{Queue, Ticket, Waiting},
 };
 use crate::{Error, Pool, Pooled, Result};
 
@@ -187,7 +187,7 @@ impl<B: Batch> Batcher<B> {
     ///
     /// Outside a tokio runtime.
     pub async fn submit(&self, request: B::Request) -> Result<B::Response> {
-        let mut caller = self.enqueue(request, self.0.limits.wait)?;
+        let mut caller = self.enqueue(request, None)?;
         let answer = (&mut caller.answered).await;
         caller.ticket = None;
         understood(answer)
@@ -208,7 +208,7 @@ impl<B: Batch> Batcher<B> {
     ///
     /// Outside a tokio runtime.
     pub async fn submit_within(&self, request: B::Request, limit: Duration) -> Result<B::Response> {
-        let mut caller = self.enqueue(request, limit.min(self.0.limits.wait))?;
+        let mut caller = self.enqueue(request, Some(limit))?;
         if let Ok(answer) = timeout(limit, &mut caller.answered).await {
             caller.ticket = None;
             return understood(answer);
@@ -246,7 +246,7 @@ impl<B: Batch> Batcher<B> {
             refused,
             expired,
         } = state.counts;
-        let since = state.queue.oldest();
+        let since = state.queue.first_in_line();
         QueueStats {
             waiting: state.queue.len(),
             waiting_bytes: state.queue.bytes(),
@@ -260,14 +260,16 @@ impl<B: Batch> Batcher<B> {
         }
     }
 
-    fn enqueue(&self, request: B::Request, patience: Duration) -> Result<Caller<'_, B>> {
+    fn enqueue(&self, request: B::Request, limit: Option<Duration>) -> Result<Caller<'_, B>> {
         let shared = &self.0;
         let weight = shared.batch.weight(&request);
         let key = shared.batch.key(&request);
         let (answer, answered) = oneshot::channel();
         let now = Instant::now();
+        let deadline = limit.and_then(|limit| now.checked_add(limit));
+        let patience = limit.unwrap_or(shared.limits.wait);
         let mut state = shared.state();
-        if let Err(retry_after) = shared.admit(&state, weight.bytes, patience, now) {
+        if let Err(retry_after) = shared.admit(&state, key, weight.bytes, patience, now) {
             state.counts.refused += 1;
             state.last_refusal = Some(now);
             return Err(Error::QueueFull {
@@ -277,7 +279,7 @@ impl<B: Batch> Batcher<B> {
             });
         }
         let request = Request { request, answer };
-        let ticket = state.queue.push(request, key, weight, now);
+        let ticket = state.queue.push(request, key, weight, deadline, now);
         shared.start_lane(state);
         Ok(Caller {
             shared,
@@ -339,19 +341,20 @@ impl<B: Batch> Shared<B> {
     fn admit(
         &self,
         state: &State<B>,
+        key: Option<u64>,
         bytes: usize,
         patience: Duration,
         now: Instant,
     ) -> std::result::Result<(), Option<Duration>> {
-        if self.may_have_place(state) {
+        let queue = &state.queue;
+        if self.may_have_place(state) && !queue.is_held(key) {
             return Ok(());
         }
         let about_to_go = match state.starting {
             true => self.limits.batch,
             false => 0,
         };
-        let queue = &state.queue;
-        queue.room(bytes, patience, about_to_go, &self.limits, now)
+        queue.room(key, bytes, patience, about_to_go, &self.limits, now)
     }
 
     fn may_have_place(&self, state: &State<B>) -> bool {
@@ -383,19 +386,22 @@ impl<B: Batch> Shared<B> {
 
     /// Tells those that have waited for too long that they were not sent.
     fn expire(&self) {
-        let limit = self.limits.wait;
-        let Some(before) = Instant::now().checked_sub(limit) else {
+        let Some(before) = Instant::now().checked_sub(self.limits.wait) else {
             return;
         };
-        let expired = {
-            let mut state = self.state();
-            let expired = state.queue.expire(before);
-            state.counts.expired += expired.len() as u64;
-            expired
-        };
-        for waiting in expired {
+        let expired = self.state().queue.expire(before);
+        self.were_late(expired);
+    }
+
+    /// Tells them that they were not sent in time.
+    fn were_late(&self, late: Vec<Waiting<Request<B>>>) {
+        if late.is_empty() {
+            return;
+        }
+        self.state().counts.expired += late.len() as u64;
+        for waiting in late {
             let error = Error::Deadline {
-                waited: limit,
+                waited: waiting.since.elapsed(),
                 sent: false,
             };
             // A caller that has gone needs no answer.

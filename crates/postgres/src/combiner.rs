@@ -6,6 +6,7 @@
 mod rows;
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     hash::{BuildHasher, Hash, RandomState},
     ops::Range,
@@ -102,6 +103,9 @@ pub trait Combine: Send + Sync + 'static {
     /// Whether a write can be folded into a row with those before it, all of one key, so that one statement makes all of
     /// them: a statement cannot touch a row twice. That is so if their outcomes can be told from the row's. What cannot
     /// be folded follows in a statement of its own.
+    ///
+    /// What is folded away never reaches the database. Whatever the database would refuse should be refused before it is
+    /// submitted, or be a part of what is sent: otherwise it may be taken for written and replaced.
     fn folds(&self, row: &[&Self::Write], next: &Self::Write) -> bool;
 
     /// Makes all these writes, or none, and commits: one statement, or one transaction. Each row has a key of its own,
@@ -344,12 +348,12 @@ impl<C: Combine> Work<'_, C> {
     ) -> Vec<Vec<Range<usize>>> {
         let (mut locked, mut met) = (Vec::new(), 0);
         // What is still to be made; the part that comes first is on top.
-        let mut parts = vec![rows];
+        let mut parts = vec![Cow::Borrowed(rows)];
         while let Some(part) = parts.pop() {
             if part.is_empty() {
                 continue;
             }
-            let made = self.attempt(part, lock_timeout).await;
+            let made = self.attempt(&part, lock_timeout).await;
             let is_locked =
                 !lock_timeout.is_zero() && made.as_ref().is_err_and(Error::is_lock_timeout);
             if is_locked {
@@ -360,11 +364,15 @@ impl<C: Combine> Work<'_, C> {
             if part.len() > 1 && (is_bad || is_locked && met < MOST_LOCKED) {
                 // Nothing of the statement had an effect, and one row is to blame: the others need not suffer.
                 let (first, second) = part.split_at(part.len() / 2);
-                parts.extend([second, first]);
+                parts.extend([second, first].map(|half| Cow::Owned(half.to_vec())));
+            } else if is_bad && part[0].len() > 1 {
+                // Nor need the other writes of that row.
+                let rows = self.plan.split(&self.writes.combine, &part[0]);
+                parts.extend(rows.into_iter().rev().map(|row| Cow::Owned(vec![row])));
             } else if is_locked {
-                locked.push(part.to_vec());
+                locked.push(part.into_owned());
             } else {
-                self.answer(part, made);
+                self.answer(&part, made);
             }
         }
         locked

@@ -173,6 +173,20 @@ async fn a_value_that_the_database_refuses_fails_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_the_database_refuses_fails_alone_among_those_of_its_key_too() {
+    let (combiner, pool, watcher) = lines(1).await;
+    let held = pool.get().await.unwrap();
+    let words = ["1", "2", "x", "3", "x", "4", "5"];
+    let writes = words.map(|word| combiner.submit(append("a", word)));
+    let (versions, ()) = tokio::join!(join_all(writes), async { drop(held) });
+    let versions: Vec<_> = versions.into_iter().map(Result::ok).collect();
+    let expected = [Some(1), Some(2), None, Some(3), None, Some(4), Some(5)];
+    assert_eq!(versions, expected.map(|version| version.map(Some)));
+    assert_eq!(watcher.words_of("a").await, 12_345);
+    assert_eq!(combiner.stats().batches, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_somebody_else_has_locked_holds_up_only_the_writes_to_it() {
     let (combiner, pool, watcher) = lines(6).await;
     let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];

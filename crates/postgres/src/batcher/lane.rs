@@ -16,7 +16,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Batch, Calls, Shared, State};
+use super::{
+    Batch, Calls, Request, Shared, State,
+    queue::{Taken, Waiting},
+};
 use crate::{AcquireError, Pooled, Reason, timer::Timer};
 
 /// A batch that takes longer makes way for another lane.
@@ -57,7 +60,8 @@ impl<B: Batch> Lane<B> {
 
     pub(super) async fn run(self) {
         let shared = &*self.place.shared;
-        while let Some(left) = self.place.time_left() {
+        let mut took = None;
+        while let Some(left) = self.place.time_left(took.take()) {
             let connection = match shared.pool.get_within(left).await {
                 Ok(connection) => connection,
                 Err(error) => {
@@ -68,10 +72,11 @@ impl<B: Batch> Lane<B> {
             // Whoever is ready to ask asks first.
             yield_now().await;
             let now = Instant::now();
-            let taken = self.place.take(now);
-            if !taken.is_empty() {
-                let calls = Calls::new(self.place.clone(), taken);
+            let batch = self.place.take(now);
+            if !batch.is_empty() {
+                let calls = Calls::new(self.place.clone(), batch);
                 self.serve(connection, &calls, now).await;
+                took = Some(now.elapsed());
             }
         }
     }
@@ -107,9 +112,12 @@ impl<B: Batch> Lane<B> {
 
 impl<B: Batch> Place<B> {
     /// How long the first in line is still willing to wait. `None` if nobody waits, or the lane has made way: it is
-    /// counted out then.
-    fn time_left(&self) -> Option<Duration> {
+    /// counted out then. The lane's last batch took so long.
+    fn time_left(&self, took: Option<Duration>) -> Option<Duration> {
         let mut state = self.shared.state();
+        if let Some(took) = took {
+            state.queue.finished(took);
+        }
         match state.queue.first_in_line() {
             Some(since) if self.counted.load(Relaxed) => {
                 drop(state);
@@ -124,18 +132,19 @@ impl<B: Batch> Place<B> {
         }
     }
 
-    fn take(&self, now: Instant) -> Vec<super::queue::Waiting<super::Request<B>>> {
+    fn take(&self, now: Instant) -> Vec<Waiting<Request<B>>> {
         let shared = &self.shared;
         let mut state = shared.state();
         self.has_started(&mut state);
-        let taken = state.queue.take(&shared.limits, now);
-        if !taken.is_empty() {
+        let Taken { batch, late } = state.queue.take(&shared.limits, now);
+        if !batch.is_empty() {
             state.counts.batches += 1;
-            state.counts.requests += taken.len() as u64;
+            state.counts.requests += batch.len() as u64;
         }
         // For what is too much for this one.
         shared.start_lane(state);
-        taken
+        shared.were_late(late);
+        batch
     }
 
     /// Lets another lane have this one's place.
@@ -178,7 +187,9 @@ impl<B: Batch> Place<B> {
 impl<B: Batch> Drop for Place<B> {
     fn drop(&mut self) {
         let mut state: MutexGuard<'_, _> = self.shared.state();
-        let stopped = self.counted.load(Relaxed) && !std::thread::panicking();
+        // A panic ends a lane at work; one that never got to work can only have met the end of its runtime.
+        let panicked = std::thread::panicking() && !self.starting.load(Relaxed);
+        let stopped = self.counted.load(Relaxed) && !panicked;
         self.count_out(&mut state);
         if stopped {
             // The runtime is shutting down: nobody will serve what waits, and its callers must learn of it.

@@ -32,13 +32,16 @@ pub struct Limits {
     pub batch: usize,
     /// Bytes in one batch, unless a single request has more.
     pub batch_bytes: usize,
-    /// Requests that may wait; one more is refused at once.
+    /// Requests that may wait; one more is refused at once. Those that wait for a [key](crate::Batch::key) that is under
+    /// way count by themselves: they may be as many again, and keep nobody else out.
     pub waiting: usize,
-    /// Bytes that may wait, unless a single request has more.
+    /// Bytes that may wait, unless a single request has more. Those that wait for a key count by themselves.
     pub waiting_bytes: usize,
-    /// Longest wait until a request is sent. One that would wait longer is refused at once: when the line has not been
-    /// empty for a second, its length and the rate at which it has moved lately tell (Little's law).
+    /// Longest wait until a request is sent.
     pub wait: Duration,
+    /// A request that has to expect a longer wait is refused at once. What is to be expected is told, when a line has
+    /// not been empty for a second, by its length and the rate at which it has moved lately (Little's law).
+    pub expected_wait: Duration,
 }
 
 /// Batches that may be under way beyond the lanes of a batcher, or of several: those that are given clones share them.
@@ -85,6 +88,7 @@ impl Limits {
             waiting: config.max_waiters as usize,
             waiting_bytes: 64 * 1024 * 1024,
             wait: config.acquire_timeout,
+            expected_wait: config.acquire_timeout,
         }
     }
 

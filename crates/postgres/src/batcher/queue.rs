@@ -24,10 +24,14 @@ pub(super) struct Queue<T> {
     held: HashMap<u64, Held>,
     /// Tickets in `line` and `held` of those that have left.
     stale: usize,
-    bytes: usize,
+    /// Those that wait to be taken, and those that wait for a key.
+    in_line: Load,
+    aside: Load,
     tickets: u64,
     batches: u64,
     forecast: Forecast,
+    /// How long a batch has taken lately.
+    batch_time: Duration,
 }
 
 /// A request in the queue.
@@ -36,8 +40,12 @@ pub(super) struct Waiting<T> {
     pub(super) item: T,
     /// Two with the same are never under way in two batches.
     pub(super) key: Option<u64>,
+    /// Waits for its key.
+    aside: bool,
     weight: Weight,
     pub(super) since: Instant,
+    /// After which its caller does not wait for the answer.
+    deadline: Option<Instant>,
 }
 
 /// A place in the queue.
@@ -53,6 +61,20 @@ struct Held {
     waiting: VecDeque<Ticket>,
 }
 
+/// So many requests with so many bytes.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    requests: usize,
+    bytes: usize,
+}
+
+/// What was taken out of the queue.
+pub(super) struct Taken<T> {
+    pub(super) batch: Vec<Waiting<T>>,
+    /// Those that are not to be sent any more.
+    pub(super) late: Vec<Waiting<T>>,
+}
+
 impl<T> Queue<T> {
     pub(super) fn new(now: Instant) -> Self {
         Self {
@@ -61,10 +83,12 @@ impl<T> Queue<T> {
             line: VecDeque::new(),
             held: HashMap::new(),
             stale: 0,
-            bytes: 0,
+            in_line: Load::default(),
+            aside: Load::default(),
             tickets: 0,
             batches: 0,
             forecast: Forecast::default(),
+            batch_time: Duration::ZERO,
         }
     }
 
@@ -75,33 +99,58 @@ impl<T> Queue<T> {
 
     /// What they weigh.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.in_line.bytes + self.aside.bytes
     }
 
-    /// Whether one more may wait, for so long at most; if not, after which time it is worth trying again, as far as that
-    /// can be said. Those whom a lane is about to take do not count.
+    fn load(&mut self, aside: bool) -> &mut Load {
+        match aside {
+            true => &mut self.aside,
+            false => &mut self.in_line,
+        }
+    }
+
+    /// Whether a batch with this key is under way.
+    pub(super) fn is_held(&self, key: Option<u64>) -> bool {
+        key.is_some_and(|key| self.held.contains_key(&key))
+    }
+
+    /// Whether one more may wait, which is to be answered within so long; if not, after which time it is worth trying
+    /// again, as far as that can be said. Those whom a lane is about to take do not count, and what waits for a key and
+    /// what does not do not count against each other.
     pub(super) fn room(
         &self,
+        key: Option<u64>,
         bytes: usize,
         patience: Duration,
         about_to_go: usize,
         limits: &Limits,
         now: Instant,
     ) -> Result<(), Option<Duration>> {
-        let ahead = self.len().saturating_sub(about_to_go);
+        let has_room = |load: Load, ahead: usize| {
+            let fits = ahead == 0 || load.bytes.saturating_add(bytes) <= limits.waiting_bytes;
+            ahead < limits.waiting && fits
+        };
+        if self.is_held(key) {
+            return match has_room(self.aside, self.aside.requests) {
+                true => Ok(()),
+                false => Err(None),
+            };
+        }
+        let ahead = self.in_line.requests.saturating_sub(about_to_go);
         let wait = self.expected_wait(now);
-        let full = ahead >= limits.waiting
-            || ahead > 0 && self.bytes.saturating_add(bytes) > limits.waiting_bytes;
-        let in_vain = wait.is_some_and(|wait| wait > patience);
-        match full || in_vain {
-            true => Err(wait.map(|wait| wait.saturating_sub(patience))),
-            false => Ok(()),
+        // Behind the batch under way, and until its own is over.
+        let answered = self.batch_time * 2;
+        let longest = limits.expected_wait.min(patience.saturating_sub(answered));
+        let in_vain = wait.is_some_and(|wait| wait > longest);
+        match has_room(self.in_line, ahead) && !in_vain {
+            true => Ok(()),
+            false => Err(wait.map(|wait| wait.saturating_sub(longest))),
         }
     }
 
     /// How long one more would wait, by the rate at which the standing line has moved lately.
-    pub(super) fn expected_wait(&self, now: Instant) -> Option<Duration> {
-        let ahead = u32::try_from(self.len()).unwrap_or(u32::MAX);
+    fn expected_wait(&self, now: Instant) -> Option<Duration> {
+        let ahead = u32::try_from(self.in_line.requests).unwrap_or(u32::MAX);
         self.forecast.wait_behind(ahead, now - self.started)
     }
 
@@ -110,20 +159,24 @@ impl<T> Queue<T> {
         item: T,
         key: Option<u64>,
         weight: Weight,
+        deadline: Option<Instant>,
         now: Instant,
     ) -> Ticket {
-        if self.waiting.is_empty() {
+        if self.in_line.requests == 0 {
             self.forecast.restart(now - self.started);
         }
         self.tickets += 1;
-        self.bytes += weight.bytes;
+        self.in_line.requests += 1;
+        self.in_line.bytes += weight.bytes;
         let number = self.tickets;
         let index = self.waiting.insert(Waiting {
             number,
             item,
             key,
+            aside: false,
             weight,
             since: now,
+            deadline,
         });
         let ticket = Ticket { index, number };
         self.line.push_back(ticket);
@@ -151,12 +204,23 @@ impl<T> Queue<T> {
         Some(left.item)
     }
 
-    /// Takes what goes together, and puts those aside whose key is under way.
-    pub(super) fn take(&mut self, limits: &Limits, now: Instant) -> Vec<Waiting<T>> {
+    /// A batch is over, and took so long.
+    pub(super) fn finished(&mut self, took: Duration) {
+        self.batch_time = match self.batch_time.is_zero() {
+            true => took,
+            false => (self.batch_time * 7 + took) / 8,
+        };
+    }
+
+    /// Takes what goes together, and puts those aside whose key is under way. If there are more than fit in, those that
+    /// could not be answered in time give way to those behind them.
+    pub(super) fn take(&mut self, limits: &Limits, now: Instant) -> Taken<T> {
         self.batches += 1;
         let batch = self.batches;
         let mut taken = Vec::with_capacity(self.line.len().min(limits.batch));
+        let mut late = Vec::new();
         let mut total = Weight::default();
+        let done_by = now + self.batch_time * 3 / 2;
         while total.rows < limits.batch
             && let Some(&ticket) = self.line.front()
         {
@@ -166,12 +230,19 @@ impl<T> Queue<T> {
                 continue;
             };
             let (key, weight) = (next.key, next.weight);
+            let is_late = next.deadline.is_some_and(|deadline| deadline < done_by);
+            if is_late && self.line.len() > limits.batch {
+                self.line.pop_front();
+                late.push(self.remove(ticket));
+                continue;
+            }
             let held = key.and_then(|key| self.held.get_mut(&key));
             if let Some(held) = held
                 && held.batch != batch
             {
                 held.waiting.push_back(ticket);
                 self.line.pop_front();
+                self.put(ticket, true);
                 continue;
             }
             total.rows += weight.rows;
@@ -189,7 +260,7 @@ impl<T> Queue<T> {
         }
         let served = u32::try_from(taken.len()).unwrap_or(u32::MAX);
         self.forecast.served(served, now - self.started);
-        taken
+        Taken { batch: taken, late }
     }
 
     /// Keys are no longer under way: those who wait for them are the first in line.
@@ -201,6 +272,7 @@ impl<T> Queue<T> {
         let mut waited: Vec<Ticket> = waited.into_iter().flatten().collect();
         waited.sort_unstable_by_key(|ticket| ticket.number);
         for ticket in waited.into_iter().rev() {
+            self.put(ticket, false);
             self.line.push_front(ticket);
         }
     }
@@ -263,7 +335,27 @@ impl<T> Queue<T> {
     /// One that is there.
     fn remove(&mut self, ticket: Ticket) -> Waiting<T> {
         let removed = self.waiting.remove(ticket.index);
-        self.bytes -= removed.weight.bytes;
+        let load = self.load(removed.aside);
+        load.requests -= 1;
+        load.bytes -= removed.weight.bytes;
         removed
+    }
+
+    /// Counts one as waiting for its key, or not any more, if it has not left.
+    fn put(&mut self, ticket: Ticket, aside: bool) {
+        let Some(found) = self.waiting.get_mut(ticket.index) else {
+            return;
+        };
+        if found.number != ticket.number || found.aside == aside {
+            return;
+        }
+        found.aside = aside;
+        let bytes = found.weight.bytes;
+        let from = self.load(!aside);
+        from.requests -= 1;
+        from.bytes -= bytes;
+        let to = self.load(aside);
+        to.requests += 1;
+        to.bytes += bytes;
     }
 }

@@ -84,6 +84,26 @@ impl<'a, W> Plan<'a, W> {
         }
     }
 
+    /// The writes of one row, in more rows than one, which are to be made one after the other.
+    pub(super) fn split<C: Combine<Write = W>>(
+        &self,
+        combine: &C,
+        row: &Range<usize>,
+    ) -> Vec<Range<usize>> {
+        let middle = row.start + row.len() / 2;
+        let mut rows = Vec::with_capacity(2);
+        rows.push(row.start..middle);
+        let mut start = middle;
+        for at in middle + 1..row.end {
+            if !combine.folds(&self.writes[start..at], self.writes[at]) {
+                rows.push(start..at);
+                start = at;
+            }
+        }
+        rows.push(start..row.end);
+        rows
+    }
+
     /// Tells the key of a row: the same number for all rows of one key.
     pub(super) fn first_of_key(&self, row: &Range<usize>) -> usize {
         self.firsts[row.start]

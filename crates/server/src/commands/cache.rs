@@ -11,7 +11,7 @@ use cenote_cache::{
 use super::Database;
 use crate::{
     settings::{CacheFeed, CacheMode, RedisTarget, Settings},
-    store::{Store, StoreError},
+    store::{Backlog, Store, StoreError},
 };
 
 /// How long after `COMMAND_TIMEOUT` the server ends a statement by itself, whatever became of the cancel.
@@ -34,7 +34,17 @@ pub(super) enum CacheError {
 
 /// The store over this database.
 pub(super) fn store(database: &Database, settings: &Settings) -> Result<Store, CacheError> {
-    Ok(Store::new(database.pool.clone(), config(settings)?)?)
+    let config = config(settings)?;
+    let pool = database.pool.clone();
+    Ok(Store::new(pool, config, backlog(settings))?)
+}
+
+/// How much may wait for the database.
+fn backlog(settings: &Settings) -> Backlog {
+    Backlog {
+        bytes: settings.pool.queue_bytes,
+        wait: settings.pool.queue_wait,
+    }
 }
 
 /// A store like it to try things with. It does not take part in what instances agree on, the epoch, so it harms none.
@@ -44,7 +54,8 @@ pub(super) fn trial(database: &Database, settings: &Settings) -> Result<Store, C
         Mode::Strong(redis) | Mode::Bounded { redis, .. } => Mode::Ttl(redis),
         mode => mode,
     };
-    Ok(Store::new(database.pool.clone(), config)?)
+    let pool = database.pool.clone();
+    Ok(Store::new(pool, config, backlog(settings))?)
 }
 
 fn config(settings: &Settings) -> Result<Config, CacheError> {

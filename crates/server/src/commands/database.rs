@@ -83,6 +83,8 @@ fn with_settings(mut config: Config, settings: &Settings) -> Config {
         overflow,
         timeout,
         max_waiters,
+        queue_bytes: _,
+        queue_wait: _,
         recycle,
         idle_timeout,
         connect_timeout,

@@ -1,5 +1,7 @@
 //! `/health`, `/health/live`, `/health/ready`.
 
+use std::time::Duration;
+
 use axum::{
     extract::State,
     http::StatusCode,
@@ -11,7 +13,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{json, millis};
-use crate::{app::App, health::Stage, http::Problem, openapi::ProblemBody, settings::CacheMode};
+use crate::{
+    app::App, health::Stage, http::Problem, openapi::ProblemBody, settings::CacheMode,
+    store::Queues,
+};
+
+/// A request that has waited longer to be sent to the database is a sign of overload.
+const LONG: Duration = Duration::from_secs(1);
 
 /// How the service is doing.
 #[derive(Serialize, ToSchema)]
@@ -51,10 +59,11 @@ pub(super) async fn health(State(app): State<App>) -> Response {
     let stage = app.health.stage();
     let database = app.health.database().await;
     let cache = cache(&app);
+    let overload = problem_of_queues(&app);
     let status = match (stage, database.state) {
         (Stage::Starting, _) | (_, HealthState::Unhealthy | HealthState::Unknown) => "unhealthy",
         (_, HealthState::Degraded) => "degraded",
-        (_, HealthState::Healthy) if cache.problem.is_some() => "degraded",
+        (_, HealthState::Healthy) if cache.problem.is_some() || overload.is_some() => "degraded",
         (_, HealthState::Healthy) => "ok",
     };
     let body = Health {
@@ -65,7 +74,7 @@ pub(super) async fn health(State(app): State<App>) -> Response {
             Stage::Draining => "draining",
         },
         latency_ms: database.latency.map(millis),
-        pool: pool(&app),
+        pool: pool(&app, overload),
         database: Part {
             state: database.state.as_str(),
             problem: database.problem,
@@ -81,7 +90,7 @@ pub(super) async fn health(State(app): State<App>) -> Response {
     (code, json(&body)).into_response()
 }
 
-fn pool(app: &App) -> Part {
+fn pool(app: &App, overload: Option<&str>) -> Part {
     let stats = app.pool.stats().pool;
     let failures = stats.connect_failures_in_a_row;
     let problem = match stats.health() {
@@ -96,9 +105,31 @@ fn pool(app: &App) -> Part {
         _ if stats.shedding => Some("more requests than connections can serve".to_owned()),
         _ => Some(format!("{} connections are held for long", stats.leaked)),
     };
-    Part {
-        state: stats.health().as_str(),
-        problem,
+    let state = stats.health();
+    match (state, overload) {
+        (HealthState::Healthy, Some(problem)) => Part {
+            state: HealthState::Degraded.as_str(),
+            problem: Some(problem.to_owned()),
+        },
+        _ => Part {
+            state: state.as_str(),
+            problem,
+        },
+    }
+}
+
+/// What is wrong with what waits to share a statement.
+fn problem_of_queues(app: &App) -> Option<&'static str> {
+    let Queues {
+        reads,
+        writes,
+        users,
+    } = app.store.queues();
+    let all = reads + writes + users;
+    match all.longest_wait > LONG {
+        _ if all.refusing => Some("more requests than the database can serve; some are refused"),
+        true => Some("requests wait long to be sent to the database"),
+        false => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! `/pool-stats` and `/cache-stats`.
 
 use axum::{extract::State, response::Response};
-use cenote_postgres::{Histogram, Retired};
+use cenote_postgres::{Histogram, QueueStats, Retired};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -59,6 +59,8 @@ pub(super) struct PoolStats {
     connect_failures: u64,
     /// Why the last connect failed, unless one has succeeded since.
     last_connect_error: Option<&'static str>,
+    /// Requests that share statements, by what they are about.
+    queues: Queues,
     /// Connections closed, since the start, by reason.
     retired: RetiredStats,
     /// Time to get a connection.
@@ -69,6 +71,53 @@ pub(super) struct PoolStats {
     acquire_connecting_ms: Percentiles,
     /// Time to open a connection.
     connect_ms: Percentiles,
+}
+
+/// Requests that share statements, by what they are about.
+#[derive(Serialize, ToSchema)]
+struct Queues {
+    /// Keys read.
+    reads: Queue,
+    /// Keys written and deleted.
+    writes: Queue,
+    /// Users read.
+    users: Queue,
+}
+
+/// Requests that share statements. Counters count from the start.
+#[derive(Serialize, ToSchema)]
+struct Queue {
+    /// Requests that wait to be sent.
+    waiting: usize,
+    /// Bytes of theirs.
+    waiting_bytes: usize,
+    /// How long the first in line has waited.
+    longest_wait_ms: f64,
+    /// Statements under way.
+    running: u32,
+    /// Requests sent.
+    requests: u64,
+    /// Statements they were sent in, repeated ones aside.
+    batches: u64,
+    /// Requests refused at once: too many were waiting, or too many bytes, or they had to expect a long wait.
+    refused: u64,
+    /// Requests that were not sent in time.
+    expired: u64,
+}
+
+impl From<QueueStats> for Queue {
+    fn from(stats: QueueStats) -> Self {
+        Self {
+            waiting: stats.waiting,
+            waiting_bytes: stats.waiting_bytes,
+            longest_wait_ms: millis(stats.longest_wait),
+            running: stats.running,
+            requests: stats.requests,
+            batches: stats.batches,
+            refused: stats.refused,
+            expired: stats.expired,
+        }
+    }
 }
 
 /// Connections closed, by reason.
@@ -108,6 +157,7 @@ impl From<&Histogram> for Percentiles {
 pub(super) async fn pool(State(app): State<App>) -> Response {
     let stats = app.pool.stats();
     let pool = &stats.pool;
+    let queues = app.store.queues();
     json(&PoolStats {
         initialized: pool.open,
         pool_size: pool.size(),
@@ -135,6 +185,11 @@ pub(super) async fn pool(State(app): State<App>) -> Response {
         connects: pool.connects,
         connect_failures: pool.connect_failures,
         last_connect_error: stats.last_connect_error,
+        queues: Queues {
+            reads: queues.reads.into(),
+            writes: queues.writes.into(),
+            users: queues.users.into(),
+        },
         retired: RetiredStats {
             broken: pool.retired(Retired::Broken),
             lifetime: pool.retired(Retired::Lifetime),

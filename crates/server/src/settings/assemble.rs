@@ -61,6 +61,8 @@ fn pool(r: &mut Resolver<'_>) -> PoolSettings {
         overflow: r.value(&t::DB_POOL_MAX_OVERFLOW),
         timeout: r.value(&t::DB_POOL_TIMEOUT),
         max_waiters: r.value(&t::DB_POOL_MAX_WAITERS),
+        queue_bytes: r.value(&t::DB_QUEUE_MAX_BYTES),
+        queue_wait: r.value(&t::DB_QUEUE_MAX_WAIT),
         recycle: r.value(&t::DB_POOL_RECYCLE),
         idle_timeout: r.value(&t::DB_POOL_IDLE_TIMEOUT),
         connect_timeout: r.value(&t::DB_CONNECT_TIMEOUT),

@@ -192,6 +192,10 @@ settings! {
             "Longest wait for a connection in seconds; 0 = do not wait";
         DB_POOL_MAX_WAITERS: Whole<usize> = Whole(0..=10_000_000), Is("10000"),
             "Most requests waiting for a connection; beyond it they get a 503 at once";
+        DB_QUEUE_MAX_BYTES: Bytes = Bytes(1..=1 << 40), Is("67108864"),
+            "Most bytes of requests waiting to share a statement, keys read and keys written each; beyond it they get a 503 at once";
+        DB_QUEUE_MAX_WAIT: Seconds = Seconds(Zero::Refused), Is("2"),
+            "Longest expected wait to share a statement in seconds; a request that has to expect more gets a 503 at once";
         DB_POOL_RECYCLE: SecondsOrOff = SecondsOrOff, Is("1800"),
             "Lifetime of a connection in seconds, jittered; 0 = no limit";
         DB_POOL_IDLE_TIMEOUT: SecondsOrOff = SecondsOrOff, Is("300"),

@@ -45,6 +45,10 @@ pub struct PoolSettings {
     pub timeout: Duration,
     /// Most waiters.
     pub max_waiters: usize,
+    /// Most bytes of requests that wait to share a statement.
+    pub queue_bytes: usize,
+    /// Longest expected wait to share a statement.
+    pub queue_wait: Duration,
     /// Lifetime of a connection, before jitter. `None`: no limit.
     pub recycle: Option<Duration>,
     /// How long a connection beyond `min` may be idle. `None`: no limit.

@@ -16,7 +16,7 @@ use cenote_cache::{
     config::{Config, ConfigError, Mode},
     stats::{Reason, State, Stats},
 };
-use cenote_postgres::{Combiner, InvalidConfig, Limits, Loader, Pool};
+use cenote_postgres::{Combiner, InvalidConfig, Limits, Loader, Pool, QueueStats};
 use tokio::time::sleep;
 
 use self::{
@@ -42,6 +42,21 @@ pub(crate) struct Store {
     users: Loader<i64, User>,
 }
 
+/// How much may wait to share a statement, of each kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backlog {
+    pub(crate) bytes: usize,
+    /// Longest wait that a request may have to expect.
+    pub(crate) wait: Duration,
+}
+
+/// What waits to share a statement, by kind.
+pub(crate) struct Queues {
+    pub(crate) reads: QueueStats,
+    pub(crate) writes: QueueStats,
+    pub(crate) users: QueueStats,
+}
+
 /// Why there can be no store.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
@@ -53,15 +68,20 @@ pub(crate) enum StoreError {
 
 impl Store {
     /// Over this pool, whose server ends a statement within the cache's deadline.
-    pub(crate) fn new(pool: Pool, config: Config) -> Result<Self, StoreError> {
+    pub(crate) fn new(pool: Pool, config: Config, backlog: Backlog) -> Result<Self, StoreError> {
         let deadline = config.timing.deadline();
         let has_epochs = matches!(config.mode, Mode::Strong(_) | Mode::Bounded { .. });
         let epoch = match has_epochs {
             true => Some(Epoch::beside(&pool, config.timing.poll_interval())?),
             false => None,
         };
-        let limits = Limits::of(&pool);
-        let values = Values::new(pool.clone(), limits.clone(), epoch);
+        // Each kind has its own: slow writes are not to take what reads have to spare.
+        let limits = || Limits {
+            waiting_bytes: backlog.bytes,
+            expected_wait: backlog.wait,
+            ..Limits::of(&pool)
+        };
+        let values = Values::new(pool.clone(), limits(), epoch);
         let cache = match config.mode {
             Mode::Off => None,
             _ => Some(Cache::new(values.clone(), config)?),
@@ -71,8 +91,8 @@ impl Store {
             deadline,
         };
         Ok(Self {
-            changes: keys::changes(committer, &pool, limits.clone()),
-            users: users::loader(pool.clone(), limits),
+            changes: keys::changes(committer, &pool, limits()),
+            users: users::loader(pool.clone(), limits()),
             values,
             cache,
             feed: Arc::default(),
@@ -114,6 +134,15 @@ impl Store {
     /// What the cache has done, if there is one.
     pub(crate) fn cache_stats(&self) -> Option<Stats> {
         self.cache.as_ref().map(Cache::stats)
+    }
+
+    /// What its queues have done and are doing.
+    pub(crate) fn queues(&self) -> Queues {
+        Queues {
+            reads: self.values.queue(),
+            writes: self.changes.stats(),
+            users: self.users.stats(),
+        }
     }
 
     /// Gives up what is under way for callers that have gone: their statements are cancelled.

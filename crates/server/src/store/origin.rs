@@ -8,7 +8,7 @@ use cenote_cache::{
     epoch,
     origin::{Origin, Value},
 };
-use cenote_postgres::{Error, Limits, Loader, Pool, tokio_postgres::Row};
+use cenote_postgres::{Error, Limits, Loader, Pool, QueueStats, tokio_postgres::Row};
 
 use super::epoch::Epoch;
 
@@ -59,6 +59,10 @@ impl Values {
         Ok(values
             .map(|found| found.map(|found| Value::clone(&found)))
             .collect())
+    }
+
+    pub(super) fn queue(&self) -> QueueStats {
+        self.loader.stats()
     }
 
     /// Gives up what is under way for callers that have gone.

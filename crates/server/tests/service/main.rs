@@ -16,6 +16,7 @@ mod instances;
 mod keys;
 mod operations;
 mod outages;
+mod overload;
 mod settings;
 mod support;
 mod users;

@@ -16,6 +16,10 @@ fn with_nothing_set_every_default_of_the_contract_holds() {
     assert_eq!((it.pool.min, it.pool.max, it.pool.overflow), (2, 10, 0));
     assert_eq!(it.pool.timeout, secs(30));
     assert_eq!(it.pool.max_waiters, 10_000);
+    assert_eq!(
+        (it.pool.queue_bytes, it.pool.queue_wait),
+        (64 << 20, secs(2))
+    );
     assert_eq!(it.pool.recycle, Some(secs(1800)));
     assert_eq!(it.pool.idle_timeout, Some(secs(300)));
     assert_eq!(it.pool.connect_timeout, secs(5));
@@ -94,6 +98,12 @@ const ROWS: &[Row] = &[
         s.pool.timeout == millis(500)
     }),
     (&["DB_POOL_MAX_WAITERS"], "7", |s| s.pool.max_waiters == 7),
+    (&["DB_QUEUE_MAX_BYTES"], "3m", |s| {
+        s.pool.queue_bytes == 3 << 20
+    }),
+    (&["DB_QUEUE_MAX_WAIT"], "250ms", |s| {
+        s.pool.queue_wait == millis(250)
+    }),
     (&["DB_POOL_RECYCLE"], "1h", |s| {
         s.pool.recycle == Some(secs(3600))
     }),

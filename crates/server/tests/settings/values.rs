@@ -47,6 +47,8 @@ fn malformed_values_are_refused_for_every_setting_that_has_a_form() {
         ("DB_POOL_MAX_OVERFLOW", &["-1", "x"]),
         ("DB_POOL_TIMEOUT", &["-1", "inf", "NaN", "x"]),
         ("DB_POOL_MAX_WAITERS", &["-1", "x"]),
+        ("DB_QUEUE_MAX_BYTES", &["0", "-1", "x"]),
+        ("DB_QUEUE_MAX_WAIT", &["0", "-1", "x"]),
         ("DB_POOL_RECYCLE", &["-1", "x"]),
         ("DB_POOL_IDLE_TIMEOUT", &["-1", "x"]),
         ("DB_CONNECT_TIMEOUT", &["0", "x"]),

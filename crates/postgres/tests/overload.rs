@@ -1,0 +1,132 @@
+//! More requests than the database can serve: those that are served are served in time, the others are told at once.
+
+#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
+
+mod support;
+
+use std::time::Duration;
+
+use cenote_postgres::{Batch, Batcher, Calls, Error, Limits, Pooled, Spare, Weight};
+use support::database;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+/// Statements of which each takes 20 ms, whatever goes together in it: what can be served is known.
+struct Slow;
+
+impl Batch for Slow {
+    type Request = ();
+    type Response = ();
+
+    fn weight(&self, (): &()) -> Weight {
+        Weight { rows: 1, bytes: 1 }
+    }
+
+    fn key(&self, (): &()) -> Option<u64> {
+        None
+    }
+
+    async fn run(&self, connection: Pooled<'_>, calls: &Calls<Self>) {
+        let slept = connection.execute("SELECT pg_sleep(0.02)", &[]).await;
+        calls.answer_all(|_| slept.clone().map(drop));
+    }
+}
+
+/// What one caller is willing to wait.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// Answered in time, a second.
+    goodput: f64,
+    refused: usize,
+    expired: usize,
+    /// Sent for nothing: their callers had given up.
+    wasted: usize,
+    /// The longest that somebody waited to be refused.
+    slowest_refusal: Duration,
+}
+
+/// Callers that come at this rate, whatever becomes of those before them.
+async fn load(batcher: &Batcher<Slow>, per_second: f64, during: Duration) -> Seen {
+    const TICK: Duration = Duration::from_millis(5);
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let (mut callers, mut due) = (JoinSet::new(), 0.0);
+    let end = Instant::now() + during;
+    while Instant::now() < end {
+        ticks.tick().await;
+        due += per_second * TICK.as_secs_f64();
+        while due >= 1.0 {
+            due -= 1.0;
+            let batcher = batcher.clone();
+            callers.spawn(async move {
+                let asked = Instant::now();
+                let answer = batcher.submit_within((), PATIENCE).await;
+                (answer, asked.elapsed())
+            });
+        }
+    }
+    let (mut seen, mut good) = (Seen::default(), 0);
+    while let Some(done) = callers.join_next().await {
+        let (answer, took) = done.unwrap();
+        match answer {
+            Ok(()) => good += 1,
+            Err(Error::QueueFull { .. }) => {
+                seen.refused += 1;
+                seen.slowest_refusal = seen.slowest_refusal.max(took);
+            }
+            Err(Error::Deadline { sent: false, .. }) => seen.expired += 1,
+            Err(Error::Deadline { sent: true, .. }) => seen.wasted += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    seen.goodput = f64::from(good) / during.as_secs_f64();
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_four_times_what_can_be_served_as_much_is_served_in_time_as_ever() {
+    let pool = database().await.pool(2);
+    let limits = Limits {
+        lanes: 1,
+        spare: Spare::new(0),
+        batch: 16,
+        ..Limits::of(&pool)
+    };
+    let batcher = Batcher::with_limits(Slow, &pool, limits);
+    let before = best(&batcher).await;
+    let overloaded = load(&batcher, before * 4.0, Duration::from_secs(4)).await;
+    // It is over when the load is, and the machine is as fast as it was.
+    let after = best(&batcher).await;
+    println!("best {before:.0}/s and {after:.0}/s; at four times that: {overloaded:?}");
+    let enough = overloaded.goodput > before.min(after) * 0.9;
+    assert!(
+        enough,
+        "best {before:.0}/s and {after:.0}/s: {overloaded:?}"
+    );
+    assert!(overloaded.refused > 0, "{overloaded:?}");
+    let stats = batcher.stats();
+    assert_eq!((stats.waiting, stats.waiting_bytes), (0, 0));
+}
+
+/// What can be served, a second: by callers of whom there are always enough.
+async fn best(batcher: &Batcher<Slow>) -> f64 {
+    let started = Instant::now();
+    let mut callers = JoinSet::new();
+    for _ in 0..64 {
+        let batcher = batcher.clone();
+        callers.spawn(async move {
+            let mut served = 0;
+            while started.elapsed() < Duration::from_millis(1500) {
+                batcher.submit(()).await.unwrap();
+                served += 1;
+            }
+            served
+        });
+    }
+    let served: i32 = callers.join_all().await.into_iter().sum();
+    f64::from(served) / started.elapsed().as_secs_f64()
+}
