@@ -205,7 +205,8 @@ settings! {
     }
     "Statements" {
         COMMAND_TIMEOUT: Seconds = Seconds(Zero::Refused), Is("5"),
-            "Longest time for one statement in seconds; it is cancelled on the server too";
+            "Longest time for one statement in seconds; it is cancelled on the server too. With CACHE_MODE strong or bounded \
+             the server ends it after 1 s at the latest";
         DB_STATEMENT_CACHE: Whole<usize> = Whole(0..=1_000_000), Is("256"),
             "Prepared statements kept per connection; 0 = none";
         DB_ECHO: Switch = Switch, Is("false"),

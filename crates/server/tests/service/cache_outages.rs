@@ -253,3 +253,29 @@ async fn while_the_database_is_down_nothing_old_is_answered_unless_asked_for_and
     lenient.write("key", "after").await;
     assert_eq!(strict.read("key").await.json(200)["value"], "after");
 }
+
+#[tokio::test]
+async fn a_statement_of_an_instance_that_hangs_is_ended_by_the_server_before_its_view_is_over() {
+    let redis = redis().await;
+    let service = std::sync::Arc::new(over(&redis, &[("COMMAND_TIMEOUT", "20")]).await);
+    let version = service.write("key", "before").await;
+    let session = service.database.session().await;
+    session.run("BEGIN; UPDATE kv SET value = 'before'").await;
+    let writing = tokio::spawn({
+        let service = service.clone();
+        async move { service.post("/write", &body("late")).await }
+    });
+    session.sees_blocked(1).await;
+    // Now it can cancel nothing.
+    service.signal("STOP");
+    session.sees_blocked(0).await;
+    session.run("COMMIT").await;
+    service.signal("CONT");
+    writing.await.unwrap().problem(504, "command-timeout");
+    service.uses_its_cache().await;
+    let read = service.read("key").await.json(200);
+    assert_eq!(
+        (&read["value"], &read["version"]),
+        (&json!("before"), &json!(version))
+    );
+}

@@ -9,6 +9,7 @@ mod cache_outages;
 mod caching;
 mod change_feed;
 mod commands;
+mod database_load;
 mod drain;
 mod errors;
 mod http2;
