@@ -4,17 +4,11 @@
 use std::time::Duration;
 
 use cenote_cache::clock;
-use cenote_local::RedisServer;
-use redis::aio::MultiplexedConnection;
+use cenote_local::Direction;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::NoTls;
 
-use crate::{
-    Result,
-    downtime::Who,
-    fault::Fault,
-    world::{World, command, operator},
-};
+use crate::{Result, downtime::Who, fault::Fault, world::World};
 
 /// The instance that something happens to, where it happens to one.
 const VICTIM: usize = 0;
@@ -27,7 +21,7 @@ const HELD: Duration = Duration::from_millis(60);
 pub(crate) async fn prepare(fault: Fault, world: &World) -> Result<()> {
     if fault == Fault::RestoreRedis {
         // It finds this at its next start.
-        command(&mut operator(world.redis()?).await?, &["SAVE"]).await?;
+        world.redis()?.save().await?;
     }
     Ok(())
 }
@@ -53,17 +47,14 @@ pub(crate) async fn strike(fault: Fault, world: &World, lasts: Duration) -> Resu
         Fault::FlushRedis => repeat(world, end, &["FLUSHALL"]).await?,
         Fault::KillClients => repeat(world, end, &["CLIENT", "KILL", "TYPE", "normal"]).await?,
         Fault::EvictRedis => {
-            let mut redis = operator(world.redis()?).await?;
-            let set = [
-                "CONFIG",
-                "SET",
-                "maxmemory-policy",
-                "allkeys-random",
-                "maxmemory",
-            ];
-            command(&mut redis, &[&set[..], &["2mb"]].concat()).await?;
+            let redis = world.redis()?;
+            let policy = ["CONFIG", "SET", "maxmemory-policy", "allkeys-random"];
+            redis.command(&policy).await?;
+            redis
+                .command(&["CONFIG", "SET", "maxmemory", "2mb"])
+                .await?;
             sleep(lasts).await;
-            command(&mut redis, &["CONFIG", "SET", "maxmemory", "0"]).await?;
+            redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await?;
         }
         Fault::CutOff => {
             world.proxies[VICTIM].refuse().await;
@@ -101,7 +92,14 @@ pub(crate) async fn strike(fault: Fault, world: &World, lasts: Duration) -> Resu
             world.postgres.restart().await?;
             world.downtime.note(Who::Database, from, clock::now());
         }
-        Fault::Failover => return Err("there is no cluster yet".into()),
+        Fault::Failover => {
+            let cluster = world.cluster()?;
+            let primary = &cluster.nodes()[VICTIM];
+            primary.kill().await?;
+            cluster.steady().await?;
+            sleep(lasts / 2).await;
+            primary.restart().await?;
+        }
     }
     Ok(())
 }
@@ -135,7 +133,7 @@ async fn kill_service(world: &World, round: usize) -> Result<()> {
         .get(instance)
         .filter(|_| round.is_multiple_of(2));
     if let Some(proxy) = proxy {
-        proxy.hold(cenote_local::Direction::ToServer);
+        proxy.hold(Direction::ToServer);
         sleep(HELD).await;
     }
     let from = clock::now();
@@ -155,9 +153,9 @@ async fn kill_service(world: &World, round: usize) -> Result<()> {
 
 /// Sends a command to Redis again and again, at times in quick succession.
 async fn repeat(world: &World, end: Instant, words: &[&str]) -> Result<()> {
-    let mut redis = operator(world.redis()?).await?;
+    let redis = world.redis()?;
     while Instant::now() < end {
-        command(&mut redis, words).await?;
+        redis.command(words).await?;
         sleep(millis(1..300)).await;
     }
     Ok(())
@@ -166,15 +164,20 @@ async fn repeat(world: &World, end: Instant, words: &[&str]) -> Result<()> {
 /// Leads one instance to a Redis that has all that the first has, and both go on.
 async fn split_brain(world: &World, lasts: Duration) -> Result<()> {
     let first = world.redis()?;
-    let second = RedisServer::temporary().start().await?;
-    let password = password(first)?;
-    let port = first.port().to_string();
-    let mut redis = operator(&second).await?;
-    command(&mut redis, &["CONFIG", "SET", "masterauth", &password]).await?;
-    command(&mut redis, &["CONFIG", "SET", "requirepass", &password]).await?;
-    command(&mut redis, &["REPLICAOF", "127.0.0.1", &port]).await?;
-    timeout(Duration::from_secs(10), in_step(&mut redis)).await??;
-    command(&mut redis, &["REPLICAOF", "NO", "ONE"]).await?;
+    let second = first.replica().start().await?;
+    timeout(Duration::from_secs(10), async {
+        let state = ["INFO", "replication"];
+        while !second
+            .command(&state)
+            .await?
+            .contains("master_link_status:up")
+        {
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok::<_, cenote_local::Error>(())
+    })
+    .await??;
+    second.command(&["REPLICAOF", "NO", "ONE"]).await?;
     let proxy = &world.proxies[VICTIM];
     proxy.lead_to(([127, 0, 0, 1], second.port()));
     proxy.cut().await;
@@ -182,26 +185,6 @@ async fn split_brain(world: &World, lasts: Duration) -> Result<()> {
     proxy.lead_to(([127, 0, 0, 1], first.port()));
     proxy.cut().await;
     Ok(())
-}
-
-/// Waits until a replica has all that its primary has.
-async fn in_step(redis: &mut MultiplexedConnection) -> Result<()> {
-    loop {
-        let state: String = redis::cmd("INFO")
-            .arg("replication")
-            .query_async(redis)
-            .await?;
-        if state.contains("master_link_status:up") {
-            return Ok(());
-        }
-        sleep(Duration::from_millis(20)).await;
-    }
-}
-
-fn password(server: &RedisServer) -> Result<String> {
-    let client = redis::Client::open(server.url())?;
-    let password = client.get_connection_info().redis_settings().password();
-    Ok(password.ok_or("a Redis without a password")?.to_owned())
 }
 
 /// Ends sessions in the middle of a statement that writes, as an administrator would.

@@ -59,11 +59,11 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 3 s, 10 s and 15 s.
+    /// 3 s, 20 s and 15 s.
     fn default() -> Self {
         Self {
             stall: Duration::from_secs(3),
-            recovery: Duration::from_secs(10),
+            recovery: Duration::from_secs(20),
             request: Duration::from_secs(15),
         }
     }
@@ -103,7 +103,7 @@ impl Trial {
     pub async fn run(&self) -> Result<Outcome> {
         let name = format!("{}-{}", self.mode.name(), self.fault.name());
         let directory = directory(&self.output, &name)?;
-        let world = World::start(self.mode, &self.program, &directory).await?;
+        let world = World::start(self.mode, self.fault, &self.program, &directory).await?;
         let world = Arc::new(world);
         let load = Load::start(&world, self.clients);
         let (start, end) = (clock::now(), Instant::now() + self.lasts);

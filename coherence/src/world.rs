@@ -6,11 +6,10 @@ use std::{
     time::Duration,
 };
 
-use cenote_local::{PostgresServer, Proxy, RedisServer};
-use redis::aio::MultiplexedConnection;
+use cenote_local::{PostgresServer, Proxy, RedisCluster, RedisServer};
 use tokio::time::timeout;
 
-use crate::{Result, downtime::Downtime, mode::Mode, service::Service};
+use crate::{Fault, Result, downtime::Downtime, mode::Mode, service::Service};
 
 /// How long the instances may take until all is well.
 const START: Duration = Duration::from_secs(30);
@@ -18,20 +17,32 @@ const START: Duration = Duration::from_secs(30);
 pub(crate) struct World {
     // Before what they use, so that they end first.
     pub(crate) services: Vec<Service>,
-    /// One for each instance.
+    /// Before a single Redis, one for each instance.
     pub(crate) proxies: Vec<Proxy>,
-    pub(crate) redis: Option<RedisServer>,
+    redis: Redis,
     pub(crate) postgres: PostgresServer,
     pub(crate) downtime: Downtime,
 }
 
+enum Redis {
+    None,
+    Single(RedisServer),
+    Cluster(RedisCluster),
+}
+
 impl World {
-    /// Starts all servers and returns when all is well. Logs go into the directory.
-    pub(crate) async fn start(mode: Mode, program: &Path, directory: &Path) -> Result<Self> {
+    /// Starts all servers that a fault in this mode needs, and returns when all is well. Logs go into the directory.
+    pub(crate) async fn start(
+        mode: Mode,
+        fault: Fault,
+        program: &Path,
+        directory: &Path,
+    ) -> Result<Self> {
         let postgres = PostgresServer::temporary().start().await?;
-        let redis = match mode.has_redis() {
-            true => Some(RedisServer::temporary().start().await?),
-            false => None,
+        let redis = match (mode.has_redis(), fault) {
+            (false, _) => Redis::None,
+            (true, Fault::Failover) => Redis::Cluster(RedisCluster::temporary().start().await?),
+            (true, _) => Redis::Single(RedisServer::temporary().start().await?),
         };
         let mut world = Self {
             services: Vec::new(),
@@ -47,10 +58,14 @@ impl World {
                 ("CACHE_MODE", mode.name().to_owned()),
             ];
             settings.extend(mode.settings());
-            if let Some(redis) = &world.redis {
-                let proxy = Proxy::to(([127, 0, 0, 1], redis.port())).await?;
-                settings.push(("REDIS_URL", proxy.url(&redis.url())));
-                world.proxies.push(proxy);
+            match &world.redis {
+                Redis::None => {}
+                Redis::Single(redis) => {
+                    let proxy = Proxy::to(([127, 0, 0, 1], redis.port())).await?;
+                    settings.push(("REDIS_URL", proxy.url(&redis.url())));
+                    world.proxies.push(proxy);
+                }
+                Redis::Cluster(cluster) => settings.push(("REDIS_URL", cluster.url())),
             }
             let log = directory.join(format!("instance-{instance}.log"));
             world
@@ -74,28 +89,21 @@ impl World {
         waited.map_err(|_| format!("not all instances are well after {limit:?}"))?
     }
 
-    /// The Redis, in trials that have one.
+    /// The Redis, in trials that have a single one.
     pub(crate) fn redis(&self) -> Result<&RedisServer> {
-        self.redis
-            .as_ref()
-            .ok_or_else(|| "there is no Redis".into())
+        match &self.redis {
+            Redis::Single(redis) => Ok(redis),
+            Redis::None | Redis::Cluster(_) => Err("there is no single Redis".into()),
+        }
     }
-}
 
-/// A connection to a Redis, for an operator.
-pub(crate) async fn operator(server: &RedisServer) -> Result<MultiplexedConnection> {
-    let client = redis::Client::open(server.url())?;
-    Ok(client.get_multiplexed_async_connection().await?)
-}
-
-/// Sends a command to a Redis.
-pub(crate) async fn command(
-    redis: &mut MultiplexedConnection,
-    words: &[&str],
-) -> Result<redis::Value> {
-    let mut command = redis::Cmd::new();
-    command.arg(words);
-    Ok(command.query_async(redis).await?)
+    /// The Redis Cluster, in trials that have one.
+    pub(crate) fn cluster(&self) -> Result<&RedisCluster> {
+        match &self.redis {
+            Redis::Cluster(cluster) => Ok(cluster),
+            Redis::None | Redis::Single(_) => Err("there is no cluster".into()),
+        }
+    }
 }
 
 /// An empty directory of this name.

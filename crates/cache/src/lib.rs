@@ -46,6 +46,7 @@ mod views;
 
 mod shared;
 
+mod caution;
 mod keeper;
 mod plain;
 mod poller;

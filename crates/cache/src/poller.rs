@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{sleep, timeout};
 
 use crate::{
+    caution::Caution,
     clock,
     epoch::{Row, Watch},
     origin::Origin,
@@ -18,10 +19,14 @@ const BREATH: Duration = Duration::from_millis(5);
 pub(crate) async fn poll<O: Origin>(shared: Arc<Shared>, origin: Arc<O>) {
     let mut pulse = shared.views.pulse();
     let mut watch = Watch::default();
+    let mut caution = Caution::default();
     loop {
         let row = look(&shared, &*origin, &mut watch).await;
+        if let Some(row) = &row {
+            caution.note(row, clock::now(), shared.timing.lease());
+        }
         if let Some(row) = &row
-            && let Some(successor) = successor(&shared, &watch, row)
+            && let Some(successor) = successor(&shared, &watch, &caution, row)
         {
             tracing::warn!(epoch = successor.epoch, trusted = ?successor.trusted, "moving the epoch on");
             match timeout(shared.timing.lease(), origin.advance(successor)).await {
@@ -70,7 +75,7 @@ async fn look<O: Origin>(shared: &Shared, origin: &O, watch: &mut Watch) -> Opti
 }
 
 /// What must follow the row.
-fn successor(shared: &Shared, watch: &Watch, row: &Row) -> Option<Row> {
+fn successor(shared: &Shared, watch: &Watch, caution: &Caution, row: &Row) -> Option<Row> {
     // A database that lost its newest commits may tell of an epoch that is over. Its number must not be used again.
     if watch
         .newest()
@@ -84,13 +89,9 @@ fn successor(shared: &Shared, watch: &Watch, row: &Row) -> Option<Row> {
     }
     let seen = shared.links.sight(clock::now(), patience(shared))?;
     let successor = row.successor(seen)?;
-    // An epoch without Redis is let come into use, or a Redis that comes and goes would stop all writes.
-    let is_due = successor.trusted.is_none() || known_for_a_lease(shared, watch);
+    let wait = caution.wait(shared.timing.lease());
+    let is_due = successor.trusted.is_none() || watch.known_for(clock::now()) >= wait;
     is_due.then_some(successor)
-}
-
-fn known_for_a_lease(shared: &Shared, watch: &Watch) -> bool {
-    watch.known_for(clock::now()) >= shared.timing.lease()
 }
 
 /// How long Redis must have been seen as it is before others are told: a new connection takes less.

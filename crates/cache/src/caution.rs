@@ -1,0 +1,101 @@
+//! When Redis is trusted again after it was given up. Invariant: an epoch without Redis lasts until every instance that
+//! polls has come to act on it, so that writes flow for a while between any two changes.
+//!
+//! Where some instances reach Redis and others do not, the ones would trust it and the others give it up for ever, and
+//! every change lets writes wait. So each time it is given up soon, it takes twice as long until it is trusted again.
+
+use std::time::Duration;
+
+use crate::{epoch::Row, moment::Moment};
+
+/// An epoch with Redis that ended sooner than so many leases was a mistake.
+const STEADY: u32 = 16;
+/// The wait is doubled so often at most: 24 s with a lease of 2 s.
+const MOST_DOUBLINGS: u32 = 3;
+
+/// What an instance has seen of changes of trust.
+#[derive(Debug, Default)]
+pub(crate) struct Caution {
+    newest: Option<Row>,
+    /// When the newest epoch with Redis was met; `None` if it was there before this instance.
+    trusted_since: Option<Moment>,
+    relapses: u32,
+}
+
+impl Caution {
+    /// Takes note of the row as it was found.
+    pub(crate) fn note(&mut self, row: &Row, now: Moment, lease: Duration) {
+        let newest = self.newest.replace(*row);
+        match newest {
+            Some(newest) if newest.epoch >= row.epoch => {}
+            None => {}
+            Some(_) if row.trusted.is_some() => self.trusted_since = Some(now),
+            Some(newest) => {
+                let was_steady = self
+                    .trusted_since
+                    .is_none_or(|since| now.since(since) >= lease * STEADY);
+                // From none to none: the epoch between was over before it was even seen.
+                let is_relapse = newest.trusted.is_none() || !was_steady;
+                self.relapses = if is_relapse { self.relapses + 1 } else { 0 };
+            }
+        }
+    }
+
+    /// How long an epoch without Redis must have been known before one with Redis may follow. Others meet it up to a
+    /// poll later, and may act on it a lease after that.
+    pub(crate) fn wait(&self, lease: Duration) -> Duration {
+        (lease + lease / 2) * 2_u32.pow(self.relapses.min(MOST_DOUBLINGS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::epoch::Identity;
+
+    const LEASE: Duration = Duration::from_secs(2);
+
+    /// How long is waited after these rows: when each was met, its epoch, and whether it trusts a Redis.
+    fn wait_after(rows: &[(u64, u64, bool)]) -> u64 {
+        let mut caution = Caution::default();
+        for (at, epoch, trusts) in rows {
+            let row = Row {
+                epoch: *epoch,
+                trusted: trusts.then_some(Identity([1; 20])),
+            };
+            let now = Moment::from_clock(Duration::from_secs(*at));
+            caution.note(&row, now, LEASE);
+        }
+        caution.wait(LEASE).as_secs()
+    }
+
+    #[test]
+    fn a_redis_that_was_steady_is_trusted_again_once_all_act_without_it() {
+        assert_eq!(wait_after(&[(0, 1, false)]), 3);
+        assert_eq!(wait_after(&[(0, 1, true), (1, 2, false)]), 3);
+        assert_eq!(
+            wait_after(&[(0, 1, false), (5, 2, true), (50, 3, false)]),
+            3
+        );
+    }
+
+    #[test]
+    fn each_time_it_is_given_up_soon_the_wait_doubles_up_to_a_limit() {
+        let flapping: Vec<_> = (0..20).map(|n| (5 * n, n, n % 2 == 1)).collect();
+        let waits: Vec<_> = [1, 3, 5, 7, 9].map(|n| wait_after(&flapping[..n])).into();
+        assert_eq!(waits, [3, 6, 12, 24, 24]);
+        let steady = [&flapping[..10], &[(100, 30, false)]].concat();
+        assert_eq!(wait_after(&steady), 3);
+    }
+
+    #[test]
+    fn an_epoch_that_was_over_before_it_was_seen_counts() {
+        let unseen = [
+            (0, 1, true),
+            (100, 2, false),
+            (101, 2, false),
+            (103, 4, false),
+        ];
+        assert_eq!(wait_after(&unseen), 6);
+    }
+}
