@@ -187,22 +187,36 @@ async fn split_brain(world: &World, lasts: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Ends sessions in the middle of a statement that writes, as an administrator would.
+/// Looks for a session in the middle of a statement that writes until there is one, a second at most, and ends it as an
+/// administrator would; leaves how many it ended.
+const TERMINATE: &str = "DO $$
+    DECLARE ended bigint := 0;
+    BEGIN
+        WHILE ended = 0 AND clock_timestamp() < now() + interval '1 s' LOOP
+            PERFORM pg_stat_clear_snapshot();
+            SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) INTO ended FROM pg_stat_activity
+                WHERE application_name LIKE 'cenote%' AND state = 'active' AND query LIKE '%INSERT INTO kv%';
+        END LOOP;
+        PERFORM set_config('cenote.ended', ended::text, false);
+    END $$";
+
+/// Ends sessions that write, one after the other.
 async fn terminate_backends(world: &World, end: Instant) -> Result<()> {
     let (client, connection) = tokio_postgres::connect(&world.postgres.url(), NoTls).await?;
     let connection = tokio::spawn(connection);
+    let mut ended = 0;
     while Instant::now() < end {
-        client
-            .batch_execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                 WHERE application_name LIKE 'cenote%' AND state = 'active' \
-                 AND (query LIKE 'INSERT INTO kv%' OR query LIKE 'UPDATE kv%')",
-            )
-            .await?;
+        client.batch_execute(TERMINATE).await?;
+        let count = "SELECT current_setting('cenote.ended')::bigint";
+        ended += client.query_one(count, &[]).await?.get::<_, i64>(0);
         sleep(millis(5..200)).await;
     }
     drop(client);
-    Ok(connection.await??)
+    connection.await??;
+    match ended {
+        0 => Err("no session wrote".into()),
+        _ => Ok(()),
+    }
 }
 
 fn millis(range: std::ops::Range<u64>) -> Duration {
