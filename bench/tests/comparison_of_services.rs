@@ -35,27 +35,43 @@ fn rows<'a>(report: &'a str, service: &str) -> Vec<Vec<&'a str>> {
         .collect()
 }
 
-#[test]
-fn a_short_comparison_finds_every_service_right_and_shows_it() {
-    let output = compare(
-        "--workload read,write,overload,idle --service cenote,deadpool --clients 4 \
-         --seconds 0.2 --rounds 1 --idle-clients 20",
-    )
-    .output()
-    .unwrap();
+/// What a comparison that succeeds prints.
+fn report(arguments: &str) -> String {
+    let output = compare(arguments).output().unwrap();
     let report = String::from_utf8(output.stdout).unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{report}\n{errors}");
-    assert!(report.contains("make bench ARGS=\"--workload read,write"));
-    for service in ["cenote", "deadpool"] {
+    assert!(report.contains(&format!("make bench ARGS=\"{arguments}\"")));
+    report
+}
+
+#[test]
+fn every_service_is_found_right_and_measured_without_errors() {
+    let report = report(
+        "--workload read,cached --service cenote,deadpool,sqlx,cenote-strong,deadpool-redis \
+         --clients 4 --seconds 0.2 --rounds 1",
+    );
+    for service in [
+        "cenote",
+        "deadpool",
+        "sqlx",
+        "cenote-strong",
+        "deadpool-redis",
+    ] {
         let rows = rows(&report, service);
-        assert_eq!(rows.len(), 4, "read, write, overload, idle: {report}");
-        for row in &rows[..2] {
-            let per_second: f64 = row[2].parse().unwrap();
-            assert!(per_second > 0.0, "{report}");
-            assert_eq!(row.last(), Some(&"0"), "errors: {report}");
-        }
+        assert_eq!(rows.len(), 1, "{report}");
+        let per_second: f64 = rows[0][2].parse().unwrap();
+        assert!(per_second > 0.0, "{report}");
+        assert_eq!(rows[0].last(), Some(&"0"), "errors: {report}");
     }
+}
+
+#[test]
+fn a_service_is_measured_under_overload_and_beside_idle_clients() {
+    let report = report(
+        "--workload overload,idle --service cenote --seconds 0.2 --rounds 1 --idle-clients 20",
+    );
+    assert_eq!(rows(&report, "cenote").len(), 2, "{report}");
 }
 
 #[test]

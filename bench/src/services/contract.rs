@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::{task::JoinSet, time::sleep};
 
 use super::{
     Outcome,
@@ -17,6 +17,8 @@ use super::{
 
 /// How long a cache may take after the start until it is used: one that is shared is believed only after a while.
 const CACHE_START: Duration = Duration::from_secs(15);
+/// So many clients read all keys between them.
+const WARMERS: u32 = 32;
 /// A key that no workload uses, with what must be encoded in a path.
 const KEY: &str = "contract/ü ?";
 const PATH: &str = "/read/contract/%C3%BC%20%3F";
@@ -82,15 +84,25 @@ async fn cache(client: &mut Client, wanted: bool) -> Outcome<()> {
 ///
 /// An answer is not 200.
 pub(super) async fn warm(service: &Service) -> Outcome<()> {
-    let mut connection = Connection::open(service.address).await?;
-    let mut request = Vec::new();
-    for key in 0..workload::KEYS {
-        request.clear();
-        workload::read(key, &mut request);
-        let status = connection.ask(&request).await?.status;
-        if status != 200 {
-            return Err(format!("warming the cache: status {status}").into());
-        }
+    let mut clients = JoinSet::new();
+    for first in 0..WARMERS {
+        let address = service.address;
+        clients.spawn(async move {
+            let mut connection = Connection::open(address).await?;
+            let mut request = Vec::new();
+            for key in (first..workload::KEYS).step_by(WARMERS as usize) {
+                request.clear();
+                workload::read(key, &mut request);
+                let status = connection.ask(&request).await?.status;
+                if status != 200 {
+                    return Err(format!("warming the cache: status {status}").into());
+                }
+            }
+            Outcome::Ok(())
+        });
+    }
+    while let Some(client) = clients.join_next().await {
+        client??;
     }
     Ok(())
 }
