@@ -12,6 +12,9 @@
 //!   that did not; [`Pool::retry`] repeats only what certainly had no effect.
 //! * **Savepoints, COPY, row streams, LISTEN,** each of which leaves its connection clean however it
 //!   ends; a [`Listener`] never loses a notification without saying so.
+//! * **One statement for many callers.** A [`Loader`] looks rows up by key, a [`Combiner`] commits writes in order, a
+//!   [`Batcher`] does any such work: what comes while the database is busy goes together. Bounded queues, deadlines.
+//! * **Pipelines:** [`Connection::pipeline`] sends several statements in one round trip.
 //! * **Statement cache, health states, statistics,** a pool that explains itself when it is
 //!   exhausted.
 //!
