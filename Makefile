@@ -26,7 +26,7 @@ bench-pool: ## the pool beside five others, as a table; counts instructions wher
 bench-micro: ## the parts alone, by criterion
 	cargo bench --locked -p cenote-bench --bench '*'
 
-coherence: ## every cache mode under every fault, an hour; less by ARGS="--mode strong --fault freeze-redis --seconds 20"
+coherence: ## every cache mode under every fault, more than an hour; less by ARGS="--mode strong --fault freeze-redis --seconds 20"
 	@scripts/setup test
 	cargo build --release --locked -p cenote
 	cargo run --release --locked -p cenote-coherence -- $(ARGS)

@@ -74,25 +74,27 @@ async fn main() -> ExitCode {
 
 /// Carries out what is asked for; says whether all is as promised.
 async fn run(matches: &ArgMatches) -> Result<bool> {
-    let mut outcomes = Vec::new();
+    let (mut outcomes, mut failed) = (Vec::new(), 0);
     println!("{}", report::HEAD);
     for trial in trials(matches)? {
-        let outcome = trial.run().await;
-        let outcome = outcome
-            .map_err(|error| format!("{} {}: {error}", trial.mode.name(), trial.fault.name()))?;
+        let (mode, fault) = (trial.mode.name(), trial.fault.name());
+        let outcome = match trial.run().await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                eprintln!("  {mode} {fault} could not be carried out: {error}");
+                failed += 1;
+                continue;
+            }
+        };
         println!("{}", report::row(&outcome));
         let troubles = report::troubles(&outcome);
         if !troubles.is_empty() {
-            eprintln!(
-                "  {} {}:{troubles}",
-                outcome.mode.name(),
-                outcome.fault.name()
-            );
+            eprintln!("  {mode} {fault}:{troubles}");
         }
+        failed += usize::from(!outcome.reasons.is_empty());
         outcomes.push(outcome);
     }
-    let failed = outcomes.iter().filter(|it| !it.reasons.is_empty()).count();
-    println!("\n{} trials, {failed} failed", outcomes.len());
+    println!("\n{} trials carried out, {failed} failed", outcomes.len());
     let finds_something = finds_something(&outcomes);
     if !finds_something {
         println!(
