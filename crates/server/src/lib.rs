@@ -14,6 +14,7 @@ mod openapi;
 mod problems;
 mod routes;
 
+mod cores;
 mod telemetry;
 
 pub mod commands;

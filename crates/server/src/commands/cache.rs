@@ -32,11 +32,10 @@ pub(super) enum CacheError {
     Store(#[from] StoreError),
 }
 
-/// The store over this database.
-pub(super) fn store(database: &Database, settings: &Settings) -> Result<Store, CacheError> {
+/// The stores over this database, one for each home of its pool.
+pub(super) fn stores(database: &Database, settings: &Settings) -> Result<Vec<Store>, CacheError> {
     let config = config(settings)?;
-    let pool = database.pool.clone();
-    Ok(Store::new(pool, config, backlog(settings))?)
+    Ok(Store::per_home(&database.pool, config, backlog(settings))?)
 }
 
 /// How much may wait for the database.
@@ -54,8 +53,9 @@ pub(super) fn trial(database: &Database, settings: &Settings) -> Result<Store, C
         Mode::Strong(redis) | Mode::Bounded { redis, .. } => Mode::Ttl(redis),
         mode => mode,
     };
-    let pool = database.pool.clone();
-    Ok(Store::new(pool, config, backlog(settings))?)
+    let mut stores = Store::per_home(&database.pool, config, backlog(settings))?;
+    // The pool of a trial has one home.
+    Ok(stores.swap_remove(0))
 }
 
 fn config(settings: &Settings) -> Result<Config, CacheError> {

@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use cenote_cache::{read::Source, stats::State};
 use cenote_postgres::{Pool, tokio_postgres::Row};
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use super::{Database, block_on, cache::trial, fail, serve::instances, warn};
 use crate::{
@@ -28,7 +28,7 @@ pub(super) fn run(loaded: Loaded) -> ExitCode {
 }
 
 async fn check(settings: Settings) -> ExitCode {
-    let database = match Database::open(&settings).await {
+    let database = match Database::open(&settings, &[Handle::current()]).await {
         Ok(database) => database,
         Err(error) => return fail("no database", &error),
     };

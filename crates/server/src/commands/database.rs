@@ -6,6 +6,8 @@ use std::time::Duration;
 use cenote_local::PostgresServer;
 use cenote_postgres::{Config, InvalidConfig, InvalidUrl, Pool, Retry};
 
+use tokio::runtime::Handle;
+
 use super::cache::{has_feed, statement_limit};
 use crate::{
     settings::{PoolSettings, Settings},
@@ -33,8 +35,9 @@ pub(super) enum DatabaseError {
 }
 
 impl Database {
-    /// Builds the pool, and starts a private PostgreSQL first if the settings name none.
-    pub(super) async fn open(settings: &Settings) -> Result<Self, DatabaseError> {
+    /// Builds the pool, with connections that live on these runtimes, and starts a private PostgreSQL first if the
+    /// settings name none.
+    pub(super) async fn open(settings: &Settings, homes: &[Handle]) -> Result<Self, DatabaseError> {
         let (config, private) = match &settings.database {
             Some(config) => (config.clone(), None),
             None => {
@@ -42,7 +45,7 @@ impl Database {
                 (Config::from_url(&private.url())?, Some(private))
             }
         };
-        let pool = Pool::new(with_settings(config, settings))?;
+        let pool = Pool::across(with_settings(config, settings), homes.to_vec())?;
         Ok(Self { pool, private })
     }
 

@@ -8,6 +8,7 @@ mod serve;
 use std::{env, process::ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use tokio::runtime::Handle;
 
 use self::database::Database;
 use crate::{
@@ -111,9 +112,9 @@ fn warn(warnings: &[String]) {
     }
 }
 
-/// Runs a command on a runtime with one worker per core.
+/// Runs a command on this thread.
 fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     match runtime {
@@ -126,7 +127,7 @@ fn migrate(loaded: Loaded) -> ExitCode {
     warn(&loaded.warnings);
     telemetry::init(&loaded.settings.log);
     block_on(async {
-        let database = match Database::open(&loaded.settings).await {
+        let database = match Database::open(&loaded.settings, &[Handle::current()]).await {
             Ok(database) => database,
             Err(error) => return fail("no database", &error),
         };

@@ -1,24 +1,26 @@
 //! `cenote serve`: from settings to a running service and back.
 //!
 //! Invariant: on SIGTERM `/health/ready` turns 503 first, then the listener closes, requests in flight finish,
-//! the pool closes, and last a private database stops.
+//! the pool closes, a private database stops, and last the threads that served.
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use cenote_postgres::Pool;
 use tokio::{
     net::lookup_host,
+    runtime::Handle,
     signal::unix::{Signal, SignalKind, signal},
     time::sleep,
 };
 
 use super::{
     Database, block_on,
-    cache::{has_feed, store},
+    cache::{has_feed, stores},
     fail, warn,
 };
 use crate::{
     app::App,
+    cores::Cores,
     health::Stage,
     http::{self, HttpConfig},
     routes,
@@ -56,23 +58,23 @@ async fn serve(settings: Settings) -> ExitCode {
         }
     };
     let address = listener.local_addr();
-    let database = match Database::open(&settings).await {
+    let cores = match Cores::start(settings.http.cores) {
+        Ok(cores) => cores,
+        Err(error) => return fail("cannot start a thread for each of HTTP_CORES", &error),
+    };
+    let database = match Database::open(&settings, cores.runtimes()).await {
         Ok(database) => database,
         Err(error) => return fail("no database", &error),
     };
-    let store = match store(&database, &settings) {
-        Ok(store) => store,
+    let stores = match stores(&database, &settings) {
+        Ok(stores) => stores,
         Err(error) => {
             database.close().await;
             return fail("no cache", &error);
         }
     };
-    let app = App::new(
-        database.pool.clone(),
-        store.clone(),
-        settings.cache.mode,
-        has_feed(&settings),
-    );
+    let feed = has_feed(&settings);
+    let apps = App::per_home(&database.pool, stores, settings.cache.mode, feed);
     tracing::info!(
         min = settings.pool.min,
         max = settings.pool.max,
@@ -85,10 +87,17 @@ async fn serve(settings: Settings) -> ExitCode {
         Err(error) => tracing::warn!(%error, "listening"),
     }
 
+    // Whichever core's: what these two ask for is the same for all.
+    let app = &apps[0];
     let mut starting = tokio::spawn(start(app.clone(), settings.clone()));
     let config = http_config(&settings);
     let stopping = stop(app.clone(), settings.shutdown.delay, terminate, interrupt);
-    let serving = http::serve(listener, routes::router(app), config, stopping);
+    let core = |(runtime, app): (&Handle, &App)| http::Core {
+        runtime: runtime.clone(),
+        router: routes::router(app.clone()),
+    };
+    let serving = cores.runtimes().iter().zip(&apps).map(core).collect();
+    let serving = http::serve(listener, serving, config, stopping);
     tokio::pin!(serving);
     let drained = tokio::select! {
         drained = &mut serving => Some(drained),
@@ -99,11 +108,18 @@ async fn serve(settings: Settings) -> ExitCode {
             };
             None
         }
+        () = cores.lost() => {
+            fail("cannot go on", &"a thread that serves has ended");
+            None
+        }
     };
     starting.abort();
-    store.abort();
-    store.close().await;
+    for app in &apps {
+        app.store.abort();
+        app.store.close().await;
+    }
     database.close().await;
+    cores.stop();
     match drained {
         None => ExitCode::FAILURE,
         Some(drained) => {
@@ -120,7 +136,7 @@ async fn listen(settings: &HttpSettings) -> std::io::Result<tokio::net::TcpListe
         .await?
         .collect();
     for address in addresses {
-        match http::bind(address, false) {
+        match http::bind(address) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = error,
         }

@@ -32,7 +32,7 @@ const MOST_HEADERS: u32 = 32 * 1024;
 /// Bytes queued for sending per HTTP/2 stream.
 const MOST_QUEUED: usize = 64 * 1024;
 
-/// What all connections of a server share.
+/// What all connections on a core share.
 pub(super) struct Protocol {
     builder: auto::Builder<TokioExecutor>,
     router: Router,
@@ -41,7 +41,7 @@ pub(super) struct Protocol {
 }
 
 impl Protocol {
-    pub(super) fn new(router: Router, config: HttpConfig) -> Self {
+    pub(super) fn new(router: Router, config: Arc<HttpConfig>, log: Arc<RequestLog>) -> Self {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
@@ -58,14 +58,18 @@ impl Protocol {
         Self {
             builder,
             router,
-            log: Arc::new(RequestLog::new(config.slow_request)),
-            config: Arc::new(config),
+            log,
+            config,
         }
     }
 }
 
-/// Serves one connection to its end. Its errors are the peer's business and end here.
-pub(super) async fn run(stream: TcpStream, member: Member, protocol: Arc<Protocol>) {
+/// Serves one connection to its end, on the runtime that polls this. Its errors are the peer's business and end here.
+pub(super) async fn run(stream: std::net::TcpStream, member: Member, protocol: Arc<Protocol>) {
+    // Refused only by a runtime that is ending.
+    let Ok(stream) = TcpStream::from_std(stream) else {
+        return;
+    };
     // Failing costs latency, not correctness.
     let _ = stream.set_nodelay(true);
     let limits = &*protocol.config;

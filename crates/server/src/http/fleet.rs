@@ -1,6 +1,6 @@
-//! The connections of one server, counted, and told when to end.
+//! The connections of one server, counted, spread over its cores, and told when to end.
 //!
-//! Invariant: `live` counts exactly the [`Member`]s alive. The phase only goes forward.
+//! Invariant: `live` counts exactly the [`Member`]s alive on each core. The phase only goes forward.
 
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -37,7 +37,8 @@ pub struct Drained {
 #[derive(Debug)]
 pub(super) struct Fleet {
     phase: AtomicU8,
-    live: AtomicUsize,
+    /// By core.
+    live: Box<[AtomicUsize]>,
     /// Each wakes every connection, once, when its phase has begun.
     draining: Notify,
     cut: Notify,
@@ -46,10 +47,10 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(cores: usize) -> Arc<Self> {
         Arc::new(Self {
             phase: AtomicU8::new(0),
-            live: AtomicUsize::new(0),
+            live: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
             draining: Notify::new(),
             cut: Notify::new(),
             empty: Notify::new(),
@@ -69,21 +70,36 @@ impl Fleet {
         (self.draining.notified(), self.cut.notified())
     }
 
-    /// A place for one more connection, unless `limit` are alive.
+    /// A place for one more connection, on the core that has the fewest, unless `limit` are alive. For the one task
+    /// that accepts.
     pub(super) fn join(self: &Arc<Self>, limit: usize) -> Option<Member> {
-        let member = Member(Arc::clone(self));
-        (self.live.fetch_add(1, AcqRel) < limit).then_some(member)
+        let mut live = 0;
+        let counts = self.live.iter().map(|count| count.load(Acquire));
+        let counts = counts.inspect(|count| live += count).enumerate();
+        let (core, _) = counts.min_by_key(|(_, count)| *count)?;
+        if live >= limit {
+            return None;
+        }
+        self.live[core].fetch_add(1, AcqRel);
+        Some(Member {
+            fleet: Arc::clone(self),
+            core,
+        })
+    }
+
+    fn live(&self) -> usize {
+        self.live.iter().map(|count| count.load(Acquire)).sum()
     }
 
     async fn emptied(&self) {
-        while self.live.load(Acquire) != 0 {
+        while self.live() != 0 {
             self.empty.notified().await;
         }
     }
 
     /// Tells every connection to finish, waits for them up to `bound`, then cuts the rest.
     pub(super) async fn drain(&self, bound: Duration) -> Drained {
-        let open = self.live.load(Acquire);
+        let open = self.live();
         self.phase.store(Phase::Draining as u8, Release);
         self.draining.notify_waiters();
         if tokio::time::timeout(bound, self.emptied()).await.is_ok() {
@@ -92,7 +108,7 @@ impl Fleet {
                 cut: 0,
             };
         }
-        let cut = self.live.load(Acquire);
+        let cut = self.live();
         self.phase.store(Phase::Cut as u8, Release);
         self.cut.notify_waiters();
         // They are cut either way; waiting lets their destructors run first.
@@ -106,18 +122,27 @@ impl Fleet {
 
 /// One connection's place in the fleet, given up on drop.
 #[derive(Debug)]
-pub(super) struct Member(Arc<Fleet>);
+pub(super) struct Member {
+    fleet: Arc<Fleet>,
+    core: usize,
+}
 
 impl Member {
     pub(super) fn fleet(&self) -> &Fleet {
-        &self.0
+        &self.fleet
+    }
+
+    /// The core it is to be served on.
+    pub(super) fn core(&self) -> usize {
+        self.core
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        if self.0.live.fetch_sub(1, AcqRel) == 1 {
-            self.0.empty.notify_one();
+        if self.fleet.live[self.core].fetch_sub(1, AcqRel) == 1 {
+            // The last of its core: perhaps of all.
+            self.fleet.empty.notify_one();
         }
     }
 }

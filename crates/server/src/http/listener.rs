@@ -13,29 +13,20 @@ const BACKLOG: i32 = 4096;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Listens on `address`; port 0 takes a free one. With `reuse_port` several sockets may listen on one
-/// address, and the kernel spreads connections over them: one per core. Must be called on the runtime that
-/// will serve the socket.
+/// Listens on `address`; port 0 takes a free one. Must be called on the runtime that will accept.
 ///
 /// # Errors
 /// Those of the system: the address is in use, is not ours, or needs a privilege.
-pub fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
     socket.set_nonblocking(true)?;
+    // Elsewhere it would let another process take the port over.
     #[cfg(unix)]
-    {
-        // Elsewhere it would let another process take the port over.
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(reuse_port)?;
-    }
-    #[cfg(not(unix))]
-    if reuse_port {
-        return Err(io::ErrorKind::Unsupported.into());
-    }
+    socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())

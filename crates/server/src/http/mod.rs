@@ -2,8 +2,8 @@
 //!
 //! Invariant: nothing a peer does, or leaves undone, holds a connection, a task or memory without a bound.
 //!
-//! The transport knows nothing of what is served. [`serve`] is self-contained, so that one of them may run
-//! per core, each on a socket from [`bind`] with `reuse_port`.
+//! The transport knows nothing of what is served. One task accepts for all cores: they get equally many connections,
+//! and a port that somebody else serves is an error, as it would not be with a listening socket for each.
 
 mod activity;
 mod body;
@@ -29,4 +29,4 @@ pub use fleet::Drained;
 pub use listener::bind;
 pub use params::{Key, Path, Query};
 pub use problem::{Cause, Member, Problem, with_fallbacks};
-pub use server::serve;
+pub use server::{Core, serve};

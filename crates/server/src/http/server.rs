@@ -7,29 +7,45 @@ use std::sync::Arc;
 
 use axum::Router;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 use super::config::HttpConfig;
 use super::connection::{Protocol, run};
 use super::fleet::{Drained, Fleet};
 use super::listener::accept;
 use super::refuse::Refusals;
+use super::request_log::RequestLog;
 
-/// Serves `router` on `listener` until `shutdown` resolves, then drains: no connection is accepted any more,
-/// idle ones are closed, requests in flight are answered, and after
-/// [`drain_timeout`](HttpConfig::drain_timeout) the rest is cut.
+/// Where connections are served, and what is served there.
+#[derive(Debug)]
+pub struct Core {
+    /// Their tasks run here.
+    pub runtime: Handle,
+    /// The routes, with whatever of this core's they need.
+    pub router: Router,
+}
+
+/// Serves on `listener` until `shutdown` resolves, then drains: no connection is accepted any more, idle ones are
+/// closed, requests in flight are answered, and after [`drain_timeout`](HttpConfig::drain_timeout) the rest is cut.
 ///
-/// Connections run as tasks of the current runtime. Not cancel safe: dropped, it stops accepting, and leaves
-/// the connections to their own limits.
+/// Each connection is served on the core that has the fewest, to its end. Limits are for all cores together. Not
+/// cancel safe: dropped, it stops accepting, and leaves the connections to their own limits.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    cores: Vec<Core>,
     config: HttpConfig,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
-    let fleet = Fleet::new();
+    let fleet = Fleet::new(cores.len());
     let refusals = Refusals::new();
     let (most, bound) = (config.max_connections, config.drain_timeout);
-    let protocol = Arc::new(Protocol::new(router, config));
+    let log = Arc::new(RequestLog::new(config.slow_request));
+    let config = Arc::new(config);
+    let protocol = |core: Core| {
+        let protocol = Protocol::new(core.router, Arc::clone(&config), Arc::clone(&log));
+        (core.runtime, Arc::new(protocol))
+    };
+    let cores: Vec<_> = cores.into_iter().map(protocol).collect();
     let mut shutdown = pin!(shutdown);
     loop {
         let stream = tokio::select! {
@@ -38,7 +54,13 @@ pub async fn serve(
             stream = accept(&listener) => stream,
         };
         match fleet.join(most) {
-            Some(member) => drop(tokio::spawn(run(stream, member, Arc::clone(&protocol)))),
+            Some(member) => {
+                let (runtime, protocol) = &cores[member.core()];
+                // Off this runtime, so that its readiness is noticed where it is served. A failure is the peer's.
+                if let Ok(stream) = stream.into_std() {
+                    runtime.spawn(run(stream, member, Arc::clone(protocol)));
+                }
+            }
             None => refusals.refuse(stream),
         }
     }

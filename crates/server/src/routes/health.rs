@@ -124,7 +124,7 @@ fn problem_of_queues(app: &App) -> Option<&'static str> {
         reads,
         writes,
         users,
-    } = app.store.queues();
+    } = app.queues();
     let all = reads + writes + users;
     match all.longest_wait > LONG {
         _ if all.refusing => Some("more requests than the database can serve; some are refused"),

@@ -157,7 +157,7 @@ impl From<&Histogram> for Percentiles {
 pub(super) async fn pool(State(app): State<App>) -> Response {
     let stats = app.pool.stats();
     let pool = &stats.pool;
-    let queues = app.store.queues();
+    let queues = app.queues();
     json(&PoolStats {
         initialized: pool.open,
         pool_size: pool.size(),

@@ -36,6 +36,7 @@ pub(crate) fn settings(r: &mut Resolver<'_>) -> Settings {
         http: HttpSettings {
             host: r.value(&t::HOST),
             port: r.value(&t::PORT),
+            cores: r.optional(&t::HTTP_CORES),
             max_connections: r.value(&t::HTTP_MAX_CONNECTIONS),
             header_timeout: r.value(&t::HTTP_HEADER_TIMEOUT),
             body_timeout: r.value(&t::HTTP_BODY_TIMEOUT),

@@ -243,6 +243,8 @@ settings! {
             "Address to listen on";
         PORT: Whole<u16> = Whole(0..=65_535), Is("8000"),
             "Port to listen on; 0 = any free port";
+        HTTP_CORES: Whole<usize> = Whole(1..=1024), Else("as many as the process may use"),
+            "Cores that requests are served on, each by a thread of its own";
         HTTP_MAX_CONNECTIONS: Whole<usize> = Whole(1..=10_000_000), Is("20000"),
             "Most client connections at a time";
         HTTP_HEADER_TIMEOUT: Seconds = Seconds(Zero::Refused), Is("10"),

@@ -180,6 +180,8 @@ pub struct HttpSettings {
     pub host: String,
     /// Port to listen on; 0: any free port.
     pub port: u16,
+    /// Threads that serve, one to a core. `None`: as many as the process may use.
+    pub cores: Option<usize>,
     /// Most client connections at a time.
     pub max_connections: usize,
     /// Longest wait for a request's first byte and head.

@@ -91,8 +91,13 @@ pub(super) struct Change {
 pub(super) struct Changes(Committer);
 
 /// Makes changes, many callers' at a time.
-pub(super) fn changes(committer: Committer, pool: &Pool, limits: Limits) -> Combiner<Changes> {
-    Combiner::with_limits(Changes(committer), pool, limits)
+pub(super) fn changes(
+    committer: &Committer,
+    pool: &Pool,
+    limits: &Limits,
+) -> Vec<Combiner<Changes>> {
+    let changes = || Changes(committer.clone());
+    Combiner::per_home(pool, limits, changes)
 }
 
 impl Combine for Changes {

@@ -30,7 +30,7 @@ pub(crate) use self::{commit::WriteError, users::User};
 /// How often the cache is asked at the start whether it knows its epoch.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Keys and users. Their methods are in `keys` and `users`.
+/// Keys and users, for one core. Their methods are in `keys` and `users`.
 #[derive(Clone)]
 pub(crate) struct Store {
     pool: Pool,
@@ -51,10 +51,23 @@ pub(crate) struct Backlog {
 }
 
 /// What waits to share a statement, by kind.
+#[derive(Default)]
 pub(crate) struct Queues {
     pub(crate) reads: QueueStats,
     pub(crate) writes: QueueStats,
     pub(crate) users: QueueStats,
+}
+
+impl std::ops::Add for Queues {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            reads: self.reads + other.reads,
+            writes: self.writes + other.writes,
+            users: self.users + other.users,
+        }
+    }
 }
 
 /// Why there can be no store.
@@ -67,37 +80,50 @@ pub(crate) enum StoreError {
 }
 
 impl Store {
-    /// Over this pool, whose server ends a statement within the cache's deadline.
-    pub(crate) fn new(pool: Pool, config: Config, backlog: Backlog) -> Result<Self, StoreError> {
+    /// One for each home of this pool, with queues of its own and one cache for all. The pool's server ends a statement
+    /// within the cache's deadline.
+    pub(crate) fn per_home(
+        pool: &Pool,
+        config: Config,
+        backlog: Backlog,
+    ) -> Result<Vec<Self>, StoreError> {
         let deadline = config.timing.deadline();
         let has_epochs = matches!(config.mode, Mode::Strong(_) | Mode::Bounded { .. });
         let epoch = match has_epochs {
-            true => Some(Epoch::beside(&pool, config.timing.poll_interval())?),
+            true => Some(Epoch::beside(pool, config.timing.poll_interval())?),
             false => None,
         };
+        let homes = pool.homes().count();
         // Each kind has its own: slow writes are not to take what reads have to spare.
         let limits = || Limits {
-            waiting_bytes: backlog.bytes,
+            waiting_bytes: backlog.bytes.div_ceil(homes),
             expected_wait: backlog.wait,
-            ..Limits::of(&pool)
+            ..Limits::per_home(pool)
         };
-        let values = Values::new(pool.clone(), limits(), epoch);
+        let values = Values::per_home(pool, &limits(), epoch);
         let cache = match config.mode {
             Mode::Off => None,
-            _ => Some(Cache::new(values.clone(), config)?),
+            _ => Some(Cache::new(values[0].clone(), config)?),
         };
         let committer = Committer {
             cache: cache.clone(),
             deadline,
         };
-        Ok(Self {
-            changes: keys::changes(committer, &pool, limits()),
-            users: users::loader(pool.clone(), limits()),
-            values,
-            cache,
-            feed: Arc::default(),
+        let feed: Arc<Feed> = Arc::default();
+        let changes = keys::changes(&committer, pool, &limits());
+        let queues = changes.into_iter().zip(users::loaders(pool, &limits()));
+        let store = |((pool, values), (changes, users)): ((Pool, Values), _)| Self {
+            cache: cache
+                .as_ref()
+                .map(|cache| cache.with_origin(values.clone())),
+            feed: feed.clone(),
             pool,
-        })
+            values,
+            changes,
+            users,
+        };
+        let homes = pool.homes().zip(values).zip(queues);
+        Ok(homes.map(store).collect())
     }
 
     /// Returns when writes need not wait for the cache to learn its epoch, and when no change is missed that follows,

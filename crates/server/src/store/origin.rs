@@ -38,11 +38,15 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    pub(super) fn new(pool: Pool, limits: Limits, epoch: Option<Epoch>) -> Self {
-        Self {
-            loader: Loader::with_limits(pool, READ, value, String::len, limits),
-            epoch: epoch.map(Arc::new),
-        }
+    /// One for each of the pool's homes.
+    pub(super) fn per_home(pool: &Pool, limits: &Limits, epoch: Option<Epoch>) -> Vec<Self> {
+        let epoch = epoch.map(Arc::new);
+        let loaders = Loader::per_home(pool, READ, value, String::len, limits);
+        let values = |loader| Self {
+            loader,
+            epoch: epoch.clone(),
+        };
+        loaders.into_iter().map(values).collect()
     }
 
     /// The value of a key; who asks at the same time shares a statement.

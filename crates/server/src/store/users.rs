@@ -37,9 +37,9 @@ impl User {
 }
 
 /// Looks users up, many callers' at a time.
-pub(super) fn loader(pool: Pool, limits: Limits) -> Loader<i64, User> {
+pub(super) fn loaders(pool: &Pool, limits: &Limits) -> Vec<Loader<i64, User>> {
     let user = |row: &Row| User::from_row(row, 1);
-    Loader::with_limits(pool, GET, user, |_| size_of::<i64>(), limits)
+    Loader::per_home(pool, GET, user, |_| size_of::<i64>(), limits)
 }
 
 impl Store {

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod connections;
+mod cores;
 mod drain;
 mod identity;
 mod paths;

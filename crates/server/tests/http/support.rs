@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use cenote::http::{Drained, HttpConfig, bind, serve, with_fallbacks};
+use cenote::http::{Core, Drained, HttpConfig, bind, serve, with_fallbacks};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -25,10 +26,21 @@ pub(crate) struct Server {
 }
 
 pub(crate) fn start(router: Router, config: HttpConfig) -> Server {
-    let listener = bind(([127, 0, 0, 1], 0).into(), false).unwrap();
+    start_on(vec![Handle::current()], router, config)
+}
+
+/// Serves on these runtimes.
+pub(crate) fn start_on(runtimes: Vec<Handle>, router: Router, config: HttpConfig) -> Server {
+    let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let done = tokio::spawn(serve(listener, with_fallbacks(router), config, async {
+    let router = with_fallbacks(router);
+    let core = |runtime| Core {
+        runtime,
+        router: router.clone(),
+    };
+    let cores = runtimes.into_iter().map(core).collect();
+    let done = tokio::spawn(serve(listener, cores, config, async {
         // A dropped sender must not stop the server.
         if stopped.await.is_err() {
             std::future::pending::<()>().await;

@@ -1,0 +1,143 @@
+//! The threads that serve: one for each core, each with a runtime of its own.
+//!
+//! Invariant: what is begun on a core stays there. A core that ends before it is told to is noticed.
+
+use std::{
+    io,
+    num::NonZero,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::{Notify, watch},
+};
+
+/// How long the end waits for what blocks a thread, such as the look-up of a name.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Threads with a runtime each.
+pub(crate) struct Cores {
+    runtimes: Vec<Handle>,
+    threads: Vec<JoinHandle<()>>,
+    /// Dropped to end them.
+    stop: watch::Sender<()>,
+    lost: Arc<Notify>,
+}
+
+impl Cores {
+    /// Starts so many threads, or as many as the process may use cores.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system: too many threads or open files.
+    pub(crate) fn start(count: Option<usize>) -> io::Result<Self> {
+        let count =
+            count.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
+        let (stop, _) = watch::channel(());
+        let mut cores = Self {
+            runtimes: Vec::with_capacity(count),
+            threads: Vec::with_capacity(count),
+            stop,
+            lost: Arc::default(),
+        };
+        for number in 0..count {
+            cores.add(number)?;
+        }
+        Ok(cores)
+    }
+
+    fn add(&mut self, number: usize) -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let mut stopped = self.stop.subscribe();
+        let ending = Ending(self.lost.clone());
+        let serve = move || {
+            let _ending = ending;
+            // Nothing is ever sent: it ends when the sender is gone.
+            let _gone = runtime.block_on(stopped.changed());
+            runtime.shutdown_timeout(PATIENCE);
+        };
+        let thread = thread::Builder::new().name(format!("core-{number}"));
+        self.threads.push(thread.spawn(serve)?);
+        self.runtimes.push(handle);
+        Ok(())
+    }
+
+    /// The runtime of each.
+    pub(crate) fn runtimes(&self) -> &[Handle] {
+        &self.runtimes
+    }
+
+    /// Completes when a core has ended, which it does not do by itself: its thread panicked.
+    pub(crate) async fn lost(&self) {
+        self.lost.notified().await;
+    }
+
+    /// Ends them all, and what still runs there. Blocks for a moment.
+    pub(crate) fn stop(self) {
+        drop(self.stop);
+        for thread in self.threads {
+            // One that panicked has said so.
+            let _panic = thread.join();
+        }
+    }
+}
+
+/// Tells of the end of a thread, however it comes.
+struct Ending(Arc<Notify>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_runs_on_the_core_it_is_given_to_and_ends_with_it() {
+        let cores = Cores::start(Some(3)).unwrap();
+        let (alive, ended) = tokio::sync::oneshot::channel::<()>();
+        for (number, runtime) in cores.runtimes().iter().enumerate() {
+            let name = runtime.spawn(async { thread::current().name().map(str::to_owned) });
+            assert_eq!(name.await.unwrap(), Some(format!("core-{number}")));
+        }
+        cores.runtimes()[1].spawn(async move {
+            std::future::pending::<()>().await;
+            drop(alive);
+        });
+        cores.stop();
+        assert!(ended.await.is_err(), "its task was dropped");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_costs_its_core_nothing() {
+        let cores = Cores::start(Some(1)).unwrap();
+        let core = &cores.runtimes()[0];
+        core.spawn(async { panic!("on purpose") })
+            .await
+            .unwrap_err();
+        assert_eq!(core.spawn(async { 7 }).await.unwrap(), 7);
+        cores.stop();
+    }
+
+    #[tokio::test]
+    async fn a_core_that_ends_by_itself_is_noticed() {
+        let cores = Cores::start(Some(2)).unwrap();
+        let noticed = tokio::time::timeout(Duration::from_millis(20), cores.lost());
+        assert!(noticed.await.is_err(), "they are well");
+        let ending = Ending(cores.lost.clone());
+        let panicked = thread::spawn(move || {
+            let _ending = ending;
+            panic!("on purpose");
+        });
+        panicked.join().unwrap_err();
+        cores.lost().await;
+        cores.stop();
+    }
+}
