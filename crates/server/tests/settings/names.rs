@@ -135,6 +135,7 @@ const ROWS: &[Row] = &[
     }),
     (&["HOST"], "0.0.0.0", |s| s.http.host == "0.0.0.0"),
     (&["PORT"], "0", |s| s.http.port == 0),
+    (&["HTTP_CORES"], "3", |s| s.http.cores == Some(3)),
     (&["HTTP_MAX_CONNECTIONS"], "100", |s| {
         s.http.max_connections == 100
     }),
