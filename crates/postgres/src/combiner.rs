@@ -10,6 +10,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, Hash, RandomState},
     ops::Range,
+    sync::Arc,
     time::Duration,
 };
 
@@ -144,8 +145,8 @@ struct Writes<C> {
     combine: C,
     pool: Pool,
     hashes: RandomState,
-    /// Statements that may wait for locks.
-    waiting_for_locks: Semaphore,
+    /// Statements that may wait for locks, here or at another combiner that shares this.
+    waiting_for_locks: Arc<Semaphore>,
 }
 
 impl<C: Combine> Combiner<C> {
@@ -156,21 +157,28 @@ impl<C: Combine> Combiner<C> {
 
     /// A combiner with limits of its own.
     pub fn with_limits(combine: C, pool: &Pool, limits: Limits) -> Self {
+        let waiting = Arc::new(Semaphore::new(limits.waiting_for_locks()));
+        Self::sharing(combine, pool, limits, waiting)
+    }
+
+    /// A combiner for each of the pool's [homes](Pool::homes), see [`Batcher::per_home`]. As many statements of all of
+    /// them wait for locks as of one combiner for the whole pool.
+    pub fn per_home(pool: &Pool, limits: &Limits, combine: impl Fn() -> C) -> Vec<Self> {
+        let waiting = Arc::new(Semaphore::new(Limits::of(pool).waiting_for_locks()));
+        let homes = pool.homes();
+        homes
+            .map(|home| Self::sharing(combine(), &home, limits.clone(), waiting.clone()))
+            .collect()
+    }
+
+    fn sharing(combine: C, pool: &Pool, limits: Limits, waiting: Arc<Semaphore>) -> Self {
         let writes = Writes {
             combine,
             pool: pool.clone(),
             hashes: RandomState::new(),
-            waiting_for_locks: Semaphore::new(limits.waiting_for_locks()),
+            waiting_for_locks: waiting,
         };
         Self(Batcher::with_limits(writes, pool, limits))
-    }
-
-    /// A combiner for each of the pool's [homes](Pool::homes), see [`Batcher::per_home`].
-    pub fn per_home(pool: &Pool, limits: &Limits, combine: impl Fn() -> C) -> Vec<Self> {
-        let homes = pool.homes();
-        homes
-            .map(|home| Self::with_limits(combine(), &home, limits.clone()))
-            .collect()
     }
 
     /// Makes a write, together with others if the database is busy. It is committed once this returns.
