@@ -198,6 +198,8 @@ impl World {
             Some(Err(error)) => {
                 let is_told_why = match &error {
                     Error::Deadline { sent, .. } => !sent,
+                    // Its deadline was too short for the line.
+                    Error::QueueFull { .. } => true,
                     Error::Database(refused) => is_bad && refused.code().code() == "23514",
                     // As good as the retries: killed over and over before it was sent.
                     Error::Disconnected { .. } => true,
