@@ -7,6 +7,7 @@ use cenote_cache::{
     config::{Config, Mode, Redis},
     epoch::{InvalidTiming, Timing},
 };
+use cenote_postgres::{Error, Pool};
 
 use super::Database;
 use crate::{
@@ -96,6 +97,26 @@ pub(super) fn statement_limit(settings: &Settings) -> Option<Duration> {
 pub(super) fn has_feed(settings: &Settings) -> bool {
     let cache = &settings.cache;
     cache.feed == CacheFeed::Notify && cache.mode != CacheMode::Off
+}
+
+/// Whether the server does end statements in time: what stands between it and this process, such as a pooler of
+/// connections, may not have passed the limit on.
+pub(super) async fn check_limit(pool: &Pool, settings: &Settings) -> Result<(), String> {
+    let Some(limit) = statement_limit(settings) else {
+        return Ok(());
+    };
+    let sql = "SELECT setting::bigint FROM pg_settings WHERE name = 'statement_timeout'";
+    let asked = async { pool.get().await?.query_one(sql, &[]).await };
+    let row = asked.await.map_err(|error: Error| error.to_string())?;
+    let found: i64 = row.get(0);
+    let wanted = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
+    match (1..=wanted).contains(&found) {
+        true => Ok(()),
+        false => Err(format!(
+            "the server ends statements after {found} ms (0: never), not after {wanted} ms: it was not given the \
+             startup parameter `options`. A write may take effect after it was answered as failed, unseen by the cache"
+        )),
+    }
 }
 
 fn timing(settings: &Settings) -> Result<Timing, InvalidTiming> {

@@ -6,7 +6,13 @@ use cenote_cache::{read::Source, stats::State};
 use cenote_postgres::{Pool, tokio_postgres::Row};
 use tokio::{runtime::Handle, time::Instant};
 
-use super::{Database, block_on, cache::trial, fail, serve::instances, warn};
+use super::{
+    Database, block_on,
+    cache::{check_limit, trial},
+    fail,
+    serve::instances,
+    warn,
+};
 use crate::{
     settings::{Loaded, Settings},
     store::{Store, WriteError, schema},
@@ -47,6 +53,7 @@ async fn check(settings: Settings) -> ExitCode {
         tally.note("pool", fill(pool, &settings).await);
         tally.note("transaction", transaction(pool).await);
         tally.note("abandoned statement", abandoned_statement(pool).await);
+        tally.note("statement limit", statement_limit(pool, &settings).await);
         tally.note("schema", schema_is_there(pool).await);
         match trial(&database, &settings) {
             Ok(store) => {
@@ -192,6 +199,12 @@ async fn schema_is_there(pool: &Pool) -> Outcome {
         true => Ok("the tables are there".to_owned()),
         false => Err("the tables are missing; run `cenote migrate`".to_owned()),
     }
+}
+
+/// The cache relies on it that a statement does not go on for long after its sender has gone.
+async fn statement_limit(pool: &Pool, settings: &Settings) -> Outcome {
+    check_limit(pool, settings).await?;
+    Ok("the server ends what takes too long by itself".to_owned())
 }
 
 /// Redis, if the settings name one: it is connected to and tells its identity.

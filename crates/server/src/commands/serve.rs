@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     Database, block_on,
-    cache::{has_feed, stores},
+    cache::{check_limit, has_feed, stores},
     fail, warn,
 };
 use crate::{
@@ -165,6 +165,9 @@ async fn start(app: App, settings: Settings) -> Result<(), schema::MigrateError>
         }
     }
     warn_if_too_many_connections(&app.pool, &settings).await;
+    if let Err(problem) = check_limit(&app.pool, &settings).await {
+        tracing::warn!("{problem}");
+    }
     let get_ready = async {
         app.store.ready(app.has_feed).await;
         app.health.enter(Stage::Running);

@@ -14,7 +14,8 @@ const ADVANCE: &str =
 pub(super) struct Epoch(Pool);
 
 impl Epoch {
-    /// Beside this pool; each question is answered or fails `within` so long.
+    /// Beside this pool; a question waits `within` so long for the connection and as long for its
+    /// answer.
     pub(super) fn beside(pool: &Pool, within: Duration) -> Result<Self, InvalidConfig> {
         let mut config = pool.config().clone();
         let name = config.server.get_application_name().unwrap_or("cenote");
@@ -23,8 +24,10 @@ impl Epoch {
         config.pool.min_size = 1;
         config.pool.max_size = 1;
         config.pool.max_overflow = 0;
-        config.pool.acquire_timeout = within / 2;
-        config.command_timeout = Some(within / 2);
+        config.pool.acquire_timeout = within;
+        config.command_timeout = Some(within);
+        // It would fill the log.
+        config.echo = false;
         Ok(Self(Pool::new(config)?))
     }
 
