@@ -50,6 +50,6 @@ async fn local_loses_nothing_while_the_service_is_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_plain_cache_aside_is_caught() {
-    let outcome = outcome(Mode::Ttl, Fault::KillService, 6).await;
+    let outcome = outcome(Mode::Ttl, Fault::RestoreRedis, 6).await;
     assert!(!outcome.violations.is_empty());
 }
