@@ -32,7 +32,11 @@ pub(crate) async fn strike(fault: Fault, world: &World, lasts: Duration) -> Resu
     match fault {
         Fault::None => sleep(lasts).await,
         Fault::RestartRedis | Fault::RestoreRedis => {
+            // First so quickly that nobody has given it up when it is back as another.
             let redis = world.redis()?;
+            redis.kill().await?;
+            redis.restart().await?;
+            sleep(lasts / 2).await;
             redis.kill().await?;
             sleep(AWAY.max(lasts / 2)).await;
             redis.restart().await?;
