@@ -3,7 +3,7 @@
 
 use std::{iter::zip, sync::Arc, time::Duration};
 
-use redis::Client;
+use arc_swap::ArcSwapOption;
 use tokio::{runtime::Handle, task::AbortHandle};
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     plain::Plain,
     poller,
     read::{Answer, Read, Source},
+    server::Server,
     shared::Shared,
     stats::{Counters, Event, Stats},
     tier::Tier,
@@ -137,6 +138,9 @@ impl<O: Origin> Cache<O> {
         if let Some(read) = self.inner.hit(key, started) {
             return Ok(read);
         }
+        if let Some(answer) = self.inner.tier.glance(key).await {
+            return Ok(self.inner.counted(answer));
+        }
         let keys = [key];
         let looked_up = self.inner.look_up(&*self.origin, &keys, started);
         let mut reads = Box::pin(looked_up).await?;
@@ -158,16 +162,19 @@ impl<O: Origin> Cache<O> {
         let started = clock::now();
         let hits = keys.iter().map(|key| self.inner.hit(key, started));
         let mut reads: Vec<_> = hits.collect();
-        let missing: Vec<_> = zip(keys, &reads)
-            .filter(|(_, read)| read.is_none())
-            .map(|(key, _)| *key)
-            .collect();
+        let missing = still_missing(keys, &reads);
+        if !missing.is_empty() {
+            let glanced = self.inner.tier.glance_each(&missing).await;
+            let glanced = glanced
+                .into_iter()
+                .map(|known| known.map(|answer| self.inner.counted(answer)));
+            put_in(&mut reads, glanced);
+        }
+        let missing = still_missing(keys, &reads);
         if !missing.is_empty() {
             let looked_up = self.inner.look_up(&*self.origin, &missing, started);
             let found = Box::pin(looked_up).await?;
-            for (read, found) in zip(reads.iter_mut().filter(|read| read.is_none()), found) {
-                *read = Some(found);
-            }
+            put_in(&mut reads, found.into_iter().map(Some));
         }
         Ok(reads.into_iter().flatten().collect())
     }
@@ -298,9 +305,7 @@ impl<E: Clone> Inner<E> {
             return self.tier.load(origin, keys).await;
         }
         let epoch = self.tier.epoch(started);
-        let glanced = self.tier.glance(keys).await;
-        let mut answers: Vec<Option<Result<Answer, E>>> =
-            glanced.into_iter().map(|known| known.map(Ok)).collect();
+        let mut answers: Vec<Option<Result<Answer, E>>> = keys.iter().map(|_| None).collect();
         while answers.iter().any(Option::is_none) {
             let (mut leaders, mut followers) = (Vec::new(), Vec::new());
             for at in (0..keys.len()).filter(|at| answers[*at].is_none()) {
@@ -350,6 +355,21 @@ impl<E: Clone> Inner<E> {
     }
 }
 
+/// The keys that have not been read.
+fn still_missing<'a>(keys: &[&'a str], reads: &[Option<Read>]) -> Vec<&'a str> {
+    zip(keys, reads)
+        .filter(|(_, read)| read.is_none())
+        .map(|(key, _)| *key)
+        .collect()
+}
+
+/// Puts one answer for each into the places that have none.
+fn put_in(reads: &mut [Option<Read>], answers: impl Iterator<Item = Option<Read>>) {
+    for (read, answer) in zip(reads.iter_mut().filter(|read| read.is_none()), answers) {
+        *read = answer;
+    }
+}
+
 fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
     tokio::spawn(task).abort_handle()
 }
@@ -375,9 +395,11 @@ fn shared(
     Ok(Arc::new(Shared {
         views: Views::new(),
         links: Links::new(),
+        cells: ArcSwapOption::empty(),
         tracking: tracking.map(Arc::new),
         plan: Plan {
-            client: Client::open(redis.url.as_str()).map_err(ConfigError::Url)?,
+            servers: Server::parse(&redis.url, redis.authorities.as_deref())
+                .map_err(ConfigError::Url)?,
             connections: redis.connections,
             timeout: redis.timeout,
             probe: probe.into_bytes(),

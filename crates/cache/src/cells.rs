@@ -8,12 +8,18 @@ use redis::Value as Reply;
 
 use crate::{
     cell::{Cell, Token, WriterId},
-    link::{Broken, Call, Link, Script, Via, bytes},
+    command::{Call, Command},
+    epoch::Identity,
+    link::{Broken, Link},
+    node::Via,
     origin::Value,
+    reply::bytes,
 };
 
 pub(crate) struct Cells {
     link: Arc<Link>,
+    /// `None` for the plain cache-aside, which knows none.
+    epoch: Option<u64>,
     /// What every name begins with, the epoch included.
     prefix: String,
 }
@@ -41,18 +47,31 @@ pub(crate) struct Filling<'a> {
 }
 
 impl Cells {
-    pub(crate) fn new(link: Arc<Link>, prefix: &str, epoch: impl std::fmt::Display) -> Self {
-        let prefix = format!("{prefix}:{epoch}:");
-        Self { link, prefix }
+    pub(crate) fn new(link: Arc<Link>, prefix: &str, epoch: Option<u64>) -> Self {
+        let prefix = match epoch {
+            Some(epoch) => format!("{prefix}:{epoch}:"),
+            None => format!("{prefix}:ttl:"),
+        };
+        Self {
+            link,
+            epoch,
+            prefix,
+        }
+    }
+
+    /// Whether these are the cells of this epoch in this Redis, and can be reached.
+    pub(crate) fn are_of(&self, epoch: u64, redis: Identity) -> bool {
+        self.epoch == Some(epoch) && self.link.identity() == redis && !self.link.is_broken()
+    }
+
+    /// Reads a cell.
+    pub(crate) async fn get(&self, key: &str) -> Result<Found, Broken> {
+        self.link.get(self.name(key)).await.map(found)
     }
 
     /// Reads cells.
-    pub(crate) async fn get(&self, keys: &[&str]) -> Result<Vec<Found>, Broken> {
-        let mut pipeline = redis::Pipeline::with_capacity(keys.len());
-        for key in keys {
-            pipeline.cmd("GET").arg(self.name(key));
-        }
-        let replies = self.link.run(Via::Reading, &pipeline).await?;
+    pub(crate) async fn get_each(&self, keys: &[&str]) -> Result<Vec<Found>, Broken> {
+        let replies = self.link.get_each(self.names(keys)).await?;
         Ok(replies.into_iter().map(found).collect())
     }
 
@@ -72,7 +91,7 @@ impl Cells {
                 arguments: [&token.0, lasts.as_bytes()],
             })
             .collect();
-        let replies = self.link.call(Via::Reading, Script::Lease, &calls).await?;
+        let replies = self.link.call(Via::Reading, Command::Lease, &calls).await?;
         let took = replies.into_iter().zip(tokens);
         Ok(took
             .map(|(reply, token)| match reply {
@@ -84,14 +103,7 @@ impl Cells {
 
     /// Stores what was loaded, where the lease still stands; says where it did.
     pub(crate) async fn fill(&self, fillings: &[Filling<'_>]) -> Result<Vec<bool>, Broken> {
-        let filled = |filling: &Filling<'_>| {
-            (
-                self.name(filling.key),
-                encode(filling.value),
-                milliseconds(filling.ttl),
-            )
-        };
-        let prepared: Vec<_> = fillings.iter().map(filled).collect();
+        let prepared = self.prepared(fillings);
         let calls: Vec<_> = fillings
             .iter()
             .zip(&prepared)
@@ -104,7 +116,7 @@ impl Cells {
                 ],
             })
             .collect();
-        let replies = self.link.call(Via::Any, Script::Fill, &calls).await?;
+        let replies = self.link.call(Via::Any, Command::Fill, &calls).await?;
         Ok(replies
             .iter()
             .map(|reply| *reply == Reply::Int(1))
@@ -120,7 +132,7 @@ impl Cells {
     ) -> Result<(), Broken> {
         let (names, lasts) = (self.names(keys), milliseconds(lasts));
         let calls = each(&names, [&writer.0, lasts.as_bytes()]);
-        self.link.call(Via::Any, Script::Fence, &calls).await?;
+        self.link.call(Via::Any, Command::Fence, &calls).await?;
         Ok(())
     }
 
@@ -128,7 +140,7 @@ impl Cells {
     pub(crate) async fn release(&self, keys: &[&str], writer: WriterId) -> Result<(), Broken> {
         let names = self.names(keys);
         let calls = each(&names, [&writer.0[..]]);
-        self.link.call(Via::Any, Script::Release, &calls).await?;
+        self.link.call(Via::Any, Command::Release, &calls).await?;
         Ok(())
     }
 
@@ -136,23 +148,34 @@ impl Cells {
     pub(crate) async fn invalidate(&self, keys: &[&str]) -> Result<(), Broken> {
         let names = self.names(keys);
         let calls = each(&names, []);
-        self.link.call(Via::Any, Script::Inval, &calls).await?;
+        self.link.call(Via::Any, Command::Inval, &calls).await?;
         Ok(())
     }
 
     /// Stores without a lease, as the plain cache-aside does.
     pub(crate) async fn set(&self, fillings: &[Filling<'_>]) -> Result<(), Broken> {
-        let mut pipeline = redis::Pipeline::with_capacity(fillings.len());
-        for filling in fillings {
-            pipeline
-                .cmd("SET")
-                .arg(self.name(filling.key))
-                .arg(encode(filling.value))
-                .arg("PX")
-                .arg(milliseconds(filling.ttl));
-        }
-        self.link.run(Via::Any, &pipeline).await?;
+        let prepared = self.prepared(fillings);
+        let calls: Vec<_> = prepared
+            .iter()
+            .map(|(key, cell, ttl)| Call {
+                key,
+                arguments: [&cell[..], b"PX", ttl.as_bytes()],
+            })
+            .collect();
+        self.link.call(Via::Any, Command::Set, &calls).await?;
         Ok(())
+    }
+
+    /// Name, cell and time to live of each.
+    fn prepared(&self, fillings: &[Filling<'_>]) -> Vec<(Vec<u8>, Vec<u8>, String)> {
+        let prepared = |filling: &Filling<'_>| {
+            (
+                self.name(filling.key),
+                encode(filling.value),
+                milliseconds(filling.ttl),
+            )
+        };
+        fillings.iter().map(prepared).collect()
     }
 
     fn name(&self, key: &str) -> Vec<u8> {

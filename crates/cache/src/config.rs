@@ -1,6 +1,6 @@
 //! How a cache is set up. Invariant: a mode carries all it needs, so none can be chosen without.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use crate::epoch::{InvalidTiming, Timing};
 
@@ -31,14 +31,19 @@ pub enum Mode {
 pub const MIN_STALENESS: Duration = Duration::from_millis(20);
 
 /// A Redis and how to talk to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Redis {
-    /// `redis://[user:password@]host[:port][/database]`: a single server.
+    /// `redis://[user:password@]host[:port][/database]`, or `rediss://…` for TLS. A server that belongs to a cluster leads
+    /// to all of it; several of its nodes may be named, comma separated, any of which will do that answers.
     pub url: String,
+    /// With TLS: the certificates, PEM, of the authorities that may sign a server's. Initially none, which means those of
+    /// the system.
+    pub authorities: Option<Vec<u8>>,
     /// What every key begins with; instances that share it share their values. Initially `cenote`.
     pub prefix: String,
-    /// Connections beside the one that `bounded` reads through. Initially 2; several beat one, more than 4 gain nothing.
+    /// Connections to each server beside those that are for reading: one in `bounded`, in the other modes one for each
+    /// runtime. Initially 2; several beat one, more than 4 gain nothing.
     pub connections: usize,
     /// After what time an unanswered call counts as an outage. Initially 250 ms.
     pub timeout: Duration,
@@ -50,10 +55,28 @@ impl Redis {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            authorities: None,
             prefix: "cenote".to_owned(),
             connections: 2,
             timeout: Duration::from_millis(250),
         }
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let urls = self.url.split(',').map(|url| match url.rsplit_once('@') {
+            Some((_, address)) => address,
+            None => url,
+        });
+        f.debug_struct("Redis")
+            .field("servers", &urls.collect::<Vec<_>>())
+            .field("authorities", &self.authorities.is_some())
+            .field("prefix", &self.prefix)
+            .field("connections", &self.connections)
+            .field("timeout", &self.timeout)
+            .finish()
     }
 }
 
@@ -99,7 +122,7 @@ impl Config {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The URL is none of a Redis, or asks for something that is not there, such as TLS.
+    /// The URL is none of a Redis, or the certificates are none.
     #[error("not the URL of a Redis that can be used: {0}")]
     Url(#[source] redis::RedisError),
     /// No connection at all.

@@ -29,6 +29,7 @@ pub(crate) async fn keep(shared: Arc<Shared>, max_staleness: Option<Duration>) {
                 watch(&shared, &link, max_staleness).await;
                 link.cut();
                 shared.links.remove();
+                shared.cells.store(None);
                 if let Some(tracking) = &shared.tracking {
                     tracking.clear();
                 }
@@ -68,7 +69,7 @@ async fn watch(shared: &Shared, link: &Link, max_staleness: Option<Duration>) {
         }
         if probed.elapsed() >= probe_interval {
             probed = Instant::now();
-            if link.probe(&shared.plan).await.is_err() {
+            if link.probe().await.is_err() {
                 return;
             }
         }

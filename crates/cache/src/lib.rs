@@ -37,6 +37,17 @@ pub mod read;
 mod flight;
 mod local;
 
+mod reply;
+
+mod topology;
+
+mod command;
+mod server;
+
+mod lane;
+
+mod node;
+
 mod link;
 mod links;
 

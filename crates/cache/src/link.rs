@@ -1,56 +1,33 @@
-//! The connections to one run of a Redis. Invariant: all lead to the same run, and none ever reconnects: once one fails,
-//! the link is broken for good and a new one takes its place.
+//! The way to a Redis, be it one server or a cluster. Invariant: a link leads to the same runs of the same servers for
+//! the same keys as long as it lives, and never reconnects: once anything fails, it is broken for good, and another
+//! takes its place.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
-use bytes::Bytes;
-use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, Pipeline, ProtocolVersion, PushInfo, RedisError,
-    RedisResult, Value, aio::MultiplexedConnection,
+use futures_util::future::try_join_all;
+use redis::{PushInfo, RedisResult, Value};
+use tokio::sync::{Notify, oneshot};
+
+use crate::{
+    command::{Call, Command, Digests},
+    epoch::Identity,
+    node::{Node, Via},
+    reply::protocol,
+    server::{Server, told},
+    topology::Topology,
 };
-use tokio::sync::Notify;
-
-use crate::{epoch::Identity, scripts};
-
-/// One of the scripts.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Script {
-    Lease,
-    Fence,
-    Release,
-    Fill,
-    Inval,
-}
-
-const SOURCES: [&str; 5] = [
-    scripts::LEASE,
-    scripts::FENCE,
-    scripts::RELEASE,
-    scripts::FILL,
-    scripts::INVAL,
-];
-
-/// A script's key and arguments.
-pub(crate) struct Call<'a, const N: usize> {
-    pub(crate) key: &'a [u8],
-    pub(crate) arguments: [&'a [u8]; N],
-}
-
-/// Which connection a command takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Via {
-    /// Any that is not for reading.
-    Any,
-    /// The one that is told of changes, if there is one.
-    Reading,
-}
 
 /// What a link is made with.
 pub(crate) struct Plan {
-    pub(crate) client: Client,
+    /// Any of them will do that answers.
+    pub(crate) servers: Vec<Server>,
+    /// To each server.
     pub(crate) connections: usize,
     pub(crate) timeout: Duration,
     /// The key that shows that Redis takes writes.
@@ -59,10 +36,11 @@ pub(crate) struct Plan {
 
 pub(crate) struct Link {
     identity: Identity,
-    connections: Vec<MultiplexedConnection>,
-    reading: Option<MultiplexedConnection>,
-    /// The names under which the server keeps the scripts.
-    digests: [String; SOURCES.len()],
+    nodes: Vec<Node>,
+    /// Of a cluster: which node a key belongs to.
+    topology: Option<Topology>,
+    seed: Server,
+    digests: Digests,
     next: AtomicUsize,
     broken: AtomicBool,
     breaks: Notify,
@@ -73,64 +51,77 @@ pub(crate) struct Link {
 pub(crate) struct Broken;
 
 impl Link {
-    /// Connects. With `told`, one connection is told of changes to what was read through it: the closure gets the
-    /// server's messages in the order of the wire, and the end of the connection.
-    pub(crate) async fn connect<T>(plan: &Plan, told: Option<T>) -> RedisResult<Self>
+    /// Connects to the first server that answers, or to the cluster that it belongs to. With `listener`, one connection
+    /// to each server is told of changes to what was read through it: the closure gets each server's messages in the
+    /// order of the wire, and the end of each connection.
+    pub(crate) async fn connect<T>(plan: &Plan, listener: Option<T>) -> RedisResult<Self>
     where
-        T: Fn(PushInfo) + Send + Sync + 'static,
+        T: Fn(PushInfo) + Clone + Send + Sync + 'static,
     {
-        let config = || {
-            AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(plan.timeout * 4))
-                .set_response_timeout(Some(plan.timeout))
-        };
-        let mut connections = Vec::with_capacity(plan.connections);
-        for _ in 0..plan.connections {
-            connections.push(open(&plan.client, &config()).await?);
-        }
-        let reading = match told {
-            None => None,
-            Some(told) => {
-                let told = move |message| {
-                    told(message);
-                    Ok::<(), ()>(()) // an error would only be ignored
-                };
-                let client = in_resp3(&plan.client)?;
-                let mut connection = open(&client, &config().set_push_sender(told)).await?;
-                let () = redis::cmd("CLIENT")
-                    .arg(&["TRACKING", "ON"])
-                    .query_async(&mut connection)
-                    .await?;
-                Some(connection)
+        let mut failed = protocol("no address of a server was given");
+        let first = fastrand::usize(..plan.servers.len().max(1));
+        for at in 0..plan.servers.len() {
+            let seed = &plan.servers[(first + at) % plan.servers.len()];
+            match Self::connect_through(seed, plan, listener.clone()).await {
+                Ok(link) => return Ok(link),
+                Err(error) => failed = error,
             }
+        }
+        Err(failed)
+    }
+
+    async fn connect_through<T>(
+        seed: &Server,
+        plan: &Plan,
+        listener: Option<T>,
+    ) -> RedisResult<Self>
+    where
+        T: Fn(PushInfo) + Clone + Send + Sync + 'static,
+    {
+        let mut asking = seed.open(plan.timeout).await?;
+        let topology = if told(&mut asking).await?.is_in_cluster {
+            Some(seed.topology(&mut asking).await?)
+        } else if plan.servers.len() == 1 {
+            None
+        } else {
+            return Err(protocol("several servers must be those of one cluster"));
         };
-        let mut identities = Vec::new();
-        for connection in connections.iter_mut().chain(reading.clone().as_mut()) {
-            identities.push(identity(connection).await?);
-        }
-        let [identity, others @ ..] = &identities[..] else {
-            return Err(protocol("there is no connection"));
+        let places: Vec<_> = match &topology {
+            None => vec![(seed.clone(), Some(plan.probe.clone()))],
+            Some(topology) => (0..topology.primaries.len())
+                .map(|at| {
+                    let primary = &topology.primaries[at];
+                    let server = seed.at(&primary.host, primary.port);
+                    (server, probe_of(topology, at, &plan.probe))
+                })
+                .collect(),
         };
-        if others.iter().any(|other| other != identity) {
-            return Err(protocol("the connections lead to different servers"));
-        }
-        let mut pipeline = redis::pipe();
-        for source in SOURCES {
-            pipeline.cmd("SCRIPT").arg("LOAD").arg(source);
-        }
-        let digests: Vec<String> = pipeline.query_async(&mut connections[0]).await?;
+        let nodes = try_join_all(places.into_iter().map(|(server, probe)| {
+            Node::connect(
+                server,
+                plan.connections,
+                plan.timeout,
+                listener.clone(),
+                probe,
+            )
+        }))
+        .await?;
+        let runs: Vec<_> = nodes.iter().map(Node::run).collect();
+        let identity = match &topology {
+            None => runs[0],
+            Some(topology) => topology.identity(&runs),
+        };
         let link = Self {
-            identity: *identity,
-            digests: digests
-                .try_into()
-                .map_err(|_| protocol("a script was not loaded"))?,
-            connections,
-            reading,
+            identity,
+            nodes,
+            topology,
+            seed: seed.clone(),
+            digests: Digests::new(),
             next: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
             breaks: Notify::new(),
         };
-        link.probe(plan).await?;
+        link.probe().await?;
         Ok(link)
     }
 
@@ -153,118 +144,107 @@ impl Link {
         self.breaks.notify_one();
     }
 
-    /// Shows that every connection answers and that the server takes writes: a replica, or a server without memory,
-    /// can hold no fences.
-    pub(crate) async fn probe(&self, plan: &Plan) -> RedisResult<()> {
-        for connection in &self.connections[1..] {
-            let () = redis::cmd("PING")
-                .query_async(&mut connection.clone())
-                .await?;
+    /// Shows that every server answers and takes writes, and that the slots of a cluster are where they were.
+    pub(crate) async fn probe(&self) -> RedisResult<()> {
+        try_join_all(self.nodes.iter().map(|node| node.probe(&self.digests))).await?;
+        if let Some(topology) = &self.topology {
+            // One after the other, so that none is believed alone for long.
+            let next = self.next.fetch_add(1, Relaxed) % self.nodes.len();
+            let mut asking = self.nodes[next].connection(Via::Any);
+            let seen = self.seed.topology(&mut asking).await?;
+            if !topology.agrees(&seen) {
+                return Err(protocol("the slots of the cluster have moved"));
+            }
         }
-        let call = Call {
-            key: &plan.probe,
-            arguments: [&[0; 16], b"1000"],
-        };
-        let connection = self.connections[0].clone();
-        let answers = self.call_on(connection, Script::Fence, &[call]).await;
-        answers.map(drop)
+        Ok(())
     }
 
-    /// Returns once everything the server had told before it got this has been applied.
+    /// Returns once everything that any server had told before it got this has been applied.
     pub(crate) async fn ping(&self) -> RedisResult<()> {
-        let mut connection = self.connection(Via::Reading);
-        redis::cmd("PING").query_async(&mut connection).await
+        try_join_all(self.nodes.iter().map(Node::ping)).await?;
+        Ok(())
     }
 
-    /// Runs commands and returns their answers in order.
-    pub(crate) async fn run(&self, via: Via, commands: &Pipeline) -> Result<Vec<Value>, Broken> {
-        let answers = self.query(commands, &self.connection(via)).await;
-        let answers: RedisResult<Vec<Value>> =
-            answers.and_then(|answers| answers.into_iter().collect());
-        self.or_broken(answers)
+    /// Reads a cell, together with what others on this runtime read.
+    pub(crate) async fn get(self: &Arc<Self>, cell: Vec<u8>) -> Result<Value, Broken> {
+        self.enter(cell).await.map_err(|_| Broken)
     }
 
-    /// Runs a script for each of these keys and returns the answers in order.
+    /// Reads cells, in their order.
+    pub(crate) async fn get_each(
+        self: &Arc<Self>,
+        cells: Vec<Vec<u8>>,
+    ) -> Result<Vec<Value>, Broken> {
+        let entered: Vec<_> = cells.into_iter().map(|cell| self.enter(cell)).collect();
+        let mut values = Vec::with_capacity(entered.len());
+        for answer in entered {
+            values.push(answer.await.map_err(|_| Broken)?);
+        }
+        Ok(values)
+    }
+
+    fn enter(self: &Arc<Self>, cell: Vec<u8>) -> oneshot::Receiver<Value> {
+        let at = self.place(&cell);
+        let lane = self.nodes[at].lane();
+        let (answer, is_first) = lane.enter(cell);
+        if is_first {
+            let link = self.clone();
+            tokio::spawn(async move {
+                let served = lane.serve().run(|| link.nodes[at].open()).await;
+                let _ = link.or_broken(served);
+            });
+        }
+        answer
+    }
+
+    /// Gives a command for each of these keys and returns the answers in order: one round trip, and one to each server
+    /// of a cluster, at the same time.
     pub(crate) async fn call<const N: usize>(
         &self,
         via: Via,
-        script: Script,
+        command: Command,
         calls: &[Call<'_, N>],
     ) -> Result<Vec<Value>, Broken> {
-        let connection = self.connection(via);
-        let called = self.call_on(connection, script, calls).await;
+        let called = match &self.topology {
+            None => self.nodes[0].call(via, &self.digests, command, calls).await,
+            Some(_) => self.call_spread(via, command, calls).await,
+        };
         self.or_broken(called)
     }
 
-    /// A call that did not find its script had no effect, so it is made again.
-    async fn call_on<const N: usize>(
+    async fn call_spread<const N: usize>(
         &self,
-        mut connection: MultiplexedConnection,
-        script: Script,
+        via: Via,
+        command: Command,
         calls: &[Call<'_, N>],
     ) -> RedisResult<Vec<Value>> {
-        let pipeline = self.pipeline(script, calls);
-        let mut answers = self.query(&pipeline, &connection).await?;
-        if answers.iter().any(is_no_script) {
-            let () = redis::cmd("SCRIPT")
-                .arg("LOAD")
-                .arg(SOURCES[script as usize])
-                .query_async(&mut connection)
-                .await?;
-            for (call, answer) in calls.iter().zip(&mut answers) {
-                if is_no_script(answer) {
-                    let again = self.pipeline(script, std::slice::from_ref(call));
-                    let again = self.query(&again, &connection).await?;
-                    *answer = again
-                        .into_iter()
-                        .next()
-                        .unwrap_or_else(|| Err(protocol("an answer is missing")));
-                }
+        let mut places: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
+        for (at, call) in calls.iter().enumerate() {
+            places[self.place(call.key)].push(at);
+        }
+        let asked = self
+            .nodes
+            .iter()
+            .zip(&places)
+            .filter(|(_, places)| !places.is_empty());
+        let answers = asked.clone().map(|(node, places)| async move {
+            let calls: Vec<_> = places.iter().map(|at| calls[*at]).collect();
+            node.call(via, &self.digests, command, &calls).await
+        });
+        let answers = try_join_all(answers).await?;
+        let mut ordered = vec![Value::Nil; calls.len()];
+        for ((_, places), answers) in asked.zip(answers) {
+            for (at, answer) in places.iter().zip(answers) {
+                ordered[*at] = answer;
             }
         }
-        answers.into_iter().collect()
+        Ok(ordered)
     }
 
-    fn pipeline<const N: usize>(&self, script: Script, calls: &[Call<'_, N>]) -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(calls.len());
-        for call in calls {
-            pipeline
-                .cmd("EVALSHA")
-                .arg(&self.digests[script as usize])
-                .arg(1)
-                .arg(call.key)
-                .arg(&call.arguments[..]);
-        }
-        pipeline
-    }
-
-    /// One answer for each command.
-    async fn query(
-        &self,
-        commands: &Pipeline,
-        connection: &MultiplexedConnection,
-    ) -> RedisResult<Vec<RedisResult<Value>>> {
-        let mut commands = commands.clone();
-        let expected = commands.len();
-        let answers: Vec<RedisResult<Value>> = commands
-            .ignore_errors()
-            .query_async(&mut connection.clone())
-            .await?;
-        if answers.len() == expected {
-            Ok(answers)
-        } else {
-            Err(protocol("an answer is missing"))
-        }
-    }
-
-    fn connection(&self, via: Via) -> MultiplexedConnection {
-        match &self.reading {
-            Some(reading) if via == Via::Reading => reading.clone(),
-            _ => {
-                let next = self.next.fetch_add(1, Relaxed);
-                self.connections[next % self.connections.len()].clone()
-            }
-        }
+    /// The place of the node that serves a key.
+    fn place(&self, key: &[u8]) -> usize {
+        let topology = self.topology.as_ref();
+        topology.map_or(0, |topology| topology.primary_of(key))
     }
 
     /// Whatever the failure was: a server that refuses what the protocol needs is as good as none.
@@ -277,76 +257,10 @@ impl Link {
     }
 }
 
-/// The bytes of an answer, if it has any.
-pub(crate) fn bytes(answer: Value) -> Option<Bytes> {
-    match answer {
-        Value::BulkString(bytes) => Some(bytes.into()),
-        _ => None,
-    }
-}
-
-async fn open(
-    client: &Client,
-    config: &AsyncConnectionConfig,
-) -> RedisResult<MultiplexedConnection> {
-    client
-        .get_multiplexed_async_connection_with_config(config)
-        .await
-}
-
-/// Only in this version of the protocol does a server tell of changes.
-fn in_resp3(client: &Client) -> RedisResult<Client> {
-    let info = client.get_connection_info().clone();
-    let settings = info
-        .redis_settings()
-        .clone()
-        .set_protocol(ProtocolVersion::RESP3);
-    Client::open(info.set_redis_settings(settings))
-}
-
-/// The run id of the server at the other end.
-async fn identity(connection: &mut MultiplexedConnection) -> RedisResult<Identity> {
-    let info: String = redis::cmd("INFO")
-        .arg("server")
-        .query_async(connection)
-        .await?;
-    let id = info.lines().find_map(|line| line.strip_prefix("run_id:"));
-    id.and_then(|id| parse_run_id(id.trim()))
-        .ok_or_else(|| protocol("the server did not tell its run id"))
-}
-
-fn parse_run_id(id: &str) -> Option<Identity> {
-    let digits: Vec<_> = id.chars().map(|digit| digit.to_digit(16)).collect();
-    let (pairs, []) = digits.as_chunks::<2>() else {
-        return None;
-    };
-    let pairs: &[[_; 2]; 20] = pairs.try_into().ok()?;
-    let mut bytes = [0; 20];
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = u8::try_from((*high)? << 4 | (*low)?).ok()?;
-    }
-    Some(Identity(bytes))
-}
-
-fn is_no_script(answer: &RedisResult<Value>) -> bool {
-    matches!(answer, Err(error) if error.code() == Some("NOSCRIPT"))
-}
-
-fn protocol(what: &'static str) -> RedisError {
-    RedisError::from((ErrorKind::Client, what))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_id_is_forty_hexadecimal_digits() {
-        let id: String = std::array::from_fn::<_, 40, _>(|at| char::from(b"0f"[at % 2]))
-            .iter()
-            .collect();
-        assert_eq!(parse_run_id(&id), Some(Identity([0x0f; 20])));
-        assert_eq!(parse_run_id(&id[1..]), None);
-        assert_eq!(parse_run_id(&id.replace('0', "g")), None);
-    }
+/// A key of a node, made of this one. If a prefix with a hash tag puts all keys on another node, there is none.
+fn probe_of(topology: &Topology, node: usize, key: &[u8]) -> Option<Vec<u8>> {
+    let numbered = (0..10_000).map(|number| [key, format!(":{number}").as_bytes()].concat());
+    numbered
+        .into_iter()
+        .find(|key| topology.primary_of(key) == node)
 }

@@ -18,10 +18,18 @@ pub(crate) const EPOCH: u64 = 0;
 pub(crate) struct Plain(pub(crate) Arc<Shared>);
 
 impl Plain {
-    pub(crate) async fn glance(&self, keys: &[&str]) -> Vec<Option<Answer>> {
+    pub(crate) async fn glance(&self, key: &str) -> Option<Answer> {
+        let asked = clock::now();
+        match self.0.plain_cells()?.get(key).await {
+            Ok(Found::Known(value)) => Some(Answer::new(value, Source::Shared, asked).unbounded()),
+            _ => None,
+        }
+    }
+
+    pub(crate) async fn glance_each(&self, keys: &[&str]) -> Vec<Option<Answer>> {
         let asked = clock::now();
         if let Some(cells) = self.0.plain_cells()
-            && let Ok(found) = cells.get(keys).await
+            && let Ok(found) = cells.get_each(keys).await
         {
             let known = |found| match found {
                 Found::Known(value) => Some(Answer::new(value, Source::Shared, asked).unbounded()),

@@ -3,6 +3,7 @@
 
 use std::{iter::zip, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwapOption;
 use tokio::{runtime::Handle, time::sleep};
 
 use crate::{
@@ -30,6 +31,8 @@ const LEASE_GLANCE: Duration = Duration::from_millis(2);
 pub(crate) struct Shared {
     pub(crate) views: Views,
     pub(crate) links: Links,
+    /// Those of the newest view, so that a read need not name them anew.
+    pub(crate) cells: ArcSwapOption<Cells>,
     /// In the mode `bounded`.
     pub(crate) tracking: Option<Arc<Tracking>>,
     pub(crate) plan: Plan,
@@ -67,7 +70,7 @@ impl Shared {
     }
 
     /// What may be acted on: the view, and the cells if a Redis is trusted and reached.
-    pub(crate) fn usable(&self, now: Moment) -> Option<(View, Cells)> {
+    pub(crate) fn usable(&self, now: Moment) -> Option<(View, Arc<Cells>)> {
         let view = self.views.valid(now)?;
         Some((view, self.cells(&view)?))
     }
@@ -79,28 +82,47 @@ impl Shared {
     }
 
     /// The cells of a view's epoch.
-    pub(crate) fn cells(&self, view: &View) -> Option<Cells> {
-        let link = self.links.to(view.trusted?)?;
-        Some(Cells::new(link, &self.prefix, view.epoch))
+    pub(crate) fn cells(&self, view: &View) -> Option<Arc<Cells>> {
+        let trusted = view.trusted?;
+        if let Some(cells) = &*self.cells.load()
+            && cells.are_of(view.epoch, trusted)
+        {
+            return Some(cells.clone());
+        }
+        let link = self.links.to(trusted)?;
+        let cells = Arc::new(Cells::new(link, &self.prefix, Some(view.epoch)));
+        self.cells.store(Some(cells.clone()));
+        Some(cells)
     }
 
     /// The cells of the plain cache-aside, which knows no epochs.
     pub(crate) fn plain_cells(&self) -> Option<Cells> {
-        Some(Cells::new(self.links.current()?, &self.prefix, "ttl"))
+        Some(Cells::new(self.links.current()?, &self.prefix, None))
     }
 
-    /// Looks in Redis, without asking the database. `None` for what is not there.
-    pub(crate) async fn glance(&self, keys: &[&str]) -> Vec<Option<Answer>> {
+    /// Looks in Redis, without asking the database.
+    pub(crate) async fn glance(&self, key: &str) -> Option<Answer> {
+        let asked = clock::now();
+        let permit = self.permit(key, asked);
+        let (_, cells) = self.usable(asked)?;
+        match cells.get(key).await {
+            Ok(Found::Known(value)) => Some(self.keep(key, permit, value, asked)),
+            _ => None,
+        }
+    }
+
+    /// As [`glance`](Self::glance), for several keys. `None` for what is not there.
+    pub(crate) async fn glance_each(&self, keys: &[&str]) -> Vec<Option<Answer>> {
         let permits = self.permits(keys);
         let asked = clock::now();
         if let Some((_, cells)) = self.usable(asked)
-            && let Ok(found) = cells.get(keys).await
+            && let Ok(found) = cells.get_each(keys).await
         {
-            let known = |(at, found)| match found {
-                Found::Known(value) => Some(self.keep(keys, &permits, at, value, asked)),
+            let known = |((found, key), permit): ((_, &&str), _)| match found {
+                Found::Known(value) => Some(self.keep(key, permit, value, asked)),
                 _ => None,
             };
-            return found.into_iter().enumerate().map(known).collect();
+            return zip(zip(found, keys), permits).map(known).collect();
         }
         keys.iter().map(|_| None).collect()
     }
@@ -150,7 +172,7 @@ impl Shared {
             return Some(Answer::new(value, Source::Near, asked).outdated());
         }
         let cells = self.cells(&self.views.newest()?)?;
-        match cells.get(&[key]).await.ok()?.pop()? {
+        match cells.get(key).await.ok()? {
             Found::Known(value) => Some(Answer::new(value, Source::Shared, asked).outdated()),
             _ => None,
         }
@@ -175,7 +197,7 @@ impl Shared {
         let mut steps: Vec<_> = zip(found, &tokens)
             .enumerate()
             .map(|(at, (found, token))| match found {
-                Found::Known(value) => Step::Done(self.keep(keys, &permits, at, value, asked)),
+                Found::Known(value) => Step::Done(self.keep(keys[at], permits[at], value, asked)),
                 Found::Leased(holder) if holder == *token => Step::Load(Some(*token)),
                 Found::Leased(_) => Step::Wait,
                 Found::Fenced | Found::Nothing => Step::Load(None),
@@ -224,7 +246,7 @@ impl Shared {
             let wanted: Vec<_> = waiting.iter().map(|at| keys[*at]).collect();
             // Whoever joins meanwhile may rely on a later epoch than this one.
             let found = if self.acts_on(view, asked) {
-                cells.get(&wanted).await
+                cells.get_each(&wanted).await
             } else {
                 Err(Broken)
             };
@@ -232,7 +254,9 @@ impl Shared {
                 found.unwrap_or_else(|Broken| wanted.iter().map(|_| Found::Nothing).collect());
             for (at, found) in zip(waiting, found) {
                 steps[at] = match found {
-                    Found::Known(value) => Step::Done(self.keep(keys, permits, at, value, asked)),
+                    Found::Known(value) => {
+                        Step::Done(self.keep(keys[at], permits[at], value, asked))
+                    }
                     Found::Leased(_) if !is_last => Step::Wait,
                     _ => Step::Load(None),
                 };
@@ -328,14 +352,13 @@ impl Shared {
     /// The answer for what was found in a cell; kept near, if it was read through the tracked connection.
     fn keep(
         &self,
-        keys: &[&str],
-        permits: &[Option<Permit>],
-        at: usize,
+        key: &str,
+        permit: Option<Permit>,
         value: Option<Value>,
         asked: Moment,
     ) -> Answer {
-        if let (Some(tracking), Some(permit)) = (&self.tracking, permits[at]) {
-            tracking.near.fill(keys[at], value.clone(), permit, asked);
+        if let (Some(tracking), Some(permit)) = (&self.tracking, permit) {
+            tracking.near.fill(key, value.clone(), permit, asked);
         }
         Answer::new(value, Source::Shared, asked)
     }
@@ -343,7 +366,10 @@ impl Shared {
     /// Must be taken before the view and the link are looked at: whatever replaces them makes these void.
     fn permits(&self, keys: &[&str]) -> Vec<Option<Permit>> {
         let now = clock::now();
-        let permit = |key: &&str| self.tracking.as_ref()?.near.permit(key, now);
-        keys.iter().map(permit).collect()
+        keys.iter().map(|key| self.permit(key, now)).collect()
+    }
+
+    fn permit(&self, key: &str, now: Moment) -> Option<Permit> {
+        self.tracking.as_ref()?.near.permit(key, now)
     }
 }

@@ -44,12 +44,21 @@ impl Tier {
         }
     }
 
-    /// What Redis holds.
-    pub(crate) async fn glance(&self, keys: &[&str]) -> Vec<Option<Answer>> {
+    /// What Redis holds under a key.
+    pub(crate) async fn glance(&self, key: &str) -> Option<Answer> {
+        match self {
+            Self::Off | Self::Local { .. } => None,
+            Self::Shared(shared) => shared.glance(key).await,
+            Self::Plain(plain) => plain.glance(key).await,
+        }
+    }
+
+    /// What Redis holds under several keys.
+    pub(crate) async fn glance_each(&self, keys: &[&str]) -> Vec<Option<Answer>> {
         match self {
             Self::Off | Self::Local { .. } => keys.iter().map(|_| None).collect(),
-            Self::Shared(shared) => shared.glance(keys).await,
-            Self::Plain(plain) => plain.glance(keys).await,
+            Self::Shared(shared) => shared.glance_each(keys).await,
+            Self::Plain(plain) => plain.glance_each(keys).await,
         }
     }
 

@@ -1,0 +1,135 @@
+//! What a hit costs: near, and in Redis for 64 readers at once on one thread.
+//!
+//! ```text
+//! cargo bench -p cenote-bench --bench cache
+//! ```
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "a benchmark; criterion makes the main function"
+)]
+
+use std::{convert::Infallible, hint::black_box, time::Duration};
+
+use bytes::Bytes;
+use cenote_cache::{
+    cache::Cache,
+    config::{Config, Mode, Redis},
+    epoch::Row,
+    origin::{Origin, Value},
+    stats::State,
+};
+use cenote_local::RedisServer;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinSet,
+};
+
+const READERS: u64 = 64;
+const KEYS: u64 = 1_000;
+
+/// Has every key, and an epoch that trusts whatever it is told to.
+#[derive(Clone)]
+struct Database(std::sync::Arc<std::sync::Mutex<Row>>);
+
+impl Origin for Database {
+    type Error = Infallible;
+
+    async fn load(&self, keys: &[&str]) -> Result<Vec<Option<Value>>, Infallible> {
+        let value = |_| {
+            let bytes = Bytes::from_static(&[b'v'; 100]);
+            Some(Value { version: 1, bytes })
+        };
+        Ok(keys.iter().map(value).collect())
+    }
+
+    async fn epoch_row(&self) -> Result<Row, Infallible> {
+        Ok(*self.0.lock().unwrap())
+    }
+
+    async fn advance(&self, successor: Row) -> Result<(), Infallible> {
+        *self.0.lock().unwrap() = successor;
+        Ok(())
+    }
+}
+
+fn database() -> Database {
+    let row = Row {
+        epoch: 1,
+        trusted: None,
+    };
+    Database(std::sync::Arc::new(std::sync::Mutex::new(row)))
+}
+
+fn key(number: u64) -> String {
+    format!("key-{:06}", number % KEYS)
+}
+
+fn near(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let cache = runtime.block_on(async {
+        let cache = Cache::new(database(), Config::new(Mode::Local)).unwrap();
+        for number in 0..KEYS {
+            cache.read(&key(number)).await.unwrap();
+        }
+        cache
+    });
+    let keys: Vec<_> = (0..KEYS).map(key).collect();
+    let mut next = keys.iter().cycle();
+    criterion.bench_function("near hit", |bencher| {
+        bencher.iter(|| black_box(cache.near(next.next().unwrap())).unwrap());
+    });
+}
+
+fn shared(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let Ok(server) = runtime.block_on(RedisServer::temporary().start()) else {
+        return; // none is installed
+    };
+    let cache = runtime.block_on(async {
+        let mode = Mode::Strong(Redis::new(server.url()));
+        let cache = Cache::new(database(), Config::new(mode)).unwrap();
+        while cache.stats().state != State::Ok {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for number in 0..KEYS {
+            cache.read(&key(number)).await.unwrap();
+        }
+        cache
+    });
+    let mut group = criterion.benchmark_group("shared hits");
+    for readers in [1, READERS] {
+        group.throughput(Throughput::Elements(readers));
+        group.bench_function(format!("{readers} at once"), |bencher| {
+            bencher.iter_custom(|rounds| {
+                runtime.block_on(async {
+                    let start = std::time::Instant::now();
+                    let mut readers: JoinSet<_> = (0..readers)
+                        .map(|reader| {
+                            let cache = cache.clone();
+                            async move {
+                                for round in 0..rounds {
+                                    let key = key(reader * 7 + round);
+                                    black_box(cache.read(&key).await.unwrap());
+                                }
+                            }
+                        })
+                        .collect();
+                    while let Some(done) = readers.join_next().await {
+                        done.unwrap();
+                    }
+                    start.elapsed()
+                })
+            });
+        });
+    }
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+criterion_group!(benches, near, shared);
+criterion_main!(benches);

@@ -1,0 +1,147 @@
+//! TLS, logins and database numbers: what the URL asks for is done, or Redis is not used.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test a panic is the failed assertion"
+)]
+
+mod world;
+
+use std::time::Duration;
+
+use cenote_cache::{
+    cache::Cache,
+    config::{ConfigError, Mode, Redis},
+    read::Source,
+    stats::State,
+};
+use cenote_local::RedisServer;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio::time::Instant;
+use world::{Database, config, read, ready, until, write};
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
+    async fn server(&self, name: &str) -> RedisServer {
+        let params = CertificateParams::new([name.to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap().pem();
+        let builder = RedisServer::temporary().tls(certificate, key.serialize_pem());
+        builder.start().await.unwrap()
+    }
+
+    fn trusted_for(&self, server: &RedisServer) -> Redis {
+        let mut redis = Redis::new(server.tls_url().unwrap());
+        redis.authorities = Some(self.0.pem().into_bytes());
+        redis
+    }
+}
+
+fn cache(database: &Database, redis: Redis) -> Cache<Database> {
+    Cache::new(database.clone(), config(Mode::Strong(redis))).unwrap()
+}
+
+async fn is_used(cache: &Cache<Database>, database: &Database) {
+    ready(cache).await;
+    let version = write(cache, database, "key", "value").await;
+    assert_eq!(read(cache, "key").await, (Some(version), Source::Database));
+    assert_eq!(read(cache, "key").await, (Some(version), Source::Shared));
+}
+
+/// It is tried again and again, and the database answers.
+async fn is_refused(cache: &Cache<Database>) {
+    until("it was tried", || cache.stats().redis_errors > 2).await;
+    assert_ne!(cache.stats().state, State::Ok);
+    assert_eq!(read(cache, "key").await.1, Source::Database);
+}
+
+#[tokio::test]
+async fn a_certificate_of_a_trusted_authority_is_accepted() {
+    let authority = Authority::new();
+    let server = authority.server("127.0.0.1").await;
+    let database = Database::new();
+    let redis = authority.trusted_for(&server);
+    is_used(&cache(&database, redis.clone()), &database).await;
+    let max_staleness = Duration::from_millis(400);
+    let bounded = config(Mode::Bounded {
+        redis,
+        max_staleness,
+    });
+    let cache = Cache::new(database.clone(), bounded).unwrap();
+    ready(&cache).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while read(&cache, "key").await.1 != Source::Near {
+        assert!(Instant::now() < deadline, "never near");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_or_for_another_name_is_refused() {
+    let authority = Authority::new();
+    let server = authority.server("127.0.0.1").await;
+    is_refused(&cache(
+        &Database::new(),
+        Authority::new().trusted_for(&server),
+    ))
+    .await;
+    let untrusted = Redis::new(server.tls_url().unwrap());
+    is_refused(&cache(&Database::new(), untrusted)).await;
+    let server = authority.server("elsewhere.example").await;
+    is_refused(&cache(&Database::new(), authority.trusted_for(&server))).await;
+}
+
+#[tokio::test]
+async fn certificates_that_are_none_and_those_for_a_plain_url_are_refused_at_once() {
+    let mut redis = Redis::new("rediss://127.0.0.1:1/");
+    redis.authorities = Some(b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".to_vec());
+    let refused = |redis| {
+        let made = Cache::new(Database::new(), config(Mode::Strong(redis)));
+        matches!(made, Err(ConfigError::Url(_)))
+    };
+    assert!(refused(redis.clone()));
+    redis.url = "redis://127.0.0.1:1/".to_owned();
+    assert!(refused(redis));
+}
+
+#[tokio::test]
+async fn a_user_logs_in_and_a_wrong_password_is_refused_and_neither_is_shown() {
+    let server = RedisServer::temporary().start().await.unwrap();
+    let user = [
+        "ACL",
+        "SETUSER",
+        "cenote",
+        "on",
+        ">secret",
+        "~cenote:*",
+        "+@all",
+    ];
+    server.command(&user).await.unwrap();
+    let port = server.port();
+    let database = Database::new();
+    let right = Redis::new(format!("redis://cenote:secret@127.0.0.1:{port}/"));
+    assert!(!format!("{right:?}").contains("secret"), "{right:?}");
+    is_used(&cache(&database, right), &database).await;
+    let wrong = Redis::new(format!("redis://cenote:guess@127.0.0.1:{port}/"));
+    is_refused(&cache(&Database::new(), wrong)).await;
+}
+
+#[tokio::test]
+async fn the_database_number_of_the_url_is_used() {
+    let server = RedisServer::temporary().start().await.unwrap();
+    let database = Database::new();
+    let redis = Redis::new(format!("{}3", server.url()));
+    is_used(&cache(&database, redis), &database).await;
+    let keyspace = server.command(&["INFO", "keyspace"]).await.unwrap();
+    assert!(
+        keyspace.contains("db3:") && !keyspace.contains("db0:"),
+        "{keyspace}"
+    );
+}
