@@ -5,19 +5,21 @@ use std::{
     borrow::Borrow,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
+
+use tokio::sync::oneshot;
 
 use crate::{
     AcquireError, Holder, Manager, Phase, Reason, Snapshot,
     guard::Guard,
     holder::Caller,
-    lifecycle::Shared,
+    lifecycle::{Delivery, Shared},
     runtime::timeout,
-    slots::{Delivery, Joined, Live, Refusal},
+    slots::{Joined, Live, Refusal},
     stats::Retired,
-    waiters::{Left, Place, Ticket},
+    waiters::{Place, Ticket},
 };
 
 /// An idle connection that is clean, and whether it is due for a check. Those found dirty or broken
@@ -79,7 +81,7 @@ async fn acquire_slowly<M: Manager>(
                     shared,
                     place,
                     served_before,
-                    ticket: None,
+                    waiting: None,
                 };
                 let live = match queued.await {
                     Ok(live) => live,
@@ -124,7 +126,7 @@ struct Queued<'a, M: Manager> {
     place: Place,
     /// It stood in line already, and what it was handed was broken.
     served_before: bool,
-    ticket: Option<Ticket>,
+    waiting: Option<(Ticket, oneshot::Receiver<Delivery<M::Connection>>)>,
 }
 
 /// Why a caller was sent away.
@@ -135,19 +137,34 @@ enum Sent {
 }
 
 impl<M: Manager> Queued<'_, M> {
-    fn leave(&mut self) -> Option<Live<M::Connection>> {
-        let ticket = self.ticket.take()?;
-        let (left, over) = {
-            let mut core = self.shared.core();
-            let left = core.leave(ticket);
-            (left, core.is_over())
+    /// Stands in line, unless there is no need to or no way.
+    fn join(&mut self) -> Option<Result<Live<M::Connection>, Sent>> {
+        let shared = self.shared;
+        let (seat, receiver) = oneshot::channel();
+        let joined = match self.served_before {
+            false => shared.core().join(seat, self.place, self.place.since),
+            true => {
+                let now = shared.now();
+                shared.core().rejoin(seat, self.place, now)
+            }
         };
-        if over {
-            self.shared.milestone.notify_waiters();
-        }
-        match left {
-            Left::Delivery(Delivery::Connection { live, .. }) => Some(live),
-            Left::Delivery(_) | Left::Queue(_) => None,
+        match joined {
+            Joined::Taken(live, _) => Some(Ok(live)),
+            Joined::Refused(refusal, _) => Some(Err(Sent::Refused(refusal))),
+            Joined::Queued {
+                ticket,
+                due,
+                is_next,
+                holds,
+            } => {
+                self.waiting = Some((ticket, receiver));
+                shared.connect(due);
+                if is_next {
+                    shared.poke.notify_one();
+                }
+                warn_of_nested(self.place.caller, holds);
+                None
+            }
         }
     }
 }
@@ -156,64 +173,43 @@ impl<M: Manager> Future for Queued<'_, M> {
     type Output = Result<Live<M::Connection>, Sent>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let shared = self.shared;
-        let Some(ticket) = self.ticket else {
-            let now = match self.served_before {
-                false => self.place.since,
-                true => shared.now(),
-            };
-            let waker = context.waker().clone();
-            let joined = match self.served_before {
-                false => shared.core().join(waker, self.place, now),
-                true => shared.core().rejoin(waker, self.place, now),
-            };
-            return match joined {
-                Joined::Taken(live, _) => Poll::Ready(Ok(live)),
-                Joined::Refused(refusal, _) => Poll::Ready(Err(Sent::Refused(refusal))),
-                Joined::Queued {
-                    ticket,
-                    due,
-                    is_next,
-                    holds,
-                } => {
-                    self.ticket = Some(ticket);
-                    shared.connect(due);
-                    if is_next {
-                        shared.poke.notify_one();
-                    }
-                    warn_of_nested(self.place.caller, holds);
-                    Poll::Pending
-                }
-            };
-        };
-        let now = shared.now();
-        let mut collected = shared.core().collect(ticket, now);
-        if collected.is_none() {
-            let waker = context.waker().clone();
-            let (spare, served) = {
-                let mut core = shared.core();
-                (core.rewake(ticket, waker), core.collect(ticket, now))
-            };
-            drop(spare);
-            collected = served;
+        if self.waiting.is_none()
+            && let Some(answer) = self.join()
+        {
+            return Poll::Ready(answer);
         }
-        let Some(delivery) = collected else {
-            return Poll::Pending;
+        let Some((_, receiver)) = &mut self.waiting else {
+            unreachable!("whoever has no answer yet is in line");
         };
-        self.ticket = None;
+        let delivery = ready!(Pin::new(receiver).poll(context));
+        self.waiting = None;
         Poll::Ready(match delivery {
-            Delivery::Connection { live, .. } => Ok(live),
-            Delivery::Closed => Err(Sent::Refused(Refusal::Closed)),
-            Delivery::Late => Err(Sent::Late),
-            Delivery::Shed => Err(Sent::Shed),
+            Ok(Delivery::Connection(live)) => Ok(live),
+            Ok(Delivery::Late) => Err(Sent::Late),
+            Ok(Delivery::Shed) => Err(Sent::Shed),
+            Ok(Delivery::Closed) | Err(_) => Err(Sent::Refused(Refusal::Closed)),
         })
     }
 }
 
 impl<M: Manager> Drop for Queued<'_, M> {
     fn drop(&mut self) {
-        if let Some(live) = self.leave() {
-            self.shared.give_back(live);
+        let Some((ticket, mut receiver)) = self.waiting.take() else {
+            return;
+        };
+        let (left, over) = {
+            let mut core = self.shared.core();
+            (core.leave(ticket), core.is_over())
+        };
+        if over {
+            self.shared.milestone.notify_waiters();
+        }
+        if left.is_none() {
+            // What is on its way goes back to whoever sends it, what has arrived goes back now.
+            receiver.close();
+            if let Ok(Delivery::Connection(live)) = receiver.try_recv() {
+                self.shared.give_back(live);
+            }
         }
     }
 }

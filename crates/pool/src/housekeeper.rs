@@ -3,13 +3,16 @@
 
 use std::{
     sync::{Arc, Weak},
-    task::Waker,
     time::Duration,
 };
 
 use tokio::sync::Notify;
 
-use crate::{Config, Manager, lifecycle::Shared, runtime::sleep_until};
+use crate::{
+    Config, Manager,
+    lifecycle::{Delivery, Shared, send_away},
+    runtime::sleep_until,
+};
 
 /// Moves the core's coarse clock, ends connections and sends callers away that had their time, keeps
 /// the warm minimum and tries again after a failed connect. In each round it also looks at the idle
@@ -27,7 +30,7 @@ pub(crate) async fn keep_house<M: Manager>(pool: Weak<Shared<M>>, poke: Arc<Noti
                 let mut core = shared.core();
                 (core.tick(now), core.expire(now))
             };
-            late.into_iter().for_each(Waker::wake);
+            send_away(late, || Delivery::Late);
             for live in expired {
                 shared.close(live);
             }

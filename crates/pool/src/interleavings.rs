@@ -17,10 +17,9 @@
 //!
 //! What this is worth was tried by breaking the pool; each of these made a test here fail:
 //!
-//! * the line: a second look for a delivery left out after the waker was exchanged, or the waker not
-//!   exchanged; a delivery dropped by a caller that leaves; leaving forgotten, or leaving linked; no
-//!   second look for an idle connection on joining; a connection made idle while someone waits; the
-//!   last to come served first; served, but not unlinked or not woken; the late not woken;
+//! * the line: a delivery dropped by a caller that leaves, or one for a caller that has just left;
+//!   leaving forgotten; no second look for an idle connection on joining; a connection made idle while
+//!   someone waits; the last to come served first; the late not told;
 //! * slots: lost with a connect or a cleaner that dies; freed before the close, or closing ones not
 //!   counted; a connection retired on its return but not closed; no connect on joining, after
 //!   another connect, or after a close;

@@ -7,22 +7,33 @@ use std::{
     ops::{Deref, DerefMut},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
-    task::Waker,
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::{
     Condition, Config, ConnectError, InvalidConfig, Limits, Manager,
     housekeeper::keep_house,
-    runtime::{AtomicBool, Handle, Instant, Mutex, MutexGuard, timeout},
+    runtime::{AtomicU8, Handle, Instant, Mutex, MutexGuard, timeout},
     slots::{Live, Settled, SlotId, Slots},
     stats::Retired,
 };
 
 pub(crate) type Failure<M> = Arc<ConnectError<<M as Manager>::Error>>;
-pub(crate) type Core<M> = Slots<<M as Manager>::Connection, Waker, Failure<M>>;
+pub(crate) type Seat<M> = oneshot::Sender<Delivery<<M as Manager>::Connection>>;
+pub(crate) type Core<M> = Slots<<M as Manager>::Connection, Seat<M>, Failure<M>>;
+
+/// What a caller in line is given.
+pub(crate) enum Delivery<C> {
+    Connection(Live<C>),
+    /// The pool was closed.
+    Closed,
+    /// Its time ran out.
+    Late,
+    /// It gave way so that the others wait less.
+    Shed,
+}
 
 /// What all handles, guards and tasks of one pool share.
 pub struct Shared<M: Manager> {
@@ -33,9 +44,7 @@ pub struct Shared<M: Manager> {
     /// the line when someone's time has run out; never across an await, and nothing foreign runs
     /// under it.
     core: Mutex<Core<M>>,
-    /// As it was when the lock was last let go of. A hint: whoever finds it set need not take the
-    /// lock to learn what joining the line tells anyway.
-    nothing_idle: AtomicBool,
+    hints: Hints,
     /// Where the pool's own work is done.
     pub(crate) runtime: Handle,
     /// Where connections are opened and so live.
@@ -47,10 +56,35 @@ pub struct Shared<M: Manager> {
     pub(crate) milestone: Notify,
 }
 
+/// How it was when the lock was last let go of, in bits. What it says may be over, so nothing but speed depends on it.
+#[derive(Default)]
+struct Hints(AtomicU8);
+
+/// Joining the line will tell the same, so there is no need to look first.
+const NOTHING_IDLE: u8 = 1;
+/// Whoever brings a connection back should say at what time. If nobody waited, anyone who does by the time the lock is
+/// taken has joined just now, and told the time.
+const SOMEONE_WAITS: u8 = 2;
+
+impl Hints {
+    fn say(&self, hint: u8) -> bool {
+        self.0.load(Relaxed) & hint != 0
+    }
+
+    /// Writes only what has changed, so that those who read it on other cores need not fetch it anew each time.
+    #[inline]
+    fn renew(&self, nothing_idle: bool, someone_waits: bool) {
+        let now = u8::from(nothing_idle) * NOTHING_IDLE + u8::from(someone_waits) * SOMEONE_WAITS;
+        if self.0.load(Relaxed) != now {
+            self.0.store(now, Relaxed);
+        }
+    }
+}
+
 /// The core, locked.
 pub(crate) struct Locked<'a, M: Manager> {
     core: MutexGuard<'a, Core<M>>,
-    nothing_idle: &'a AtomicBool,
+    hints: &'a Hints,
 }
 
 impl<M: Manager> Deref for Locked<'_, M> {
@@ -68,7 +102,8 @@ impl<M: Manager> DerefMut for Locked<'_, M> {
 
 impl<M: Manager> Drop for Locked<'_, M> {
     fn drop(&mut self) {
-        self.nothing_idle.store(self.core.nothing_idle(), Relaxed);
+        let core = &self.core;
+        self.hints.renew(core.nothing_idle(), core.someone_waits());
     }
 }
 
@@ -76,7 +111,7 @@ impl<M: Manager> Shared<M> {
     pub(crate) fn start(manager: M, config: Config, homes: Vec<Handle>) -> Arc<Self> {
         let shared = Arc::new(Self {
             core: Mutex::new(Slots::new(config.clone(), homes.len())),
-            nothing_idle: AtomicBool::new(true),
+            hints: Hints::default(),
             manager,
             runtime: Handle::current(),
             homes: homes.into(),
@@ -94,13 +129,13 @@ impl<M: Manager> Shared<M> {
     pub(crate) fn core(&self) -> Locked<'_, M> {
         Locked {
             core: self.core.lock().unwrap_or_else(PoisonError::into_inner),
-            nothing_idle: &self.nothing_idle,
+            hints: &self.hints,
         }
     }
 
     /// Whether there was nothing to be taken a moment ago.
     pub(crate) fn nothing_idle(&self) -> bool {
-        self.nothing_idle.load(Relaxed)
+        self.hints.say(NOTHING_IDLE)
     }
 
     pub(crate) fn homes(&self) -> usize {
@@ -151,7 +186,8 @@ impl<M: Manager> Shared<M> {
             if let Some(live) = lifted
                 && let Some(live) = self.sort_out(live)
             {
-                let settled = self.core().put_back(live);
+                let now = self.now();
+                let settled = self.core().put_back(live, now);
                 self.follow(settled);
             }
         }
@@ -159,20 +195,28 @@ impl<M: Manager> Shared<M> {
 
     /// Puts a clean connection where it belongs.
     fn settle(self: &Arc<Self>, live: Live<M::Connection>) {
-        let settled = self.core().settle(live);
+        let now = self.hints.say(SOMEONE_WAITS).then(|| self.now());
+        let settled = self.core().settle(live, now);
         self.follow(settled);
     }
 
     #[inline(always)] // the usual case does nothing, and is not worth a call
-    fn follow(self: &Arc<Self>, settled: Settled<M::Connection, Waker>) {
+    fn follow(self: &Arc<Self>, settled: Settled<M::Connection, Seat<M>>) {
         match settled {
             Settled::Idle { at_rest: false } => {}
             Settled::Idle { at_rest: true } => self.milestone.notify_waiters(),
-            Settled::Handed { to, shed } => {
-                to.wake();
-                shed.into_iter().for_each(Waker::wake);
+            Settled::Handed { to, live, shed } => {
+                self.hand_over(to, live);
+                send_away(shed, || Delivery::Shed);
             }
             Settled::Retired(live) => self.close(live),
+        }
+    }
+
+    /// Gives a connection to the caller it is for; to the next, if that one has just left.
+    fn hand_over(self: &Arc<Self>, to: Seat<M>, live: Live<M::Connection>) {
+        if let Err(Delivery::Connection(live)) = to.send(Delivery::Connection(live)) {
+            self.settle(live);
         }
     }
 
@@ -253,7 +297,8 @@ impl<M: Manager> Shared<M> {
     }
 
     pub(crate) fn resume(self: &Arc<Self>) {
-        let settled = self.core().resume();
+        let now = self.now();
+        let settled = self.core().resume(now);
         for settled in settled {
             self.follow(settled);
         }
@@ -264,8 +309,9 @@ impl<M: Manager> Shared<M> {
 
     /// Ends the pool; completes when every connection is closed.
     pub(crate) async fn shut(self: &Arc<Self>, serve_waiters: bool) {
-        let (settled, wakers) = self.core().shut(serve_waiters);
-        wakers.into_iter().for_each(Waker::wake);
+        let now = self.now();
+        let (settled, refused) = self.core().shut(serve_waiters, now);
+        send_away(refused, || Delivery::Closed);
         for settled in settled {
             self.follow(settled);
         }
@@ -293,6 +339,16 @@ impl<M: Manager> Shared<M> {
         let jitter = 0.1 * fastrand::f64();
         let lifetime = self.config.max_lifetime?;
         Some(lifetime - lifetime.mul_f64(jitter))
+    }
+}
+
+/// Tells callers that were taken out of the line why. Whoever has left by itself need not know.
+pub(crate) fn send_away<C>(
+    seats: Vec<oneshot::Sender<Delivery<C>>>,
+    why: impl Fn() -> Delivery<C>,
+) {
+    for seat in seats {
+        drop(seat.send(why()));
     }
 }
 

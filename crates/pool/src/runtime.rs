@@ -3,7 +3,7 @@
 //! in, the very same code runs under a scheduler that chooses every interleaving.
 
 #[cfg(not(test))]
-pub(crate) use std::sync::{Mutex, MutexGuard, atomic::AtomicBool};
+pub(crate) use std::sync::{Mutex, MutexGuard, atomic::AtomicU8};
 #[cfg(not(test))]
 pub(crate) use tokio::{
     runtime::Handle,
@@ -13,6 +13,6 @@ pub(crate) use tokio::{
 #[cfg(test)]
 pub(crate) mod simulated;
 #[cfg(test)]
-pub(crate) use shuttle::sync::atomic::AtomicBool;
+pub(crate) use shuttle::sync::atomic::AtomicU8;
 #[cfg(test)]
 pub(crate) use simulated::{Handle, Instant, Mutex, MutexGuard, sleep_until, timeout};

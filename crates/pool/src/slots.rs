@@ -64,8 +64,8 @@ struct Slot {
     home: HomeId,
 }
 
-/// An open connection with its slot. It is always in exactly one place: the idle stack, a delivery,
-/// a guard, or a task that cleans it.
+/// An open connection with its slot. It is always in exactly one place: the idle stack, on its way to
+/// a caller in line, a guard, or a task that cleans it.
 pub(crate) struct Live<C> {
     pub(crate) slot: SlotId,
     pub(crate) connection: C,
@@ -73,24 +73,13 @@ pub(crate) struct Live<C> {
     idle_since: Duration,
 }
 
-/// What a waiting caller is given.
-pub(crate) enum Delivery<C> {
-    /// A connection, and whether it was opened just now.
-    Connection { live: Live<C>, fresh: bool },
-    /// The pool was closed.
-    Closed,
-    /// Its time ran out.
-    Late,
-    /// It gave way so that the others wait less.
-    Shed,
-}
-
 /// What became of a connection that its user, its cleaner or its connect let go of.
 pub(crate) enum Settled<C, W> {
     /// Kept. `at_rest` if that was what a paused pool was waiting for.
     Idle { at_rest: bool },
-    /// The next in line has it, and some before it were shed: wake them.
-    Handed { to: W, shed: Vec<W> },
+    /// It is for this caller, who is no longer in line. Some before it gave way, so that the others
+    /// wait less.
+    Handed { to: W, live: Live<C>, shed: Vec<W> },
     /// Its slot is closing: close it.
     Retired(Live<C>),
 }
@@ -126,7 +115,8 @@ pub(crate) struct Census {
     pub(crate) waiting: u32,
 }
 
-/// The state machine. `C` is a connection, `W` wakes a caller, `F` says why a connect failed.
+/// The state machine. `C` is a connection, `W` is where a caller in line is given what it waits for,
+/// `F` says why a connect failed.
 pub(crate) struct Slots<C, W, F> {
     /// Here the limits are those of now.
     config: Config,
@@ -136,7 +126,7 @@ pub(crate) struct Slots<C, W, F> {
     /// How many slots each home has.
     homes: Box<[u32]>,
     idle: Vec<Live<C>>,
-    waiters: Waiters<Delivery<C>, W>,
+    waiters: Waiters<W>,
     now: Duration,
     /// When the housekeeper will look again by itself.
     next_round: Duration,
@@ -189,8 +179,12 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         Some((live, idle_for))
     }
 
-    /// Lets go of a clean connection that was in use or being cleaned.
-    pub(crate) fn settle(&mut self, live: Live<C>) -> Settled<C, W> {
+    /// Lets go of a clean connection that was in use or being cleaned. The time matters only if
+    /// someone was in line already.
+    pub(crate) fn settle(&mut self, live: Live<C>, now: Option<Duration>) -> Settled<C, W> {
+        if let Some(now) = now {
+            self.advance(now);
+        }
         self.place(live, Origin::User)
     }
 
@@ -207,7 +201,8 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     }
 
     /// Puts a connection that was lifted and is clean back where it was, unless it is needed.
-    pub(crate) fn put_back(&mut self, live: Live<C>) -> Settled<C, W> {
+    pub(crate) fn put_back(&mut self, live: Live<C>, now: Duration) -> Settled<C, W> {
+        self.advance(now);
         self.place(live, Origin::Stack)
     }
 
@@ -270,15 +265,17 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     #[inline(never)] // seldom, and large: on the way of a connection that nobody waits for it only costs
     fn hand_over(&mut self, live: Live<C>, fresh: bool) -> Settled<C, W> {
         let shed = self.shed();
-        let Some(caller) = self.waiters.next_caller() else {
+        let Some((to, place)) = self.waiters.next() else {
             unreachable!("the last in line is never shed");
         };
-        self.lend(live.slot, caller);
+        self.lend(live.slot, place.caller);
         self.forecast.served(1, self.now);
-        match self.waiters.serve(Delivery::Connection { live, fresh }) {
-            Ok(to) => Settled::Handed { to, shed },
-            Err(_) => unreachable!("there is a next caller"),
-        }
+        let times = match fresh {
+            true => &mut self.tally.connecting_times,
+            false => &mut self.tally.waiting_times,
+        };
+        times.record(self.now.saturating_sub(place.since));
+        Settled::Handed { to, live, shed }
     }
 
     fn lend(&mut self, slot: SlotId, caller: Caller) {

@@ -64,7 +64,7 @@ pub struct Stats {
     pub open: bool,
     /// True while the pool is paused.
     pub paused: bool,
-    /// Acquires that succeeded.
+    /// Connections taken, or handed to a caller in line.
     pub acquired: u64,
     /// Acquires whose time ran out.
     pub timeouts: u64,
@@ -91,10 +91,10 @@ pub struct Stats {
     /// Connections that came back dirty and were given to the cleaner.
     pub cleaned: u64,
     pub(crate) retired: [u64; Retired::ALL.len()],
-    /// Times of acquires served by a connection that was open already; immediate ones count as
-    /// zero.
+    /// Times of acquires served by a connection that was open already, until it was handed over;
+    /// immediate ones count as zero.
     pub waiting_times: Histogram,
-    /// Times of acquires served by a connection that was opened for them.
+    /// Times of acquires served by a connection that was opened for them, until it was handed over.
     pub connecting_times: Histogram,
     /// Times that successful connects took.
     pub connect_times: Histogram,

@@ -1,8 +1,7 @@
 //! Callers in line: first in, first out, and out from anywhere when one gives up.
 //!
-//! Invariant: `queued` counts exactly the nodes linked between `head` and `tail`; a node that has
-//! been served is no longer linked and stays only until its caller collects what it was given; no
-//! deadline in line is before `earliest`.
+//! Invariant: there is a node for exactly those in line, linked from `head` to `tail`; no deadline in
+//! line is before `earliest`.
 
 use std::time::Duration;
 
@@ -10,16 +9,21 @@ use slab::Slab;
 
 use crate::holder::Caller;
 
-/// A place in the line.
+/// A place in the line, void once its caller has been served or has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ticket(usize);
+pub(crate) struct Ticket {
+    key: usize,
+    /// Tells it from others that had the same key.
+    number: u64,
+}
 
-/// The line. `D` is what a caller is given in the end, `W` what wakes it.
-pub(crate) struct Waiters<D, W> {
-    nodes: Slab<Node<D, W>>,
+/// The line. `W` is where a caller is given what it waits for.
+pub(crate) struct Waiters<W> {
+    nodes: Slab<Node<W>>,
     head: Option<usize>,
     tail: Option<usize>,
-    queued: u32,
+    /// How many have joined so far.
+    joined: u64,
     /// May be that of a caller who has left: then it is found out when it comes.
     earliest: Duration,
 }
@@ -32,41 +36,31 @@ pub(crate) struct Place {
     pub(crate) deadline: Duration,
 }
 
-struct Node<D, W> {
-    stage: Stage<D, W>,
+struct Node<W> {
+    seat: W,
+    number: u64,
     place: Place,
     before: Option<usize>,
     behind: Option<usize>,
 }
 
-enum Stage<D, W> {
-    Queued(W),
-    Served(D),
-}
-
-/// What a caller that left the line leaves behind, to be dropped or given back outside the lock.
-pub(crate) enum Left<D, W> {
-    Queue(W),
-    Delivery(D),
-}
-
-impl<D, W> Waiters<D, W> {
+impl<W> Waiters<W> {
     pub(crate) fn new() -> Self {
         Self {
             nodes: Slab::new(),
             head: None,
             tail: None,
-            queued: 0,
+            joined: 0,
             earliest: Duration::MAX,
         }
     }
 
     pub(crate) fn len(&self) -> u32 {
-        self.queued
+        self.nodes.len() as u32
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.queued == 0
+        self.nodes.is_empty()
     }
 
     /// When the caller at the head joined.
@@ -79,9 +73,8 @@ impl<D, W> Waiters<D, W> {
         (!self.is_empty()).then_some(self.earliest)
     }
 
-    /// Gives those whose deadline has come what `delivery` makes, and returns whom to wake. Walks
-    /// along the line only when the earliest deadline has come.
-    pub(crate) fn expire(&mut self, now: Duration, delivery: impl Fn() -> D) -> Vec<W> {
+    /// Takes out those whose deadline has come. Walks along the line only when the earliest has.
+    pub(crate) fn expire(&mut self, now: Duration) -> Vec<W> {
         if now < self.earliest {
             return Vec::new();
         }
@@ -95,7 +88,7 @@ impl<D, W> Waiters<D, W> {
         }
         self.earliest = earliest;
         late.into_iter()
-            .filter_map(|key| self.serve_at(key, delivery()))
+            .map(|key| self.take_out(key).seat)
             .collect()
     }
 
@@ -104,32 +97,30 @@ impl<D, W> Waiters<D, W> {
         std::iter::successors(self.head, |&key| self.nodes[key].behind)
     }
 
-    /// Who stands at the head.
-    pub(crate) fn next_caller(&self) -> Option<Caller> {
-        self.head.map(|head| self.nodes[head].place.caller)
-    }
-
     /// Joins at the end.
-    pub(crate) fn join(&mut self, waker: W, place: Place) -> Ticket {
+    pub(crate) fn join(&mut self, seat: W, place: Place) -> Ticket {
         let before = self.tail;
-        self.link(waker, place, before)
+        self.link(seat, place, before)
     }
 
     /// Joins again, ahead of all who came later.
-    pub(crate) fn rejoin(&mut self, waker: W, place: Place) -> Ticket {
+    pub(crate) fn rejoin(&mut self, seat: W, place: Place) -> Ticket {
         // From the head: whoever was served already is older than almost everyone still in line.
         let older = |&key: &usize| self.nodes[key].place.since < place.since;
         let before = self.queued().take_while(older).last();
-        self.link(waker, place, before)
+        self.link(seat, place, before)
     }
 
-    fn link(&mut self, waker: W, place: Place, before: Option<usize>) -> Ticket {
+    fn link(&mut self, seat: W, place: Place, before: Option<usize>) -> Ticket {
         let behind = match before {
             Some(before) => self.nodes[before].behind,
             None => self.head,
         };
+        let number = self.joined;
+        self.joined += 1;
         let key = self.nodes.insert(Node {
-            stage: Stage::Queued(waker),
+            seat,
+            number,
             place,
             before,
             behind,
@@ -142,75 +133,33 @@ impl<D, W> Waiters<D, W> {
             Some(behind) => self.nodes[behind].before = Some(key),
             None => self.tail = Some(key),
         }
-        self.queued += 1;
         self.earliest = self.earliest.min(place.deadline);
-        Ticket(key)
+        Ticket { key, number }
     }
 
-    /// Gives the caller at the head its delivery; the waker returned must be woken after the lock
-    /// is released. An empty line gives the delivery back.
-    pub(crate) fn serve(&mut self, delivery: D) -> Result<W, D> {
-        let Some(key) = self.head else {
-            return Err(delivery);
-        };
-        match self.serve_at(key, delivery) {
-            Some(waker) => Ok(waker),
-            None => unreachable!("a served caller is not linked"),
-        }
+    /// Takes out the caller at the head: whoever calls this has something for it.
+    pub(crate) fn next(&mut self) -> Option<(W, Place)> {
+        let node = self.take_out(self.head?);
+        Some((node.seat, node.place))
     }
 
-    fn serve_at(&mut self, key: usize, delivery: D) -> Option<W> {
-        self.unlink(key);
-        match std::mem::replace(&mut self.nodes[key].stage, Stage::Served(delivery)) {
-            Stage::Queued(waker) => Some(waker),
-            Stage::Served(_) => None,
-        }
+    /// Leaves the line. `None`: it was served in the same moment.
+    pub(crate) fn leave(&mut self, ticket: Ticket) -> Option<W> {
+        let node = self.nodes.get(ticket.key)?;
+        (node.number == ticket.number).then(|| self.take_out(ticket.key).seat)
     }
 
-    /// Collects the delivery, if there is one; the ticket is then void.
-    pub(crate) fn collect(&mut self, ticket: Ticket) -> Option<(D, Duration)> {
-        match self.nodes[ticket.0].stage {
-            Stage::Queued(_) => None,
-            Stage::Served(_) => {
-                let node = self.nodes.remove(ticket.0);
-                match node.stage {
-                    Stage::Served(delivery) => Some((delivery, node.place.since)),
-                    Stage::Queued(_) => None,
-                }
-            }
+    fn take_out(&mut self, key: usize) -> Node<W> {
+        let node = self.nodes.remove(key);
+        match node.before {
+            Some(before) => self.nodes[before].behind = node.behind,
+            None => self.head = node.behind,
         }
-    }
-
-    /// Exchanges the waker of a caller that is still queued; gives back the one not needed.
-    pub(crate) fn rewake(&mut self, ticket: Ticket, waker: W) -> W {
-        match &mut self.nodes[ticket.0].stage {
-            Stage::Queued(current) => std::mem::replace(current, waker),
-            Stage::Served(_) => waker,
+        match node.behind {
+            Some(behind) => self.nodes[behind].before = node.before,
+            None => self.tail = node.before,
         }
-    }
-
-    /// Leaves the line, or leaves with what was delivered in the same moment.
-    pub(crate) fn leave(&mut self, ticket: Ticket) -> Left<D, W> {
-        if matches!(self.nodes[ticket.0].stage, Stage::Queued(_)) {
-            self.unlink(ticket.0);
-        }
-        match self.nodes.remove(ticket.0).stage {
-            Stage::Queued(waker) => Left::Queue(waker),
-            Stage::Served(delivery) => Left::Delivery(delivery),
-        }
-    }
-
-    fn unlink(&mut self, key: usize) {
-        let (before, behind) = (self.nodes[key].before, self.nodes[key].behind);
-        match before {
-            Some(before) => self.nodes[before].behind = behind,
-            None => self.head = behind,
-        }
-        match behind {
-            Some(behind) => self.nodes[behind].before = before,
-            None => self.tail = before,
-        }
-        self.queued -= 1;
+        node
     }
 }
 
@@ -229,30 +178,34 @@ mod tests {
         }
     }
 
-    fn join(line: &mut Waiters<u32, u32>, name: u32) -> Ticket {
+    fn join(line: &mut Waiters<u32>, name: u32) -> Ticket {
         line.join(name, place(0, u64::MAX))
+    }
+
+    fn next(line: &mut Waiters<u32>) -> Option<u32> {
+        line.next().map(|(name, _)| name)
     }
 
     #[test]
     fn the_first_to_join_is_the_first_to_be_served() {
         let mut line = Waiters::new();
-        let tickets: Vec<_> = (0..3).map(|name| join(&mut line, name)).collect();
         for name in 0..3 {
-            assert_eq!(line.serve(name * 10), Ok(name));
+            join(&mut line, name);
         }
-        assert_eq!(line.serve(99), Err(99));
-        for (name, ticket) in tickets.into_iter().enumerate() {
-            let (delivery, _) = line.collect(ticket).unwrap();
-            assert_eq!(delivery, name as u32 * 10);
+        for name in 0..3 {
+            assert_eq!(next(&mut line), Some(name));
         }
+        assert_eq!(next(&mut line), None);
     }
 
     #[test]
-    fn a_caller_that_leaves_after_it_was_served_hands_its_delivery_back() {
+    fn the_ticket_of_one_who_was_served_takes_nobody_else_out_of_the_line() {
         let mut line = Waiters::new();
-        let ticket = join(&mut line, 1);
-        assert_eq!(line.serve(7), Ok(1));
-        assert!(matches!(line.leave(ticket), Left::Delivery(7)));
+        let served = join(&mut line, 1);
+        assert_eq!(next(&mut line), Some(1));
+        join(&mut line, 2);
+        assert_eq!(line.leave(served), None);
+        assert_eq!(next(&mut line), Some(2));
     }
 
     #[test]
@@ -262,9 +215,9 @@ mod tests {
             line.join(name, place(0, seconds));
         }
         assert_eq!(line.next_deadline(), Some(Duration::from_secs(3)));
-        assert_eq!(line.expire(Duration::from_secs(5), || 0), [1, 2, 4]);
+        assert_eq!(line.expire(Duration::from_secs(5)), [1, 2, 4]);
         assert_eq!(line.next_deadline(), Some(Duration::from_secs(9)));
-        assert_eq!((line.serve(0), line.len()), (Ok(3), 0));
+        assert_eq!((next(&mut line), line.len()), (Some(3), 0));
     }
 
     #[test]
@@ -274,7 +227,7 @@ mod tests {
         line.join(2, place(0, 9));
         line.leave(hurried);
         assert_eq!(line.next_deadline(), Some(Duration::from_secs(3)));
-        assert!(line.expire(Duration::from_secs(3), || 0).is_empty());
+        assert!(line.expire(Duration::from_secs(3)).is_empty());
         assert_eq!(line.next_deadline(), Some(Duration::from_secs(9)));
     }
 
@@ -287,7 +240,7 @@ mod tests {
         line.rejoin(2, place(2, 60));
         line.rejoin(1, place(1, 60));
         line.rejoin(9, place(9, 60));
-        let order: Vec<_> = std::iter::from_fn(|| line.serve(0).ok()).collect();
+        let order: Vec<_> = std::iter::from_fn(|| next(&mut line)).collect();
         assert_eq!(order, [1, 2, 3, 4, 5, 9]);
     }
 
@@ -302,15 +255,16 @@ mod tests {
                     0 => model.push((name as u32, join(&mut line, name as u32))),
                     1 if !model.is_empty() => {
                         let (name, ticket) = model.remove(index.index(model.len()));
-                        prop_assert!(matches!(line.leave(ticket), Left::Queue(left) if left == name));
+                        prop_assert_eq!(line.leave(ticket), Some(name));
+                        prop_assert_eq!(line.leave(ticket), None);
                     }
-                    _ => match line.serve(0) {
-                        Ok(woken) => {
+                    _ => match next(&mut line) {
+                        Some(served) => {
                             let (name, ticket) = model.remove(0);
-                            prop_assert_eq!(woken, name);
-                            prop_assert!(line.collect(ticket).is_some());
+                            prop_assert_eq!(served, name);
+                            prop_assert_eq!(line.leave(ticket), None);
                         }
-                        Err(_) => prop_assert!(model.is_empty()),
+                        None => prop_assert!(model.is_empty()),
                     },
                 }
                 prop_assert_eq!(line.len() as usize, model.len());

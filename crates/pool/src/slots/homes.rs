@@ -27,11 +27,20 @@ impl<C, W, F: Clone> Slots<C, W, F> {
 
     /// Takes from the top of the idle stack the first of this home, or else the first.
     pub(super) fn pop_idle(&mut self, home: HomeId) -> Option<Live<C>> {
-        let top = self.idle.len().checked_sub(1)?;
+        let top = self.idle.last()?;
+        if self.homes.len() == 1 || self.slots[top.slot].home == home {
+            return self.idle.pop();
+        }
+        self.pop_from_below(home)
+    }
+
+    #[inline(never)] // what is on top usually is of the home of whoever comes next
+    fn pop_from_below(&mut self, home: HomeId) -> Option<Live<C>> {
         let near = self.idle.iter().rev().take(LOOK);
         let depth = near
             .map(|live| self.slots[live.slot].home)
             .position(|at| at == home);
+        let top = self.idle.len().checked_sub(1)?;
         Some(self.idle.remove(top - depth.unwrap_or(0)))
     }
 }

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use super::{Delivery, Live, Mode, SlotId, Slots, State};
+use super::{Live, Mode, SlotId, Slots, State};
 use crate::{
     Holder,
     codel::Codel,
     holder::Caller,
-    waiters::{Left, Place, Ticket},
+    waiters::{Place, Ticket},
 };
 
 /// In a pool of this many connections at most it is looked for tasks that wait for a connection
@@ -53,26 +53,26 @@ pub(crate) enum Refusal {
 
 impl<C, W, F: Clone> Slots<C, W, F> {
     /// Joins the line, unless a connection has become idle since [`take`](Self::take) found none.
-    pub(crate) fn join(&mut self, waker: W, place: Place, now: Duration) -> Joined<C, W> {
+    pub(crate) fn join(&mut self, seat: W, place: Place, now: Duration) -> Joined<C, W> {
         self.advance(now);
         if !self.is_open() {
-            return Joined::Refused(Refusal::Closed, waker);
+            return Joined::Refused(Refusal::Closed, seat);
         }
         if let Some((live, _)) = self.take(place.caller) {
-            return Joined::Taken(live, waker);
+            return Joined::Taken(live, seat);
         }
         if self.mode == Mode::Open && self.outage.breaker_is_open() {
             self.tally.counts.refused += 1;
-            return Joined::Refused(Refusal::Unavailable(self.outage.next_news(now)), waker);
+            return Joined::Refused(Refusal::Unavailable(self.outage.next_news(now)), seat);
         }
         self.watch_for_new_line();
         if let Some(refusal) = self.overload(place.deadline) {
             self.tally.counts.refused += 1;
             self.overloaded = Some(self.now);
-            return Joined::Refused(refusal, waker);
+            return Joined::Refused(refusal, seat);
         }
         let holds = self.nested(place.caller);
-        let ticket = self.waiters.join(waker, place);
+        let ticket = self.waiters.join(seat, place);
         self.queued(ticket, place.deadline, holds)
     }
 
@@ -108,16 +108,16 @@ impl<C, W, F: Clone> Slots<C, W, F> {
 
     /// Goes back to the front of the line with the place held there before: what it was handed
     /// turned out to be broken. It is no newcomer, so nothing but the end of the pool keeps it out.
-    pub(crate) fn rejoin(&mut self, waker: W, place: Place, now: Duration) -> Joined<C, W> {
+    pub(crate) fn rejoin(&mut self, seat: W, place: Place, now: Duration) -> Joined<C, W> {
         self.advance(now);
         if self.mode == Mode::Closed {
-            return Joined::Refused(Refusal::Closed, waker);
+            return Joined::Refused(Refusal::Closed, seat);
         }
         if let Some((live, _)) = self.take(place.caller) {
-            return Joined::Taken(live, waker);
+            return Joined::Taken(live, seat);
         }
         self.watch_for_new_line();
-        let ticket = self.waiters.rejoin(waker, place);
+        let ticket = self.waiters.rejoin(seat, place);
         self.queued(ticket, place.deadline, None)
     }
 
@@ -165,27 +165,8 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         Some(holds)
     }
 
-    /// Collects what a caller in line was given, if anything yet.
-    pub(crate) fn collect(&mut self, ticket: Ticket, now: Duration) -> Option<Delivery<C>> {
-        let (delivery, since) = self.waiters.collect(ticket)?;
-        self.advance(now);
-        if let Delivery::Connection { fresh, .. } = delivery {
-            let times = match fresh {
-                true => &mut self.tally.connecting_times,
-                false => &mut self.tally.waiting_times,
-            };
-            times.record(now.saturating_sub(since));
-        }
-        Some(delivery)
-    }
-
-    /// See [`Waiters::rewake`](crate::waiters::Waiters::rewake).
-    pub(crate) fn rewake(&mut self, ticket: Ticket, waker: W) -> W {
-        self.waiters.rewake(ticket, waker)
-    }
-
-    /// Leaves the line.
-    pub(crate) fn leave(&mut self, ticket: Ticket) -> Left<Delivery<C>, W> {
+    /// Leaves the line. `None`: it was served in the same moment.
+    pub(crate) fn leave(&mut self, ticket: Ticket) -> Option<W> {
         self.waiters.leave(ticket)
     }
 
@@ -196,12 +177,12 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.held_by_same_task(caller)
     }
 
-    /// Sends those away whose time has run out, and returns whom to wake.
+    /// Takes those out of the line whose time has run out.
     pub(crate) fn expire(&mut self, now: Duration) -> Vec<W> {
-        self.waiters.expire(now, || Delivery::Late)
+        self.waiters.expire(now)
     }
 
-    /// Sends callers at the head away while the line has been standing for too long.
+    /// Takes callers out at the head while the line has been standing for too long.
     pub(super) fn shed(&mut self) -> Vec<W> {
         let mut shed = Vec::new();
         while let Some(codel) = &mut self.codel
@@ -211,11 +192,11 @@ impl<C, W, F: Clone> Slots<C, W, F> {
                 self.waiters.len() == 1,
                 self.now,
             )
-            && let Ok(waker) = self.waiters.serve(Delivery::Shed)
+            && let Some((seat, _)) = self.waiters.next()
         {
             self.tally.counts.shed += 1;
             self.overloaded = Some(self.now);
-            shed.push(waker);
+            shed.push(seat);
         }
         shed
     }

@@ -1,7 +1,9 @@
 //! Changes to the pool as a whole: its limits, pauses, its end. Invariant: afterwards the core's
 //! invariants hold for what the pool is now.
 
-use super::{Delivery, Live, Mode, Origin, Settled, Slots};
+use std::time::Duration;
+
+use super::{Live, Mode, Origin, Settled, Slots};
 use crate::{Config, stats::Retired};
 
 impl<C, W, F: Clone> Slots<C, W, F> {
@@ -25,7 +27,8 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     }
 
     /// Ends a pause: what is idle goes to those in line, in their order.
-    pub(crate) fn resume(&mut self) -> Vec<Settled<C, W>> {
+    pub(crate) fn resume(&mut self, now: Duration) -> Vec<Settled<C, W>> {
+        self.advance(now);
         if self.mode != Mode::Paused {
             return Vec::new();
         }
@@ -41,10 +44,14 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     }
 
     /// Ends the taking in of callers, and a pause; gives out what is idle to be closed and, unless
-    /// those in line are still to be served, whom to wake.
-    pub(crate) fn shut(&mut self, serve_waiters: bool) -> (Vec<Settled<C, W>>, Vec<W>) {
+    /// they are still to be served, those in line.
+    pub(crate) fn shut(
+        &mut self,
+        serve_waiters: bool,
+        now: Duration,
+    ) -> (Vec<Settled<C, W>>, Vec<W>) {
         let mut settled = match serve_waiters {
-            true => self.resume(),
+            true => self.resume(now),
             false => Vec::new(),
         };
         self.mode = match (self.mode, serve_waiters) {
@@ -55,12 +62,12 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             self.retire(live.slot, Retired::Closed);
             settled.push(Settled::Retired(live));
         }
-        let mut wakers = Vec::new();
+        let mut refused = Vec::new();
         while self.mode == Mode::Closed
-            && let Ok(waker) = self.waiters.serve(Delivery::Closed)
+            && let Some((seat, _)) = self.waiters.next()
         {
-            wakers.push(waker);
+            refused.push(seat);
         }
-        (settled, wakers)
+        (settled, refused)
     }
 }

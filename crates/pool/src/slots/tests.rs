@@ -5,7 +5,7 @@ use std::panic::Location;
 use proptest::prelude::*;
 
 use super::*;
-use crate::waiters::{Left, Place, Ticket};
+use crate::waiters::{Place, Ticket};
 
 type Core = Slots<u32, u32, &'static str>;
 
@@ -85,8 +85,8 @@ struct World {
     closing: Vec<SlotId>,
     /// In line, oldest first, each with the number that wakes it.
     line: Vec<(u32, Ticket)>,
-    /// Woken, but not yet there to collect.
-    woken: Vec<Ticket>,
+    /// Out of the line, with what they were given, but not yet there to collect it.
+    woken: Vec<(Ticket, Option<Live<u32>>)>,
     callers: u32,
     paused: bool,
     shut: bool,
@@ -126,18 +126,18 @@ impl World {
                 self.line.is_empty() || self.paused,
                 "idle although someone waits"
             ),
-            Settled::Handed { to, shed } => {
+            Settled::Handed { to, live, shed } => {
                 for shed in shed {
                     let (first, ticket) = self.line.remove(0);
                     assert_eq!(shed, first, "shed out of turn");
-                    self.woken.push(ticket);
+                    self.woken.push((ticket, None));
                 }
                 let (first, ticket) = self.line.remove(0);
                 assert!(!self.paused, "handed out during a pause");
                 assert_eq!(to, first, "served out of turn");
                 let open = self.core.open();
                 assert!(open <= self.core.config().capacity(), "one too many");
-                self.woken.push(ticket);
+                self.woken.push((ticket, Some(live)));
             }
             Settled::Retired(live) => self.closing.push(live.slot),
         }
@@ -158,7 +158,7 @@ impl World {
             },
             Step::GiveBack(index) => {
                 if let Some(live) = pick(&mut self.held, index) {
-                    let settled = self.core.settle(live);
+                    let settled = self.core.settle(live, Some(self.now));
                     self.follow(settled);
                 }
             }
@@ -201,8 +201,9 @@ impl World {
             }
             Step::Cleaned(index) => {
                 let settled = match pick(&mut self.lifted, index) {
-                    Some(live) => Some(self.core.put_back(live)),
-                    None => pick(&mut self.cleaning, index).map(|live| self.core.settle(live)),
+                    Some(live) => Some(self.core.put_back(live, self.now)),
+                    None => pick(&mut self.cleaning, index)
+                        .map(|live| self.core.settle(live, Some(self.now))),
                 };
                 if let Some(settled) = settled {
                     self.follow(settled);
@@ -215,13 +216,8 @@ impl World {
             }
             Step::GiveUp(index) => self.give_up(index),
             Step::Collect(index) => {
-                if let Some(ticket) = pick(&mut self.woken, index) {
-                    match self.core.collect(ticket, self.now) {
-                        Some(Delivery::Connection { live, .. }) => self.held.push(live),
-                        Some(Delivery::Closed) => assert!(self.shut),
-                        Some(Delivery::Late | Delivery::Shed) => {}
-                        None => panic!("woken, but nothing delivered"),
-                    }
+                if let Some((_, given)) = pick(&mut self.woken, index) {
+                    self.held.extend(given);
                 }
             }
             Step::Tick(millis) => {
@@ -231,7 +227,7 @@ impl World {
                 for waker in self.core.expire(self.now) {
                     let late = self.line.iter().position(|&(name, _)| name == waker);
                     let (_, ticket) = self.line.remove(late.unwrap());
-                    self.woken.push(ticket);
+                    self.woken.push((ticket, None));
                 }
             }
             Step::Resize(min_size, max_size, max_overflow) => {
@@ -245,7 +241,7 @@ impl World {
             }
             Step::Resume => {
                 self.paused = false;
-                for settled in self.core.resume() {
+                for settled in self.core.resume(self.now) {
                     self.follow(settled);
                 }
             }
@@ -285,12 +281,17 @@ impl World {
             return;
         }
         let at = index % waiting;
-        let ticket = match at.checked_sub(self.line.len()) {
+        let (ticket, given) = match at.checked_sub(self.line.len()) {
             Some(at) => self.woken.remove(at),
-            None => self.line.remove(at).1,
+            None => {
+                let (name, ticket) = self.line.remove(at);
+                assert_eq!(self.core.leave(ticket), Some(name));
+                return;
+            }
         };
-        if let Left::Delivery(Delivery::Connection { live, .. }) = self.core.leave(ticket) {
-            let settled = self.core.settle(live);
+        assert_eq!(self.core.leave(ticket), None, "served, but still in line");
+        if let Some(live) = given {
+            let settled = self.core.settle(live, Some(self.now));
             self.follow(settled);
         }
     }
@@ -298,14 +299,14 @@ impl World {
     fn shut(&mut self, serve_waiters: bool) {
         self.shut = true;
         self.paused = false;
-        let (settled, woken) = self.core.shut(serve_waiters);
+        let (settled, woken) = self.core.shut(serve_waiters, self.now);
         for settled in settled {
             self.follow(settled);
         }
         for waker in woken {
             let (first, ticket) = self.line.remove(0);
             assert_eq!(waker, first);
-            self.woken.push(ticket);
+            self.woken.push((ticket, None));
         }
     }
 
@@ -405,6 +406,13 @@ fn connected(core: &mut Core) -> SlotId {
     slot
 }
 
+fn connected_for_one_in_line(core: &mut Core, slot: SlotId) -> Live<u32> {
+    match core.connected(slot, 0, Duration::ZERO, None, Duration::ZERO) {
+        (Settled::Handed { live, .. }, _) => live,
+        _ => panic!("someone waits"),
+    }
+}
+
 #[test]
 fn the_connection_used_last_is_taken_first() {
     let mut core = Core::new(limits(2, 2, 0), 1);
@@ -413,7 +421,7 @@ fn the_connection_used_last_is_taken_first() {
     }
     let (first, _) = core.take(here()).unwrap();
     let number = first.connection;
-    core.settle(first);
+    core.settle(first, None);
     let (again, _) = core.take(here()).unwrap();
     assert_eq!(again.connection, number);
 }
@@ -443,21 +451,20 @@ fn a_connection_beyond_the_maximum_is_closed_on_return_unless_someone_waits() {
     let mut core = Core::new(limits(0, 1, 1), 1);
     let mut held = Vec::new();
     for name in 0..2 {
-        let Joined::Queued { ticket, due, .. } = join(&mut core, name) else {
+        let Joined::Queued { due, .. } = join(&mut core, name) else {
             panic!("nothing can be idle");
         };
-        core.connected(due[0], name, Duration::ZERO, None, Duration::ZERO);
-        let Some(Delivery::Connection { live, .. }) = core.collect(ticket, Duration::ZERO) else {
-            panic!("a connection was delivered");
-        };
-        held.push(live);
+        held.push(connected_for_one_in_line(&mut core, due[0]));
     }
     assert!(matches!(join(&mut core, 9), Joined::Queued { .. }));
     assert!(matches!(
-        core.settle(held.remove(0)),
+        core.settle(held.remove(0), None),
         Settled::Handed { to: 9, .. }
     ));
-    assert!(matches!(core.settle(held.remove(0)), Settled::Retired(_)));
+    assert!(matches!(
+        core.settle(held.remove(0), None),
+        Settled::Retired(_)
+    ));
 }
 
 #[test]
@@ -467,20 +474,17 @@ fn idle_connections_are_closed_after_their_time_but_never_below_the_warm_minimum
     let held: Vec<_> = (0..2)
         .map(|name| {
             let taken = core.take(here());
-            let Joined::Queued { ticket, due, .. } = join(&mut core, name) else {
+            let Joined::Queued { due, .. } = join(&mut core, name) else {
                 panic!("nothing can be idle");
             };
-            core.connected(due[0], name, Duration::ZERO, None, Duration::ZERO);
-            (taken, core.collect(ticket, Duration::ZERO))
+            (taken, connected_for_one_in_line(&mut core, due[0]))
         })
         .collect();
-    for (taken, delivery) in held {
+    for (taken, live) in held {
         if let Some((live, _)) = taken {
-            core.settle(live);
+            core.settle(live, None);
         }
-        if let Some(Delivery::Connection { live, .. }) = delivery {
-            core.settle(live);
-        }
+        core.settle(live, None);
     }
     assert_eq!(core.census().idle, 3);
     assert_eq!(core.tick(Duration::from_secs(19)).len(), 0);

@@ -15,6 +15,10 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.idle.is_empty()
     }
 
+    pub(crate) fn someone_waits(&self) -> bool {
+        !self.waiters.is_empty()
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.mode, Mode::Open | Mode::Paused)
     }

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::waiters::{Left, Place, Ticket};
+use crate::waiters::{Place, Ticket};
 
 /// The core and its model side by side, and what is outside of both.
 struct Pair {
@@ -19,6 +19,8 @@ struct Pair {
     closing: Vec<(u32, SlotId)>,
     /// Of those who joined and have neither collected nor left.
     tickets: Vec<(u32, Ticket)>,
+    /// By whom it was not collected yet.
+    given: Vec<(u32, Given, Option<Live<u32>>)>,
 }
 
 /// A step of a history; numbers choose among whatever is there at that moment.
@@ -116,6 +118,7 @@ impl Pair {
             lifted: Vec::new(),
             closing: Vec::new(),
             tickets: Vec::new(),
+            given: Vec::new(),
         }
     }
 
@@ -126,11 +129,14 @@ impl Pair {
         self.connecting.extend(names.zip(slots));
     }
 
-    fn placed(&mut self, settled: Settled<u32, u32>) -> Placed {
+    fn placed(&mut self, settled: Settled<u32, u32>, origin: Origin) -> Placed {
         match settled {
             Settled::Idle { .. } => Placed::Idle,
-            Settled::Handed { to, shed } => {
+            Settled::Handed { to, live, shed } => {
                 assert!(shed.is_empty(), "nobody asked for shedding");
+                let (name, fresh) = (live.connection, origin == Origin::Connect);
+                let given = Given::Connection { name, fresh };
+                self.given.push((to, given, Some(live)));
                 Placed::HandedTo(to)
             }
             Settled::Retired(live) => {
@@ -140,22 +146,31 @@ impl Pair {
         }
     }
 
-    fn give_back(&mut self, live: Live<u32>) {
-        let expected = self.model.place(live.connection, Origin::User);
-        let settled = self.core.settle(live);
-        assert_eq!(self.placed(settled), expected);
+    /// The same for what was idle.
+    fn all_placed(&mut self, settled: Vec<Settled<u32, u32>>) -> Vec<Placed> {
+        let placed = settled
+            .into_iter()
+            .map(|one| self.placed(one, Origin::Stack));
+        placed.collect()
     }
 
-    fn given(delivery: Delivery<u32>) -> (Given, Option<Live<u32>>) {
-        match delivery {
-            Delivery::Connection { live, fresh } => {
-                let name = live.connection;
-                (Given::Connection { name, fresh }, Some(live))
-            }
-            Delivery::Closed => (Given::Closed, None),
-            Delivery::Late => (Given::Late, None),
-            Delivery::Shed => panic!("nobody asked for shedding"),
-        }
+    fn give_back(&mut self, live: Live<u32>) {
+        let expected = self.model.place(live.connection, Origin::User);
+        let settled = self.core.settle(live, Some(self.now));
+        assert_eq!(self.placed(settled, Origin::User), expected);
+    }
+
+    /// Those whom the core has sent away.
+    fn sent_away(&mut self, callers: &[u32], why: fn() -> Given) {
+        let sent_away = callers.iter().map(|&name| (name, why(), None));
+        self.given.extend(sent_away);
+    }
+
+    /// What a caller was given and has not collected.
+    fn take_given(&mut self, caller: u32) -> Option<(Given, Option<Live<u32>>)> {
+        let at = self.given.iter().position(|(name, ..)| *name == caller)?;
+        let (_, given, live) = self.given.remove(at);
+        Some((given, live))
     }
 
     fn close(&mut self, lives: Vec<Live<u32>>) -> Vec<u32> {
@@ -183,9 +198,8 @@ impl Pair {
                 let Some((caller, ticket)) = pick(&mut self.tickets, index) else {
                     return;
                 };
-                let collected = self.core.collect(ticket, self.now).map(Self::given);
                 let expected = self.model.collect(caller);
-                let (given, live) = collected.unzip();
+                let (given, live) = self.take_given(caller).unzip();
                 assert_eq!(given, expected);
                 self.held.extend(live.flatten());
                 if given.is_none() {
@@ -196,18 +210,12 @@ impl Pair {
                 let Some((caller, ticket)) = pick(&mut self.tickets, index) else {
                     return;
                 };
-                let (given, live) = match self.core.leave(ticket) {
-                    Left::Queue(name) => {
-                        assert_eq!(name, caller);
-                        (None, None)
-                    }
-                    Left::Delivery(delivery) => {
-                        let (given, live) = Self::given(delivery);
-                        (Some(given), live)
-                    }
-                };
+                let left = self.core.leave(ticket);
+                let (given, live) = self.take_given(caller).unzip();
+                // Whoever was in line had been given nothing, and the other way round.
+                assert_eq!(left, given.is_none().then_some(caller));
                 assert_eq!(given, self.model.leave(caller));
-                if let Some(live) = live {
+                if let Some(live) = live.flatten() {
                     self.give_back(live);
                 }
             }
@@ -251,7 +259,7 @@ impl Pair {
                         self.core
                             .connected(slot, name, took, Some(lifetime), self.now);
                     assert_eq!(healed.is_some(), heals);
-                    assert_eq!(self.placed(settled), expected);
+                    assert_eq!(self.placed(settled, Origin::Connect), expected);
                 }
             }
             Step::ConnectFailed(index) => {
@@ -270,6 +278,7 @@ impl Pair {
                 let late = self.core.expire(self.now);
                 let next = self.core.schedule(round);
                 let closed = self.close(retired);
+                self.sent_away(&late, || Given::Late);
                 let (expected_closed, expected_late, exact) = self.model.pass(self.now, round);
                 assert_eq!((closed, late), (expected_closed, expected_late));
                 // Of deadlines the core remembers the earliest only, even when its caller has left.
@@ -287,8 +296,8 @@ impl Pair {
             Step::PutBack(index) => {
                 if let Some(live) = pick(&mut self.lifted, index) {
                     let expected = self.model.place(live.connection, Origin::Stack);
-                    let settled = self.core.put_back(live);
-                    assert_eq!(self.placed(settled), expected);
+                    let settled = self.core.put_back(live, self.now);
+                    assert_eq!(self.placed(settled, Origin::Stack), expected);
                 }
             }
             Step::Pause => {
@@ -296,8 +305,8 @@ impl Pair {
                 self.model.pause();
             }
             Step::Resume => {
-                let settled = self.core.resume();
-                let settled: Vec<_> = settled.into_iter().map(|one| self.placed(one)).collect();
+                let settled = self.core.resume(self.now);
+                let settled = self.all_placed(settled);
                 assert_eq!(settled, self.model.resume());
             }
             Step::Resize { min, max, overflow } => {
@@ -309,8 +318,9 @@ impl Pair {
                 assert_eq!(excess, self.model.resize(limits));
             }
             Step::Shut { serve_line } => {
-                let (settled, refused) = self.core.shut(serve_line);
-                let settled: Vec<_> = settled.into_iter().map(|one| self.placed(one)).collect();
+                let (settled, refused) = self.core.shut(serve_line, self.now);
+                let settled = self.all_placed(settled);
+                self.sent_away(&refused, || Given::Closed);
                 assert_eq!((settled, refused), self.model.shut(serve_line));
             }
         }
