@@ -101,6 +101,8 @@ pub use manager::Postgres;
 pub use pool::{OwnedPooled, Pool, Pooled, Stats};
 pub use retry::Retry;
 pub use role::TargetSession;
+#[cfg(fuzzing)]
+pub use tap::follow;
 pub use tls::{ClientCertificate, Roots, Tls, Verify};
 pub use tokio_postgres;
 pub use transaction::{Isolation, Transaction, TransactionOptions};

@@ -41,6 +41,8 @@ mod status;
 mod stream;
 mod tags;
 
+#[cfg(fuzzing)]
+mod fuzzing;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -48,4 +50,6 @@ mod tests;
 
 pub(crate) use cancel::cancel;
 pub(crate) use driver::{Link, Listener, OpenError, Opened, open};
+#[cfg(fuzzing)]
+pub use fuzzing::follow;
 pub(crate) use status::{Dirt, SqlStateCode, Transaction, Verdict};
