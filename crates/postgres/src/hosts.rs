@@ -1,7 +1,7 @@
 //! Which host to try next, given what is known of each.
 //!
 //! Pure: it opens nothing and reads no clock; time is a `Duration` since some moment. Invariant: every host is a
-//! candidate at every connect; what is known only decides the order.
+//! candidate at every connect, unless it was drained; what is known only decides the order.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 

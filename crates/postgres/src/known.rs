@@ -53,6 +53,8 @@ pub(crate) struct Known {
 #[derive(Debug, Default)]
 struct Host {
     standing: Standing,
+    /// Nothing is opened there for now.
+    drained: bool,
     /// The addresses resolved last, and those that are still in use.
     sites: Vec<Site>,
 }
@@ -97,11 +99,25 @@ impl Known {
             .then_some(|candidates: &mut [Candidate]| fastrand::shuffle(candidates))
     }
 
-    /// All hosts in the order in which to try them.
+    /// All hosts but the drained ones, in the order in which to try them.
     pub(crate) fn hosts(&self) -> Vec<Candidate> {
         let mut hosts = self.lock();
         let standings = hosts.iter_mut().map(|host| &mut host.standing);
-        order(standings, self.wanted, self.now(), self.shuffle())
+        let mut candidates = order(standings, self.wanted, self.now(), self.shuffle());
+        candidates.retain(|candidate| !hosts[candidate.index].drained);
+        candidates
+    }
+
+    /// Gives up all connections to a host, and has none opened there; or has them opened again.
+    pub(crate) fn set_drained(&self, host: usize, drained: bool) {
+        let mut hosts = self.lock();
+        let Some(host) = hosts.get_mut(host) else {
+            return;
+        };
+        host.drained = drained;
+        if drained {
+            host.sites.iter().for_each(|site| site.epoch.advance());
+        }
     }
 
     /// The addresses of a host in the order in which to try them.

@@ -294,6 +294,20 @@ impl Pool {
         self.inner.manager().config()
     }
 
+    /// Takes one of several hosts out of use, for as long as it takes to move or restart it: its idle connections are
+    /// closed now, those in use when they come back, and new ones are opened on the other hosts. `host` is as
+    /// [`Connection::host`](crate::Connection::host) shows it. Says whether there is such a host.
+    ///
+    /// Where no host is left, connecting fails until one is [restored](Self::restore_host).
+    pub fn drain_host(&self, host: &str) -> bool {
+        self.inner.manager().router().set_drained(host, true)
+    }
+
+    /// Ends what [`drain_host`](Self::drain_host) began. Connections that are open stay where they are.
+    pub fn restore_host(&self, host: &str) -> bool {
+        self.inner.manager().router().set_drained(host, false)
+    }
+
     /// Refuses newcomers, serves those in line, and completes when every connection is closed.
     ///
     /// # Cancel safety

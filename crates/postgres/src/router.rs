@@ -107,7 +107,7 @@ impl Router {
             server,
             spare: None,
         };
-        let mut failure = ConnectionError::Failed("no host is configured".to_owned());
+        let mut failure = ConnectionError::Failed("every host is drained".to_owned());
         let candidates = self.known.hosts();
         for (index, candidate) in candidates.iter().enumerate() {
             if candidate.resting && search.spare.is_some() {
@@ -358,6 +358,17 @@ impl Router {
     /// The host, as the configuration has it.
     pub(crate) fn name(&self, host: usize) -> &str {
         &self.targets[host].shown
+    }
+
+    /// Takes the hosts of this name out of use, or back into it, and says whether there are any.
+    pub(crate) fn set_drained(&self, name: &str, drained: bool) -> bool {
+        let named = |host: &usize| self.name(*host) == name;
+        let hosts: Vec<_> = (0..self.targets.len()).filter(named).collect();
+        for &host in &hosts {
+            self.known.set_drained(host, drained);
+        }
+        self.look_around();
+        !hosts.is_empty()
     }
 
     /// Whether the pool cares what a server is.

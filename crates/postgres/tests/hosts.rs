@@ -405,3 +405,86 @@ async fn when_a_name_moves_its_connections_move_and_a_failed_lookup_changes_noth
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_host_is_left_by_all_its_connections_and_used_again_once_restored() {
+    let pair = pair().await;
+    let ports = [pair.primary.port(), pair.standby.port()];
+    let pool = Pool::new(config(&pair.primary, &ports, "")).unwrap();
+    let (idle, used) = (pool.get().await.unwrap(), pool.get().await.unwrap());
+    assert_eq!([idle.host(), used.host()], [host(ports[0]), host(ports[0])]);
+    drop(idle);
+
+    assert!(pool.drain_host(&host(ports[0])));
+    assert!(!pool.drain_host("elsewhere:5432"));
+    // Whoever has one may go on with it.
+    used.execute("SELECT 1", &[]).await.unwrap();
+    eventually("the idle one is closed", async || {
+        pool.stats().pool.retired(Retired::Broken) == 1
+    })
+    .await;
+    assert_eq!(pool.get().await.unwrap().host(), host(ports[1]));
+    drop(used);
+    eventually("so is the used one", async || {
+        pool.stats().pool.retired(Retired::Broken) == 2
+    })
+    .await;
+
+    assert!(pool.drain_host(&host(ports[1])));
+    let error = first(&pool).await.unwrap_err();
+    assert_eq!(error, "the connection failed: every host is drained");
+
+    assert!(pool.restore_host(&host(ports[0])));
+    assert_eq!(pool.get().await.unwrap().host(), host(ports[0]));
+}
+
+/// What a server says when it, or the way to it, is about to go. The server raises them itself here.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_error_that_tells_of_a_failover_has_all_connections_to_its_host_replaced() {
+    let pair = pair().await;
+    let ports = [pair.primary.port()];
+    for (code, gives_up) in [
+        ("57P02", true),
+        ("57P03", true),
+        ("08000", true),
+        ("08003", true),
+        ("08006", true),
+        ("08P01", false),
+        ("57P01", false),
+        ("23505", false),
+    ] {
+        let pool = Pool::new(config(&pair.primary, &ports, "")).unwrap();
+        let (idle, used) = (pool.get().await.unwrap(), pool.get().await.unwrap());
+        let processes = [idle.process_id(), used.process_id()];
+        drop(idle);
+        let raise = format!("DO $$ BEGIN RAISE 'so it goes' USING ERRCODE = '{code}'; END $$");
+        let error = used.batch_execute(&raise).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), code);
+        drop(used);
+        if gives_up {
+            eventually("both are closed", async || {
+                pool.stats().pool.retired(Retired::Broken) == 2
+            })
+            .await;
+        }
+        let both = (pool.get().await.unwrap(), pool.get().await.unwrap());
+        let kept = [both.0.process_id(), both.1.process_id()]
+            .iter()
+            .filter(|process| processes.contains(process))
+            .count();
+        assert_eq!(kept, if gives_up { 0 } else { 2 }, "{code}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_called_what_the_url_says_or_else_cenote() {
+    let pair = pair().await;
+    let ports = [pair.primary.port()];
+    for (options, expected) in [("", "cenote"), ("application_name=till", "till")] {
+        let pool = Pool::new(config(&pair.primary, &ports, options)).unwrap();
+        let connection = pool.get().await.unwrap();
+        let own = "SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+        let row = connection.query_one(own, &[]).await.unwrap();
+        assert_eq!(row.get::<_, String>(0), expected);
+    }
+}
