@@ -127,17 +127,11 @@ fn timing(settings: &Settings) -> Result<Timing, InvalidTiming> {
     }
 }
 
+/// A node that belongs to a cluster leads to all of it, however it was named.
 fn redis(target: Option<&RedisTarget>) -> Result<Redis, CacheError> {
     let target = target.ok_or(CacheError::Redis("it is not set"))?;
-    let [node] = &target.nodes[..] else {
-        return Err(CacheError::Redis("this version knows no Redis Cluster"));
-    };
-    let url = node.expose();
-    if target.cluster {
-        return Err(CacheError::Redis("this version knows no Redis Cluster"));
-    }
-    if url.starts_with("rediss:") {
-        return Err(CacheError::Redis("this version has no TLS to Redis"));
-    }
-    Ok(Redis::new(url.as_str()))
+    // Between nodes a comma separates, so in a password it is written out.
+    let nodes = target.nodes.iter();
+    let nodes = nodes.map(|node| node.expose().replace(',', "%2C"));
+    Ok(Redis::new(nodes.collect::<Vec<_>>().join(",")))
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cenote_local::RedisCluster;
 use serde_json::json;
 
 use crate::support::{Database, Service, eventually, millis, redis, secs, source};
@@ -9,9 +10,13 @@ use crate::support::{Database, Service, eventually, millis, redis, secs, source}
 /// Three of them over one database and one Redis, which they use.
 async fn three(settings: &[(&str, &str)]) -> (cenote_local::RedisServer, Vec<Arc<Service>>) {
     let redis = redis().await;
-    let url = redis.url();
+    let services = three_over(&redis.url(), settings).await;
+    (redis, services)
+}
+
+async fn three_over(redis_url: &str, settings: &[(&str, &str)]) -> Vec<Arc<Service>> {
     let database = Database::create().await;
-    let mut all = vec![("REDIS_URL", &*url), ("INSTANCES", "3")];
+    let mut all = vec![("REDIS_URL", redis_url), ("INSTANCES", "3")];
     all.extend_from_slice(settings);
     let mut services = Vec::new();
     for _ in 0..3 {
@@ -22,7 +27,22 @@ async fn three(settings: &[(&str, &str)]) -> (cenote_local::RedisServer, Vec<Arc
         service.is_ready().await;
         service.uses_its_cache().await;
     }
-    (redis, services)
+    services
+}
+
+#[tokio::test]
+async fn a_cluster_is_shared_like_a_single_redis() {
+    let cluster = RedisCluster::temporary().start().await.unwrap();
+    let services = three_over(&cluster.url(), &[]).await;
+    // Enough for every primary to have some of them.
+    for n in 0..30 {
+        let key = format!("key{n}");
+        let version = services[n % 3].write(&key, "value").await;
+        services[(n + 1) % 3].read(&key).await;
+        let read = services[(n + 2) % 3].read(&key).await;
+        assert_eq!(source(&read), "cenote; hit; detail=shared/strong");
+        assert_eq!(read.json(200)["version"], version);
+    }
 }
 
 #[tokio::test]
