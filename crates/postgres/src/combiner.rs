@@ -9,6 +9,7 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     hash::{BuildHasher, Hash, RandomState},
+    iter::{once, repeat_with, zip},
     ops::Range,
     sync::Arc,
     time::Duration,
@@ -263,11 +264,13 @@ impl<C: Combine> Batch for Writes<C> {
                 locked.add(part, &plan);
             }
         }
-        drop(work.connection.take());
+        let connection = work.connection.take();
         if !locked.parts.is_empty() {
             calls.step_aside();
-            let parts = locked.parts.into_iter();
-            join_all(parts.map(|rows| self.wait_for(rows, calls, &plan))).await;
+            let connections = once(connection).chain(repeat_with(|| None));
+            let parts = zip(locked.parts, connections);
+            join_all(parts.map(|(rows, connection)| self.wait_for(rows, connection, calls, &plan)))
+                .await;
         }
     }
 }
@@ -303,10 +306,12 @@ impl Locked {
 }
 
 impl<C: Combine> Writes<C> {
-    /// Makes these rows, one statement after the other, however long somebody else has them locked.
+    /// Makes these rows, one statement after the other, however long somebody else has them locked. The first goes over
+    /// this connection, if it need not be kept from others for that.
     async fn wait_for(
         &self,
         statements: Vec<Vec<Range<usize>>>,
+        connection: Option<Pooled<'_>>,
         calls: &Calls<Self>,
         plan: &Plan<'_, C::Write>,
     ) {
@@ -315,13 +320,19 @@ impl<C: Combine> Writes<C> {
             writes: self,
             calls,
             plan,
-            connection: None,
+            connection,
         };
         for rows in statements {
-            let place = self.waiting_for_locks.acquire();
-            let place = match limit {
-                Some(limit) => timeout(limit, place).await,
-                None => Ok(place.await),
+            let place = match self.waiting_for_locks.try_acquire() {
+                Ok(place) => Ok(Ok(place)),
+                Err(_) => {
+                    work.connection = None;
+                    let place = self.waiting_for_locks.acquire();
+                    match limit {
+                        Some(limit) => timeout(limit, place).await,
+                        None => Ok(place.await),
+                    }
+                }
             };
             match place {
                 Ok(_place) => {

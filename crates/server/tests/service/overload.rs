@@ -11,6 +11,8 @@ async fn writes_beyond_the_bytes_that_may_wait_are_503_at_once_and_the_others_ar
     let settings = [
         ("COMMAND_TIMEOUT", "20"),
         ("DB_QUEUE_MAX_BYTES", "10000"),
+        // Each core has a queue of its own.
+        ("HTTP_CORES", "1"),
         ("CACHE_MODE", "off"),
     ];
     let service = Arc::new(Service::start(&settings).await);
