@@ -105,7 +105,7 @@ impl Session {
     }
 
     /// Ends those of them for which the condition holds, as an administrator would, and waits for their end.
-    pub(crate) async fn terminate(&self, condition: &str) {
+    pub(crate) async fn terminate(&self, condition: &str) -> usize {
         let sql = format!("SELECT pid {SERVICE} AND {condition}");
         let rows = self.eye.query(&sql, &[]).await.unwrap();
         assert!(!rows.is_empty(), "no session to end");
@@ -118,5 +118,6 @@ impl Session {
             })
             .await;
         }
+        rows.len()
     }
 }
