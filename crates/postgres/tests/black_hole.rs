@@ -17,12 +17,12 @@ use support::{SOON, Watcher, database, through_proxy};
 use tokio::time::{Instant, sleep, timeout};
 
 const CONNECTIONS: u32 = 4;
-const COMMAND: Duration = Duration::from_millis(400);
-const ACQUIRE: Duration = Duration::from_millis(800);
+const COMMAND: Duration = Duration::from_secs(1);
+const ACQUIRE: Duration = Duration::from_secs(2);
 /// What a health check promises.
 const HEALTH: Duration = Duration::from_millis(1500);
 /// What a busy machine may add to any of them.
-const SLACK: Duration = Duration::from_millis(700);
+const SLACK: Duration = Duration::from_secs(4);
 
 /// A pool with all its connections open and idle, the proxy between it and the server, and a
 /// watcher at the server.

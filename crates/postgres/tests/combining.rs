@@ -235,7 +235,7 @@ async fn a_lock_that_is_never_let_go_ends_as_a_timeout_and_leaves_nothing() {
     let watcher = database.watcher().await;
     watcher.run(TABLE).await;
     let mut config = database.config(4);
-    config.command_timeout = Some(Duration::from_millis(300));
+    config.command_timeout = Some(Duration::from_secs(1));
     let pool = Pool::new(config).unwrap();
     let combiner = Combiner::new(Lines, &pool);
     watcher.run("BEGIN; LOCK TABLE line").await;

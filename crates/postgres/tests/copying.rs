@@ -205,7 +205,7 @@ async fn a_server_that_takes_no_data_means_a_timeout_and_is_told_to_stop() {
     let watcher = database.watcher().await;
     watcher.run("CREATE TABLE entry (id int PRIMARY KEY)").await;
     let mut config = database.config(1);
-    config.command_timeout = Some(Duration::from_millis(300));
+    config.command_timeout = Some(Duration::from_secs(1));
     let pool = Pool::new(config).unwrap();
     let connection = pool.get().await.unwrap();
     let process_id = connection.process_id();

@@ -14,18 +14,23 @@ use cenote_postgres::{Error, Event, Listener, ListenerOptions};
 use support::{Database, SOON, Watcher, database, database_on, server};
 use tokio::time::{Instant, sleep, timeout};
 
+/// A busy machine is not taken for one that is silent.
 const OPTIONS: ListenerOptions = ListenerOptions {
     buffer: 1000,
     check_every: Duration::from_millis(300),
-    check_timeout: Duration::from_millis(700),
+    check_timeout: SOON,
 };
 
 const SESSIONS: &str = "FROM pg_stat_activity WHERE datname = current_database() \
                         AND application_name = 'cenote listener'";
 
 async fn listener(database: &Database, channel: &str) -> Listener {
+    listener_with(database, channel, OPTIONS).await
+}
+
+async fn listener_with(database: &Database, channel: &str, options: ListenerOptions) -> Listener {
     let config = database.config(1);
-    let listener = Listener::connect_with(&config, OPTIONS).await.unwrap();
+    let listener = Listener::connect_with(&config, options).await.unwrap();
     listener.listen(channel).await.unwrap();
     listener
 }
@@ -169,7 +174,11 @@ async fn a_server_that_comes_back_is_listened_to_again() {
 async fn a_server_that_falls_silent_is_noticed_within_the_bound() {
     let server = server().await;
     let database = database_on(&server).await;
-    let mut listener = listener(&database, "news").await;
+    let options = ListenerOptions {
+        check_timeout: Duration::from_millis(700),
+        ..OPTIONS
+    };
+    let mut listener = listener_with(&database, "news", options).await;
     server.freeze().await.unwrap();
     let frozen = Instant::now();
     while listener.is_connected() {
@@ -178,9 +187,9 @@ async fn a_server_that_falls_silent_is_noticed_within_the_bound() {
     }
     let (noticed, bound) = (
         frozen.elapsed(),
-        OPTIONS.check_every + OPTIONS.check_timeout,
+        options.check_every + options.check_timeout,
     );
-    let slack = Duration::from_secs(3);
+    let slack = Duration::from_secs(5);
     assert!(noticed < bound + slack, "{noticed:?}");
     server.thaw().await.unwrap();
     assert_eq!(next(&mut listener).await, Event::Gap);

@@ -183,7 +183,7 @@ async fn what_takes_too_long_is_cancelled_and_what_was_answered_by_then_is_known
     let database = database().await;
     database.watcher().await.run(TABLE).await;
     let mut config = database.config(1);
-    config.command_timeout = Some(Duration::from_millis(300));
+    config.command_timeout = Some(Duration::from_secs(1));
     let pool = Pool::new(config).unwrap();
     let connection = pool.get().await.unwrap();
     let [known, late, behind] = connection

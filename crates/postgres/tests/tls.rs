@@ -371,7 +371,7 @@ async fn a_cancel_goes_encrypted_and_leaves_the_connection_usable() {
         &format!(":{port}/"),
     );
     config.server = Config::from_url(&through).unwrap().server;
-    config.command_timeout = Some(Duration::from_millis(100));
+    config.command_timeout = Some(Duration::from_secs(1));
     config.pool.max_size = 1;
     config.pool.clean_timeout = support::SOON;
     let pool = Pool::new(config).unwrap();

@@ -14,6 +14,10 @@ use cenote_postgres::{Connection, Error, Pool};
 use support::{Database, Watcher, database, give_up_after};
 
 const INSERT: &str = "INSERT INTO entry VALUES (1)";
+/// What a statement waits for until a test lets it go on.
+const AWAIT_LOCK: &str = "SELECT pg_advisory_xact_lock(1)";
+const LOCK: &str = "SELECT pg_advisory_lock(1)";
+const UNLOCK: &str = "SELECT pg_advisory_unlock(1)";
 
 async fn table() -> (Database, Watcher) {
     let database = database().await;
@@ -106,7 +110,7 @@ async fn a_commit_that_breaks_a_deferred_constraint_is_an_error_and_keeps_nothin
 async fn a_commit_after_a_timed_out_statement_does_not_claim_success() {
     let (database, watcher) = table().await;
     let mut config = database.config(1);
-    config.command_timeout = Some(Duration::from_millis(300));
+    config.command_timeout = Some(Duration::from_secs(1));
     let pool = Pool::new(config).unwrap();
     let mut connection = pool.get().await.unwrap();
     let transaction = connection.transaction().await.unwrap();
@@ -128,12 +132,14 @@ async fn a_commit_behind_a_given_up_statement_that_fails_does_not_claim_success(
     let process_id = connection.process_id();
     let transaction = connection.transaction().await.unwrap();
     transaction.execute(INSERT, &[]).await.unwrap();
-    let failing = "SELECT pg_sleep(0.4); SELECT 1 / 0";
+    watcher.run(LOCK).await;
+    let failing = format!("{AWAIT_LOCK}; SELECT 1 / 0");
     tokio::select! {
-        ended = transaction.batch_execute(failing) => panic!("{ended:?}"),
-        () = watcher.sees_running(process_id, "pg_sleep") => {}
+        ended = transaction.batch_execute(&failing) => panic!("{ended:?}"),
+        () = watcher.sees_running(process_id, AWAIT_LOCK) => {}
     }
-    let error = transaction.commit().await.unwrap_err();
+    let (committed, ()) = tokio::join!(transaction.commit(), watcher.run(UNLOCK));
+    let error = committed.unwrap_err();
     assert!(matches!(error, Error::RolledBack), "{error:?}");
     assert_outside(&connection, &watcher, "after the commit").await;
     assert_eq!(watcher.rows_of("entry").await, 0);
@@ -146,12 +152,14 @@ async fn a_commit_behind_a_given_up_statement_that_succeeds_keeps_both() {
     let mut connection = pool.get().await.unwrap();
     let process_id = connection.process_id();
     let transaction = connection.transaction().await.unwrap();
-    let slow = format!("SELECT pg_sleep(0.4); {INSERT}");
+    watcher.run(LOCK).await;
+    let slow = format!("{AWAIT_LOCK}; {INSERT}");
     tokio::select! {
         ended = transaction.batch_execute(&slow) => panic!("{ended:?}"),
-        () = watcher.sees_running(process_id, "pg_sleep") => {}
+        () = watcher.sees_running(process_id, AWAIT_LOCK) => {}
     }
-    transaction.commit().await.unwrap();
+    let (committed, ()) = tokio::join!(transaction.commit(), watcher.run(UNLOCK));
+    committed.unwrap();
     assert_eq!(watcher.rows_of("entry").await, 1);
 }
 
@@ -206,7 +214,7 @@ async fn a_commit_dropped_at_any_await_is_whole_and_leaves_the_connection_outsid
 async fn an_end_dropped_while_a_timed_out_statement_is_cancelled_leaves_no_transaction() {
     let (database, watcher) = table().await;
     let mut config = database.config(1);
-    config.command_timeout = Some(Duration::from_millis(100));
+    config.command_timeout = Some(Duration::from_millis(300));
     let pool = Pool::new(config).unwrap();
     for commit in [true, false] {
         for polls in 0.. {

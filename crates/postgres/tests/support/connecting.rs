@@ -1,6 +1,8 @@
 //! What becomes of the first connection that a pool opens.
 
-use cenote_postgres::{Config, OwnedPooled, Pool};
+use std::time::Duration;
+
+use cenote_postgres::{AcquireError, Config, OwnedPooled, Pool};
 use tokio::time::Instant;
 
 use super::SOON;
@@ -13,27 +15,27 @@ pub fn lazy(config: &mut Config) -> &mut Config {
 
 /// A connection, or why the first connect failed.
 pub async fn first(pool: &Pool) -> Result<OwnedPooled, String> {
-    let deadline = Instant::now() + SOON;
-    let acquired = pool.get_owned();
-    let failed = async {
-        loop {
-            let error = pool
-                .get_within(std::time::Duration::from_millis(20))
-                .await
-                .err();
-            let cause = error.and_then(|error| error.snapshot().last_connect_error.clone());
-            if let Some(cause) = cause {
-                return cause.to_string();
-            }
-            assert!(
-                Instant::now() < deadline,
-                "neither a connection nor an error"
-            );
-        }
-    };
     tokio::select! {
         biased;
-        acquired = acquired => Ok(acquired.unwrap()),
-        cause = failed => Err(cause),
+        acquired = pool.get_owned() => Ok(acquired.unwrap()),
+        refused = refusal(pool) => {
+            let cause = refused.snapshot().last_connect_error.clone();
+            Err(cause.unwrap().to_string())
+        }
+    }
+}
+
+/// What a caller is told once a connect has failed.
+pub async fn refusal(pool: &Pool) -> AcquireError {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let taken = pool.get_within(Duration::from_millis(20)).await;
+        if let Some(refused) = taken.err()
+            && refused.snapshot().last_connect_error.is_some()
+        {
+            return refused;
+        }
+        let in_time = Instant::now() < deadline;
+        assert!(in_time, "no connect has failed");
     }
 }

@@ -82,6 +82,8 @@ impl Database {
             max_lifetime: None,
             idle_timeout: None,
             check_after: None,
+            // On a busy machine it may take long to cancel what is left; a connection is to be lost for a reason.
+            clean_timeout: SOON,
             ..cenote_pool::Config::default()
         };
         config.command_timeout = Some(Duration::from_secs(20));
