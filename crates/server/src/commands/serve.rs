@@ -23,7 +23,7 @@ use crate::{
     cores::Cores,
     health::Stage,
     http::{self, HttpConfig},
-    routes,
+    routes::Routes,
     settings::{HttpSettings, Loaded, Settings},
     store::schema,
     telemetry,
@@ -94,7 +94,7 @@ async fn serve(settings: Settings) -> ExitCode {
     let stopping = stop(app.clone(), settings.shutdown.delay, terminate, interrupt);
     let core = |(runtime, app): (&Handle, &App)| http::Core {
         runtime: runtime.clone(),
-        router: routes::router(app.clone()),
+        service: Routes::new(app.clone()),
     };
     let serving = cores.runtimes().iter().zip(&apps).map(core).collect();
     let serving = http::serve(listener, serving, config, stopping);

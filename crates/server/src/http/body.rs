@@ -7,12 +7,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::activity::{Activity, InFlight};
+use super::service::Body;
 
 /// Why a request body could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,11 @@ pub enum BodyError {
 
 /// The body of a request, bounded in bytes and time.
 #[derive(Debug)]
-pub(super) struct RequestBody {
+pub struct RequestBody(Option<Arriving>);
+
+/// One that has not ended with its head.
+#[derive(Debug)]
+struct Arriving {
     incoming: Incoming,
     limit: u64,
     left: u64,
@@ -49,17 +53,20 @@ impl RequestBody {
         incoming: Incoming,
         limit: u64,
         deadline: Instant,
-        activity: Arc<Activity>,
+        activity: &Arc<Activity>,
     ) -> Self {
-        Self {
+        if incoming.is_end_stream() {
+            return Self(None);
+        }
+        Self(Some(Arriving {
             incoming,
             limit,
             left: limit,
             deadline,
             timer: None,
             ended: false,
-            activity,
-        }
+            activity: Arc::clone(activity),
+        }))
     }
 }
 
@@ -71,7 +78,9 @@ impl HttpBody for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
+        let Some(this) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
         let too_large = BodyError::TooLarge { limit: this.limit };
         // A length announced in the head is refused before a byte is read, or `100 Continue` sent.
         if this.incoming.size_hint().lower() > this.left {
@@ -98,15 +107,19 @@ impl HttpBody for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        let arriving = self.0.as_ref();
+        arriving.is_none_or(|arriving| arriving.incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.0 {
+            Some(arriving) => arriving.incoming.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
     }
 }
 
-impl Drop for RequestBody {
+impl Drop for Arriving {
     fn drop(&mut self) {
         if !self.ended && !self.incoming.is_end_stream() {
             self.activity.note_unread_body();
@@ -135,12 +148,12 @@ impl ResponseBody {
 
 impl HttpBody for ResponseBody {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = <Body as HttpBody>::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         if frame.is_pending() {
             self.request.take_back();

@@ -1,27 +1,33 @@
 //! One connection: hyper's protocol, and the one timer that bounds it.
 //!
-//! Invariant: hyper is never polled without asking the [`Watchdog`] afterwards, so no state of the connection
-//! goes unbounded.
+//! Invariant: the connection is never polled without asking the [`Watchdog`] afterwards, so no state of it goes unbounded.
 //!
-//! hyper's own `header_read_timeout` stays off. It begins with the first poll of HTTP/1, which comes only
-//! after the peer's first byte (the protocol is detected before), and it makes and drops a timer per request.
+//! hyper's own `header_read_timeout` stays off: it makes and drops a timer per request.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 
-use axum::Router;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{HttpService, service_fn};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use pin_project_lite::pin_project;
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
-use tokio::task::unconstrained;
+use tokio::sync::futures::Notified;
+use tokio::task::{Unconstrained, unconstrained};
 
 use super::activity::{Activity, Limit};
+use super::body::ResponseBody;
 use super::config::HttpConfig;
-use super::edge::Edge;
-use super::fleet::{Member, Phase};
-use super::request_log::RequestLog;
+use super::edge::{Edge, answer};
+use super::fleet::{Fleet, Member, Phase};
+use super::service::Service;
 use super::stream::Watched;
 use super::watchdog::{Verdict, Watchdog};
 
@@ -32,22 +38,29 @@ const MOST_HEADERS: u32 = 32 * 1024;
 /// Bytes queued for sending per HTTP/2 stream.
 const MOST_QUEUED: usize = 64 * 1024;
 
-/// What all connections on a core share.
+/// With what an HTTP/2 connection begins (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How connections are spoken on.
 pub(super) struct Protocol {
-    builder: auto::Builder<TokioExecutor>,
-    router: Router,
-    config: Arc<HttpConfig>,
-    log: Arc<RequestLog>,
+    http1: http1::Builder,
+    /// For those whose first bytes are, or may become, the preface of HTTP/2.
+    either: auto::Builder<TokioExecutor>,
 }
 
 impl Protocol {
-    pub(super) fn new(router: Router, config: Arc<HttpConfig>, log: Arc<RequestLog>) -> Self {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
+    pub(super) fn new(config: &HttpConfig) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .max_buf_size(MOST_BUFFERED)
+            .max_header_size(MOST_BUFFERED)
+            .header_read_timeout(None);
+        let mut either = auto::Builder::new(TokioExecutor::new());
+        either
             .http1()
             .max_buf_size(MOST_BUFFERED)
             .header_read_timeout(None);
-        builder
+        either
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(u32::from(config.max_streams))
@@ -55,74 +68,194 @@ impl Protocol {
             .max_send_buf_size(MOST_QUEUED)
             .keep_alive_interval(config.ping_interval)
             .keep_alive_timeout(config.ping_interval);
-        Self {
-            builder,
-            router,
-            log,
-            config,
-        }
+        Self { http1, either }
     }
 }
 
 /// Serves one connection to its end, on the runtime that polls this. Its errors are the peer's business and end here.
-pub(super) async fn run(stream: std::net::TcpStream, member: Member, protocol: Arc<Protocol>) {
+pub(super) async fn run<S: Service>(
+    stream: std::net::TcpStream,
+    member: Member,
+    protocol: Arc<Protocol>,
+    edge: Arc<Edge<S>>,
+) {
     // Refused only by a runtime that is ending.
     let Ok(stream) = TcpStream::from_std(stream) else {
         return;
     };
     // Failing costs latency, not correctness.
     let _ = stream.set_nodelay(true);
-    let limits = &*protocol.config;
     let activity = Arc::new(Activity::new());
-    let edge = Edge::new(
-        protocol.router.clone(),
-        Arc::clone(&activity),
-        Arc::clone(&protocol.config),
-        Arc::clone(&protocol.log),
-    );
+    let config = Arc::clone(&edge.config);
+    let mut guard = pin!(Guard::new(member.fleet(), &activity, &config));
+
+    let first_bytes = poll_fn(|cx| {
+        guard.as_mut().poll(cx, |cx, phase| match phase {
+            Phase::Serving => poll_first_bytes(&stream, cx),
+            // It has not asked for anything yet.
+            _ => Poll::Ready(None),
+        })
+    });
+    let Some(version) = first_bytes.await else {
+        return;
+    };
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
-    let mut connection = pin!(protocol.builder.serve_connection(io, edge));
-
-    let fleet = member.fleet();
-    let mut phase = Phase::Serving;
-    let (draining, cut) = fleet.signals();
-    let (mut draining, mut cut) = (pin!(unconstrained(draining)), pin!(unconstrained(cut)));
-    let mut registered = false;
-    let mut watchdog = pin!(Watchdog::new(limits));
-
-    poll_fn(|cx| {
-        if !registered {
-            // Once is enough: this future is the root of its task, so its waker stays the same.
-            registered =
-                draining.as_mut().poll(cx).is_pending() && cut.as_mut().poll(cx).is_pending();
-        }
-        let now = fleet.phase();
-        if now == Phase::Cut {
-            return Poll::Ready(());
-        }
-        if now != phase {
-            phase = now;
-            connection.as_mut().graceful_shutdown();
-        }
-        if connection.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        let verdict = ready!(watchdog.as_mut().poll_verdict(cx, &activity, limits));
-        tracing::debug!(?verdict, "a connection ran into a limit");
-        match verdict {
-            Verdict::Goodbye => {
-                connection.as_mut().graceful_shutdown();
-                // The goodbye is sent when the connection is polled again.
-                cx.waker().wake_by_ref();
-                Poll::Pending
+    let requests = Arc::clone(&activity);
+    let service = service_fn(move |request| answer(Arc::clone(&edge), &requests, request));
+    let mut conversation = pin!(match version {
+        Version::Http1 => Conversation::Http1 {
+            connection: protocol.http1.serve_connection(io, service),
+        },
+        Version::Unclear => Conversation::Either {
+            connection: Box::pin(protocol.either.serve_connection(io, service)),
+        },
+    });
+    let mut told = Phase::Serving;
+    let talk = poll_fn(|cx| {
+        guard.as_mut().poll(cx, |cx, phase| {
+            if phase != told {
+                told = phase;
+                conversation.as_mut().graceful_shutdown();
             }
-            Verdict::Close(limit) => {
-                if limit == Limit::Stall {
-                    activity.ask_reset();
-                }
-                Poll::Ready(())
-            }
-        }
+            conversation.as_mut().poll(cx).map(|()| None::<Infallible>)
+        })
+    });
+    let _ended = talk.await;
+}
+
+/// What the first bytes of a connection say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Http1,
+    /// It may be HTTP/2.
+    Unclear,
+}
+
+/// Looks at them and leaves them where they are. `None` if there will be none.
+fn poll_first_bytes(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<Option<Version>> {
+    let mut bytes = [0; PREFACE.len()];
+    let mut bytes = ReadBuf::new(&mut bytes);
+    Poll::Ready(match ready!(stream.poll_peek(cx, &mut bytes)) {
+        Ok(0) | Err(_) => None,
+        Ok(_) if PREFACE.starts_with(bytes.filled()) => Some(Version::Unclear),
+        Ok(_) => Some(Version::Http1),
     })
-    .await;
+}
+
+type Io = TokioIo<Watched>;
+
+pin_project! {
+    /// hyper at work.
+    #[project = ConversationProjection]
+    enum Conversation<'a, S: HttpService<Incoming>> {
+        Http1 {
+            #[pin]
+            connection: http1::Connection<Io, S>,
+        },
+        /// In a box: it is large, and seldom.
+        Either {
+            connection: Pin<Box<auto::Connection<'a, Io, S, TokioExecutor>>>,
+        },
+    }
+}
+
+impl<S> Conversation<'_, S>
+where
+    S: hyper::service::Service<
+            Request<Incoming>,
+            Response = Response<ResponseBody>,
+            Error = Infallible,
+            Future: Send + 'static,
+        >,
+{
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.project() {
+            ConversationProjection::Http1 { connection } => connection.poll(cx).map(drop),
+            ConversationProjection::Either { connection } => connection.as_mut().poll(cx).map(drop),
+        }
+    }
+
+    /// Finishes what is in flight, takes nothing new.
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        match self.project() {
+            ConversationProjection::Http1 { connection } => connection.graceful_shutdown(),
+            ConversationProjection::Either { connection } => {
+                connection.as_mut().graceful_shutdown()
+            }
+        }
+    }
+}
+
+pin_project! {
+    /// Ends a connection when all are to end, or when it runs into a limit.
+    struct Guard<'a> {
+        fleet: &'a Fleet,
+        activity: &'a Activity,
+        limits: &'a HttpConfig,
+        #[pin]
+        draining: Unconstrained<Notified<'a>>,
+        #[pin]
+        cut: Unconstrained<Notified<'a>>,
+        registered: bool,
+        // It was told so by the watchdog, and is not to take anything new.
+        goodbye: bool,
+        #[pin]
+        watchdog: Watchdog,
+    }
+}
+
+impl<'a> Guard<'a> {
+    fn new(fleet: &'a Fleet, activity: &'a Activity, limits: &'a HttpConfig) -> Self {
+        let (draining, cut) = fleet.signals();
+        Self {
+            fleet,
+            activity,
+            limits,
+            draining: unconstrained(draining),
+            cut: unconstrained(cut),
+            registered: false,
+            goodbye: false,
+            watchdog: Watchdog::new(limits),
+        }
+    }
+
+    /// Polls `work`, telling it the phase it is in; `None` if the connection is to end.
+    fn poll<T>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut work: impl FnMut(&mut Context<'_>, Phase) -> Poll<Option<T>>,
+    ) -> Poll<Option<T>> {
+        let mut this = self.project();
+        if !*this.registered {
+            // Once is enough: this is polled by the root of its task, so the waker stays the same.
+            *this.registered = this.draining.as_mut().poll(cx).is_pending()
+                && this.cut.as_mut().poll(cx).is_pending();
+        }
+        loop {
+            let phase = match this.fleet.phase() {
+                Phase::Cut => return Poll::Ready(None),
+                Phase::Serving if *this.goodbye => Phase::Draining,
+                phase => phase,
+            };
+            if let Poll::Ready(done) = work(cx, phase) {
+                return Poll::Ready(done);
+            }
+            let verdict = this
+                .watchdog
+                .as_mut()
+                .poll_verdict(cx, this.activity, this.limits);
+            let verdict = ready!(verdict);
+            tracing::debug!(?verdict, "a connection ran into a limit");
+            match verdict {
+                // It is sent by polling once more.
+                Verdict::Goodbye => *this.goodbye = true,
+                Verdict::Close(limit) => {
+                    if limit == Limit::Stall {
+                        this.activity.ask_reset();
+                    }
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
 }

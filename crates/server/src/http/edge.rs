@@ -1,25 +1,19 @@
-//! The outermost service of a connection: names, counts and guards every request.
+//! The outermost layer of a request: names, counts and guards it.
 //!
-//! Invariant: every request gets a response with `x-request-id`, whatever its handler does. A good and quick
-//! request is neither formatted nor logged, and costs one allocation here (its id), two if it has a body.
+//! Invariant: every request gets a response, whatever its handler does, and one that failed or is spoken of in the log
+//! has an `x-request-id`. A good and quick request is neither formatted nor logged, and costs no allocation here, one if
+//! it has a body.
 
 use std::any::Any;
 use std::convert::Infallible;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use axum::Router;
-use axum::body::Body;
 use axum::http::header::{CONNECTION, HeaderValue};
 use axum::http::{Request, Response, StatusCode, Version};
-use axum::response::IntoResponse;
-use axum::routing::future::RouteFuture;
-use hyper::body::{Body as _, Incoming};
-use hyper::service::Service;
-use pin_project_lite::pin_project;
-use tower::Service as _;
+use futures_util::FutureExt;
+use http_body_util::Either;
+use hyper::body::Incoming;
 
 use super::activity::{Activity, InFlight};
 use super::body::{RequestBody, ResponseBody};
@@ -27,112 +21,51 @@ use super::config::HttpConfig;
 use super::problem::Problem;
 use super::request_id::{self, X_REQUEST_ID};
 use super::request_log::{RequestLog, Seen};
+use super::service::{Body, Service};
 
-/// The service of one connection.
+/// What the requests on one core share.
 #[derive(Debug)]
-pub(super) struct Edge {
-    router: Router,
-    activity: Arc<Activity>,
-    config: Arc<HttpConfig>,
-    log: Arc<RequestLog>,
+pub(super) struct Edge<S> {
+    pub(super) service: S,
+    pub(super) config: Arc<HttpConfig>,
+    pub(super) log: Arc<RequestLog>,
 }
 
-impl Edge {
-    pub(super) fn new(
-        router: Router,
-        activity: Arc<Activity>,
-        config: Arc<HttpConfig>,
-        log: Arc<RequestLog>,
-    ) -> Self {
-        Self {
-            router,
-            activity,
-            config,
-            log,
-        }
-    }
-}
-
-impl Service<Request<Incoming>> for Edge {
-    type Response = Response<ResponseBody>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn call(&self, request: Request<Incoming>) -> Answer {
-        let version = request.version();
-        let in_flight = InFlight::begin(&self.activity, version == Version::HTTP_2);
+/// Answers a request that came over the connection with this activity.
+pub(super) fn answer<S: Service>(
+    edge: Arc<Edge<S>>,
+    activity: &Arc<Activity>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<S> {
+    // Not when it is polled first: from here on the peer waits for us.
+    let in_flight = InFlight::begin(activity, request.version() == Version::HTTP_2);
+    async move {
         let seen = Seen {
             id: request_id::of(request.headers()),
             method: request.method().clone(),
             uri: request.uri().clone(),
-            version,
+            version: request.version(),
         };
         let request = request.map(|incoming| {
-            if incoming.is_end_stream() {
-                return Body::empty();
-            }
-            let deadline = in_flight.started_plus(self.config.body_timeout);
-            let activity = Arc::clone(in_flight.activity());
-            Body::new(RequestBody::new(
+            let deadline = in_flight.started_plus(edge.config.body_timeout);
+            RequestBody::new(
                 incoming,
-                self.config.max_body,
+                edge.config.max_body,
                 deadline,
-                activity,
-            ))
+                in_flight.activity(),
+            )
         });
-        let mut router = self.router.clone();
-        let route = catch_unwind(AssertUnwindSafe(|| router.call(request)));
-        let (route, panic) = match route {
-            Ok(route) => (Some(route), None),
-            Err(panic) => (None, Some(describe(&*panic))),
+        // What a handler leaves behind when it panics is dropped with it.
+        let answered = AssertUnwindSafe(async { edge.service.call(request).await });
+        let response = match answered.catch_unwind().await {
+            Ok(response) => response,
+            Err(panic) => {
+                let problem = Problem::internal(describe(&*panic));
+                problem.into_whole().map(Either::Left)
+            }
         };
-        Answer {
-            route,
-            panic,
-            context: Some((in_flight, seen)),
-            log: Arc::clone(&self.log),
-        }
+        Ok(finish(response, in_flight, seen, &edge.log))
     }
-}
-
-pin_project! {
-    /// A request being answered.
-    pub(super) struct Answer {
-        #[pin]
-        route: Option<RouteFuture<Infallible>>,
-        panic: Option<String>,
-        context: Option<(InFlight, Seen)>,
-        log: Arc<RequestLog>,
-    }
-}
-
-impl Future for Answer {
-    type Output = Result<Response<ResponseBody>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let response = match this.route.as_mut().as_pin_mut() {
-            None => panicked(this.panic.take()),
-            Some(route) => match catch_unwind(AssertUnwindSafe(|| route.poll(cx))) {
-                Ok(Poll::Pending) => return Poll::Pending,
-                Ok(Poll::Ready(Ok(response))) => response,
-                Ok(Poll::Ready(Err(never))) => match never {},
-                Err(panic) => {
-                    this.route.set(None);
-                    panicked(Some(describe(&*panic)))
-                }
-            },
-        };
-        match this.context.take() {
-            Some((in_flight, seen)) => Poll::Ready(Ok(finish(response, in_flight, seen, this.log))),
-            // Only after completion, when no answer is wanted any more.
-            None => Poll::Pending,
-        }
-    }
-}
-
-fn panicked(what: Option<String>) -> Response<Body> {
-    Problem::internal(what.unwrap_or_default()).into_response()
 }
 
 fn describe(panic: &(dyn Any + Send)) -> String {
@@ -152,7 +85,7 @@ fn finish(
 ) -> Response<ResponseBody> {
     let elapsed = in_flight.hand_over();
     let status = response.status();
-    log.note(&seen, &response, elapsed);
+    let id = log.note(&seen, &response, elapsed);
     let headers = response.headers_mut();
     // What was not read of the body makes the connection useless for another HTTP/1 request.
     if matches!(
@@ -162,6 +95,8 @@ fn finish(
     {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    headers.insert(&X_REQUEST_ID, seen.id);
+    if let Some(id) = id.or(seen.id) {
+        headers.insert(&X_REQUEST_ID, id);
+    }
     response.map(|body| ResponseBody::new(body, in_flight))
 }

@@ -6,13 +6,13 @@
 use std::borrow::Cow;
 use std::error::Error;
 
-use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use bytes::{Bytes, BytesMut};
 use garde::Validate;
 use http_body_util::BodyExt;
+use hyper::body::Body;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
@@ -39,6 +39,22 @@ where
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        Self::read(request).await
+    }
+}
+
+impl<T: DeserializeOwned + Validate<Context = ()>> Json<T> {
+    /// Out of a request that did not come through axum.
+    ///
+    /// # Errors
+    /// As above.
+    ///
+    /// # Cancel safety
+    /// What was read of the body is lost.
+    pub async fn read<B>(request: axum::http::Request<B>) -> Result<Self, Problem>
+    where
+        B: Body<Data = Bytes, Error: Error + 'static> + Unpin,
+    {
         let (parts, body) = request.into_parts();
         if !is_json(&parts.headers) {
             let nothing = body.is_end_stream() && !parts.headers.contains_key(CONTENT_TYPE);
@@ -48,7 +64,7 @@ where
                 Problem::unsupported_media_type()
             });
         }
-        let value = parse(&read(body).await?)?;
+        let value = parse(&whole(body).await?)?;
         check(&value)?;
         Ok(Self(value))
     }
@@ -88,7 +104,10 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// The whole body. One that came in one piece is not copied.
-async fn read(mut body: Body) -> Result<Bytes, Problem> {
+async fn whole<B>(mut body: B) -> Result<Bytes, Problem>
+where
+    B: Body<Data = Bytes, Error: Error + 'static> + Unpin,
+{
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -107,8 +126,8 @@ async fn read(mut body: Body) -> Result<Bytes, Problem> {
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
-fn unreadable(error: &axum::Error) -> Problem {
-    let mut source: Option<&(dyn Error + 'static)> = Some(error);
+fn unreadable(error: &(dyn Error + 'static)) -> Problem {
+    let mut source = Some(error);
     while let Some(error) = source {
         match error.downcast_ref::<BodyError>() {
             Some(BodyError::TooLarge { limit }) => return Problem::payload_too_large(*limit),

@@ -1,4 +1,4 @@
-//! The HTTP transport: sockets, connections, limits, errors and extractors under an axum router.
+//! The HTTP transport: sockets, connections, limits, errors and extractors under what is served, be it an axum router or not.
 //!
 //! Invariant: nothing a peer does, or leaves undone, holds a connection, a task or memory without a bound.
 //!
@@ -19,14 +19,16 @@ mod refuse;
 mod request_id;
 mod request_log;
 mod server;
+mod service;
 mod stream;
 mod watchdog;
 
-pub use body::BodyError;
+pub use body::{BodyError, RequestBody};
 pub use config::HttpConfig;
 pub use extract::{Json, no_nul};
 pub use fleet::Drained;
 pub use listener::bind;
-pub use params::{Key, Path, Query};
+pub use params::{Key, Path, Query, key_in};
 pub use problem::{Cause, Member, Problem, with_fallbacks};
 pub use server::{Core, serve};
+pub use service::{Body, Service, Whole};

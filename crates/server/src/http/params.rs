@@ -137,13 +137,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
         };
         let start = route.as_str().find('{').unwrap_or(route.as_str().len());
         let raw = parts.uri.path().get(start..).unwrap_or_default();
-        let key = percent_decode_str(raw)
-            .decode_utf8()
-            .map_err(|_| not_utf8())?
-            .into_owned();
-        if key.as_bytes().contains(&0) {
-            return Err(Problem::unprocessable().field("key", "must not contain the NUL character"));
-        }
-        Ok(Self(key))
+        Ok(Self(key_in(raw)?.into_owned()))
+    }
+}
+
+/// The key that part of a path stands for, as [`Key`] has it.
+///
+/// # Errors
+/// The same.
+pub fn key_in(raw: &str) -> Result<Cow<'_, str>, Problem> {
+    let key = percent_decode_str(raw)
+        .decode_utf8()
+        .map_err(|_| not_utf8())?;
+    match key.as_bytes().contains(&0) {
+        true => Err(Problem::unprocessable().field("key", "must not contain the NUL character")),
+        false => Ok(key),
     }
 }

@@ -7,10 +7,13 @@ use std::borrow::Cow;
 use std::fmt;
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use http_body_util::Full;
 use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use super::service::Whole;
 
 /// One error answer. Small to pass around; everything in it is made only when something went wrong.
 #[derive(Debug)]
@@ -325,9 +328,15 @@ impl Serialize for Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(mut self) -> Response {
-        let mut headers = HeaderMap::with_capacity(4);
+impl Problem {
+    /// The answer.
+    #[must_use]
+    pub fn into_whole(mut self) -> Whole {
+        // Maps with text keys do not fail to serialise; an empty body would still have its status.
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut whole = Whole::new(Full::from(body));
+        *whole.status_mut() = self.0.status;
+        let headers = whole.headers_mut();
         headers.insert(
             CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
@@ -338,13 +347,16 @@ impl IntoResponse for Problem {
         if self.0.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        // Maps with text keys do not fail to serialise; an empty body would still have its status.
-        let body = serde_json::to_vec(&self).unwrap_or_default();
-        let mut response = (self.0.status, headers, body).into_response();
         if let Some(cause) = self.0.cause.take() {
-            response.extensions_mut().insert(Cause(cause));
+            whole.extensions_mut().insert(Cause(cause));
         }
-        response
+        whole
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        self.into_whole().into_response()
     }
 }
 

@@ -7,12 +7,13 @@ pub(super) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-
 
 const LONGEST: usize = 128;
 
-/// The caller's id if it is acceptable, else a new one.
-pub(super) fn of(headers: &HeaderMap) -> HeaderValue {
-    match headers.get(&X_REQUEST_ID) {
-        Some(id) if is_acceptable(id.as_bytes()) => id.clone(),
-        _ => fresh(),
-    }
+/// The caller's id; a new one if it is not acceptable, none if there is none.
+pub(super) fn of(headers: &HeaderMap) -> Option<HeaderValue> {
+    let id = headers.get(&X_REQUEST_ID)?;
+    Some(match is_acceptable(id.as_bytes()) {
+        true => id.clone(),
+        false => fresh(),
+    })
 }
 
 fn is_acceptable(id: &[u8]) -> bool {
@@ -23,7 +24,7 @@ fn is_acceptable(id: &[u8]) -> bool {
 }
 
 /// 64 random bits in hexadecimal, from the thread's generator.
-fn fresh() -> HeaderValue {
+pub(super) fn fresh() -> HeaderValue {
     let mut bits = fastrand::u64(..);
     let mut id = [0_u8; 16];
     for digit in &mut id {

@@ -6,12 +6,12 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{HeaderValue, Method, Response, Uri, Version};
+use axum::http::{HeaderValue, Method, Response, StatusCode, Uri, Version};
 use tokio::time::Instant;
 use tracing::Level;
 
 use super::problem::Cause;
+use super::request_id;
 
 /// Lines a second about failed and slow requests.
 const MOST_LINES: u32 = 50;
@@ -19,7 +19,8 @@ const MOST_LINES: u32 = 50;
 /// What is kept of a request to speak of it later.
 #[derive(Debug)]
 pub(super) struct Seen {
-    pub(super) id: HeaderValue,
+    /// The caller's, or in place of it.
+    pub(super) id: Option<HeaderValue>,
     pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) version: Version,
@@ -44,30 +45,50 @@ impl RequestLog {
         }
     }
 
-    /// Logs a request that failed for a reason of ours, or was slow; at level `debug` every one.
-    pub(super) fn note(&self, seen: &Seen, response: &Response<Body>, elapsed: Duration) {
+    /// Logs a request that failed for a reason of ours, or was slow; at level `debug` every one. Returns the id of one
+    /// that failed, for whatever reason, or is worth a line: whoever asks about it needs a name for it.
+    pub(super) fn note<B>(
+        &self,
+        seen: &Seen,
+        response: &Response<B>,
+        elapsed: Duration,
+    ) -> Option<HeaderValue> {
         let status = response.status();
+        let failed = status.is_client_error() || status.is_server_error();
+        let slow = elapsed >= self.slow;
+        if !failed && !slow && !tracing::enabled!(Level::DEBUG) {
+            return None;
+        }
+        let id = seen.id.clone().unwrap_or_else(request_id::fresh);
         // A 503 without a cause is an answer, not a failure: "not ready".
         let cause = match status.is_server_error() {
             true => response.extensions().get::<Cause>(),
             false => None,
         };
-        if cause.is_none() && elapsed < self.slow && !tracing::enabled!(Level::DEBUG) {
-            return;
+        let loud = cause.is_some() || slow;
+        if !loud || self.has_room() {
+            self.write(seen, status, cause, elapsed, &id);
         }
-        let (method, path, id) = (&seen.method, seen.uri.path(), seen.id.to_str());
-        let (status, request_id) = (status.as_u16(), id.unwrap_or_default());
+        Some(id)
+    }
+
+    fn write(
+        &self,
+        seen: &Seen,
+        status: StatusCode,
+        cause: Option<&Cause>,
+        elapsed: Duration,
+        id: &HeaderValue,
+    ) {
+        let (method, path) = (&seen.method, seen.uri.path());
+        let (status, request_id) = (status.as_u16(), id.to_str().unwrap_or_default());
         let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-        let loud = cause.is_some() || elapsed >= self.slow;
-        if loud && !self.has_room() {
-            return;
-        }
         match cause {
             Some(cause) => tracing::warn!(
                 %method, path, status, request_id, elapsed_us, cause = cause.as_str(),
                 "request failed"
             ),
-            None if loud => {
+            None if elapsed >= self.slow => {
                 tracing::warn!(%method, path, status, request_id, elapsed_us, "slow request");
             }
             None => tracing::debug!(%method, path, status, request_id, elapsed_us, "request"),

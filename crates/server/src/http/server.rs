@@ -5,24 +5,25 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use axum::Router;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
 use super::config::HttpConfig;
 use super::connection::{Protocol, run};
+use super::edge::Edge;
 use super::fleet::{Drained, Fleet};
 use super::listener::accept;
 use super::refuse::Refusals;
 use super::request_log::RequestLog;
+use super::service::Service;
 
 /// Where connections are served, and what is served there.
 #[derive(Debug)]
-pub struct Core {
+pub struct Core<S> {
     /// Their tasks run here.
     pub runtime: Handle,
-    /// The routes, with whatever of this core's they need.
-    pub router: Router,
+    /// What is served, with whatever of this core's it needs.
+    pub service: S,
 }
 
 /// Serves on `listener` until `shutdown` resolves, then drains: no connection is accepted any more, idle ones are
@@ -30,9 +31,9 @@ pub struct Core {
 ///
 /// Each connection is served on the core that has the fewest, to its end. Limits are for all cores together. Not
 /// cancel safe: dropped, it stops accepting, and leaves the connections to their own limits.
-pub async fn serve(
+pub async fn serve<S: Service>(
     listener: TcpListener,
-    cores: Vec<Core>,
+    cores: Vec<Core<S>>,
     config: HttpConfig,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
@@ -41,11 +42,16 @@ pub async fn serve(
     let (most, bound) = (config.max_connections, config.drain_timeout);
     let log = Arc::new(RequestLog::new(config.slow_request));
     let config = Arc::new(config);
-    let protocol = |core: Core| {
-        let protocol = Protocol::new(core.router, Arc::clone(&config), Arc::clone(&log));
-        (core.runtime, Arc::new(protocol))
+    let protocol = Arc::new(Protocol::new(&config));
+    let edge = |core: Core<S>| {
+        let edge = Edge {
+            service: core.service,
+            config: Arc::clone(&config),
+            log: Arc::clone(&log),
+        };
+        (core.runtime, Arc::new(edge))
     };
-    let cores: Vec<_> = cores.into_iter().map(protocol).collect();
+    let cores: Vec<_> = cores.into_iter().map(edge).collect();
     let mut shutdown = pin!(shutdown);
     loop {
         let stream = tokio::select! {
@@ -55,10 +61,11 @@ pub async fn serve(
         };
         match fleet.join(most) {
             Some(member) => {
-                let (runtime, protocol) = &cores[member.core()];
+                let (runtime, edge) = &cores[member.core()];
                 // Off this runtime, so that its readiness is noticed where it is served. A failure is the peer's.
                 if let Ok(stream) = stream.into_std() {
-                    runtime.spawn(run(stream, member, Arc::clone(protocol)));
+                    let serving = run(stream, member, Arc::clone(&protocol), Arc::clone(edge));
+                    runtime.spawn(serving);
                 }
             }
             None => refusals.refuse(stream),

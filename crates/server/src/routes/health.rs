@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, http::StatusCode};
 use cenote_cache::stats::{Reason, State as CacheState};
 use cenote_postgres::HealthState;
 use serde::Serialize;
@@ -14,7 +10,11 @@ use utoipa::ToSchema;
 
 use super::{json, millis};
 use crate::{
-    app::App, health::Stage, http::Problem, openapi::ProblemBody, settings::CacheMode,
+    app::App,
+    health::Stage,
+    http::{Problem, Whole},
+    openapi::ProblemBody,
+    settings::CacheMode,
     store::Queues,
 };
 
@@ -55,7 +55,7 @@ pub(super) struct Part {
     (status = 200, body = Health, description = "`ok` or `degraded`"),
     (status = 503, body = Health, description = "`unhealthy`"),
 ))]
-pub(super) async fn health(State(app): State<App>) -> Response {
+pub(super) async fn health(State(app): State<App>) -> Whole {
     let stage = app.health.stage();
     let database = app.health.database().await;
     let cache = cache(&app);
@@ -83,11 +83,11 @@ pub(super) async fn health(State(app): State<App>) -> Response {
         uptime_s: app.started.elapsed().as_secs(),
         version: env!("CARGO_PKG_VERSION"),
     };
-    let code = match status {
-        "unhealthy" => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::OK,
-    };
-    (code, json(&body)).into_response()
+    let mut whole = json(&body);
+    if status == "unhealthy" {
+        *whole.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    whole
 }
 
 fn pool(app: &App, overload: Option<&str>) -> Part {
@@ -168,7 +168,7 @@ pub(super) fn problem_of_cache(state: CacheState) -> Option<&'static str> {
 
 /// Whether the process answers. Never touches the database.
 #[utoipa::path(get, path = "/health/live", tag = "operations", responses((status = 200)))]
-pub(super) async fn live() -> Response {
+pub(super) async fn live() -> Whole {
     json(&serde_json::json!({ "status": "ok" }))
 }
 
@@ -177,7 +177,7 @@ pub(super) async fn live() -> Response {
     (status = 200),
     (status = 503, body = ProblemBody, content_type = "application/problem+json"),
 ))]
-pub(super) async fn ready(State(app): State<App>) -> Result<Response, Problem> {
+pub(super) async fn ready(State(app): State<App>) -> Result<Whole, Problem> {
     let not_ready = |why: String| Problem::unavailable("not-ready", why, 1);
     match app.health.stage() {
         Stage::Starting => return Err(not_ready("the service is starting".into())),

@@ -1,18 +1,13 @@
 //! `/write` and `/read`.
 
-use std::{
-    collections::{HashMap, HashSet},
-    convert::Infallible,
-};
+use std::collections::{HashMap, HashSet};
 
 use axum::{
-    extract::{FromRequestParts, State},
+    extract::State,
     http::{
-        HeaderValue, StatusCode,
-        header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH},
-        request::Parts,
+        HeaderMap, HeaderValue, Request, StatusCode, Uri,
+        header::{ETAG, IF_NONE_MATCH},
     },
-    response::{IntoResponse, Response},
 };
 use garde::Validate;
 use serde::{Deserialize, Serialize};
@@ -24,16 +19,18 @@ use cenote_cache::{
     read::{Read, Source},
 };
 
-use super::{cache_status, json};
+use super::{cache_status, json, json_of};
 use crate::{
     app::App,
-    http::{Json, Key, Problem, no_nul},
+    http::{Json, Key, Problem, RequestBody, Whole, key_in, no_nul},
     openapi::ProblemBody,
     problems::{of_cached_write, of_read},
 };
 
 /// Bytes of a key. PostgreSQL's index takes up to about 2,700.
 const LONGEST_KEY: usize = 2048;
+/// Bytes of an answer about a key beside the key and its value, about.
+const ENVELOPE: usize = 72;
 /// Keys in one request for many.
 const MOST_KEYS: usize = 1000;
 
@@ -112,11 +109,9 @@ fn valid_key(key: &str, context: &()) -> garde::Result {
     }
 }
 
-fn checked(Key(key): Key) -> Result<String, Problem> {
-    match valid_key(&key, &()) {
-        Ok(()) => Ok(key),
-        Err(error) => Err(Problem::unprocessable().field("key", error.message().to_owned())),
-    }
+fn check(key: &str) -> Result<(), Problem> {
+    valid_key(key, &())
+        .map_err(|error| Problem::unprocessable().field("key", error.message().to_owned()))
 }
 
 /// Stores a value. It is durable when this is answered, and every read that begins later sees it.
@@ -126,30 +121,44 @@ fn checked(Key(key): Key) -> Result<String, Problem> {
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
-pub(super) async fn write(
+pub(super) async fn write(app: &App, request: Request<RequestBody>) -> Result<Whole, Problem> {
+    let Json(write) = Json::read(request).await?;
+    store(app, write).await
+}
+
+pub(super) async fn write_by_router(
     State(app): State<App>,
-    Json(Write { key, value }): Json<Write>,
-) -> Result<Response, Problem> {
+    Json(write): Json<Write>,
+) -> Result<Whole, Problem> {
+    store(&app, write).await
+}
+
+async fn store(app: &App, Write { key, value }: Write) -> Result<Whole, Problem> {
     let written = app.store.write(key.clone(), value).await;
     let written = written.map_err(of_cached_write)?;
     Ok(match written.coherence {
-        Coherence::Settled => json(&Written {
-            status: "ok",
-            key: &key,
-            version: written.version,
-        }),
+        Coherence::Settled => {
+            let body = Written {
+                status: "ok",
+                key: &key,
+                version: written.version,
+            };
+            json_of(ENVELOPE + key.len(), &body)
+        }
         Coherence::Pending => pending(&key, written.version),
     })
 }
 
 /// Committed, but not yet seen by every read.
-fn pending(key: &str, version: i64) -> Response {
+fn pending(key: &str, version: i64) -> Whole {
     let body = Written {
         status: "coherence-pending",
         key,
         version,
     };
-    (StatusCode::ACCEPTED, json(&body)).into_response()
+    let mut whole = json(&body);
+    *whole.status_mut() = StatusCode::ACCEPTED;
+    whole
 }
 
 /// Reads a value.
@@ -167,36 +176,45 @@ fn pending(key: &str, version: i64) -> Response {
     (status = 404, body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
-pub(super) async fn read(
-    State(app): State<App>,
-    key: Key,
-    known: KnownTags,
-) -> Result<Response, Problem> {
-    let key = checked(key)?;
-    let read = app.store.read(&key).await.map_err(of_read)?;
-    let mut response = answer(&key, &read, &known)?;
-    cache_status::add(response.headers_mut(), app.cache_mode, &read);
-    Ok(response)
+pub(super) async fn read(app: &App, raw_key: &str, headers: &HeaderMap) -> Result<Whole, Problem> {
+    let key = &*key_in(raw_key)?;
+    check(key)?;
+    let read = app.store.read(key).await.map_err(of_read)?;
+    let mut whole = answer(key, &read, headers).unwrap_or_else(Problem::into_whole);
+    cache_status::add(whole.headers_mut(), app.cache_mode, &read);
+    Ok(whole)
 }
 
-fn answer(key: &str, read: &Read, known: &KnownTags) -> Result<Response, Problem> {
+pub(super) async fn read_by_router(
+    State(app): State<App>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Whole, Problem> {
+    let key = uri.path().strip_prefix("/read/").unwrap_or_default();
+    read(&app, key, &headers).await
+}
+
+fn answer(key: &str, read: &Read, headers: &HeaderMap) -> Result<Whole, Problem> {
     let Some(found) = &read.value else {
-        return Ok(Problem::not_found("there is no value under this key").into_response());
+        return Err(Problem::not_found("there is no value under this key"));
     };
     let tag = entity_tag(found.version);
-    if known.contains(&tag) {
-        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response());
-    }
-    let body = Entry {
-        key,
-        value: text(found)?,
-        version: found.version,
-        from_cache: is_cached(read),
-        stale: read.stale,
+    let mut whole = if is_known(headers, &tag) {
+        let mut unchanged = Whole::default();
+        *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
+        unchanged
+    } else {
+        let body = Entry {
+            key,
+            value: text(found)?,
+            version: found.version,
+            from_cache: is_cached(read),
+            stale: read.stale,
+        };
+        json_of(ENVELOPE + key.len() + body.value.len(), &body)
     };
-    let body = serde_json::to_vec(&body).unwrap_or_default();
-    let json = HeaderValue::from_static("application/json");
-    Ok(([(CONTENT_TYPE, json), (ETAG, tag)], body).into_response())
+    whole.headers_mut().insert(ETAG, tag);
+    Ok(whole)
 }
 
 fn is_cached(read: &Read) -> bool {
@@ -220,27 +238,14 @@ fn entity_tag(version: i64) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
 }
 
-/// The versions that the caller has already: `If-None-Match`.
-pub(super) struct KnownTags(Vec<HeaderValue>);
-
-impl<S: Send + Sync> FromRequestParts<S> for KnownTags {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
-        let values = parts.headers.get_all(IF_NONE_MATCH);
-        Ok(Self(values.iter().cloned().collect()))
-    }
-}
-
-impl KnownTags {
-    fn contains(&self, tag: &HeaderValue) -> bool {
-        self.0
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map(|known| known.trim().trim_start_matches("W/"))
-            .any(|known| known == "*" || known == tag)
-    }
+/// Whether the caller has this version already: `If-None-Match`.
+fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let values = headers.get_all(IF_NONE_MATCH).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|known| known.trim().trim_start_matches("W/"))
+        .any(|known| known == "*" || known == tag)
 }
 
 /// Reads many values in one round trip.
@@ -252,7 +257,7 @@ impl KnownTags {
 pub(super) async fn read_many(
     State(app): State<App>,
     Json(ReadMany { keys: mut wanted }): Json<ReadMany>,
-) -> Result<Response, Problem> {
+) -> Result<Whole, Problem> {
     let mut seen = HashSet::with_capacity(wanted.len());
     wanted.retain(|key| seen.insert(key.clone()));
     let keys: Vec<&str> = wanted.iter().map(String::as_str).collect();
@@ -291,16 +296,19 @@ pub(super) async fn read_many(
     (status = 404, body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
-pub(super) async fn delete(State(app): State<App>, key: Key) -> Result<Response, Problem> {
-    let key = checked(key)?;
+pub(super) async fn delete(State(app): State<App>, Key(key): Key) -> Result<Whole, Problem> {
+    check(&key)?;
     let deleted = app.store.delete(&key).await.map_err(of_cached_write)?;
     let Some(deleted) = deleted else {
         return Err(Problem::not_found("there is no value under this key"));
     };
     Ok(match deleted.coherence {
         Coherence::Settled => {
+            let mut whole = Whole::default();
+            *whole.status_mut() = StatusCode::NO_CONTENT;
             let tag = entity_tag(deleted.version);
-            (StatusCode::NO_CONTENT, [(ETAG, tag)]).into_response()
+            whole.headers_mut().insert(ETAG, tag);
+            whole
         }
         Coherence::Pending => pending(&key, deleted.version),
     })

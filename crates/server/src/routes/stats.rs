@@ -1,12 +1,12 @@
 //! `/pool-stats` and `/cache-stats`.
 
-use axum::{extract::State, response::Response};
+use axum::extract::State;
 use cenote_postgres::{Histogram, QueueStats, Retired};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{health::problem_of_cache, json, millis};
-use crate::{app::App, settings::CacheMode};
+use crate::{app::App, http::Whole, settings::CacheMode};
 
 /// What the pool has done and is doing.
 #[derive(Serialize, ToSchema)]
@@ -154,7 +154,7 @@ impl From<&Histogram> for Percentiles {
 
 /// What the pool has done and is doing.
 #[utoipa::path(get, path = "/pool-stats", tag = "operations", responses((status = 200, body = PoolStats)))]
-pub(super) async fn pool(State(app): State<App>) -> Response {
+pub(super) async fn pool(State(app): State<App>) -> Whole {
     let stats = app.pool.stats();
     let pool = &stats.pool;
     let queues = app.queues();
@@ -268,7 +268,7 @@ struct FeedStats {
 
 /// What the cache has done.
 #[utoipa::path(get, path = "/cache-stats", tag = "operations", responses((status = 200, body = CacheStats)))]
-pub(super) async fn cache(State(app): State<App>) -> Response {
+pub(super) async fn cache(State(app): State<App>) -> Whole {
     let mode = app.cache_mode.as_str();
     let stats = app.store.cache_stats().unwrap_or_default();
     let problem = problem_of_cache(stats.state);

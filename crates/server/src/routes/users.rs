@@ -6,22 +6,23 @@ use axum::{
         HeaderValue, StatusCode,
         header::{LINK, LOCATION},
     },
-    response::{IntoResponse, Response},
 };
 use garde::Validate;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::json;
+use super::{json, json_of};
 use crate::{
     app::App,
-    http::{Json, Path, Problem, Query, no_nul},
+    http::{Json, Path, Problem, Query, Whole, no_nul},
     openapi::ProblemBody,
     problems::{of_read, of_write},
     store::User,
 };
 
 const DEFAULT_LIMIT: u32 = 100;
+/// Bytes that most users take as JSON.
+const SIZE: usize = 128;
 
 /// A user to be added.
 #[derive(Deserialize, Validate, ToSchema)]
@@ -57,7 +58,7 @@ pub(super) struct Page {
 pub(super) async fn list(
     State(app): State<App>,
     Query(page): Query<Page>,
-) -> Result<Response, Problem> {
+) -> Result<Whole, Problem> {
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT) as usize;
     let after = page.after.unwrap_or(0);
     // One more than asked for tells whether there is a next page.
@@ -83,14 +84,15 @@ pub(super) async fn list(
 pub(super) async fn add(
     State(app): State<App>,
     Json(NewUser { name, email }): Json<NewUser>,
-) -> Result<Response, Problem> {
+) -> Result<Whole, Problem> {
     let added = app.store.add_user(&name, &email).await;
     let Some(user) = added.map_err(of_write)? else {
         return Err(Problem::conflict(
             "a user with this e-mail address exists already",
         ));
     };
-    let mut response = (StatusCode::CREATED, json(&user)).into_response();
+    let mut response = json(&user);
+    *response.status_mut() = StatusCode::CREATED;
     let location = format!("/users/{}", user.id);
     response.headers_mut().extend(header(LOCATION, &location));
     Ok(response)
@@ -103,11 +105,18 @@ pub(super) async fn add(
     (status = 422, body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
-pub(super) async fn get(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, Problem> {
+pub(super) async fn get(app: &App, id: i64) -> Result<Whole, Problem> {
     match app.store.user(id).await.map_err(of_read)? {
-        Some(user) => Ok(json(&*user)),
+        Some(user) => Ok(json_of(SIZE, &*user)),
         None => Err(Problem::not_found("there is no such user")),
     }
+}
+
+pub(super) async fn get_by_router(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+) -> Result<Whole, Problem> {
+    get(&app, id).await
 }
 
 fn header(

@@ -65,17 +65,32 @@ async fn any_other_request_id_is_replaced() {
 }
 
 #[tokio::test]
-async fn every_answer_has_a_request_id_of_its_own() {
+async fn every_failure_has_a_request_id_of_its_own() {
     let server = server();
     let mut client = server.client().await;
     let mut ids = std::collections::HashSet::new();
-    for path in ["/", "/nowhere", "/panics", "/fails", "/"] {
+    for path in ["/nowhere", "/panics", "/fails", "/nowhere"] {
         client.send(get_request(path)).await;
         assert!(
             ids.insert(client.answer().await.headers["x-request-id"].clone()),
             "{path}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_good_answer_has_a_request_id_only_if_it_is_asked_for_or_logged() {
+    let server = server();
+    let has_one = async |path| {
+        let answer = server.ask(get_request(path)).await;
+        assert_eq!(answer.status, 200);
+        answer.headers.contains_key("x-request-id")
+    };
+    assert!(!has_one("/").await);
+    assert!(has_one("/slow").await);
+    assert_eq!(id_for(&server, "mine").await, "mine");
+    let _guard = Log::default().install(tracing::Level::DEBUG);
+    assert!(has_one("/").await);
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ pub(crate) fn start_on(runtimes: Vec<Handle>, router: Router, config: HttpConfig
     let router = with_fallbacks(router);
     let core = |runtime| Core {
         runtime,
-        router: router.clone(),
+        service: router.clone(),
     };
     let cores = runtimes.into_iter().map(core).collect();
     let done = tokio::spawn(serve(listener, cores, config, async {

@@ -134,13 +134,15 @@ async fn a_body_of_another_media_type_is_415() {
 }
 
 #[tokio::test]
-async fn every_answer_has_a_request_id_and_keeps_the_caller_s() {
+async fn an_error_has_a_request_id_and_every_answer_keeps_the_caller_s() {
     let service = Service::start(&[]).await;
     let own = service.get("/read/nothing").await;
     assert!(!own.headers["x-request-id"].is_empty());
     let headers = [("x-request-id", "trace-1.2_3")];
-    let answer = service.ask("GET", "/users/x", &headers, "").await;
-    assert_eq!(answer.headers["x-request-id"], "trace-1.2_3");
+    for path in ["/users/x", "/users/1", "/users/", "/read/nothing"] {
+        let answer = service.ask("GET", path, &headers, "").await;
+        assert_eq!(answer.headers["x-request-id"], "trace-1.2_3", "{path}");
+    }
 }
 
 /// The tables are taken away under the service, so that PostgreSQL refuses every statement.

@@ -441,3 +441,48 @@ async fn a_connection_is_kept_for_further_requests_after_an_error() {
         assert_eq!(wrong.unwrap().wrong_fields(), ["key"]);
     }
 }
+
+/// Some routes are found without the router, so this tries what is near them.
+#[tokio::test]
+async fn every_method_and_spelling_of_the_routes_most_asked_for_is_answered() {
+    let service = Service::start(&[]).await;
+    let value = json!({"key": "a/b c", "value": "here"});
+    service.post("/write", &value).await.json(200);
+    let user = json!({"name": "Ada", "email": "ada@example.org"});
+    let id = service.post("/users/", &user).await.json(201)["id"].clone();
+
+    for path in ["/read/a/b%20c", "/read/a%2Fb%20c", "/read/a%2fb%20c?x=1"] {
+        assert_eq!(service.get(path).await.json(200)["value"], "here", "{path}");
+        let head = service.ask("HEAD", path, &[], "").await;
+        assert_eq!((head.status, head.text()), (200, ""), "{path}");
+        let refused = service.ask("PUT", path, &[], "").await;
+        refused.problem(405, "method-not-allowed");
+        assert_eq!(refused.headers["allow"], "GET,HEAD,DELETE");
+    }
+    service.get("/read/").await.problem(422, "validation");
+    let head = service.ask("HEAD", "/read/nothing", &[], "").await;
+    assert_eq!(head.status, 404);
+
+    for path in [
+        format!("/users/{id}"),
+        format!("/users/%3{id}"),
+        format!("/users/0{id}"),
+    ] {
+        assert_eq!(service.get(&path).await.json(200)["name"], "Ada", "{path}");
+    }
+    for path in ["/users/-1", "/users/0", "/users/9223372036854775807"] {
+        service.get(path).await.problem(404, "not-found");
+    }
+    for path in ["/users/9223372036854775808", "/users/1a", "/users/%20"] {
+        service.get(path).await.problem(422, "validation");
+    }
+    for path in ["/users/1/", "/write/", "/reads"] {
+        service.get(path).await.problem(404, "not-found");
+    }
+    service
+        .get("/write")
+        .await
+        .problem(405, "method-not-allowed");
+    service.delete("/read/a/b%20c").await;
+    service.get("/read/a/b%20c").await.problem(404, "not-found");
+}
