@@ -194,8 +194,12 @@ async fn near_values_of_every_primary_are_proven_and_dropped_when_they_change() 
         near(&other, &key).await;
         write(&one, &database, &key, "new").await;
         let written = Instant::now();
-        while read(&other, &key).await.0 != Some(2) {
-            assert!(written.elapsed() <= BOUND * 2);
+        loop {
+            let begun = written.elapsed();
+            if read(&other, &key).await.0 == Some(2) {
+                break;
+            }
+            assert!(begun <= BOUND, "missed {begun:?} after the write");
         }
     }
 }
@@ -229,7 +233,7 @@ async fn a_frozen_primary_stops_what_is_near_of_all() {
         assert_eq!(read(&cache, key).await.0, Some(1));
     }
     assert_eq!(write(&cache, &database, &keys[0], "during").await, 2);
-    assert!(frozen.elapsed() < Duration::from_secs(15));
+    assert!(frozen.elapsed() < Duration::from_secs(20));
     cluster.nodes()[1].thaw().await.unwrap();
     ready(&cache).await;
     near(&cache, &keys[0]).await;

@@ -39,7 +39,7 @@ async fn recovers(cache: &Cache<Database>, database: &Database) {
 #[tokio::test]
 async fn while_it_loads_its_data() {
     let server = RedisServer::temporary()
-        .setting("key-load-delay", "5000") // microseconds
+        .setting("key-load-delay", "10000") // microseconds
         .setting("loading-process-events-interval-bytes", "1024")
         .start()
         .await

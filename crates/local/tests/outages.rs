@@ -47,7 +47,7 @@ async fn a_crash_leaves_no_process_and_cuts_connections() {
     server.kill().await.unwrap();
     assert!(!runs(postmaster) && !runs(backend));
     assert_eq!(server.pid(), None);
-    let output = tokio::time::timeout(Duration::from_secs(5), query.wait_with_output())
+    let output = tokio::time::timeout(Duration::from_secs(20), query.wait_with_output())
         .await
         .unwrap()
         .unwrap();
@@ -59,21 +59,19 @@ async fn a_crash_leaves_no_process_and_cuts_connections() {
 #[tokio::test]
 async fn a_frozen_server_does_not_answer_until_it_is_thawed() {
     let server = PostgresServer::temporary().start().await.unwrap();
-    let mut query = psql(&server, "select pg_sleep(0.3), 'done'")
-        .spawn()
-        .unwrap();
+    let mut query = psql(&server, "select pg_sleep(2), 'done'").spawn().unwrap();
     while ask(
         &server,
-        "select count(*) from pg_stat_activity where query like '%pg_sleep(0.3)%'",
+        "select count(*) from pg_stat_activity where query like '%pg_sleep(2)%'",
     )
     .await
         != "2"
     {}
     server.freeze().await.unwrap();
-    let frozen = tokio::time::timeout(Duration::from_secs(1), query.wait()).await;
+    let frozen = tokio::time::timeout(Duration::from_secs(3), query.wait()).await;
     assert!(frozen.is_err(), "the query ended on a frozen server");
     server.thaw().await.unwrap();
-    let output = tokio::time::timeout(Duration::from_secs(5), query.wait_with_output())
+    let output = tokio::time::timeout(Duration::from_secs(20), query.wait_with_output())
         .await
         .unwrap()
         .unwrap();
@@ -104,7 +102,7 @@ async fn a_server_somebody_else_killed_is_noticed_and_restarts() {
         .status()
         .unwrap();
     assert!(killed.success());
-    eventually("its end is noticed", Duration::from_secs(5), || {
+    eventually("its end is noticed", Duration::from_secs(20), || {
         server.pid().is_none()
     })
     .await;

@@ -146,7 +146,7 @@ async fn it_is_gone_after_stop_and_after_drop() {
     server.restart().await.unwrap();
     let pid = server.pid().unwrap();
     drop(server);
-    eventually("the server ends", Duration::from_secs(5), || !runs(pid)).await;
+    eventually("the server ends", Duration::from_secs(20), || !runs(pid)).await;
 }
 
 #[tokio::test]

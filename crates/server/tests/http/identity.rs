@@ -26,14 +26,14 @@ fn server() -> Server {
         .route(
             "/slow",
             get(async || {
-                tokio::time::sleep(Duration::from_millis(60)).await;
+                tokio::time::sleep(Duration::from_millis(600)).await;
                 "late"
             }),
         );
     start(
         router,
         HttpConfig {
-            slow_request: Duration::from_millis(50),
+            slow_request: Duration::from_millis(500),
             ..HttpConfig::default()
         },
     )

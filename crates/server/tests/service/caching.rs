@@ -27,7 +27,8 @@ async fn a_value_is_loaded_once_and_then_served_from_this_process() {
     let queries = service.queries().await;
     for _ in 0..5 {
         let again = service.read("key").await;
-        assert_eq!((source(&again), &*again.headers["age"]), (NEAR, "0"));
+        assert_eq!(source(&again), NEAR);
+        assert!(again.headers["age"].parse::<u32>().unwrap() < 60);
         let tag = format!("\"{version}\"");
         assert_eq!(again.headers["etag"], tag);
         let expected =
@@ -156,11 +157,14 @@ async fn no_reader_of_a_cached_key_misses_a_write_or_a_delete_that_was_answered(
                 let body = json!({"key": key, "value": format!("{client}.{n}")});
                 let written = connection.post("/write", &body).await.unwrap().json(200);
                 let written = written["version"].as_i64().unwrap();
-                let read = connection.ask("GET", &path, &[], "").await.unwrap();
-                match read.status {
-                    200 => assert!(read.json(200)["version"].as_i64().unwrap() >= written),
-                    // Somebody else deleted it.
-                    status => assert_eq!(status, 404),
+                // Most first reads fill the cache, and most second ones are answered by it.
+                for _ in 0..2 {
+                    let read = connection.ask("GET", &path, &[], "").await.unwrap();
+                    match read.status {
+                        200 => assert!(read.json(200)["version"].as_i64().unwrap() >= written),
+                        // Somebody else deleted it.
+                        status => assert_eq!(status, 404),
+                    }
                 }
                 if n % 10 == client {
                     connection.ask("DELETE", &path, &[], "").await.unwrap();

@@ -214,10 +214,16 @@ async fn a_pool_timeout_says_how_long_it_waited_and_what_the_pool_was_doing() {
     let refused = service.get("/read/other").await;
     let problem = refused.problem(503, "pool-timeout");
     let detail = problem["detail"].as_str().unwrap();
-    for part in ["waited 0.3", "1 of 1 in use", "0 idle", "0 connecting"] {
+    let waited = problem["waited_ms"].as_f64().unwrap() / 1000.0;
+    assert!((0.3..10.0).contains(&waited), "{problem}");
+    let told = detail
+        .strip_prefix("waited ")
+        .and_then(|rest| rest.split(' ').next());
+    let told: f64 = told.unwrap().parse().unwrap();
+    assert!((told - waited).abs() < 0.01, "{problem}");
+    for part in ["1 of 1 in use", "0 idle", "0 connecting"] {
         assert!(detail.contains(part), "{part:?} in {detail}");
     }
-    assert!((300..2000).contains(&problem["waited_ms"].as_u64().unwrap()));
     assert_eq!(problem["in_use"], 1);
     assert_eq!(problem["idle"], 0);
     session.run("COMMIT").await;
@@ -247,14 +253,14 @@ async fn more_waiters_than_allowed_are_503_at_once() {
     let asked = tokio::time::Instant::now();
     let refused = service.get("/read/other").await;
     refused.problem(503, "pool-overloaded");
-    assert!(asked.elapsed() < crate::support::secs(1));
+    assert!(asked.elapsed() < crate::support::secs(10));
     session.run("COMMIT").await;
     blocked.await.unwrap();
 }
 
 #[tokio::test]
 async fn a_command_that_takes_too_long_is_504_and_is_ended_on_the_server_too() {
-    let settings = [("COMMAND_TIMEOUT", "0.5"), ("CACHE_MODE", "off")];
+    let settings = [("COMMAND_TIMEOUT", "1.5"), ("CACHE_MODE", "off")];
     let service = Service::start(&settings).await;
     service.write("key", "one").await;
     let session = service.database.session().await;
@@ -264,7 +270,7 @@ async fn a_command_that_takes_too_long_is_504_and_is_ended_on_the_server_too() {
     let read = service.get("/read/key").await;
     let detail = read.problem(504, "command-timeout")["detail"].to_string();
     assert!(
-        detail.contains("0.5 s") && !detail.contains("not known"),
+        detail.contains("1.5 s") && !detail.contains("not known"),
         "{detail}"
     );
     let write = service

@@ -22,7 +22,7 @@ async fn is_refused(settings: &[(&str, &str)], words: &[&str]) {
         !matches!(ended.code, None | Some(0)),
         "{settings:?}: {ended:?}"
     );
-    assert!(ended.took < secs(2), "{settings:?}: {ended:?}");
+    assert!(ended.took < secs(10), "{settings:?}: {ended:?}");
     assert_eq!(ended.output, "");
     let lines: Vec<_> = ended.log.lines().collect();
     assert_eq!(lines.len(), 1, "{settings:?}: {ended:?}");
@@ -123,7 +123,7 @@ async fn ends(command: &str, url: &str) -> Ended {
         .env("DATABASE_URL", url);
     let ended = launch.run().await;
     assert!(!matches!(ended.code, None | Some(0)), "{ended:?}");
-    assert!(ended.took < secs(3), "{ended:?}");
+    assert!(ended.took < secs(10), "{ended:?}");
     ended
 }
 
