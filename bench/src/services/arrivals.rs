@@ -28,8 +28,9 @@ use super::{
 
 /// How long a user waits before they give up and close the connection.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
-/// Most connections at a time.
-const CONNECTIONS: usize = 4_096;
+/// Connections, as a multiple of the requests that arrive while the first of them waits for as long as it will: so all
+/// are sent, and no service is spared requests by keeping others waiting.
+const ROOM: f64 = 1.25;
 /// What has arrived since the last time is sent this often.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -47,8 +48,9 @@ pub(super) async fn arrive(
     // By then the first have given up, and as many wait as will.
     let window = Window::after(PATIENCE + TICK, length);
     let mut tallies = Vec::new();
-    for connections in shares(CONNECTIONS) {
-        let rate = per_second * connections as f64 / CONNECTIONS as f64;
+    let most = (per_second * PATIENCE.as_secs_f64() * ROOM).ceil().max(1.0);
+    for connections in shares(most as usize) {
+        let rate = per_second * connections as f64 / most;
         let (result, tally) = oneshot::channel();
         thread::Builder::new()
             .name("arrivals".to_owned())

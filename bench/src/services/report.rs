@@ -178,6 +178,7 @@ fn overload(text: &mut String, all: &[Overload]) {
             "Of the best",
             "p99 ms",
             "Generator",
+            "Of what it left",
             "The rest, a second",
         ]
         .map(str::to_owned)
@@ -196,6 +197,7 @@ fn overload(text: &mut String, all: &[Overload]) {
                 row.generator[0] * 100.0,
                 row.generator[1] * 100.0
             ),
+            format!("{:.0} %", row.good / row.best * left(row.generator) * 100.0),
             errors(
                 row.failures
                     .iter()
@@ -204,6 +206,11 @@ fn overload(text: &mut String, all: &[Overload]) {
         ]);
     }
     table(text, &rows);
+}
+
+/// How much more of the machine the load generator left to the others at the best than under overload.
+fn left([best, overload]: [f64; 2]) -> f64 {
+    (1.0 - best) / (1.0 - overload).max(f64::EPSILON)
 }
 
 fn idle(text: &mut String, all: &[Idle]) {
