@@ -4,7 +4,7 @@
 use std::{iter::zip, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use tokio::{runtime::Handle, task::AbortHandle};
+use tokio::{runtime::Handle, task::AbortHandle, time::Instant};
 
 use crate::{
     clock,
@@ -138,7 +138,7 @@ impl<O: Origin> Cache<O> {
         if let Some(read) = self.inner.hit(key, started) {
             return Ok(read);
         }
-        if let Some(answer) = self.inner.tier.glance(key).await {
+        if let Some(answer) = self.inner.tier.glance(key, started).await {
             return Ok(self.inner.counted(answer));
         }
         let keys = [key];
@@ -164,7 +164,7 @@ impl<O: Origin> Cache<O> {
         let mut reads: Vec<_> = hits.collect();
         let missing = still_missing(keys, &reads);
         if !missing.is_empty() {
-            let glanced = self.inner.tier.glance_each(&missing).await;
+            let glanced = self.inner.tier.glance_each(&missing, started).await;
             let glanced = glanced
                 .into_iter()
                 .map(|known| known.map(|answer| self.inner.counted(answer)));
@@ -188,6 +188,30 @@ impl<O: Origin> Cache<O> {
     /// After a drop the keys may be fenced until the fence falls: their reads go to the database.
     pub async fn fence(&self, keys: &[&str]) -> Result<Fenced, NotFenced> {
         self.inner.tier.fence(keys).await
+    }
+
+    /// As [`fence`](Self::fence), for one who holds what others need, such as a connection to the database: without the
+    /// patience. It takes one round trip to Redis, and if that does not answer, [its timeout](crate::config::Redis::timeout).
+    ///
+    /// # Errors
+    /// [`NotFenced`] if it could not be done at once. Wait until [nothing is in the way](Self::unobstructed) then.
+    ///
+    /// # Cancel safety
+    /// As for [`fence`](Self::fence).
+    pub async fn fence_now(&self, keys: &[&str]) -> Result<Fenced, NotFenced> {
+        self.inner.tier.fence_now(keys).await
+    }
+
+    /// Returns when [`fence_now`](Self::fence_now) can be expected to succeed, as far as is known here: at once, and
+    /// without a question to anybody, while all is well.
+    ///
+    /// # Errors
+    /// [`NotFenced`] if that is not so by the deadline.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn unobstructed(&self, deadline: Instant) -> Result<(), NotFenced> {
+        self.inner.tier.unobstructed(deadline).await
     }
 
     /// Drops what is cached for keys that were changed by somebody who does not fence them, as a change feed tells. To be
@@ -387,9 +411,6 @@ fn shared(
     tracking: Option<Tracking>,
     counters: &Arc<Counters>,
 ) -> Result<Arc<Shared>, ConfigError> {
-    if redis.connections == 0 {
-        return Err(ConfigError::NoConnections);
-    }
     let ids = Ids::new();
     let probe = format!("{}:probe:{:x}", redis.prefix, ids.instance());
     Ok(Arc::new(Shared {
@@ -400,7 +421,6 @@ fn shared(
         plan: Plan {
             servers: Server::parse(&redis.url, redis.authorities.as_deref())
                 .map_err(ConfigError::Url)?,
-            connections: redis.connections,
             timeout: redis.timeout,
             probe: probe.into_bytes(),
         },

@@ -3,18 +3,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use redis::Value as Reply;
 
 use crate::{
     cell::{Cell, Token, WriterId},
-    command::{Call, Command},
+    command::{Calls, Command},
     epoch::Identity,
     link::{Broken, Link},
     node::Via,
     origin::Value,
     reply::bytes,
+    words::Name,
 };
+
+/// The bytes of a key for which there is room without growing.
+const TYPICAL_KEY: usize = 32;
 
 pub(crate) struct Cells {
     link: Arc<Link>,
@@ -71,7 +75,8 @@ impl Cells {
 
     /// Reads cells.
     pub(crate) async fn get_each(&self, keys: &[&str]) -> Result<Vec<Found>, Broken> {
-        let replies = self.link.get_each(self.names(keys)).await?;
+        let names = keys.iter().map(|key| self.name(key));
+        let replies = self.link.get_each(names).await?;
         Ok(replies.into_iter().map(found).collect())
     }
 
@@ -82,16 +87,12 @@ impl Cells {
         tokens: &[Token],
         lasts: Duration,
     ) -> Result<Vec<Found>, Broken> {
-        let (names, lasts) = (self.names(keys), milliseconds(lasts));
-        let calls: Vec<_> = names
-            .iter()
-            .zip(tokens)
-            .map(|(key, token)| Call {
-                key,
-                arguments: [&token.0, lasts.as_bytes()],
-            })
-            .collect();
-        let replies = self.link.call(Via::Reading, Command::Lease, &calls).await?;
+        let mut calls = self.calls(Command::Lease, keys.len());
+        let lasts = milliseconds(lasts);
+        for (key, token) in keys.iter().zip(tokens) {
+            calls.add(self.name(key), [&token.0, lasts.as_bytes()]);
+        }
+        let replies = self.link.call(Via::Reading, calls).await?;
         let took = replies.into_iter().zip(tokens);
         Ok(took
             .map(|(reply, token)| match reply {
@@ -103,20 +104,13 @@ impl Cells {
 
     /// Stores what was loaded, where the lease still stands; says where it did.
     pub(crate) async fn fill(&self, fillings: &[Filling<'_>]) -> Result<Vec<bool>, Broken> {
-        let prepared = self.prepared(fillings);
-        let calls: Vec<_> = fillings
-            .iter()
-            .zip(&prepared)
-            .map(|(filling, (key, cell, ttl))| Call {
-                key,
-                arguments: [
-                    filling.token.as_ref().map_or(&[][..], |token| &token.0),
-                    &cell[..],
-                    ttl.as_bytes(),
-                ],
-            })
-            .collect();
-        let replies = self.link.call(Via::Any, Command::Fill, &calls).await?;
+        let mut calls = self.calls(Command::Fill, fillings.len());
+        for filling in fillings {
+            let token = filling.token.as_ref().map_or(&[][..], |token| &token.0);
+            let (cell, ttl) = (encode(filling.value), milliseconds(filling.ttl));
+            calls.add(self.name(filling.key), [token, &cell, ttl.as_bytes()]);
+        }
+        let replies = self.link.call(Via::Own, calls).await?;
         Ok(replies
             .iter()
             .map(|reply| *reply == Reply::Int(1))
@@ -130,65 +124,55 @@ impl Cells {
         writer: WriterId,
         lasts: Duration,
     ) -> Result<(), Broken> {
-        let (names, lasts) = (self.names(keys), milliseconds(lasts));
-        let calls = each(&names, [&writer.0, lasts.as_bytes()]);
-        self.link.call(Via::Any, Command::Fence, &calls).await?;
-        Ok(())
+        let lasts = milliseconds(lasts);
+        let arguments = [&writer.0, lasts.as_bytes()];
+        self.each(Command::Fence, keys, arguments).await
     }
 
     /// Takes a writer out of its fences.
     pub(crate) async fn release(&self, keys: &[&str], writer: WriterId) -> Result<(), Broken> {
-        let names = self.names(keys);
-        let calls = each(&names, [&writer.0[..]]);
-        self.link.call(Via::Any, Command::Release, &calls).await?;
-        Ok(())
+        self.each(Command::Release, keys, [&writer.0]).await
     }
 
     /// Deletes what is not fenced.
     pub(crate) async fn invalidate(&self, keys: &[&str]) -> Result<(), Broken> {
-        let names = self.names(keys);
-        let calls = each(&names, []);
-        self.link.call(Via::Any, Command::Inval, &calls).await?;
-        Ok(())
+        self.each(Command::Inval, keys, []).await
     }
 
     /// Stores without a lease, as the plain cache-aside does.
     pub(crate) async fn set(&self, fillings: &[Filling<'_>]) -> Result<(), Broken> {
-        let prepared = self.prepared(fillings);
-        let calls: Vec<_> = prepared
-            .iter()
-            .map(|(key, cell, ttl)| Call {
-                key,
-                arguments: [&cell[..], b"PX", ttl.as_bytes()],
-            })
-            .collect();
-        self.link.call(Via::Any, Command::Set, &calls).await?;
+        let mut calls = self.calls(Command::Set, fillings.len());
+        for filling in fillings {
+            let (cell, ttl) = (encode(filling.value), milliseconds(filling.ttl));
+            calls.add(self.name(filling.key), [&cell, b"PX", ttl.as_bytes()]);
+        }
+        self.link.call(Via::Own, calls).await?;
         Ok(())
     }
 
-    /// Name, cell and time to live of each.
-    fn prepared(&self, fillings: &[Filling<'_>]) -> Vec<(Vec<u8>, Vec<u8>, String)> {
-        let prepared = |filling: &Filling<'_>| {
-            (
-                self.name(filling.key),
-                encode(filling.value),
-                milliseconds(filling.ttl),
-            )
-        };
-        fillings.iter().map(prepared).collect()
+    /// A command with the same arguments for each of these.
+    async fn each<const N: usize>(
+        &self,
+        command: Command,
+        keys: &[&str],
+        arguments: [&[u8]; N],
+    ) -> Result<(), Broken> {
+        let mut calls = self.calls(command, keys.len());
+        for key in keys {
+            calls.add(self.name(key), arguments);
+        }
+        self.link.call(Via::Own, calls).await?;
+        Ok(())
     }
 
-    fn name(&self, key: &str) -> Vec<u8> {
-        [self.prefix.as_bytes(), key.as_bytes()].concat()
+    fn calls(&self, command: Command, cells: usize) -> Calls {
+        Calls::with_capacity(command, cells, cells * (self.prefix.len() + TYPICAL_KEY))
     }
 
-    fn names(&self, keys: &[&str]) -> Vec<Vec<u8>> {
-        keys.iter().map(|key| self.name(key)).collect()
+    fn name<'a>(&'a self, key: &'a str) -> Name<'a> {
+        let prefix = &self.prefix;
+        Name { prefix, key }
     }
-}
-
-fn each<'a, const N: usize>(names: &'a [Vec<u8>], arguments: [&'a [u8]; N]) -> Vec<Call<'a, N>> {
-    names.iter().map(|key| Call { key, arguments }).collect()
 }
 
 /// How a duration is told to Redis: in whole milliseconds, at least one.
@@ -205,19 +189,18 @@ fn encode(value: Option<&Value>) -> Vec<u8> {
 }
 
 fn found(reply: Reply) -> Found {
-    bytes(reply).map_or(Found::Nothing, |bytes| parse(&bytes))
+    bytes(reply).map_or(Found::Nothing, parse)
 }
 
-/// The value shares its memory with the reply.
-fn parse(bytes: &Bytes) -> Found {
-    match Cell::parse(bytes) {
-        Some(Cell::Value { version, value }) => {
-            let bytes = bytes.slice_ref(value);
-            Found::Known(Some(Value { version, bytes }))
-        }
-        Some(Cell::Absent) => Found::Known(None),
-        Some(Cell::Lease(token)) => Found::Leased(token),
-        Some(Cell::Fence(_)) => Found::Fenced,
-        None => Found::Nothing,
-    }
+/// The value keeps the memory of the reply.
+fn parse(mut bytes: Bytes) -> Found {
+    let (version, head) = match Cell::parse(&bytes) {
+        Some(Cell::Value { version, value }) => (version, bytes.len() - value.len()),
+        Some(Cell::Absent) => return Found::Known(None),
+        Some(Cell::Lease(token)) => return Found::Leased(token),
+        Some(Cell::Fence(_)) => return Found::Fenced,
+        None => return Found::Nothing,
+    };
+    bytes.advance(head);
+    Found::Known(Some(Value { version, bytes }))
 }

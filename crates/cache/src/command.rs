@@ -1,25 +1,35 @@
-//! The commands that change cells, as they are sent. Invariant: each names one key, so that a cluster can route it.
+//! The commands for cells, and what of them goes to a server at once. Invariant: answers come back in the order of what
+//! was asked, one for each cell.
 
-use redis::Pipeline;
+use redis::{Cmd, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
-use crate::scripts;
+use crate::{
+    reply::protocol,
+    scripts,
+    words::{Name, Words},
+};
+
+/// The most cells that one command names, so that a server is not kept from others for long.
+const MOST_CELLS: usize = 128;
 
 /// What is done to a cell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Command {
     Lease,
     Fence,
     Release,
     Fill,
     Inval,
+    /// Without a script.
+    Get,
     /// Without a script; for the plain cache-aside.
     Set,
 }
 
 impl Command {
     /// The scripts, in the order of the commands above.
-    pub(crate) const SOURCES: [&str; 5] = [
+    const SOURCES: [&str; 5] = [
         scripts::LEASE,
         scripts::FENCE,
         scripts::RELEASE,
@@ -27,17 +37,71 @@ impl Command {
         scripts::INVAL,
     ];
 
-    /// Its script; empty if it has none.
-    pub(crate) fn source(self) -> &'static str {
-        Self::SOURCES.get(self as usize).copied().unwrap_or("")
+    /// How many arguments it has for each cell.
+    fn arguments(self) -> usize {
+        match self {
+            Self::Get | Self::Inval => 0,
+            Self::Release => 1,
+            Self::Lease | Self::Fence => 2,
+            Self::Fill | Self::Set => 3,
+        }
     }
 }
 
-/// A command's key and arguments.
-#[derive(Clone, Copy)]
-pub(crate) struct Call<'a, const N: usize> {
-    pub(crate) key: &'a [u8],
-    pub(crate) arguments: [&'a [u8]; N],
+/// A command for some cells.
+pub(crate) struct Calls {
+    command: Command,
+    cells: Words,
+    arguments: Words,
+}
+
+impl Calls {
+    /// With room for so many cells, whose names take so many bytes.
+    pub(crate) fn with_capacity(command: Command, cells: usize, bytes: usize) -> Self {
+        let arguments = cells * command.arguments();
+        Self {
+            command,
+            cells: Words::with_capacity(cells, bytes),
+            arguments: Words::with_capacity(arguments, arguments * 16),
+        }
+    }
+
+    /// Adds a cell and the command's arguments for it.
+    pub(crate) fn add<const N: usize>(&mut self, cell: Name<'_>, arguments: [&[u8]; N]) {
+        debug_assert_eq!(N, self.command.arguments(), "{:?}", self.command);
+        self.cells.push_name(cell);
+        for argument in arguments {
+            self.arguments.push(argument);
+        }
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        self.command
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// The calls of each of so many places, and which of all each of them is.
+    pub(crate) fn spread(
+        &self,
+        places: usize,
+        place: impl Fn(&[u8]) -> usize,
+    ) -> Vec<(Self, Vec<usize>)> {
+        let empty = |_| (Self::with_capacity(self.command, 0, 0), Vec::new());
+        let mut parts: Vec<_> = (0..places).map(empty).collect();
+        let mut arguments = self.arguments.iter();
+        for (at, cell) in self.cells.iter().enumerate() {
+            let (calls, which) = &mut parts[place(cell)];
+            which.push(at);
+            calls.cells.push(cell);
+            for argument in arguments.by_ref().take(self.command.arguments()) {
+                calls.arguments.push(argument);
+            }
+        }
+        parts
+    }
 }
 
 /// The names under which every server keeps the scripts: their SHA-1, in hexadecimal.
@@ -53,21 +117,135 @@ impl Digests {
         Self(Command::SOURCES.map(name))
     }
 
-    /// A pipeline that gives the command for each of these keys.
-    pub(crate) fn pipeline<const N: usize>(
-        &self,
-        command: Command,
-        calls: &[Call<'_, N>],
-    ) -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(calls.len());
-        for call in calls {
-            match self.0.get(command as usize) {
-                Some(name) => pipeline.cmd("EVALSHA").arg(name).arg(1),
-                None => pipeline.cmd("SET"),
-            }
-            .arg(call.key)
-            .arg(&call.arguments[..]);
-        }
-        pipeline
+    /// The beginning of a command for so many cells.
+    fn begin(&self, command: Command, cells: usize) -> Cmd {
+        let words = cells * (1 + command.arguments());
+        let mut begun = Cmd::with_capacity(words + 3, words * 24 + 64);
+        match (command, self.0.get(command as usize)) {
+            (_, Some(name)) => begun.arg("EVALSHA").arg(name).arg(cells),
+            (Command::Set, None) => begun.arg("SET"),
+            (_, None) => begun.arg("MGET"),
+        };
+        begun
     }
+}
+
+/// What goes to a server at once.
+pub(crate) struct Batch<'a> {
+    digests: &'a Digests,
+    /// In a cluster the cells of one command would have to share a slot.
+    is_in_cluster: bool,
+    pipeline: Pipeline,
+    cells: usize,
+}
+
+impl<'a> Batch<'a> {
+    pub(crate) fn new(digests: &'a Digests, is_in_cluster: bool) -> Self {
+        Self {
+            digests,
+            is_in_cluster,
+            pipeline: Pipeline::new(),
+            cells: 0,
+        }
+    }
+
+    /// Adds reads of these cells.
+    pub(crate) fn read(&mut self, cells: &Words) {
+        self.add(Command::Get, cells.len(), cells.iter(), [].into_iter());
+    }
+
+    /// Adds these calls, all of the same command.
+    pub(crate) fn call<'c>(&mut self, calls: impl Iterator<Item = &'c Calls> + Clone) {
+        let Some(command) = calls.clone().next().map(|first| first.command) else {
+            return;
+        };
+        let count = calls.clone().map(Calls::len).sum();
+        let cells = calls.clone().flat_map(|calls| calls.cells.iter());
+        let arguments = calls.flat_map(|calls| calls.arguments.iter());
+        self.add(command, count, cells, arguments);
+    }
+
+    fn add<'c>(
+        &mut self,
+        command: Command,
+        count: usize,
+        mut cells: impl Iterator<Item = &'c [u8]>,
+        mut arguments: impl Iterator<Item = &'c [u8]>,
+    ) {
+        self.cells += count;
+        let most = match command {
+            Command::Set => 1,
+            _ if self.is_in_cluster => 1,
+            _ => MOST_CELLS,
+        };
+        let mut left = count;
+        while left > 0 {
+            let of_this = left.min(most);
+            let mut begun = self.digests.begin(command, of_this);
+            for word in cells.by_ref().take(of_this) {
+                begun.arg(word);
+            }
+            for word in arguments.by_ref().take(of_this * command.arguments()) {
+                begun.arg(word);
+            }
+            self.pipeline.add_command(begun);
+            left -= of_this;
+        }
+    }
+
+    /// Sends it, and returns the answers for all cells, in the order in which they were added.
+    pub(crate) async fn send(
+        mut self,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<Vec<Value>> {
+        let mut answers = query(&mut self.pipeline, connection).await?;
+        if answers.iter().any(is_no_script) {
+            // The server has forgotten the scripts. So these had no effect, and are sent again.
+            load_scripts(connection).await?;
+            for (command, answer) in self.pipeline.cmd_iter().zip(&mut answers) {
+                if is_no_script(answer) {
+                    *answer = Ok(command.query_async(connection).await?);
+                }
+            }
+        }
+        let mut values = Vec::with_capacity(self.cells);
+        for answer in answers {
+            match answer? {
+                Value::Array(each) => values.extend(each),
+                one => values.push(one),
+            }
+        }
+        if values.len() == self.cells {
+            Ok(values)
+        } else {
+            Err(protocol("an answer is missing"))
+        }
+    }
+}
+
+/// Has a server keep the scripts.
+pub(crate) async fn load_scripts(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    let mut load = redis::pipe();
+    for source in Command::SOURCES {
+        load.cmd("SCRIPT").arg("LOAD").arg(source).ignore();
+    }
+    load.query_async(connection).await
+}
+
+/// One answer for each command.
+async fn query(
+    pipeline: &mut Pipeline,
+    connection: &mut MultiplexedConnection,
+) -> RedisResult<Vec<RedisResult<Value>>> {
+    let expected = pipeline.len();
+    let answers: Vec<_> = pipeline.ignore_errors().query_async(connection).await?;
+    if answers.len() == expected {
+        Ok(answers)
+    } else {
+        Err(protocol("an answer is missing"))
+    }
+}
+
+fn is_no_script(answer: &RedisResult<Value>) -> bool {
+    matches!(answer, Err(error) if error.code() == Some("NOSCRIPT"))
 }

@@ -30,7 +30,8 @@ pub enum Mode {
 /// The smallest bound on staleness: below it, more would be spent on proofs than is saved on reads.
 pub const MIN_STALENESS: Duration = Duration::from_millis(20);
 
-/// A Redis and how to talk to it.
+/// A Redis and how to talk to it. To each server there is a connection for each runtime that the cache is used from, one
+/// to watch the server, and in `bounded` one that is told of changes.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Redis {
@@ -42,9 +43,6 @@ pub struct Redis {
     pub authorities: Option<Vec<u8>>,
     /// What every key begins with; instances that share it share their values. Initially `cenote`.
     pub prefix: String,
-    /// Connections to each server beside those that are for reading: one in `bounded`, in the other modes one for each
-    /// runtime. Initially 2; several beat one, more than 4 gain nothing.
-    pub connections: usize,
     /// After what time an unanswered call counts as an outage. Initially 250 ms.
     pub timeout: Duration,
 }
@@ -57,7 +55,6 @@ impl Redis {
             url: url.into(),
             authorities: None,
             prefix: "cenote".to_owned(),
-            connections: 2,
             timeout: Duration::from_millis(250),
         }
     }
@@ -74,7 +71,6 @@ impl fmt::Debug for Redis {
             .field("servers", &urls.collect::<Vec<_>>())
             .field("authorities", &self.authorities.is_some())
             .field("prefix", &self.prefix)
-            .field("connections", &self.connections)
             .field("timeout", &self.timeout)
             .finish()
     }
@@ -125,9 +121,6 @@ pub enum ConfigError {
     /// The URL is none of a Redis, or the certificates are none.
     #[error("not the URL of a Redis that can be used: {0}")]
     Url(#[source] redis::RedisError),
-    /// No connection at all.
-    #[error("at least one connection to Redis is needed")]
-    NoConnections,
     /// The bound cannot be kept.
     #[error("a bound of {0:?} on staleness is too short: {MIN_STALENESS:?} at least")]
     Staleness(Duration),

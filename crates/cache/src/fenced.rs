@@ -6,7 +6,14 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
-    cell::WriterId, clock, epoch::View, local::Local, moment::Term, shared::Shared, stats::Event,
+    cell::WriterId,
+    cells::Cells,
+    clock,
+    epoch::View,
+    local::Local,
+    moment::{Moment, Term},
+    shared::Shared,
+    stats::Event,
 };
 
 /// Keys that nothing is filled in for, so that they can be written.
@@ -108,6 +115,16 @@ impl Fenced {
         }
     }
 
+    /// Fences keys now, or not at all.
+    pub(crate) async fn shared_now(shared: &Arc<Shared>, keys: &[&str]) -> Result<Self, NotFenced> {
+        let start = Instant::now();
+        let fenced = try_fence(shared, keys, shared.ids.writer()).await;
+        fenced.map_err(|reason| {
+            let waited = start.elapsed();
+            NotFenced { waited, reason }
+        })
+    }
+
     /// Whether a commit may be sent now that the database cuts off after `deadline`: it would certainly be over while
     /// the fences stand and the epoch may be acted on. If not, drop this and fence again.
     #[must_use]
@@ -195,20 +212,48 @@ impl fmt::Debug for Fenced {
     }
 }
 
+/// Returns when there is nothing known to be in the way of a fence.
+pub(crate) async fn unobstructed(shared: &Shared, deadline: Instant) -> Result<(), NotFenced> {
+    if footing(shared, clock::now()).is_ok() {
+        return Ok(());
+    }
+    let start = Instant::now();
+    let mut pulse = shared.views.pulse();
+    loop {
+        pulse.borrow_and_update();
+        let Err(reason) = footing(shared, clock::now()) else {
+            return Ok(());
+        };
+        if timeout_at(deadline, pulse.changed()).await.is_err() {
+            let waited = start.elapsed();
+            return Err(NotFenced { waited, reason });
+        }
+    }
+}
+
+/// What a fence stands on: a view with room for a statement and, if it trusts a Redis, its cells.
+fn footing(shared: &Shared, now: Moment) -> Result<(View, Option<Arc<Cells>>), Obstacle> {
+    let view = shared
+        .views
+        .valid(now)
+        .filter(|view| view.term.fits(now, shared.timing.deadline()))
+        .ok_or(Obstacle::UnknownEpoch)?;
+    match (view.trusted, shared.cells(&view)) {
+        (None, _) => Ok((view, None)),
+        (Some(_), Some(cells)) => Ok((view, Some(cells))),
+        (Some(_), None) => Err(Obstacle::Unreachable),
+    }
+}
+
 async fn try_fence(
     shared: &Arc<Shared>,
     keys: &[&str],
     writer: WriterId,
 ) -> Result<Fenced, Obstacle> {
     let sent = clock::now();
-    let view = shared
-        .views
-        .valid(sent)
-        .filter(|view| view.term.fits(sent, shared.timing.deadline()))
-        .ok_or(Obstacle::UnknownEpoch)?;
+    let (view, cells) = footing(shared, sent)?;
     let lasts = shared.timing.fence();
-    if view.trusted.is_some() {
-        let cells = shared.cells(&view).ok_or(Obstacle::Unreachable)?;
+    if let Some(cells) = cells {
         let fenced = cells.fence(keys, writer, lasts).await;
         fenced.map_err(|_| Obstacle::Unreachable)?;
         shared.counters.add(Event::Fence, keys.len());

@@ -1,150 +1,259 @@
-//! Reads of one runtime at one server go together: while some are at the server, others gather, and then go as one
-//! command. Invariant: whoever waits is answered, or learns that nobody will answer.
+//! The way of one runtime to one server. What is asked there while an answer is awaited gathers, and then goes at once:
+//! reads in one command, and changes of a kind in one. Invariant: whoever waits is answered, or learns that nobody will
+//! answer.
 //!
-//! A lone read is sent at once. The more reads there are, the more each round trip carries.
+//! A lone question is sent at once. The more there are, the more each round trip carries.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use redis::{Cmd, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
-use tokio::sync::{OnceCell, oneshot};
+use redis::{RedisResult, Value, aio::MultiplexedConnection};
+use tokio::{
+    sync::{Notify, oneshot},
+    task::yield_now,
+    time::{Instant, Sleep, sleep},
+};
 
-use crate::reply::protocol;
+use crate::{
+    breaker::Breaker,
+    command::{Batch, Calls, Digests},
+    reply::timed_out,
+    words::{Name, Words},
+};
 
-pub(crate) struct Lane {
-    /// Of a cluster's server the keys of one command would have to share a slot, so each has a command of its own.
-    is_in_cluster: bool,
-    /// Locked to put a read in or to take all out, never across an await.
-    queue: Mutex<Queue>,
-    connection: OnceCell<MultiplexedConnection>,
+/// Puts questions in. Its [service](Self::serve) ends after it is dropped.
+pub(crate) struct Lane(Arc<Queue>);
+
+struct Queue {
+    /// Locked to put a question in or to take all out, never across an await.
+    gathered: Mutex<Gathered>,
+    filled: Notify,
 }
 
 #[derive(Default)]
-struct Queue {
-    waiting: Vec<Waiting>,
-    /// Somebody takes what waits.
-    is_served: bool,
+struct Gathered {
+    /// The cells to be read, and who asks for each.
+    cells: Words,
+    readers: Vec<oneshot::Sender<Value>>,
+    changes: Vec<Change>,
+    /// Whether the server is to show that it is there.
+    wants_ping: bool,
+    /// Nobody takes anything out any more.
+    is_closed: bool,
 }
 
-struct Waiting {
-    cell: Vec<u8>,
-    answer: oneshot::Sender<Value>,
+struct Change {
+    calls: Calls,
+    answer: oneshot::Sender<Vec<Value>>,
 }
 
-/// Whoever sends what waits, until nothing does. Dropped before, it sends away those who wait.
-pub(crate) struct Service<'a> {
-    lane: &'a Lane,
-    is_over: bool,
+/// How a lane's service reaches the server.
+pub(crate) struct Way {
+    pub(crate) is_in_cluster: bool,
+    /// After what time without an answer the server counts as lost.
+    pub(crate) timeout: Duration,
+    pub(crate) breaker: Arc<Breaker>,
+    pub(crate) digests: Arc<Digests>,
 }
 
 impl Lane {
-    pub(crate) fn new(is_in_cluster: bool) -> Self {
-        Self {
-            is_in_cluster,
-            queue: Mutex::default(),
-            connection: OnceCell::new(),
-        }
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Queue {
+            gathered: Mutex::default(),
+            filled: Notify::new(),
+        }))
     }
 
-    /// Puts a read of a cell in. `true` if the caller has to have the lane [served](Self::serve).
-    pub(crate) fn enter(&self, cell: Vec<u8>) -> (oneshot::Receiver<Value>, bool) {
+    /// Reads a cell.
+    pub(crate) fn read(&self, cell: Name<'_>) -> oneshot::Receiver<Value> {
         let (answer, answered) = oneshot::channel();
-        let mut queue = self.queue();
-        queue.waiting.push(Waiting { cell, answer });
-        let is_first = !std::mem::replace(&mut queue.is_served, true);
-        (answered, is_first)
+        self.put(|gathered| {
+            gathered.cells.push_name(cell);
+            gathered.readers.push(answer);
+        });
+        answered
     }
 
-    pub(crate) fn serve(&self) -> Service<'_> {
-        Service {
-            lane: self,
-            is_over: false,
+    /// Changes cells. Answers for each.
+    pub(crate) fn call(&self, calls: Calls) -> oneshot::Receiver<Vec<Value>> {
+        let (answer, answered) = oneshot::channel();
+        self.put(|gathered| gathered.changes.push(Change { calls, answer }));
+        answered
+    }
+
+    /// Has the server show that it is there.
+    pub(crate) fn ping(&self) {
+        self.put(|gathered| gathered.wants_ping = true);
+    }
+
+    /// Whether what is put in now goes nowhere.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.gathered().is_closed
+    }
+
+    fn put(&self, question: impl FnOnce(&mut Gathered)) {
+        let mut gathered = self.0.gathered();
+        if gathered.is_closed {
+            // Whoever waits for the answer learns of it when its other end is dropped with the question.
+            return;
+        }
+        let is_first = gathered.is_empty();
+        question(&mut gathered);
+        drop(gathered);
+        if is_first {
+            self.0.filled.notify_one();
         }
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        // Nothing panics while it holds the lock.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Service<'_> {
-    /// Sends what waits, and what comes meanwhile, until nothing does.
-    pub(crate) async fn run<F>(mut self, connect: impl Fn() -> F) -> RedisResult<()>
+    /// The service: sends what gathers over the connection that is opened for it. To be run on the lane's runtime.
+    pub(crate) fn serve<F>(&self, way: Way, open: F) -> impl Future<Output = ()> + use<F>
     where
         F: Future<Output = RedisResult<MultiplexedConnection>>,
     {
-        let connection = self.lane.connection.get_or_try_init(connect).await?;
-        loop {
-            // Whoever is ready to read enters first.
-            tokio::task::yield_now().await;
-            let batch = {
-                let mut queue = self.lane.queue();
-                if queue.waiting.is_empty() {
-                    // Under the lock: what comes next has a service of its own.
-                    queue.is_served = false;
-                    self.is_over = true;
-                    return Ok(());
-                }
-                let next = Vec::with_capacity(queue.waiting.len());
-                std::mem::replace(&mut queue.waiting, next)
-            };
-            let values = self.ask(connection, &batch).await?;
-            for (waiting, value) in batch.into_iter().zip(values) {
-                let _gone = waiting.answer.send(value);
+        let service = Service(self.0.clone());
+        async move {
+            if let Err(error) = service.run(&way, open).await {
+                tracing::debug!(%error, "a call to Redis failed");
+                way.breaker.open();
             }
-        }
-    }
-
-    async fn ask(
-        &self,
-        connection: &MultiplexedConnection,
-        batch: &[Waiting],
-    ) -> RedisResult<Vec<Value>> {
-        let mut connection = connection.clone();
-        let values: Vec<Value> = match batch {
-            [one] => {
-                let command = get(&one.cell);
-                vec![command.query_async(&mut connection).await?]
-            }
-            many if self.lane.is_in_cluster => {
-                let mut pipeline = Pipeline::with_capacity(many.len());
-                for waiting in many {
-                    pipeline.add_command(get(&waiting.cell));
-                }
-                pipeline.query_async(&mut connection).await?
-            }
-            many => {
-                let bytes = many.iter().map(|waiting| waiting.cell.len()).sum();
-                let mut command = Cmd::with_capacity(many.len() + 1, bytes);
-                command.arg("MGET");
-                for waiting in many {
-                    command.arg(&waiting.cell);
-                }
-                command.query_async(&mut connection).await?
-            }
-        };
-        if values.len() == batch.len() {
-            Ok(values)
-        } else {
-            Err(protocol("an answer is missing"))
         }
     }
 }
 
-impl Drop for Service<'_> {
+impl Drop for Lane {
     fn drop(&mut self) {
-        if !self.is_over {
-            let mut queue = self.lane.queue();
-            queue.is_served = false;
-            let gone = std::mem::take(&mut queue.waiting);
-            drop(queue);
-            drop(gone);
+        self.0.gathered().is_closed = true;
+        self.0.filled.notify_one();
+    }
+}
+
+impl Queue {
+    /// What has gathered; `None` once the lane is gone.
+    async fn next(&self) -> Option<Gathered> {
+        loop {
+            self.filled.notified().await;
+            // Whoever is ready to ask does so first.
+            yield_now().await;
+            let mut gathered = self.gathered();
+            if gathered.is_closed {
+                return None;
+            }
+            if !gathered.is_empty() {
+                return Some(gathered.take());
+            }
+        }
+    }
+
+    fn gathered(&self) -> MutexGuard<'_, Gathered> {
+        // Nothing panics while it holds the lock.
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gathered {
+    fn is_empty(&self) -> bool {
+        self.cells.is_empty() && self.changes.is_empty() && !self.wants_ping
+    }
+
+    /// Takes all out, and leaves room.
+    fn take(&mut self) -> Self {
+        let readers = Vec::with_capacity(self.readers.len());
+        Self {
+            cells: self.cells.take(),
+            readers: std::mem::replace(&mut self.readers, readers),
+            changes: std::mem::take(&mut self.changes),
+            wants_ping: std::mem::take(&mut self.wants_ping),
+            is_closed: self.is_closed,
         }
     }
 }
 
-fn get(cell: &[u8]) -> Cmd {
-    let mut command = Cmd::with_capacity(2, cell.len() + 3);
-    command.arg("GET").arg(cell);
-    command
+/// Whoever sends what gathers. Dropped, it sends away those who wait.
+struct Service(Arc<Queue>);
+
+impl Service {
+    async fn run(
+        &self,
+        way: &Way,
+        open: impl Future<Output = RedisResult<MultiplexedConnection>>,
+    ) -> RedisResult<()> {
+        let mut connection = open.await?;
+        let patience = sleep(way.timeout);
+        tokio::pin!(patience);
+        while let Some(mut gathered) = self.0.next().await {
+            let asking = gathered.ask(way, &mut connection);
+            let values = within(way.timeout, patience.as_mut(), asking).await?;
+            gathered.answer(values);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let mut gathered = self.0.gathered();
+        gathered.is_closed = true;
+        let gone = gathered.take();
+        drop(gathered);
+        drop(gone);
+    }
+}
+
+impl Gathered {
+    async fn ask(
+        &mut self,
+        way: &Way,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<Vec<Value>> {
+        let mut batch = Batch::new(&way.digests, way.is_in_cluster);
+        if self.cells.is_empty() && self.changes.is_empty() {
+            let () = redis::cmd("PING").query_async(connection).await?;
+            return Ok(Vec::new());
+        }
+        batch.read(&self.cells);
+        let changes = &mut self.changes;
+        changes.sort_by_key(|change| change.calls.command());
+        for alike in changes.chunk_by(|one, next| one.calls.command() == next.calls.command()) {
+            batch.call(alike.iter().map(|change| &change.calls));
+        }
+        batch.send(connection).await
+    }
+
+    /// Hands the answers to those who have asked, some of whom may be gone.
+    fn answer(self, values: Vec<Value>) {
+        let mut values = values.into_iter();
+        for (reader, value) in self.readers.into_iter().zip(values.by_ref()) {
+            let _gone = reader.send(value);
+        }
+        for change in self.changes {
+            let values = values.by_ref().take(change.calls.len());
+            let _gone = change.answer.send(values.collect());
+        }
+    }
+}
+
+/// What a question comes to within this time. The timer is set again only when it rings: to do so for each question would
+/// wake the runtime's driver each time.
+async fn within<T>(
+    timeout: Duration,
+    mut timer: Pin<&mut Sleep>,
+    asking: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
+    let deadline = Instant::now() + timeout;
+    tokio::pin!(asking);
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut asking => return answer,
+            () = timer.as_mut() => {
+                if Instant::now() >= deadline {
+                    return Err(timed_out());
+                }
+                timer.as_mut().reset(deadline);
+            }
+        }
+    }
 }

@@ -40,10 +40,12 @@ mod local;
 mod reply;
 
 mod topology;
+mod words;
 
 mod command;
 mod server;
 
+mod breaker;
 mod lane;
 
 mod node;

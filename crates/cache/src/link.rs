@@ -5,30 +5,30 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use futures_util::future::try_join_all;
 use redis::{PushInfo, RedisResult, Value};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
-    command::{Call, Command, Digests},
+    breaker::Breaker,
+    command::{Calls, Digests},
     epoch::Identity,
     node::{Node, Via},
     reply::protocol,
     server::{Server, told},
     topology::Topology,
+    words::Name,
 };
 
 /// What a link is made with.
 pub(crate) struct Plan {
     /// Any of them will do that answers.
     pub(crate) servers: Vec<Server>,
-    /// To each server.
-    pub(crate) connections: usize,
     pub(crate) timeout: Duration,
     /// The key that shows that Redis takes writes.
     pub(crate) probe: Vec<u8>,
@@ -40,10 +40,8 @@ pub(crate) struct Link {
     /// Of a cluster: which node a key belongs to.
     topology: Option<Topology>,
     seed: Server,
-    digests: Digests,
     next: AtomicUsize,
-    broken: AtomicBool,
-    breaks: Notify,
+    breaker: Arc<Breaker>,
 }
 
 /// The call failed, and with it the link.
@@ -96,13 +94,15 @@ impl Link {
                 })
                 .collect(),
         };
+        let (breaker, digests) = (Arc::<Breaker>::default(), Arc::new(Digests::new()));
         let nodes = try_join_all(places.into_iter().map(|(server, probe)| {
             Node::connect(
                 server,
-                plan.connections,
                 plan.timeout,
                 listener.clone(),
                 probe,
+                breaker.clone(),
+                digests.clone(),
             )
         }))
         .await?;
@@ -116,10 +116,8 @@ impl Link {
             nodes,
             topology,
             seed: seed.clone(),
-            digests: Digests::new(),
             next: AtomicUsize::new(0),
-            broken: AtomicBool::new(false),
-            breaks: Notify::new(),
+            breaker,
         };
         link.probe().await?;
         Ok(link)
@@ -130,27 +128,26 @@ impl Link {
     }
 
     pub(crate) fn is_broken(&self) -> bool {
-        self.broken.load(Relaxed)
+        self.breaker.is_open()
     }
 
     /// Returns when the link breaks.
     pub(crate) async fn broken(&self) {
-        self.breaks.notified().await;
+        self.breaker.opened().await;
     }
 
     /// Ends the link for everybody.
     pub(crate) fn cut(&self) {
-        self.broken.store(true, Relaxed);
-        self.breaks.notify_one();
+        self.breaker.open();
     }
 
     /// Shows that every server answers and takes writes, and that the slots of a cluster are where they were.
     pub(crate) async fn probe(&self) -> RedisResult<()> {
-        try_join_all(self.nodes.iter().map(|node| node.probe(&self.digests))).await?;
+        try_join_all(self.nodes.iter().map(Node::probe)).await?;
         if let Some(topology) = &self.topology {
             // One after the other, so that none is believed alone for long.
             let next = self.next.fetch_add(1, Relaxed) % self.nodes.len();
-            let mut asking = self.nodes[next].connection(Via::Any);
+            let mut asking = self.nodes[next].control();
             let seen = self.seed.topology(&mut asking).await?;
             if !topology.agrees(&seen) {
                 return Err(protocol("the slots of the cluster have moved"));
@@ -165,92 +162,58 @@ impl Link {
         Ok(())
     }
 
-    /// Reads a cell, together with what others on this runtime read.
-    pub(crate) async fn get(self: &Arc<Self>, cell: Vec<u8>) -> Result<Value, Broken> {
-        self.enter(cell).await.map_err(|_| Broken)
+    /// Reads a cell, together with what others on this runtime ask for.
+    pub(crate) async fn get(&self, cell: Name<'_>) -> Result<Value, Broken> {
+        self.answered(self.ask(cell)).await
     }
 
     /// Reads cells, in their order.
     pub(crate) async fn get_each(
-        self: &Arc<Self>,
-        cells: Vec<Vec<u8>>,
+        &self,
+        cells: impl Iterator<Item = Name<'_>>,
     ) -> Result<Vec<Value>, Broken> {
-        let entered: Vec<_> = cells.into_iter().map(|cell| self.enter(cell)).collect();
-        let mut values = Vec::with_capacity(entered.len());
-        for answer in entered {
-            values.push(answer.await.map_err(|_| Broken)?);
+        let asked: Vec<_> = cells.map(|cell| self.ask(cell)).collect();
+        let mut values = Vec::with_capacity(asked.len());
+        for answer in asked {
+            values.push(self.answered(answer).await?);
         }
         Ok(values)
     }
 
-    fn enter(self: &Arc<Self>, cell: Vec<u8>) -> oneshot::Receiver<Value> {
-        let at = self.place(&cell);
-        let lane = self.nodes[at].lane();
-        let (answer, is_first) = lane.enter(cell);
-        if is_first {
-            let link = self.clone();
-            tokio::spawn(async move {
-                let served = lane.serve().run(|| link.nodes[at].open()).await;
-                let _ = link.or_broken(served);
-            });
-        }
-        answer
-    }
-
-    /// Gives a command for each of these keys and returns the answers in order: one round trip, and one to each server
-    /// of a cluster, at the same time.
-    pub(crate) async fn call<const N: usize>(
-        &self,
-        via: Via,
-        command: Command,
-        calls: &[Call<'_, N>],
-    ) -> Result<Vec<Value>, Broken> {
-        let called = match &self.topology {
-            None => self.nodes[0].call(via, &self.digests, command, calls).await,
-            Some(_) => self.call_spread(via, command, calls).await,
+    fn ask(&self, cell: Name<'_>) -> oneshot::Receiver<Value> {
+        let at = match &self.topology {
+            None => 0,
+            Some(topology) => topology.primary_of(&cell.concat()),
         };
-        self.or_broken(called)
+        self.nodes[at].read(cell)
     }
 
-    async fn call_spread<const N: usize>(
-        &self,
-        via: Via,
-        command: Command,
-        calls: &[Call<'_, N>],
-    ) -> RedisResult<Vec<Value>> {
-        let mut places: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
-        for (at, call) in calls.iter().enumerate() {
-            places[self.place(call.key)].push(at);
-        }
-        let asked = self
+    /// Gives a command for each of these cells and returns the answers in order: one round trip, and one to each server
+    /// of a cluster, at the same time.
+    pub(crate) async fn call(&self, via: Via, calls: Calls) -> Result<Vec<Value>, Broken> {
+        let Some(topology) = &self.topology else {
+            return self.answered(self.nodes[0].call(via, calls)).await;
+        };
+        let mut ordered = vec![Value::Nil; calls.len()];
+        let parts = calls.spread(self.nodes.len(), |cell| topology.primary_of(cell));
+        let asked: Vec<_> = self
             .nodes
             .iter()
-            .zip(&places)
-            .filter(|(_, places)| !places.is_empty());
-        let answers = asked.clone().map(|(node, places)| async move {
-            let calls: Vec<_> = places.iter().map(|at| calls[*at]).collect();
-            node.call(via, &self.digests, command, &calls).await
-        });
-        let answers = try_join_all(answers).await?;
-        let mut ordered = vec![Value::Nil; calls.len()];
-        for ((_, places), answers) in asked.zip(answers) {
-            for (at, answer) in places.iter().zip(answers) {
-                ordered[*at] = answer;
+            .zip(parts)
+            .filter(|(_, (calls, _))| calls.len() > 0)
+            .map(|(node, (calls, places))| (node.call(via, calls), places))
+            .collect();
+        for (answers, places) in asked {
+            for (at, answer) in places.into_iter().zip(self.answered(answers).await?) {
+                ordered[at] = answer;
             }
         }
         Ok(ordered)
     }
 
-    /// The place of the node that serves a key.
-    fn place(&self, key: &[u8]) -> usize {
-        let topology = self.topology.as_ref();
-        topology.map_or(0, |topology| topology.primary_of(key))
-    }
-
     /// Whatever the failure was: a server that refuses what the protocol needs is as good as none.
-    fn or_broken<T>(&self, result: RedisResult<T>) -> Result<T, Broken> {
-        result.map_err(|error| {
-            tracing::debug!(%error, "a call to Redis failed");
+    async fn answered<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, Broken> {
+        answer.await.map_err(|_| {
             self.cut();
             Broken
         })

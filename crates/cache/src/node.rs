@@ -1,93 +1,96 @@
 //! The connections to one run of one server. Invariant: all lead to the same run; one that would lead to another is not
 //! used.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use redis::{Pipeline, PushInfo, RedisResult, Value, aio::MultiplexedConnection};
-use tokio::runtime::{self, Handle};
-
-use crate::{
-    command::{Call, Command, Digests},
-    epoch::Identity,
-    lane::Lane,
-    reply::protocol,
-    server::{Server, Told, told},
+use redis::{Cmd, PushInfo, RedisResult, Value, aio::MultiplexedConnection};
+use tokio::{
+    runtime::{self, Handle},
+    sync::oneshot,
+    time::timeout,
 };
 
-/// Which connection a command takes.
+use crate::{
+    breaker::Breaker,
+    command::{Calls, Digests, load_scripts},
+    epoch::Identity,
+    lane::{Lane, Way},
+    reply::{protocol, timed_out},
+    scripts,
+    server::{CONNECTING, Server, Told, told},
+    words::Name,
+};
+
+/// Which connection a question takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Via {
-    /// Any that is not for reading.
-    Any,
+    /// The runtime's own.
+    Own,
     /// The one that is told of changes, if there is one.
     Reading,
 }
 
 pub(crate) struct Node {
     server: Server,
-    timeout: Duration,
+    /// After what time without an answer the server counts as lost.
+    limit: Duration,
     run: Identity,
     is_in_cluster: bool,
-    connections: Vec<MultiplexedConnection>,
+    /// For what is asked of the server itself.
+    control: MultiplexedConnection,
     reading: Option<MultiplexedConnection>,
-    /// Reads of each runtime, which share a connection there.
-    lanes: ArcSwap<Vec<(runtime::Id, Arc<Lane>)>>,
-    next: AtomicUsize,
+    lanes: ArcSwap<Vec<Arc<RuntimesLane>>>,
+    breaker: Arc<Breaker>,
+    digests: Arc<Digests>,
     /// A key that the server serves, if any does that begins as it must.
     probe: Option<Vec<u8>>,
+}
+
+/// The lane of a runtime.
+struct RuntimesLane {
+    runtime: runtime::Id,
+    via: Via,
+    lane: Lane,
 }
 
 impl Node {
     /// Connects. With `listener`, one connection is told of changes to what was read through it.
     pub(crate) async fn connect<T>(
         server: Server,
-        connections: usize,
-        timeout: Duration,
+        limit: Duration,
         listener: Option<T>,
         probe: Option<Vec<u8>>,
+        breaker: Arc<Breaker>,
+        digests: Arc<Digests>,
     ) -> RedisResult<Self>
     where
         T: Fn(PushInfo) + Send + Sync + 'static,
     {
-        let mut open = Vec::with_capacity(connections);
-        for _ in 0..connections {
-            open.push(server.open(timeout).await?);
-        }
+        let mut control = server.open(limit).await?;
+        let Told { run, is_in_cluster } = told(&mut control).await?;
         let reading = match listener {
             None => None,
-            Some(listener) => Some(server.open_tracked(timeout, listener).await?),
+            Some(listener) => {
+                let opening = async {
+                    let mut reading = server.open_tracked(limit, listener).await?;
+                    same(run, &mut reading).await?;
+                    Ok(reading)
+                };
+                Some(connecting(limit, opening).await?)
+            }
         };
-        let mut runs = Vec::new();
-        for connection in open.iter_mut().chain(reading.clone().as_mut()) {
-            runs.push(told(connection).await?);
-        }
-        let [Told { run, is_in_cluster }, others @ ..] = &runs[..] else {
-            return Err(protocol("there is no connection"));
-        };
-        if others.iter().any(|other| other.run != *run) {
-            return Err(protocol("the connections lead to different servers"));
-        }
-        let mut load = redis::pipe();
-        for source in Command::SOURCES {
-            load.cmd("SCRIPT").arg("LOAD").arg(source).ignore();
-        }
-        let () = load.query_async(&mut open[0]).await?;
+        load_scripts(&mut control).await?;
         Ok(Self {
-            run: *run,
-            is_in_cluster: *is_in_cluster,
             server,
-            timeout,
-            connections: open,
+            limit,
+            run,
+            is_in_cluster,
+            control,
             reading,
             lanes: ArcSwap::default(),
-            next: AtomicUsize::new(0),
+            breaker,
+            digests,
             probe,
         })
     }
@@ -96,128 +99,126 @@ impl Node {
         self.run
     }
 
-    /// Shows that every connection answers and that the server takes writes: a replica, or a server without memory,
-    /// can hold no fences.
-    pub(crate) async fn probe(&self, digests: &Digests) -> RedisResult<()> {
-        for connection in &self.connections[1..] {
-            let () = redis::cmd("PING")
-                .query_async(&mut connection.clone())
-                .await?;
+    /// Shows that the server takes writes: a replica, or a server without memory, can hold no fences. A lane whose
+    /// connection is gone breaks the link, be it in use or not.
+    pub(crate) async fn probe(&self) -> RedisResult<()> {
+        for known in &**self.lanes.load() {
+            known.lane.ping();
         }
-        let mut first = self.connections[0].clone();
+        let mut control = self.control.clone();
         match &self.probe {
-            None => redis::cmd("PING").query_async(&mut first).await,
+            None => redis::cmd("PING").query_async(&mut control).await,
             Some(key) => {
-                let arguments: [&[u8]; 2] = [&[0; 16], b"1000"];
-                let call = Call { key, arguments };
-                let answers = call_on(first, digests, Command::Fence, &[call]).await;
-                answers.map(drop)
+                let mut fence = Cmd::new();
+                fence.arg("EVAL").arg(scripts::FENCE).arg(1).arg(key);
+                fence.arg(&[0_u8; 16][..]).arg(1000);
+                fence.query_async(&mut control).await
             }
         }
     }
 
     /// Returns once everything the server had told before it got this has been applied.
     pub(crate) async fn ping(&self) -> RedisResult<()> {
-        let mut connection = self.connection(Via::Reading);
-        redis::cmd("PING").query_async(&mut connection).await
+        let mut connection = self.reading.as_ref().unwrap_or(&self.control).clone();
+        let ping = redis::cmd("PING");
+        let pinged = timeout(self.limit, ping.query_async(&mut connection));
+        pinged.await.map_err(|_| timed_out())?
     }
 
-    /// Gives a command for each of these keys and returns the answers in order.
-    pub(crate) async fn call<const N: usize>(
-        &self,
-        via: Via,
-        digests: &Digests,
-        command: Command,
-        calls: &[Call<'_, N>],
-    ) -> RedisResult<Vec<Value>> {
-        call_on(self.connection(via), digests, command, calls).await
+    /// For what is asked of the server itself.
+    pub(crate) fn control(&self) -> MultiplexedConnection {
+        self.control.clone()
     }
 
-    /// The lane of the current runtime.
-    pub(crate) fn lane(&self) -> Arc<Lane> {
-        let runtime = Handle::current().id();
-        let known = |lanes: &[(runtime::Id, Arc<Lane>)]| {
-            let lane = lanes.iter().find(|(id, _)| *id == runtime)?;
-            Some(lane.1.clone())
+    /// Reads a cell, together with what others on this runtime ask for.
+    pub(crate) fn read(&self, cell: Name<'_>) -> oneshot::Receiver<Value> {
+        self.with_lane(Via::Reading, |lane| lane.read(cell))
+    }
+
+    /// Changes cells, together with what others on this runtime ask for.
+    pub(crate) fn call(&self, via: Via, calls: Calls) -> oneshot::Receiver<Vec<Value>> {
+        self.with_lane(via, |lane| lane.call(calls))
+    }
+
+    /// Uses the lane of the current runtime.
+    fn with_lane<T>(&self, via: Via, ask: impl FnOnce(&Lane) -> T) -> T {
+        let via = match self.reading {
+            Some(_) => via,
+            None => Via::Own,
         };
-        if let Some(lane) = known(&self.lanes.load()) {
-            return lane;
+        let runtime = Handle::current().id();
+        let is_it = |known: &&Arc<RuntimesLane>| known.runtime == runtime && known.via == via;
+        if let Some(known) = self.lanes.load().iter().find(is_it) {
+            return ask(&known.lane);
         }
-        let made = Arc::new(Lane::new(self.is_in_cluster));
-        self.lanes.rcu(|lanes| match known(lanes) {
-            Some(_) => lanes.to_vec(),
-            None => [&lanes[..], &[(runtime, made.clone())]].concat(),
+        let made = Arc::new(RuntimesLane {
+            runtime,
+            via,
+            lane: Lane::new(),
         });
-        known(&self.lanes.load()).unwrap_or(made)
-    }
-
-    /// A connection for a lane, driven by the current runtime.
-    pub(crate) async fn open(&self) -> RedisResult<MultiplexedConnection> {
-        if let Some(reading) = &self.reading {
-            return Ok(reading.clone());
-        }
-        let mut connection = self.server.open(self.timeout).await?;
-        if told(&mut connection).await?.run == self.run {
-            Ok(connection)
-        } else {
-            Err(protocol("the server was replaced"))
-        }
-    }
-
-    /// One of the connections, for what is asked of the server itself.
-    pub(crate) fn connection(&self, via: Via) -> MultiplexedConnection {
-        match &self.reading {
-            Some(reading) if via == Via::Reading => reading.clone(),
+        self.lanes.rcu(|lanes| {
+            let mut lanes: Vec<_> = lanes
+                .iter()
+                .filter(|known| !known.lane.is_closed())
+                .cloned()
+                .collect();
+            if !lanes.iter().any(|known| is_it(&known)) {
+                lanes.push(made.clone());
+            }
+            lanes
+        });
+        match self.lanes.load().iter().find(is_it) {
+            Some(known) if !Arc::ptr_eq(known, &made) => ask(&known.lane),
             _ => {
-                let next = self.next.fetch_add(1, Relaxed);
-                self.connections[next % self.connections.len()].clone()
+                tokio::spawn(made.lane.serve(self.way(), self.open(via)));
+                ask(&made.lane)
+            }
+        }
+    }
+
+    fn way(&self) -> Way {
+        Way {
+            is_in_cluster: self.is_in_cluster,
+            timeout: self.limit,
+            breaker: self.breaker.clone(),
+            digests: self.digests.clone(),
+        }
+    }
+
+    /// A connection for a lane, driven by the runtime that awaits this.
+    fn open(&self, via: Via) -> impl Future<Output = RedisResult<MultiplexedConnection>> + use<> {
+        let reading = self.reading.clone().filter(|_| via == Via::Reading);
+        let (server, run, limit) = (self.server.clone(), self.run, self.limit);
+        async move {
+            match reading {
+                Some(reading) => Ok(reading),
+                None => {
+                    let opening = async {
+                        let mut own = server.open_untimed(limit).await?;
+                        same(run, &mut own).await?;
+                        Ok(own)
+                    };
+                    connecting(limit, opening).await
+                }
             }
         }
     }
 }
 
-/// A call that did not find its script had no effect, so it is made again.
-async fn call_on<const N: usize>(
-    mut connection: MultiplexedConnection,
-    digests: &Digests,
-    command: Command,
-    calls: &[Call<'_, N>],
-) -> RedisResult<Vec<Value>> {
-    let mut answers = query(digests.pipeline(command, calls), &mut connection).await?;
-    if answers.iter().any(is_no_script) {
-        let () = redis::cmd("SCRIPT")
-            .arg("LOAD")
-            .arg(command.source())
-            .query_async(&mut connection)
-            .await?;
-        for (call, answer) in calls.iter().zip(&mut answers) {
-            if is_no_script(answer) {
-                let again = digests.pipeline(command, std::slice::from_ref(call));
-                let again = query(again, &mut connection).await?;
-                *answer = again
-                    .into_iter()
-                    .next()
-                    .unwrap_or_else(|| Err(protocol("an answer is missing")));
-            }
-        }
-    }
-    answers.into_iter().collect()
+/// A connection within the time that connecting may take.
+async fn connecting(
+    limit: Duration,
+    opening: impl Future<Output = RedisResult<MultiplexedConnection>>,
+) -> RedisResult<MultiplexedConnection> {
+    let opened = timeout(limit * CONNECTING, opening).await;
+    opened.map_err(|_| timed_out())?
 }
 
-/// One answer for each command.
-async fn query(
-    mut commands: Pipeline,
-    connection: &mut MultiplexedConnection,
-) -> RedisResult<Vec<RedisResult<Value>>> {
-    let expected = commands.len();
-    let answers: Vec<RedisResult<Value>> = commands.ignore_errors().query_async(connection).await?;
-    if answers.len() == expected {
-        Ok(answers)
+/// Refuses a connection that leads elsewhere.
+async fn same(run: Identity, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    if told(connection).await?.run == run {
+        Ok(())
     } else {
-        Err(protocol("an answer is missing"))
+        Err(protocol("the server was replaced"))
     }
-}
-
-fn is_no_script(answer: &RedisResult<Value>) -> bool {
-    matches!(answer, Err(error) if error.code() == Some("NOSCRIPT"))
 }

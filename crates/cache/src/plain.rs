@@ -6,6 +6,7 @@ use std::{iter::zip, sync::Arc};
 use crate::{
     cells::{Filling, Found},
     clock,
+    moment::Moment,
     origin::{Origin, load_each},
     read::{Answer, Source},
     shared::Shared,
@@ -18,16 +19,14 @@ pub(crate) const EPOCH: u64 = 0;
 pub(crate) struct Plain(pub(crate) Arc<Shared>);
 
 impl Plain {
-    pub(crate) async fn glance(&self, key: &str) -> Option<Answer> {
-        let asked = clock::now();
+    pub(crate) async fn glance(&self, key: &str, asked: Moment) -> Option<Answer> {
         match self.0.plain_cells()?.get(key).await {
             Ok(Found::Known(value)) => Some(Answer::new(value, Source::Shared, asked).unbounded()),
             _ => None,
         }
     }
 
-    pub(crate) async fn glance_each(&self, keys: &[&str]) -> Vec<Option<Answer>> {
-        let asked = clock::now();
+    pub(crate) async fn glance_each(&self, keys: &[&str], asked: Moment) -> Vec<Option<Answer>> {
         if let Some(cells) = self.0.plain_cells()
             && let Ok(found) = cells.get_each(keys).await
         {

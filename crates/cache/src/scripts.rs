@@ -1,7 +1,8 @@
-//! The scripts that change a cell. Invariant: each touches the one key it is given and reads no clock, so it runs the
-//! same on a single Redis and on a cluster; a repeated call does no harm.
+//! The scripts that change cells. Invariant: each touches the keys it is given, one after the other and each as if it
+//! were the only one, and reads no clock; so with one key it runs the same on a cluster. A repeated call does no harm.
 //!
-//! Each source begins with its arguments and its answer. [`transitions`](crate::transitions) has the same as functions.
+//! Each source begins with its arguments and its answer. [`transitions`](crate::transitions) has the same as functions of
+//! one cell.
 
 /// Reads a cell and, if there is none, takes the lease to load it.
 pub const LEASE: &str = include_str!("scripts/lease.lua");

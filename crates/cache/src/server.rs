@@ -75,15 +75,28 @@ impl Server {
         }
     }
 
-    /// A connection whose driver runs on the current runtime.
+    /// A connection whose driver runs on the current runtime. What is asked there is given up after the timeout.
     pub(crate) async fn open(&self, timeout: Duration) -> RedisResult<MultiplexedConnection> {
+        let config = untimed(timeout).set_response_timeout(Some(timeout));
+        self.connect(&config).await
+    }
+
+    /// The same for whoever watches the time, which is more than the driver can do without a timer for each question.
+    pub(crate) async fn open_untimed(
+        &self,
+        timeout: Duration,
+    ) -> RedisResult<MultiplexedConnection> {
+        self.connect(&untimed(timeout)).await
+    }
+
+    async fn connect(&self, config: &AsyncConnectionConfig) -> RedisResult<MultiplexedConnection> {
         let client = Client::open(self.0.clone())?;
         client
-            .get_multiplexed_async_connection_with_config(&limits(timeout))
+            .get_multiplexed_async_connection_with_config(config)
             .await
     }
 
-    /// A connection that is told of changes to what was read through it, and of its own end, in the order of the wire.
+    /// An untimed connection that is told of changes to what was read through it, and of its own end, in the order of the wire.
     pub(crate) async fn open_tracked(
         &self,
         timeout: Duration,
@@ -92,15 +105,13 @@ impl Server {
         // Only in this version of the protocol does a server tell of changes.
         let settings = self.0.redis_settings().clone();
         let settings = settings.set_protocol(ProtocolVersion::RESP3);
-        let client = Client::open(self.0.clone().set_redis_settings(settings))?;
+        let server = Self(self.0.clone().set_redis_settings(settings));
         let told = move |message| {
             told(message);
             Ok::<(), ()>(()) // an error would only be ignored
         };
-        let config = limits(timeout).set_push_sender(told);
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
+        let config = untimed(timeout).set_push_sender(told);
+        let mut connection = server.connect(&config).await?;
         let () = redis::cmd("CLIENT")
             .arg(&["TRACKING", "ON"])
             .query_async(&mut connection)
@@ -124,11 +135,13 @@ impl Server {
     }
 }
 
-/// Connecting takes several round trips, and more with TLS.
-fn limits(timeout: Duration) -> AsyncConnectionConfig {
+/// So many times the timeout for a question is what connecting may take: several round trips, and more with TLS.
+pub(crate) const CONNECTING: u32 = 4;
+
+fn untimed(timeout: Duration) -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(timeout * 4))
-        .set_response_timeout(Some(timeout))
+        .set_connection_timeout(Some(timeout * CONNECTING))
+        .set_response_timeout(None)
 }
 
 /// Asks the server at the other end what it is.

@@ -101,8 +101,7 @@ impl Shared {
     }
 
     /// Looks in Redis, without asking the database.
-    pub(crate) async fn glance(&self, key: &str) -> Option<Answer> {
-        let asked = clock::now();
+    pub(crate) async fn glance(&self, key: &str, asked: Moment) -> Option<Answer> {
         let permit = self.permit(key, asked);
         let (_, cells) = self.usable(asked)?;
         match cells.get(key).await {
@@ -112,9 +111,8 @@ impl Shared {
     }
 
     /// As [`glance`](Self::glance), for several keys. `None` for what is not there.
-    pub(crate) async fn glance_each(&self, keys: &[&str]) -> Vec<Option<Answer>> {
-        let permits = self.permits(keys);
-        let asked = clock::now();
+    pub(crate) async fn glance_each(&self, keys: &[&str], asked: Moment) -> Vec<Option<Answer>> {
+        let permits = self.permits(keys, asked);
         if let Some((_, cells)) = self.usable(asked)
             && let Ok(found) = cells.get_each(keys).await
         {
@@ -184,8 +182,8 @@ impl Shared {
         origin: &O,
         keys: &[&str],
     ) -> Vec<Result<Answer, O::Error>> {
-        let permits = self.permits(keys);
         let asked = clock::now();
+        let permits = self.permits(keys, asked);
         let Some((view, cells)) = self.usable(asked) else {
             return self.bypass(origin, keys).await;
         };
@@ -364,8 +362,7 @@ impl Shared {
     }
 
     /// Must be taken before the view and the link are looked at: whatever replaces them makes these void.
-    fn permits(&self, keys: &[&str]) -> Vec<Option<Permit>> {
-        let now = clock::now();
+    fn permits(&self, keys: &[&str], now: Moment) -> Vec<Option<Permit>> {
         keys.iter().map(|key| self.permit(key, now)).collect()
     }
 

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::{
     clock,
-    fenced::{Coherence, Fenced, Hold, NotFenced},
+    fenced::{self, Coherence, Fenced, Hold, NotFenced},
     local::{self, Local},
     moment::{Moment, Term},
     origin::{Origin, load_each},
@@ -44,21 +46,21 @@ impl Tier {
         }
     }
 
-    /// What Redis holds under a key.
-    pub(crate) async fn glance(&self, key: &str) -> Option<Answer> {
+    /// What Redis holds under a key, asked after `now`.
+    pub(crate) async fn glance(&self, key: &str, now: Moment) -> Option<Answer> {
         match self {
             Self::Off | Self::Local { .. } => None,
-            Self::Shared(shared) => shared.glance(key).await,
-            Self::Plain(plain) => plain.glance(key).await,
+            Self::Shared(shared) => shared.glance(key, now).await,
+            Self::Plain(plain) => plain.glance(key, now).await,
         }
     }
 
     /// What Redis holds under several keys.
-    pub(crate) async fn glance_each(&self, keys: &[&str]) -> Vec<Option<Answer>> {
+    pub(crate) async fn glance_each(&self, keys: &[&str], now: Moment) -> Vec<Option<Answer>> {
         match self {
             Self::Off | Self::Local { .. } => keys.iter().map(|_| None).collect(),
-            Self::Shared(shared) => shared.glance_each(keys).await,
-            Self::Plain(plain) => plain.glance_each(keys).await,
+            Self::Shared(shared) => shared.glance_each(keys, now).await,
+            Self::Plain(plain) => plain.glance_each(keys, now).await,
         }
     }
 
@@ -98,9 +100,24 @@ impl Tier {
     }
 
     pub(crate) async fn fence(&self, keys: &[&str]) -> Result<Fenced, NotFenced> {
+        match self {
+            Self::Shared(shared) => Fenced::shared(shared, keys).await,
+            tier => tier.fence_now(keys).await,
+        }
+    }
+
+    /// Returns when there is nothing known to be in the way of a fence.
+    pub(crate) async fn unobstructed(&self, deadline: Instant) -> Result<(), NotFenced> {
+        match self {
+            Self::Shared(shared) => fenced::unobstructed(shared, deadline).await,
+            Self::Off | Self::Local { .. } | Self::Plain(_) => Ok(()),
+        }
+    }
+
+    pub(crate) async fn fence_now(&self, keys: &[&str]) -> Result<Fenced, NotFenced> {
         let now = clock::now();
         let (hold, lasts) = match self {
-            Self::Shared(shared) => return Fenced::shared(shared, keys).await,
+            Self::Shared(shared) => return Fenced::shared_now(shared, keys).await,
             Self::Off => (Hold::Nothing, std::time::Duration::MAX),
             Self::Plain(Plain(shared)) => (Hold::Plain(shared.clone()), std::time::Duration::MAX),
             Self::Local { local, fence } => {

@@ -12,7 +12,7 @@ use cenote_cache::{
     transitions::{self, Slot, Stored},
 };
 use cenote_local::RedisServer;
-use redis::{FromRedisValue, aio::MultiplexedConnection, cmd};
+use redis::{FromRedisValue, Value, aio::MultiplexedConnection, cmd};
 
 const SEED: u64 = 20;
 const HISTORIES: usize = 100;
@@ -44,12 +44,17 @@ impl Redis {
         for argument in arguments {
             eval.arg(*argument);
         }
-        eval.query_async(&mut self.connection).await.unwrap()
+        let (answer,) = eval.query_async(&mut self.connection).await.unwrap();
+        answer
     }
 
     async fn put(&mut self, slot: &Slot) {
+        self.put_at(KEY, slot).await;
+    }
+
+    async fn put_at(&mut self, key: &str, slot: &Slot) {
         let mut command = cmd(if slot.is_some() { "SET" } else { "DEL" });
-        command.arg(KEY);
+        command.arg(key);
         if let Some(stored) = slot {
             command.arg(&stored.bytes);
             if let Some(at) = stored.expires_at {
@@ -61,13 +66,17 @@ impl Redis {
 
     /// What the key holds; the expiry as milliseconds from now.
     async fn get(&mut self) -> Slot {
+        self.get_at(KEY).await
+    }
+
+    async fn get_at(&mut self, key: &str) -> Slot {
         let bytes: Option<Vec<u8>> = cmd("GET")
-            .arg(KEY)
+            .arg(key)
             .query_async(&mut self.connection)
             .await
             .unwrap();
         let left: i64 = cmd("PTTL")
-            .arg(KEY)
+            .arg(key)
             .query_async(&mut self.connection)
             .await
             .unwrap();
@@ -195,5 +204,69 @@ async fn on_random_histories_every_script_does_what_its_function_does() {
             );
             assert_alike(&slot, &redis.get().await, &context);
         }
+    }
+}
+
+/// A cell, and what is there before a command comes.
+fn cells() -> Vec<(String, Slot)> {
+    (0..50)
+        .map(|number| (format!("cell-{number}"), anything()))
+        .collect()
+}
+
+#[tokio::test]
+async fn one_command_for_many_cells_does_to_each_what_a_command_of_its_own_does() {
+    let mut redis = Redis::start().await;
+    fastrand::seed(SEED);
+    let scripts = [
+        (scripts::LEASE, 2),
+        (scripts::FENCE, 2),
+        (scripts::RELEASE, 1),
+        (scripts::FILL, 3),
+        (scripts::INVAL, 0),
+    ];
+    for (script, count) in scripts {
+        let cells = cells();
+        let arguments: Vec<Vec<Vec<u8>>> = cells
+            .iter()
+            .map(|_| {
+                let fill = vec![id().to_vec(), bytes_of_a_value(), b"1000000".to_vec()];
+                let other = vec![id().to_vec(), b"1000000".to_vec(), Vec::new()];
+                let all = if count == 3 { fill } else { other };
+                all[..count].to_vec()
+            })
+            .collect();
+        let mut found: Vec<Vec<(Value, Slot)>> = Vec::new();
+        for together in [true, false] {
+            for (key, slot) in &cells {
+                redis.put_at(key, slot).await;
+            }
+            let all: Vec<_> = (0..cells.len()).collect();
+            let parts: Vec<_> = all.chunks(if together { all.len() } else { 1 }).collect();
+            let mut answers = Vec::new();
+            for part in parts {
+                let mut eval = cmd("EVAL");
+                eval.arg(script).arg(part.len());
+                for at in part {
+                    eval.arg(&cells[*at].0);
+                }
+                for at in part {
+                    eval.arg(&arguments[*at]);
+                }
+                let answer: Vec<Value> = eval.query_async(&mut redis.connection).await.unwrap();
+                answers.extend(answer);
+            }
+            let mut after = Vec::new();
+            for (answer, (key, _)) in answers.into_iter().zip(&cells) {
+                after.push((answer, redis.get_at(key).await));
+            }
+            found.push(after);
+        }
+        for (at, (one, other)) in found[0].iter().zip(&found[1]).enumerate() {
+            let context = format!("{script}\non {:?} with {:?}", cells[at].1, arguments[at]);
+            assert_eq!(one.0, other.0, "{context}");
+            assert_alike(&one.1, &other.1, &context);
+        }
+        assert_eq!(found[0].len(), cells.len());
     }
 }

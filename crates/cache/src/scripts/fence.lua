@@ -1,14 +1,18 @@
--- KEYS[1] cell  ARGV writer id, milliseconds.  Answers with the number of writers behind the fence.
-local id, ms = ARGV[1], tonumber(ARGV[2])
-local cell = redis.call('GET', KEYS[1])
-local ids = ''
-if cell and cell:sub(1, 1) == 'F' then
-  ms = math.max(ms, redis.call('PTTL', KEYS[1]))
-  for at = 2, #cell, #id do
-    local other = cell:sub(at, at + #id - 1)
-    if other ~= id then ids = ids .. other end
+-- KEYS cells  ARGV for each a writer id, milliseconds.  Answers for each with the number of writers behind the fence.
+local writers = {}
+for at, key in ipairs(KEYS) do
+  local id, ms = ARGV[2 * at - 1], tonumber(ARGV[2 * at])
+  local cell = redis.call('GET', key)
+  local ids = ''
+  if cell and cell:sub(1, 1) == 'F' then
+    ms = math.max(ms, redis.call('PTTL', key))
+    for from = 2, #cell, #id do
+      local other = cell:sub(from, from + #id - 1)
+      if other ~= id then ids = ids .. other end
+    end
   end
+  ids = ids .. id
+  redis.call('SET', key, 'F' .. ids, 'PX', ms)
+  writers[at] = math.ceil(#ids / #id)
 end
-ids = ids .. id
-redis.call('SET', KEYS[1], 'F' .. ids, 'PX', ms)
-return math.ceil(#ids / #id)
+return writers

@@ -1,4 +1,11 @@
--- KEYS[1] cell.  Answers 1 if something was deleted. A fence stays: its writers delete the cell when they release.
-local cell = redis.call('GET', KEYS[1])
-if not cell or cell:sub(1, 1) == 'F' then return 0 end
-return redis.call('DEL', KEYS[1])
+-- KEYS cells.  Answers for each 1 if something was deleted. A fence stays: its writers delete the cell when they release.
+local deleted = {}
+for at, key in ipairs(KEYS) do
+  local cell = redis.call('GET', key)
+  if cell and cell:sub(1, 1) ~= 'F' then
+    deleted[at] = redis.call('DEL', key)
+  else
+    deleted[at] = 0
+  end
+end
+return deleted

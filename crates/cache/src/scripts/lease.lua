@@ -1,6 +1,9 @@
--- KEYS[1] cell  ARGV token, milliseconds.  Answers with the cell, or nil: the caller now holds the lease.
+-- KEYS cells  ARGV for each a token, milliseconds.  Answers for each with the cell, or nil: the caller now holds the lease.
 -- A script, because the reading half of SET NX GET is not tracked when the key exists.
-local cell = redis.call('GET', KEYS[1])
-if cell then return cell end
-redis.call('SET', KEYS[1], 'L' .. ARGV[1], 'PX', ARGV[2])
-return false
+local found = {}
+for at, key in ipairs(KEYS) do
+  local cell = redis.call('GET', key)
+  if not cell then redis.call('SET', key, 'L' .. ARGV[2 * at - 1], 'PX', ARGV[2 * at]) end
+  found[at] = cell
+end
+return found
