@@ -1,7 +1,7 @@
 //! Keys and their values. Invariant: a key's version grows by one with every write and every delete, whoever
 //! makes it, and never starts again: a deleted key keeps its row.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cenote_cache::{
     fenced::{Coherence, NotFenced},
@@ -9,10 +9,11 @@ use cenote_cache::{
     read::{Read, Source},
 };
 use cenote_postgres::{Combine, Combiner, Connection, Error, Limits, Pool, Rows};
+use tokio::time::Instant;
 
 use super::{
     Store,
-    commit::{Committer, Statement, WriteError},
+    commit::{Committer, Release, Statement, WriteError},
 };
 
 /// Many changes at once, each key with how many versions pass; 0 is a delete, which is one if there is something to
@@ -59,7 +60,7 @@ impl Store {
     /// Writes a value, durably once this returns.
     pub(crate) async fn write(&self, key: String, value: String) -> Result<Written, WriteError> {
         let value = Some(value);
-        let written = self.changes.submit(Change { key, value }).await??;
+        let written = self.change(Change { key, value }).await?;
         // Every write has a version.
         Ok(written.ok_or(Error::RowCount(0))?)
     }
@@ -67,7 +68,32 @@ impl Store {
     /// Deletes a key, durably once this returns; `None` if it had no value.
     pub(crate) async fn delete(&self, key: &str) -> Result<Option<Written>, WriteError> {
         let (key, value) = (key.to_owned(), None);
-        Ok(self.changes.submit(Change { key, value }).await??)
+        self.change(Change { key, value }).await
+    }
+
+    /// Makes a change as soon as its key can be fenced. Nobody holds a connection who waits for that.
+    async fn change(&self, change: Change) -> Result<Option<Written>, WriteError> {
+        let change = Arc::new(change);
+        let start = Instant::now();
+        let deadline = start + self.write_patience;
+        loop {
+            if let Some(cache) = &self.cache {
+                cache.unobstructed(deadline).await?;
+            }
+            match self.changes.submit(change.clone()).await? {
+                Ok(None) => return Ok(None),
+                Ok(Some(Made { version, release })) => {
+                    let coherence = release.coherence().await;
+                    return Ok(Some(Written { version, coherence }));
+                }
+                Err(error) if Instant::now() >= deadline => {
+                    let waited = start.elapsed();
+                    return Err(NotFenced { waited, ..error }.into());
+                }
+                // Redis was lost meanwhile, and nothing was written.
+                Err(_) => {}
+            }
+        }
     }
 }
 
@@ -87,6 +113,12 @@ pub(super) struct Change {
     value: Option<String>,
 }
 
+/// A change that is durable, with its keys on their way to be released.
+pub(super) struct Made {
+    version: i64,
+    release: Release,
+}
+
 /// Makes the changes of many callers with one statement, which is one commit.
 pub(super) struct Changes(Committer);
 
@@ -102,26 +134,27 @@ pub(super) fn changes(
 
 impl Combine for Changes {
     type Key = str;
-    type Write = Change;
+    /// Shared with the caller, who may have to submit it again.
+    type Write = Arc<Change>;
     /// What it made, if it did: a delete of what is not there makes nothing.
-    type Outcome = Result<Option<Written>, NotFenced>;
+    type Outcome = Result<Option<Made>, NotFenced>;
 
-    fn key<'a>(&self, change: &'a Change) -> &'a str {
+    fn key<'a>(&self, change: &'a Arc<Change>) -> &'a str {
         &change.key
     }
 
-    fn bytes(&self, change: &Change) -> usize {
+    fn bytes(&self, change: &Arc<Change>) -> usize {
         change.key.len() + change.value.as_ref().map_or(0, String::len)
     }
 
-    fn folds(&self, row: &[&Change], next: &Change) -> bool {
+    fn folds(&self, row: &[&Arc<Change>], next: &Arc<Change>) -> bool {
         folds(row, next)
     }
 
     async fn commit(
         &self,
         connection: &Connection,
-        rows: &Rows<'_, Change>,
+        rows: &Rows<'_, Arc<Change>>,
         lock_timeout: Duration,
     ) -> Result<Vec<Self::Outcome>, Error> {
         let keys: Vec<&str> = rows.iter().map(|row| &*row[0].key).collect();
@@ -133,7 +166,7 @@ impl Combine for Changes {
             sql: CHANGE,
             parameters: &[&keys, &values, &versions, &lock_timeout],
         };
-        let (changed, coherence) = match self.0.commit(connection, &statement).await {
+        let (changed, release) = match self.0.commit(connection, &statement).await {
             Ok(changed) => changed,
             Err(WriteError::Database(error)) => return Err(error),
             Err(WriteError::NotFenced(error)) => {
@@ -147,8 +180,8 @@ impl Combine for Changes {
                 Some(last) => {
                     let before = last - steps(row).flatten().last().unwrap_or_default();
                     outcomes.extend(steps(row).map(|step| {
-                        let version = before + step?;
-                        Some(Written { version, coherence })
+                        let (version, release) = (before + step?, release.clone());
+                        Some(Made { version, release })
                     }));
                 }
                 None if row[0].value.is_none() => outcomes.extend(row.iter().map(|_| None)),
@@ -162,17 +195,17 @@ impl Combine for Changes {
 
 /// Whether a change can go into one row with those before it. Whether a delete finds something is known after a write or
 /// another delete; but of a write after a delete that comes first, it cannot be told which version it makes.
-fn folds(row: &[&Change], next: &Change) -> bool {
+fn folds(row: &[&Arc<Change>], next: &Arc<Change>) -> bool {
     row[0].value.is_some() || next.value.is_none()
 }
 
 /// What is there after all changes of a key.
-fn newest<'a>(row: &[&'a Change]) -> Option<&'a str> {
+fn newest<'a>(row: &[&'a Arc<Change>]) -> Option<&'a str> {
     row.last()?.value.as_deref()
 }
 
 /// How many versions all changes of a key make; 0 for a delete, of which it is not known.
-fn versions(row: &[&Change]) -> i64 {
+fn versions(row: &[&Arc<Change>]) -> i64 {
     match &row[0].value {
         Some(_) => steps(row).flatten().last().unwrap_or_default(),
         None => 0,
@@ -181,7 +214,7 @@ fn versions(row: &[&Change]) -> i64 {
 
 /// Which of their versions, from 1, each of the changes of a key makes, if the first makes one. A delete after a delete
 /// makes none.
-fn steps(row: &[&Change]) -> impl Iterator<Item = Option<i64>> {
+fn steps(row: &[&Arc<Change>]) -> impl Iterator<Item = Option<i64>> {
     let (mut last, mut is_there) = (0, true);
     row.iter().map(move |change| {
         let was_there = std::mem::replace(&mut is_there, change.value.is_some());
@@ -195,10 +228,10 @@ fn steps(row: &[&Change]) -> impl Iterator<Item = Option<i64>> {
 mod tests {
     use super::*;
 
-    fn changes(values: &[Option<&str>]) -> Vec<Change> {
-        let change = |value: &Option<&str>| Change {
-            key: "key".to_owned(),
-            value: value.map(str::to_owned),
+    fn changes(values: &[Option<&str>]) -> Vec<Arc<Change>> {
+        let change = |value: &Option<&str>| {
+            let (key, value) = ("key".to_owned(), value.map(str::to_owned));
+            Arc::new(Change { key, value })
         };
         values.iter().map(change).collect()
     }
@@ -206,7 +239,7 @@ mod tests {
     #[test]
     fn changes_of_one_key_are_folded_to_the_last_and_each_keeps_a_version_of_its_own() {
         let changes = changes(&[Some("a"), Some("b"), None, None, Some("c")]);
-        let row: Vec<&Change> = changes.iter().collect();
+        let row: Vec<&Arc<Change>> = changes.iter().collect();
         assert_eq!(newest(&row), Some("c"));
         assert_eq!(versions(&row), 4);
         let steps: Vec<_> = steps(&row).collect();
@@ -216,7 +249,7 @@ mod tests {
     #[test]
     fn after_a_delete_only_deletes_are_folded() {
         let changes = changes(&[None, None, Some("a")]);
-        let row: Vec<&Change> = changes.iter().collect();
+        let row: Vec<&Arc<Change>> = changes.iter().collect();
         assert!(folds(&row[..1], row[1]));
         assert!(!folds(&row[..2], row[2]));
         assert_eq!((newest(&row[..2]), versions(&row[..2])), (None, 0));

@@ -38,6 +38,8 @@ pub(crate) struct Store {
     /// None where nothing is cached.
     cache: Option<Cache<Values>>,
     changes: Combiner<keys::Changes>,
+    /// For how long a write waits for its key to be fenced.
+    write_patience: Duration,
     feed: Arc<Feed>,
     users: Loader<i64, User>,
 }
@@ -87,7 +89,7 @@ impl Store {
         config: Config,
         backlog: Backlog,
     ) -> Result<Vec<Self>, StoreError> {
-        let deadline = config.timing.deadline();
+        let (deadline, write_patience) = (config.timing.deadline(), config.write_patience);
         let has_epochs = matches!(config.mode, Mode::Strong(_) | Mode::Bounded { .. });
         let epoch = match has_epochs {
             true => Some(Epoch::beside(pool, config.timing.poll_interval())?),
@@ -120,6 +122,7 @@ impl Store {
             pool,
             values,
             changes,
+            write_patience,
             users,
         };
         let homes = pool.homes().zip(values).zip(queues);

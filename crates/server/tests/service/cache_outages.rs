@@ -165,6 +165,38 @@ async fn a_write_that_cannot_be_announced_is_503_and_writes_nothing() {
 }
 
 #[tokio::test]
+async fn writes_that_wait_for_redis_hold_no_connection() {
+    let redis = redis().await;
+    let one = [("DB_POOL_MIN_SIZE", "1"), ("DB_POOL_MAX_SIZE", "1")];
+    let service = std::sync::Arc::new(over(&redis, &one).await);
+    let session = service.database.session().await;
+    session.run("BEGIN; LOCK TABLE cache_epoch").await;
+    redis.freeze().await.unwrap();
+    let mut writes = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let service = service.clone();
+        writes.spawn(async move { service.post("/write", &body("lost")).await });
+    }
+    eventually("Redis is given up", async || {
+        let state = &service.cache_stats().await["state"];
+        (state == "degraded").then_some(())
+    })
+    .await;
+    // The only connection there is.
+    for _ in 0..5 {
+        service.get("/users/1").await.problem(404, "not-found");
+    }
+    assert!(writes.try_join_next().is_none(), "none has an answer yet");
+    while let Some(write) = writes.join_next().await {
+        write.unwrap().problem(503, "cache-unreachable");
+    }
+    session.run("COMMIT").await;
+    redis.thaw().await.unwrap();
+    service.uses_its_cache().await;
+    service.write("key", "after").await;
+}
+
+#[tokio::test]
 async fn a_write_that_redis_cannot_be_told_of_is_202_and_not_a_plain_success() {
     let redis = redis().await;
     let service = std::sync::Arc::new(over(&redis, &[]).await);
