@@ -51,7 +51,7 @@ const ASK: &str = "SELECT current_setting('max_connections')::bigint \
 
 impl Pool {
     /// Asks the server whether it has room for so many instances of this pool, all of them full. Each may open
-    /// `max_size + max_overflow` connections.
+    /// `max_size + max_overflow` connections, and so many `beside` the pool, such as a [`Listener`](crate::Listener)'s.
     ///
     /// # Errors
     ///
@@ -60,11 +60,12 @@ impl Pool {
     /// # Cancel safety
     ///
     /// Safe.
-    pub async fn check_capacity(&self, instances: u32) -> Result<Capacity> {
+    pub async fn check_capacity(&self, instances: u32, beside: u32) -> Result<Capacity> {
         let row = self.get().await?.query_one(ASK, &[]).await?;
         let unsigned = |limit: i64| u64::try_from(limit).unwrap_or(0);
         let limits = self.inner.limits();
-        let each = u64::from(limits.max_size) + u64::from(limits.max_overflow);
+        let pooled = u64::from(limits.max_size) + u64::from(limits.max_overflow);
+        let each = pooled + u64::from(beside);
         Ok(Capacity {
             wanted: u64::from(instances) * each,
             server: unsigned(row.get(0)),

@@ -25,7 +25,7 @@ async fn what_is_reserved_for_administrators_is_not_counted() {
     let pool = Pool::new(config).unwrap();
     // The server has 100, three of them reserved.
     for (instances, fits) in [(1, true), (6, true), (7, false), (u32::MAX, false)] {
-        let capacity = pool.check_capacity(instances).await.unwrap();
+        let capacity = pool.check_capacity(instances, 0).await.unwrap();
         let expected = Capacity {
             wanted: u64::from(instances) * 15,
             server: 97,
@@ -35,6 +35,12 @@ async fn what_is_reserved_for_administrators_is_not_counted() {
         assert_eq!(capacity, expected);
         assert_eq!(capacity.fits(), fits, "{instances} instances");
         assert!(capacity.limit().contains("max_connections"));
+    }
+    // What each opens beside the pool counts too.
+    for (beside, fits) in [(1, true), (2, false)] {
+        let capacity = pool.check_capacity(6, beside).await.unwrap();
+        assert_eq!(capacity.wanted, 6 * (15 + u64::from(beside)));
+        assert_eq!(capacity.fits(), fits, "{beside} beside");
     }
 }
 
@@ -52,19 +58,19 @@ async fn limits_of_the_role_and_the_database_hold_for_ordinary_users() {
         .run(&format!("ALTER DATABASE {name} CONNECTION LIMIT 40"))
         .await;
     let pool = Pool::new(config.clone()).unwrap();
-    let capacity = pool.check_capacity(5).await.unwrap();
+    let capacity = pool.check_capacity(5, 0).await.unwrap();
     assert_eq!((capacity.database, capacity.role), (None, None));
     assert!(capacity.fits());
 
     config.server.user("clerk").password("clerk");
     let pool = Pool::new(config).unwrap();
-    let capacity = pool.check_capacity(4).await.unwrap();
+    let capacity = pool.check_capacity(4, 0).await.unwrap();
     assert_eq!((capacity.database, capacity.role), (Some(40), Some(30)));
     assert_eq!((capacity.wanted, capacity.available()), (40, 30));
     assert!(!capacity.fits());
     assert!(capacity.limit().contains("role"));
     watcher.run("ALTER ROLE clerk CONNECTION LIMIT -1").await;
-    let capacity = pool.check_capacity(4).await.unwrap();
+    let capacity = pool.check_capacity(4, 0).await.unwrap();
     assert_eq!((capacity.available(), capacity.role), (40, None));
     assert!(capacity.fits());
     assert!(capacity.limit().contains("database"));

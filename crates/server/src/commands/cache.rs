@@ -99,6 +99,13 @@ pub(super) fn has_feed(settings: &Settings) -> bool {
     cache.feed == CacheFeed::Notify && cache.mode != CacheMode::Off
 }
 
+/// Connections to PostgreSQL that each instance has beside its pool: for the epoch and for the change feed.
+pub(super) fn beside_pool(settings: &Settings) -> u32 {
+    let mode = settings.cache.mode;
+    let has_epochs = matches!(mode, CacheMode::Strong | CacheMode::Bounded { .. });
+    u32::from(has_epochs) + u32::from(has_feed(settings))
+}
+
 /// Whether the server does end statements in time: what stands between it and this process, such as a pooler of
 /// connections, may not have passed the limit on.
 pub(super) async fn check_limit(pool: &Pool, settings: &Settings) -> Result<(), String> {

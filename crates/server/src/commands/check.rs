@@ -8,7 +8,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 use super::{
     Database, block_on,
-    cache::{check_limit, trial},
+    cache::{beside_pool, check_limit, trial},
     fail,
     serve::instances,
     warn,
@@ -129,13 +129,15 @@ async fn version(pool: &Pool) -> Outcome {
 }
 
 async fn connections(pool: &Pool, settings: &Settings) -> Outcome {
-    let capacity = pool.check_capacity(instances(settings)).await;
+    let beside = beside_pool(settings);
+    let capacity = pool.check_capacity(instances(settings), beside).await;
     let capacity = capacity.map_err(text)?;
     let (wanted, available) = (capacity.wanted, capacity.available());
     match capacity.fits() {
         true => Ok(format!("{wanted} wanted, the server has {available}")),
         false => Err(format!(
-            "INSTANCES × (DB_POOL_MAX_SIZE + DB_POOL_MAX_OVERFLOW) is {wanted}, {} leaves {available}",
+            "INSTANCES × (DB_POOL_MAX_SIZE + DB_POOL_MAX_OVERFLOW + {beside} for the cache) is {wanted}, {} leaves \
+             {available}",
             capacity.limit()
         )),
     }

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     Database, block_on,
-    cache::{check_limit, has_feed, stores},
+    cache::{beside_pool, check_limit, has_feed, stores},
     fail, warn,
 };
 use crate::{
@@ -185,12 +185,14 @@ async fn start(app: App, settings: Settings) -> Result<(), schema::MigrateError>
 }
 
 async fn warn_if_too_many_connections(pool: &Pool, settings: &Settings) {
-    match pool.check_capacity(instances(settings)).await {
+    let beside = beside_pool(settings);
+    match pool.check_capacity(instances(settings), beside).await {
         Ok(capacity) if !capacity.fits() => tracing::warn!(
             wanted = capacity.wanted,
             available = capacity.available(),
             limit = capacity.limit(),
-            "INSTANCES × (DB_POOL_MAX_SIZE + DB_POOL_MAX_OVERFLOW) is more than {} leaves for ordinary users",
+            "INSTANCES × (DB_POOL_MAX_SIZE + DB_POOL_MAX_OVERFLOW + {beside} for the cache) is more than {} leaves for \
+             ordinary users",
             capacity.limit()
         ),
         Ok(_) => {}
