@@ -38,7 +38,8 @@ impl Batch for Nothing {
 }
 
 const READ: &str = "SELECT wanted.position, item.value \
-    FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, position) JOIN item USING (id)";
+    FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, position) JOIN item USING (id) \
+    WHERE wanted.position BETWEEN 1 AND 1000000";
 const WRITE: &str = "INSERT INTO item SELECT * FROM unnest($1::bigint[], $2::bigint[]) \
     ON CONFLICT (id) DO UPDATE SET value = excluded.value";
 

@@ -10,7 +10,8 @@ use crate::{Batch, Batcher, Calls, Error, Limits, Pool, Pooled, QueueStats, Resu
 
 /// Looks rows up by key; keys that are asked for while the database is busy go in one statement.
 ///
-/// Cloning it gives another handle to the same queue.
+/// Cloning it gives another handle to the same queue. A value is cloned only for those who ask for its key at the same
+/// time: one that costs much to clone is best kept in an [`Arc`].
 ///
 /// ```no_run
 /// use cenote_postgres::{Loader, Pool};
@@ -20,7 +21,8 @@ use crate::{Batch, Batcher, Calls, Error, Limits, Pool, Pooled, QueueStats, Resu
 ///     pool,
 ///     "SELECT wanted.position, item.name
 ///      FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, position)
-///      JOIN item USING (id)",
+///      JOIN item USING (id)
+///      WHERE wanted.position BETWEEN 1 AND 1000000", // so that it is planned once: see `Loader::new`
 ///     |row| row.get(1),
 /// );
 /// // Called from many tasks at once, these share statements.
@@ -36,7 +38,7 @@ use crate::{Batch, Batcher, Calls, Error, Limits, Pool, Pooled, QueueStats, Resu
 pub struct Loader<K, V>(Batcher<LookUp<K, V>>)
 where
     K: ToSql + Eq + Hash + Send + Sync + 'static,
-    V: Send + Sync + 'static;
+    V: Clone + Send + Sync + 'static;
 
 struct LookUp<K, V> {
     pool: Pool,
@@ -53,20 +55,24 @@ enum Wanted<K> {
 
 /// What there is for it.
 enum Found<V> {
-    One(Option<Arc<V>>),
-    Many(Vec<Option<Arc<V>>>),
+    One(Option<V>),
+    Many(Vec<Option<V>>),
 }
 
 impl<K, V> Loader<K, V>
 where
     K: ToSql + Eq + Hash + Send + Sync + 'static,
-    V: Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
 {
     /// A loader for a query that takes an array of keys, and whose rows begin with the position of their key in
     /// it, from 1, as `unnest … WITH ORDINALITY` gives it. Keys without a row have none. `read` makes the value of
     /// a row.
     ///
     /// The query must change nothing: it may be repeated.
+    ///
+    /// Where the planner takes a few keys to be cheaper than the ten or so that it expects of an array, PostgreSQL plans
+    /// the query for each batch anew, which can cost it more than running it. A condition that always holds, such as that
+    /// the position lies between 1 and a million, makes it expect one key: then the query is planned once.
     pub fn new(pool: Pool, sql: &'static str, read: fn(&Row) -> V) -> Self {
         let limits = Limits::of(&pool);
         Self::with_limits(pool, sql, read, |_| size_of::<K>(), limits)
@@ -116,7 +122,7 @@ where
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub async fn load(&self, key: K) -> Result<Option<Arc<V>>> {
+    pub async fn load(&self, key: K) -> Result<Option<V>> {
         let found = self.0.submit(Wanted::One(key)).await?;
         Ok(found.one())
     }
@@ -134,7 +140,7 @@ where
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub async fn load_within(&self, key: K, limit: Duration) -> Result<Option<Arc<V>>> {
+    pub async fn load_within(&self, key: K, limit: Duration) -> Result<Option<V>> {
         let found = self.0.submit_within(Wanted::One(key), limit).await?;
         Ok(found.one())
     }
@@ -152,7 +158,7 @@ where
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub async fn load_many(&self, keys: Vec<K>) -> Result<Vec<Option<Arc<V>>>> {
+    pub async fn load_many(&self, keys: Vec<K>) -> Result<Vec<Option<V>>> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -176,7 +182,7 @@ where
 impl<K, V> Clone for Loader<K, V>
 where
     K: ToSql + Eq + Hash + Send + Sync + 'static,
-    V: Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
 {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -193,7 +199,7 @@ impl<K> Wanted<K> {
 }
 
 impl<V> Found<V> {
-    fn one(self) -> Option<Arc<V>> {
+    fn one(self) -> Option<V> {
         match self {
             Self::One(value) => value,
             Self::Many(values) => values.into_iter().next().flatten(),
@@ -204,7 +210,7 @@ impl<V> Found<V> {
 impl<K, V> Batch for LookUp<K, V>
 where
     K: ToSql + Eq + Hash + Send + Sync + 'static,
-    V: Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
 {
     type Request = Wanted<K>;
     type Response = Found<V>;
@@ -235,42 +241,38 @@ where
                     let middle = part.start + part.len() / 2;
                     parts.extend([middle..part.end, part.start..middle]);
                 }
-                Err(error) => {
-                    for call in part {
-                        calls.answer(call, Err(error.clone()));
-                    }
-                }
+                Err(error) => calls.answer_each(part, |_| Err(error.clone())),
             }
         }
     }
 }
 
 /// Answers each call of a part with as many of the values as it has keys.
-fn answer<K, V>(calls: &Calls<LookUp<K, V>>, part: Range<usize>, found: Vec<Option<Arc<V>>>)
+fn answer<K, V>(calls: &Calls<LookUp<K, V>>, part: Range<usize>, found: Vec<Option<V>>)
 where
     K: ToSql + Eq + Hash + Send + Sync + 'static,
-    V: Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
 {
     let mut found = found.into_iter();
-    for call in part {
-        let answer = match &calls.requests()[call] {
+    calls.answer_each(part, |call| {
+        Ok(match &calls.requests()[call] {
             Wanted::One(_) => Found::One(found.next().flatten()),
             Wanted::Many(keys) => Found::Many(found.by_ref().take(keys.len()).collect()),
-        };
-        calls.answer(call, Ok(answer));
-    }
+        })
+    });
 }
 
 impl<K, V> LookUp<K, V>
 where
     K: ToSql + Eq + Hash + Send + Sync + 'static,
+    V: Clone,
 {
     /// What there is for each key, in their order. A key that is wanted more than once is asked for once.
     async fn look_up<'p>(
         &'p self,
         connection: &mut Option<Pooled<'p>>,
         wanted: &[Wanted<K>],
-    ) -> Result<Vec<Option<Arc<V>>>> {
+    ) -> Result<Vec<Option<V>>> {
         let mut keys = Vec::with_capacity(wanted.len());
         let mut places = HashMap::with_capacity(wanted.len());
         let place = |key| {
@@ -282,15 +284,18 @@ where
         let all = wanted.iter().flat_map(Wanted::keys);
         let order: Vec<usize> = all.map(place).collect();
         let rows = self.ask(connection, &keys).await?;
-        let mut found: Vec<Option<Arc<V>>> = keys.iter().map(|_| None).collect();
+        let mut found: Vec<Option<V>> = keys.iter().map(|_| None).collect();
         for row in rows {
             let position: i64 = row
                 .try_get(0)
                 .map_err(|error| Error::NotUnderstood(Arc::new(error)))?;
             let index = usize::try_from(position - 1).unwrap_or(usize::MAX);
             if let Some(slot) = found.get_mut(index) {
-                *slot = Some(Arc::new((self.read)(&row)));
+                *slot = Some((self.read)(&row));
             }
+        }
+        if keys.len() == order.len() {
+            return Ok(found);
         }
         let values = order.into_iter().map(|place| found[place].clone());
         Ok(values.collect())

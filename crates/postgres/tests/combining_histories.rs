@@ -215,7 +215,7 @@ impl World {
         let known = self.known(key);
         match self.values.load(key).await {
             Ok(Some(found)) => {
-                let (value, version) = &*found;
+                let (value, version) = &found;
                 assert!(*version >= known, "{version} of {key} after {known}");
                 assert!(value.starts_with(&format!("{key}/")), "{value} under {key}");
                 self.learn(key, *version);

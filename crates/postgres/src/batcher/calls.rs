@@ -4,6 +4,7 @@
 use std::{
     collections::HashSet,
     future::poll_fn,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
 };
@@ -61,11 +62,26 @@ impl<B: Batch> Calls<B> {
     }
 
     /// Answers each request that has not been answered; `answer` is given its index.
-    pub fn answer_all(&self, mut answer: impl FnMut(usize) -> Result<B::Response>) {
-        for index in 0..self.requests.len() {
-            // Not under the lock, as `answer` may be slow.
-            let caller = self.open().callers[index].take();
+    pub fn answer_all(&self, answer: impl FnMut(usize) -> Result<B::Response>) {
+        self.answer_each(0..self.requests.len(), answer);
+    }
+
+    /// As [`answer_all`](Self::answer_all), of the requests with these indices.
+    ///
+    /// # Panics
+    ///
+    /// If there are no such requests.
+    pub fn answer_each(
+        &self,
+        indices: Range<usize>,
+        mut answer: impl FnMut(usize) -> Result<B::Response>,
+    ) {
+        // Not answered under the lock, as `answer` may be slow.
+        let callers = &mut self.open().callers[indices.clone()];
+        let callers: Vec<_> = callers.iter_mut().map(Option::take).collect();
+        for (index, caller) in indices.zip(callers) {
             if let Some(caller) = caller {
+                // A caller that has gone needs no answer.
                 let _gone = caller.send(answer(index));
             }
         }

@@ -17,13 +17,14 @@ use super::{
 };
 
 /// Many changes at once, each key with how many versions pass; 0 is a delete, which is one if there is something to
-/// delete and otherwise changes nothing, so that absent keys leave no rows.
+/// delete and otherwise changes nothing, so that absent keys leave no rows. About the bounds see the query that reads.
 const CHANGE: &str = "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', $4, true)) \
      INSERT INTO kv (key, value, version) \
      SELECT change.key, change.value, change.versions \
-     FROM patience, unnest($1::text[], $2::text[], $3::bigint[]) AS change (key, value, versions) \
+     FROM patience, (SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) AS change (key, value, versions) \
+     WHERE versions BETWEEN 0 AND 1000000000 OFFSET 0) AS change \
      WHERE change.versions > 0 \
-     OR (SELECT kv.value IS NOT NULL FROM kv WHERE kv.key = change.key COLLATE \"C\" LIMIT 1) \
+     OR (SELECT kv.value IS NOT NULL FROM kv WHERE kv.key = change.key COLLATE \"C\") \
      ON CONFLICT (key) DO UPDATE SET value = excluded.value, \
      version = kv.version + greatest(excluded.version, 1), updated_at = now() \
      WHERE excluded.version > 0 OR kv.value IS NOT NULL \

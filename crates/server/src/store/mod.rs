@@ -41,7 +41,7 @@ pub(crate) struct Store {
     /// For how long a write waits for its key to be fenced.
     write_patience: Duration,
     feed: Arc<Feed>,
-    users: Loader<i64, User>,
+    users: Loader<i64, Arc<User>>,
 }
 
 /// How much may wait to share a statement, of each kind.
@@ -186,3 +186,6 @@ impl Store {
         self.values.close().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+use cenote_postgres::Config as PoolConfig;
+
+use super::*;
+
+#[tokio::test]
+async fn what_is_sent_for_many_callers_is_planned_once_even_if_few_come_at_a_time() {
+    let server = cenote_local::PostgresServer::temporary().start().await;
+    let server = server.unwrap();
+    let mut config = PoolConfig::from_url(&server.url()).unwrap();
+    config.pool.min_size = 0;
+    config.pool.max_size = 1;
+    let pool = Pool::new(config).unwrap();
+    schema::migrate(&pool, false).await.unwrap();
+    let backlog = Backlog {
+        bytes: 1 << 20,
+        wait: Duration::from_secs(10),
+    };
+    let stores = Store::per_home(&pool, Config::new(Mode::Off), backlog);
+    let store = stores.unwrap().remove(0);
+    let user = store.add_user("Ada", "ada@example.org").await.unwrap();
+    let user = user.unwrap().id;
+    for n in 0..10 {
+        let (key, value) = (format!("key {n}"), format!("value {n}"));
+        store.write(key.clone(), value.clone()).await.unwrap();
+        let read = store.read(&key).await.unwrap().value.unwrap();
+        assert_eq!((read.version, &*read.bytes), (1, value.as_bytes()));
+        assert!(store.delete(&key).await.unwrap().is_some());
+        assert!(store.user(user).await.unwrap().is_some());
+    }
+    let plans = "SELECT statement, custom_plans, generic_plans FROM pg_prepared_statements \
+         WHERE statement ~ 'unnest[(]'";
+    let connection = pool.get().await.unwrap();
+    let plans = connection.query(plans, &[]).await.unwrap();
+    assert_eq!(plans.len(), 3, "reads, changes, users");
+    for row in plans {
+        // PostgreSQL plans the first five for what they ask, and compares.
+        let (statement, custom): (&str, i64) = (row.get(0), row.get(1));
+        assert_eq!(custom, 5, "{statement}");
+        assert!(row.get::<_, i64>(2) >= 5, "{statement}");
+    }
+    drop(connection);
+    pool.close().await;
+    server.stop().await.unwrap();
+}
