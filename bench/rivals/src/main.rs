@@ -16,9 +16,6 @@ use std::{env, error::Error, net::SocketAddr, process::ExitCode, time::Duration}
 use axum::{Router, serve::ListenerExt};
 use tokio::net::TcpListener;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Connections of each pool.
 const CONNECTIONS: u16 = 10;
 
