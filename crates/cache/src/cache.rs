@@ -419,8 +419,7 @@ fn shared(
         cells: ArcSwapOption::empty(),
         tracking: tracking.map(Arc::new),
         plan: Plan {
-            servers: Server::parse(&redis.url, redis.authorities.as_deref())
-                .map_err(ConfigError::Url)?,
+            servers: Server::all(redis).map_err(ConfigError::Url)?,
             timeout: redis.timeout,
             probe: probe.into_bytes(),
         },

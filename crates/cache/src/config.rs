@@ -41,6 +41,8 @@ pub struct Redis {
     /// With TLS: the certificates, PEM, of the authorities that may sign a server's. Initially none, which means those of
     /// the system.
     pub authorities: Option<Vec<u8>>,
+    /// With TLS: what is shown to a server that asks who is there. Initially nothing.
+    pub identity: Option<ClientIdentity>,
     /// What every key begins with; instances that share it share their values. Initially `cenote`.
     pub prefix: String,
     /// After what time an unanswered call counts as an outage. Initially 250 ms.
@@ -54,9 +56,26 @@ impl Redis {
         Self {
             url: url.into(),
             authorities: None,
+            identity: None,
             prefix: "cenote".to_owned(),
             timeout: Duration::from_millis(250),
         }
+    }
+}
+
+/// The certificate of a client of TLS.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientIdentity {
+    /// The certificate, followed by those that lead to its authority, if any; PEM.
+    pub certificate: Vec<u8>,
+    /// Its private key, PEM.
+    pub key: Vec<u8>,
+}
+
+/// Without the key.
+impl fmt::Debug for ClientIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientIdentity").finish_non_exhaustive()
     }
 }
 
@@ -70,6 +89,7 @@ impl fmt::Debug for Redis {
         f.debug_struct("Redis")
             .field("servers", &urls.collect::<Vec<_>>())
             .field("authorities", &self.authorities.is_some())
+            .field("identity", &self.identity)
             .field("prefix", &self.prefix)
             .field("timeout", &self.timeout)
             .finish()

@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
-    ProtocolVersion, PushInfo, RedisResult, TlsCertificates, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo,
+    IntoConnectionInfo, ProtocolVersion, PushInfo, RedisResult, TlsCertificates,
+    aio::MultiplexedConnection,
 };
 
 use tokio_rustls::rustls;
 
-use crate::{epoch::Identity, reply::protocol, topology::Topology};
+use crate::{config::Redis, epoch::Identity, reply::protocol, topology::Topology};
 
 /// A server's address, and how to log in there.
 #[derive(Clone)]
@@ -23,29 +24,23 @@ pub(crate) struct Told {
 }
 
 impl Server {
-    /// The servers of one or several URLs, comma separated. With `authorities`, PEM, only these are trusted to sign the
-    /// certificate of a server with TLS, and not those of the system.
-    pub(crate) fn parse(urls: &str, authorities: Option<&[u8]>) -> RedisResult<Vec<Self>> {
+    /// The servers of one or several URLs, comma separated.
+    pub(crate) fn all(redis: &Redis) -> RedisResult<Vec<Self>> {
+        let has_certificates = redis.authorities.is_some() || redis.identity.is_some();
         let server = |url: &str| {
             let info = url.trim().into_connection_info()?;
             if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
                 // The client takes the process's. One that the program has chosen stays.
                 let _chosen = rustls::crypto::ring::default_provider().install_default();
             }
-            let client = match (info.addr(), authorities) {
-                (_, None) => Client::open(info)?,
-                (ConnectionAddr::TcpTls { .. }, Some(authorities)) => {
-                    let certificates = TlsCertificates {
-                        client_tls: None,
-                        root_cert: Some(authorities.to_vec()),
-                    };
-                    Client::build_with_tls(info, certificates)?
-                }
-                (_, Some(_)) => return Err(protocol("certificates are for `rediss://`")),
+            let client = match info.addr() {
+                _ if !has_certificates => Client::open(info)?,
+                ConnectionAddr::TcpTls { .. } => Client::build_with_tls(info, certificates(redis))?,
+                _ => return Err(protocol("certificates are for `rediss://`")),
             };
             Ok(Self(client.get_connection_info().clone()))
         };
-        urls.split(',').map(server).collect()
+        redis.url.split(',').map(server).collect()
     }
 
     /// The server at another address, with the same login and the same kind of connection.
@@ -135,6 +130,18 @@ impl Server {
     }
 }
 
+/// What TLS is done with.
+fn certificates(redis: &Redis) -> TlsCertificates {
+    let client_tls = redis.identity.clone().map(|identity| ClientTlsConfig {
+        client_cert: identity.certificate,
+        client_key: identity.key,
+    });
+    TlsCertificates {
+        client_tls,
+        root_cert: redis.authorities.clone(),
+    }
+}
+
 /// So many times the timeout for a question is what connecting may take: several round trips, and more with TLS.
 pub(crate) const CONNECTING: u32 = 4;
 
@@ -190,15 +197,18 @@ mod tests {
 
     #[test]
     fn several_urls_are_several_servers_and_certificates_are_for_tls() {
-        let servers = Server::parse("redis://one:1/, rediss://two:2/", None).unwrap();
+        let parse = |url: &str| Server::all(&Redis::new(url));
+        let servers = parse("redis://one:1/, rediss://two:2/").unwrap();
         let hosts: Vec<_> = servers.iter().map(Server::host).collect();
         assert_eq!(hosts, ["one", "two"]);
         let moved = servers[1].at("three", 3);
         let is_tls = matches!(moved.0.addr(), ConnectionAddr::TcpTls { port: 3, .. });
         assert!(is_tls && moved.host() == "three");
         for wrong in ["", "http://one", "redis://one:1/,"] {
-            assert!(Server::parse(wrong, None).is_err(), "{wrong}");
+            assert!(parse(wrong).is_err(), "{wrong}");
         }
-        assert!(Server::parse("redis://one:1/", Some(b"")).is_err());
+        let mut plain = Redis::new("redis://one:1/");
+        plain.authorities = Some(Vec::new());
+        assert!(Server::all(&plain).is_err());
     }
 }

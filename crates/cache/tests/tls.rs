@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use cenote_cache::{
     cache::Cache,
-    config::{ConfigError, Mode, Redis},
+    config::{ClientIdentity, ConfigError, Mode, Redis},
     read::Source,
     stats::State,
 };
-use cenote_local::RedisServer;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use cenote_local::{RedisCluster, RedisServer};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::time::Instant;
 use world::{Database, config, read, ready, until, write};
 
@@ -25,16 +25,33 @@ struct Authority(CertifiedIssuer<'static, KeyPair>);
 impl Authority {
     fn new() -> Self {
         let mut params = CertificateParams::default();
+        // OpenSSL takes a certificate for signed by itself if its issuer is called as it is.
+        let name = &mut params.distinguished_name;
+        name.push(DnType::CommonName, "authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         Self(CertifiedIssuer::self_signed(params, key).unwrap())
     }
 
-    async fn server(&self, name: &str) -> RedisServer {
+    /// A certificate for a name, and its key.
+    fn signs(&self, name: &str) -> (String, String) {
         let params = CertificateParams::new([name.to_owned()]).unwrap();
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap().pem();
-        let builder = RedisServer::temporary().tls(certificate, key.serialize_pem());
+        (certificate, key.serialize_pem())
+    }
+
+    fn identifies(&self, name: &str) -> ClientIdentity {
+        let (certificate, key) = self.signs(name);
+        ClientIdentity {
+            certificate: certificate.into_bytes(),
+            key: key.into_bytes(),
+        }
+    }
+
+    async fn server(&self, name: &str) -> RedisServer {
+        let (certificate, key) = self.signs(name);
+        let builder = RedisServer::temporary().tls(certificate, key);
         builder.start().await.unwrap()
     }
 
@@ -109,6 +126,62 @@ async fn certificates_that_are_none_and_those_for_a_plain_url_are_refused_at_onc
     assert!(refused(redis.clone()));
     redis.url = "redis://127.0.0.1:1/".to_owned();
     assert!(refused(redis));
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_certificate_is_used_by_who_has_one_of_its_authority() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let (certificate, key) = authority.signs("127.0.0.1");
+    let builder = RedisServer::temporary().tls(certificate, key);
+    let server = builder.tls_clients(clients.0.pem()).start().await.unwrap();
+    let database = Database::new();
+    let mut redis = authority.trusted_for(&server);
+    is_refused(&cache(&Database::new(), redis.clone())).await;
+    redis.identity = Some(authority.identifies("client"));
+    is_refused(&cache(&Database::new(), redis.clone())).await;
+    redis.identity = Some(clients.identifies("client"));
+    is_used(&cache(&database, redis.clone()), &database).await;
+    let shown = format!("{redis:?}");
+    assert!(
+        !shown.contains("PRIVATE") && shown.contains("ClientIdentity"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_is_refused_at_once() {
+    let mut redis = Redis::new("rediss://127.0.0.1:1/");
+    let mut identity = Authority::new().identifies("client");
+    identity.key = b"no key".to_vec();
+    redis.identity = Some(identity);
+    let made = Cache::new(Database::new(), config(Mode::Strong(redis)));
+    assert!(matches!(made, Err(ConfigError::Url(_))));
+}
+
+#[tokio::test]
+async fn a_cluster_is_used_over_tls_its_primaries_too() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.signs("127.0.0.1");
+    let builder = RedisCluster::temporary().tls(certificate, key, authority.0.pem());
+    let cluster = builder.start().await.unwrap();
+    let mut redis = Redis::new(cluster.tls_url().unwrap());
+    redis.authorities = Some(authority.0.pem().into_bytes());
+    let database = Database::new();
+    let unidentified = Mode::Strong(redis.clone());
+    redis.identity = Some(authority.identifies("client"));
+    is_refused(&Cache::new(Database::new(), config(unidentified)).unwrap()).await;
+    let cache = self::cache(&database, redis);
+    ready(&cache).await;
+    for number in 0..30 {
+        let key = format!("key {number}");
+        let version = write(&cache, &database, &key, "value").await;
+        assert_eq!(read(&cache, &key).await, (Some(version), Source::Database));
+        assert_eq!(read(&cache, &key).await, (Some(version), Source::Shared));
+    }
+    for primary in &cluster.nodes()[..3] {
+        let count = primary.command(&["DBSIZE"]).await.unwrap();
+        assert!(count.parse::<usize>().unwrap() > 1, "each has its part");
+    }
 }
 
 #[tokio::test]

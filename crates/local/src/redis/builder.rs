@@ -24,6 +24,8 @@ pub struct RedisBuilder {
     program: Option<PathBuf>,
     /// Certificate chain and key, PEM.
     tls: Option<(String, String)>,
+    /// The authorities of the clients' certificates, PEM.
+    tls_clients: Option<String>,
     /// Lines of the configuration that are not the caller's.
     role: String,
     is_replica: bool,
@@ -59,6 +61,12 @@ impl RedisBuilder {
     /// see [`RedisServer::tls_url`]. The program must have been built with TLS.
     pub fn tls(mut self, certificate: impl Into<String>, key: impl Into<String>) -> Self {
         self.tls = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// Asks every client of that port for a certificate of one of these authorities, PEM.
+    pub fn tls_clients(mut self, authorities: impl Into<String>) -> Self {
+        self.tls_clients = Some(authorities.into());
         self
     }
 
@@ -106,10 +114,21 @@ impl RedisBuilder {
             let port = *tls_port.insert(port::free()?);
             let _ = writeln!(
                 config,
-                "tls-port {port}\ntls-cert-file {}\ntls-key-file {}\ntls-auth-clients no",
+                "tls-port {port}\ntls-cert-file {}\ntls-key-file {}",
                 certificate_file.display(),
                 key_file.display()
             );
+            let clients = if self.tls_clients.is_some() {
+                "yes"
+            } else {
+                "no"
+            };
+            let _ = writeln!(config, "tls-auth-clients {clients}");
+        }
+        if let Some(authorities) = &self.tls_clients {
+            let file = run.join("clients.crt");
+            account.create_file(&file, authorities)?;
+            let _ = writeln!(config, "tls-ca-cert-file {}", file.display());
         }
         let file = run.join("redis.conf");
         account.create_file(&file, &config)?;

@@ -26,6 +26,20 @@ impl RedisClusterBuilder {
         self
     }
 
+    /// Speaks TLS, also between the nodes, with this certificate and private key of all nodes, which one of these
+    /// authorities has signed; all PEM. Clients are asked for a certificate too. See [`RedisCluster::tls_url`].
+    pub fn tls(
+        mut self,
+        certificate: impl Into<String>,
+        key: impl Into<String>,
+        authorities: impl Into<String>,
+    ) -> Self {
+        let lines = "tls-cluster yes\ntls-replication yes\n";
+        let node = self.node.tls(certificate, key).tls_clients(authorities);
+        self.node = node.with_role(lines);
+        self
+    }
+
     /// Starts the nodes, makes a cluster of them, and returns when it is [steady](RedisCluster::steady).
     ///
     /// # Errors
@@ -84,6 +98,13 @@ impl RedisCluster {
     pub fn url(&self) -> String {
         let urls: Vec<_> = self.nodes.iter().map(RedisServer::url).collect();
         urls.join(",")
+    }
+
+    /// The same with TLS; `None` without.
+    #[must_use]
+    pub fn tls_url(&self) -> Option<String> {
+        let urls: Option<Vec<_>> = self.nodes.iter().map(RedisServer::tls_url).collect();
+        Some(urls?.join(","))
     }
 
     /// The nodes, to be killed, frozen and restarted. At first 0 to 2 are the primaries, of a third of the slots each,

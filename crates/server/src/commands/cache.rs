@@ -1,17 +1,21 @@
 //! From settings to a cache. Invariant: the server itself ends a statement that changes keys while the fence before it
 //! stands and, where there are epochs, within the view of the one who sent it.
 
-use std::time::Duration;
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use cenote_cache::{
-    config::{Config, Mode, Redis},
+    config::{ClientIdentity, Config, Mode, Redis},
     epoch::{InvalidTiming, Timing},
 };
 use cenote_postgres::{Error, Pool};
 
 use super::Database;
 use crate::{
-    settings::{CacheFeed, CacheMode, RedisTarget, Settings},
+    settings::{CacheFeed, CacheMode, CacheSettings, Settings},
     store::{Backlog, Store, StoreError},
 };
 
@@ -27,6 +31,12 @@ const ABSENT: (u32, Duration) = (10, Duration::from_secs(1));
 pub(super) enum CacheError {
     #[error("REDIS_URL: {0}")]
     Redis(&'static str),
+    #[error("{name} {}: {error}", path.display())]
+    File {
+        name: &'static str,
+        path: PathBuf,
+        error: io::Error,
+    },
     #[error(transparent)]
     Timing(#[from] InvalidTiming),
     #[error(transparent)]
@@ -61,7 +71,7 @@ pub(super) fn trial(database: &Database, settings: &Settings) -> Result<Store, C
 
 fn config(settings: &Settings) -> Result<Config, CacheError> {
     let cache = &settings.cache;
-    let redis = || redis(cache.redis.as_ref());
+    let redis = || redis(cache);
     let mode = match cache.mode {
         CacheMode::Off => Mode::Off,
         CacheMode::Local => Mode::Local,
@@ -135,10 +145,30 @@ fn timing(settings: &Settings) -> Result<Timing, InvalidTiming> {
 }
 
 /// A node that belongs to a cluster leads to all of it, however it was named.
-fn redis(target: Option<&RedisTarget>) -> Result<Redis, CacheError> {
+fn redis(cache: &CacheSettings) -> Result<Redis, CacheError> {
+    let target = cache.redis.as_ref();
     let target = target.ok_or(CacheError::Redis("it is not set"))?;
     // Between nodes a comma separates, so in a password it is written out.
     let nodes = target.nodes.iter();
     let nodes = nodes.map(|node| node.expose().replace(',', "%2C"));
-    Ok(Redis::new(nodes.collect::<Vec<_>>().join(",")))
+    let mut redis = Redis::new(nodes.collect::<Vec<_>>().join(","));
+    let tls = &cache.redis_tls;
+    if let Some(path) = &tls.authorities {
+        redis.authorities = Some(read("REDIS_TLS_CA", path)?);
+    }
+    if let Some((certificate, key)) = &tls.identity {
+        redis.identity = Some(ClientIdentity {
+            certificate: read("REDIS_TLS_CERT", certificate)?,
+            key: read("REDIS_TLS_KEY", key)?,
+        });
+    }
+    Ok(redis)
+}
+
+fn read(name: &'static str, path: &Path) -> Result<Vec<u8>, CacheError> {
+    fs::read(path).map_err(|error| CacheError::File {
+        name,
+        path: path.to_owned(),
+        error,
+    })
 }

@@ -250,7 +250,11 @@ fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
 
 /// Reads many values in one round trip.
 #[utoipa::path(post, path = "/read", tag = "keys", request_body = ReadMany, responses(
-    (status = 200, body = Many),
+    (status = 200, body = Many, headers(
+        ("Cache-Status" = String, description = "RFC 9211: `hit` if the database was asked for none, otherwise `fwd=miss`; \
+            `detail` has how many came from which source, and the mode"),
+        ("Age" = u64, description = "How far behind any of them may be, in seconds; none if nothing bounds that"),
+    )),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
@@ -262,6 +266,8 @@ pub(super) async fn read_many(
     wanted.retain(|key| seen.insert(key.clone()));
     let keys: Vec<&str> = wanted.iter().map(String::as_str).collect();
     let reads = app.store.read_many(&keys).await.map_err(of_read)?;
+    let mut headers = HeaderMap::new();
+    cache_status::add_all(&mut headers, app.cache_mode, &reads);
     let (mut found, mut missing, mut stale) = (HashMap::new(), Vec::new(), Vec::new());
     for (key, read) in wanted.into_iter().zip(reads) {
         if read.stale {
@@ -278,11 +284,13 @@ pub(super) async fn read_many(
         };
         found.insert(key, entry);
     }
-    Ok(json(&Many {
+    let mut whole = json(&Many {
         found,
         missing,
         stale,
-    }))
+    });
+    whole.headers_mut().extend(headers);
+    Ok(whole)
 }
 
 /// Deletes a value.

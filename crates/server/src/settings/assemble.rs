@@ -9,7 +9,7 @@ use super::resolve::{Found, Resolver};
 use super::sources::{Cited, Origin};
 use super::table::{self as t, Setting};
 use super::typed::{
-    CacheMode, CacheModeName, CacheSettings, HttpSettings, LogSettings, PoolSettings,
+    CacheMode, CacheModeName, CacheSettings, HttpSettings, LogSettings, PoolSettings, RedisTls,
     RetrySettings, Settings, ShutdownSettings, StatementSettings,
 };
 use super::{parse, server};
@@ -147,10 +147,34 @@ fn cache(r: &mut Resolver<'_>, instances: usize) -> CacheSettings {
     CacheSettings {
         mode: cache_mode(r, name, &mode_origin),
         redis: redis.value(),
+        redis_tls: redis_tls(r),
         ttl: r.value(&t::CACHE_TTL),
         stale_on_error: r.value(&t::CACHE_STALE_ON_ERROR),
         near_bytes: r.value(&t::CACHE_NEAR_BYTES),
         feed: r.value(&t::CACHE_FEED),
+    }
+}
+
+fn redis_tls(r: &mut Resolver<'_>) -> RedisTls {
+    let mut file = |setting| {
+        let path = r.optional(setting)?;
+        Some(r.directory.join(path))
+    };
+    let authorities = file(&t::REDIS_TLS_CA);
+    let (certificate, key) = (file(&t::REDIS_TLS_CERT), file(&t::REDIS_TLS_KEY));
+    if certificate.is_some() != key.is_some() {
+        let (given, missing) = match certificate {
+            Some(_) => (&t::REDIS_TLS_CERT, &t::REDIS_TLS_KEY),
+            None => (&t::REDIS_TLS_KEY, &t::REDIS_TLS_CERT),
+        };
+        if let Found::Value(_, origin) = r.search(given, r.everywhere()) {
+            let message = format!("means nothing without {}", missing.about.name());
+            r.problem(Cited(given.about.name(), &origin), message);
+        }
+    }
+    RedisTls {
+        authorities,
+        identity: certificate.zip(key),
     }
 }
 

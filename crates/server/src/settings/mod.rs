@@ -43,7 +43,7 @@ pub use secret::Secret;
 pub use sources::{Origin, args};
 pub use typed::{
     CacheFeed, CacheMode, CacheSettings, HttpSettings, LogFormat, LogSettings, PoolSettings,
-    RetrySettings, Settings, ShutdownSettings, StatementSettings,
+    RedisTls, RetrySettings, Settings, ShutdownSettings, StatementSettings,
 };
 
 use parse::Kind;

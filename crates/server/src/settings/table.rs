@@ -221,6 +221,12 @@ settings! {
     "Cache" {
         REDIS_URL: RedisUrl = RedisUrl, Else("none: in-process cache only"),
             "Where Redis is: redis://, rediss:// (TLS) or redis+cluster://; several nodes separated by commas";
+        REDIS_TLS_CA: Location = Location, Else("the authorities that the system trusts"),
+            "File (PEM) with the authorities that may sign the certificate of a rediss:// server";
+        REDIS_TLS_CERT: Location = Location, Else("none"),
+            "File (PEM) with the certificate to show to a rediss:// server, and its chain; needs REDIS_TLS_KEY";
+        REDIS_TLS_KEY: Location = Location, Else("none"),
+            "File (PEM) with the private key of REDIS_TLS_CERT";
         CACHE_MODE: OneOf<CacheModeName> = OneOf(CacheModeName::WORDS),
             Else("strong with REDIS_URL, else local; off with several INSTANCES and no REDIS_URL"),
             "What a cached read guarantees: local = in this process, which must be the only one that writes; \

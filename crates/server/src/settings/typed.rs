@@ -86,6 +86,8 @@ pub struct CacheSettings {
     pub mode: CacheMode,
     /// Where Redis is; always set in the modes that need it.
     pub redis: Option<RedisTarget>,
+    /// Certificates for a Redis with TLS.
+    pub redis_tls: RedisTls,
     /// Lifetime of a cached value.
     pub ttl: Duration,
     /// Whether to answer with an older value while the database is down.
@@ -94,6 +96,15 @@ pub struct CacheSettings {
     pub near_bytes: usize,
     /// How writes that bypass the service are seen.
     pub feed: CacheFeed,
+}
+
+/// Files for a Redis with TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RedisTls {
+    /// The authorities that may sign a server's certificate, instead of those of the system.
+    pub authorities: Option<PathBuf>,
+    /// The certificate to show and its private key.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// How writes that bypass the service are seen.

@@ -92,9 +92,14 @@ async fn of_many_keys_only_those_that_are_not_cached_cost_a_query() {
     }
     service.read("a").await.json(200);
     let keys = json!({"keys": ["a", "b", "c", "nope"]});
-    for (cached, cost) in [("false", 1), ("true", 0)] {
+    let first = "cenote; fwd=miss; detail=\"1 near, 3 database/local\"";
+    let second = "cenote; hit; detail=\"4 near/local\"";
+    for (cached, cost, status) in [("false", 1, first), ("true", 0, second)] {
         let queries = service.queries().await;
-        let many = service.post("/read", &keys).await.json(200);
+        let many = service.post("/read", &keys).await;
+        assert_eq!(source(&many), status);
+        assert_eq!(many.headers["age"], "0");
+        let many = many.json(200);
         assert_eq!(many["missing"], json!(["nope"]));
         assert_eq!(many["found"]["a"]["from_cache"], true);
         assert_eq!(many["found"]["b"]["from_cache"].to_string(), cached);

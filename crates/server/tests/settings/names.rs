@@ -124,6 +124,9 @@ const ROWS: &[Row] = &[
         s.retry.delay == millis(250)
     }),
     (&["REDIS_URL"], "rediss://h", |s| s.cache.redis.is_some()),
+    (&["REDIS_TLS_CA"], "/ca.pem", |s| {
+        s.cache.redis_tls.authorities.is_some()
+    }),
     (&["CACHE_MODE"], "off", |s| s.cache.mode == CacheMode::Off),
     (&["CACHE_TTL"], "60", |s| s.cache.ttl == secs(60)),
     (&["CACHE_STALE_ON_ERROR"], "on", |s| s.cache.stale_on_error),
@@ -212,6 +215,8 @@ fn no_setting_is_left_out_of_these_tests() {
         "DB_PASS",
         "CACHE_MAX_STALENESS_MS",
         "CENOTE_CONFIG",
+        "REDIS_TLS_CERT",
+        "REDIS_TLS_KEY",
     ];
     tried.extend(ROWS.iter().map(|(names, ..)| names[0]));
     tried.sort_unstable();

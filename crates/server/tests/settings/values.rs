@@ -163,6 +163,22 @@ fn the_cache_mode_follows_redis_and_needs_it() {
 }
 
 #[test]
+fn a_certificate_for_redis_and_its_key_go_together() {
+    let redis = ("REDIS_URL", "rediss://h");
+    let (certificate, key) = (("REDIS_TLS_CERT", "/c.pem"), ("REDIS_TLS_KEY", "/k.pem"));
+    let tls = env(&[redis, certificate, key]).settings().cache.redis_tls;
+    assert_eq!(tls.identity, Some(("/c.pem".into(), "/k.pem".into())));
+    assert_eq!(
+        env(&[redis, certificate]).errors(),
+        "REDIS_TLS_CERT from the environment: means nothing without REDIS_TLS_KEY"
+    );
+    assert_eq!(
+        env(&[redis, key]).errors(),
+        "REDIS_TLS_KEY from the environment: means nothing without REDIS_TLS_CERT"
+    );
+}
+
+#[test]
 fn several_instances_share_no_cache_in_one_process() {
     let several = ("INSTANCES", "2");
     let it = env(&[several]);
