@@ -17,6 +17,8 @@ pub enum Fault {
     StutterRedis,
     /// Redis is flushed, again and again.
     FlushRedis,
+    /// One instance reaches Redis slowly, so that its writes are long on their way, and Redis is flushed at times.
+    SlowRedis,
     /// Redis ends all connections, again and again.
     KillClients,
     /// Redis has only 2 MB and evicts whatever it held.
@@ -44,13 +46,14 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::None,
         Self::RestartRedis,
         Self::RestoreRedis,
         Self::FreezeRedis,
         Self::StutterRedis,
         Self::FlushRedis,
+        Self::SlowRedis,
         Self::KillClients,
         Self::EvictRedis,
         Self::CutOff,
@@ -74,6 +77,7 @@ impl Fault {
             Self::FreezeRedis => "freeze-redis",
             Self::StutterRedis => "stutter-redis",
             Self::FlushRedis => "flush-redis",
+            Self::SlowRedis => "slow-redis",
             Self::KillClients => "kill-clients",
             Self::EvictRedis => "evict-redis",
             Self::CutOff => "cut-off",

@@ -16,6 +16,8 @@ const VICTIM: usize = 0;
 const AWAY: Duration = Duration::from_secs(1);
 /// Less than after what an instance gives a call up, and enough for a commit.
 const HELD: Duration = Duration::from_millis(60);
+/// What is on its way to or from Redis is late by; there and back it is less than after what a call is given up.
+const LATE: Duration = Duration::from_millis(40);
 
 /// What is needed once the load is there, some time before the strike.
 pub(crate) async fn prepare(fault: Fault, world: &World) -> Result<()> {
@@ -49,6 +51,7 @@ pub(crate) async fn strike(fault: Fault, world: &World, lasts: Duration) -> Resu
             }
         }
         Fault::FlushRedis => repeat(world, end, &["FLUSHALL"]).await?,
+        Fault::SlowRedis => slow_redis(world, end).await?,
         Fault::KillClients => repeat(world, end, &["CLIENT", "KILL", "TYPE", "normal"]).await?,
         Fault::EvictRedis => {
             let redis = world.redis()?;
@@ -162,6 +165,21 @@ async fn repeat(world: &World, end: Instant, words: &[&str]) -> Result<()> {
         redis.command(words).await?;
         sleep(millis(1..300)).await;
     }
+    Ok(())
+}
+
+/// Makes the victim's fences stand long before their commits, and its commits long before their releases; fences are
+/// lost in between at times.
+async fn slow_redis(world: &World, end: Instant) -> Result<()> {
+    let (redis, proxy) = (world.redis()?, &world.proxies[VICTIM]);
+    for direction in [Direction::ToServer, Direction::ToClient] {
+        proxy.delay(direction, LATE);
+    }
+    while Instant::now() < end {
+        sleep(millis(100..1_000)).await;
+        redis.command(&["FLUSHALL"]).await?;
+    }
+    proxy.heal();
     Ok(())
 }
 
