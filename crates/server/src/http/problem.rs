@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -29,7 +30,7 @@ struct Parts {
     errors: Vec<FieldError>,
     members: Vec<(&'static str, Member)>,
     retry_after: Option<u32>,
-    cause: Option<String>,
+    cause: Option<Cause>,
 }
 
 #[derive(Debug, Serialize)]
@@ -48,15 +49,20 @@ pub enum Member {
     Text(Cow<'static, str>),
 }
 
-/// Why an answer is a 5xx, in the response's extensions, for the log only.
-#[derive(Debug, Clone)]
-pub struct Cause(String);
+/// Why an answer is a 5xx, in the response's extensions, for the log only. Made a text when it is logged: in a flood of
+/// refusals few are.
+#[derive(Clone)]
+pub struct Cause(Arc<dyn fmt::Display + Send + Sync>);
 
-impl Cause {
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cause").field(&self.to_string()).finish()
     }
 }
 
@@ -115,8 +121,8 @@ impl Problem {
 
     /// Keeps the internal reason for the log.
     #[must_use]
-    pub fn cause(mut self, cause: impl fmt::Display) -> Self {
-        self.0.cause = Some(cause.to_string());
+    pub fn cause(mut self, cause: impl fmt::Display + Send + Sync + 'static) -> Self {
+        self.0.cause = Some(Cause(Arc::new(cause)));
         self
     }
 
@@ -254,7 +260,7 @@ impl Problem {
 
     /// 500: our fault. Callers learn nothing of `cause`.
     #[must_use]
-    pub fn internal(cause: impl fmt::Display) -> Self {
+    pub fn internal(cause: impl fmt::Display + Send + Sync + 'static) -> Self {
         let detail = "the server failed; the log has the reason under the request id";
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -348,7 +354,7 @@ impl Problem {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(cause) = self.0.cause.take() {
-            whole.extensions_mut().insert(Cause(cause));
+            whole.extensions_mut().insert(cause);
         }
         whole
     }

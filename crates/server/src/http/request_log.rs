@@ -85,7 +85,7 @@ impl RequestLog {
         let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         match cause {
             Some(cause) => tracing::warn!(
-                %method, path, status, request_id, elapsed_us, cause = cause.as_str(),
+                %method, path, status, request_id, elapsed_us, cause = &*cause.to_string(),
                 "request failed"
             ),
             None if elapsed >= self.slow => {
