@@ -1,6 +1,4 @@
-//! One connection: hyper's protocol, and the one timer that bounds it.
-//!
-//! Invariant: the connection is never polled without asking the [`Watchdog`] afterwards, so no state of it goes unbounded.
+//! One connection, spoken on by hyper. Invariant: it is only polled under its [`Guard`], so no state of it goes unbounded.
 //!
 //! hyper's own `header_read_timeout` stays off: it makes and drops a timer per request.
 
@@ -19,17 +17,15 @@ use hyper_util::server::conn::auto;
 use pin_project_lite::pin_project;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
-use tokio::sync::futures::Notified;
-use tokio::task::{Unconstrained, unconstrained};
 
-use super::activity::{Activity, Limit};
+use super::activity::Activity;
 use super::body::ResponseBody;
 use super::config::HttpConfig;
 use super::edge::{Edge, answer};
-use super::fleet::{Fleet, Member, Phase};
+use super::fleet::{Member, Phase};
+use super::guard::Guard;
 use super::service::Service;
 use super::stream::Watched;
-use super::watchdog::{Verdict, Watchdog};
 
 /// Bytes hyper may buffer per direction of an HTTP/1 connection; also the longest head.
 const MOST_BUFFERED: usize = 64 * 1024;
@@ -181,80 +177,6 @@ where
             ConversationProjection::Http1 { connection } => connection.graceful_shutdown(),
             ConversationProjection::Either { connection } => {
                 connection.as_mut().graceful_shutdown()
-            }
-        }
-    }
-}
-
-pin_project! {
-    /// Ends a connection when all are to end, or when it runs into a limit.
-    struct Guard<'a> {
-        fleet: &'a Fleet,
-        activity: &'a Activity,
-        limits: &'a HttpConfig,
-        #[pin]
-        draining: Unconstrained<Notified<'a>>,
-        #[pin]
-        cut: Unconstrained<Notified<'a>>,
-        registered: bool,
-        // It was told so by the watchdog, and is not to take anything new.
-        goodbye: bool,
-        #[pin]
-        watchdog: Watchdog,
-    }
-}
-
-impl<'a> Guard<'a> {
-    fn new(fleet: &'a Fleet, activity: &'a Activity, limits: &'a HttpConfig) -> Self {
-        let (draining, cut) = fleet.signals();
-        Self {
-            fleet,
-            activity,
-            limits,
-            draining: unconstrained(draining),
-            cut: unconstrained(cut),
-            registered: false,
-            goodbye: false,
-            watchdog: Watchdog::new(limits),
-        }
-    }
-
-    /// Polls `work`, telling it the phase it is in; `None` if the connection is to end.
-    fn poll<T>(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut work: impl FnMut(&mut Context<'_>, Phase) -> Poll<Option<T>>,
-    ) -> Poll<Option<T>> {
-        let mut this = self.project();
-        if !*this.registered {
-            // Once is enough: this is polled by the root of its task, so the waker stays the same.
-            *this.registered = this.draining.as_mut().poll(cx).is_pending()
-                && this.cut.as_mut().poll(cx).is_pending();
-        }
-        loop {
-            let phase = match this.fleet.phase() {
-                Phase::Cut => return Poll::Ready(None),
-                Phase::Serving if *this.goodbye => Phase::Draining,
-                phase => phase,
-            };
-            if let Poll::Ready(done) = work(cx, phase) {
-                return Poll::Ready(done);
-            }
-            let verdict = this
-                .watchdog
-                .as_mut()
-                .poll_verdict(cx, this.activity, this.limits);
-            let verdict = ready!(verdict);
-            tracing::debug!(?verdict, "a connection ran into a limit");
-            match verdict {
-                // It is sent by polling once more.
-                Verdict::Goodbye => *this.goodbye = true,
-                Verdict::Close(limit) => {
-                    if limit == Limit::Stall {
-                        this.activity.ask_reset();
-                    }
-                    return Poll::Ready(None);
-                }
             }
         }
     }

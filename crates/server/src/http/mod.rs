@@ -12,6 +12,7 @@ mod connection;
 mod edge;
 mod extract;
 mod fleet;
+mod guard;
 mod listener;
 mod params;
 mod problem;

@@ -1,8 +1,8 @@
 //! The routes. Invariant: each only parses, calls and answers; what it asks for is `http`'s, what it does is
 //! `store`'s.
 //!
-//! Those that are asked for most are found by hand: a router's look-up, boxed handler and boxed body cost more than
-//! all else that such a request needs. They are in the router too, for their other methods.
+//! Those that are asked for most are found by hand: a router's look-up, extensions, boxed handler and boxed body are a
+//! good part of what such a request costs. They are in the router too, for their other methods.
 
 mod cache_status;
 mod health;
