@@ -299,9 +299,15 @@ impl Router {
         host: usize,
         deadline: Instant,
     ) -> Result<Opened, ConnectionError> {
+        let twin = socket
+            .twin()
+            .map_err(|cause| self.unreachable(host, cause))?;
         let opened = tap::open(socket, server, deadline).await;
         let error = match opened {
-            Ok(opened) => return Ok(opened),
+            Ok(opened) => {
+                opened.link.look_at(twin);
+                return Ok(opened);
+            }
             Err(tap::OpenError::Timeout) => return Err(self.silent(host)),
             Err(tap::OpenError::Postgres(error)) => ConnectionError::from(error),
         };

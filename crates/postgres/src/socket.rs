@@ -50,6 +50,16 @@ impl Socket {
         }
     }
 
+    /// Another handle to the same socket. It is closed when both are.
+    pub(crate) fn twin(&self) -> io::Result<socket2::Socket> {
+        match self {
+            Self::Tcp(stream) => SockRef::from(stream).try_clone(),
+            Self::Unix(stream) => SockRef::from(stream).try_clone(),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => SockRef::from(stream.get_ref().0).try_clone(),
+        }
+    }
+
     pub(crate) fn is_encrypted(&self) -> bool {
         !matches!(self, Self::Tcp(_) | Self::Unix(_))
     }

@@ -19,6 +19,8 @@ use std::{
 use cenote_postgres::{Config, Error, Pool, Retired};
 use support::{SOON, connecting::refusal, database, database_on, server};
 use tokio::{
+    runtime::{Builder, Handle},
+    sync::{mpsc, oneshot},
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -122,6 +124,44 @@ async fn a_session_terminated_while_idle_is_never_handed_out() {
         }
     }
     assert_eq!(pool.stats().errors, 0);
+}
+
+/// A runtime with a thread of its own, until the sender is dropped.
+fn another_core() -> (Handle, mpsc::Sender<()>) {
+    let (stop, mut stopped) = mpsc::channel(1);
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let handle = runtime.handle().clone();
+    std::thread::spawn(move || runtime.block_on(stopped.recv()));
+    (handle, stop)
+}
+
+#[tokio::test]
+async fn a_session_that_ended_unseen_by_the_core_it_lives_on_is_not_handed_out_on_another() {
+    let database = database().await;
+    let watcher = database.watcher().await;
+    let (core, _stop) = another_core();
+    let homes = vec![core.clone(), Handle::current()];
+    let pool = Pool::across(database.config(2), homes).unwrap();
+    let [there, here] = pool.homes().collect::<Vec<_>>().try_into().unwrap();
+    let opened = core.spawn(async move { there.get().await.unwrap().process_id() });
+    let ended = opened.await.unwrap();
+    // It is what is taken here too, as long as it is well.
+    assert_eq!(here.get().await.unwrap().process_id(), ended);
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let (busy, is_busy) = oneshot::channel();
+    core.spawn(async move {
+        busy.send(()).unwrap();
+        held.recv().unwrap_err();
+    });
+    is_busy.await.unwrap();
+    watcher.terminate(ended).await;
+    watcher.sees_gone(ended).await;
+    let connection = timeout(SOON, here.get()).await.unwrap().unwrap();
+    assert_ne!(connection.process_id(), ended);
+    connection.query("SELECT 1", &[]).await.unwrap();
+    assert_eq!(pool.stats().errors, 0);
+    assert_eq!(pool.stats().pool.retired(Retired::Broken), 1);
+    drop(release);
 }
 
 #[tokio::test]

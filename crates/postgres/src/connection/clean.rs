@@ -32,7 +32,8 @@ const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UN
                      SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
 
 impl Connection {
-    /// Says whether the next user may have this connection. Costs an atomic load when all is well.
+    /// Says whether the next user may have this connection. Costs an atomic load when all is well, and a system call away
+    /// from the runtime that reads it.
     pub(crate) fn inspect(&mut self) -> Condition {
         let link = &self.inner.link;
         let mut verdict = link.poll_inline();
@@ -54,7 +55,11 @@ impl Connection {
             Verdict::Quiet {
                 transaction: Transaction::Idle,
                 dirt,
-            } if dirt.is_none() && !unproven && !self.is_doubtful() => Condition::Clean,
+            } if dirt.is_none() && !unproven && !self.is_doubtful() => match link.has_news() {
+                // Nothing is to come: it is the session's end, or a word about it.
+                true => Condition::Broken,
+                false => Condition::Clean,
+            },
             Verdict::Broken => Condition::Broken,
             _ => Condition::Dirty,
         }

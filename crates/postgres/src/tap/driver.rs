@@ -11,12 +11,14 @@
 use std::error::Error as _;
 use std::fmt;
 use std::future::Future;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::future::poll_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::{self, Handle};
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::tls::TlsStream;
@@ -84,6 +86,8 @@ pub(crate) type Listener = dyn FnMut(Notification) + Send;
 struct Driver {
     status: Arc<Status>,
     engine: Mutex<Engine>,
+    /// Where the task lives.
+    home: runtime::Id,
     /// Why the connection ended; set before anybody can see that it has.
     death: OnceLock<Arc<str>>,
 }
@@ -91,6 +95,8 @@ struct Driver {
 struct Engine {
     /// The connection, whatever its stream; gone when it has ended.
     connection: Option<Box<PollMessage>>,
+    /// Its socket, see [`Link::look_at`]; goes with it.
+    socket: Option<socket2::Socket>,
     listener: Option<Box<Listener>>,
     waker: Waker,
     /// The wire bits the status word shows.
@@ -114,6 +120,7 @@ impl Driver {
     fn end(&self, engine: &mut Engine, reason: &str) {
         self.death.get_or_init(|| reason.into());
         engine.connection = None;
+        engine.socket = None;
     }
 
     /// One poll of the connection, if anything woke it since the last.
@@ -247,6 +254,7 @@ impl Link {
     {
         let engine = Engine {
             connection: Some(Box::new(move |cx| connection.poll_message(cx))),
+            socket: None,
             listener: None,
             waker: Waker::from(Arc::clone(&status)),
             published: 0,
@@ -254,6 +262,7 @@ impl Link {
         let driver = Driver {
             status,
             engine: Mutex::new(engine),
+            home: Handle::current().id(),
             death: OnceLock::new(),
         };
         let link = Self(Arc::new(driver));
@@ -270,6 +279,34 @@ impl Link {
         if let Some(mut engine) = self.0.lock() {
             engine.listener = Some(listener);
         }
+    }
+
+    /// Gives another handle to the connection's socket, for [`has_news`](Self::has_news).
+    pub(crate) fn look_at(&self, socket: socket2::Socket) {
+        if let Some(mut engine) = self.0.lock()
+            && engine.connection.is_some()
+        {
+            engine.socket = Some(socket);
+        }
+    }
+
+    /// Whether the socket has something that nobody has read yet, be it its end. Only asked away from the runtime that
+    /// reads it: at home, what has arrived is read as soon as the runtime looks, and here it would be a system call.
+    pub(crate) fn has_news(&self) -> bool {
+        if Handle::try_current().is_ok_and(|here| here.id() == self.0.home) {
+            return false;
+        }
+        let Ok(engine) = self.0.engine.try_lock() else {
+            // It is being read.
+            return false;
+        };
+        let mut byte = [MaybeUninit::uninit()];
+        let socket = engine.socket.as_ref();
+        // "Would block" is the good answer.
+        socket.is_some_and(|socket| match socket.peek(&mut byte) {
+            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+            Ok(_) => true,
+        })
     }
 
     /// How the connection stands. A load and a comparison.
