@@ -249,3 +249,27 @@ async fn query(
 fn is_no_script(answer: &RedisResult<Value>) -> bool {
     matches!(answer, Err(error) if error.code() == Some("NOSCRIPT"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_spread_over_places_with_their_arguments() {
+        let keys = ["a1", "b0", "c1", "d1"];
+        let mut calls = Calls::with_capacity(Command::Lease, 1, 1);
+        for key in keys {
+            let cell = Name { prefix: "p:", key };
+            calls.add(cell, [key.as_bytes(), b"7"]);
+        }
+        let place = |cell: &[u8]| usize::from(cell.ends_with(b"1"));
+        let parts = calls.spread(3, place);
+        let of: Vec<_> = parts.iter().map(|(_, which)| which.clone()).collect();
+        assert_eq!(of, [vec![1], vec![0, 2, 3], vec![]]);
+        let (calls, _) = &parts[1];
+        let cells: Vec<_> = calls.cells.iter().collect();
+        assert_eq!(cells, [&b"p:a1"[..], b"p:c1", b"p:d1"]);
+        let arguments: Vec<_> = calls.arguments.iter().collect();
+        assert_eq!(arguments, [&b"a1"[..], b"7", b"c1", b"7", b"d1", b"7"]);
+    }
+}

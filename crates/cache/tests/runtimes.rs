@@ -204,3 +204,48 @@ async fn what_is_near_is_had_without_waiting_and_nothing_else_is() {
         assert_eq!(cache.near("key"), None, "{mode:?}");
     }
 }
+
+/// How often Redis has carried out commands of this name.
+async fn calls(server: &RedisServer, name: &str) -> usize {
+    let stats = server.command(&["INFO", "commandstats"]).await.unwrap();
+    let calls = stats.lines().find_map(|line| {
+        let rest = line.strip_prefix(&format!("cmdstat_{name}:calls="))?;
+        rest.split(',').next()?.parse().ok()
+    });
+    calls.unwrap_or(0)
+}
+
+#[tokio::test]
+async fn what_a_runtime_asks_at_once_goes_to_redis_in_few_commands_over_one_connection() {
+    const READS: usize = 200;
+    let server = redis().await;
+    let database = Database::new();
+    let cache = cache(&database, strong(&server));
+    ready(&cache).await;
+    server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
+    for source in [Source::Database, Source::Shared] {
+        let mut reads = JoinSet::new();
+        for number in 0..READS {
+            let cache = cache.clone();
+            reads.spawn(async move { cache.read(&number.to_string()).await.unwrap() });
+        }
+        while let Some(read) = reads.join_next().await {
+            assert_eq!(read.unwrap().source, source);
+        }
+    }
+    assert_eq!(cache.stats().fills as usize, READS);
+    // One each would be enough for the reads, the leases and the fills, but no command is for more than 128 cells.
+    let (reads, scripts) = (
+        calls(&server, "mget").await,
+        calls(&server, "evalsha").await,
+    );
+    assert!((1..=20).contains(&reads), "{reads} for {} reads", 2 * READS);
+    assert!(
+        (1..=20).contains(&scripts),
+        "{scripts} for {} calls",
+        2 * READS
+    );
+    let clients = server.command(&["INFO", "clients"]).await.unwrap();
+    // Besides, one watches the server, and one asks this.
+    assert!(clients.contains("connected_clients:3"), "{clients}");
+}
