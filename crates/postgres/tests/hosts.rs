@@ -486,16 +486,3 @@ async fn each_error_that_tells_of_a_failover_has_all_connections_to_its_host_rep
         assert_eq!(kept, if gives_up { 0 } else { 2 }, "{code}");
     }
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_connection_is_called_what_the_url_says_or_else_cenote() {
-    let pair = pair().await;
-    let ports = [pair.primary.port()];
-    for (options, expected) in [("", "cenote"), ("application_name=till", "till")] {
-        let pool = Pool::new(config(&pair.primary, &ports, options)).unwrap();
-        let connection = pool.get().await.unwrap();
-        let own = "SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()";
-        let row = connection.query_one(own, &[]).await.unwrap();
-        assert_eq!(row.get::<_, String>(0), expected);
-    }
-}
