@@ -16,8 +16,8 @@ use crate::{
 
 /// Moves the core's coarse clock, ends connections and sends callers away that had their time, keeps
 /// the warm minimum and tries again after a failed connect. In each round it also looks at the idle
-/// connections, so that those the server has closed are replaced before a caller meets them. Ends
-/// with the pool.
+/// connections, so that those the server has closed are replaced before a caller meets them, and has
+/// one opened where callers often find none of their own home. Ends with the pool.
 ///
 /// One timer for all callers in line: arming one for each costs more than the rest of a hand-over.
 pub(crate) async fn keep_house<M: Manager>(pool: Weak<Shared<M>>, poke: Arc<Notify>) {
@@ -38,6 +38,7 @@ pub(crate) async fn keep_house<M: Manager>(pool: Weak<Shared<M>>, poke: Arc<Noti
             if now >= next_round {
                 next_round = now + period(&shared.config);
                 sweep(&shared);
+                shared.connect_at_homes();
                 warn_of_leaks(&shared);
             }
             let mut core = shared.core();

@@ -268,6 +268,11 @@ impl<M: Manager> Shared<M> {
         self.connect(due);
     }
 
+    pub(crate) fn connect_at_homes(self: &Arc<Self>) {
+        let due = self.core().connects_at_homes();
+        self.connect(due);
+    }
+
     pub(crate) fn connect(self: &Arc<Self>, slots: Vec<SlotId>) {
         for slot in slots {
             let home = self.core().home(slot);

@@ -30,6 +30,7 @@ mod line;
 mod modes;
 mod views;
 
+use homes::Home;
 pub(crate) use line::{Joined, Refusal};
 
 /// A permit to have one connection, from before it is opened until its close is confirmed.
@@ -123,8 +124,7 @@ pub(crate) struct Slots<C, W, F> {
     mode: Mode,
     slots: Slab<Slot>,
     count: [u32; STATES],
-    /// How many slots each home has.
-    homes: Box<[u32]>,
+    homes: Box<[Home]>,
     idle: Vec<Live<C>>,
     waiters: Waiters<W>,
     now: Duration,
@@ -149,7 +149,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             mode: Mode::Open,
             slots: Slab::with_capacity(config.capacity().min(1024) as usize),
             count: [0; STATES],
-            homes: vec![0; homes].into(),
+            homes: vec![Home::default(); homes].into(),
             idle: Vec::with_capacity(config.max_size.min(1024) as usize),
             waiters: Waiters::new(),
             now: Duration::ZERO,
@@ -294,9 +294,9 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         slot.since = self.now;
     }
 
-    fn reserve(&mut self) -> SlotId {
+    fn reserve(&mut self, home: HomeId) -> SlotId {
         self.count[State::Connecting as usize] += 1;
-        let home = self.settle_in();
+        self.homes[home].slots += 1;
         self.slots.insert(Slot {
             state: State::Connecting,
             since: self.now,
@@ -309,7 +309,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     fn remove(&mut self, slot: SlotId) {
         let slot = self.slots.remove(slot);
         self.count[slot.state as usize] -= 1;
-        self.homes[slot.home] -= 1;
+        self.homes[slot.home].slots -= 1;
     }
 
     fn advance(&mut self, now: Duration) {

@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
 
-use std::{collections::BTreeMap, convert::Infallible, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    thread,
+    time::{Duration, Instant},
+};
 
 use cenote_pool::{Config, Manager, Pool};
 use tokio::{
@@ -105,6 +110,46 @@ async fn a_caller_takes_what_is_idle_elsewhere_rather_than_wait() {
     drop(own);
     // And the other way round.
     assert_eq!(*b.try_get().unwrap(), "a");
+}
+
+/// Two callers that work without a pause, each with the other's connection, would keep it for ever.
+#[tokio::test]
+async fn callers_with_each_others_connections_soon_have_their_own() {
+    let homes = Homes::start(&["a", "b"]);
+    let pool = homes.pool(2, 3);
+    pool.warm_up().await.unwrap();
+    let [a, b]: [_; 2] = Vec::from_iter(pool.homes()).try_into().unwrap();
+    let own = a.get().await.unwrap();
+    let mut of_a = a.get().await.unwrap();
+    drop(own);
+    let mut of_b = b.get().await.unwrap();
+    let swapped = |of_a: &str, of_b: &str| (of_a, of_b) == ("b", "a");
+    assert!(swapped(&of_a, &of_b));
+    let patience = Instant::now() + Duration::from_secs(30);
+    while *of_a != "a" || *of_b != "b" {
+        assert!(Instant::now() < patience, "{} and {}", *of_a, *of_b);
+        drop(of_a);
+        of_a = a.get().await.unwrap();
+        drop(of_b);
+        of_b = b.get().await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(pool.stats().size(), 3);
+}
+
+#[tokio::test]
+async fn callers_that_seldom_go_elsewhere_have_nothing_opened_for_it() {
+    let homes = Homes::start(&["a", "b"]);
+    let pool = homes.pool(2, 3);
+    pool.warm_up().await.unwrap();
+    let [a, _b]: [_; 2] = Vec::from_iter(pool.homes()).try_into().unwrap();
+    let own = a.get().await.unwrap();
+    for _ in 0..10 {
+        assert_eq!(*a.get().await.unwrap(), "b");
+    }
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    drop(own);
+    assert_eq!(pool.stats().size(), 2);
 }
 
 #[tokio::test]

@@ -54,12 +54,9 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             return Vec::new();
         }
         let connecting = self.count(State::Connecting);
-        let concurrency = match self.outage.failures() {
-            0 => self.config.connect_concurrency,
-            _ => 1,
-        };
+        let concurrency = self.concurrency();
         let idles = matches!(self.mode, Mode::Paused | Mode::Closed);
-        if idles || self.now < self.outage.until() || connecting >= concurrency {
+        if idles || connecting >= concurrency {
             return Vec::new();
         }
         let warm = match self.mode {
@@ -72,7 +69,17 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         let growth = self.growth().saturating_sub(connecting);
         let wanted = awaited.min(growth).max(warm);
         let due = wanted.min(room).min(concurrency - connecting);
-        (0..due).map(|_| self.reserve()).collect()
+        let reserve = |_| self.reserve(self.emptiest_home());
+        (0..due).map(reserve).collect()
+    }
+
+    /// How many connects may be under way at once: none during a backoff, and one until connecting works again.
+    pub(super) fn concurrency(&self) -> u32 {
+        match self.outage.failures() {
+            _ if self.now < self.outage.until() => 0,
+            0 => self.config.connect_concurrency,
+            _ => 1,
+        }
     }
 
     /// How many connects for those in line may be under way at once.

@@ -4,7 +4,7 @@
 //! here.
 //!
 //! Seen to fail when: the connection idle longest is taken, or one of another home first; homes are filled one
-//! after the other; a line is served from its end; a connect
+//! after the other; a home gets a connection that the pool would not keep, or one too early; a line is served from its end; a connect
 //! does not reckon with connections being cleaned, or a refusal with connects that may start; a
 //! failure during a pause makes it longer, or a success does not end it; an outage is probed by many
 //! connects, or a cold pool not warmed after one; idle connections are closed below the warm
@@ -59,6 +59,8 @@ struct Model {
     now: Duration,
     links: Vec<Link>,
     homes: HomeId,
+    /// For each home, how many of its callers took another's since the last look.
+    went_elsewhere: Vec<u32>,
     /// By name; the one that came back last is at the end.
     idle: Vec<u32>,
     /// First come, first here.
@@ -83,6 +85,7 @@ impl Model {
             now: Duration::ZERO,
             links: Vec::new(),
             homes,
+            went_elsewhere: vec![0; homes],
             idle: Vec::new(),
             line: Vec::new(),
             given: Vec::new(),
@@ -126,11 +129,6 @@ impl Model {
     /// One connect after the other, as long as someone has none coming or the pool is not warm.
     fn connects(&mut self) -> Vec<u32> {
         let mut started = Vec::new();
-        let at_once = if self.failures == 0 {
-            self.limits.connect_concurrency as usize
-        } else {
-            1
-        };
         loop {
             let connecting = self.count(State::Connecting);
             // While someone has one to bring back, new ones are begun with care.
@@ -141,29 +139,61 @@ impl Model {
             let awaited =
                 self.line.len() > connecting + self.count(State::Cleaning) && connecting < growth;
             let cold = self.mode == Mode::Open && self.usable() < self.limits.min_size as usize;
-            let possible = !matches!(self.mode, Mode::Paused | Mode::Closed)
-                && self.now >= self.pause_ends
-                && connecting < at_once
-                && self.links.len() < self.limits.capacity() as usize;
+            let possible = !matches!(self.mode, Mode::Paused | Mode::Closed) && self.may_connect();
             if !possible || !(awaited || cold) {
                 return started;
             }
-            started.push(self.next_name);
-            let home = self.emptiest_home();
-            self.links.push(Link {
-                name: self.next_name,
-                state: State::Connecting,
-                since: self.now,
-                expires: Duration::MAX,
-                idle_since: Duration::ZERO,
-                home,
-            });
-            self.next_name += 1;
+            started.push(self.connect(self.emptiest_home()));
         }
+    }
+
+    fn may_connect(&self) -> bool {
+        let at_once = if self.failures == 0 {
+            self.limits.connect_concurrency as usize
+        } else {
+            1
+        };
+        self.now >= self.pause_ends
+            && self.count(State::Connecting) < at_once
+            && self.links.len() < self.limits.capacity() as usize
+    }
+
+    fn connect(&mut self, home: HomeId) -> u32 {
+        let name = self.next_name;
+        self.links.push(Link {
+            name,
+            state: State::Connecting,
+            since: self.now,
+            expires: Duration::MAX,
+            idle_since: Duration::ZERO,
+            home,
+        });
+        self.next_name += 1;
+        name
+    }
+
+    /// One for each home whose callers went elsewhere sixteen times, as long as the pool would keep it.
+    fn connects_at_homes(&mut self) -> Vec<u32> {
+        let mut started = Vec::new();
+        for (home, times) in std::mem::take(&mut self.went_elsewhere)
+            .into_iter()
+            .enumerate()
+        {
+            let keeps = self.usable() < self.limits.max_size as usize;
+            if times >= 16 && self.mode == Mode::Open && keeps && self.may_connect() {
+                started.push(self.connect(home));
+            }
+        }
+        self.went_elsewhere = vec![0; self.homes];
+        started
     }
 
     fn takes_callers(&self) -> bool {
         matches!(self.mode, Mode::Open | Mode::Paused)
+    }
+
+    fn home(&self, any: HomeId) -> HomeId {
+        any % self.homes
     }
 
     /// The first of those that the fewest connections live in.
@@ -182,6 +212,9 @@ impl Model {
         };
         let near = self.idle.iter().rposition(at_home);
         let at = near.or(self.idle.len().checked_sub(1))?;
+        if near.is_none() {
+            self.went_elsewhere[home] += 1;
+        }
         let name = self.idle.remove(at);
         self.set(name, State::InUse);
         Some(name)

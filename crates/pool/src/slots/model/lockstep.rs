@@ -26,8 +26,18 @@ struct Pair {
 /// A step of a history; numbers choose among whatever is there at that moment.
 #[derive(Clone, Debug)]
 enum Step {
-    Take { home: HomeId },
-    Join { home: HomeId, patience: u64 },
+    Take {
+        home: HomeId,
+    },
+    /// Takes one and gives it back, so often.
+    Use {
+        home: HomeId,
+        times: u32,
+    },
+    Join {
+        home: HomeId,
+        patience: u64,
+    },
     Collect(usize),
     Leave(usize),
     GiveBack(usize),
@@ -35,15 +45,25 @@ enum Step {
     Cleaned(usize),
     Retire(usize),
     Closed(usize),
-    Connected { which: usize, lifetime: u64 },
+    Connected {
+        which: usize,
+        lifetime: u64,
+    },
     ConnectFailed(usize),
     Pass(u64),
     Lift(usize),
     PutBack(usize),
     Pause,
     Resume,
-    Resize { min: u32, max: u32, overflow: u32 },
-    Shut { serve_line: bool },
+    LookAtHomes,
+    Resize {
+        min: u32,
+        max: u32,
+        overflow: u32,
+    },
+    Shut {
+        serve_line: bool,
+    },
 }
 
 /// In milliseconds; whole seconds, so that it often happens that two things are due at once.
@@ -51,7 +71,7 @@ fn seconds(range: std::ops::Range<u64>) -> impl Strategy<Value = u64> {
     range.prop_map(|seconds| seconds * 1_000)
 }
 
-/// Of no connection, if there are fewer homes.
+/// Of those that there are, modulo.
 fn home() -> impl Strategy<Value = HomeId> {
     0usize..3
 }
@@ -60,6 +80,7 @@ fn step() -> impl Strategy<Value = Step> {
     let any = || 0usize..64;
     prop_oneof![
         8 => home().prop_map(|home| Step::Take { home }),
+        3 => (home(), 1u32..20).prop_map(|(home, times)| Step::Use { home, times }),
         10 => (home(), seconds(0..60)).prop_map(|(home, patience)| Step::Join { home, patience }),
         6 => any().prop_map(Step::Collect),
         2 => any().prop_map(Step::Leave),
@@ -76,6 +97,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any().prop_map(Step::PutBack),
         1 => Just(Step::Pause),
         3 => Just(Step::Resume),
+        3 => Just(Step::LookAtHomes),
         1 => (0u32..3, 1u32..4, 0u32..3)
             .prop_map(|(min, max, overflow)| Step::Resize { min: min.min(max), max, overflow }),
     ]
@@ -182,17 +204,24 @@ impl Pair {
     fn apply(&mut self, step: &Step) {
         match *step {
             Step::Take { home } => {
-                let taken = self.core.take(caller(home));
-                let expected = self.model.take(home);
-                assert_eq!(taken.as_ref().map(|(live, _)| live.connection), expected);
-                if let Some((live, idle_for)) = taken {
-                    let rested = self.now - self.model.link(live.connection).idle_since;
-                    assert_eq!(idle_for, rested);
-                    self.held.push(live);
+                let taken = self.take(home);
+                self.held.extend(taken);
+            }
+            Step::Use { home, times } => {
+                for _ in 0..times {
+                    if let Some(live) = self.take(home) {
+                        self.give_back(live);
+                    }
                 }
             }
             Step::Join { home, patience } => {
-                self.join(home, self.now + Duration::from_millis(patience));
+                let deadline = self.now + Duration::from_millis(patience);
+                self.join(self.model.home(home), deadline);
+            }
+            Step::LookAtHomes => {
+                let connects = self.model.connects_at_homes().len();
+                let due = self.core.connects_at_homes();
+                self.started(due, connects);
             }
             Step::Collect(index) => {
                 let Some((caller, ticket)) = pick(&mut self.tickets, index) else {
@@ -324,6 +353,17 @@ impl Pair {
                 assert_eq!((settled, refused), self.model.shut(serve_line));
             }
         }
+    }
+
+    fn take(&mut self, home: HomeId) -> Option<Live<u32>> {
+        let home = self.model.home(home);
+        let taken = self.core.take(caller(home));
+        let expected = self.model.take(home);
+        assert_eq!(taken.as_ref().map(|(live, _)| live.connection), expected);
+        let (live, idle_for) = taken?;
+        let rested = self.now - self.model.link(live.connection).idle_since;
+        assert_eq!(idle_for, rested);
+        Some(live)
     }
 
     fn join(&mut self, home: HomeId, deadline: Duration) {
