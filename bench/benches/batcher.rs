@@ -156,7 +156,7 @@ fn batchers(criterion: &mut Criterion) {
         let nothing = nothing.clone();
         async move { assert_eq!(must(nothing.submit(key).await), key) }
     });
-    let read = |row: &cenote_postgres::tokio_postgres::Row| row.get::<_, i64>(1);
+    let read = |row: cenote_postgres::tokio_postgres::Row| row.get::<_, i64>(1);
     let loader = Loader::with_limits(pool.clone(), READ, read, |_: &i64| 8, limits());
     measure(criterion, &runtime, "look-up", move |key| {
         let loader = loader.clone();

@@ -43,7 +43,7 @@ where
 struct LookUp<K, V> {
     pool: Pool,
     sql: &'static str,
-    read: fn(&Row) -> V,
+    read: fn(Row) -> V,
     bytes: fn(&K) -> usize,
 }
 
@@ -73,7 +73,7 @@ where
     /// Where the planner takes a few keys to be cheaper than the ten or so that it expects of an array, PostgreSQL plans
     /// the query for each batch anew, which can cost it more than running it. A condition that always holds, such as that
     /// the position lies between 1 and a million, makes it expect one key: then the query is planned once.
-    pub fn new(pool: Pool, sql: &'static str, read: fn(&Row) -> V) -> Self {
+    pub fn new(pool: Pool, sql: &'static str, read: fn(Row) -> V) -> Self {
         let limits = Limits::of(&pool);
         Self::with_limits(pool, sql, read, |_| size_of::<K>(), limits)
     }
@@ -82,7 +82,7 @@ where
     pub fn with_limits(
         pool: Pool,
         sql: &'static str,
-        read: fn(&Row) -> V,
+        read: fn(Row) -> V,
         bytes: fn(&K) -> usize,
         limits: Limits,
     ) -> Self {
@@ -99,7 +99,7 @@ where
     pub fn per_home(
         pool: &Pool,
         sql: &'static str,
-        read: fn(&Row) -> V,
+        read: fn(Row) -> V,
         bytes: fn(&K) -> usize,
         limits: &Limits,
     ) -> Vec<Self> {
@@ -291,7 +291,7 @@ where
                 .map_err(|error| Error::NotUnderstood(Arc::new(error)))?;
             let index = usize::try_from(position - 1).unwrap_or(usize::MAX);
             if let Some(slot) = found.get_mut(index) {
-                *slot = Some((self.read)(&row));
+                *slot = Some((self.read)(row));
             }
         }
         if keys.len() == order.len() {

@@ -11,7 +11,7 @@ use garde::Validate;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{json, json_of};
+use super::json_of;
 use crate::{
     app::App,
     http::{Json, Path, Problem, Query, Whole, no_nul},
@@ -51,7 +51,7 @@ pub(super) struct Page {
 
 /// Lists users by id. The header `Link` has the address of the next page, if there is one.
 #[utoipa::path(get, path = "/users/", tag = "users", params(Page), responses(
-    (status = 200, body = Vec<User>, headers(("Link" = Option<String>, description = "`rel=\"next\"`"))),
+    (status = 200, body = Vec<User<'_>>, headers(("Link" = Option<String>, description = "`rel=\"next\"`"))),
     (status = 422, body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
@@ -66,9 +66,12 @@ pub(super) async fn list(
     let mut users = users.map_err(of_read)?;
     let more = users.len() > limit;
     users.truncate(limit);
-    let mut response = json(&users);
+    let mut response = json_of(SIZE * users.len(), &users);
     if more && let Some(last) = users.last() {
-        let next = format!("</users/?limit={limit}&after={}>; rel=\"next\"", last.id);
+        let next = format!(
+            "</users/?limit={limit}&after={}>; rel=\"next\"",
+            last.user().id
+        );
         response.headers_mut().extend(header(LINK, &next));
     }
     Ok(response)
@@ -76,7 +79,7 @@ pub(super) async fn list(
 
 /// Adds a user.
 #[utoipa::path(post, path = "/users/", tag = "users", request_body = NewUser, responses(
-    (status = 201, body = User, headers(("Location" = String, description = "Where the user is"))),
+    (status = 201, body = User<'_>, headers(("Location" = String, description = "Where the user is"))),
     (status = 409, body = ProblemBody, content_type = "application/problem+json"),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
@@ -91,16 +94,16 @@ pub(super) async fn add(
             "a user with this e-mail address exists already",
         ));
     };
-    let mut response = json(&user);
+    let mut response = json_of(SIZE, &user);
     *response.status_mut() = StatusCode::CREATED;
-    let location = format!("/users/{}", user.id);
+    let location = format!("/users/{}", user.user().id);
     response.headers_mut().extend(header(LOCATION, &location));
     Ok(response)
 }
 
 /// One user.
 #[utoipa::path(get, path = "/users/{id}", tag = "users", params(("id" = i64, Path)), responses(
-    (status = 200, body = User),
+    (status = 200, body = User<'_>),
     (status = 404, body = ProblemBody, content_type = "application/problem+json"),
     (status = 422, body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),

@@ -25,7 +25,10 @@ use self::{
     feed::{Feed, FeedStats},
     origin::Values,
 };
-pub(crate) use self::{commit::WriteError, users::User};
+pub(crate) use self::{
+    commit::WriteError,
+    users::{User, UserRow},
+};
 
 /// How often the cache is asked at the start whether it knows its epoch.
 const LOOK: Duration = Duration::from_millis(10);
@@ -41,7 +44,7 @@ pub(crate) struct Store {
     /// For how long a write waits for its key to be fenced.
     write_patience: Duration,
     feed: Arc<Feed>,
-    users: Loader<i64, Arc<User>>,
+    users: Loader<i64, Arc<UserRow>>,
 }
 
 /// How much may wait to share a statement, of each kind.

@@ -20,7 +20,7 @@ const READ: &str = "SELECT wanted.position, kv.value, kv.version \
      WHERE wanted.position BETWEEN 1 AND 1000000000 AND kv.value IS NOT NULL";
 
 /// From a row of `position, value, version`.
-fn value(row: &Row) -> Value {
+fn value(row: Row) -> Value {
     Value {
         version: row.get(2),
         bytes: Bytes::copy_from_slice(row.get::<_, &str>(1).as_bytes()),

@@ -18,7 +18,7 @@ async fn what_is_sent_for_many_callers_is_planned_once_even_if_few_come_at_a_tim
     let stores = Store::per_home(&pool, Config::new(Mode::Off), backlog);
     let store = stores.unwrap().remove(0);
     let user = store.add_user("Ada", "ada@example.org").await.unwrap();
-    let user = user.unwrap().id;
+    let user = user.unwrap().user().id;
     for n in 0..10 {
         let (key, value) = (format!("key {n}"), format!("value {n}"));
         store.write(key.clone(), value.clone()).await.unwrap();

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use cenote_postgres::{Error, Limits, Loader, Pool, Result, tokio_postgres::Row};
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use super::Store;
 
@@ -17,55 +19,64 @@ const ADD: &str = "INSERT INTO users (name, email) VALUES ($1, $2) RETURNING id,
 const EMAIL_KEY: &str = "users_email_key";
 
 /// A user.
-#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
-pub(crate) struct User {
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct User<'a> {
     pub(crate) id: i64,
     #[schema(example = "Ada")]
-    pub(crate) name: String,
+    pub(crate) name: &'a str,
     #[schema(example = "ada@example.org")]
-    pub(crate) email: String,
+    pub(crate) email: &'a str,
 }
 
-impl User {
-    /// From a row with `id, name, email` beginning at column `first`.
-    fn from_row(row: &Row, first: usize) -> Self {
-        Self {
-            id: row.get(first),
-            name: row.get(first + 1),
-            email: row.get(first + 2),
+/// A user as the database sent it: a row that ends in `id, name, email`.
+pub(crate) struct UserRow(Row);
+
+impl UserRow {
+    pub(crate) fn user(&self) -> User<'_> {
+        let first = self.0.len() - 3;
+        User {
+            id: self.0.get(first),
+            name: self.0.get(first + 1),
+            email: self.0.get(first + 2),
         }
     }
 }
 
+impl Serialize for UserRow {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.user().serialize(serializer)
+    }
+}
+
 /// Looks users up, many callers' at a time.
-pub(super) fn loaders(pool: &Pool, limits: &Limits) -> Vec<Loader<i64, Arc<User>>> {
-    let user = |row: &Row| Arc::new(User::from_row(row, 1));
+pub(super) fn loaders(pool: &Pool, limits: &Limits) -> Vec<Loader<i64, Arc<UserRow>>> {
+    let user = |row| Arc::new(UserRow(row));
     Loader::per_home(pool, GET, user, |_| size_of::<i64>(), limits)
 }
 
 impl Store {
     /// The user with this number.
-    pub(crate) async fn user(&self, id: i64) -> Result<Option<Arc<User>>> {
+    pub(crate) async fn user(&self, id: i64) -> Result<Option<Arc<UserRow>>> {
         self.users.load(id).await
     }
 
     /// At most `limit` users with numbers above `after`, in rising order.
-    pub(crate) async fn users(&self, after: i64, limit: i64) -> Result<Vec<User>> {
+    pub(crate) async fn users(&self, after: i64, limit: i64) -> Result<Vec<UserRow>> {
         let pool = &self.pool;
         let rows = pool
             .retry_idempotent(|| async { pool.get().await?.query(LIST, &[&after, &limit]).await })
             .await?;
-        Ok(rows.iter().map(|row| User::from_row(row, 0)).collect())
+        Ok(rows.into_iter().map(UserRow).collect())
     }
 
     /// Adds a user; `None` if the address is taken.
-    pub(crate) async fn add_user(&self, name: &str, email: &str) -> Result<Option<User>> {
+    pub(crate) async fn add_user(&self, name: &str, email: &str) -> Result<Option<UserRow>> {
         let pool = &self.pool;
         let added = pool
             .retry(|| async { pool.get().await?.query_one(ADD, &[&name, &email]).await })
             .await;
         match added {
-            Ok(row) => Ok(Some(User::from_row(&row, 0))),
+            Ok(row) => Ok(Some(UserRow(row))),
             Err(error) if is_email_taken(&error) => Ok(None),
             Err(error) => Err(error),
         }
