@@ -43,7 +43,8 @@ impl<M: Manager> Pool<M> {
     /// tasks, and whoever waits for them there, need not cross from one thread to another.
     ///
     /// The pool stays one: its limits are for all of it, and a caller takes what is idle, wherever it is. Callers
-    /// through the handles that [`homes`](Self::homes) gives take one of their own home first.
+    /// through the handles that [`homes`](Self::homes) gives take one of their own home first. Where they often find
+    /// none, the housekeeper has one opened, as long as there are fewer than `max_size`.
     ///
     /// # Errors
     ///

@@ -1,12 +1,15 @@
 //! From settings to a pool, over the database they name or a private one. Invariant: a private server ends with
 //! the command that started it, however that ends.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use cenote_local::PostgresServer;
 use cenote_postgres::{Config, InvalidConfig, InvalidUrl, Pool, Retry};
-
-use tokio::runtime::Handle;
+use tokio::{
+    runtime::Handle,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use super::cache::{has_feed, statement_limit};
 use crate::{
@@ -17,10 +20,19 @@ use crate::{
 /// Longest wait for the connections to be closed at the end.
 const CLOSING: Duration = Duration::from_secs(5);
 
+/// Pause between looks at the private server.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// A pool, and the private server under it if there is one.
 pub(super) struct Database {
     pub(super) pool: Pool,
-    pub(super) private: Option<PostgresServer>,
+    pub(super) private: Option<Private>,
+}
+
+/// A private server, and the task that starts it again when it has ended by itself: it has no operator who would.
+pub(super) struct Private {
+    server: Arc<PostgresServer>,
+    keeper: JoinHandle<()>,
 }
 
 /// Why there is no database.
@@ -41,8 +53,8 @@ impl Database {
         let (config, private) = match &settings.database {
             Some(config) => (config.clone(), None),
             None => {
-                let private = start_private(settings).await?;
-                (Config::from_url(&private.url())?, Some(private))
+                let private = Private::start(settings).await?;
+                (Config::from_url(&private.server.url())?, Some(private))
             }
         };
         let pool = Pool::across(with_settings(config, settings), homes.to_vec())?;
@@ -51,32 +63,55 @@ impl Database {
 
     /// Closes the connections, then stops a private server.
     pub(super) async fn close(self) {
-        if tokio::time::timeout(CLOSING, self.pool.close())
-            .await
-            .is_err()
-        {
+        if timeout(CLOSING, self.pool.close()).await.is_err() {
             tracing::warn!("some connections did not close in time");
         }
-        if let Some(private) = self.private
-            && let Err(error) = private.stop().await
-        {
+        if let Some(private) = self.private {
+            private.stop().await;
+        }
+    }
+}
+
+impl Private {
+    async fn start(settings: &Settings) -> Result<Self, DatabaseError> {
+        let directory = match &settings.data_dir {
+            Some(directory) => directory.clone(),
+            None => cenote_local::default_data_dir()?.join("postgres"),
+        };
+        let server = PostgresServer::persistent(directory).start().await?;
+        tracing::info!(
+            data = %server.data_dir().display(),
+            psql = server.psql_line(),
+            "no database is set; started a private PostgreSQL"
+        );
+        let server = Arc::new(server);
+        let keeper = tokio::spawn(keep(server.clone()));
+        Ok(Self { server, keeper })
+    }
+
+    async fn stop(self) {
+        self.keeper.abort();
+        // Only once it starts nothing any more; that it was aborted is no news.
+        let _aborted = self.keeper.await;
+        if let Err(error) = self.server.stop().await {
             tracing::warn!(%error, "the private PostgreSQL did not stop");
         }
     }
 }
 
-async fn start_private(settings: &Settings) -> Result<PostgresServer, DatabaseError> {
-    let directory = match &settings.data_dir {
-        Some(directory) => directory.clone(),
-        None => cenote_local::default_data_dir()?.join("postgres"),
-    };
-    let server = PostgresServer::persistent(directory).start().await?;
-    tracing::info!(
-        data = %server.data_dir().display(),
-        psql = server.psql_line(),
-        "no database is set; started a private PostgreSQL"
-    );
-    Ok(server)
+/// Starts a server again whenever it has ended.
+async fn keep(server: Arc<PostgresServer>) {
+    loop {
+        sleep(LOOK).await;
+        if server.pid().is_some() {
+            continue;
+        }
+        tracing::warn!("the private PostgreSQL has ended; starting it again");
+        match server.restart().await {
+            Ok(()) => tracing::info!("the private PostgreSQL runs again"),
+            Err(error) => tracing::warn!(%error, "the private PostgreSQL did not start"),
+        }
+    }
 }
 
 fn with_settings(mut config: Config, settings: &Settings) -> Config {

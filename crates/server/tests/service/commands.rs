@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Database, Ended, Launch, Service, eventually, secs};
 
@@ -212,4 +212,47 @@ async fn without_a_database_a_private_one_is_started_and_its_data_stay() {
         connect().await.is_err().then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_private_database_that_was_killed_is_started_again_with_all_that_was_acknowledged() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let (service, ..) = start_private(&data).await;
+    let mut acknowledged = 0;
+    for _ in 0..3 {
+        for _ in 0..20 {
+            acknowledged = service.write("counted", "before the kill").await;
+        }
+        kill(postmaster(&data));
+        // Whatever is not answered with success meanwhile is a clear error.
+        let version = eventually("a write succeeds again", async || {
+            let body = json!({"key": "counted", "value": "after it"});
+            let answer = service.post("/write", &body).await;
+            match answer.status {
+                200 => answer.json(200)["version"].as_i64(),
+                500..=599 => None,
+                status => panic!("{status}: {}", answer.text()),
+            }
+        })
+        .await;
+        assert!(version > acknowledged, "{version} after {acknowledged}");
+    }
+    service.logged("the private PostgreSQL runs again").await;
+    let ended = service.stop(secs(20)).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!data.join("data/postmaster.pid").exists(), "it goes on");
+}
+
+/// The server's process id, from its own file.
+fn postmaster(data: &Path) -> u32 {
+    let file = std::fs::read_to_string(data.join("data/postmaster.pid")).unwrap();
+    file.lines().next().unwrap().parse().unwrap()
+}
+
+fn kill(pid: u32) {
+    let killed = Command::new("kill")
+        .args(["-KILL", &pid.to_string()])
+        .status();
+    assert!(killed.unwrap().success());
 }
