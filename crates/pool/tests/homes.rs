@@ -53,6 +53,15 @@ impl Homes {
         Self(names.iter().map(start).collect())
     }
 
+    /// Two, and the way to a warm pool from each.
+    async fn two(min_size: u32, max_size: u32) -> (Self, [Pool<Threads>; 2]) {
+        let homes = Self::start(&["a", "b"]);
+        let pool = homes.pool(min_size, max_size);
+        pool.warm_up().await.unwrap();
+        let ways = Vec::from_iter(pool.homes()).try_into();
+        (homes, ways.ok().unwrap())
+    }
+
     fn pool(&self, min_size: u32, max_size: u32) -> Pool<Threads> {
         let config = Config {
             min_size,
@@ -86,10 +95,7 @@ async fn connections_are_opened_on_the_homes_in_equal_numbers() {
 
 #[tokio::test]
 async fn a_caller_takes_a_connection_of_its_own_home_if_one_is_idle() {
-    let homes = Homes::start(&["a", "b"]);
-    let pool = homes.pool(2, 2);
-    pool.warm_up().await.unwrap();
-    let [a, b]: [_; 2] = Vec::from_iter(pool.homes()).try_into().unwrap();
+    let (_homes, [a, b]) = Homes::two(2, 2).await;
     // The one used last lies on top of the other, whichever that is.
     for (home, own) in [(&a, "a"), (&a, "a"), (&b, "b"), (&b, "b"), (&a, "a")] {
         assert_eq!(*home.try_get().unwrap(), own);
@@ -99,14 +105,11 @@ async fn a_caller_takes_a_connection_of_its_own_home_if_one_is_idle() {
 
 #[tokio::test]
 async fn a_caller_takes_what_is_idle_elsewhere_rather_than_wait() {
-    let homes = Homes::start(&["a", "b"]);
-    let pool = homes.pool(2, 3);
-    pool.warm_up().await.unwrap();
-    let [a, b]: [_; 2] = Vec::from_iter(pool.homes()).try_into().unwrap();
+    let (_homes, [a, b]) = Homes::two(2, 3).await;
     let own = a.get().await.unwrap();
     let other = a.get().await.unwrap();
     assert_eq!((own.as_str(), other.as_str()), ("a", "b"));
-    assert_eq!(pool.stats().size(), 2, "nothing was opened for it");
+    assert_eq!(a.stats().size(), 2, "nothing was opened for it");
     drop(own);
     // And the other way round.
     assert_eq!(*b.try_get().unwrap(), "a");
@@ -115,10 +118,7 @@ async fn a_caller_takes_what_is_idle_elsewhere_rather_than_wait() {
 /// Two callers that work without a pause, each with the other's connection, would keep it for ever.
 #[tokio::test]
 async fn callers_with_each_others_connections_soon_have_their_own() {
-    let homes = Homes::start(&["a", "b"]);
-    let pool = homes.pool(2, 3);
-    pool.warm_up().await.unwrap();
-    let [a, b]: [_; 2] = Vec::from_iter(pool.homes()).try_into().unwrap();
+    let (_homes, [a, b]) = Homes::two(2, 3).await;
     let own = a.get().await.unwrap();
     let mut of_a = a.get().await.unwrap();
     drop(own);
@@ -134,22 +134,19 @@ async fn callers_with_each_others_connections_soon_have_their_own() {
         of_b = b.get().await.unwrap();
         tokio::task::yield_now().await;
     }
-    assert_eq!(pool.stats().size(), 3);
+    assert_eq!(a.stats().size(), 3);
 }
 
 #[tokio::test]
 async fn callers_that_seldom_go_elsewhere_have_nothing_opened_for_it() {
-    let homes = Homes::start(&["a", "b"]);
-    let pool = homes.pool(2, 3);
-    pool.warm_up().await.unwrap();
-    let [a, _b]: [_; 2] = Vec::from_iter(pool.homes()).try_into().unwrap();
+    let (_homes, [a, _b]) = Homes::two(2, 3).await;
     let own = a.get().await.unwrap();
     for _ in 0..10 {
         assert_eq!(*a.get().await.unwrap(), "b");
     }
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     drop(own);
-    assert_eq!(pool.stats().size(), 2);
+    assert_eq!(a.stats().size(), 2);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ const OFTEN: u32 = 16;
 /// One of the runtimes on which connections live.
 #[derive(Clone, Default)]
 pub(super) struct Home {
+    /// Those whose connection lives here, or will.
     pub(super) slots: u32,
     /// Callers that took another home's connection since the last look.
     went_elsewhere: u32,

@@ -4,7 +4,8 @@
 //! here.
 //!
 //! Seen to fail when: the connection idle longest is taken, or one of another home first; homes are filled one
-//! after the other; a home gets a connection that the pool would not keep, or one too early; a line is served from its end; a connect
+//! after the other; a home gets a connection that the pool would not keep, or one too early; a line
+//! is served from its end; a connect
 //! does not reckon with connections being cleaned, or a refusal with connects that may start; a
 //! failure during a pause makes it longer, or a success does not end it; an outage is probed by many
 //! connects, or a cold pool not warmed after one; idle connections are closed below the warm
@@ -175,16 +176,13 @@ impl Model {
     /// One for each home whose callers went elsewhere sixteen times, as long as the pool would keep it.
     fn connects_at_homes(&mut self) -> Vec<u32> {
         let mut started = Vec::new();
-        for (home, times) in std::mem::take(&mut self.went_elsewhere)
-            .into_iter()
-            .enumerate()
-        {
+        for home in 0..self.homes {
+            let times = std::mem::take(&mut self.went_elsewhere[home]);
             let keeps = self.usable() < self.limits.max_size as usize;
             if times >= 16 && self.mode == Mode::Open && keeps && self.may_connect() {
                 started.push(self.connect(home));
             }
         }
-        self.went_elsewhere = vec![0; self.homes];
         started
     }
 

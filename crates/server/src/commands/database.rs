@@ -7,7 +7,7 @@ use cenote_local::PostgresServer;
 use cenote_postgres::{Config, InvalidConfig, InvalidUrl, Pool, Retry};
 use tokio::{
     runtime::Handle,
-    task::JoinHandle,
+    task::JoinSet,
     time::{sleep, timeout},
 };
 
@@ -20,8 +20,10 @@ use crate::{
 /// Longest wait for the connections to be closed at the end.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// Pause between looks at the private server.
+/// Pause between looks at the private server. It doubles with each vain try to start it again.
 const LOOK: Duration = Duration::from_millis(500);
+/// The longest of these pauses.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A pool, and the private server under it if there is one.
 pub(super) struct Database {
@@ -32,7 +34,8 @@ pub(super) struct Database {
 /// A private server, and the task that starts it again when it has ended by itself: it has no operator who would.
 pub(super) struct Private {
     server: Arc<PostgresServer>,
-    keeper: JoinHandle<()>,
+    /// Ends when this is dropped, so that the server does too.
+    keeper: JoinSet<()>,
 }
 
 /// Why there is no database.
@@ -85,14 +88,14 @@ impl Private {
             "no database is set; started a private PostgreSQL"
         );
         let server = Arc::new(server);
-        let keeper = tokio::spawn(keep(server.clone()));
+        let mut keeper = JoinSet::new();
+        keeper.spawn(keep(server.clone()));
         Ok(Self { server, keeper })
     }
 
-    async fn stop(self) {
-        self.keeper.abort();
-        // Only once it starts nothing any more; that it was aborted is no news.
-        let _aborted = self.keeper.await;
+    async fn stop(mut self) {
+        // First, so that nothing starts the server again.
+        self.keeper.shutdown().await;
         if let Err(error) = self.server.stop().await {
             tracing::warn!(%error, "the private PostgreSQL did not stop");
         }
@@ -101,15 +104,22 @@ impl Private {
 
 /// Starts a server again whenever it has ended.
 async fn keep(server: Arc<PostgresServer>) {
+    let mut pause = LOOK;
     loop {
-        sleep(LOOK).await;
+        sleep(pause).await;
         if server.pid().is_some() {
             continue;
         }
         tracing::warn!("the private PostgreSQL has ended; starting it again");
         match server.restart().await {
-            Ok(()) => tracing::info!("the private PostgreSQL runs again"),
-            Err(error) => tracing::warn!(%error, "the private PostgreSQL did not start"),
+            Ok(()) => {
+                pause = LOOK;
+                tracing::info!("the private PostgreSQL runs again");
+            }
+            Err(error) => {
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                tracing::warn!(%error, "the private PostgreSQL did not start");
+            }
         }
     }
 }

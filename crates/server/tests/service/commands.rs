@@ -224,7 +224,13 @@ async fn a_private_database_that_was_killed_is_started_again_with_all_that_was_a
         for _ in 0..20 {
             acknowledged = service.write("counted", "before the kill").await;
         }
-        kill(postmaster(&data));
+        let killed = postmaster(&data).unwrap();
+        kill(killed);
+        // Not yet by a session that has not noticed the end of its server.
+        eventually("another server runs", async || {
+            postmaster(&data).filter(|pid| *pid != killed)
+        })
+        .await;
         // Whatever is not answered with success meanwhile is a clear error.
         let version = eventually("a write succeeds again", async || {
             let body = json!({"key": "counted", "value": "after it"});
@@ -244,10 +250,10 @@ async fn a_private_database_that_was_killed_is_started_again_with_all_that_was_a
     assert!(!data.join("data/postmaster.pid").exists(), "it goes on");
 }
 
-/// The server's process id, from its own file.
-fn postmaster(data: &Path) -> u32 {
-    let file = std::fs::read_to_string(data.join("data/postmaster.pid")).unwrap();
-    file.lines().next().unwrap().parse().unwrap()
+/// The server's process id, from its own file, if that is there.
+fn postmaster(data: &Path) -> Option<u32> {
+    let file = std::fs::read_to_string(data.join("data/postmaster.pid")).ok()?;
+    file.lines().next()?.parse().ok()
 }
 
 fn kill(pid: u32) {

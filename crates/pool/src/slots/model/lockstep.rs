@@ -30,10 +30,7 @@ enum Step {
         home: HomeId,
     },
     /// Takes one and gives it back, so often.
-    Use {
-        home: HomeId,
-        times: u32,
-    },
+    Use(HomeId, u32),
     Join {
         home: HomeId,
         patience: u64,
@@ -80,7 +77,7 @@ fn step() -> impl Strategy<Value = Step> {
     let any = || 0usize..64;
     prop_oneof![
         8 => home().prop_map(|home| Step::Take { home }),
-        3 => (home(), 1u32..20).prop_map(|(home, times)| Step::Use { home, times }),
+        3 => (home(), 1u32..20).prop_map(|(home, times)| Step::Use(home, times)),
         10 => (home(), seconds(0..60)).prop_map(|(home, patience)| Step::Join { home, patience }),
         6 => any().prop_map(Step::Collect),
         2 => any().prop_map(Step::Leave),
@@ -207,7 +204,7 @@ impl Pair {
                 let taken = self.take(home);
                 self.held.extend(taken);
             }
-            Step::Use { home, times } => {
+            Step::Use(home, times) => {
                 for _ in 0..times {
                     if let Some(live) = self.take(home) {
                         self.give_back(live);
