@@ -31,7 +31,7 @@ use self::{
     lane::Lane,
     queue::{Queue, Ticket, Waiting},
 };
-use crate::{Error, Pool, Pooled, Result};
+use crate::{Error, Pool, Pooled, Result, timer::Timer};
 
 /// After a refusal a queue counts as overloaded for this long.
 const REFUSING: Duration = Duration::from_secs(10);
@@ -118,6 +118,8 @@ struct State<B: Batch> {
     running: u32,
     /// A lane was started and has not taken anything yet: no need for another.
     starting: bool,
+    /// That of the last lane that ended, still armed.
+    timer: Option<Timer>,
     counts: Counts,
     last_refusal: Option<Instant>,
 }
@@ -149,6 +151,7 @@ impl<B: Batch> Batcher<B> {
             lanes: 0,
             running: 0,
             starting: false,
+            timer: None,
             counts: Counts::default(),
             last_refusal: None,
         };
@@ -380,8 +383,11 @@ impl<B: Batch> Shared<B> {
         if state.queue.first_in_line().is_none() || !self.take_place(&mut state) {
             return;
         }
+        let timer = state.timer.take();
         drop(state);
-        tokio::spawn(Lane::new(self.clone()).run());
+        let timer = timer.filter(Timer::is_at_home);
+        let lane = Lane::new(self.clone(), timer.unwrap_or_else(Timer::new));
+        tokio::spawn(lane.run());
     }
 
     /// Tells those that have waited for too long that they were not sent.

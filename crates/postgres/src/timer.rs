@@ -10,10 +10,15 @@ use std::{
     task::Poll,
 };
 
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::{
+    runtime::{self, Handle},
+    time::{Instant, Sleep, sleep, sleep_until},
+};
 
 /// A timer that is left running from one command to the next.
 pub(crate) struct Timer {
+    /// Whose time it is.
+    home: runtime::Id,
     /// Empty while a command uses it. Held for a moment, never across an await.
     sleep: Mutex<Option<Pin<Box<Sleep>>>>,
 }
@@ -23,8 +28,14 @@ impl Timer {
     pub(crate) fn new() -> Self {
         let never = std::time::Duration::MAX;
         Self {
+            home: Handle::current().id(),
             sleep: Mutex::new(Some(Box::pin(sleep(never)))),
         }
+    }
+
+    /// Whether it belongs to the current runtime. That of another may have ended, and then a use of it panics.
+    pub(crate) fn is_at_home(&self) -> bool {
+        Handle::try_current().is_ok_and(|here| here.id() == self.home)
     }
 
     /// Runs `work` until the deadline; `None` if it did not end before.

@@ -369,6 +369,32 @@ async fn the_end_of_a_runtime_is_told_to_those_who_wait_elsewhere() {
     assert!(told.is_err(), "{told:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batcher_works_on_when_a_runtime_that_used_it_has_ended() {
+    let (batcher, gate, _) = doubler(100, false).await;
+    let lent = batcher.clone();
+    let there = std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().unwrap();
+        gate.add_permits(1);
+        let answer = runtime.block_on(lent.submit(2));
+        gate.forget_permits(1);
+        // Its lane ends, too.
+        runtime.block_on(until(async || lent.stats().running == 0));
+        (answer, gate)
+    });
+    let (answer, gate) = there.join().unwrap();
+    assert_eq!(answer.unwrap(), 4);
+    let callers = async { tokio::join!(batcher.submit(4), batcher.submit(6)) };
+    // Longer than a lane is patient.
+    let opens = async {
+        sleep(Duration::from_millis(50)).await;
+        gate.add_permits(9);
+    };
+    let (answers, ()) = tokio::join!(callers, opens);
+    assert_eq!((answers.0.unwrap(), answers.1.unwrap()), (8, 12));
+}
+
 #[tokio::test]
 async fn a_batch_has_at_most_a_mebibyte_unless_one_request_has_more() {
     let (batcher, gate, batches) = doubler(100, false).await;

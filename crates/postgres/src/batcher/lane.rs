@@ -45,7 +45,7 @@ pub(super) struct Place<B: Batch> {
 
 impl<B: Batch> Lane<B> {
     /// One that is counted already.
-    pub(super) fn new(shared: Arc<Shared<B>>) -> Self {
+    pub(super) fn new(shared: Arc<Shared<B>>, timer: Timer) -> Self {
         let place = Place {
             shared,
             counted: AtomicBool::new(true),
@@ -54,7 +54,7 @@ impl<B: Batch> Lane<B> {
         };
         Self {
             place: Arc::new(place),
-            timer: Timer::new(),
+            timer,
         }
     }
 
@@ -79,6 +79,8 @@ impl<B: Batch> Lane<B> {
                 took = Some(now.elapsed());
             }
         }
+        let before = shared.state().timer.replace(self.timer);
+        drop(before);
     }
 
     async fn serve(&self, connection: Pooled<'_>, calls: &Calls<B>, now: Instant) {
