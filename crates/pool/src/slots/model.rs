@@ -3,14 +3,14 @@
 //! given the same answers, so a change of the core either keeps the rules or has to change them
 //! here.
 //!
-//! Seen to fail when: the connection idle longest is taken, or one of another home first; homes are filled one
-//! after the other; a home gets a connection that the pool would not keep, or one too early; a line
-//! is served from its end; a connect
-//! does not reckon with connections being cleaned, or a refusal with connects that may start; a
-//! failure during a pause makes it longer, or a success does not end it; an outage is probed by many
-//! connects, or a cold pool not warmed after one; idle connections are closed below the warm
-//! minimum; one too many is kept; a lifetime is off by its last moment; the housekeeper is not told
-//! what is due next; a drain refuses those in line; a slot forgets since when it is held.
+//! Seen to fail when: the connection idle longest is taken, or one of another home first; homes are
+//! filled one after the other; a home gets a connection that the pool would not keep, or one too early;
+//! a line is served from its end; a connect does not reckon with connections being cleaned, or a
+//! refusal with connects that may start; a failure during a pause makes it longer, or a success does
+//! not end it; an outage is probed by many connects, or a cold pool not warmed after one; idle
+//! connections are closed below the warm minimum; one too many is kept; a lifetime is off by its last
+//! moment; the housekeeper is not told what is due next; a drain refuses those in line; a slot forgets
+//! since when it is held.
 
 mod lockstep;
 

@@ -79,8 +79,8 @@ impl<B: Batch> Lane<B> {
                 took = Some(now.elapsed());
             }
         }
-        let before = shared.state().timer.replace(self.timer);
-        drop(before);
+        // What it replaces is dropped after the lock is let go.
+        let _before = shared.state().timer.replace(self.timer);
     }
 
     async fn serve(&self, connection: Pooled<'_>, calls: &Calls<B>, now: Instant) {

@@ -32,7 +32,8 @@ const CHANGE: &str = "WITH patience AS MATERIALIZED (SELECT set_config('lock_tim
      WHERE excluded.version > 0 OR kv.value IS NOT NULL \
      RETURNING key, version";
 
-/// One write, as most batches are while there is little to do; it costs PostgreSQL half of what [`CHANGE`] would.
+/// One write, as most batches are while there is little to do; PostgreSQL needs 0.6 of the instructions
+/// that [`CHANGE`] would take it.
 const WRITE: &str = "INSERT INTO kv (key, value, version) \
      SELECT $1, $2, $3 FROM (SELECT set_config('lock_timeout', $4, true)) AS patience \
      ON CONFLICT (key) DO UPDATE SET value = excluded.value, \
