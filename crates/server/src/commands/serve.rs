@@ -10,6 +10,7 @@ use tokio::{
     net::lookup_host,
     runtime::Handle,
     signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
     time::sleep,
 };
 
@@ -91,13 +92,21 @@ async fn serve(settings: Settings) -> ExitCode {
     let app = &apps[0];
     let mut starting = tokio::spawn(start(app.clone(), settings.clone()));
     let config = http_config(&settings);
-    let stopping = stop(app.clone(), settings.shutdown.delay, terminate, interrupt);
+    let (leave, left) = oneshot::channel();
+    let leaving = async { left.await.unwrap_or(()) };
+    let stopping = stop(
+        app.clone(),
+        leave,
+        settings.shutdown.delay,
+        terminate,
+        interrupt,
+    );
     let core = |(runtime, app): (&Handle, &App)| http::Core {
         runtime: runtime.clone(),
         service: Routes::new(app.clone()),
     };
     let serving = cores.runtimes().iter().zip(&apps).map(core).collect();
-    let serving = http::serve(listener, serving, config, stopping);
+    let serving = http::serve(listener, serving, config, leaving, stopping);
     tokio::pin!(serving);
     let drained = tokio::select! {
         drained = &mut serving => Some(drained),
@@ -219,13 +228,22 @@ fn http_config(settings: &Settings) -> HttpConfig {
     }
 }
 
-/// Completes when the listener is to close. A second signal ends the process at once.
-async fn stop(app: App, delay: Duration, mut terminate: Signal, mut interrupt: Signal) {
+/// Completes when the listener is to close; `leave` is told when connections are to be closed by their answers. A second
+/// signal ends the process at once.
+async fn stop(
+    app: App,
+    leave: oneshot::Sender<()>,
+    delay: Duration,
+    mut terminate: Signal,
+    mut interrupt: Signal,
+) {
     let at_terminal = tokio::select! {
         _ = terminate.recv() => false,
         _ = interrupt.recv() => true,
     };
     app.health.enter(Stage::Draining);
+    // Nobody listens any more if the service is ending for another reason.
+    let _ = leave.send(());
     tracing::info!("draining");
     tokio::spawn(async move {
         tokio::select! {

@@ -87,7 +87,7 @@ pub(super) async fn run<S: Service>(
 
     let first_bytes = poll_fn(|cx| {
         guard.as_mut().poll(cx, |cx, phase| match phase {
-            Phase::Serving => poll_first_bytes(&stream, cx),
+            Phase::Serving | Phase::Leaving => poll_first_bytes(&stream, cx),
             // It has not asked for anything yet.
             _ => Poll::Ready(None),
         })
@@ -111,7 +111,7 @@ pub(super) async fn run<S: Service>(
         guard.as_mut().poll(cx, |cx, phase| {
             if phase != told {
                 told = phase;
-                conversation.as_mut().graceful_shutdown();
+                conversation.as_mut().graceful_shutdown(phase);
             }
             conversation.as_mut().poll(cx).map(|()| None::<Infallible>)
         })
@@ -171,9 +171,11 @@ where
         }
     }
 
-    /// Finishes what is in flight, takes nothing new.
-    fn graceful_shutdown(self: Pin<&mut Self>) {
+    /// Finishes what is in flight, takes nothing new. On HTTP/1 not while leaving: there the answers say so, and a
+    /// connection without a request would be closed at once.
+    fn graceful_shutdown(self: Pin<&mut Self>, phase: Phase) {
         match self.project() {
+            ConversationProjection::Http1 { .. } if phase == Phase::Leaving => {}
             ConversationProjection::Http1 { connection } => connection.graceful_shutdown(),
             ConversationProjection::Either { connection } => {
                 connection.as_mut().graceful_shutdown()

@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use super::activity::{Activity, InFlight};
 use super::body::{RequestBody, ResponseBody};
 use super::config::HttpConfig;
+use super::fleet::{Fleet, Phase};
 use super::problem::Problem;
 use super::request_id::{self, X_REQUEST_ID};
 use super::request_log::{RequestLog, Seen};
@@ -29,6 +30,8 @@ pub(super) struct Edge<S> {
     pub(super) service: S,
     pub(super) config: Arc<HttpConfig>,
     pub(super) log: Arc<RequestLog>,
+    /// Tells when connections are to be closed by their answers.
+    pub(super) fleet: Arc<Fleet>,
 }
 
 /// Answers a request that came over the connection with this activity.
@@ -64,7 +67,7 @@ pub(super) fn answer<S: Service>(
                 problem.into_whole().map(Either::Left)
             }
         };
-        Ok(finish(response, in_flight, seen, &edge.log))
+        Ok(finish(response, in_flight, seen, &edge))
     }
 }
 
@@ -77,22 +80,22 @@ fn describe(panic: &(dyn Any + Send)) -> String {
     format!("the handler panicked: {text}")
 }
 
-fn finish(
+fn finish<S>(
     mut response: Response<Body>,
     mut in_flight: InFlight,
     seen: Seen,
-    log: &RequestLog,
+    edge: &Edge<S>,
 ) -> Response<ResponseBody> {
     let elapsed = in_flight.hand_over();
     let status = response.status();
-    let id = log.note(&seen, &response, elapsed);
+    let id = edge.log.note(&seen, &response, elapsed);
     let headers = response.headers_mut();
     // What was not read of the body makes the connection useless for another HTTP/1 request.
-    if matches!(
+    let is_useless = matches!(
         status,
         StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE
-    ) && seen.version < Version::HTTP_2
-    {
+    );
+    if seen.version < Version::HTTP_2 && (is_useless || edge.fleet.phase() > Phase::Serving) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if let Some(id) = id.or(seen.id) {

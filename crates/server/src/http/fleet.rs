@@ -19,6 +19,8 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 pub(super) enum Phase {
     /// Serve.
     Serving,
+    /// Serve, and let each answer close its connection, so that clients and balancers move elsewhere without an error.
+    Leaving,
     /// Finish what is in flight, take nothing new.
     Draining,
     /// End now.
@@ -60,7 +62,8 @@ impl Fleet {
     pub(super) fn phase(&self) -> Phase {
         match self.phase.load(Acquire) {
             0 => Phase::Serving,
-            1 => Phase::Draining,
+            1 => Phase::Leaving,
+            2 => Phase::Draining,
             _ => Phase::Cut,
         }
     }
@@ -95,6 +98,12 @@ impl Fleet {
         while self.live() != 0 {
             self.empty.notified().await;
         }
+    }
+
+    /// From here on every answer closes its connection. Idle connections stay: closing them would meet requests that
+    /// are on their way.
+    pub(super) fn leave(&self) {
+        self.phase.store(Phase::Leaving as u8, Release);
     }
 
     /// Tells every connection to finish, waits for them up to `bound`, then cuts the rest.

@@ -62,7 +62,7 @@ impl<'a> Guard<'a> {
         loop {
             let phase = match this.fleet.phase() {
                 Phase::Cut => return Poll::Ready(None),
-                Phase::Serving if *this.goodbye => Phase::Draining,
+                Phase::Serving | Phase::Leaving if *this.goodbye => Phase::Draining,
                 phase => phase,
             };
             if let Poll::Ready(done) = work(cx, phase) {

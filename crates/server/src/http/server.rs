@@ -5,6 +5,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
@@ -26,7 +27,9 @@ pub struct Core<S> {
     pub service: S,
 }
 
-/// Serves on `listener` until `shutdown` resolves, then drains: no connection is accepted any more, idle ones are
+/// Serves on `listener` until `shutdown` resolves, then drains. Once `leaving` has resolved, every answer closes its
+/// connection: clients that come back find another instance, and few connections are left for the drain to close
+/// under a request that is on its way. The drain: no connection is accepted any more, idle ones are
 /// closed, requests in flight are answered, and after [`drain_timeout`](HttpConfig::drain_timeout) the rest is cut.
 ///
 /// Each connection is served on the core that has the fewest, to its end. Limits are for all cores together. Not
@@ -35,6 +38,7 @@ pub async fn serve<S: Service>(
     listener: TcpListener,
     cores: Vec<Core<S>>,
     config: HttpConfig,
+    leaving: impl Future<Output = ()>,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
     let fleet = Fleet::new(cores.len());
@@ -48,15 +52,20 @@ pub async fn serve<S: Service>(
             service: core.service,
             config: Arc::clone(&config),
             log: Arc::clone(&log),
+            fleet: Arc::clone(&fleet),
         };
         (core.runtime, Arc::new(edge))
     };
     let cores: Vec<_> = cores.into_iter().map(edge).collect();
-    let mut shutdown = pin!(shutdown);
+    let (mut leaving, mut shutdown) = (pin!(leaving.fuse()), pin!(shutdown));
     loop {
         let stream = tokio::select! {
             biased;
             () = &mut shutdown => break,
+            () = &mut leaving => {
+                fleet.leave();
+                continue;
+            }
             stream = accept(&listener) => stream,
         };
         match fleet.join(most) {

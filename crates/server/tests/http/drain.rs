@@ -11,7 +11,7 @@ use tokio::sync::{Barrier, Notify};
 use tokio::time::timeout;
 
 use crate::connections::http2;
-use crate::support::{LONG, SHORT, get as get_request, start};
+use crate::support::{Client, LONG, SHORT, get as get_request, start};
 
 /// `/` answers; `/held` tells that it began and waits to be let go.
 fn router() -> (Router, Arc<Barrier>, Arc<Notify>) {
@@ -84,6 +84,62 @@ async fn idle_and_silent_connections_are_closed_at_once() {
     );
     idle.ended().await;
     silent.ended().await;
+}
+
+#[tokio::test]
+async fn while_leaving_each_answer_closes_its_connection_and_newcomers_and_idle_ones_are_still_served()
+ {
+    let (router, ..) = router();
+    let server = start(router, HttpConfig::default());
+    let address = server.address;
+    let (mut idle, mut busy) = (server.client().await, server.client().await);
+    for client in [&mut idle, &mut busy] {
+        client.send(get_request("/")).await;
+        let answer = client.answer().await;
+        assert_eq!(answer.headers.get("connection"), None);
+    }
+    let mut two = http2(&server).await;
+    let request = || {
+        let request = axum::http::Request::get("http://x/");
+        request.body("".into()).unwrap()
+    };
+    assert_eq!(two.send_request(request()).await.unwrap().status(), 200);
+
+    let (stop, done) = server.leave();
+    // It may take a moment until the server has noticed.
+    timeout(LONG, async {
+        loop {
+            busy.send(get_request("/")).await;
+            let answer = busy.answer().await;
+            assert_eq!(answer.text(), "hello");
+            if answer.headers.contains_key("connection") {
+                assert_eq!(answer.headers["connection"], "close");
+                break;
+            }
+        }
+    })
+    .await
+    .unwrap();
+    busy.ended().await;
+    idle.send(get_request("/")).await;
+    let answer = idle.answer().await;
+    assert_eq!(
+        (answer.text(), &*answer.headers["connection"]),
+        ("hello", "close")
+    );
+    idle.ended().await;
+    let mut newcomer = Client::connect(address).await;
+    newcomer.send(get_request("/")).await;
+    assert_eq!(newcomer.answer().await.headers["connection"], "close");
+    newcomer.ended().await;
+    // On HTTP/2 what is in flight is answered, and the connection then says that it takes nothing new.
+    assert_eq!(two.send_request(request()).await.unwrap().status(), 200);
+    timeout(LONG, async { while two.ready().await.is_ok() {} })
+        .await
+        .unwrap();
+
+    stop.send(()).unwrap();
+    timeout(LONG, done).await.unwrap().unwrap();
 }
 
 #[tokio::test]

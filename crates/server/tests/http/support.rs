@@ -21,6 +21,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(10);
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    leave: oneshot::Sender<()>,
     stop: oneshot::Sender<()>,
     done: JoinHandle<Drained>,
 }
@@ -33,6 +34,7 @@ pub(crate) fn start(router: Router, config: HttpConfig) -> Server {
 pub(crate) fn start_on(runtimes: Vec<Handle>, router: Router, config: HttpConfig) -> Server {
     let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
     let address = listener.local_addr().unwrap();
+    let (leave, left) = oneshot::channel();
     let (stop, stopped) = oneshot::channel();
     let router = with_fallbacks(router);
     let core = |runtime| Core {
@@ -40,20 +42,31 @@ pub(crate) fn start_on(runtimes: Vec<Handle>, router: Router, config: HttpConfig
         service: router.clone(),
     };
     let cores = runtimes.into_iter().map(core).collect();
-    let done = tokio::spawn(serve(listener, cores, config, async {
-        // A dropped sender must not stop the server.
-        if stopped.await.is_err() {
+    // A dropped sender must not stop the server.
+    let told = async |sender: oneshot::Receiver<()>| {
+        if sender.await.is_err() {
             std::future::pending::<()>().await;
         }
-    }));
+    };
+    let done =
+        tokio::spawn(
+            async move { serve(listener, cores, config, told(left), told(stopped)).await },
+        );
     Server {
         address,
+        leave,
         stop,
         done,
     }
 }
 
 impl Server {
+    /// Lets every answer close its connection; the shutdown follows with what is returned.
+    pub(crate) fn leave(self) -> (oneshot::Sender<()>, JoinHandle<Drained>) {
+        self.leave.send(()).unwrap();
+        (self.stop, self.done)
+    }
+
     /// Asks for the shutdown; the drain goes on in the handle.
     pub(crate) fn stop(self) -> JoinHandle<Drained> {
         self.stop.send(()).unwrap();
@@ -61,10 +74,7 @@ impl Server {
     }
 
     pub(crate) async fn client(&self) -> Client {
-        Client {
-            stream: TcpStream::connect(self.address).await.unwrap(),
-            buffer: Vec::new(),
-        }
+        Client::connect(self.address).await
     }
 
     /// One request on a connection of its own.
@@ -135,6 +145,13 @@ impl Answer {
 }
 
 impl Client {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self {
+            stream: TcpStream::connect(address).await.unwrap(),
+            buffer: Vec::new(),
+        }
+    }
+
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
