@@ -415,7 +415,7 @@ impl<C: Combine> Work<'_, C> {
             match made {
                 Err(error) if error.certainly_passes() && !error.is_lock_timeout() => {
                     drop(connection);
-                    if !tries.again().await {
+                    if !tries.again(&error).await {
                         return Err(error);
                     }
                 }

@@ -52,11 +52,11 @@ pub struct Config {
 /// When a returned connection's session is reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reset {
-    /// When a command was seen that may have changed the session, such as `SET` or `LISTEN`.
+    /// When a command was seen that may have changed the session, such as `SET` or `LISTEN`. What ends with its
+    /// transaction by itself, such as `SET LOCAL` or a cursor, is no reason.
     ///
-    /// Some changes leave no trace on the wire: `set_config` of settings the server does not
-    /// report, advisory locks, temporary tables made inside a function. Code that does such things
-    /// must undo them, or use [`Reset::Always`].
+    /// Some changes show neither on the wire nor in the text of a statement: whatever a function does. Code that does
+    /// such things must undo them, or use [`Reset::Always`].
     #[default]
     WhenDirty,
     /// At every return: one more round trip for each use of a connection.

@@ -70,6 +70,8 @@ struct Inner {
     used: AtomicBool,
     /// The driver may have prepared statements of its own, with which it looks types up.
     types_looked_up: AtomicBool,
+    /// The server has forgotten those, and the driver cannot be told: types cannot be looked up any more.
+    types_lost: AtomicBool,
     /// Preparations begun and not finished. Between commands: statements that the server keeps
     /// because whoever asked for them gave up before learning their names.
     preparing: AtomicU32,
@@ -109,6 +111,7 @@ impl Connection {
                 role_in_doubt: AtomicBool::new(false),
                 used: AtomicBool::new(false),
                 types_looked_up: AtomicBool::new(false),
+                types_lost: AtomicBool::new(false),
                 preparing: AtomicU32::new(0),
             }),
         })

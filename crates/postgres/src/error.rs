@@ -65,6 +65,12 @@ pub enum Error {
     #[error("{}: {}", .0.severity(), .0.message())]
     Database(Box<DbError>),
 
+    /// A table, type or function has changed since the statement was prepared, in the middle of a transaction or a
+    /// pipeline, where it cannot be run again by itself. It had no effect, and is prepared anew the next time: repeat the
+    /// transaction, as [`Pool::transaction`](crate::Pool::transaction) does.
+    #[error("the schema has changed since the statement was prepared; repeat the transaction: {}", .0.message())]
+    Stale(Box<DbError>),
+
     /// A statement of the transaction failed before, so the commit became a rollback.
     #[error("the transaction had failed and was rolled back")]
     RolledBack,
@@ -102,10 +108,12 @@ impl Error {
         let source = std::error::Error::source(&error);
         if let Some(database) = error.as_db_error() {
             // A fatal error ends the connection; the server may have got as far as the commit.
+            let cause = || database.message().into();
             return match is_fatal(database) {
-                true => Self::Lost {
-                    cause: database.message().into(),
-                },
+                true if ends_idle_session(database.code().code()) => {
+                    Self::Disconnected { cause: cause() }
+                }
+                true => Self::Lost { cause: cause() },
                 false => Self::Database(Box::new(database.clone())),
             };
         }
@@ -126,10 +134,18 @@ impl Error {
         }
     }
 
+    /// Of a command that failed because what it depends on has changed since it was prepared.
+    pub(crate) fn stale(error: tokio_postgres::Error, death: Option<Arc<str>>) -> Self {
+        match Self::executed(error, death) {
+            Self::Database(error) => Self::Stale(error),
+            other => other,
+        }
+    }
+
     /// The server's error code, if it was the server that refused.
     pub fn code(&self) -> Option<&SqlState> {
         match self {
-            Self::Database(error) => Some(error.code()),
+            Self::Database(error) | Self::Stale(error) => Some(error.code()),
             _ => None,
         }
     }
@@ -157,7 +173,7 @@ impl Error {
     /// True if repeating a command that is safe to repeat may well succeed a moment later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Lost { .. } | Self::Disconnected { .. } => true,
+            Self::Lost { .. } | Self::Disconnected { .. } | Self::Stale(_) => true,
             Self::Database(error) => is_transient(error.code()),
             // Whoever waited for a connection until the timeout has waited enough.
             Self::Acquire(_)
@@ -189,6 +205,12 @@ impl Error {
     pub(crate) fn certainly_passes(&self) -> bool {
         self.is_retryable() && !self.is_outcome_unknown()
     }
+}
+
+/// Whether the server ends a session for this reason only while it waits for a command: `idle_session_timeout` and
+/// `idle_in_transaction_session_timeout`. What it has not answered then, it has not begun.
+pub(crate) fn ends_idle_session(code: &str) -> bool {
+    matches!(code, "57P05" | "25P03")
 }
 
 fn is_fatal(error: &DbError) -> bool {

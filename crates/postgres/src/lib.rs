@@ -45,10 +45,12 @@ mod role;
 mod silence;
 mod tls;
 
+mod lexer;
+mod side_effects;
+mod staleness;
 mod statements;
 mod tap;
 mod timer;
-mod traces;
 
 mod url;
 
@@ -101,6 +103,8 @@ pub use manager::Postgres;
 pub use pool::{OwnedPooled, Pool, Pooled, Stats};
 pub use retry::Retry;
 pub use role::TargetSession;
+#[cfg(fuzzing)]
+pub use side_effects::side_effects;
 #[cfg(fuzzing)]
 pub use tap::follow;
 pub use tls::{ClientCertificate, Roots, Tls, Verify};

@@ -316,7 +316,7 @@ where
             match asked.query(self.sql, &[&keys]).await {
                 Err(error) if error.is_retryable() => {
                     drop(asked);
-                    if !tries.again().await {
+                    if !tries.again(&error).await {
                         return Err(error);
                     }
                 }

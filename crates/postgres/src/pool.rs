@@ -167,7 +167,7 @@ impl Pool {
 
     /// Runs `work` in a transaction: committed if it succeeds, rolled back if it fails, and run again as by
     /// [`retry`](Self::retry) if the reason passes and nothing was committed, such as a deadlock or a serialization
-    /// failure. A commit whose outcome is unknown is not repeated.
+    /// failure; at once if a statement was [stale](Error::Stale). A commit whose outcome is unknown is not repeated.
     ///
     /// `work` may run several times, so it must have no effects but those of the transaction, and must not end it by
     /// hand.
@@ -217,7 +217,7 @@ impl Pool {
         loop {
             let result = self.try_transaction(options, &mut work).await;
             match result {
-                Err(error) if error.certainly_passes() && tries.again().await => {}
+                Err(error) if error.certainly_passes() && tries.again(&error).await => {}
                 result => return result,
             }
         }

@@ -8,6 +8,9 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use crate::{Error, Result};
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often work is repeated at once because a statement was stale. Each connection may have such a statement, and
+/// forgets it when it is met.
+const STALE: u32 = 100;
 
 /// How often and how patiently to try again.
 ///
@@ -58,7 +61,7 @@ impl Retry {
         let mut tries = self.tries();
         loop {
             match work().await {
-                Err(error) if when(&error) && tries.again().await => {}
+                Err(error) if when(&error) && tries.again(&error).await => {}
                 result => return result,
             }
         }
@@ -69,6 +72,7 @@ impl Retry {
         Tries {
             retry: self,
             pauses: None,
+            stale: STALE,
         }
     }
 }
@@ -78,11 +82,16 @@ pub(crate) struct Tries {
     retry: Retry,
     /// Made when the first try failed, as few do.
     pauses: Option<ExponentialBackoff>,
+    stale: u32,
 }
 
 impl Tries {
-    /// Pauses before another try; false if there were enough.
-    pub(crate) async fn again(&mut self) -> bool {
+    /// Pauses before another try, unless the error has nothing to wait for; false if there were enough.
+    pub(crate) async fn again(&mut self, error: &Error) -> bool {
+        if matches!(error, Error::Stale(_)) && self.stale > 0 {
+            self.stale -= 1;
+            return true;
+        }
         let Retry { attempts, delay } = self.retry;
         let pauses = self.pauses.get_or_insert_with(|| {
             ExponentialBuilder::new()

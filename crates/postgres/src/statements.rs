@@ -6,12 +6,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use quick_cache::unsync::Cache;
 use tokio_postgres::Statement;
 
+use crate::side_effects::SideEffects;
+
 /// A prepared statement, and what its text told.
 #[derive(Clone)]
 pub(crate) struct Prepared {
     pub(crate) statement: Statement,
-    /// It may change the session without the wire showing it.
-    pub(crate) leaves_traces: bool,
+    pub(crate) effects: SideEffects,
 }
 
 /// Prepared statements by their text.

@@ -105,7 +105,7 @@ impl<'a> Transaction<'a> {
             depth,
             ended: false,
         };
-        match transaction.batch_execute(begin).await {
+        match transaction.control(begin).await {
             Ok(()) => Ok(transaction),
             // A transaction whose begin was not answered has no effect.
             Err(Error::Lost { cause }) => Err(Error::Disconnected { cause }),
@@ -148,11 +148,11 @@ impl<'a> Transaction<'a> {
         }
         let certain = self.depth == 0 && standing.is_some();
         let answer = match self.depth {
-            0 if certain => self.batch_execute("COMMIT").await,
-            0 => self.batch_execute("SELECT 1; COMMIT").await,
+            0 if certain => self.control("COMMIT").await,
+            0 => self.control("SELECT 1; COMMIT").await,
             depth => {
                 let release = format!("RELEASE SAVEPOINT {}", name(depth));
-                self.batch_execute(&release).await
+                self.control(&release).await
             }
         };
         self.ended = match &answer {
@@ -175,7 +175,7 @@ impl<'a> Transaction<'a> {
     ///
     /// See [`Error`]; whatever it is, nothing was committed.
     pub async fn rollback(mut self) -> Result<()> {
-        let answer = self.batch_execute(&self.undo()).await;
+        let answer = self.control(&self.undo()).await;
         self.ended = answer.is_ok();
         answer
     }

@@ -8,6 +8,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use cenote_postgres::Error;
 use support::single::one;
 
@@ -49,4 +51,28 @@ async fn an_answer_that_is_not_understood_leaves_the_outcome_open() {
     assert!(matches!(error, Error::NotUnderstood(_)), "{error:?}");
     assert!(error.is_outcome_unknown());
     assert_eq!(watcher.rows_of("entry").await, 1);
+}
+
+/// The server looks whether a session has been idle for too long before it begins a command, so what it ends with that
+/// reason it has not begun.
+#[tokio::test]
+async fn a_command_that_meets_the_end_of_an_idle_session_certainly_had_no_effect() {
+    let (pool, _, watcher) = one().await;
+    for (limit, begins) in [
+        ("SET idle_session_timeout = 50", false),
+        ("SET idle_in_transaction_session_timeout = 50", true),
+    ] {
+        let connection = pool.get().await.unwrap();
+        connection.batch_execute(limit).await.unwrap();
+        if begins {
+            connection.batch_execute("BEGIN").await.unwrap();
+        }
+        // Nobody reads what the server says meanwhile: the runtime has this thread alone.
+        std::thread::sleep(Duration::from_secs(1));
+        let insert = connection.batch_execute("INSERT INTO entry VALUES (1)");
+        let error = insert.await.unwrap_err();
+        assert!(matches!(error, Error::Disconnected { .. }), "{error:?}");
+        drop(connection);
+        assert_eq!(watcher.rows_of("entry").await, 0);
+    }
 }

@@ -31,6 +31,12 @@ const ABANDONED: u32 = 16;
 const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
                      SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
 
+/// Whether nothing speaks against a connection but commands of which their senders may know better. What they have left
+/// in a transaction that is still open ends with it.
+fn is_only_claimed(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Quiet { dirt, .. } if dirt == Dirt::CLAIMED)
+}
+
 impl Connection {
     /// Says whether the next user may have this connection. Costs an atomic load when all is well, and a system call away
     /// from the runtime that reads it.
@@ -43,12 +49,17 @@ impl Connection {
             verdict = link.poll_inline();
             looks += 1;
         }
+        if is_only_claimed(verdict) {
+            verdict = link.settle_claims();
+        }
         if let Some(code) = link.take_error()
             && self.inner.place.report(code)
         {
             self.inner.role_in_doubt.store(true, Relaxed);
         }
-        let lost = self.inner.stray_cancel.load(Relaxed) || self.inner.place.is_stale();
+        let lost = self.inner.stray_cancel.load(Relaxed)
+            || self.inner.types_lost.load(Relaxed)
+            || self.inner.place.is_stale();
         let unproven = self.inner.reset == Reset::Always && self.inner.used.load(Relaxed);
         match verdict {
             _ if lost => Condition::Broken,
@@ -83,7 +94,11 @@ impl Connection {
     /// Brings the connection back to clean: ends what runs, rolls back what is open, resets what
     /// was changed.
     pub(crate) async fn clean(&mut self) -> std::result::Result<(), ConnectionError> {
-        let (transaction, dirt) = match self.calm().await {
+        let mut verdict = self.calm().await;
+        if is_only_claimed(verdict) {
+            verdict = self.inner.link.settle_claims();
+        }
+        let (transaction, dirt) = match verdict {
             Verdict::Quiet { transaction, dirt } => (transaction, dirt),
             verdict @ Verdict::Unfinished { owed: true, .. } => {
                 // A server that waits for a lock does not notice that its client has gone.
@@ -117,7 +132,8 @@ impl Connection {
         if transaction != Transaction::Idle {
             steps.push("ROLLBACK");
         }
-        if !dirt.is_none() || *reset == Reset::Always {
+        let resets = !dirt.is_none() || *reset == Reset::Always;
+        if resets {
             steps.push(RESET);
         }
         if forget {
@@ -134,8 +150,8 @@ impl Connection {
         // Statements that were evicted meanwhile are being closed on the server: wait for that too.
         match link.wait_quiet(Instant::now() + CANCELLED).await {
             Verdict::Quiet { .. } => {
-                if !steps.is_empty() {
-                    link.clear_dirt(Dirt::SESSION | Dirt::STATEMENTS);
+                if resets {
+                    link.clear_dirt(Dirt::SESSION | Dirt::STATEMENTS | Dirt::CLAIMED);
                 }
                 Ok(())
             }

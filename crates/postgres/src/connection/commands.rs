@@ -15,9 +15,10 @@ use tokio_postgres::{
 use super::{Connection, Inner, clean::CANCELLED, pipeline::Answer};
 use crate::{
     Error, Result, TransactionOptions,
+    side_effects::SideEffects,
+    staleness::Staleness,
     statements::Prepared,
     tap::{Dirt, Transaction, Verdict},
-    traces::leaves_traces,
 };
 
 /// A parameter of a statement.
@@ -29,6 +30,26 @@ pub(super) enum Failure {
     Unexecuted(tokio_postgres::Error),
     /// It may have been.
     Executed(tokio_postgres::Error),
+    /// It was refused because something it depends on has changed since it was prepared, where it cannot be repeated.
+    Stale(tokio_postgres::Error),
+}
+
+/// A statement to be run now.
+pub(super) struct Ready {
+    pub(super) prepared: Prepared,
+    /// It was prepared for an earlier command, so that what it depends on may have changed since.
+    is_cached: bool,
+}
+
+impl Failure {
+    /// The same, where it is known to come from a change and cannot be cured here.
+    pub(super) fn stale(self) -> Self {
+        match self {
+            Self::Unexecuted(error) | Self::Executed(error) | Self::Stale(error) => {
+                Self::Stale(error)
+            }
+        }
+    }
 }
 
 impl From<tokio_postgres::Error> for Failure {
@@ -85,18 +106,41 @@ impl Connection {
     ///
     /// See [`Error`].
     pub async fn batch_execute(&self, sql: &str) -> Result<()> {
-        if leaves_traces(sql, true) {
-            self.inner.link.add_dirt(Dirt::SESSION);
-        }
+        self.simple(sql, SideEffects::of(sql)).await
+    }
+
+    /// Runs a statement that controls a transaction.
+    pub(crate) async fn control(&self, sql: &str) -> Result<()> {
+        self.simple(sql, SideEffects::default()).await
+    }
+
+    async fn simple(&self, sql: &str, effects: SideEffects) -> Result<()> {
         let run = async {
+            self.expect(effects);
             let done = self.inner.client.batch_execute(sql).await;
             // The protocol's strings end with a zero: the driver refuses to send one within.
             done.map_err(|error| match sql.contains('\0') {
                 true => Failure::Unexecuted(error),
                 false => Failure::Executed(error),
-            })
+            })?;
+            self.excuse(effects);
+            Ok(())
         };
         self.command(sql, run).await
+    }
+
+    /// Notes what the answer to a command will not show, before it is sent.
+    fn expect(&self, effects: SideEffects) {
+        if effects.hidden {
+            self.inner.link.add_dirt(Dirt::SESSION);
+        }
+    }
+
+    /// Tells what is known of a command whose answer says that it has completed.
+    pub(super) fn excuse(&self, effects: SideEffects) {
+        if effects.harmless > 0 {
+            self.inner.link.excuse(effects.harmless);
+        }
     }
 
     /// Begins a transaction that is rolled back unless it is committed.
@@ -124,17 +168,14 @@ impl Connection {
         crate::Transaction::begin(self.into(), options).await
     }
 
-    /// Runs a statement from the cache, preparing it first if need be. A statement that the server
-    /// no longer knows or whose result has changed its shape is prepared anew, once.
+    /// Runs a statement from the cache, preparing it first if need be.
     async fn prepared(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Answer> {
         let run = async {
-            match self.attempt(sql, parameters).await {
-                Err(Failure::Executed(error)) if self.forget_if_stale(sql, &error) => {
-                    // Inside a transaction the failure stands: the transaction is lost anyway.
-                    match self.standing().await {
-                        Some(Transaction::Idle) => self.attempt(sql, parameters).await,
-                        _ => Err(error.into()),
-                    }
+            let first = self.prepare(sql).await?;
+            match self.collect(&first, parameters).await {
+                Err(failure) => {
+                    let renewed = self.renew(sql, &first, failure).await?;
+                    self.collect(&renewed, parameters).await
                 }
                 answer => answer,
             }
@@ -142,27 +183,87 @@ impl Connection {
         self.command(sql, run).await
     }
 
-    async fn attempt(
+    /// A statement prepared anew, to be run once more, if the other has failed because what it depends on has changed:
+    /// a table's columns, or a type that was dropped and made again. Otherwise the failure.
+    pub(super) async fn renew(
         &self,
         sql: &str,
-        parameters: &[Parameter<'_>],
-    ) -> std::result::Result<Answer, Failure> {
-        self.collect(&self.prepare(sql).await?, parameters).await
+        stale: &Ready,
+        failure: Failure,
+    ) -> std::result::Result<Ready, Failure> {
+        let (failure, staleness) = self.forget_if_stale(sql, stale, failure);
+        match (staleness, self.standing_if(staleness).await) {
+            (Staleness::None, _) => return Err(failure),
+            (_, Some(Transaction::Idle)) => {}
+            // It was not sent, and so has not failed the transaction.
+            (Staleness::Parameters, Some(Transaction::Open)) => {}
+            // The transaction is lost.
+            _ => return Err(failure.stale()),
+        }
+        let renewed = self.prepare(sql).await?;
+        let parameters = |ready: &Ready| ready.prepared.statement.params().to_vec();
+        match staleness == Staleness::Parameters && parameters(stale) == parameters(&renewed) {
+            true => Err(failure),
+            false => Ok(renewed),
+        }
+    }
+
+    async fn standing_if(&self, staleness: Staleness) -> Option<Transaction> {
+        match staleness {
+            Staleness::None => None,
+            _ => self.standing().await,
+        }
+    }
+
+    /// Has a statement prepared anew the next time if its failure says so.
+    pub(super) fn forget_if_stale(
+        &self,
+        sql: &str,
+        stale: &Ready,
+        failure: Failure,
+    ) -> (Failure, Staleness) {
+        let staleness = match &failure {
+            // It may be something within it, after a part of it was committed.
+            _ if stale.prepared.effects.commits => Staleness::None,
+            Failure::Unexecuted(error) | Failure::Executed(error) => Staleness::of(error),
+            Failure::Stale(_) => Staleness::None,
+        };
+        let Inner {
+            client, statements, ..
+        } = &*self.inner;
+        match staleness {
+            Staleness::Parameters | Staleness::Possible if !stale.is_cached => {
+                return (failure, Staleness::None);
+            }
+            Staleness::None => {}
+            Staleness::Forgotten => statements.remove(sql),
+            Staleness::Parameters | Staleness::Possible => {
+                statements.remove(sql);
+                client.clear_type_cache();
+            }
+            // Others that depend on the same would fail too, one by one.
+            Staleness::Certain => {
+                statements.clear();
+                client.clear_type_cache();
+            }
+        }
+        (failure, staleness)
     }
 
     /// Sends a statement and waits for all of its answer.
     pub(super) async fn collect(
         &self,
-        statement: &Statement,
+        ready: &Ready,
         parameters: &[Parameter<'_>],
     ) -> std::result::Result<Answer, Failure> {
-        let stream = self.send_prepared(statement, parameters).await?;
+        let stream = self.send_prepared(ready, parameters).await?;
         let mut stream = pin!(stream);
         let mut rows = Vec::new();
         while let Some(row) = stream.try_next().await? {
             rows.push(row);
         }
         let affected = stream.rows_affected().unwrap_or(0);
+        self.excuse(ready.prepared.effects);
         Ok(Answer { rows, affected })
     }
 
@@ -171,17 +272,26 @@ impl Connection {
         &self,
         sql: &str,
         parameters: &[Parameter<'_>],
-    ) -> std::result::Result<tokio_postgres::RowStream, Failure> {
-        self.send_prepared(&self.prepare(sql).await?, parameters)
-            .await
+    ) -> std::result::Result<(tokio_postgres::RowStream, SideEffects), Failure> {
+        let first = self.prepare(sql).await?;
+        match self.send_prepared(&first, parameters).await {
+            Err(failure) => {
+                let renewed = self.renew(sql, &first, failure).await?;
+                let rows = self.send_prepared(&renewed, parameters).await?;
+                Ok((rows, renewed.prepared.effects))
+            }
+            Ok(rows) => Ok((rows, first.prepared.effects)),
+        }
     }
 
     /// The first poll sends it.
     async fn send_prepared(
         &self,
-        statement: &Statement,
+        ready: &Ready,
         parameters: &[Parameter<'_>],
     ) -> std::result::Result<tokio_postgres::RowStream, Failure> {
+        let statement = &ready.prepared.statement;
+        self.expect(ready.prepared.effects);
         let given = parameters.iter().copied();
         let started = self.inner.client.query_raw(statement, given).await;
         started.map_err(|error| match parameters.len() == statement.params().len() {
@@ -190,50 +300,36 @@ impl Connection {
         })
     }
 
-    /// Whether a statement failed because it has to be prepared anew; then it will be.
-    pub(super) fn forget_if_stale(&self, sql: &str, error: &tokio_postgres::Error) -> bool {
-        let is_stale = is_stale_statement(error);
-        if is_stale {
-            self.inner.statements.remove(sql);
-        }
-        is_stale
-    }
-
     /// A statement ready to run: from the cache, or prepared and kept there.
-    pub(super) async fn prepare(&self, sql: &str) -> std::result::Result<Statement, Failure> {
+    pub(super) async fn prepare(&self, sql: &str) -> std::result::Result<Ready, Failure> {
         let Inner {
             link, statements, ..
         } = &*self.inner;
         if link.take_stale() {
             statements.clear();
         }
-        let prepared = match statements.get(sql) {
-            Some(prepared) => prepared,
-            None => {
-                let statement = self.prepare_anew(sql).await;
-                let statement = statement.map_err(Failure::Unexecuted)?;
-                let returns_rows = !statement.columns().is_empty();
-                let prepared = Prepared {
-                    leaves_traces: leaves_traces(sql, returns_rows),
-                    statement,
-                };
-                statements.insert(sql, prepared.clone());
-                prepared
-            }
-        };
-        if prepared.leaves_traces {
-            link.add_dirt(Dirt::SESSION);
+        if let Some(prepared) = statements.get(sql) {
+            return Ok(Ready {
+                prepared,
+                is_cached: true,
+            });
         }
-        Ok(prepared.statement)
+        let prepared = Prepared {
+            statement: self.prepare_anew(sql).await?,
+            effects: SideEffects::of(sql),
+        };
+        statements.insert(sql, prepared.clone());
+        Ok(Ready {
+            prepared,
+            is_cached: false,
+        })
     }
 
-    async fn prepare_anew(
-        &self,
-        sql: &str,
-    ) -> std::result::Result<Statement, tokio_postgres::Error> {
+    async fn prepare_anew(&self, sql: &str) -> std::result::Result<Statement, Failure> {
         let Inner {
             client,
             types_looked_up,
+            types_lost,
             preparing,
             ..
         } = &*self.inner;
@@ -244,7 +340,15 @@ impl Connection {
         if prepared.as_ref().map_or(true, has_looked_up_types) {
             types_looked_up.store(true, Relaxed);
         }
-        prepared
+        prepared.map_err(|error| match Staleness::of(&error) {
+            // The driver asks by name for statements of its own with which it looks types up, and cannot be told that
+            // the server has forgotten them.
+            Staleness::Forgotten => {
+                types_lost.store(true, Relaxed);
+                Failure::Stale(error)
+            }
+            _ => Failure::Unexecuted(error),
+        })
     }
 
     /// How the transaction stands; `None` if something is still running that may change it.
@@ -313,9 +417,15 @@ impl Connection {
                 None => return Err(self.overdue(limit)),
             },
         };
-        ended.map_err(|failure| match failure {
-            Failure::Unexecuted(error) => Error::unexecuted(error, link.death()),
-            Failure::Executed(error) => Error::executed(error, link.death()),
+        let error = match ended {
+            Ok(done) => return Ok(done),
+            Err(Failure::Unexecuted(error)) => Error::unexecuted(error, link.death()),
+            Err(Failure::Executed(error)) => Error::executed(error, link.death()),
+            Err(Failure::Stale(error)) => Error::stale(error, link.death()),
+        };
+        Err(match error {
+            Error::Lost { cause } if link.ended_idle() => Error::Disconnected { cause },
+            error => error,
         })
     }
 
@@ -352,15 +462,6 @@ impl Connection {
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         let _pending = sent.poll(&mut context);
     }
-}
-
-/// "Cached plan must not change result type", and "prepared statement does not exist".
-fn is_stale_statement(error: &tokio_postgres::Error) -> bool {
-    error.as_db_error().is_some_and(|error| {
-        let changed_plan =
-            error.code().code() == "0A000" && error.routine() == Some("RevalidateCachedQuery");
-        changed_plan || error.code().code() == "26000"
-    })
 }
 
 /// Whether the driver had to ask the server about the types in a statement.

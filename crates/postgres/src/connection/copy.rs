@@ -12,8 +12,12 @@ use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use tokio_postgres::{CopyInSink, CopyOutStream};
 
-use super::{Connection, commands::Failure, streams::Inflow};
-use crate::{Error, Result, silence::Silence};
+use super::{
+    Connection,
+    commands::{Failure, Ready},
+    streams::Inflow,
+};
+use crate::{Error, Result, side_effects::SideEffects, silence::Silence};
 
 /// Data on its way to the server. See [`Connection::copy_in`].
 ///
@@ -43,8 +47,8 @@ impl Connection {
     /// lost with it: the driver would take one answer for another.
     pub async fn copy_in(&self, sql: &str) -> Result<CopyIn<'_>> {
         let begin = async {
-            let statement = self.prepare(sql).await?;
-            let sink = self.inner.client.copy_in(&statement).await;
+            let ready = self.prepare(sql).await?;
+            let sink = self.inner.client.copy_in(&ready.prepared.statement).await;
             sink.map_err(Failure::Executed)
         };
         Ok(CopyIn {
@@ -64,12 +68,22 @@ impl Connection {
     /// See [`Error`]; the stream may also end with one.
     pub async fn copy_out(&self, sql: &str) -> Result<CopyOut<'_>> {
         let begin = async {
-            let statement = self.prepare(sql).await?;
-            let data = self.inner.client.copy_out(&statement).await;
-            data.map_err(Failure::Executed)
+            let first = self.prepare(sql).await?;
+            match self.start_copy_out(&first).await {
+                Err(failure) => {
+                    let renewed = self.renew(sql, &first, failure).await?;
+                    self.start_copy_out(&renewed).await
+                }
+                data => data,
+            }
         };
         let data = self.command(sql, begin).await?;
-        Ok(CopyOut(Inflow::new(self, data)))
+        Ok(CopyOut(Inflow::new(self, data, SideEffects::default())))
+    }
+
+    async fn start_copy_out(&self, ready: &Ready) -> std::result::Result<CopyOutStream, Failure> {
+        let data = self.inner.client.copy_out(&ready.prepared.statement).await;
+        data.map_err(Failure::Executed)
     }
 }
 

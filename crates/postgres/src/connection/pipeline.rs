@@ -3,13 +3,13 @@
 //! Invariant: they are executed in the order in which they are given, and each has its own answer.
 
 use futures_util::future::join_all;
-use tokio_postgres::{Row, Statement};
+use tokio_postgres::Row;
 
 use super::{
     Connection,
-    commands::{Failure, Parameter},
+    commands::{Failure, Parameter, Ready},
 };
-use crate::{Error, Result};
+use crate::{Error, Result, staleness::Staleness};
 
 /// A statement and its parameters, for [`Connection::pipeline`].
 #[derive(Clone, Copy, Debug)]
@@ -60,9 +60,9 @@ impl Connection {
     /// # Errors
     ///
     /// Each statement has its own, see [`Error`]. If the connection is lost, or the command timeout passes, whatever was
-    /// not answered by then has an unknown outcome, and what was is not affected. A statement whose table has changed
-    /// since it was prepared is not repeated here, as those after it have been executed: it fails, and is prepared anew
-    /// the next time.
+    /// not answered by then has an unknown outcome, and what was is not affected. A statement whose tables or types have
+    /// changed since it was prepared is not repeated here, as those after it have been executed: it fails with
+    /// [`Error::Stale`], and is prepared anew the next time.
     ///
     /// # Cancel safety
     ///
@@ -106,13 +106,16 @@ impl Connection {
 
     async fn answer_to(
         &self,
-        statement: &Statement,
+        ready: &Ready,
         command: &Command<'_>,
     ) -> std::result::Result<Answer, Failure> {
-        let answer = self.collect(statement, command.parameters).await;
-        if let Err(Failure::Executed(error)) = &answer {
-            self.forget_if_stale(command.sql, error);
-        }
-        answer
+        let answer = self.collect(ready, command.parameters).await;
+        answer.map_err(|failure| {
+            match self.forget_if_stale(command.sql, ready, failure) {
+                // What does not fit may be the caller's fault.
+                (failure, Staleness::None | Staleness::Parameters) => failure,
+                (failure, _) => failure.stale(),
+            }
+        })
     }
 }

@@ -12,7 +12,7 @@ use futures_util::Stream;
 use tokio_postgres::Row;
 
 use super::{Connection, commands::Parameter};
-use crate::{Error, Result, silence::Silence};
+use crate::{Error, Result, side_effects::SideEffects, silence::Silence};
 
 /// The rows of a query as they arrive. See [`Connection::query_stream`].
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(super) struct Inflow<'a, S> {
     source: Pin<Box<S>>,
     silence: Silence,
     ended: bool,
+    /// What is known of the command once it has completed.
+    effects: SideEffects,
 }
 
 impl Connection {
@@ -44,14 +46,15 @@ impl Connection {
         sql: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<RowStream<'_>> {
-        let rows = self.command(sql, self.start(sql, parameters)).await?;
-        Ok(RowStream(Inflow::new(self, rows)))
+        let (rows, effects) = self.command(sql, self.start(sql, parameters)).await?;
+        Ok(RowStream(Inflow::new(self, rows, effects)))
     }
 }
 
 impl<'a, S> Inflow<'a, S> {
-    pub(super) fn new(connection: &'a Connection, source: S) -> Self {
+    pub(super) fn new(connection: &'a Connection, source: S, effects: SideEffects) -> Self {
         Self {
+            effects,
             silence: Silence::new(connection.inner.command_timeout),
             connection,
             source: Box::pin(source),
@@ -72,7 +75,10 @@ where
         let item = match ready!(self.silence.bound(context, polled)) {
             Ok(Some(Ok(item))) => return Poll::Ready(Some(Ok(item))),
             Ok(Some(Err(error))) => Some(Err(self.connection.failed(error))),
-            Ok(None) => None,
+            Ok(None) => {
+                self.connection.excuse(self.effects);
+                None
+            }
             Err(silence) => Some(Err(self.connection.fell_silent(&silence))),
         };
         self.ended = true;

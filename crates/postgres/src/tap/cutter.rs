@@ -7,7 +7,7 @@
 
 /// Enough for every command tag and, in an ErrorResponse, for severity and
 /// SQLSTATE, which PostgreSQL sends before the message text.
-const KEPT: usize = 64;
+pub(super) const KEPT: usize = 64;
 
 /// A tag byte and a length; an untyped message has no tag.
 const HEADER: usize = 5;

@@ -24,7 +24,7 @@ use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Notification};
 
-use crate::role::Role;
+use crate::{error::ends_idle_session, role::Role};
 
 use super::status::{Dirt, SqlStateCode, Status, Verdict};
 use super::stream::{Settled, Tap};
@@ -398,6 +398,12 @@ impl Link {
         self.0.status.take_error()
     }
 
+    /// Whether the connection has ended because it was idle for too long, so that nothing unanswered was begun.
+    pub(crate) fn ended_idle(&self) -> bool {
+        let last = self.0.status.error();
+        last.is_some_and(|code| ends_idle_session(code.as_str()))
+    }
+
     /// Whether prepared statements may have gone, or appeared, behind the back of those who cache them,
     /// since this was last asked. The dirt stays.
     pub(crate) fn take_stale(&self) -> bool {
@@ -413,6 +419,18 @@ impl Link {
     /// [`Dirt::UNPROVEN`] is not forgotten but disproved.
     pub(crate) fn clear_dirt(&self, dirt: Dirt) {
         self.0.status.clear_dirt(dirt);
+    }
+
+    /// Tells that so many commands that have completed left nothing in the session, although their tags speak of a
+    /// change.
+    pub(crate) fn excuse(&self, claims: u32) {
+        self.0.status.excuse(claims);
+    }
+
+    /// Forgets [`Dirt::CLAIMED`] if all of it is [excused](Self::excuse), and gives the verdict. Only after a quiet one.
+    pub(crate) fn settle_claims(&self) -> Verdict {
+        self.0.status.settle_claims();
+        self.verdict()
     }
 
     /// The backend's process id, as in `pg_stat_activity`.

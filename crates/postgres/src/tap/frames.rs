@@ -14,6 +14,7 @@
 use std::collections::VecDeque;
 
 use super::cutter::{Cutter, Garbled};
+use super::reported::Reported;
 use super::status::{self, Dirt, SqlStateCode, Transaction};
 use super::tags;
 
@@ -114,6 +115,9 @@ pub(super) struct Frames {
     broken: bool,
     fault: Option<Fault>,
     dirt: Dirt,
+    /// Completions that came with `Dirt::CLAIMED`.
+    claims: u32,
+    reported: Reported,
     error: Option<SqlStateCode>,
     process_id: u32,
 }
@@ -136,6 +140,8 @@ impl Frames {
             broken: false,
             fault: None,
             dirt: Dirt::NONE,
+            claims: 0,
+            reported: Reported::default(),
             error: None,
             process_id: 0,
         }
@@ -157,6 +163,11 @@ impl Frames {
     /// The dirt seen since this was last asked.
     pub(super) fn take_dirt(&mut self) -> Dirt {
         std::mem::replace(&mut self.dirt, Dirt::NONE)
+    }
+
+    /// How many completions came with [`Dirt::CLAIMED`] since this was last asked.
+    pub(super) fn take_claims(&mut self) -> u32 {
+        std::mem::take(&mut self.claims)
     }
 
     /// The most telling error seen since this was last asked.
@@ -234,7 +245,7 @@ impl Frames {
     /// Takes bytes that were received. An error means that they must not be passed on.
     pub(super) fn on_read(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
         while self.fault.is_none() {
-            let keep = |tag| matches!(tag, b'C' | b'E' | b'K' | b'Z');
+            let keep = |tag| matches!(tag, b'C' | b'E' | b'K' | b'S' | b'Z');
             match self.backend.next(&mut bytes, keep) {
                 Ok(Some(tag)) => self.backend_message(tag)?,
                 Ok(None) => break,
@@ -260,8 +271,14 @@ impl Frames {
             b'n' => self.rows = Rows::Hidden,
             b'C' => self.command_complete(),
             b'E' => self.error_response(),
-            // ParameterStatus: during start-up these are the initial values.
-            b'S' if self.phase == Phase::Ready => self.dirt = self.dirt | Dirt::SESSION,
+            // ParameterStatus.
+            b'S' => {
+                self.reported.set(self.backend.body());
+                // Outside of any command the server has read its configuration again.
+                if self.phase == Phase::Ready && self.owed.is_empty() {
+                    self.settle_reported();
+                }
+            }
             // CopyInResponse, CopyBothResponse.
             b'G' | b'W' => return self.copy_in_response(),
             b'K' => {
@@ -276,7 +293,9 @@ impl Frames {
 
     fn command_complete(&mut self) {
         let tag = self.backend.body();
-        self.dirt = self.dirt | tags::dirt(tag);
+        let dirt = tags::dirt(tag);
+        self.dirt = self.dirt | dirt;
+        self.claims = self.claims.wrapping_add(u32::from(dirt == Dirt::CLAIMED));
         // A simple query's rows are described every time.
         let told = self.owed.front() == Some(&Unit::Query) || tags::has_rows(tag);
         if tags::is_select(tag)
@@ -298,7 +317,11 @@ impl Frames {
             b"T" => Transaction::Open,
             _ => Transaction::Failed,
         };
-        self.phase = Phase::Ready;
+        match std::mem::replace(&mut self.phase, Phase::Ready) {
+            // These were the initial values.
+            Phase::Start | Phase::StartUp => drop(self.reported.settle()),
+            Phase::Ready => self.settle_reported(),
+        }
         self.copy_in = false;
         self.copying = false;
         self.rows = Rows::Unknown;
@@ -319,6 +342,13 @@ impl Frames {
             self.copy_failure = CopyFailure::Unproven;
         }
         Ok(())
+    }
+
+    /// Within a transaction a setting may change and come back with its end: `SET LOCAL`.
+    fn settle_reported(&mut self) {
+        if self.transaction == Transaction::Idle && self.reported.settle() {
+            self.dirt = self.dirt | Dirt::SESSION;
+        }
     }
 
     fn copy_in_response(&mut self) -> Result<(), Fault> {

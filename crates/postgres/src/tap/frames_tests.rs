@@ -100,6 +100,7 @@ fn state(frames: &Frames) -> impl PartialEq + std::fmt::Debug {
             frames.copy_failure,
             frames.rows,
             frames.process_id,
+            frames.claims,
             frames.backend.is_amid(),
         ),
     )
@@ -170,6 +171,39 @@ fn settings_that_change_are_dirt() {
     let mut frames = follow(&[client("Q"), server(b'S', "TimeZone\0CET\0"), ready("I")]);
     assert_eq!(frames.take_dirt(), Dirt::SESSION);
     assert_eq!(frames.take_dirt(), Dirt::NONE);
+    // The server has read its configuration again.
+    say(&mut frames, &server(b'S', "TimeZone\0UTC\0"));
+    assert_eq!(frames.take_dirt(), Dirt::SESSION);
+}
+
+#[test]
+fn settings_that_come_back_with_the_end_of_their_transaction_are_none() {
+    let mut frames = follow(&[
+        client("Q"),
+        server(b'S', "TimeZone\0CET\0"),
+        ready("T"),
+        client("Q"),
+        server(b'S', "TimeZone\0UTC\0"),
+        ready("I"),
+    ]);
+    assert_eq!(frames.take_dirt(), Dirt::NONE);
+}
+
+#[test]
+fn each_completion_that_its_text_may_excuse_is_counted() {
+    let done = |tag: &str| server(b'C', tag);
+    let mut frames = follow(&[
+        client("Q"),
+        done("SET"),
+        done("SET"),
+        done("BEGIN"),
+        ready("T"),
+    ]);
+    assert_eq!(
+        (frames.take_dirt(), frames.take_claims()),
+        (Dirt::CLAIMED, 2)
+    );
+    assert_eq!((frames.take_dirt(), frames.take_claims()), (Dirt::NONE, 0));
 }
 
 #[test]

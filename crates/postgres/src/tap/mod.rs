@@ -22,12 +22,15 @@
 //! # Session dirt
 //! A command tag such as `SET` or `LISTEN` is a sound reason to reset the
 //! session, and so is one of `SELECT` whose rows nobody was shown: it is that of
-//! `CREATE TABLE AS`. Their absence proves nothing: `set_config` of settings the
+//! `CREATE TABLE AS`. Of a few tags, that of `SET LOCAL` is that of `SET`, only the
+//! text of the command tells; whoever sent it excuses them one by one, once they
+//! have completed. A setting that the server reports is dirt if it differs when the
+//! transaction has ended. Their absence proves nothing: `set_config` of settings the
 //! server does not report, advisory locks and whatever a function does leave no
 //! trace. Whoever needs a proof must always reset.
 //!
 //! # Imports
-//! `status` and `tags` stand alone, `frames` needs both, `stream` needs
+//! `status`, `tags` and `reported` stand alone, `frames` needs them, `stream` needs
 //! `frames`, `cancel` needs `stream`, and `driver` ties them together.
 //!
 //! Invariant: everything sent on a connection before [`Link::verdict`] is called
@@ -37,6 +40,7 @@ mod cancel;
 mod cutter;
 mod driver;
 mod frames;
+mod reported;
 mod status;
 mod stream;
 mod tags;

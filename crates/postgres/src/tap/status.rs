@@ -62,7 +62,8 @@ pub(super) const FAILED: u32 = 1 << 16;
 
 const SESSION: u32 = 1 << 24;
 const STATEMENTS: u32 = 1 << 25;
-const DIRT: u32 = SESSION | STATEMENTS;
+const CLAIMED: u32 = 1 << 26;
+const DIRT: u32 = SESSION | STATEMENTS | CLAIMED;
 
 /// What a quiet connection's transaction is up to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,9 @@ impl Dirt {
     /// Prepared statements may have gone, or appeared, behind the back of those
     /// who cache them.
     pub(crate) const STATEMENTS: Self = Self(STATEMENTS);
+    /// A command completed whose tag speaks of a change to the session. Whoever sent it may know from its text that
+    /// nothing is left, see [`Status::excuse`].
+    pub(crate) const CLAIMED: Self = Self(CLAIMED);
     /// A COPY failed, after which the server sends one ReadyForQuery or two,
     /// depending on whether it had read the COPY's first Sync. Running any
     /// statement settles it: either this goes away or the connection breaks.
@@ -114,6 +118,7 @@ impl fmt::Debug for Dirt {
         let names = [
             (Self::SESSION, "session"),
             (Self::STATEMENTS, "statements"),
+            (Self::CLAIMED, "claimed"),
             (Self::UNPROVEN, "unproven"),
         ];
         f.debug_set()
@@ -232,7 +237,9 @@ impl SqlStateCode {
 
     /// Whether it says that the server comes or goes, or has become a standby.
     fn is_about_server(self) -> bool {
-        matches!(&self.0, b"25006" | b"57P01" | b"57P02" | b"57P03") || self.0.starts_with(b"08")
+        matches!(&self.0, b"25006" | b"25P03")
+            || self.0.starts_with(b"08")
+            || self.0.starts_with(b"57P")
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -266,6 +273,10 @@ pub(super) struct Status {
     error: AtomicU64,
     /// The backend's process id, or zero. Written by the tap during start-up.
     process_id: AtomicU32,
+    /// Completions that came with `CLAIMED`. Written by the tap.
+    claims: AtomicU32,
+    /// How many of them are known to have left nothing. Written by the owner.
+    excused: AtomicU32,
     /// The task that polls the driver.
     pub(super) task: AtomicWaker,
     /// Notified at the end of a poll if `WAITERS` is set.
@@ -280,6 +291,8 @@ impl Status {
             wire: AtomicU32::new(0),
             error: AtomicU64::new(0),
             process_id: AtomicU32::new(0),
+            claims: AtomicU32::new(0),
+            excused: AtomicU32::new(0),
             task: AtomicWaker::new(),
             changed: Notify::new(),
         }
@@ -348,9 +361,31 @@ impl Status {
         self.word.fetch_or(dirt.0 & DIRT | stale, Ordering::AcqRel);
     }
 
+    /// Counts completions that come with [`Dirt::CLAIMED`], before that is added.
+    pub(super) fn add_claims(&self, claims: u32) {
+        self.claims.fetch_add(claims, Ordering::Relaxed);
+    }
+
+    /// Tells that so many of them left nothing. Only once they have completed: a command that failed has none.
+    pub(super) fn excuse(&self, claims: u32) {
+        self.excused.fetch_add(claims, Ordering::Relaxed);
+    }
+
+    /// Forgets [`Dirt::CLAIMED`] if all of it is excused. Sound only after a quiet verdict, which carries along what was
+    /// counted before it.
+    pub(super) fn settle_claims(&self) {
+        if self.claims.load(Ordering::Relaxed) == self.excused.load(Ordering::Relaxed) {
+            self.clear_dirt(Dirt::CLAIMED);
+        }
+    }
+
     /// Sound only after a quiet verdict: before it, the dirt of statements whose
     /// answer was delivered may not be published yet.
     pub(super) fn clear_dirt(&self, dirt: Dirt) {
+        if dirt.contains(Dirt::CLAIMED) {
+            self.excused
+                .store(self.claims.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
         self.word.fetch_and(!(dirt.0 & DIRT), Ordering::AcqRel);
     }
 
@@ -372,6 +407,11 @@ impl Status {
             return None;
         }
         SqlStateCode::unpack(self.error.swap(0, Ordering::Relaxed))
+    }
+
+    /// The same, and leaves it.
+    pub(super) fn error(&self) -> Option<SqlStateCode> {
+        SqlStateCode::unpack(self.error.load(Ordering::Relaxed))
     }
 
     pub(super) fn set_process_id(&self, id: u32) {

@@ -48,6 +48,7 @@ impl<S> Tap<S> {
     fn note_read(&mut self) {
         let dirt = self.frames.take_dirt();
         if !dirt.is_none() {
+            self.status.add_claims(self.frames.take_claims());
             self.status.add_dirt(dirt);
         }
         if let Some(code) = self.frames.take_error() {

@@ -207,7 +207,7 @@ async fn dirt_shows_and_is_forgotten_once_cleaned() {
     let server = server().await;
     let (client, link) = server.connect().await;
     let cases = [
-        ("set statement_timeout = 5000", Dirt::SESSION),
+        ("set statement_timeout = 5000", Dirt::CLAIMED),
         ("listen gossip", Dirt::SESSION),
         ("select set_config('TimeZone', 'CET', false)", Dirt::SESSION),
         ("prepare p as select 1", Dirt::STATEMENTS),
