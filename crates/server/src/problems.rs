@@ -8,7 +8,7 @@ use cenote_postgres::{AcquireError, Error, Reason, summarize};
 
 use crate::{
     http::{Member, Problem},
-    store::WriteError,
+    store::{WriteError, is_unrepresentable},
 };
 
 /// Seconds after which a caller should try again.
@@ -19,12 +19,60 @@ pub(crate) fn of_read(error: Error) -> Problem {
     of(error, "")
 }
 
-/// A write that goes through the cache failed.
+/// A write of a key that goes through the cache failed.
 pub(crate) fn of_cached_write(error: WriteError) -> Problem {
     match error {
-        WriteError::Database(error) => of_write(error),
+        WriteError::Database(error) => match of_value(&error, ["key", "value"], "key") {
+            Some(problem) => problem,
+            None => of_write(error),
+        },
         WriteError::NotFenced(error) => of_not_fenced(error),
     }
+}
+
+/// A delete of a key failed.
+pub(crate) fn of_delete(error: WriteError) -> Problem {
+    match error {
+        WriteError::Database(error) if is_unrepresentable(&error) => {
+            Problem::not_found("there is no value under this key")
+        }
+        error => of_cached_write(error),
+    }
+}
+
+/// A user could not be added.
+pub(crate) fn of_new_user(error: Error) -> Problem {
+    of_value(&error, ["name", "email"], "email").unwrap_or_else(|| of_write(error))
+}
+
+/// A value that the database cannot hold, with the field it came in. `fields` are those of the statement's first
+/// parameters, `indexed` is the one whose length an index bounds.
+fn of_value(error: &Error, fields: [&'static str; 2], indexed: &'static str) -> Option<Problem> {
+    let Error::Database(refused) = error else {
+        return None;
+    };
+    let code = refused.code().code();
+    let detail = match code {
+        "22P05" | "22021" => "has a character that the database's encoding does not have",
+        "22001" => "is longer than the database's column",
+        "54000" => "is longer than the database's index takes",
+        _ if matches!(code.get(..2), Some("22" | "54")) => "is nothing that the database can hold",
+        _ => return None,
+    };
+    // "unnamed portal parameter $2", in whatever language.
+    let parameter = |at: usize| {
+        refused
+            .where_()
+            .is_some_and(|place| place.contains(&format!("${}", at + 1)))
+    };
+    let field = match code {
+        "54000" => Some(indexed),
+        _ => (0..fields.len())
+            .find(|at| parameter(*at))
+            .map(|at| fields[at]),
+    };
+    let named = field.unwrap_or("");
+    Some(Problem::unprocessable().field(named, detail))
 }
 
 /// Nothing was written, because readers could not be kept from older values.
@@ -77,6 +125,11 @@ fn of(error: Error, outcome: &str) -> Problem {
             Problem::unavailable(slug, detail, RETRY_AFTER)
         }
         Error::Database(refused) => of_code(refused.code().code()),
+        Error::Stale(_) => Problem::unavailable(
+            "schema-not-ready",
+            "the database schema is being changed",
+            RETRY_AFTER,
+        ),
         _ => Problem::internal("the database driver failed"),
     }
     .cause(error)

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     settings::{Loaded, Settings},
-    store::{Store, WriteError, schema},
+    store::{Store, WriteError, requirements, schema},
     telemetry,
 };
 
@@ -49,6 +49,8 @@ async fn check(settings: Settings) -> ExitCode {
     tally.note("connect", connect(pool).await);
     if tally.failed == 0 {
         tally.note("server version", version(pool).await);
+        tally.note("session settings", session_settings(pool).await);
+        tally.note("durability", durability(pool).await);
         tally.note("connections", connections(pool, &settings).await);
         tally.note("pool", fill(pool, &settings).await);
         tally.note("transaction", transaction(pool).await);
@@ -125,6 +127,34 @@ async fn version(pool: &Pool) -> Outcome {
     match number >= OLDEST {
         true => Ok(format!("PostgreSQL {name}")),
         false => Err(format!("PostgreSQL {name} is older than 14")),
+    }
+}
+
+/// Whatever the database or the role may be set to that the service's statements rely on.
+async fn session_settings(pool: &Pool) -> Outcome {
+    let connection = pool.get().await.map_err(text)?;
+    let wrong = requirements::session(connection.client()).await;
+    let mut wrong = wrong.map_err(|error| error.to_string())?;
+    let tables = requirements::tables(connection.client()).await;
+    wrong.append(&mut tables.map_err(|error| error.to_string())?);
+    match wrong.is_empty() {
+        true => Ok("nothing stands in the way of the service's statements".to_owned()),
+        false => Err(wrong.join("; ")),
+    }
+}
+
+/// Whether what is committed outlives a crash.
+async fn durability(pool: &Pool) -> Outcome {
+    let connection = pool.get().await.map_err(text)?;
+    let lossy = requirements::durability(connection.client()).await;
+    let lossy = lossy.map_err(|error| error.to_string())?;
+    let replication = requirements::replication(connection.client()).await;
+    match lossy.is_empty() {
+        true => Ok(match replication.map_err(|error| error.to_string())? {
+            Some(remark) => remark.to_owned(),
+            None => "a commit outlives a crash of the server".to_owned(),
+        }),
+        false => Err(lossy.join("; ")),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     http::{self, HttpConfig},
     routes::Routes,
     settings::{HttpSettings, Loaded, Settings},
-    store::schema,
+    store::{requirements, schema},
     telemetry,
 };
 
@@ -173,6 +173,7 @@ async fn start(app: App, settings: Settings) -> Result<(), schema::MigrateError>
             }
         }
     }
+    warn_if_not_durable(&app.pool).await;
     warn_if_too_many_connections(&app.pool, &settings).await;
     if let Err(problem) = check_limit(&app.pool, &settings).await {
         tracing::warn!("{problem}");
@@ -191,6 +192,19 @@ async fn start(app: App, settings: Settings) -> Result<(), schema::MigrateError>
     };
     tokio::join!(get_ready, follow);
     Ok(())
+}
+
+/// Once, as whoever set it so may know what they do.
+async fn warn_if_not_durable(pool: &Pool) {
+    let lossy = match pool.get().await {
+        Ok(connection) => requirements::durability(connection.client()).await,
+        Err(_) => return,
+    };
+    match lossy {
+        Ok(lossy) if lossy.is_empty() => {}
+        Ok(lossy) => tracing::warn!("writes that are answered may be lost: {}", lossy.join("; ")),
+        Err(error) => tracing::warn!(%error, "cannot ask whether writes are durable"),
+    }
 }
 
 async fn warn_if_too_many_connections(pool: &Pool, settings: &Settings) {

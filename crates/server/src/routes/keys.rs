@@ -24,7 +24,7 @@ use crate::{
     app::App,
     http::{Json, Key, Problem, RequestBody, Whole, key_in, no_nul},
     openapi::ProblemBody,
-    problems::{of_cached_write, of_read},
+    problems::{of_cached_write, of_delete, of_read},
 };
 
 /// Bytes of a key. PostgreSQL's index takes up to about 2,700.
@@ -306,7 +306,7 @@ pub(super) async fn read_many(
 ))]
 pub(super) async fn delete(State(app): State<App>, Key(key): Key) -> Result<Whole, Problem> {
     check(&key)?;
-    let deleted = app.store.delete(&key).await.map_err(of_cached_write)?;
+    let deleted = app.store.delete(&key).await.map_err(of_delete)?;
     let Some(deleted) = deleted else {
         return Err(Problem::not_found("there is no value under this key"));
     };

@@ -16,7 +16,7 @@ use crate::{
     app::App,
     http::{Json, Path, Problem, Query, Whole, no_nul},
     openapi::ProblemBody,
-    problems::{of_read, of_write},
+    problems::{of_new_user, of_read},
     store::User,
 };
 
@@ -31,7 +31,7 @@ pub(super) struct NewUser {
     #[garde(length(chars, min = 1, max = 200), custom(no_nul))]
     #[schema(example = "Ada")]
     name: String,
-    /// Not taken yet, upper and lower case aside.
+    /// Not taken yet, upper and lower case aside. Unicode decides what is the same, whatever the database's locale.
     #[garde(length(max = 254), email, custom(no_nul))]
     #[schema(example = "ada@example.org")]
     email: String,
@@ -89,7 +89,7 @@ pub(super) async fn add(
     Json(NewUser { name, email }): Json<NewUser>,
 ) -> Result<Whole, Problem> {
     let added = app.store.add_user(&name, &email).await;
-    let Some(user) = added.map_err(of_write)? else {
+    let Some(user) = added.map_err(of_new_user)? else {
         return Err(Problem::conflict(
             "a user with this e-mail address exists already",
         ));

@@ -9,8 +9,10 @@ use cenote_cache::{
     read::{Read, Source},
 };
 use cenote_postgres::{
-    Combine, Combiner, Connection, Error, Limits, Pool, Rows, tokio_postgres::types::ToSql,
+    Combine, Combiner, Connection, Error, Limits, Pool, Rows,
+    tokio_postgres::{error::SqlState, types::ToSql},
 };
+use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use super::{
@@ -51,20 +53,32 @@ pub(crate) struct Written {
 impl Store {
     /// The value of a key.
     pub(crate) async fn read(&self, key: &str) -> Result<Read, Error> {
-        match &self.cache {
+        let read = match &self.cache {
             Some(cache) => cache.read(key).await,
-            None => Ok(uncached(self.values.one(key).await?)),
+            None => self.values.one(key).await.map(uncached),
+        };
+        match read {
+            // Nothing can be there.
+            Err(error) if is_unrepresentable(&error) => Ok(uncached(None)),
+            read => read,
         }
     }
 
     /// The values of keys, in their order.
     pub(crate) async fn read_many(&self, keys: &[&str]) -> Result<Vec<Read>, Error> {
-        match &self.cache {
+        let read = match &self.cache {
             Some(cache) => cache.read_many(keys).await,
             None => {
-                let values = self.values.many(keys).await?;
-                Ok(values.into_iter().map(uncached).collect())
+                let values = self.values.many(keys).await;
+                values.map(|values| values.into_iter().map(uncached).collect())
             }
+        };
+        match read {
+            // One by one, so that the others are found.
+            Err(error) if is_unrepresentable(&error) => {
+                try_join_all(keys.iter().map(|key| self.read(key))).await
+            }
+            read => read,
         }
     }
 
@@ -106,6 +120,11 @@ impl Store {
             }
         }
     }
+}
+
+/// Whether a value has characters that the database's encoding does not have.
+pub(crate) fn is_unrepresentable(error: &Error) -> bool {
+    error.code() == Some(&SqlState::UNTRANSLATABLE_CHARACTER)
 }
 
 /// What the database answered just now.

@@ -2,10 +2,12 @@
 //! has one place.
 
 mod commit;
+mod email;
 mod epoch;
 pub(crate) mod feed;
 mod keys;
 mod origin;
+pub(crate) mod requirements;
 pub(crate) mod schema;
 mod users;
 
@@ -27,6 +29,7 @@ use self::{
 };
 pub(crate) use self::{
     commit::WriteError,
+    keys::is_unrepresentable,
     users::{User, UserRow},
 };
 

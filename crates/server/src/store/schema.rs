@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use cenote_postgres::{AcquireError, Pool, Pooled, Reason, tokio_postgres};
 
-use super::feed::INSTALL;
+use super::{
+    email,
+    feed::INSTALL,
+    requirements::{self, Findings},
+};
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -22,6 +26,12 @@ pub(crate) enum MigrateError {
     Lock(#[source] tokio_postgres::Error),
     #[error("cannot add the triggers of the change feed: {0}")]
     Feed(#[source] tokio_postgres::Error),
+    #[error("cannot compare e-mail addresses: {0}")]
+    Emails(#[source] tokio_postgres::Error),
+    #[error("cannot ask for the database's settings: {0}")]
+    Settings(#[source] tokio_postgres::Error),
+    #[error("{}", .0.join("; "))]
+    Unsuitable(Findings),
     #[error("{}", describe(.0))]
     Migration(#[from] refinery::Error),
 }
@@ -32,7 +42,10 @@ impl MigrateError {
         match self {
             Self::Acquire(error) => is_in_vain(error),
             Self::Lock(_) => false,
-            Self::Feed(error) => error.code().is_some_and(|code| !is_passing(code.code())),
+            Self::Unsuitable(_) => true,
+            Self::Feed(error) | Self::Emails(error) | Self::Settings(error) => {
+                error.code().is_some_and(|code| !is_passing(code.code()))
+            }
             // Lost connections end as errors of the driver; the rest is about the migrations.
             Self::Migration(error) => match error.kind() {
                 refinery::error::Kind::Connection(_, cause) => cause
@@ -91,11 +104,42 @@ fn describe(error: &refinery::Error) -> String {
     text
 }
 
+fn refuse(wrong: Findings) -> Result<(), MigrateError> {
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(MigrateError::Unsuitable(wrong)),
+    }
+}
+
+/// What is done under the lock.
+async fn migrate_with(
+    client: &mut tokio_postgres::Client,
+    with_feed: bool,
+) -> Result<refinery::Report, MigrateError> {
+    let applied = embedded::migrations::runner().run_async(client).await?;
+    let apart = email::prepare(client).await.map_err(MigrateError::Emails)?;
+    if apart > 0 {
+        tracing::warn!(
+            users = apart,
+            "some users have an e-mail address that an older user has too; they stay, and no address is compared with theirs"
+        );
+    }
+    if with_feed {
+        let installed = client.batch_execute(INSTALL).await;
+        installed.map_err(MigrateError::Feed)?;
+    }
+    let wrong = requirements::tables(client).await;
+    refuse(wrong.map_err(MigrateError::Settings)?)?;
+    Ok(applied)
+}
+
 /// Brings the schema up to date and names the migrations that were applied. The triggers of the change feed are added
 /// `with_feed`; without, they are left as they are, for another instance may need them.
 pub(crate) async fn migrate(pool: &Pool, with_feed: bool) -> Result<Vec<String>, MigrateError> {
     let mut connection = first_connection(pool).await?;
     let client = connection.client_mut();
+    let wrong = requirements::session(client).await;
+    refuse(wrong.map_err(MigrateError::Settings)?)?;
     let wait = format!(
         "SET statement_timeout = 0; SET lock_timeout = '60s'; SELECT pg_advisory_lock({LOCK})"
     );
@@ -103,15 +147,10 @@ pub(crate) async fn migrate(pool: &Pool, with_feed: bool) -> Result<Vec<String>,
         .batch_execute(&wait)
         .await
         .map_err(MigrateError::Lock)?;
-    let migrated = embedded::migrations::runner().run_async(client).await;
-    let added = match with_feed && migrated.is_ok() {
-        true => client.batch_execute(INSTALL).await,
-        false => Ok(()),
-    };
+    let migrated = migrate_with(client, with_feed).await;
     // Ends the session and the lock with it, whatever happened.
     connection.discard();
     let applied = migrated?;
-    added.map_err(MigrateError::Feed)?;
     let applied = applied.applied_migrations().iter();
     Ok(applied.map(ToString::to_string).collect())
 }

@@ -1,12 +1,15 @@
-//! Users. Invariant: no two have the same e-mail address, upper and lower case aside; an index sees to that.
+//! Users. Invariant: no two have the same e-mail address, as `email` compares them; an index sees to that.
 
 use std::sync::Arc;
 
-use cenote_postgres::{Error, Limits, Loader, Pool, Result, tokio_postgres::Row};
+use cenote_postgres::{
+    Error, Limits, Loader, Pool, Result,
+    tokio_postgres::{Row, error::SqlState, types::ToSql},
+};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::Store;
+use super::{Store, email};
 
 /// Many users at once; see the query for keys about the bounds.
 const GET: &str = "SELECT wanted.position, users.id, users.name, users.email \
@@ -14,9 +17,8 @@ const GET: &str = "SELECT wanted.position, users.id, users.name, users.email \
      JOIN users ON users.id = wanted.id \
      WHERE wanted.position BETWEEN 1 AND 1000000000";
 const LIST: &str = "SELECT id, name, email FROM users WHERE id > $1 ORDER BY id LIMIT $2";
-const ADD: &str = "INSERT INTO users (name, email) VALUES ($1, $2) RETURNING id, name, email";
-/// The index that keeps addresses apart.
-const EMAIL_KEY: &str = "users_email_key";
+const ADD: &str =
+    "INSERT INTO users (name, email, email_key) VALUES ($1, $2, $3) RETURNING id, name, email";
 
 /// A user.
 #[derive(Debug, Serialize, ToSchema)]
@@ -71,9 +73,10 @@ impl Store {
 
     /// Adds a user; `None` if the address is taken.
     pub(crate) async fn add_user(&self, name: &str, email: &str) -> Result<Option<UserRow>> {
-        let pool = &self.pool;
+        let (pool, key) = (&self.pool, email::key(email));
+        let parameters: [&(dyn ToSql + Sync); 3] = [&name, &email, &key];
         let added = pool
-            .retry(|| async { pool.get().await?.query_one(ADD, &[&name, &email]).await })
+            .retry(|| async { pool.get().await?.query_one(ADD, &parameters).await })
             .await;
         match added {
             Ok(row) => Ok(Some(UserRow(row))),
@@ -84,5 +87,8 @@ impl Store {
 }
 
 fn is_email_taken(error: &Error) -> bool {
-    error.constraint() == Some(EMAIL_KEY)
+    error.code() == Some(&SqlState::UNIQUE_VIOLATION)
+        && error
+            .constraint()
+            .is_some_and(|name| name.contains("email"))
 }

@@ -27,7 +27,7 @@ fn tally(ended: &Ended) -> (usize, usize) {
 
 #[tokio::test]
 async fn check_passes_on_a_database_that_works_and_leaves_nothing_behind() {
-    let database = Database::create().await;
+    let database = Database::create_durable().await;
     assert_eq!(launch("migrate", &database).run().await.code, Some(0));
     for _ in 0..2 {
         let ended = launch("check", &database).run().await;
@@ -64,7 +64,7 @@ async fn check_fails_when_nobody_answers() {
 
 #[tokio::test]
 async fn check_fails_when_the_server_has_too_few_connections() {
-    let database = Database::create().await;
+    let database = Database::create_durable().await;
     assert_eq!(launch("migrate", &database).run().await.code, Some(0));
     let ended = launch("check", &database)
         .env("INSTANCES", "100")

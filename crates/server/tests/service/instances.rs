@@ -227,7 +227,7 @@ async fn the_plain_cache_aside_says_nothing_of_its_age() {
 #[tokio::test]
 async fn check_tries_redis_and_what_it_keeps_and_names_it_when_it_is_gone() {
     let redis = redis().await;
-    let database = Database::create().await;
+    let database = Database::create_durable().await;
     let url = redis.url();
     let launch = |command| {
         crate::support::Launch::new(&[command])

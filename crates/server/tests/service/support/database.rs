@@ -40,6 +40,35 @@ impl Database {
         Self { name, url }
     }
 
+    /// One that outlives a crash, as `check` wants it: other servers of these tests are fast rather than safe.
+    pub(crate) async fn create_durable() -> Self {
+        static SERVER: OnceCell<PostgresServer> = OnceCell::const_new();
+        let server = async || {
+            let builder = PostgresServer::temporary()
+                .setting("fsync", "on")
+                .setting("full_page_writes", "on");
+            builder.start().await.unwrap()
+        };
+        Self::create_on(SERVER.get_or_init(server).await).await
+    }
+
+    /// One that is created with these words, such as `ENCODING 'LATIN1'`.
+    pub(crate) async fn create_with(options: &str) -> Self {
+        let mut database = Self::create().await;
+        let session = database.session().await;
+        let plain = database.name.clone();
+        database.name += "_odd";
+        let create = format!(
+            "CREATE DATABASE {} TEMPLATE template0 {options}",
+            database.name
+        );
+        session.run(&create).await;
+        database.url = database
+            .url
+            .replace(&format!("/{plain}"), &format!("/{}", database.name));
+        database
+    }
+
     /// The parts of the URL: host, port, user, password.
     pub(crate) fn parts(&self) -> [&str; 4] {
         let (_, rest) = self.url.split_once("://").unwrap();

@@ -1,0 +1,147 @@
+//! What makes two e-mail addresses the same: Unicode and the standards of e-mail, not the database's locale.
+//!
+//! Of the domain, RFC 5321 says that case does not matter, and IDNA which names are the same. The local part is compared
+//! without case too, as Unicode folds single characters, whatever the language: `ẞ` is `ß` and `ς` is `σ`, but `ß` is not
+//! `ss`, `ı` is not `i`, and `İ` is an `i` with a dot above. Characters that are composed in different ways are the same
+//! (canonical equivalence).
+//!
+//! Invariant: a key is ASCII, so it can be kept whatever the database's encoding; that of an ASCII address is the address
+//! in lower case, which the index makes by itself.
+
+use percent_encoding::{CONTROLS, utf8_percent_encode};
+use tokio_postgres::{Client, Error};
+use unicode_normalization::UnicodeNormalization;
+
+/// Keeps addresses apart.
+const INDEX: &str = "CREATE UNIQUE INDEX cenote_users_email \
+     ON users (coalesce(email_key, lower(email::text COLLATE \"C\")))";
+const IS_THERE: &str = "SELECT to_regclass('cenote_users_email') IS NOT NULL";
+/// Nobody adds an address meanwhile.
+const LOCK: &str = "LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE";
+const NOT_ASCII: &str = "SELECT id::bigint, email::text FROM users \
+     WHERE email_key IS NULL AND email::text COLLATE \"C\" ~ '[^ -~]'";
+const FILL: &str = "UPDATE users SET email_key = filled.key \
+     FROM unnest($1::bigint[], $2::text[]) AS filled (id, key) WHERE users.id = filled.id";
+/// Of several users with one address, which an index by another rule has let in, each but the oldest gets a key that no
+/// address has: all of them stay.
+const SET_APART: &str = "UPDATE users SET email_key = same.key || ' ' || users.id \
+     FROM (SELECT id, key, row_number() OVER (PARTITION BY key ORDER BY id) AS place \
+     FROM (SELECT id, coalesce(email_key, lower(email::text COLLATE \"C\")) AS key FROM users) AS keyed) AS same \
+     WHERE same.id = users.id AND same.place > 1";
+
+/// The key of an address that is not ASCII.
+pub(super) fn key(email: &str) -> Option<String> {
+    if email.is_ascii() {
+        return None;
+    }
+    let (local, domain) = email.rsplit_once('@').unwrap_or((email, ""));
+    let domain = idna::domain_to_ascii(domain).unwrap_or_else(|_| ascii(domain));
+    Some(format!("{}@{domain}", ascii(local)))
+}
+
+/// Folded, and what is not ASCII escaped: in upper case, as no folded text has it.
+fn ascii(text: &str) -> String {
+    // The order of Unicode's definition 145 of canonical caseless matches.
+    let folded: String = text.nfd().map(fold).nfc().collect();
+    utf8_percent_encode(&folded, CONTROLS).to_string()
+}
+
+/// One character for all that differ in case alone: Unicode's simple case folding, by way of the upper case.
+fn fold(c: char) -> char {
+    // Its upper case is that of the dotted one, from which folding keeps it apart.
+    if c == 'ı' {
+        return c;
+    }
+    let upper = single(c.to_uppercase()).unwrap_or(c);
+    single(upper.to_lowercase()).unwrap_or(upper)
+}
+
+/// The character, if it is one alone.
+fn single(mut characters: impl ExactSizeIterator<Item = char>) -> Option<char> {
+    match characters.len() {
+        1 => characters.next(),
+        _ => None,
+    }
+}
+
+/// Gives the users that are there their keys, and adds the index; does nothing if it is there. Returns how many users
+/// have an address that an older one has.
+pub(super) async fn prepare(client: &mut Client) -> Result<u64, Error> {
+    if client.query_one(IS_THERE, &[]).await?.get(0) {
+        return Ok(0);
+    }
+    let transaction = client.transaction().await?;
+    transaction.batch_execute(LOCK).await?;
+    let rows = transaction.query(NOT_ASCII, &[]).await?;
+    let keyed = rows
+        .iter()
+        .filter_map(|row| Some((row.get::<_, i64>(0), key(row.get(1))?)));
+    let (ids, keys): (Vec<i64>, Vec<String>) = keyed.unzip();
+    transaction.execute(FILL, &[&ids, &keys]).await?;
+    let apart = transaction.execute(SET_APART, &[]).await?;
+    transaction.batch_execute(INDEX).await?;
+    transaction.commit().await?;
+    Ok(apart)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// As the index has it.
+    fn whole(email: &str) -> String {
+        key(email).unwrap_or_else(|| email.to_ascii_lowercase())
+    }
+
+    #[test]
+    fn addresses_are_the_same_whatever_their_case_and_composition() {
+        for (one, other) in [
+            ("INFO@Example.org", "info@example.ORG"),
+            ("Zoë@example.org", "ZOË@example.org"),
+            ("Zoe\u{308}@example.org", "Zo\u{eb}@example.org"),
+            ("ΣΟΦΟΣ@example.org", "σοφος@example.org"),
+            ("σοφος@example.org", "σοφοσ@example.org"),
+            ("STRAẞE@example.org", "straße@example.org"),
+            ("\u{212a}ai@example.org", "kai@example.org"),
+            ("İnfo@example.org", "i\u{307}nfo@example.org"),
+            ("info@MÜNCHEN.de", "info@xn--mnchen-3ya.de"),
+            ("info@mu\u{308}nchen.de", "INFO@münchen.de"),
+            ("我買@屋企.香港", "我買@xn--hoqu73a.xn--j6w193g"),
+        ] {
+            assert_eq!(whole(one), whole(other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_unicode_tells_apart_are_different() {
+        for (one, other) in [
+            ("İnfo@example.org", "info@example.org"),
+            ("ınfo@example.org", "info@example.org"),
+            ("straße@example.org", "strasse@example.org"),
+            ("zoë@example.org", "zoe@example.org"),
+            ("zoë@example.org", "zo%c3%ab@example.org"),
+            ("info@faß.de", "info@fass.de"),
+            ("ﬁn@example.org", "fin@example.org"),
+        ] {
+            assert_ne!(whole(one), whole(other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn folding_any_character_again_changes_nothing() {
+        for c in ('\0'..=char::MAX).filter(|c| fold(*c) != *c) {
+            assert_eq!(fold(fold(c)), fold(c), "{c:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_has_a_key_of_ascii_whatever_its_case(text in "\\PC{0,20}(@\\PC{0,20})?") {
+            prop_assert!(whole(&text).is_ascii());
+            let folded: String = text.nfd().map(fold).collect();
+            prop_assert_eq!(ascii(&folded), ascii(&text));
+        }
+    }
+}
