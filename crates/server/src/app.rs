@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     health::Monitor,
+    memory::Memory,
     settings::CacheMode,
     store::{Queues, Store},
 };
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     /// One for all.
     pub(crate) health: Arc<Monitor>,
     pub(crate) started: Instant,
+    /// What answers may take, on all cores.
+    pub(crate) memory: Memory,
 }
 
 impl App {
@@ -35,6 +38,7 @@ impl App {
         stores: Vec<Store>,
         cache_mode: CacheMode,
         has_feed: bool,
+        memory: &Memory,
     ) -> Vec<Self> {
         let health = Arc::new(Monitor::new(pool.clone()));
         let started = Instant::now();
@@ -48,6 +52,7 @@ impl App {
                 has_feed,
                 health: health.clone(),
                 started,
+                memory: memory.clone(),
             }))
         };
         pool.homes().zip(&*stores).map(app).collect()

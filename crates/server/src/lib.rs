@@ -5,6 +5,8 @@
 pub mod http;
 pub mod settings;
 
+mod memory;
+
 mod store;
 
 mod health;

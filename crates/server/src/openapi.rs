@@ -1,7 +1,17 @@
-//! What the description of the service says besides its routes. Invariant: it is made from the types that are
-//! served, so it cannot tell another story.
+//! The description of the service: what it says besides its routes. Invariant: every status that an operation may be
+//! answered with is in it, and so is every type of problem that docs/errors.md explains.
 
-use utoipa::{OpenApi, ToSchema};
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use utoipa::{
+    OpenApi, ToSchema,
+    openapi::{
+        Components, Content, Header, Object, Ref, RefOr, Response, Type,
+        path::{Operation, PathItem},
+        schema::{Schema, SchemaType},
+    },
+};
 
 /// Title, version and tags; the routes are added by whoever knows them.
 #[derive(OpenApi)]
@@ -20,7 +30,7 @@ use utoipa::{OpenApi, ToSchema};
 )]
 pub(crate) struct Envelope;
 
-/// Every error: RFC 9457, `application/problem+json`.
+/// Every error: RFC 9457, `application/problem+json`. There may be further members.
 #[derive(ToSchema)]
 #[schema(as = Problem)]
 #[allow(dead_code, reason = "describes what `http::Problem` writes")]
@@ -30,10 +40,12 @@ pub(crate) struct ProblemBody {
     r#type: String,
     title: String,
     /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
     /// What happened this time.
     detail: String,
     /// For 422: what is wrong with which field.
+    #[schema(min_items = 1, max_items = 32)]
     errors: Option<Vec<FieldProblem>>,
 }
 
@@ -43,4 +55,362 @@ pub(crate) struct ProblemBody {
 pub(crate) struct FieldProblem {
     field: String,
     detail: String,
+}
+
+/// What comes before every type of problem.
+const URN: &str = "urn:cenote:problem:";
+
+/// A status that a request may be answered with, whatever it asks for.
+struct Refusal {
+    status: &'static str,
+    /// Its name among the reusable responses.
+    name: &'static str,
+    /// Types of problems, without [`URN`].
+    types: &'static [&'static str],
+    description: &'static str,
+    header: Option<(&'static str, &'static str)>,
+}
+
+/// All that are answered with a problem; docs/errors.md says more of each type.
+const REFUSALS: &[Refusal] = &[
+    Refusal {
+        status: "400",
+        name: "BadRequest",
+        types: &["malformed-json", "bad-request"],
+        description: "The request cannot be understood: the body is not JSON or broke off, the path is not UTF-8, or a header is malformed",
+        header: None,
+    },
+    Refusal {
+        status: "404",
+        name: "NotFound",
+        types: &["not-found"],
+        description: "There is nothing under this key or number",
+        header: None,
+    },
+    Refusal {
+        status: "405",
+        name: "MethodNotAllowed",
+        types: &["method-not-allowed"],
+        description: "The path does not take this method",
+        header: Some(("Allow", "The methods that it takes")),
+    },
+    Refusal {
+        status: "408",
+        name: "RequestTimeout",
+        types: &["request-timeout"],
+        description: "The body did not arrive in time",
+        header: None,
+    },
+    Refusal {
+        status: "409",
+        name: "Conflict",
+        types: &["conflict"],
+        description: "A user with this e-mail address exists",
+        header: None,
+    },
+    Refusal {
+        status: "412",
+        name: "PreconditionFailed",
+        types: &["precondition-failed"],
+        description: "`If-Match` or `If-None-Match` does not hold of the current version; nothing was changed",
+        header: Some(("ETag", "The current version, if there is one")),
+    },
+    Refusal {
+        status: "413",
+        name: "PayloadTooLarge",
+        types: &["payload-too-large"],
+        description: "The body is longer than `HTTP_MAX_BODY`, 1 MiB if not set",
+        header: None,
+    },
+    Refusal {
+        status: "415",
+        name: "UnsupportedMediaType",
+        types: &["unsupported-media-type"],
+        description: "The body is not said to be JSON, or is encoded",
+        header: None,
+    },
+    Refusal {
+        status: "422",
+        name: "Unprocessable",
+        types: &["validation"],
+        description: "Fields, parameters or the key are missing or not valid; `errors` names each",
+        header: None,
+    },
+    Refusal {
+        status: "500",
+        name: "Internal",
+        types: &["internal"],
+        description: "The service failed; its log has the reason",
+        header: None,
+    },
+    Refusal {
+        status: "503",
+        name: "Unavailable",
+        types: &[
+            "pool-timeout",
+            "pool-overloaded",
+            "database-unavailable",
+            "answers-waiting",
+            "cache-unreachable",
+            "outcome-unknown",
+            "conflict-retries-exhausted",
+            "database-exhausted",
+            "read-only",
+            "schema-not-ready",
+            "not-ready",
+            "shutting-down",
+            "too-many-connections",
+        ],
+        description: "It cannot be done now. Only of `outcome-unknown` it is not known whether it was done; all others did nothing",
+        header: Some(("Retry-After", "After how many seconds to try again")),
+    },
+    Refusal {
+        status: "504",
+        name: "CommandTimeout",
+        types: &["command-timeout"],
+        description: "A statement took too long; `detail` says if it is not known whether a write took effect",
+        header: None,
+    },
+    Refusal {
+        status: "401",
+        name: "Unauthorized",
+        types: &["unauthorized"],
+        description: "Not answered by any route today",
+        header: None,
+    },
+    Refusal {
+        status: "403",
+        name: "Forbidden",
+        types: &["forbidden"],
+        description: "Not answered by any route today",
+        header: None,
+    },
+    Refusal {
+        status: "429",
+        name: "TooManyRequests",
+        types: &["too-many-requests"],
+        description: "Not answered by any route today",
+        header: Some(("Retry-After", "After how many seconds to try again")),
+    },
+];
+
+impl Refusal {
+    fn response(&self) -> Response {
+        let mut response = Response::new(self.description);
+        let problem = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
+        let problem = RefOr::T(problem);
+        response
+            .content
+            .insert("application/problem+json".to_owned(), problem);
+        let id = ("x-request-id", "Under which the log speaks of this request");
+        for (name, description) in self.header.into_iter().chain([id]) {
+            let mut header = Header::new(match name {
+                "Retry-After" => Object::with_type(Type::Integer),
+                _ => Object::with_type(Type::String),
+            });
+            header.description = Some(description.to_owned());
+            response.headers.insert(name.to_owned(), RefOr::T(header));
+        }
+        response
+    }
+}
+
+/// Adds to each operation the refusals that it has in common with others. A route says which others it has by
+/// [`refusal`].
+pub(crate) fn complete(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let components = api.components.get_or_insert_default();
+    name_types(components);
+    for refusal in REFUSALS {
+        let response = RefOr::T(refusal.response());
+        components
+            .responses
+            .insert(refusal.name.to_owned(), response);
+    }
+    for item in api.paths.paths.values_mut() {
+        for operation in operations(item) {
+            for status in shared(operation) {
+                let refusal = REFUSALS.iter().find(|refusal| refusal.status == status);
+                let Some(refusal) = refusal else {
+                    continue;
+                };
+                let responses = &mut operation.responses.responses;
+                let response = Ref::from_response_name(refusal.name);
+                responses
+                    .entry(status.to_owned())
+                    .or_insert(RefOr::Ref(response));
+            }
+        }
+    }
+    api
+}
+
+/// The statuses of refusals that an operation may be answered with because of what it takes and does.
+fn shared(operation: &Operation) -> impl Iterator<Item = &'static str> + use<> {
+    let tagged = |tag: &str| {
+        let tags = operation.tags.iter().flatten();
+        tags.into_iter().any(|one| one == tag)
+    };
+    let asks_database = !tagged("operations");
+    let has_body = operation.request_body.is_some();
+    let has_parameters = operation
+        .parameters
+        .as_ref()
+        .is_some_and(|all| !all.is_empty());
+    [
+        (true, &["400", "500", "503"][..]),
+        (has_body || has_parameters, &["422"]),
+        (has_body, &["408", "413", "415"]),
+        (asks_database, &["504"]),
+    ]
+    .into_iter()
+    .filter(|(holds, _)| *holds)
+    .flat_map(|(_, statuses)| statuses.iter().copied())
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem {
+        get,
+        post,
+        delete,
+        put,
+        patch,
+        ..
+    } = item;
+    [get, post, delete, put, patch].into_iter().flatten()
+}
+
+/// Lists the types of problems, which are one text each in the code.
+fn name_types(components: &mut Components) {
+    let Some(RefOr::T(Schema::Object(problem))) = components.schemas.get_mut("Problem") else {
+        return;
+    };
+    let Some(RefOr::T(Schema::Object(kind))) = problem.properties.get_mut("type") else {
+        return;
+    };
+    kind.schema_type = SchemaType::new(Type::String);
+    kind.enum_values = Some(types().map(|kind| json!(format!("{URN}{kind}"))).collect());
+}
+
+fn types() -> impl Iterator<Item = &'static str> {
+    REFUSALS
+        .iter()
+        .flat_map(|refusal| refusal.types.iter().copied())
+}
+
+/// Says in a route's macro, as `responses(NotFound)`, that it may be answered with this refusal.
+macro_rules! refusals {
+    ($($name:ident),*) => {
+        $(
+            #[doc = "A refusal that a route may be answered with."]
+            pub(crate) struct $name;
+
+            impl utoipa::IntoResponses for $name {
+                fn responses() -> BTreeMap<String, RefOr<Response>> {
+                    let named = REFUSALS.iter().filter(|refusal| refusal.name == stringify!($name));
+                    let by_status = |refusal: &Refusal| {
+                        let response = RefOr::Ref(Ref::from_response_name(refusal.name));
+                        (refusal.status.to_owned(), response)
+                    };
+                    named.map(by_status).collect()
+                }
+            }
+        )*
+    };
+}
+
+refusals!(NotFound, Conflict, PreconditionFailed);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_types_of_problems_are_those_that_the_documentation_explains() {
+        let page = include_str!("../../../docs/errors.md");
+        let mut explained = BTreeSet::new();
+        for line in page.lines() {
+            // Of a table: status and type.
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            if let (Some(status), Some(kind)) = (cells.next(), cells.next())
+                && status.parse::<u16>().is_ok()
+            {
+                explained.insert((status.to_owned(), kind.trim_matches('`').to_owned()));
+            }
+            // And those that no route answers with: `type` (status, …).
+            for part in line
+                .split('`')
+                .collect::<Vec<_>>()
+                .windows(2)
+                .skip(1)
+                .step_by(2)
+            {
+                if let Some(status) = part[1].strip_prefix(" (")
+                    && let Some(status) = status.get(..3)
+                    && status.parse::<u16>().is_ok()
+                {
+                    explained.insert((status.to_owned(), part[0].to_owned()));
+                }
+            }
+        }
+        let described: BTreeSet<_> = REFUSALS
+            .iter()
+            .flat_map(|refusal| refusal.types.iter().map(|kind| (refusal.status, *kind)))
+            .map(|(status, kind)| (status.to_owned(), kind.to_owned()))
+            .collect();
+        assert_eq!(explained, described);
+    }
+
+    #[test]
+    fn every_type_of_problem_in_the_code_is_described() {
+        let described: BTreeSet<&str> = types().collect();
+        for (file, text) in sources() {
+            let text = text.split("#[cfg(test)]").next().unwrap();
+            for call in ["Problem::new(", "Self::new(", "unavailable("] {
+                for after in text.split(call).skip(1) {
+                    // The first text of the call, and before it at most a status.
+                    let Some((before, rest)) = after.split_once('"') else {
+                        continue;
+                    };
+                    let only_a_status = before
+                        .chars()
+                        .all(|c| c.is_alphabetic() || " _:,\n".contains(c));
+                    if !only_a_status || !(call == "unavailable(" || before.contains("StatusCode"))
+                    {
+                        continue;
+                    }
+                    let kind = rest.split('"').next().unwrap();
+                    // In the constructors themselves it is a title.
+                    if !kind
+                        .bytes()
+                        .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+                    {
+                        continue;
+                    }
+                    assert!(described.contains(kind), "{kind:?} in {file}");
+                }
+            }
+        }
+    }
+
+    fn sources() -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let mut folders = vec![std::path::PathBuf::from(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/src"
+        ))];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    found.push((path.display().to_string(), text));
+                }
+            }
+        }
+        found
+    }
 }

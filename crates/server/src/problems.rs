@@ -8,6 +8,7 @@ use cenote_postgres::{AcquireError, Error, Reason, summarize};
 
 use crate::{
     http::{Member, Problem},
+    memory::Full,
     store::{WriteError, is_unrepresentable},
 };
 
@@ -73,6 +74,15 @@ fn of_value(error: &Error, fields: [&'static str; 2], indexed: &'static str) -> 
     };
     let named = field.unwrap_or("");
     Some(Problem::unprocessable().field(named, detail))
+/// There is no room for a large answer.
+pub(crate) fn of_full(Full { waited }: Full) -> Problem {
+    let seconds = waited.as_secs_f64();
+    let detail = format!(
+        "waited {seconds:.1} s for memory: other large answers have not been taken by their clients"
+    );
+    let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+    Problem::unavailable("answers-waiting", detail, RETRY_AFTER)
+        .member("waited_ms", Member::Number(waited))
 }
 
 /// Nothing was written, because readers could not be kept from older values.

@@ -24,6 +24,7 @@ use crate::{
     cores::Cores,
     health::Stage,
     http::{self, HttpConfig},
+    memory::Memory,
     routes::Routes,
     settings::{HttpSettings, Loaded, Settings},
     store::{requirements, schema},
@@ -75,7 +76,8 @@ async fn serve(settings: Settings) -> ExitCode {
         }
     };
     let feed = has_feed(&settings);
-    let apps = App::per_home(&database.pool, stores, settings.cache.mode, feed);
+    let memory = Memory::new(settings.http.answer_memory);
+    let apps = App::per_home(&database.pool, stores, settings.cache.mode, feed, &memory);
     tracing::info!(
         min = settings.pool.min,
         max = settings.pool.max,

@@ -208,6 +208,17 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "conflict", "Conflict", detail)
     }
 
+    /// 412: what the request was made conditional on does not hold.
+    #[must_use]
+    pub fn precondition_failed(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(
+            StatusCode::PRECONDITION_FAILED,
+            "precondition-failed",
+            "Precondition failed",
+            detail,
+        )
+    }
+
     /// 413: the body is longer than `limit` bytes.
     #[must_use]
     pub fn payload_too_large(limit: u64) -> Self {

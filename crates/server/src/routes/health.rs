@@ -51,9 +51,12 @@ pub(super) struct Part {
 }
 
 /// How the service and what it depends on are doing.
-#[utoipa::path(get, path = "/health", tag = "operations", responses(
+#[utoipa::path(get, path = "/health", operation_id = "health", tag = "operations", responses(
     (status = 200, body = Health, description = "`ok` or `degraded`"),
-    (status = 503, body = Health, description = "`unhealthy`"),
+    (status = 503, description = "`unhealthy`; or the service takes no more connections", content(
+        (Health = "application/json"),
+        (ProblemBody = "application/problem+json"),
+    )),
 ))]
 pub(super) async fn health(State(app): State<App>) -> Whole {
     let stage = app.health.stage();
@@ -166,16 +169,26 @@ pub(super) fn problem_of_cache(state: CacheState) -> Option<&'static str> {
     }
 }
 
+/// That all is well.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Fine {
+    #[schema(example = "ok")]
+    status: &'static str,
+}
+
+const FINE: Fine = Fine { status: "ok" };
+
 /// Whether the process answers. Never touches the database.
-#[utoipa::path(get, path = "/health/live", tag = "operations", responses((status = 200)))]
+#[utoipa::path(get, path = "/health/live", operation_id = "live", tag = "operations", responses(
+    (status = 200, body = Fine, description = "It answers"),
+))]
 pub(super) async fn live() -> Whole {
-    json(&serde_json::json!({ "status": "ok" }))
+    json(&FINE)
 }
 
 /// Whether to send requests here: not while starting, draining or unhealthy.
-#[utoipa::path(get, path = "/health/ready", tag = "operations", responses(
-    (status = 200),
-    (status = 503, body = ProblemBody, content_type = "application/problem+json"),
+#[utoipa::path(get, path = "/health/ready", operation_id = "ready", tag = "operations", responses(
+    (status = 200, body = Fine, description = "Send requests here"),
 ))]
 pub(super) async fn ready(State(app): State<App>) -> Result<Whole, Problem> {
     let not_ready = |why: String| Problem::unavailable("not-ready", why, 1);
@@ -189,5 +202,5 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Whole, Problem> {
         let problem = database.problem.unwrap_or_default();
         return Err(not_ready(format!("the database is unhealthy: {problem}")));
     }
-    Ok(json(&serde_json::json!({ "status": "ok" })))
+    Ok(json(&FINE))
 }

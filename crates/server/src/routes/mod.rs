@@ -5,27 +5,32 @@
 //! good part of what such a request costs. They are in the router too, for their other methods.
 
 mod cache_status;
+mod email;
 mod health;
 mod keys;
+mod name;
+mod preconditions;
+mod read_many;
 mod stats;
 mod users;
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use axum::{
     Router,
     http::{HeaderValue, Method, Request, Response, header::CONTENT_TYPE},
     routing::{get, post},
 };
+use bytes::Bytes;
 use http_body_util::{Either, Full};
 use serde::Serialize;
 use utoipa::OpenApi;
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::{
     app::App,
     http::{Body, Problem, RequestBody, Service, Whole, with_fallbacks},
-    openapi::Envelope,
+    openapi::{self, Envelope},
 };
 
 /// Everything that is served, on one core.
@@ -72,7 +77,7 @@ fn digits(text: &str) -> Option<i64> {
 fn router(app: App) -> Router {
     let router = Router::new()
         .route("/write", post(keys::write_by_router))
-        .route("/read", post(keys::read_many))
+        .route("/read", post(read_many::read_many))
         .route("/read/", get(keys::read_by_router).delete(keys::delete))
         .route(
             "/read/{*key}",
@@ -87,8 +92,15 @@ fn router(app: App) -> Router {
         .route("/pool-stats", get(stats::pool))
         .route("/cache-stats", get(stats::cache))
         .with_state(app)
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi()));
+        .route("/openapi.json", get(description))
+        .merge(SwaggerUi::new("/docs").config(Config::from("/openapi.json")));
     with_fallbacks(router)
+}
+
+/// `/openapi.json`, made once.
+async fn description() -> Whole {
+    static DESCRIPTION: LazyLock<Bytes> = LazyLock::new(|| encode(0, &openapi()).into());
+    whole(DESCRIPTION.clone())
 }
 
 /// The description of everything that is served.
@@ -97,7 +109,7 @@ pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
     #[openapi(paths(
         keys::write,
         keys::read,
-        keys::read_many,
+        read_many::read_many,
         keys::delete,
         users::list,
         users::add,
@@ -109,7 +121,7 @@ pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
         stats::cache,
     ))]
     struct Routes;
-    Envelope::openapi().merge_from(Routes::openapi())
+    openapi::complete(Envelope::openapi().merge_from(Routes::openapi()))
 }
 
 /// Milliseconds to the microsecond, for people.
@@ -124,10 +136,20 @@ fn json(body: &impl Serialize) -> Whole {
 
 /// The same, where it is known that the body has about so many bytes.
 fn json_of(size: usize, body: &impl Serialize) -> Whole {
+    whole(encode(size, body).into())
+}
+
+/// A body of about so many bytes.
+fn encode(size: usize, body: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(size);
     // Structs and maps with text keys do not fail to serialise, nor does memory to take it.
     let _never = serde_json::to_writer(&mut bytes, body);
-    let mut whole = Whole::new(Full::from(bytes));
+    bytes
+}
+
+/// A 200 with this body, which is JSON.
+fn whole(body: Bytes) -> Whole {
+    let mut whole = Whole::new(Full::from(body));
     let json = HeaderValue::from_static("application/json");
     whole.headers_mut().insert(CONTENT_TYPE, json);
     whole

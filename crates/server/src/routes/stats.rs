@@ -153,7 +153,9 @@ impl From<&Histogram> for Percentiles {
 }
 
 /// What the pool has done and is doing.
-#[utoipa::path(get, path = "/pool-stats", tag = "operations", responses((status = 200, body = PoolStats)))]
+#[utoipa::path(get, path = "/pool-stats", operation_id = "pool_stats", tag = "operations", responses(
+    (status = 200, body = PoolStats, description = "Counts since the start, and how it stands"),
+))]
 pub(super) async fn pool(State(app): State<App>) -> Whole {
     let stats = app.pool.stats();
     let pool = &stats.pool;
@@ -267,7 +269,9 @@ struct FeedStats {
 }
 
 /// What the cache has done.
-#[utoipa::path(get, path = "/cache-stats", tag = "operations", responses((status = 200, body = CacheStats)))]
+#[utoipa::path(get, path = "/cache-stats", operation_id = "cache_stats", tag = "operations", responses(
+    (status = 200, body = CacheStats, description = "Counts since the start, and how it stands"),
+))]
 pub(super) async fn cache(State(app): State<App>) -> Whole {
     let mode = app.cache_mode.as_str();
     let stats = app.store.cache_stats().unwrap_or_default();

@@ -3,7 +3,7 @@
 use axum::{
     extract::State,
     http::{
-        HeaderValue, StatusCode,
+        HeaderMap, HeaderValue, StatusCode,
         header::{LINK, LOCATION},
     },
 };
@@ -11,12 +11,13 @@ use garde::Validate;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::json_of;
+use super::{email, encode, json_of, name, preconditions::Preconditions, whole};
 use crate::{
     app::App,
-    http::{Json, Path, Problem, Query, Whole, no_nul},
-    openapi::ProblemBody,
-    problems::{of_new_user, of_read},
+    http::{Json, Path, Problem, Query, Whole},
+    memory::Claim,
+    openapi::{Conflict, NotFound, PreconditionFailed},
+    problems::{of_full, of_new_user, of_read},
     store::User,
 };
 
@@ -27,13 +28,24 @@ const SIZE: usize = 128;
 /// A user to be added.
 #[derive(Deserialize, Validate, ToSchema)]
 pub(super) struct NewUser {
-    /// 1 to 200 characters.
-    #[garde(length(chars, min = 1, max = 200), custom(no_nul))]
-    #[schema(example = "Ada")]
+    /// 1 to 200 characters that show something: no control or direction characters, no line breaks.
+    #[garde(custom(name::valid))]
+    #[schema(
+        example = "Ada",
+        min_length = 1,
+        max_length = 200,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]*$"
+    )]
     name: String,
-    /// Not taken yet, upper and lower case aside. Unicode decides what is the same, whatever the database's locale.
-    #[garde(length(max = 254), email, custom(no_nul))]
-    #[schema(example = "ada@example.org")]
+    /// At most 254 bytes; international domains and local parts too. Not taken yet, upper and lower case aside: Unicode
+    /// decides what is the same, whatever the database's locale.
+    #[garde(custom(email::valid))]
+    #[schema(
+        example = "ada@example.org",
+        format = "email",
+        min_length = 3,
+        max_length = 254
+    )]
     email: String,
 }
 
@@ -43,30 +55,40 @@ pub(super) struct NewUser {
 pub(super) struct Page {
     /// Most users in one answer: 1 to 1000, 100 if not said.
     #[garde(inner(range(min = 1, max = 1000)))]
+    #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u32>,
     /// Only users with a greater id.
     #[garde(inner(range(min = 0)))]
+    #[param(minimum = 0, maximum = 9223372036854775807_i64)]
     after: Option<i64>,
 }
 
 /// Lists users by id. The header `Link` has the address of the next page, if there is one.
-#[utoipa::path(get, path = "/users/", tag = "users", params(Page), responses(
-    (status = 200, body = Vec<User<'_>>, headers(("Link" = Option<String>, description = "`rel=\"next\"`"))),
-    (status = 422, body = ProblemBody, content_type = "application/problem+json"),
-    (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
+#[utoipa::path(get, path = "/users/", operation_id = "list_users", tag = "users", params(Page), responses(
+    (status = 200, body = Vec<User<'_>>, description = "At most `limit` users, by id", headers(
+        ("Link" = String, description = "`rel=\"next\"`: where the next page is; none on the last"),
+    )),
 ))]
 pub(super) async fn list(
     State(app): State<App>,
     Query(page): Query<Page>,
 ) -> Result<Whole, Problem> {
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT) as usize;
-    let after = page.after.unwrap_or(0);
-    // One more than asked for tells whether there is a next page.
-    let users = app.store.users(after, limit as i64 + 1).await;
-    let mut users = users.map_err(of_read)?;
-    let more = users.len() > limit;
-    users.truncate(limit);
-    let mut response = json_of(SIZE * users.len(), &users);
+    let mut claim: Option<Claim> = None;
+    let (users, more, mut response) = loop {
+        // One more than asked for tells whether there is a next page.
+        let users = app.store.users(page.after, limit as i64 + 1).await;
+        let mut users = users.map_err(of_read)?;
+        let more = users.len() > limit;
+        users.truncate(limit);
+        let bytes = encode(SIZE * users.len(), &users);
+        let length = bytes.len();
+        if let Some(held) = app.memory.answers.hold(bytes, claim.take()) {
+            break (users, more, whole(held));
+        }
+        drop(users);
+        claim = Some(app.memory.answers.claim(length).await.map_err(of_full)?);
+    };
     if more && let Some(last) = users.last() {
         let next = format!(
             "</users/?limit={limit}&after={}>; rel=\"next\"",
@@ -78,16 +100,23 @@ pub(super) async fn list(
 }
 
 /// Adds a user.
-#[utoipa::path(post, path = "/users/", tag = "users", request_body = NewUser, responses(
-    (status = 201, body = User<'_>, headers(("Location" = String, description = "Where the user is"))),
-    (status = 409, body = ProblemBody, content_type = "application/problem+json"),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
-    (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
+#[utoipa::path(post, path = "/users/", operation_id = "add_user", tag = "users", request_body = NewUser, responses(
+    (status = 201, body = User<'_>, description = "The user as it was added", headers(
+        ("Location" = String, description = "Where the user is"),
+    )),
+    Conflict,
+    PreconditionFailed,
 ))]
 pub(super) async fn add(
     State(app): State<App>,
+    headers: HeaderMap,
     Json(NewUser { name, email }): Json<NewUser>,
 ) -> Result<Whole, Problem> {
+    if Preconditions::of(&headers)?.any() {
+        return Err(Problem::precondition_failed(
+            "users have no versions, so If-Match and If-None-Match cannot be met here; leave them out",
+        ));
+    }
     let added = app.store.add_user(&name, &email).await;
     let Some(user) = added.map_err(of_new_user)? else {
         return Err(Problem::conflict(
@@ -102,11 +131,11 @@ pub(super) async fn add(
 }
 
 /// One user.
-#[utoipa::path(get, path = "/users/{id}", tag = "users", params(("id" = i64, Path)), responses(
-    (status = 200, body = User<'_>),
-    (status = 404, body = ProblemBody, content_type = "application/problem+json"),
-    (status = 422, body = ProblemBody, content_type = "application/problem+json"),
-    (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
+#[utoipa::path(get, path = "/users/{id}", operation_id = "get_user", tag = "users", params(
+    ("id" = i64, Path, description = "The user's number", minimum = 0, maximum = 9223372036854775807_i64),
+), responses(
+    (status = 200, body = User<'_>, description = "The user"),
+    NotFound,
 ))]
 pub(super) async fn get(app: &App, id: i64) -> Result<Whole, Problem> {
     match app.store.user(id).await.map_err(of_read)? {

@@ -42,6 +42,7 @@ pub(crate) fn settings(r: &mut Resolver<'_>) -> Settings {
             body_timeout: r.value(&t::HTTP_BODY_TIMEOUT),
             idle_timeout: r.value(&t::HTTP_IDLE_TIMEOUT),
             max_body: r.value(&t::HTTP_MAX_BODY),
+            answer_memory: r.value(&t::HTTP_ANSWER_MEMORY),
         },
         shutdown: ShutdownSettings {
             delay: r.value(&t::SHUTDOWN_DELAY),

@@ -261,6 +261,8 @@ settings! {
             "Seconds after which an idle keep-alive connection is closed";
         HTTP_MAX_BODY: Bytes = Bytes(1..=1 << 30), Is("1048576"),
             "Largest request body in bytes; 64k and 1m work too";
+        HTTP_ANSWER_MEMORY: Bytes = Bytes(1 << 20..=1 << 40), Is("67108864"),
+            "Most bytes of large answers, above 32 KiB each, that are made or wait for their clients to take them; beyond it they get a 503";
         SHUTDOWN_DELAY: Seconds = Seconds(Zero::Plain), Is("1"),
             "Seconds between /health/ready turning 503 and the listener closing";
         SHUTDOWN_TIMEOUT: Seconds = Seconds(Zero::Plain), Is("30"),

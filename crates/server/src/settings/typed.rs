@@ -203,6 +203,8 @@ pub struct HttpSettings {
     pub idle_timeout: Duration,
     /// Largest request body in bytes.
     pub max_body: usize,
+    /// Most bytes of large answers in memory.
+    pub answer_memory: usize,
 }
 
 /// How to stop.

@@ -10,7 +10,7 @@ use cenote_cache::{
 };
 use cenote_postgres::{
     Combine, Combiner, Connection, Error, Limits, Pool, Rows,
-    tokio_postgres::{error::SqlState, types::ToSql},
+    tokio_postgres::{Row, error::SqlState, types::ToSql},
 };
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::{
     Store,
     commit::{Committer, Release, Statement, WriteError},
+    condition::Condition,
 };
 
 /// Many changes at once, each key with how many versions pass; 0 is a delete, which is one if there is something to
@@ -41,6 +42,34 @@ const WRITE: &str = "INSERT INTO kv (key, value, version) \
      ON CONFLICT (key) DO UPDATE SET value = excluded.value, \
      version = kv.version + excluded.version, updated_at = now() \
      RETURNING key, version";
+
+/// As [`CHANGE`], where at least one of the changes has a condition: its key is locked, and then judged by its version. So
+/// it is judged by the newest one, and stays what it was judged by until the commit.
+///
+/// A key that has a row is inserted with a version below zero, which the conflict then makes one above the row's. A row
+/// that appears between the look and the insertion was not judged; nothing is done then, and the change has to be
+/// submitted again. Keys are locked and changed one by one, in the order of all other statements: the insertion takes its
+/// rows from `judged` one at a time, and is done before what it left is read.
+const CONDITIONAL: &str = "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', $6, true) AS is_set), \
+     judged AS MATERIALIZED ( \
+     SELECT change.key, change.value, change.versions, now.has_row, coalesce(now.version, 0) AS version, \
+     (change.among IS NULL OR coalesce(now.version, 0) = ANY (change.among::bigint[])) \
+     AND (change.unlike IS NULL OR coalesce(now.version, 0) <> ALL (change.unlike::bigint[])) AS is_met \
+     FROM patience CROSS JOIN LATERAL (SELECT * \
+     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[]) \
+     AS change (key, value, versions, among, unlike) \
+     WHERE versions BETWEEN 0 AND 1000000000 AND patience.is_set IS NOT NULL OFFSET 0) AS change \
+     LEFT JOIN LATERAL (SELECT true AS has_row, CASE WHEN kv.value IS NULL THEN 0 ELSE kv.version END AS version \
+     FROM kv WHERE kv.key = change.key COLLATE \"C\" FOR NO KEY UPDATE) AS now ON true), \
+     made AS (INSERT INTO kv (key, value, version) \
+     SELECT key, value, CASE WHEN has_row THEN - greatest(versions, 1) ELSE versions END \
+     FROM judged WHERE is_met AND (versions > 0 OR version > 0) \
+     ON CONFLICT (key) DO UPDATE SET value = excluded.value, \
+     version = kv.version - excluded.version, updated_at = now() \
+     WHERE excluded.version < 0 \
+     RETURNING key, version) \
+     SELECT key, version, true FROM made \
+     UNION ALL SELECT key, version, false FROM judged WHERE NOT is_met";
 
 /// A write that is durable.
 #[derive(Debug, Clone, Copy)]
@@ -84,20 +113,24 @@ impl Store {
 
     /// Writes a value, durably once this returns.
     pub(crate) async fn write(&self, key: String, value: String) -> Result<Written, WriteError> {
-        let value = Some(value);
-        let written = self.change(Change { key, value }).await?;
-        // Every write has a version.
-        Ok(written.ok_or(Error::RowCount(0))?)
+        match self.change(Change::write(key, value)).await? {
+            Changed::Made(written) => Ok(written),
+            // Every write without a condition has a version.
+            Changed::Nothing | Changed::Unmet { .. } => Err(Error::RowCount(0).into()),
+        }
     }
 
     /// Deletes a key, durably once this returns; `None` if it had no value.
     pub(crate) async fn delete(&self, key: &str) -> Result<Option<Written>, WriteError> {
-        let (key, value) = (key.to_owned(), None);
-        self.change(Change { key, value }).await
+        match self.change(Change::delete(key.to_owned())).await? {
+            Changed::Made(written) => Ok(Some(written)),
+            Changed::Nothing | Changed::Unmet { .. } => Ok(None),
+        }
     }
 
-    /// Makes a change as soon as its key can be fenced. Nobody holds a connection who waits for that.
-    async fn change(&self, change: Change) -> Result<Option<Written>, WriteError> {
+    /// Makes a change if its condition is met, as soon as its key can be fenced; it is durable once this returns. Nobody
+    /// holds a connection who waits for that.
+    pub(crate) async fn change(&self, change: Change) -> Result<Changed, WriteError> {
         let change = Arc::new(change);
         let start = Instant::now();
         let deadline = start + self.write_patience;
@@ -106,11 +139,17 @@ impl Store {
                 cache.unobstructed(deadline).await?;
             }
             match self.changes.submit(change.clone()).await? {
-                Ok(None) => return Ok(None),
-                Ok(Some(Made { version, release })) => {
+                Ok(Outcome::Nothing) => return Ok(Changed::Nothing),
+                Ok(Outcome::Unmet { version }) => return Ok(Changed::Unmet { version }),
+                Ok(Outcome::Made(Made { version, release })) => {
                     let coherence = release.coherence().await;
-                    return Ok(Some(Written { version, coherence }));
+                    return Ok(Changed::Made(Written { version, coherence }));
                 }
+                Ok(Outcome::Overtaken) if Instant::now() >= deadline => {
+                    return Err(Error::RowCount(0).into());
+                }
+                // There is a row now that can be judged.
+                Ok(Outcome::Overtaken) => {}
                 Err(error) if Instant::now() >= deadline => {
                     let waited = start.elapsed();
                     return Err(NotFenced { waited, ..error }.into());
@@ -128,7 +167,7 @@ pub(crate) fn is_unrepresentable(error: &Error) -> bool {
 }
 
 /// What the database answered just now.
-fn uncached(value: Option<Value>) -> Read {
+pub(super) fn uncached(value: Option<Value>) -> Read {
     Read {
         value,
         source: Source::Database,
@@ -138,9 +177,57 @@ fn uncached(value: Option<Value>) -> Read {
 }
 
 /// A value on its way to its key, or the key's end.
-pub(super) struct Change {
+#[derive(Debug)]
+pub(crate) struct Change {
     key: String,
     value: Option<String>,
+    condition: Option<Condition>,
+}
+
+impl Change {
+    pub(crate) fn write(key: String, value: String) -> Self {
+        Self {
+            key,
+            value: Some(value),
+            condition: None,
+        }
+    }
+
+    pub(crate) fn delete(key: String) -> Self {
+        Self {
+            key,
+            value: None,
+            condition: None,
+        }
+    }
+
+    /// Made only if this holds.
+    pub(crate) fn only_if(self, condition: Option<Condition>) -> Self {
+        Self { condition, ..self }
+    }
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Changed {
+    Made(Written),
+    /// It was to delete what is not there.
+    Nothing,
+    /// The condition does not hold of the current version, which is [`ABSENT`](super::ABSENT) if the key has no value.
+    Unmet {
+        version: i64,
+    },
+}
+
+/// What a statement did with a change.
+pub(super) enum Outcome {
+    Made(Made),
+    Nothing,
+    Unmet {
+        version: i64,
+    },
+    /// The row appeared after the key had been looked for, so nothing was done.
+    Overtaken,
 }
 
 /// A change that is durable, with its keys on their way to be released.
@@ -166,15 +253,15 @@ impl Combine for Changes {
     type Key = str;
     /// Shared with the caller, who may have to submit it again.
     type Write = Arc<Change>;
-    /// What it made, if it did: a delete of what is not there makes nothing.
-    type Outcome = Result<Option<Made>, NotFenced>;
+    type Outcome = Result<Outcome, NotFenced>;
 
     fn key<'a>(&self, change: &'a Arc<Change>) -> &'a str {
         &change.key
     }
 
     fn bytes(&self, change: &Arc<Change>) -> usize {
-        change.key.len() + change.value.as_ref().map_or(0, String::len)
+        let condition = change.condition.as_ref().map_or(0, Condition::bytes);
+        change.key.len() + change.value.as_ref().map_or(0, String::len) + condition
     }
 
     fn folds(&self, row: &[&Arc<Change>], next: &Arc<Change>) -> bool {
@@ -191,15 +278,24 @@ impl Combine for Changes {
         let values: Vec<Option<&str>> = rows.iter().map(newest).collect();
         let versions: Vec<i64> = rows.iter().map(versions).collect();
         let lock_timeout = lock_timeout.as_millis().to_string();
-        let (sql, parameters): (_, [&(dyn ToSql + Sync); 4]) = match (&*keys, &*values, &*versions)
-        {
-            ([key], [Some(value)], [versions]) => (WRITE, [key, value, versions, &lock_timeout]),
-            _ => (CHANGE, [&keys, &values, &versions, &lock_timeout]),
-        };
+        let conditions = conditions(rows);
+        let one: [&(dyn ToSql + Sync); 4];
+        let (sql, parameters): (_, &[&(dyn ToSql + Sync)]) =
+            match (&*keys, &*values, &*versions, &conditions) {
+                (.., Some([among, unlike])) => (
+                    CONDITIONAL,
+                    &[&keys, &values, &versions, among, unlike, &lock_timeout],
+                ),
+                ([key], [Some(value)], [versions], None) => {
+                    one = [key, value, versions, &lock_timeout];
+                    (WRITE, &one)
+                }
+                _ => (CHANGE, &[&keys, &values, &versions, &lock_timeout]),
+            };
         let statement = Statement {
             keys: &keys,
             sql,
-            parameters: &parameters,
+            parameters,
         };
         let (changed, release) = match self.0.commit(connection, &statement).await {
             Ok(changed) => changed,
@@ -208,18 +304,35 @@ impl Combine for Changes {
                 return Ok(rows.iter().flatten().map(|_| Err(error)).collect());
             }
         };
-        let last: HashMap<&str, i64> = changed.iter().map(|row| (row.get(0), row.get(1))).collect();
+        // The other two statements return only what they made.
+        let is_met = |row: &Row| conditions.is_none() || row.get(2);
+        let last: HashMap<&str, (i64, bool)> = changed
+            .iter()
+            .map(|row| (row.get(0), (row.get(1), is_met(row))))
+            .collect();
         let mut outcomes = Vec::with_capacity(versions.len());
         for row in rows.iter() {
             match last.get(&*row[0].key) {
-                Some(last) => {
+                Some((last, true)) => {
                     let before = last - steps(row).flatten().last().unwrap_or_default();
-                    outcomes.extend(steps(row).map(|step| {
-                        let (version, release) = (before + step?, release.clone());
-                        Some(Made { version, release })
+                    outcomes.extend(steps(row).map(|step| match step {
+                        Some(step) => Outcome::Made(Made {
+                            version: before + step,
+                            release: release.clone(),
+                        }),
+                        None => Outcome::Nothing,
                     }));
                 }
-                None if row[0].value.is_none() => outcomes.extend(row.iter().map(|_| None)),
+                Some((version, false)) => {
+                    let version = *version;
+                    outcomes.extend(row.iter().map(|_| Outcome::Unmet { version }));
+                }
+                None if row[0].value.is_none() => {
+                    outcomes.extend(row.iter().map(|_| Outcome::Nothing));
+                }
+                None if conditions.is_some() => {
+                    outcomes.extend(row.iter().map(|_| Outcome::Overtaken));
+                }
                 // What did not come back was not written: a trigger of someone else's may see to that.
                 None => return Err(Error::RowCount(changed.len())),
             }
@@ -228,10 +341,27 @@ impl Combine for Changes {
     }
 }
 
+/// The versions that each row may have and those that it may not have, if any has a condition.
+fn conditions(rows: &Rows<'_, Arc<Change>>) -> Option<[Vec<Option<String>>; 2]> {
+    let condition = |row: &[&Arc<Change>]| row[0].condition.clone();
+    if rows.iter().all(|row| row[0].condition.is_none()) {
+        return None;
+    }
+    let arrays = |row| condition(row).map_or([None, None], |condition| condition.arrays());
+    let (among, unlike) = rows
+        .iter()
+        .map(arrays)
+        .map(|[one, other]| (one, other))
+        .unzip();
+    Some([among, unlike])
+}
+
 /// Whether a change can go into one row with those before it. Whether a delete finds something is known after a write or
-/// another delete; but of a write after a delete that comes first, it cannot be told which version it makes.
+/// another delete; but of a write after a delete that comes first, it cannot be told which version it makes. What a
+/// condition says of a change cannot be known before the one before it is made.
 fn folds(row: &[&Arc<Change>], next: &Arc<Change>) -> bool {
-    row[0].value.is_some() || next.value.is_none()
+    let is_free = row[0].condition.is_none() && next.condition.is_none();
+    is_free && (row[0].value.is_some() || next.value.is_none())
 }
 
 /// What is there after all changes of a key.
@@ -266,7 +396,12 @@ mod tests {
     fn changes(values: &[Option<&str>]) -> Vec<Arc<Change>> {
         let change = |value: &Option<&str>| {
             let (key, value) = ("key".to_owned(), value.map(str::to_owned));
-            Arc::new(Change { key, value })
+            let condition = None;
+            Arc::new(Change {
+                key,
+                value,
+                condition,
+            })
         };
         values.iter().map(change).collect()
     }
@@ -290,5 +425,15 @@ mod tests {
         assert_eq!((newest(&row[..2]), versions(&row[..2])), (None, 0));
         let steps: Vec<_> = steps(&row[..2]).collect();
         assert_eq!(steps, [Some(1), None]);
+    }
+
+    #[test]
+    fn a_change_with_a_condition_shares_a_row_with_no_other() {
+        let free = changes(&[Some("a"), Some("b")]);
+        let bound = Change::write("key".to_owned(), "c".to_owned());
+        let bound = Arc::new(bound.only_if(Some(Condition::Among(vec![1]))));
+        assert!(folds(&[&free[0]], &free[1]));
+        assert!(!folds(&[&free[0]], &bound));
+        assert!(!folds(&[&bound], &free[0]));
     }
 }

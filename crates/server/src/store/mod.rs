@@ -2,10 +2,12 @@
 //! has one place.
 
 mod commit;
+mod condition;
 mod email;
 mod epoch;
 pub(crate) mod feed;
 mod keys;
+mod large;
 mod origin;
 pub(crate) mod requirements;
 pub(crate) mod schema;
@@ -26,10 +28,13 @@ use self::{
     epoch::Epoch,
     feed::{Feed, FeedStats},
     origin::Values,
+    users::Settled,
 };
 pub(crate) use self::{
     commit::WriteError,
-    keys::is_unrepresentable,
+    condition::{ABSENT, Condition},
+    keys::{Change, Changed, is_unrepresentable},
+    large::{is_note, noted_size},
     users::{User, UserRow},
 };
 
@@ -48,6 +53,8 @@ pub(crate) struct Store {
     write_patience: Duration,
     feed: Arc<Feed>,
     users: Loader<i64, Arc<UserRow>>,
+    /// Which users are known to be listed, on all cores.
+    settled: Arc<Settled>,
 }
 
 /// How much may wait to share a statement, of each kind.
@@ -118,6 +125,7 @@ impl Store {
             deadline,
         };
         let feed: Arc<Feed> = Arc::default();
+        let settled: Arc<Settled> = Arc::default();
         let changes = keys::changes(&committer, pool, &limits());
         let queues = changes.into_iter().zip(users::loaders(pool, &limits()));
         let store = |((pool, values), (changes, users)): ((Pool, Values), _)| Self {
@@ -130,6 +138,7 @@ impl Store {
             changes,
             write_patience,
             users,
+            settled: settled.clone(),
         };
         let homes = pool.homes().zip(values).zip(queues);
         Ok(homes.map(store).collect())

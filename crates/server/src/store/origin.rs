@@ -3,28 +3,27 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use cenote_cache::{
     epoch,
     origin::{Origin, Value},
 };
 use cenote_postgres::{Error, Limits, Loader, Pool, QueueStats, tokio_postgres::Row};
 
-use super::epoch::Epoch;
+use super::{epoch::Epoch, large::value_or_note};
 
-/// Many keys at once. Every position lies within these bounds; that they are told makes the planner expect one key, so
+/// Many keys at once; of a value above [`SMALL`](crate::memory::SMALL) only its size, see [`large`](super::large). Every position lies within these bounds; that they are told makes the planner expect one key, so
 /// that it looks each up in the index and makes one plan for batches of any size.
-const READ: &str = "SELECT wanted.position, kv.value, kv.version \
+const READ: &str = "SELECT wanted.position, CASE WHEN octet_length(kv.value) <= 32768 THEN kv.value END, kv.version, \
+     CASE WHEN octet_length(kv.value) > 32768 THEN octet_length(kv.value) END \
      FROM unnest($1::text[]) WITH ORDINALITY AS wanted (key, position) \
      JOIN kv ON kv.key = wanted.key COLLATE \"C\" \
      WHERE wanted.position BETWEEN 1 AND 1000000000 AND kv.value IS NOT NULL";
 
-/// From a row of `position, value, version`.
+/// From a row of `position, value, version, size`.
 fn value(row: Row) -> Value {
-    Value {
-        version: row.get(2),
-        bytes: Bytes::copy_from_slice(row.get::<_, &str>(1).as_bytes()),
-    }
+    let text: Option<&str> = row.get(1);
+    let size = || row.get::<_, Option<i32>>(3).unwrap_or_default();
+    value_or_note(text, row.get(2), size)
 }
 
 /// The values in PostgreSQL. Cloning it gives another handle.
@@ -96,5 +95,15 @@ impl Origin for Values {
 
     async fn advance(&self, successor: epoch::Row) -> Result<(), Error> {
         self.epoch()?.advance(successor).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_statement_has_the_bound_of_small_values() {
+        let bound = crate::memory::SMALL;
+        assert_eq!(super::READ.matches(&format!("= {bound} ")).count(), 1);
+        assert_eq!(super::READ.matches(&format!("> {bound} ")).count(), 1);
     }
 }

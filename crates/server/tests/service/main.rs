@@ -5,10 +5,12 @@
 
 #![cfg(test)]
 
+mod addresses;
 mod cache_outages;
 mod caching;
 mod change_feed;
 mod commands;
+mod conditional;
 mod database_load;
 mod drain;
 mod durability;
@@ -18,6 +20,8 @@ mod foreign_settings;
 mod http2;
 mod instances;
 mod keys;
+mod memory;
+mod openapi;
 mod operations;
 mod outages;
 mod overload;

@@ -193,3 +193,96 @@ async fn a_user_needs_a_name_and_an_address_that_could_exist() {
     let all = service.get("/users/").await.json(200);
     assert_eq!(all.as_array().unwrap().len(), 1, "nothing wrong was stored");
 }
+
+#[tokio::test]
+async fn whoever_goes_on_from_the_last_user_misses_none_that_is_being_added() {
+    let service = std::sync::Arc::new(Service::start(&[("DB_POOL_MAX_SIZE", "16")]).await);
+    const CLIENTS: usize = 16;
+    const EACH: usize = 60;
+    let adding = (0..CLIENTS).map(|client| {
+        let service = service.clone();
+        tokio::spawn(async move {
+            let mut connection = service.connect().await;
+            for n in 0..EACH {
+                let email = format!("{client}-{n}@example.org");
+                let body = json!({"name": "Ada", "email": email});
+                let added = connection.post("/users/", &body).await.unwrap().json(201);
+                // One's own user is listed at once.
+                if n % 20 == 0 {
+                    let id = added["id"].as_i64().unwrap();
+                    let path = format!("/users/?limit=1&after={}", id - 1);
+                    let listed = connection
+                        .ask("GET", &path, &[], "")
+                        .await
+                        .unwrap()
+                        .json(200);
+                    assert_eq!(listed[0]["id"], id, "{listed}");
+                }
+                // Some numbers are never used.
+                if n % 10 == 0 {
+                    let again = connection.post("/users/", &body).await.unwrap();
+                    again.problem(409, "conflict");
+                }
+            }
+        })
+    });
+    let adding: Vec<_> = adding.collect();
+    let mut connection = service.connect().await;
+    let (mut after, mut seen, mut ended) = (0, Vec::new(), false);
+    loop {
+        let path = format!("/users/?limit=50&after={after}");
+        let page = connection
+            .ask("GET", &path, &[], "")
+            .await
+            .unwrap()
+            .json(200);
+        let page = page.as_array().unwrap();
+        for user in page {
+            let id = user["id"].as_i64().unwrap();
+            assert!(id > after, "{id} after {after}");
+            after = id;
+            seen.push(user["email"].as_str().unwrap().to_owned());
+        }
+        if page.is_empty() && ended {
+            break;
+        }
+        ended = adding.iter().all(|client| client.is_finished());
+    }
+    for client in adding {
+        client.await.unwrap();
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), CLIENTS * EACH, "some were missed");
+}
+
+#[tokio::test]
+async fn a_page_waits_for_an_insertion_under_way_and_without_it_ends_before_its_number() {
+    let service = Service::start(&[]).await;
+    service.add("Ada", "ada@example.org").await.json(201);
+    let session = service.database.session().await;
+    session
+        .run("BEGIN; INSERT INTO users (name, email) VALUES ('Bob', 'bob@example.org')")
+        .await;
+    service.add("Eve", "eve@example.org").await.json(201);
+    let names = async |path: &str| {
+        let page = service.get(path).await.json(200);
+        let names = page.as_array().unwrap().iter();
+        names
+            .map(|user| user["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    // A plain list has what is committed; who goes on from the last one is told of nobody beyond the one that may come.
+    assert_eq!(names("/users/").await, ["Ada", "Eve"]);
+    assert_eq!(names("/users/?after=0").await, ["Ada"]);
+    assert_eq!(names("/users/?after=1").await, [""; 0]);
+    session.run("COMMIT").await;
+    assert_eq!(names("/users/?after=1").await, ["Bob", "Eve"]);
+    assert_eq!(names("/users/").await, ["Ada", "Bob", "Eve"]);
+    // A number that is never used holds nobody up.
+    session
+        .run("BEGIN; INSERT INTO users (name, email) VALUES ('Not', 'not@example.org'); ROLLBACK")
+        .await;
+    service.add("Zoe", "zoe@example.org").await.json(201);
+    assert_eq!(names("/users/?after=3").await, ["Zoe"]);
+}

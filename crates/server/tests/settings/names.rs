@@ -152,6 +152,9 @@ const ROWS: &[Row] = &[
         s.http.idle_timeout == secs(1)
     }),
     (&["HTTP_MAX_BODY"], "64k", |s| s.http.max_body == 65_536),
+    (&["HTTP_ANSWER_MEMORY"], "8m", |s| {
+        s.http.answer_memory == 8 << 20
+    }),
     (&["SHUTDOWN_DELAY"], "0", |s| s.shutdown.delay.is_zero()),
     (&["SHUTDOWN_TIMEOUT"], "2", |s| {
         s.shutdown.timeout == secs(2)

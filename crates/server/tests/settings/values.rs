@@ -70,6 +70,7 @@ fn malformed_values_are_refused_for_every_setting_that_has_a_form() {
         ("HTTP_BODY_TIMEOUT", &["0"]),
         ("HTTP_IDLE_TIMEOUT", &["0"]),
         ("HTTP_MAX_BODY", &["0", "1g"]),
+        ("HTTP_ANSWER_MEMORY", &["0", "1000"]),
         ("SHUTDOWN_DELAY", &["-1"]),
         ("SHUTDOWN_TIMEOUT", &["x"]),
         ("LOG", &["a=b=c"]),

@@ -1,0 +1,287 @@
+//! `If-Match` and `If-None-Match` (RFC 9110, section 13). Invariant: a header that cannot be understood is refused, never
+//! left out of account.
+
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{IF_MATCH, IF_NONE_MATCH},
+};
+
+use crate::{
+    http::{Problem, Whole},
+    store::{ABSENT, Condition},
+};
+
+/// What a request asks of the version of its key.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Preconditions {
+    if_match: Option<Condition>,
+    if_none_match: Option<Condition>,
+}
+
+/// What becomes of a read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Answer,
+    /// 304.
+    NotModified,
+    /// 412.
+    Failed,
+}
+
+impl Preconditions {
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        let if_match = tags(headers, &IF_MATCH)?.map(|tags| match tags {
+            Tags::Any => Condition::Unlike(vec![ABSENT]),
+            // A weak tag never matches here: section 13.1.1 asks for the strong comparison.
+            Tags::These(tags) => {
+                Condition::Among(versions(tags.into_iter().filter(|tag| !tag.weak)))
+            }
+        });
+        let if_none_match = tags(headers, &IF_NONE_MATCH)?.map(|tags| match tags {
+            Tags::Any => Condition::Among(vec![ABSENT]),
+            Tags::These(tags) => Condition::Unlike(versions(tags.into_iter())),
+        });
+        Ok(Self {
+            if_match,
+            if_none_match,
+        })
+    }
+
+    pub(super) fn any(&self) -> bool {
+        self.if_match.is_some() || self.if_none_match.is_some()
+    }
+
+    /// What must hold for a write to be made.
+    pub(super) fn condition(self) -> Option<Condition> {
+        match (self.if_match, self.if_none_match) {
+            (Some(one), Some(other)) => Some(one.and(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// What becomes of a read of this version, in the order of section 13.2.2.
+    pub(super) fn verdict(&self, version: i64) -> Verdict {
+        let fails = |condition: &Option<Condition>| {
+            let condition = condition.as_ref();
+            condition.is_some_and(|condition| !condition.holds(version))
+        };
+        if fails(&self.if_match) {
+            Verdict::Failed
+        } else if fails(&self.if_none_match) {
+            Verdict::NotModified
+        } else {
+            Verdict::Answer
+        }
+    }
+}
+
+/// 412: the key has another version than the request asks for, or none.
+pub(super) fn failed(version: i64) -> Whole {
+    if version == ABSENT {
+        return Problem::precondition_failed("there is no value under this key").into_whole();
+    }
+    let detail = format!("the key has version {version}, which the request excludes");
+    let mut whole = Problem::precondition_failed(detail).into_whole();
+    whole
+        .headers_mut()
+        .insert(axum::http::header::ETAG, entity_tag(version));
+    whole
+}
+
+/// A version never comes twice for one key, so it is a strong entity tag.
+pub(super) fn entity_tag(version: i64) -> HeaderValue {
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(version).as_bytes();
+    // An i64 has at most 20 characters.
+    let mut tag = [b'"'; 22];
+    tag[1..=digits.len()].copy_from_slice(digits);
+    // Digits between quotes always make a header value.
+    HeaderValue::from_bytes(&tag[..digits.len() + 2])
+        .unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
+}
+
+/// The value of one of the headers.
+enum Tags<'a> {
+    /// `*`
+    Any,
+    These(Vec<Tag<'a>>),
+}
+
+struct Tag<'a> {
+    weak: bool,
+    /// What stands between the quotes.
+    opaque: &'a [u8],
+}
+
+/// The versions that tags name. A tag that [`entity_tag`] does not write names none.
+fn versions<'a>(tags: impl Iterator<Item = Tag<'a>>) -> Vec<i64> {
+    let version = |tag: Tag<'_>| {
+        let version: i64 = std::str::from_utf8(tag.opaque).ok()?.parse().ok()?;
+        let written = itoa::Buffer::new().format(version).as_bytes() == tag.opaque;
+        (written && version > ABSENT).then_some(version)
+    };
+    tags.filter_map(version).collect()
+}
+
+/// All values of a header together, as section 5.3 has it; `None` if there is none.
+fn tags<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<Tags<'h>>, Problem> {
+    if !headers.contains_key(name) {
+        return Ok(None);
+    }
+    let malformed = || {
+        Problem::bad_request(format!(
+            "the header {} is neither * nor a list of entity tags such as \"2\"",
+            match *name {
+                IF_MATCH => "If-Match",
+                _ => "If-None-Match",
+            }
+        ))
+    };
+    let (mut any, mut these) = (false, Vec::new());
+    for value in headers.get_all(name) {
+        let mut rest = value.as_bytes().trim_ascii();
+        if rest == b"*" {
+            any = true;
+            continue;
+        }
+        loop {
+            // Empty elements of a list are left out (section 5.6.1).
+            while let Some((b',' | b' ' | b'\t', after)) = rest.split_first() {
+                rest = after;
+            }
+            if rest.is_empty() {
+                break;
+            }
+            let (tag, after) = first_tag(rest).ok_or_else(malformed)?;
+            these.push(tag);
+            rest = after.trim_ascii_start();
+            if !rest.is_empty() && rest[0] != b',' {
+                return Err(malformed());
+            }
+        }
+    }
+    match (any, these.is_empty()) {
+        (true, true) => Ok(Some(Tags::Any)),
+        (false, false) => Ok(Some(Tags::These(these))),
+        _ => Err(malformed()),
+    }
+}
+
+/// The entity tag that a text begins with, and what follows.
+fn first_tag(text: &[u8]) -> Option<(Tag<'_>, &[u8])> {
+    let (weak, text) = match text.strip_prefix(b"W/") {
+        Some(text) => (true, text),
+        None => (false, text),
+    };
+    let text = text.strip_prefix(b"\"")?;
+    let end = text.iter().position(|byte| *byte == b'"')?;
+    let opaque = &text[..end];
+    let is_tag = opaque
+        .iter()
+        .all(|byte| matches!(byte, 0x21 | 0x23..=0x7e | 0x80..));
+    is_tag.then_some((Tag { weak, opaque }, &text[end + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(name: HeaderName, values: &[&str]) -> Result<Preconditions, Problem> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(
+                name.clone(),
+                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+            );
+        }
+        Preconditions::of(&headers)
+    }
+
+    fn condition(name: HeaderName, values: &[&str]) -> Option<Condition> {
+        of(name, values).unwrap().condition()
+    }
+
+    #[test]
+    fn lists_weak_tags_and_several_headers_are_one_condition() {
+        use Condition::{Among, Unlike};
+        assert_eq!(condition(IF_MATCH, &[]), None);
+        for (values, versions) in [
+            (&["\"2\""][..], vec![2]),
+            (&["\"2\", \"3\""], vec![2, 3]),
+            (&[" ,\"2\",,\t\"3\" , "], vec![2, 3]),
+            (&["\"2\"", "\"3\""], vec![2, 3]),
+            (&["\"x,\", \"3\""], vec![3]),
+            (
+                &["\"\", \"02\", \"+2\", \"0\", \"-1\", \"99999999999999999999\""],
+                vec![],
+            ),
+        ] {
+            assert_eq!(
+                condition(IF_MATCH, values),
+                Some(Among(versions.clone())),
+                "{values:?}"
+            );
+            assert_eq!(
+                condition(IF_NONE_MATCH, values),
+                Some(Unlike(versions)),
+                "{values:?}"
+            );
+        }
+        let weak = ["W/\"2\", \"3\""];
+        assert_eq!(condition(IF_MATCH, &weak), Some(Among(vec![3])));
+        assert_eq!(condition(IF_NONE_MATCH, &weak), Some(Unlike(vec![2, 3])));
+        assert_eq!(condition(IF_MATCH, &["*"]), Some(Unlike(vec![ABSENT])));
+        assert_eq!(
+            condition(IF_NONE_MATCH, &[" * "]),
+            Some(Among(vec![ABSENT]))
+        );
+    }
+
+    #[test]
+    fn what_is_no_list_of_entity_tags_is_refused() {
+        for values in [
+            &[""][..],
+            &[","],
+            &["2"],
+            &["\"2"],
+            &["2\""],
+            &["w/\"2\""],
+            &["W/ \"2\""],
+            &["\"2\"\"3\""],
+            &["\"2\" \"3\""],
+            &["\"2 3\""],
+            &["*, \"2\""],
+            &["*", "\"2\""],
+            &["**"],
+        ] {
+            for name in [IF_MATCH, IF_NONE_MATCH] {
+                assert!(of(name, values).is_err(), "{values:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_read_if_match_is_judged_first() {
+        let both = Preconditions {
+            if_match: condition(IF_MATCH, &["\"2\""]),
+            if_none_match: condition(IF_NONE_MATCH, &["\"2\""]),
+        };
+        assert_eq!(both.verdict(2), Verdict::NotModified);
+        assert_eq!(both.verdict(3), Verdict::Failed);
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_is_too_odd_and_what_a_version_is_answered_with_names_it(
+            value in "[ -~\\t]{0,40}",
+            version in 1..=i64::MAX,
+        ) {
+            let _either = of(IF_MATCH, &[&value]);
+            let tag = entity_tag(version);
+            let condition = condition(IF_MATCH, &[tag.to_str().unwrap()]);
+            prop_assert_eq!(condition, Some(Condition::Among(vec![version])));
+        }
+    }
+}
