@@ -11,6 +11,9 @@ use crate::{Error, Pool, Reason};
 /// Longest wait for a connection, and for its answer.
 const WAIT: Duration = Duration::from_millis(750);
 
+/// A line whose first has waited this long stands: more come than are served. A shorter one comes and goes.
+const STANDING: Duration = Duration::from_millis(250);
+
 /// What a health check found.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
@@ -70,10 +73,11 @@ impl Pool {
 
     fn judge(&self, latency: Duration) -> Health {
         let limit = self.config().degraded_latency;
-        let waiting = self.stats().pool.waiting;
+        let pool = self.stats().pool;
+        let waiting = pool.waiting;
         let problem = if latency > limit {
             Some(format!("slower than {} ms", limit.as_millis()))
-        } else if waiting > 0 {
+        } else if pool.longest_wait.is_some_and(|wait| wait >= STANDING) {
             Some(format!("{waiting} callers wait for a connection"))
         } else {
             None

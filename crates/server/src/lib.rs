@@ -2,6 +2,8 @@
 //!
 //! Modules in import order; each imports only from those above it.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod http;
 pub mod settings;
 
@@ -17,6 +19,7 @@ mod problems;
 mod routes;
 
 mod cores;
+mod output;
 mod telemetry;
 
 pub mod commands;

@@ -26,6 +26,8 @@ use utoipa::{
         (name = "users", description = "People with a name and an e-mail address"),
         (name = "operations", description = "Health and statistics"),
     ),
+    // Beside the description, whatever prefix a proxy has taken off.
+    servers((url = ".", description = "This service")),
     components(schemas(ProblemBody)),
 )]
 pub(crate) struct Envelope;

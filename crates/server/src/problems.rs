@@ -74,6 +74,8 @@ fn of_value(error: &Error, fields: [&'static str; 2], indexed: &'static str) -> 
     };
     let named = field.unwrap_or("");
     Some(Problem::unprocessable().field(named, detail))
+}
+
 /// There is no room for a large answer.
 pub(crate) fn of_full(Full { waited }: Full) -> Problem {
     let seconds = waited.as_secs_f64();

@@ -14,6 +14,7 @@ use super::{
     warn,
 };
 use crate::{
+    output::Output,
     settings::{Loaded, Settings},
     store::{Store, WriteError, requirements, schema},
     telemetry,
@@ -67,22 +68,15 @@ async fn check(settings: Settings) -> ExitCode {
             Err(error) => tally.note("cache", Err(error.to_string())),
         }
     }
-    let Tally { passed, failed } = tally;
-    println!(
-        "Total: {} | Passed: {passed} | Failed: {failed}",
-        passed + failed
-    );
     database.close().await;
-    match failed {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+    tally.finish()
 }
 
 #[derive(Default)]
 struct Tally {
     passed: u32,
     failed: u32,
+    output: Output,
 }
 
 impl Tally {
@@ -90,13 +84,25 @@ impl Tally {
         match outcome {
             Ok(found) => {
                 self.passed += 1;
-                println!("PASS  {name}: {found}");
+                self.output.line(format_args!("PASS  {name}: {found}"));
             }
             Err(problem) => {
                 self.failed += 1;
-                println!("FAIL  {name}: {problem}");
+                self.output.line(format_args!("FAIL  {name}: {problem}"));
             }
         }
+    }
+
+    fn finish(mut self) -> ExitCode {
+        let Self { passed, failed, .. } = self;
+        let total = passed + failed;
+        self.output.line(format_args!(
+            "Total: {total} | Passed: {passed} | Failed: {failed}"
+        ));
+        self.output.finish(match failed {
+            0 => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        })
     }
 }
 

@@ -4,6 +4,7 @@ mod cache;
 mod check;
 mod database;
 mod serve;
+mod signals;
 
 use std::{env, process::ExitCode};
 
@@ -12,6 +13,7 @@ use tokio::runtime::Handle;
 
 use self::database::Database;
 use crate::{
+    output::{self, Output},
     routes,
     settings::{self, Loaded},
     store::schema,
@@ -52,7 +54,24 @@ fn command() -> Command {
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    let matches = command().get_matches();
+    let code = match command().try_get_matches() {
+        Ok(matches) => dispatch(&matches),
+        Err(message) => show(&message),
+    };
+    output::flush();
+    code
+}
+
+/// Prints what the command line asks for, help or the version, or what is wrong with it.
+fn show(message: &clap::Error) -> ExitCode {
+    let code = u8::try_from(message.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+    match (message.print(), message.use_stderr()) {
+        (_, true) => code,
+        (printed, false) => Output::from(printed).finish(code),
+    }
+}
+
+fn dispatch(matches: &ArgMatches) -> ExitCode {
     let Some((name, arguments)) = matches.subcommand() else {
         return ExitCode::FAILURE;
     };
@@ -76,39 +95,44 @@ fn load(arguments: &ArgMatches) -> Result<Loaded, ExitCode> {
         env::current_dir().map_err(|error| fail("cannot tell where it runs", &error))?;
     let loaded = settings::load(arguments, env::vars_os(), &directory);
     loaded.map_err(|errors| {
-        eprintln!("{errors}");
+        output::complain(errors);
         ExitCode::from(2)
     })
 }
 
 /// Says on standard error why a command ends.
 fn fail(what: &str, why: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("cenote: {what}: {why}");
+    output::complain(format_args!("cenote: {what}: {why}"));
     ExitCode::FAILURE
+}
+
+/// The whole result of a command.
+fn print(result: impl FnOnce(&mut Output)) -> ExitCode {
+    let mut output = Output::default();
+    result(&mut output);
+    output.finish(ExitCode::SUCCESS)
 }
 
 fn openapi() -> ExitCode {
     match routes::openapi().to_pretty_json() {
-        Ok(json) => {
-            println!("{json}");
-            ExitCode::SUCCESS
-        }
+        Ok(json) => print(|output| output.line(json)),
         Err(error) => fail("cannot write the description", &error),
     }
 }
 
 fn config(loaded: &Loaded, json: bool) -> ExitCode {
     warn(&loaded.warnings);
-    match json {
-        true => println!("{}", loaded.report.json()),
-        false => print!("{}", loaded.report.text()),
-    }
-    ExitCode::SUCCESS
+    print(|output| {
+        output.text(&match json {
+            true => loaded.report.json(),
+            false => loaded.report.text(),
+        });
+    })
 }
 
 fn warn(warnings: &[String]) {
     for warning in warnings {
-        eprintln!("warning: {warning}");
+        output::complain(format_args!("warning: {warning}"));
     }
 }
 
@@ -134,10 +158,13 @@ fn migrate(loaded: Loaded) -> ExitCode {
         let migrated = schema::migrate(&database.pool, cache::has_feed(&loaded.settings)).await;
         database.close().await;
         match migrated {
-            Ok(applied) if applied.is_empty() => println!("the schema is up to date"),
-            Ok(applied) => println!("applied {}", applied.join(", ")),
-            Err(error) => return fail("cannot migrate", &error),
+            Ok(applied) if applied.is_empty() => {
+                print(|output| output.line("the schema is up to date"))
+            }
+            Ok(applied) => {
+                print(|output| output.line(format_args!("applied {}", applied.join(", "))))
+            }
+            Err(error) => fail("cannot migrate", &error),
         }
-        ExitCode::SUCCESS
     })
 }

@@ -1,23 +1,19 @@
 //! `cenote serve`: from settings to a running service and back.
 //!
-//! Invariant: on SIGTERM `/health/ready` turns 503 first, then the listener closes, requests in flight finish,
+//! Invariant: on SIGTERM or SIGHUP `/health/ready` turns 503 first, then the listener closes, requests in flight finish,
 //! the pool closes, a private database stops, and last the threads that served.
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use cenote_postgres::Pool;
-use tokio::{
-    net::lookup_host,
-    runtime::Handle,
-    signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
-    time::sleep,
-};
+use tokio::{net::lookup_host, runtime::Handle, sync::oneshot, time::sleep};
 
 use super::{
     Database, block_on,
     cache::{beside_pool, check_limit, has_feed, stores},
-    fail, warn,
+    fail,
+    signals::{Ending, Signals},
+    warn,
 };
 use crate::{
     app::App,
@@ -25,6 +21,7 @@ use crate::{
     health::Stage,
     http::{self, HttpConfig},
     memory::Memory,
+    output,
     routes::Routes,
     settings::{HttpSettings, Loaded, Settings},
     store::{requirements, schema},
@@ -41,12 +38,9 @@ pub(super) fn run(loaded: Loaded) -> ExitCode {
 }
 
 async fn serve(settings: Settings) -> ExitCode {
-    let signals = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    );
-    let (Ok(terminate), Ok(interrupt)) = signals else {
-        return fail("cannot start", &"signals cannot be received");
+    let signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return fail("cannot receive signals", &error),
     };
     // First what fails for good: a port that is taken.
     let listener = match listen(&settings.http).await {
@@ -96,13 +90,7 @@ async fn serve(settings: Settings) -> ExitCode {
     let config = http_config(&settings);
     let (leave, left) = oneshot::channel();
     let leaving = async { left.await.unwrap_or(()) };
-    let stopping = stop(
-        app.clone(),
-        leave,
-        settings.shutdown.delay,
-        terminate,
-        interrupt,
-    );
+    let stopping = stop(app.clone(), leave, settings.shutdown.delay, signals);
     let core = |(runtime, app): (&Handle, &App)| http::Core {
         runtime: runtime.clone(),
         service: Routes::new(app.clone()),
@@ -246,30 +234,19 @@ fn http_config(settings: &Settings) -> HttpConfig {
 
 /// Completes when the listener is to close; `leave` is told when connections are to be closed by their answers. A second
 /// signal ends the process at once.
-async fn stop(
-    app: App,
-    leave: oneshot::Sender<()>,
-    delay: Duration,
-    mut terminate: Signal,
-    mut interrupt: Signal,
-) {
-    let at_terminal = tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => true,
-    };
+async fn stop(app: App, leave: oneshot::Sender<()>, delay: Duration, mut signals: Signals) {
+    let first = signals.first().await;
     app.health.enter(Stage::Draining);
     // Nobody listens any more if the service is ending for another reason.
     let _ = leave.send(());
-    tracing::info!("draining");
+    tracing::info!(signal = first.name(), "draining");
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        signals.second().await;
+        output::flush();
         std::process::exit(130);
     });
     // A load balancer needs a moment to notice; someone at a terminal does not want to wait for it.
-    if !at_terminal {
+    if first != Ending::Interrupt {
         sleep(delay).await;
     }
 }

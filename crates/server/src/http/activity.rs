@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use axum::http::Version;
 use tokio::time::Instant;
 
 use super::config::HttpConfig;
@@ -18,6 +19,17 @@ const BUSY: u32 = 1;
 
 /// How long a peer may go on sending a body that is not read, after it was answered.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How often a peer that has ended its side while it waits for an answer is looked after.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long after its request a peer that only has no more to say ends its side, at most. Later than that it has most
+/// likely given up.
+const EARLY: Duration = Duration::from_secs(1);
+
+/// How often such a peer is sent something to learn whether it is still there; one that ended its side late is asked at
+/// the first look.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// Which limit a connection runs into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +44,17 @@ pub(super) enum Limit {
     Stall,
     /// It does not end, though it was answered and told that nothing more is read.
     Linger,
+    /// It has ended its side while it waits for an answer: time to look whether it has gone.
+    HalfClosed,
+}
+
+/// What to do about a peer that has ended its side while it waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Ask the system whether the connection was reset.
+    State,
+    /// Also send something: if nobody reads any more, it is answered with a reset.
+    Probe,
 }
 
 /// The notes. Times are microseconds since `epoch`, 0 meaning "not".
@@ -48,7 +71,17 @@ pub(super) struct Activity {
     blocked_since: AtomicU64,
     /// Since when the connection only waits for the peer to end.
     linger_since: AtomicU64,
+    /// When the peer that waits for an answer is looked after next. 0 if it has not ended its side.
+    look_at: AtomicU64,
+    /// When it is sent something next.
+    probe_at: AtomicU64,
+    /// Whether the time of a look has come.
+    look: AtomicBool,
+    /// Whether the answer has not begun, and may be preceded by an interim one.
+    interim: AtomicBool,
     http2: AtomicBool,
+    /// Whether the body of a request is still to be read to its end.
+    arriving_body: AtomicBool,
     unread_body: AtomicBool,
     reset: AtomicBool,
 }
@@ -63,16 +96,19 @@ impl Activity {
             progress: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
             linger_since: AtomicU64::new(0),
+            look_at: AtomicU64::new(0),
+            probe_at: AtomicU64::new(0),
+            look: AtomicBool::new(false),
+            interim: AtomicBool::new(false),
             http2: AtomicBool::new(false),
+            arriving_body: AtomicBool::new(false),
             unread_body: AtomicBool::new(false),
             reset: AtomicBool::new(false),
         }
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_micros())
-            .unwrap_or(u64::MAX)
-            .max(1)
+        micros(self.epoch.elapsed()).max(1)
     }
 
     fn at(&self, micros: u64, later: Duration) -> Instant {
@@ -100,6 +136,11 @@ impl Activity {
         } else if !taken && !blocked {
             self.blocked_since.store(self.now(), Relaxed);
         }
+    }
+
+    /// The body of a request begins to arrive, or is not read any further.
+    pub(super) fn note_body(&self, arriving: bool) {
+        self.arriving_body.store(arriving, Relaxed);
     }
 
     /// A request was dropped before its body was read to the end.
@@ -130,6 +171,45 @@ impl Activity {
         self.http2.load(Relaxed)
     }
 
+    /// Whether the peer of an HTTP/1 connection has sent a whole request and waits for the answer.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.counts.load(Relaxed) >= IN_FLIGHT
+            && !self.http2.load(Relaxed)
+            && !self.arriving_body.load(Relaxed)
+    }
+
+    /// The peer has ended its side while it waits for an answer.
+    pub(super) fn note_half_close(&self) {
+        let now = self.now();
+        let early = now.saturating_sub(self.last_read.load(Relaxed)) < micros(EARLY);
+        let patience = if early { PROBE } else { LOOK };
+        self.probe_at.store(now + micros(patience), Relaxed);
+        self.look_at.store(now + micros(LOOK), Relaxed);
+    }
+
+    pub(super) fn is_half_closed(&self) -> bool {
+        self.look_at.load(Relaxed) != 0
+    }
+
+    /// The time of a look has come.
+    pub(super) fn ask_look(&self) {
+        self.look.store(true, Relaxed);
+    }
+
+    /// What is to be done now about a peer that has ended its side.
+    pub(super) fn take_look(&self) -> Option<Look> {
+        if !self.look.swap(false, Relaxed) {
+            return None;
+        }
+        let now = self.now();
+        self.look_at.store(now + micros(LOOK), Relaxed);
+        if now < self.probe_at.load(Relaxed) || !self.interim.load(Relaxed) {
+            return Some(Look::State);
+        }
+        self.probe_at.store(now + micros(PROBE), Relaxed);
+        Some(Look::Probe)
+    }
+
     /// When the connection runs into which limit, or `None` while the work is ours.
     pub(super) fn due(&self, limits: &HttpConfig) -> Option<(Instant, Limit)> {
         let linger = self.linger_since.load(Relaxed);
@@ -145,7 +225,12 @@ impl Activity {
         let progress = self.progress.load(Relaxed);
         if counts >= IN_FLIGHT {
             let busy = counts & (IN_FLIGHT - 1) != 0;
-            return (!busy).then(|| (self.at(progress, stall), Limit::Stall));
+            let look = self.look_at.load(Relaxed);
+            return match busy {
+                false => Some((self.at(progress, stall), Limit::Stall)),
+                true if look != 0 => Some((self.at(look, Duration::ZERO), Limit::HalfClosed)),
+                true => None,
+            };
         }
         let head = self.head_since.load(Relaxed);
         Some(if head != 0 {
@@ -156,6 +241,10 @@ impl Activity {
             (self.at(progress, limits.idle_timeout), Limit::Idle)
         })
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A request in flight: from its head to the end, or the drop, of its response body.
@@ -169,11 +258,13 @@ pub(super) struct InFlight {
 
 impl InFlight {
     /// Counts a request whose head has just come.
-    pub(super) fn begin(activity: &Arc<Activity>, http2: bool) -> Self {
+    pub(super) fn begin(activity: &Arc<Activity>, version: Version) -> Self {
         activity.counts.fetch_add(IN_FLIGHT | BUSY, Relaxed);
         activity.head_since.store(0, Relaxed);
-        if http2 {
-            activity.http2.store(true, Relaxed);
+        match version {
+            Version::HTTP_2 => activity.http2.store(true, Relaxed),
+            // HTTP/1.0 knows no interim answers.
+            _ => activity.interim.store(version == Version::HTTP_11, Relaxed),
         }
         Self {
             activity: Arc::clone(activity),
@@ -191,16 +282,18 @@ impl InFlight {
         self.activity.at(self.started, later)
     }
 
-    /// Something is ready to be sent: from here on the peer is the one to wait for. Returns how long
-    /// the request has taken.
-    pub(super) fn hand_over(&mut self) -> Duration {
+    /// Something is ready to be sent: from here on the peer is the one to wait for. Returns the time, and how long the
+    /// request has taken.
+    pub(super) fn hand_over(&mut self) -> (Instant, Duration) {
         let now = self.activity.now();
         self.activity.progress.store(now, Relaxed);
+        self.activity.interim.store(false, Relaxed);
         if self.busy {
             self.busy = false;
             self.activity.counts.fetch_sub(BUSY, Relaxed);
         }
-        Duration::from_micros(now.saturating_sub(self.started))
+        let taken = Duration::from_micros(now.saturating_sub(self.started));
+        (self.activity.at(now, Duration::ZERO), taken)
     }
 
     /// The peer waits for us again.

@@ -58,6 +58,7 @@ impl RequestBody {
         if incoming.is_end_stream() {
             return Self(None);
         }
+        activity.note_body(true);
         Self(Some(Arriving {
             incoming,
             limit,
@@ -96,6 +97,7 @@ impl HttpBody for RequestBody {
         };
         let Some(frame) = frame.transpose()? else {
             this.ended = true;
+            this.activity.note_body(false);
             return Poll::Ready(None);
         };
         let length = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -121,6 +123,7 @@ impl HttpBody for RequestBody {
 
 impl Drop for Arriving {
     fn drop(&mut self) {
+        self.activity.note_body(false);
         if !self.ended && !self.incoming.is_end_stream() {
             self.activity.note_unread_body();
         }

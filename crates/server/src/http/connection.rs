@@ -48,12 +48,14 @@ impl Protocol {
     pub(super) fn new(config: &HttpConfig) -> Self {
         let mut http1 = http1::Builder::new();
         http1
+            .half_close(true)
             .max_buf_size(MOST_BUFFERED)
             .max_header_size(MOST_BUFFERED)
             .header_read_timeout(None);
         let mut either = auto::Builder::new(TokioExecutor::new());
         either
             .http1()
+            .half_close(true)
             .max_buf_size(MOST_BUFFERED)
             .header_read_timeout(None);
         either

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use axum::http::header::{CONNECTION, HeaderValue};
+use axum::http::header::{CONNECTION, DATE, HeaderValue};
 use axum::http::{Request, Response, StatusCode, Version};
 use futures_util::FutureExt;
 use http_body_util::Either;
@@ -18,7 +18,9 @@ use hyper::body::Incoming;
 use super::activity::{Activity, InFlight};
 use super::body::{RequestBody, ResponseBody};
 use super::config::HttpConfig;
+use super::date;
 use super::fleet::{Fleet, Phase};
+use super::head;
 use super::problem::Problem;
 use super::request_id::{self, X_REQUEST_ID};
 use super::request_log::{RequestLog, Seen};
@@ -41,7 +43,7 @@ pub(super) fn answer<S: Service>(
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<S> {
     // Not when it is polled first: from here on the peer waits for us.
-    let in_flight = InFlight::begin(activity, request.version() == Version::HTTP_2);
+    let in_flight = InFlight::begin(activity, request.version());
     async move {
         let seen = Seen {
             id: request_id::of(request.headers()),
@@ -59,11 +61,17 @@ pub(super) fn answer<S: Service>(
             )
         });
         // What a handler leaves behind when it panics is dropped with it.
-        let answered = AssertUnwindSafe(async { edge.service.call(request).await });
+        let answered = AssertUnwindSafe(async {
+            match head::check(&request) {
+                Ok(()) => edge.service.call(request).await,
+                Err(problem) => problem.into_whole().map(Either::Left),
+            }
+        });
         let response = match answered.catch_unwind().await {
             Ok(response) => response,
             Err(panic) => {
-                let problem = Problem::internal(describe(&*panic));
+                let text = panic_text(&*panic);
+                let problem = Problem::internal(format!("the handler panicked: {text}"));
                 problem.into_whole().map(Either::Left)
             }
         };
@@ -71,13 +79,11 @@ pub(super) fn answer<S: Service>(
     }
 }
 
-fn describe(panic: &(dyn Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("something that is no text");
-    format!("the handler panicked: {text}")
+/// What a panic says.
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("something that is no text")
 }
 
 fn finish<S>(
@@ -86,10 +92,14 @@ fn finish<S>(
     seen: Seen,
     edge: &Edge<S>,
 ) -> Response<ResponseBody> {
-    let elapsed = in_flight.hand_over();
+    let (now, elapsed) = in_flight.hand_over();
     let status = response.status();
     let id = edge.log.note(&seen, &response, elapsed);
     let headers = response.headers_mut();
+    // hyper would go on with the last one for as long as the system's clock was set back.
+    if let Some(date) = date::at(now) {
+        headers.insert(DATE, date);
+    }
     // What was not read of the body makes the connection useless for another HTTP/1 request.
     let is_useless = matches!(
         status,

@@ -3,30 +3,24 @@
 //! Invariant: every body gives a value or a 4xx [`Problem`] that says what is wrong and where, and repeats
 //! nothing of the body but names of fields, shortened.
 
-use std::borrow::Cow;
 use std::error::Error;
+use std::fmt::Display;
 
 use axum::extract::{FromRequest, Request};
-use axum::http::HeaderMap;
-use axum::http::header::CONTENT_TYPE;
 use bytes::{Bytes, BytesMut};
 use garde::Validate;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use serde::de::DeserializeOwned;
-use serde_json::error::Category;
 
 use super::body::BodyError;
+use super::explain::{self, broken_rules, is_object, not_an_object};
+use super::media;
 use super::problem::Problem;
-
-/// Fields named in one answer.
-const MOST_FIELDS: usize = 32;
-/// Characters of a field's path that are repeated.
-const LONGEST_PATH: usize = 128;
 
 /// A JSON object, read whole, parsed and validated. The bounds on its bytes and time are the server's.
 ///
-/// Rejections: 415 (not said to be JSON), 413, 408, 400 (not JSON, with line and column), 422 (with every
+/// Rejections: 415 (said to be something else), 413, 408, 400 (not JSON, with line and column), 422 (with every
 /// field that is wrong).
 #[derive(Debug, Clone, Copy)]
 pub struct Json<T>(pub T);
@@ -56,14 +50,7 @@ impl<T: DeserializeOwned + Validate<Context = ()>> Json<T> {
         B: Body<Data = Bytes, Error: Error + 'static> + Unpin,
     {
         let (parts, body) = request.into_parts();
-        if !is_json(&parts.headers) {
-            let nothing = body.is_end_stream() && !parts.headers.contains_key(CONTENT_TYPE);
-            return Err(if nothing {
-                empty()
-            } else {
-                Problem::unsupported_media_type()
-            });
-        }
+        media::expect_json(&parts.uri, &parts.headers)?;
         let value = parse(&whole(body).await?)?;
         check(&value)?;
         Ok(Self(value))
@@ -79,28 +66,6 @@ pub fn no_nul(text: &str, _context: &()) -> garde::Result {
         return Err(garde::Error::new("must not contain the NUL character"));
     }
     Ok(())
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE) else {
-        return false;
-    };
-    if value == "application/json" {
-        return true;
-    }
-    let essence = value
-        .to_str()
-        .unwrap_or_default()
-        .split(';')
-        .next()
-        .unwrap_or_default();
-    let Some((kind, subtype)) = essence.trim().split_once('/') else {
-        return false;
-    };
-    let suffix = subtype
-        .rsplit_once('+')
-        .map_or(subtype, |(_, suffix)| suffix);
-    kind.eq_ignore_ascii_case("application") && suffix.eq_ignore_ascii_case("json")
 }
 
 /// The whole body. One that came in one piece is not copied.
@@ -139,107 +104,53 @@ fn unreadable(error: &(dyn Error + 'static)) -> Problem {
     Problem::bad_request("the body broke off")
 }
 
-fn empty() -> Problem {
-    Problem::malformed_json("the body is empty")
-}
-
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+fn parse<T>(body: &[u8]) -> Result<T, Problem>
+where
+    T: DeserializeOwned + Validate<Context = ()>,
+{
     match serde_json::from_slice(body) {
-        // serde also reads a struct from an array of its fields, which nobody means.
         Ok(_) if !is_object(body) => Err(not_an_object()),
         Ok(value) => Ok(value),
-        Err(error) => Err(explain::<T>(body, &error)),
-    }
-}
-
-fn is_object(body: &[u8]) -> bool {
-    body.trim_ascii_start().first() == Some(&b'{')
-}
-
-fn not_an_object() -> Problem {
-    Problem::unprocessable().field("", "must be an object")
-}
-
-#[cold]
-fn explain<T: DeserializeOwned>(body: &[u8], error: &serde_json::Error) -> Problem {
-    if body.trim_ascii().is_empty() {
-        return empty();
-    }
-    if error.classify() != Category::Data {
-        let (line, column) = (error.line(), error.column());
-        if body.starts_with(b"\xef\xbb\xbf") {
-            return Problem::malformed_json("the body begins with a byte order mark; remove it");
-        }
-        // serde_json's own words for syntax repeat nothing of the text.
-        let text = error.to_string();
-        let what = text.split(" at line ").next().unwrap_or_default();
-        return Problem::malformed_json(format!("line {line}, column {column}: {what}"));
-    }
-    if !is_object(body) {
-        return not_an_object();
-    }
-    // The second run, only for the name of the field.
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut deserializer) else {
-        return Problem::unprocessable();
-    };
-    let path = match error.path().to_string() {
-        root if root == "." => String::new(),
-        path => path,
-    };
-    wrong_field(&path, &error.inner().to_string())
-}
-
-/// A 422 from serde's words about the value at `path`. Those may repeat the value, so only what stands in
-/// the type is taken from them.
-pub(super) fn wrong_field(path: &str, words: &str) -> Problem {
-    let named = |prefix: &str| Some(words.strip_prefix(prefix)?.split('`').next()?.to_owned());
-    let (path, detail): (_, Cow<'static, str>) = if let Some(name) = named("missing field `") {
-        (join(path, &name), "is required".into())
-    } else if let Some(name) = named("duplicate field `") {
-        (join(path, &name), "is given twice".into())
-    } else if words.starts_with("unknown field ") {
-        (path.to_owned(), "is not known".into())
-    } else if words.starts_with("invalid ") || words.starts_with("unknown ") {
-        let expected = words
-            .rsplit_once(", expected ")
-            .map_or("", |(_, after)| after);
-        let expected = expected.split(" at line ").next().unwrap_or_default();
-        match expected {
-            "" => (path.to_owned(), "is not valid".into()),
-            expected => (path.to_owned(), format!("must be {expected}").into()),
-        }
-    } else {
-        (path.to_owned(), "is not valid".into())
-    };
-    Problem::unprocessable().field(shorten(path), detail)
-}
-
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
-    }
-}
-
-fn shorten(path: String) -> String {
-    match path.char_indices().nth(LONGEST_PATH) {
-        Some((end, _)) => format!("{}…", &path[..end]),
-        None => path,
+        Err(error) => Err(explain::body::<T>(body, &error)),
     }
 }
 
 /// Asks the value's own rules.
-pub(super) fn check<T: Validate<Context = ()>>(value: &T) -> Result<(), Problem> {
-    let Err(report) = value.validate() else {
-        return Ok(());
-    };
-    let wrong = report.into_inner();
-    Err(wrong.into_iter().take(MOST_FIELDS).fold(
-        Problem::unprocessable(),
-        |problem, (path, error)| {
-            problem.field(shorten(path.to_string()), error.message().to_owned())
-        },
-    ))
+fn check<T: Validate<Context = ()>>(value: &T) -> Result<(), Problem> {
+    let broken = broken_rules(value);
+    match broken.is_empty() {
+        true => Ok(()),
+        false => Err(explain::problem(broken)),
+    }
+}
+
+/// A garde rule, `#[garde(custom(characters(1, 200)))]`: the text has so many characters.
+pub fn characters(min: usize, max: usize) -> impl FnOnce(&str, &()) -> garde::Result {
+    move |text, ()| match (min..=max).contains(&text.chars().count()) {
+        true => Ok(()),
+        false => Err(has("characters", min, max)),
+    }
+}
+
+/// A garde rule, `#[garde(custom(entries(1, 1000)))]`: the list has so many entries.
+pub fn entries<T>(min: usize, max: usize) -> impl FnOnce(&[T], &()) -> garde::Result {
+    move |list, ()| match (min..=max).contains(&list.len()) {
+        true => Ok(()),
+        false => Err(has("entries", min, max)),
+    }
+}
+
+/// A garde rule, `#[garde(custom(between(1, 1000)))]`: the number is one of these.
+pub fn between<T: PartialOrd + Display>(min: T, max: T) -> impl FnOnce(&T, &()) -> garde::Result {
+    move |number, ()| match (&min..=&max).contains(&number) {
+        true => Ok(()),
+        false => Err(garde::Error::new(format!("must be {min} to {max}"))),
+    }
+}
+
+fn has(what: &str, min: usize, max: usize) -> garde::Error {
+    garde::Error::new(match min {
+        0 => format!("must have at most {max} {what}"),
+        _ => format!("must have {min} to {max} {what}"),
+    })
 }

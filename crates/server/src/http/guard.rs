@@ -73,11 +73,12 @@ impl<'a> Guard<'a> {
                 .as_mut()
                 .poll_verdict(cx, this.activity, this.limits);
             let verdict = ready!(verdict);
-            tracing::debug!(?verdict, "a connection ran into a limit");
             match verdict {
-                // It is sent by polling once more.
+                // It is done by polling once more, as is the goodbye.
+                Verdict::Look => this.activity.ask_look(),
                 Verdict::Goodbye => *this.goodbye = true,
                 Verdict::Close(limit) => {
+                    tracing::debug!(?limit, "a connection ran into a limit");
                     if limit == Limit::Stall {
                         this.activity.ask_reset();
                     }

@@ -5,16 +5,19 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::str::FromStr;
 
 use axum::extract::path::ErrorKind;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, MatchedPath, RawPathParams};
+use axum::http::Uri;
 use axum::http::request::Parts;
 use garde::Validate;
 use percent_encoding::percent_decode_str;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 
-use super::extract::{check, wrong_field};
+use super::explain::{self, MOST_FIELDS, broken_rules, words};
 use super::problem::Problem;
 
 /// The variables of a route's path. A 422 names the one that does not fit, a 400 says that it is not UTF-8.
@@ -52,7 +55,7 @@ async fn wrong_path(parts: &mut Parts, rejection: PathRejection) -> Problem {
         } => (index, None, expects(expected_type)),
         ErrorKind::ParseError { expected_type, .. } => (0, None, expects(expected_type)),
         ErrorKind::DeserializeError { key, .. } => (0, Some(key), "is not valid".into()),
-        ErrorKind::Message(_) => (0, None, "is not valid".into()),
+        ErrorKind::Message(text) => (0, None, words(&text).1),
         // The rest are mistakes in a handler's signature.
         kind => return Problem::internal(kind),
     };
@@ -71,14 +74,7 @@ async fn wrong_path(parts: &mut Parts, rejection: PathRejection) -> Problem {
 }
 
 fn expects(kind: &'static str) -> Cow<'static, str> {
-    match kind {
-        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "must be a whole number".into(),
-        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" => {
-            "must be a whole number, not below 0".into()
-        }
-        "f32" | "f64" => "must be a number".into(),
-        kind => format!("must be of type {kind}").into(),
-    }
+    explain::number(kind).map_or_else(|| format!("must be of type {kind}").into(), Cow::Borrowed)
 }
 
 fn not_utf8() -> Problem {
@@ -97,28 +93,92 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        match axum::extract::Query::try_from_uri(&parts.uri) {
-            Ok(axum::extract::Query(value)) => {
-                check(&value)?;
-                Ok(Self(value))
+        let all = parts.uri.query().unwrap_or_default();
+        let mut pairs: Vec<&str> = all.split('&').collect();
+        let mut wrong = Vec::new();
+        loop {
+            let read = match &*pairs {
+                _ if wrong.is_empty() => axum::extract::Query::try_from_uri(&parts.uri),
+                pairs => axum::extract::Query::try_from_uri(&with_query(&pairs.join("&"))),
+            };
+            match read {
+                Ok(axum::extract::Query(value)) => {
+                    wrong.extend(broken_rules(&value));
+                    return match wrong.is_empty() {
+                        true => Ok(Self(value)),
+                        false => Err(explain::problem(wrong)),
+                    };
+                }
+                Err(rejection) => {
+                    let (name, detail) = wrong_parameter(&rejection);
+                    // Without it the next one that is wrong shows.
+                    let before = pairs.len();
+                    pairs.retain(|pair| name_of(pair) != name);
+                    wrong.push((name, detail));
+                    if pairs.len() == before || wrong.len() == MOST_FIELDS {
+                        return Err(explain::problem(wrong));
+                    }
+                }
             }
-            Err(rejection) => Err(wrong_query(&rejection)),
         }
     }
 }
 
-fn wrong_query(rejection: &(dyn Error + 'static)) -> Problem {
+fn with_query(query: &str) -> Uri {
+    // A part of a query is a query.
+    format!("/?{query}").parse().unwrap_or_default()
+}
+
+/// The name in `name=value`, decoded.
+fn name_of(pair: &str) -> String {
+    let name = pair.split('=').next().unwrap_or_default().replace('+', " ");
+    percent_decode_str(&name).decode_utf8_lossy().into_owned()
+}
+
+fn wrong_parameter(rejection: &(dyn Error + 'static)) -> (String, Cow<'static, str>) {
     type Wrong = serde_path_to_error::Error<serde::de::value::Error>;
     let mut source = Some(rejection);
     while let Some(error) = source {
         if let Some(wrong) = error.downcast_ref::<Wrong>() {
             let path = wrong.path().to_string();
-            let path = if path == "." { "" } else { &path };
-            return wrong_field(path, &wrong.inner().to_string());
+            let path = if path == "." { String::new() } else { path };
+            let (name, detail) = words(&wrong.inner().to_string());
+            return (name.unwrap_or(path), detail);
         }
         source = error.source();
     }
-    Problem::unprocessable()
+    (String::new(), "is not valid".into())
+}
+
+/// A whole number in decimal digits, with a minus sign where there are numbers below 0. Rust's own parser, and serde by
+/// it, also takes a plus sign, which in a query stands for a blank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Number<T>(pub T);
+
+impl<'de, T: FromStr> Deserialize<'de> for Number<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        let digits = text.strip_prefix('-').unwrap_or(&text);
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(D::Error::custom("invalid value, expected a whole number"));
+        }
+        let number = text.parse().map(Self);
+        number.map_err(|_| {
+            D::Error::custom(
+                "invalid value, expected a whole number that is neither too small nor too large",
+            )
+        })
+    }
+}
+
+/// For `#[serde(default, deserialize_with = "number")]`: a [`Number`] that may be left out.
+///
+/// # Errors
+/// If it is none.
+pub fn number<'de, T: FromStr, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Number::deserialize(deserializer).map(|Number(number)| Some(number))
 }
 
 /// What follows the literal start of a route such as `/read/{*key}`, decoded: any UTF-8, with slashes, dots

@@ -7,9 +7,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use http_body_util::Full;
 use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -29,7 +28,7 @@ struct Parts {
     instance: Option<String>,
     errors: Vec<FieldError>,
     members: Vec<(&'static str, Member)>,
-    retry_after: Option<u32>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     cause: Option<Cause>,
 }
 
@@ -83,7 +82,7 @@ impl Problem {
             instance: None,
             errors: Vec::new(),
             members: Vec::new(),
-            retry_after: None,
+            headers: Vec::new(),
             cause: None,
         }))
     }
@@ -112,11 +111,17 @@ impl Problem {
         self
     }
 
+    /// Adds a header to the answer, in place of one of the same name.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
+        self
+    }
+
     /// Says in `Retry-After` after how many seconds to try again.
     #[must_use]
-    pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.0.retry_after = Some(seconds);
-        self
+    pub fn retry_after(self, seconds: u32) -> Self {
+        self.header(RETRY_AFTER, HeaderValue::from(seconds))
     }
 
     /// Keeps the internal reason for the log.
@@ -164,6 +169,7 @@ impl Problem {
             "Not authenticated",
             detail,
         )
+        .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
     /// 403: who asks may not.
@@ -232,10 +238,9 @@ impl Problem {
         .member("limit_bytes", Member::Number(limit))
     }
 
-    /// 415: the body is not said to be JSON.
+    /// 415: the body is not said to be what is understood.
     #[must_use]
-    pub fn unsupported_media_type() -> Self {
-        let detail = "the content type must be application/json";
+    pub fn unsupported_media_type(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported-media-type",
@@ -358,11 +363,8 @@ impl Problem {
             CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        if let Some(seconds) = self.0.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if self.0.status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        for (name, value) in self.0.headers.drain(..) {
+            headers.insert(name, value);
         }
         if let Some(cause) = self.0.cause.take() {
             whole.extensions_mut().insert(cause);
@@ -375,12 +377,4 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         self.into_whole().into_response()
     }
-}
-
-/// Makes `router` answer unknown paths and methods with problems. Applies to the routes it has, so it comes
-/// last.
-pub fn with_fallbacks<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
-    router
-        .fallback(async || Problem::not_found("there is nothing at this path"))
-        .method_not_allowed_fallback(async || Problem::method_not_allowed())
 }

@@ -1,6 +1,5 @@
 //! What is served over the transport. Invariant: it answers every request, and knows nothing of connections.
 
-use axum::Router;
 use axum::http::{Request, Response};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
@@ -13,7 +12,7 @@ pub type Whole = Response<Full<Bytes>>;
 /// What an answer consists of: all at once, or whatever axum makes of it.
 pub type Body = Either<Full<Bytes>, axum::body::Body>;
 
-/// Answers requests. [`Router`] does.
+/// Answers requests. [`axum::Router`] does.
 pub trait Service: Send + Sync + 'static {
     /// The answer. What it panics with is logged, and answered with 500.
     ///
@@ -21,14 +20,4 @@ pub trait Service: Send + Sync + 'static {
     ///
     /// Dropped if the peer goes away before.
     fn call(&self, request: Request<RequestBody>) -> impl Future<Output = Response<Body>> + Send;
-}
-
-impl Service for Router {
-    async fn call(&self, request: Request<RequestBody>) -> Response<Body> {
-        let request = request.map(axum::body::Body::new);
-        match tower::Service::call(&mut self.clone(), request).await {
-            Ok(response) => response.map(Either::Right),
-            Err(never) => match never {},
-        }
-    }
 }

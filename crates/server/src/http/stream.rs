@@ -8,10 +8,14 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::activity::Activity;
+use super::activity::{Activity, Look};
 
 /// Up to so many bytes in pieces are sent as one: copying them costs less than what the kernel does for pieces.
 const SMALL: usize = 1024;
+
+/// Asks a peer that has ended its side whether it is still there, if it is sent before the answer. A client must expect
+/// it at any time (RFC 9110, section 15.2); the system of one that has gone answers it with a reset.
+const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A socket whose reads and writes are noted in an [`Activity`].
 #[derive(Debug)]
@@ -27,6 +31,47 @@ impl Watched {
             stream,
             activity,
             shut: false,
+        }
+    }
+
+    /// Looks after an HTTP/1 peer that waits for its answer. An error means that it has gone.
+    ///
+    /// hyper does not read meanwhile, and need not: what ends here is only the peer's own side. That of one that has
+    /// gone looks the same, until it is sent something.
+    fn watch_peer(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.activity.is_awaited() {
+            return Ok(());
+        }
+        if self.activity.is_half_closed() {
+            return self
+                .activity
+                .take_look()
+                .map_or(Ok(()), |look| self.look(look));
+        }
+        let mut byte = [0];
+        match self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
+            Poll::Ready(Ok(0)) => self.activity.note_half_close(),
+            Poll::Ready(Err(error)) => return Err(error),
+            // A further request, or nothing yet.
+            Poll::Ready(Ok(_)) | Poll::Pending => {}
+        }
+        Ok(())
+    }
+
+    fn look(&self, look: Look) -> io::Result<()> {
+        if let Some(error) = self.stream.take_error()? {
+            return Err(error);
+        }
+        if look == Look::State {
+            return Ok(());
+        }
+        match self.stream.try_write(PROBE) {
+            Ok(sent) if sent == PROBE.len() => Ok(()),
+            // The rest would have to be sent before the answer; a peer this far behind has gone.
+            Ok(_) => Err(io::ErrorKind::BrokenPipe.into()),
+            // What it does not take is as good a question.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -79,8 +124,10 @@ impl AsyncWrite for Watched {
         true
     }
 
+    /// hyper calls this whenever it is polled and has nothing left to send: while it waits for the answer, too.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        Poll::Ready(self.watch_peer(cx))
     }
 
     /// Sends the end of the stream. If the peer may still be sending a body nobody reads, it then reads

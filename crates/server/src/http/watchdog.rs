@@ -20,6 +20,8 @@ use super::config::HttpConfig;
 pub(super) enum Verdict {
     /// It is idle: tell the peer that it ends, and give it a while to agree (HTTP/2).
     Goodbye,
+    /// Look whether the peer has gone.
+    Look,
     /// End it.
     Close(Limit),
 }
@@ -82,6 +84,7 @@ impl Watchdog {
             }
             let now = Instant::now();
             let verdict = match due {
+                Some((at, Limit::HalfClosed)) if at <= now => Poll::Ready(Verdict::Look),
                 Some((at, limit)) if at <= now => {
                     if limit != Limit::Idle || !activity.is_http2() || this.patience.is_some() {
                         return Poll::Ready(Verdict::Close(limit));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{extract::State, http::StatusCode};
 use cenote_cache::stats::{Reason, State as CacheState};
-use cenote_postgres::HealthState;
+use cenote_postgres::{HealthState, Stats};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -18,8 +18,8 @@ use crate::{
     store::Queues,
 };
 
-/// A request that has waited longer to be sent to the database is a sign of overload.
-const LONG: Duration = Duration::from_secs(1);
+/// A line whose first has waited this long stands: more come than are served. A shorter one comes and goes.
+const STANDING: Duration = Duration::from_millis(250);
 
 /// How the service is doing.
 #[derive(Serialize, ToSchema)]
@@ -50,7 +50,7 @@ pub(super) struct Part {
     problem: Option<String>,
 }
 
-/// How the service and what it depends on are doing.
+/// How the service and what it depends on are doing. `/api/health` is the same.
 #[utoipa::path(get, path = "/health", operation_id = "health", tag = "operations", responses(
     (status = 200, body = Health, description = "`ok` or `degraded`"),
     (status = 503, description = "`unhealthy`; or the service takes no more connections", content(
@@ -62,11 +62,13 @@ pub(super) async fn health(State(app): State<App>) -> Whole {
     let stage = app.health.stage();
     let database = app.health.database().await;
     let cache = cache(&app);
-    let overload = problem_of_queues(&app);
+    let pool = pool(&app);
     let status = match (stage, database.state) {
         (Stage::Starting, _) | (_, HealthState::Unhealthy | HealthState::Unknown) => "unhealthy",
         (_, HealthState::Degraded) => "degraded",
-        (_, HealthState::Healthy) if cache.problem.is_some() || overload.is_some() => "degraded",
+        (_, HealthState::Healthy) if cache.problem.is_some() || pool.problem.is_some() => {
+            "degraded"
+        }
         (_, HealthState::Healthy) => "ok",
     };
     let body = Health {
@@ -77,7 +79,7 @@ pub(super) async fn health(State(app): State<App>) -> Whole {
             Stage::Draining => "draining",
         },
         latency_ms: database.latency.map(millis),
-        pool: pool(&app, overload),
+        pool,
         database: Part {
             state: database.state.as_str(),
             problem: database.problem,
@@ -93,46 +95,59 @@ pub(super) async fn health(State(app): State<App>) -> Whole {
     whole
 }
 
-fn pool(app: &App, overload: Option<&str>) -> Part {
-    let stats = app.pool.stats().pool;
-    let failures = stats.connect_failures_in_a_row;
-    let problem = match stats.health() {
-        HealthState::Unknown | HealthState::Healthy => None,
-        _ if !stats.open => Some("draining".to_owned()),
-        _ if failures > 0 => Some(format!("the last {failures} connects failed")),
-        _ if stats.paused => Some("paused".to_owned()),
-        _ if stats.waiting > 0 => {
-            let waiting = stats.waiting;
-            Some(format!("{waiting} requests wait for a connection"))
-        }
-        _ if stats.shedding => Some("more requests than connections can serve".to_owned()),
-        _ => Some(format!("{} connections are held for long", stats.leaked)),
+fn pool(app: &App) -> Part {
+    let stats = app.pool.stats();
+    let state = stats.pool.health();
+    let problem = problem_of_pool(&stats).or_else(|| problem_of_queues(app));
+    let state = match (state, &problem) {
+        // Those who wait have only just come.
+        (HealthState::Degraded, None) => HealthState::Healthy,
+        (HealthState::Healthy, Some(_)) => HealthState::Degraded,
+        (state, _) => state,
     };
-    let state = stats.health();
-    match (state, overload) {
-        (HealthState::Healthy, Some(problem)) => Part {
-            state: HealthState::Degraded.as_str(),
-            problem: Some(problem.to_owned()),
-        },
-        _ => Part {
-            state: state.as_str(),
-            problem,
-        },
+    Part {
+        state: state.as_str(),
+        problem,
     }
 }
 
+fn problem_of_pool(Stats { pool: stats, .. }: &Stats) -> Option<String> {
+    let (failures, waiting, leaked) =
+        (stats.connect_failures_in_a_row, stats.waiting, stats.leaked);
+    Some(match stats.longest_wait {
+        _ if !stats.open => "draining".to_owned(),
+        _ if failures > 0 => format!("the last {failures} connects failed"),
+        _ if stats.paused => "paused".to_owned(),
+        Some(longest) if longest >= STANDING => {
+            format!(
+                "{waiting} wait for a connection, the first for {:.0} ms",
+                millis(longest)
+            )
+        }
+        _ if stats.shedding => "more requests than connections can serve".to_owned(),
+        _ if leaked > 0 => format!("{leaked} connections are held for long"),
+        _ => return None,
+    })
+}
+
 /// What is wrong with what waits to share a statement.
-fn problem_of_queues(app: &App) -> Option<&'static str> {
+fn problem_of_queues(app: &App) -> Option<String> {
     let Queues {
         reads,
         writes,
         users,
     } = app.queues();
     let all = reads + writes + users;
-    match all.longest_wait > LONG {
-        _ if all.refusing => Some("more requests than the database can serve; some are refused"),
-        true => Some("requests wait long to be sent to the database"),
-        false => None,
+    match all.longest_wait {
+        _ if all.refusing => {
+            Some("more requests than the database can serve; some were refused".to_owned())
+        }
+        longest if longest >= STANDING => Some(format!(
+            "{} requests wait to be sent to the database, the first for {:.0} ms",
+            all.waiting,
+            millis(longest)
+        )),
+        _ => None,
     }
 }
 

@@ -5,6 +5,7 @@
 //! good part of what such a request costs. They are in the router too, for their other methods.
 
 mod cache_status;
+mod docs;
 mod email;
 mod health;
 mod keys;
@@ -14,7 +15,7 @@ mod read_many;
 mod stats;
 mod users;
 
-use std::{sync::LazyLock, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Router,
@@ -25,7 +26,6 @@ use bytes::Bytes;
 use http_body_util::{Either, Full};
 use serde::Serialize;
 use utoipa::OpenApi;
-use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::{
     app::App,
@@ -91,16 +91,10 @@ fn router(app: App) -> Router {
         .route("/health/ready", get(health::ready))
         .route("/pool-stats", get(stats::pool))
         .route("/cache-stats", get(stats::cache))
+        .route("/api/health", get(health::health))
         .with_state(app)
-        .route("/openapi.json", get(description))
-        .merge(SwaggerUi::new("/docs").config(Config::from("/openapi.json")));
+        .merge(docs::routes(&openapi()));
     with_fallbacks(router)
-}
-
-/// `/openapi.json`, made once.
-async fn description() -> Whole {
-    static DESCRIPTION: LazyLock<Bytes> = LazyLock::new(|| encode(0, &openapi()).into());
-    whole(DESCRIPTION.clone())
 }
 
 /// The description of everything that is served.

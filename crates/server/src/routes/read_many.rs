@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{Json, Problem, Whole},
+    http::{Json, Problem, Whole, entries},
     memory::{Claim, SMALL},
     problems::{of_full, of_read},
     store::{is_note, noted_size},
@@ -36,7 +36,7 @@ const FEW_KEYS: usize = 4;
 #[derive(Deserialize, Validate, ToSchema)]
 pub(super) struct ReadMany {
     /// 1 to 1000 keys, each of 1 to 2048 bytes without NUL.
-    #[garde(length(min = 1, max = MOST_KEYS), inner(custom(valid_key)))]
+    #[garde(custom(entries(1, MOST_KEYS)), inner(custom(valid_key)))]
     #[schema(min_items = 1, max_items = 1000, example = json!(["greeting", "nope"]))]
     keys: Vec<String>,
 }

@@ -3,7 +3,7 @@
 use axum::{
     extract::State,
     http::{
-        HeaderMap, HeaderValue, StatusCode,
+        HeaderMap, HeaderValue, StatusCode, Uri,
         header::{LINK, LOCATION},
     },
 };
@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{email, encode, json_of, name, preconditions::Preconditions, whole};
 use crate::{
     app::App,
-    http::{Json, Path, Problem, Query, Whole},
+    http::{Json, Number, Path, Problem, Query, Whole, between, number},
     memory::Claim,
     openapi::{Conflict, NotFound, PreconditionFailed},
     problems::{of_full, of_new_user, of_read},
@@ -54,11 +54,13 @@ pub(super) struct NewUser {
 #[into_params(parameter_in = Query)]
 pub(super) struct Page {
     /// Most users in one answer: 1 to 1000, 100 if not said.
-    #[garde(inner(range(min = 1, max = 1000)))]
+    #[garde(inner(custom(between(1, 1000))))]
+    #[serde(default, deserialize_with = "number")]
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u32>,
     /// Only users with a greater id.
-    #[garde(inner(range(min = 0)))]
+    #[garde(inner(custom(between(0, i64::MAX))))]
+    #[serde(default, deserialize_with = "number")]
     #[param(minimum = 0, maximum = 9223372036854775807_i64)]
     after: Option<i64>,
 }
@@ -66,7 +68,7 @@ pub(super) struct Page {
 /// Lists users by id. The header `Link` has the address of the next page, if there is one.
 #[utoipa::path(get, path = "/users/", operation_id = "list_users", tag = "users", params(Page), responses(
     (status = 200, body = Vec<User<'_>>, description = "At most `limit` users, by id", headers(
-        ("Link" = String, description = "`rel=\"next\"`: where the next page is; none on the last"),
+        ("Link" = String, description = "`rel=\"next\"`: where the next page is, relative to the address that was asked for; none on the last"),
     )),
 ))]
 pub(super) async fn list(
@@ -90,10 +92,8 @@ pub(super) async fn list(
         claim = Some(app.memory.answers.claim(length).await.map_err(of_full)?);
     };
     if more && let Some(last) = users.last() {
-        let next = format!(
-            "</users/?limit={limit}&after={}>; rel=\"next\"",
-            last.user().id
-        );
+        // Of the address that was asked for, whatever a proxy has taken off it.
+        let next = format!("<?limit={limit}&after={}>; rel=\"next\"", last.user().id);
         response.headers_mut().extend(header(LINK, &next));
     }
     Ok(response)
@@ -102,13 +102,14 @@ pub(super) async fn list(
 /// Adds a user.
 #[utoipa::path(post, path = "/users/", operation_id = "add_user", tag = "users", request_body = NewUser, responses(
     (status = 201, body = User<'_>, description = "The user as it was added", headers(
-        ("Location" = String, description = "Where the user is"),
+        ("Location" = String, description = "Where the user is, relative to the address that was asked for"),
     )),
     Conflict,
     PreconditionFailed,
 ))]
 pub(super) async fn add(
     State(app): State<App>,
+    uri: Uri,
     headers: HeaderMap,
     Json(NewUser { name, email }): Json<NewUser>,
 ) -> Result<Whole, Problem> {
@@ -125,7 +126,12 @@ pub(super) async fn add(
     };
     let mut response = json_of(SIZE, &user);
     *response.status_mut() = StatusCode::CREATED;
-    let location = format!("/users/{}", user.user().id);
+    // From the address that was asked for.
+    let from = match uri.path().ends_with('/') {
+        true => "",
+        false => "users/",
+    };
+    let location = format!("{from}{}", user.user().id);
     response.headers_mut().extend(header(LOCATION, &location));
     Ok(response)
 }
@@ -146,7 +152,7 @@ pub(super) async fn get(app: &App, id: i64) -> Result<Whole, Problem> {
 
 pub(super) async fn get_by_router(
     State(app): State<App>,
-    Path(id): Path<i64>,
+    Path(Number(id)): Path<Number<i64>>,
 ) -> Result<Whole, Problem> {
     get(&app, id).await
 }

@@ -2,23 +2,23 @@
 
 use axum::Router;
 use axum::routing::post;
-use cenote::http::{HttpConfig, Json, no_nul};
+use cenote::http::{HttpConfig, Json, between, characters, entries, no_nul};
 use serde::Deserialize;
 
 use crate::support::{Server, start};
 
 #[derive(Deserialize, garde::Validate)]
 struct Entry {
-    #[garde(length(chars, min = 1, max = 8), custom(no_nul))]
+    #[garde(custom(characters(1, 8)), custom(no_nul))]
     key: String,
     #[serde(default)]
     #[garde(skip)]
     value: String,
     #[serde(default)]
-    #[garde(range(max = 10))]
+    #[garde(custom(between(0, 10)))]
     count: u8,
     #[serde(default)]
-    #[garde(dive)]
+    #[garde(custom(entries(0, 2)), dive)]
     more: Vec<Nested>,
 }
 
@@ -127,22 +127,30 @@ async fn what_does_not_fit_is_422_naming_the_field() {
         (
             r#"{"key":"a","count":"hush, expected x"}"#,
             "count",
-            "must be u8",
+            "must be a whole number, not below 0",
         ),
-        (r#"{"key":"a","count":-1}"#, "count", "must be u8"),
+        (
+            r#"{"key":"a","count":-1}"#,
+            "count",
+            "must be a whole number, not below 0",
+        ),
         (
             r#"{"key":"a","count":99999999999999999999999}"#,
             "count",
-            "must be u8",
+            "must be a whole number, not below 0",
         ),
-        (r#"{"key":"a","count":1.5}"#, "count", "must be u8"),
+        (
+            r#"{"key":"a","count":1.5}"#,
+            "count",
+            "must be a whole number, not below 0",
+        ),
         (r#"{"key":"a","key":"hush"}"#, "key", "is given twice"),
         (
             r#"{"key":"a","more":[{"email":"a@b.de"},{}]}"#,
             "more[1].email",
             "is required",
         ),
-        (r#"{"key":"a","more":"hush"}"#, "more", "must be a sequence"),
+        (r#"{"key":"a","more":"hush"}"#, "more", "must be a list"),
         (&long, "more[0].email", "must be a string"),
         (
             r#"{"key":"a","more":[{"email":"a@b.de","email":"hush"}]}"#,
@@ -183,26 +191,196 @@ async fn every_rule_that_is_broken_is_named() {
 }
 
 #[tokio::test]
-async fn a_body_not_said_to_be_json_is_415() {
+async fn everything_that_is_wrong_is_named_at_once() {
+    let server = server();
+    let two = r#"{"key":7,"value":[],"count":"hush","more":[{},{"email":1},{"email":"hush"},{"email":"a@b.de"}]}"#;
+    let answer = server.post("/", two).await;
+    let mut fields = answer.fields();
+    fields.sort_unstable();
+    let all = [
+        "count",
+        "key",
+        "more",
+        "more[0].email",
+        "more[1].email",
+        "more[2].email",
+        "value",
+    ];
+    assert_eq!(fields, all, "{}", answer.text());
+    assert!(!answer.text().contains("hush"), "{}", answer.text());
+    // What is given twice hides nothing, nor does what is not known.
+    let answer = server
+        .post("/", r#"{"key":"a","key":"b","count":"x","unknown":[{}]}"#)
+        .await;
+    assert_eq!(answer.fields(), ["key", "count"]);
+    // What is no JSON further on is no JSON.
+    let answer = server.post("/", r#"{"key":7,"value":hush}"#).await;
+    assert_eq!(
+        (answer.status, &answer.problem()["type"]),
+        (400, &"urn:cenote:problem:malformed-json".into())
+    );
+    // However much is wrong, the answer is bounded.
+    let many = format!(r#"{{"key":"a","more":[{}1]}}"#, "1,".repeat(1000));
+    let answer = server.post("/", many).await;
+    assert_eq!(
+        (answer.status, answer.fields().len()),
+        (422, 32),
+        "{}",
+        answer.text()
+    );
+}
+
+#[tokio::test]
+async fn a_rule_says_of_what_it_speaks() {
+    let server = server();
+    for (body, detail) in [
+        (r#"{"key":""}"#, "must have 1 to 8 characters"),
+        (r#"{"key":"123456789"}"#, "must have 1 to 8 characters"),
+        (r#"{"key":"a","count":11}"#, "must be 0 to 10"),
+        (
+            r#"{"key":"a","more":[{"email":"a@b.de"},{"email":"a@b.de"},{"email":"a@b.de"}]}"#,
+            "must have at most 2 entries",
+        ),
+    ] {
+        let answer = server.post("/", body).await;
+        assert_eq!(answer.problem()["errors"][0]["detail"], detail, "{body}");
+    }
+}
+
+/// A body of two bytes with these headers.
+async fn say(server: &Server, headers: &str) -> crate::support::Answer {
+    let request = format!(
+        "POST / HTTP/1.1\r\nhost: x\r\n{headers}content-length: 11\r\n\r\n{{\"key\":\"a\"}}"
+    );
+    server.ask(request).await
+}
+
+#[tokio::test]
+async fn a_body_said_to_be_something_else_is_415_with_what_is_right() {
     let server = server();
     for kind in [
-        "",
-        "content-type: text/plain\r\n",
-        "content-type: json\r\n",
-        "content-type: text/json\r\n",
-        "content-type: application/jsonx\r\n",
-        "content-type: \u{e9}\r\n",
+        "text/plain",
+        "text/plain;charset=utf-8",
+        "json",
+        "text/json",
+        "application/jsonx",
+        "application/json+xml",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "\u{e9}",
+        "application/",
+        "/json",
+        "application/json, application/json",
+        "application/json; charset=utf-16",
+        "application/json; charset=\"latin1\"",
+        "application/json; charset=utf-8; charset=utf-16",
+        "application/json;charset=",
+        "*/*",
     ] {
-        let request = format!("POST / HTTP/1.1\r\nhost: x\r\n{kind}content-length: 2\r\n\r\n{{}}");
-        let answer = server.ask(request).await;
+        let answer = say(&server, &format!("content-type: {kind}\r\n")).await;
         assert_eq!(answer.status, 415, "{kind}");
+        assert_eq!(answer.headers["accept"], "application/json", "{kind}");
         answer.problem();
     }
+    let twice = "content-type: application/json\r\ncontent-type: application/json\r\n";
+    assert_eq!(say(&server, twice).await.status, 415);
+    let form = say(
+        &server,
+        "content-type: application/x-www-form-urlencoded\r\n",
+    )
+    .await;
+    assert!(
+        form.text().contains("-H 'content-type: application/json'"),
+        "{}",
+        form.text()
+    );
+    for kind in [
+        "application/json",
+        "Application/JSON",
+        "application/json; charset=utf-8",
+        "application/json;charset=\"UTF-8\"",
+        "application/json; CharSet=utf8",
+        "application/json; charset=us-ascii",
+        "application/json; profile=\"x\"",
+        "application/json;",
+        "application/vnd.api+json",
+        "application/problem+JSON ; charset=utf-8",
+    ] {
+        let answer = say(&server, &format!("content-type: {kind}\r\n")).await;
+        assert_eq!(answer.status, 200, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_which_nothing_is_said_is_json_unless_a_page_of_another_site_sends_it() {
+    let server = server();
+    for kind in ["", "content-type:\r\n", "content-type:  \r\n"] {
+        for from in [
+            "",
+            "sec-fetch-site: same-origin\r\n",
+            "sec-fetch-site: none\r\n",
+            "origin: http://x\r\n",
+            "origin: https://x\r\n",
+            "sec-fetch-site: same-origin\r\norigin: http://renamed\r\n",
+        ] {
+            let answer = say(&server, &format!("{kind}{from}")).await;
+            assert_eq!(
+                (answer.status, answer.text()),
+                (200, "a=*0"),
+                "{kind}{from}"
+            );
+        }
+        for from in [
+            "sec-fetch-site: cross-site\r\n",
+            "sec-fetch-site: same-site\r\n",
+            "sec-fetch-site: Whatever\r\n",
+            "sec-fetch-site:\r\n",
+            "sec-fetch-site: none\r\nsec-fetch-site: cross-site\r\n",
+            "origin: http://y\r\n",
+            "origin: null\r\n",
+            "origin: http://x:81\r\n",
+        ] {
+            let answer = say(&server, &format!("{kind}{from}")).await;
+            assert_eq!(answer.status, 415, "{kind}{from}");
+        }
+    }
+    // Said to be JSON, a browser has asked before whether it may.
+    let said =
+        "content-type: application/json\r\nsec-fetch-site: cross-site\r\norigin: http://y\r\n";
+    assert_eq!(say(&server, said).await.status, 200);
     let nothing = server.ask("POST / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_eq!(
         (nothing.status, &nothing.problem()["detail"]),
         (400, &"the body is empty".into())
     );
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_415_with_what_is_understood() {
+    let server = server();
+    for coding in [
+        "gzip",
+        "deflate",
+        "br",
+        "zstd",
+        "x",
+        "identity, gzip",
+        "GZIP",
+        "gzip\r\ncontent-encoding: identity",
+    ] {
+        let headers = format!("content-type: application/json\r\ncontent-encoding: {coding}\r\n");
+        let answer = say(&server, &headers).await;
+        assert_eq!(
+            (answer.status, &*answer.headers["accept-encoding"]),
+            (415, "identity"),
+            "{coding}"
+        );
+        answer.problem();
+    }
+    for coding in ["identity", "Identity", "", "identity, identity"] {
+        let headers = format!("content-type: application/json\r\ncontent-encoding: {coding}\r\n");
+        assert_eq!(say(&server, &headers).await.status, 200, "{coding}");
+    }
 }
 
 #[tokio::test]

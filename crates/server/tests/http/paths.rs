@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::routing::{get, post};
-use cenote::http::{HttpConfig, Key, Path, Query};
+use cenote::http::{HttpConfig, Key, Number, Path, Query, between, number};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
@@ -10,8 +10,10 @@ use crate::support::{Server, get as get_request, start};
 
 #[derive(Deserialize, garde::Validate)]
 struct Page {
-    #[garde(range(min = 1, max = 1000))]
+    #[serde(default, deserialize_with = "number")]
+    #[garde(inner(custom(between(1, 1000))))]
     limit: Option<u32>,
+    #[serde(default, deserialize_with = "number")]
     #[garde(skip)]
     after: Option<i64>,
 }
@@ -24,7 +26,7 @@ fn server() -> Server {
         .route("/read", post(async || "many"))
         .route(
             "/users/{id}",
-            get(async |Path(id): Path<i64>| id.to_string()),
+            get(async |Path(Number(id)): Path<Number<i64>>| id.to_string()),
         )
         .route(
             "/pair/{a}/{b}",
@@ -95,7 +97,14 @@ async fn a_key_of_a_whole_url_is_found_in_the_absolute_form_too() {
 #[tokio::test]
 async fn a_key_that_is_not_utf8_is_400() {
     let server = server();
-    for path in ["/read/%ff", "/read/%ed%a0%80", "/users/%ff"] {
+    // Not even once decoded, over-long, a surrogate, beyond the last character.
+    for path in [
+        "/read/%ff",
+        "/read/%c0%af",
+        "/read/%ed%a0%80",
+        "/read/%f4%90%80%80",
+        "/users/%ff",
+    ] {
         let answer = server.ask(get_request(path)).await;
         assert_eq!(answer.status, 400, "{path}");
         answer.problem();
@@ -122,8 +131,22 @@ async fn a_percent_sign_that_encodes_nothing_stays() {
 #[tokio::test]
 async fn a_path_variable_of_the_wrong_type_is_422_naming_it() {
     let server = server();
-    assert_eq!(server.ask(get_request("/users/7")).await.text(), "7");
+    for (path, id) in [
+        ("/users/7", "7"),
+        ("/users/%37", "7"),
+        ("/users/007", "7"),
+        ("/users/-7", "-7"),
+    ] {
+        assert_eq!(server.ask(get_request(path)).await.text(), id);
+    }
     for (path, field) in [
+        ("/users/+7", "id"),
+        ("/users/%2B7", "id"),
+        ("/users/%207", "id"),
+        ("/users/-", "id"),
+        ("/users/%zz", "id"),
+        ("/users/7%00", "id"),
+        ("/users/\u{663}", "id"),
         ("/users/abc", "id"),
         ("/users/1.5", "id"),
         ("/users/99999999999999999999", "id"),
@@ -146,7 +169,31 @@ async fn a_parameter_that_does_not_fit_is_422_naming_it() {
         server.ask(get_request("/users/?after=-5&x=y")).await.text(),
         "None Some(-5)"
     );
+    for query in [
+        "limit=5&after=07",
+        "limit=005",
+        "%6cimit=5",
+        "limit=5&",
+        "&limit=5&&",
+        "limit=%35",
+        "x=%zz&limit=5",
+    ] {
+        let answer = server.ask(get_request(&format!("/users/?{query}"))).await;
+        assert!(
+            answer.text().starts_with("Some(5)"),
+            "{query}: {}",
+            answer.text()
+        );
+    }
     for (query, field) in [
+        ("limit=+5", "limit"),
+        ("limit=%2B5", "limit"),
+        ("limit=5%20", "limit"),
+        ("limit=%zz", "limit"),
+        ("limit=-5", "limit"),
+        ("limit=4294967296", "limit"),
+        ("limit", "limit"),
+        ("limit=5&%6cimit=5", "limit"),
         ("limit=abc", "limit"),
         ("limit=", "limit"),
         ("limit=0", "limit"),
@@ -163,4 +210,24 @@ async fn a_parameter_that_does_not_fit_is_422_naming_it() {
             "{query}"
         );
     }
+}
+
+#[tokio::test]
+async fn every_parameter_that_does_not_fit_is_named() {
+    let server = server();
+    for (query, fields) in [
+        ("limit=abc&after=x", &["limit", "after"][..]),
+        ("after=x&limit=0", &["after", "limit"]),
+        ("limit=1&limit=2&after=", &["limit", "after"]),
+    ] {
+        let answer = server.ask(get_request(&format!("/users/?{query}"))).await;
+        assert_eq!(answer.fields(), fields, "{query}");
+    }
+    let answer = server.ask(get_request("/users/?limit=1001")).await;
+    assert_eq!(answer.problem()["errors"][0]["detail"], "must be 1 to 1000");
+    let answer = server.ask(get_request("/users/?limit=x")).await;
+    assert_eq!(
+        answer.problem()["errors"][0]["detail"],
+        "must be a whole number"
+    );
 }

@@ -22,7 +22,7 @@ async fn a_wrong_method_is_a_405_problem_that_lists_the_right_ones() {
     let server = start(router, HttpConfig::default());
     let answer = server.ask("PUT /a HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_eq!(answer.status, 405);
-    assert_eq!(answer.headers["allow"], "GET,HEAD,DELETE");
+    assert_eq!(answer.headers["allow"], "GET,HEAD,DELETE,OPTIONS");
     assert_eq!(
         answer.problem()["type"],
         "urn:cenote:problem:method-not-allowed"
@@ -42,11 +42,9 @@ async fn every_status_of_the_contract_has_its_problem() {
         (408, "request-timeout", Problem::request_timeout),
         (409, "conflict", || Problem::conflict("d")),
         (413, "payload-too-large", || Problem::payload_too_large(7)),
-        (
-            415,
-            "unsupported-media-type",
-            Problem::unsupported_media_type,
-        ),
+        (415, "unsupported-media-type", || {
+            Problem::unsupported_media_type("d")
+        }),
         (422, "validation", || {
             Problem::unprocessable().field("a.b", "is required")
         }),

@@ -6,7 +6,8 @@ use serde_json::json;
 use tokio::{task::JoinHandle, time::Instant};
 
 use crate::support::{
-    Answer, Connection, Database, Ended, SOON, Service, Session, eventually, millis, secs, server,
+    Answer, Connection, Database, Ended, Launch, SOON, Service, Session, eventually, millis, secs,
+    server,
 };
 
 const SETTINGS: [(&str, &str); 2] = [("COMMAND_TIMEOUT", "30"), ("SHUTDOWN_DELAY", "1")];
@@ -210,4 +211,53 @@ async fn under_load_no_request_that_was_let_in_is_lost() {
         let sql = format!("SELECT version FROM kv WHERE key = 'client {client}'");
         assert_eq!(session.number(&sql).await, written);
     }
+}
+
+#[tokio::test]
+async fn a_closed_terminal_ends_it_as_sigterm_does_and_its_private_database_too() {
+    let data = tempfile::tempdir().unwrap();
+    let nowhere = Database {
+        name: String::new(),
+        url: String::new(),
+    };
+    let launch = Launch::new(&["serve"])
+        .env("DATA_DIR", data.path().join("data").to_str().unwrap())
+        .env("PORT", "0")
+        .env("SHUTDOWN_DELAY", "1")
+        .own_group();
+    let service = Service::over(launch.spawn(), &nowhere).await;
+    service.is_ready().await;
+    service.write("kept", "value").await;
+    let asked = Instant::now();
+    // As the system sends it to all that run there, and the shell once more.
+    for _ in 0..3 {
+        service.signal_group("HUP");
+    }
+    let draining = service.logged("draining").await;
+    assert_eq!(draining["signal"], "SIGHUP");
+    service.signal_group("HUP");
+    let ended = service.ended(SOON).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(asked.elapsed() >= millis(900), "without the delay");
+    assert!(ended.log.contains("stopped"), "{ended:?}");
+    let pid = data.path().join("data/data/postmaster.pid");
+    assert!(!pid.exists(), "its database goes on");
+}
+
+#[tokio::test]
+async fn a_service_started_by_nohup_goes_on_when_the_terminal_is_closed() {
+    let database = Database::create().await;
+    let launch = Launch::new(&["serve"])
+        .env("DATABASE_URL", &database.url)
+        .env("PORT", "0")
+        .env("SHUTDOWN_DELAY", "0")
+        .through(r#"trap '' HUP; exec "$@""#);
+    let service = Service::over(launch.spawn(), &database).await;
+    service.is_ready().await;
+    service.signal("HUP");
+    service.write("key", "value").await;
+    tokio::time::sleep(millis(100)).await;
+    service.write("key", "value").await;
+    assert!(!service.log().contains("draining"));
+    assert_eq!(service.stop(SOON).await.code, Some(0));
 }

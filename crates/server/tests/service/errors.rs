@@ -70,18 +70,18 @@ async fn an_unknown_path_is_404_and_an_unknown_method_405_with_those_that_work()
         service.get(path).await.problem(404, "not-found");
     }
     for (method, path, allowed) in [
-        ("GET", "/write", &["POST"][..]),
-        ("PUT", "/write", &["POST"]),
-        ("GET", "/read", &["POST"]),
-        ("PUT", "/read/key", &["DELETE", "GET", "HEAD"]),
-        ("POST", "/read/key", &["DELETE", "GET", "HEAD"]),
-        ("DELETE", "/users/", &["GET", "HEAD", "POST"]),
-        ("PATCH", "/users", &["GET", "HEAD", "POST"]),
-        ("DELETE", "/users/1", &["GET", "HEAD"]),
-        ("POST", "/health", &["GET", "HEAD"]),
-        ("POST", "/health/live", &["GET", "HEAD"]),
-        ("DELETE", "/pool-stats", &["GET", "HEAD"]),
-        ("POST", "/cache-stats", &["GET", "HEAD"]),
+        ("GET", "/write", &["OPTIONS", "POST"][..]),
+        ("PUT", "/write", &["OPTIONS", "POST"]),
+        ("GET", "/read", &["OPTIONS", "POST"]),
+        ("PUT", "/read/key", &["DELETE", "GET", "HEAD", "OPTIONS"]),
+        ("POST", "/read/key", &["DELETE", "GET", "HEAD", "OPTIONS"]),
+        ("DELETE", "/users/", &["GET", "HEAD", "OPTIONS", "POST"]),
+        ("PATCH", "/users", &["GET", "HEAD", "OPTIONS", "POST"]),
+        ("DELETE", "/users/1", &["GET", "HEAD", "OPTIONS"]),
+        ("POST", "/health", &["GET", "HEAD", "OPTIONS"]),
+        ("POST", "/health/live", &["GET", "HEAD", "OPTIONS"]),
+        ("DELETE", "/pool-stats", &["GET", "HEAD", "OPTIONS"]),
+        ("POST", "/cache-stats", &["GET", "HEAD", "OPTIONS"]),
     ] {
         let answer = service.ask(method, path, &[], "").await;
         answer.problem(405, "method-not-allowed");
@@ -118,9 +118,8 @@ async fn a_body_of_another_media_type_is_415() {
         let answer = service.ask("POST", "/write", &headers, &body).await;
         answer.problem(415, "unsupported-media-type");
     }
-    let answer = service.ask("POST", "/write", &[], &body).await;
-    answer.problem(415, "unsupported-media-type");
     for kind in [
+        "",
         "application/json; charset=utf-8",
         "Application/JSON",
         "application/x+json",

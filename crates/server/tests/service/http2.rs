@@ -5,9 +5,12 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Request, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
-use crate::support::Service;
+use crate::support::{Service, secs};
 
 #[tokio::test]
 async fn requests_may_come_over_http2_many_at_once() {
@@ -44,4 +47,51 @@ async fn requests_may_come_over_http2_many_at_once() {
     {
         assert_eq!(read["value"], n.to_string());
     }
+}
+
+/// A frame of RFC 9113.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const ACK: u8 = 1;
+
+#[tokio::test]
+async fn a_peer_that_misbehaves_frame_by_frame_does_not_fill_the_log() {
+    let service = Service::start(&[("LOG", "info")]).await;
+    let before = service.log().len();
+    for flood in [
+        // Answers to pings that were never sent.
+        frame(PING, ACK, 0, b"whatever"),
+        // Resets of streams that were never opened.
+        frame(RST_STREAM, 0, 1, &[0; 4]),
+        frame(SETTINGS, 0, 0, &[]),
+    ] {
+        let mut stream = TcpStream::connect(service.address).await.unwrap();
+        let mut bytes = PREFACE.to_vec();
+        bytes.extend(frame(SETTINGS, 0, 0, &[]));
+        bytes.extend(flood.repeat(20_000));
+        // It may be refused on the way.
+        let _ = stream.write_all(&bytes).await;
+        let _ = stream.shutdown().await;
+        let mut answer = Vec::new();
+        let _ = tokio::time::timeout(secs(10), stream.read_to_end(&mut answer)).await;
+    }
+    service.get("/health/live").await.json(200);
+    let log = service.log()[before..].to_owned();
+    assert!(
+        log.lines().count() <= 10,
+        "{} lines: {}",
+        log.lines().count(),
+        &log[..log.len().min(2000)]
+    );
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::support::Service;
+use crate::support::{Service, resolve};
 
 #[tokio::test]
 async fn health_tells_the_state_of_every_part_and_the_latency() {
@@ -163,6 +163,84 @@ async fn a_pool_whose_connections_are_all_in_use_is_degraded_and_still_ready() {
 }
 
 #[tokio::test]
+async fn while_requests_stand_in_line_health_says_so_and_that_of_the_pool_too() {
+    let settings = [
+        ("DB_POOL_MIN", "2"),
+        ("DB_POOL_MAX", "2"),
+        ("COMMAND_TIMEOUT", "20"),
+    ];
+    let service = std::sync::Arc::new(Service::start(&settings).await);
+    let session = service.database.session().await;
+    session
+        .run("BEGIN; LOCK TABLE users, kv IN ACCESS EXCLUSIVE MODE")
+        .await;
+    // Some wait for a connection of their own, the others to share a statement.
+    for paths in [["/users", "/users/?limit=1"], ["/read/a", "/read/b"]] {
+        let waiting = (0..25).map(|n| {
+            let service = service.clone();
+            tokio::spawn(async move { service.get(paths[n % 2]).await.status })
+        });
+        let waiting: Vec<_> = waiting.collect();
+        let health = crate::support::eventually("the pool is degraded", async || {
+            let health = service.get("/health").await.json(200);
+            (health["pool"]["state"] == "degraded").then_some(health)
+        })
+        .await;
+        assert_eq!(health["status"], "degraded", "{health}");
+        let problem = health["pool"]["problem"].as_str().unwrap();
+        assert!(
+            problem.contains("wait") && problem.contains("the first for"),
+            "{problem}"
+        );
+        service.get("/health/ready").await.json(200);
+        session.run("COMMIT").await;
+        for status in waiting {
+            assert!(matches!(status.await.unwrap(), 200 | 404));
+        }
+        crate::support::eventually("health turns ok", async || {
+            let health = service.get("/health").await.json(200);
+            (health["status"] == "ok" && health["pool"]["state"] == "healthy").then_some(())
+        })
+        .await;
+        session
+            .run("BEGIN; LOCK TABLE users, kv IN ACCESS EXCLUSIVE MODE")
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_line_that_comes_and_goes_is_not_degraded() {
+    let settings = [("DB_POOL_MIN", "1"), ("DB_POOL_MAX", "1")];
+    let service = std::sync::Arc::new(Service::start(&settings).await);
+    // More at once than there are connections, each for a moment.
+    let clients = (0..8).map(|_| {
+        let service = service.clone();
+        tokio::spawn(async move {
+            let mut connection = service.connect().await;
+            for _ in 0..200 {
+                let listed = connection.ask("GET", "/users/?limit=1", &[], "").await;
+                assert_eq!(listed.unwrap().status, 200);
+            }
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    let mut looks = 0;
+    while !clients.iter().all(tokio::task::JoinHandle::is_finished) {
+        let health = service.get("/health").await.json(200);
+        // The machine may be slow; then the line stands.
+        let waited = service.get("/pool-stats").await.json(200)["acquire_ms"]["max"].as_f64();
+        if waited.unwrap() < 200.0 {
+            assert_eq!(health["pool"]["state"], "healthy", "{health}");
+            looks += 1;
+        }
+    }
+    assert!(looks > 0);
+    for client in clients {
+        client.await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn cache_stats_have_the_names_the_older_systems_had() {
     let service = Service::start(&[]).await;
     service.write("key", "value").await;
@@ -189,7 +267,7 @@ async fn the_documentation_needs_no_other_host() {
     let service = Service::start(&[]).await;
     let moved = service.get("/docs").await;
     let index = match moved.headers.get("location") {
-        Some(location) => service.get(location).await,
+        Some(location) => service.get(&resolve("/docs", location)).await,
         None => moved,
     };
     assert_eq!(index.status, 200);

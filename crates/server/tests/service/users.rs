@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Service};
+use crate::support::{Answer, Service, resolve};
 
 impl Service {
     async fn add(&self, name: &str, email: &str) -> Answer {
@@ -22,9 +22,9 @@ async fn a_user_is_added_with_201_and_a_location_to_find_it_at() {
             (&body["name"], &body["email"]),
             (&user["name"], &user["email"])
         );
-        let location = &added.headers["location"];
-        assert_eq!(*location, format!("/users/{}", body["id"]));
-        assert_eq!(service.get(location).await.json(200), body);
+        let location = resolve(path, &added.headers["location"]);
+        assert_eq!(location, format!("/users/{}", body["id"]));
+        assert_eq!(service.get(&location).await.json(200), body);
     }
     let listed = service.get("/users/").await;
     let all = listed.json(200);
@@ -90,7 +90,7 @@ async fn following_the_links_visits_every_user_once_in_order() {
             assert_eq!(users.len(), limit);
             let (target, relation) = link.split_once('>').unwrap();
             assert_eq!(relation, "; rel=\"next\"");
-            path = target.strip_prefix('<').unwrap().to_owned();
+            path = resolve(&path, target.strip_prefix('<').unwrap());
         }
         let names: Vec<_> = seen
             .iter()

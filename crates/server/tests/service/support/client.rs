@@ -175,3 +175,28 @@ impl Answer {
             .collect()
     }
 }
+
+/// Where a reference of an answer leads (RFC 3986, section 5.2), for those that the service may make.
+pub(crate) fn resolve(base: &str, reference: &str) -> String {
+    let path = base.split('?').next().unwrap();
+    if reference.starts_with('?') {
+        return format!("{path}{reference}");
+    }
+    if reference.starts_with('/') {
+        return reference.to_owned();
+    }
+    let mut segments: Vec<_> = path.split('/').collect();
+    segments.pop();
+    let (relative, query) = match reference.split_once('?') {
+        Some((relative, query)) => (relative, format!("?{query}")),
+        None => (reference, String::new()),
+    };
+    for segment in relative.split('/') {
+        match segment {
+            "." => {}
+            ".." => drop(segments.pop()),
+            segment => segments.push(segment),
+        }
+    }
+    format!("{}{query}", segments.join("/"))
+}

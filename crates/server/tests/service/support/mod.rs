@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 pub(crate) use cache::{redis, source};
-pub(crate) use client::{Answer, Connection};
+pub(crate) use client::{Answer, Connection, resolve};
 pub(crate) use database::{Database, Session, server, shared_server};
 pub(crate) use load::{Load, nothing_is_lost, rate};
 pub(crate) use process::{Ended, Launch, Process};

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Read,
+    os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -55,11 +56,48 @@ impl Launch {
         self
     }
 
+    /// Gives it another standard output; the test sees nothing of it.
+    pub(crate) fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
+        self.command.stdout(stdout);
+        self
+    }
+
+    /// Gives it another standard error; the test sees nothing of it.
+    pub(crate) fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
+        self.command.stderr(stderr);
+        self
+    }
+
+    /// Starts it by a shell that changes something before; `"$@"` is the program with its arguments.
+    pub(crate) fn through(mut self, script: &str) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh"]);
+        command.arg(self.command.get_program());
+        command.args(self.command.get_args());
+        command.env_clear();
+        for (name, value) in self.command.get_envs() {
+            command.envs(value.map(|value| (name, value)));
+        }
+        command.current_dir(self.directory.path());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        self.command = command;
+        self
+    }
+
+    /// Makes it the leader of a process group, as a shell does.
+    pub(crate) fn own_group(mut self) -> Self {
+        self.command.process_group(0);
+        self
+    }
+
     pub(crate) fn spawn(mut self) -> Process {
         let mut child = self.command.spawn().unwrap();
         Process {
-            output: Pipe::read(child.stdout.take().unwrap()),
-            log: Pipe::read(child.stderr.take().unwrap()),
+            output: child.stdout.take().map_or_else(Pipe::none, Pipe::read),
+            log: child.stderr.take().map_or_else(Pipe::none, Pipe::read),
             child,
             started: Instant::now(),
             _directory: self.directory,
@@ -77,6 +115,10 @@ impl Launch {
 struct Pipe(Arc<Mutex<(Vec<u8>, bool)>>);
 
 impl Pipe {
+    fn none() -> Self {
+        Self(Arc::new(Mutex::new((Vec::new(), true))))
+    }
+
     fn read(mut pipe: impl Read + Send + 'static) -> Self {
         let this = Self(Arc::default());
         let content = this.0.clone();
@@ -133,6 +175,15 @@ impl Process {
     pub(crate) fn signal(&self, name: &str) {
         let id = self.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Sends a signal to the process group that it leads.
+    pub(crate) fn signal_group(&self, name: &str) {
+        let group = format!("-{}", self.id());
+        let sent = Command::new("kill")
+            .args(["-s", name, "--", &group])
+            .status();
         assert!(sent.unwrap().success());
     }
 
