@@ -89,7 +89,7 @@ fn shared(criterion: &mut Criterion) {
         return; // none is installed
     };
     let cache = runtime.block_on(async {
-        let mode = Mode::Strong(Redis::new(server.url()));
+        let mode = Mode::Strong(Redis::from_url(&server.url()).unwrap());
         let cache = Cache::new(database(), Config::new(mode)).unwrap();
         while cache.stats().state != State::Ok {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -13,7 +13,7 @@ use crate::{
     flight::{Flights, Role},
     ids::Ids,
     keeper,
-    link::Plan,
+    key_count::{KeyCount, KeyCounter},
     links::Links,
     local::Local,
     moment::Moment,
@@ -23,7 +23,8 @@ use crate::{
     plain::Plain,
     poller,
     read::{Answer, Read, Source},
-    server::Server,
+    redis_check::plan,
+    redis_reports::RedisReports,
     shared::Shared,
     stats::{Counters, Event, Stats},
     tier::Tier,
@@ -245,6 +246,19 @@ impl<O: Origin> Cache<O> {
         self.inner.tier.distrust(&*self.origin).await
     }
 
+    /// The number of keys that reads may be answered from: those in this process in `local`, those in Redis in modes with
+    /// Redis, absent ones and those being written or loaded among them. `None` if Redis does not tell.
+    ///
+    /// Redis is asked at most once a second, with at most 40 short commands within 50 ms, so with much else in the
+    /// same database the count is an estimate at first and may be some seconds old later. Right after a resize of its table Redis may
+    /// count some twice.
+    ///
+    /// # Cancel safety
+    /// Nothing goes on after a drop.
+    pub async fn count_keys(&self) -> Option<KeyCount> {
+        self.inner.tier.count_keys().await
+    }
+
     /// What has happened, and how the cache stands.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -270,6 +284,7 @@ impl<O: Origin> Cache<O> {
                 _ => None,
             },
             state: self.inner.tier.state(),
+            redis_problem: self.inner.tier.redis_problem(),
         }
     }
 }
@@ -412,17 +427,14 @@ fn shared(
     counters: &Arc<Counters>,
 ) -> Result<Arc<Shared>, ConfigError> {
     let ids = Ids::new();
-    let probe = format!("{}:probe:{:x}", redis.prefix, ids.instance());
     Ok(Arc::new(Shared {
         views: Views::new(),
         links: Links::new(),
         cells: ArcSwapOption::empty(),
         tracking: tracking.map(Arc::new),
-        plan: Plan {
-            servers: Server::all(redis).map_err(ConfigError::Url)?,
-            timeout: redis.timeout,
-            probe: probe.into_bytes(),
-        },
+        plan: plan(redis, &ids)?,
+        reports: RedisReports::default(),
+        key_counter: KeyCounter::default(),
         prefix: redis.prefix.clone(),
         timing: config.timing,
         ttl: ttl(config),

@@ -33,7 +33,7 @@ impl Caution {
             Some(newest) => {
                 let was_steady = self
                     .trusted_since
-                    .is_none_or(|since| now.since(since) >= lease * STEADY);
+                    .is_none_or(|since| now.since(since) >= lease.saturating_mul(STEADY));
                 // From none to none: the epoch between was over before it was even seen.
                 let is_relapse = newest.trusted.is_none() || !was_steady;
                 self.relapses = if is_relapse { self.relapses + 1 } else { 0 };
@@ -44,7 +44,8 @@ impl Caution {
     /// How long an epoch without Redis must have been known before one with Redis may follow. Others meet it up to a
     /// poll later, and may act on it a lease after that.
     pub(crate) fn wait(&self, lease: Duration) -> Duration {
-        (lease + lease / 2) * 2_u32.pow(self.relapses.min(MOST_DOUBLINGS))
+        let wait = lease.saturating_add(lease / 2);
+        wait.saturating_mul(2_u32.pow(self.relapses.min(MOST_DOUBLINGS)))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     cell::{Cell, Token, WriterId},
     command::{Calls, Command},
     epoch::Identity,
+    key_count::{KeyCount, KeyCounter},
     link::{Broken, Link},
     node::Via,
     origin::Value,
@@ -66,6 +67,11 @@ impl Cells {
     /// Whether these are the cells of this epoch in this Redis, and can be reached.
     pub(crate) fn are_of(&self, epoch: u64, redis: Identity) -> bool {
         self.epoch == Some(epoch) && self.link.identity() == redis && !self.link.is_broken()
+    }
+
+    /// How many there are.
+    pub(crate) async fn count(&self, counter: &KeyCounter) -> Option<KeyCount> {
+        counter.count(&self.link, &self.prefix).await
     }
 
     /// Reads a cell.
@@ -175,9 +181,10 @@ impl Cells {
     }
 }
 
-/// How a duration is told to Redis: in whole milliseconds, at least one.
+/// How a duration is told to Redis: in whole milliseconds, at least one, and no more than it can add to its clock.
 fn milliseconds(duration: Duration) -> String {
-    duration.as_millis().max(1).to_string()
+    const LONGEST: u128 = 100 * 365 * 24 * 3600 * 1000;
+    duration.as_millis().clamp(1, LONGEST).to_string()
 }
 
 fn encode(value: Option<&Value>) -> Vec<u8> {

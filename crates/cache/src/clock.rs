@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
 
 use crate::moment::Moment;
 
@@ -23,6 +24,12 @@ pub fn now() -> Moment {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
     Moment::from_clock(Duration::new(seconds, nanoseconds))
+}
+
+/// The moment this long after another, on the clock of timers; for what is beyond that clock, one that never comes.
+pub(crate) fn after(start: Instant, time: Duration) -> Instant {
+    const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+    start.checked_add(time).unwrap_or_else(|| start + NEVER)
 }
 
 #[cfg(test)]

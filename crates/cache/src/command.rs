@@ -1,10 +1,11 @@
 //! The commands for cells, and what of them goes to a server at once. Invariant: answers come back in the order of what
 //! was asked, one for each cell.
 
-use redis::{Cmd, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{Cmd, Pipeline, RedisResult, Value};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 use crate::{
+    connection::Connection,
     reply::protocol,
     scripts,
     words::{Name, Words},
@@ -194,10 +195,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Sends it, and returns the answers for all cells, in the order in which they were added.
-    pub(crate) async fn send(
-        mut self,
-        connection: &mut MultiplexedConnection,
-    ) -> RedisResult<Vec<Value>> {
+    pub(crate) async fn send(mut self, connection: &mut Connection) -> RedisResult<Vec<Value>> {
         let mut answers = query(&mut self.pipeline, connection).await?;
         if answers.iter().any(is_no_script) {
             // The server has forgotten the scripts. So these had no effect, and are sent again.
@@ -224,7 +222,7 @@ impl<'a> Batch<'a> {
 }
 
 /// Has a server keep the scripts.
-pub(crate) async fn load_scripts(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+pub(crate) async fn load_scripts(connection: &mut Connection) -> RedisResult<()> {
     let mut load = redis::pipe();
     for source in Command::SOURCES {
         load.cmd("SCRIPT").arg("LOAD").arg(source).ignore();
@@ -232,10 +230,35 @@ pub(crate) async fn load_scripts(connection: &mut MultiplexedConnection) -> Redi
     load.query_async(connection).await
 }
 
+/// Carries out once what cells are read and changed with, in scripts and outside, on a cell that is nobody's: what the
+/// server or the user's permissions refuse is known before anything depends on it. Within a script a refusal would not
+/// even name the command.
+pub(crate) async fn rehearse(
+    connection: &mut Connection,
+    digests: &Digests,
+    cell: &[u8],
+) -> RedisResult<()> {
+    let mut rehearsal = redis::pipe();
+    for command in REHEARSED {
+        rehearsal.cmd(command).arg(cell);
+        if command == "SET" {
+            rehearsal.arg(&["N", "PX", "1000"]);
+        }
+        rehearsal.ignore();
+    }
+    let mut script = digests.begin(Command::Inval, 1);
+    script.arg(cell);
+    rehearsal.add_command(script).ignore();
+    rehearsal.query_async(connection).await
+}
+
+/// What is done to cells.
+const REHEARSED: [&str; 5] = ["MGET", "GET", "SET", "PTTL", "DEL"];
+
 /// One answer for each command.
 async fn query(
     pipeline: &mut Pipeline,
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
 ) -> RedisResult<Vec<RedisResult<Value>>> {
     let expected = pipeline.len();
     let answers: Vec<_> = pipeline.ignore_errors().query_async(connection).await?;
@@ -253,6 +276,17 @@ fn is_no_script(answer: &RedisResult<Value>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_command_of_the_scripts_is_rehearsed() {
+        for source in Command::SOURCES {
+            for call in source.split("redis.call('").skip(1) {
+                let command = call.split('\'').next().unwrap_or_default();
+                assert!(REHEARSED.contains(&command), "{command}");
+            }
+            assert!(!source.contains("redis.pcall"));
+        }
+    }
 
     #[test]
     fn calls_are_spread_over_places_with_their_arguments() {

@@ -2,7 +2,12 @@
 
 use std::{fmt, time::Duration};
 
-use crate::epoch::{InvalidTiming, Timing};
+use cenote_secret::Secret;
+
+use crate::{
+    epoch::{InvalidTiming, Timing},
+    redis_url::{InvalidUrl, RedisUrl},
+};
 
 /// What a read guarantees.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +32,17 @@ pub enum Mode {
     Off,
 }
 
+impl Mode {
+    /// The Redis, in modes with one.
+    #[must_use]
+    pub fn redis(&self) -> Option<&Redis> {
+        match self {
+            Self::Strong(redis) | Self::Bounded { redis, .. } | Self::Ttl(redis) => Some(redis),
+            Self::Local | Self::Off => None,
+        }
+    }
+}
+
 /// The smallest bound on staleness: below it, more would be spent on proofs than is saved on reads.
 pub const MIN_STALENESS: Duration = Duration::from_millis(20);
 
@@ -35,9 +51,9 @@ pub const MIN_STALENESS: Duration = Duration::from_millis(20);
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Redis {
-    /// `redis://[user:password@]host[:port][/database]`, or `rediss://…` for TLS. A server that belongs to a cluster leads
-    /// to all of it; several of its nodes may be named, comma separated, any of which will do that answers.
-    pub url: String,
+    /// Where it is. A server that belongs to a cluster leads to all of it; several of its nodes may be named, any of which
+    /// will do that answers.
+    pub servers: Vec<RedisUrl>,
     /// With TLS: the certificates, PEM, of the authorities that may sign a server's. Initially none, which means those of
     /// the system.
     pub authorities: Option<Vec<u8>>,
@@ -50,16 +66,24 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// The Redis at this URL.
+    /// The Redis with these servers.
     #[must_use]
-    pub fn new(url: impl Into<String>) -> Self {
+    pub fn new(servers: Vec<RedisUrl>) -> Self {
         Self {
-            url: url.into(),
+            servers,
             authorities: None,
             identity: None,
             prefix: "cenote".to_owned(),
             timeout: Duration::from_millis(250),
         }
+    }
+
+    /// The Redis at this URL, or at these, separated by commas: see [`RedisUrl::parse_list`].
+    ///
+    /// # Errors
+    /// [`InvalidUrl`] for what is none.
+    pub fn from_url(url: &str) -> Result<Self, InvalidUrl> {
+        Ok(Self::new(RedisUrl::parse_list(url)?))
     }
 }
 
@@ -69,25 +93,20 @@ pub struct ClientIdentity {
     /// The certificate, followed by those that lead to its authority, if any; PEM.
     pub certificate: Vec<u8>,
     /// Its private key, PEM.
-    pub key: Vec<u8>,
+    pub key: Secret<Vec<u8>>,
 }
 
-/// Without the key.
+/// Nobody reads certificates as numbers.
 impl fmt::Debug for ClientIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientIdentity").finish_non_exhaustive()
     }
 }
 
-/// Without the password.
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let urls = self.url.split(',').map(|url| match url.rsplit_once('@') {
-            Some((_, address)) => address,
-            None => url,
-        });
         f.debug_struct("Redis")
-            .field("servers", &urls.collect::<Vec<_>>())
+            .field("servers", &self.servers)
             .field("authorities", &self.authorities.is_some())
             .field("identity", &self.identity)
             .field("prefix", &self.prefix)
@@ -138,9 +157,12 @@ impl Config {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The URL is none of a Redis, or the certificates are none.
-    #[error("not the URL of a Redis that can be used: {0}")]
-    Url(#[source] redis::RedisError),
+    /// No server is named, or several that cannot belong to one cluster.
+    #[error("the URL {0}")]
+    Url(#[from] InvalidUrl),
+    /// The certificates are none, or are given for a URL without TLS.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// The bound cannot be kept.
     #[error("a bound of {0:?} on staleness is too short: {MIN_STALENESS:?} at least")]
     Staleness(Duration),

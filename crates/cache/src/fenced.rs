@@ -99,7 +99,7 @@ impl Fenced {
     /// Fences keys, as soon as there is a view with room for a statement, and the Redis it trusts answers.
     pub(crate) async fn shared(shared: &Arc<Shared>, keys: &[&str]) -> Result<Self, NotFenced> {
         let start = Instant::now();
-        let deadline = start + shared.write_patience;
+        let deadline = clock::after(start, shared.write_patience);
         let mut pulse = shared.views.pulse();
         let writer = shared.ids.writer();
         loop {

@@ -3,10 +3,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::RedisError;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::{clock, link::Link, shared::Shared, stats::Event, tracking::Tracking};
+use crate::{
+    clock,
+    link::Link,
+    problem::{Cause, RedisProblem},
+    shared::Shared,
+    stats::Event,
+    tracking::Tracking,
+};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -25,8 +31,9 @@ pub(crate) async fn keep(shared: Arc<Shared>, max_staleness: Option<Duration>) {
             Ok(link) => {
                 let (link, since) = (Arc::new(link), Instant::now());
                 shared.links.install(link.clone());
+                shared.reports.connected();
                 shared.views.beat();
-                watch(&shared, &link, max_staleness).await;
+                let seen = watch(&shared, &link, max_staleness).await;
                 link.cut();
                 shared.links.remove();
                 shared.cells.store(None);
@@ -34,47 +41,50 @@ pub(crate) async fn keep(shared: Arc<Shared>, max_staleness: Option<Duration>) {
                     tracking.clear();
                 }
                 shared.counters.count(Event::RedisError);
+                let problem = seen.err().or_else(|| link.reason());
+                shared.reports.failed(problem.unwrap_or_else(lost));
                 shared.views.beat();
-                tracing::warn!("lost Redis; reads go to the database");
                 if since.elapsed() > LONGEST_PAUSE {
                     pause = FIRST_PAUSE;
                 }
             }
-            Err(error) => failed(&shared, &error),
+            Err(problem) => {
+                shared.counters.count(Event::RedisError);
+                shared.reports.failed(problem);
+            }
         }
         sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-fn failed(shared: &Shared, error: &RedisError) {
-    shared.counters.count(Event::RedisError);
-    tracing::debug!(%error, "no connection to Redis");
+fn lost() -> RedisProblem {
+    RedisProblem::new(Cause::Closed, "the connection was lost")
 }
 
-/// Returns when the link is broken: a call failed, or it no longer shows signs of life.
-async fn watch(shared: &Shared, link: &Link, max_staleness: Option<Duration>) {
+/// Returns when the link is broken: a call failed, or, with the problem, it no longer shows signs of life.
+async fn watch(
+    shared: &Shared,
+    link: &Link,
+    max_staleness: Option<Duration>,
+) -> Result<(), RedisProblem> {
     let proof_interval = max_staleness.map(|bound| bound / PROOFS);
     let probe_interval = shared.timing.poll_interval();
     let beat = proof_interval.map_or(probe_interval, |it| it.min(probe_interval));
     let mut probed = Instant::now();
     loop {
-        let next = Instant::now() + beat;
+        let next = clock::after(Instant::now(), beat);
         if let Some(tracking) = &shared.tracking {
             let sent = clock::now();
-            if link.ping().await.is_err() {
-                return;
-            }
+            link.ping().await?;
             tracking.answered(sent);
         }
         if probed.elapsed() >= probe_interval {
             probed = Instant::now();
-            if link.probe().await.is_err() {
-                return;
-            }
+            link.probe().await?;
         }
         tokio::select! {
-            () = link.broken() => return,
+            () = link.broken() => return Ok(()),
             () = sleep_until(next) => {}
         }
     }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{RedisResult, Value, aio::MultiplexedConnection};
+use redis::{RedisResult, Value};
 use tokio::{
     sync::{Notify, oneshot},
     task::yield_now,
@@ -19,7 +19,11 @@ use tokio::{
 
 use crate::{
     breaker::Breaker,
+    clock,
     command::{Batch, Calls, Digests},
+    connection::Connection,
+    problem::RedisProblem,
+    redis_url::RedisUrl,
     reply::timed_out,
     words::{Name, Words},
 };
@@ -52,6 +56,8 @@ struct Change {
 
 /// How a lane's service reaches the server.
 pub(crate) struct Way {
+    /// To be named when it fails.
+    pub(crate) server: RedisUrl,
     pub(crate) is_in_cluster: bool,
     /// After what time without an answer the server counts as lost.
     pub(crate) timeout: Duration,
@@ -111,15 +117,10 @@ impl Lane {
     /// The service: sends what gathers over the connection that is opened for it. To be run on the lane's runtime.
     pub(crate) fn serve<F>(&self, way: Way, open: F) -> impl Future<Output = ()> + use<F>
     where
-        F: Future<Output = RedisResult<MultiplexedConnection>>,
+        F: Future<Output = Result<Connection, RedisProblem>>,
     {
         let service = Service(self.0.clone());
-        async move {
-            if let Err(error) = service.run(&way, open).await {
-                tracing::debug!(%error, "a call to Redis failed");
-                way.breaker.open();
-            }
-        }
+        async move { service.run(&way, open).await }
     }
 }
 
@@ -175,20 +176,24 @@ impl Gathered {
 struct Service(Arc<Queue>);
 
 impl Service {
-    async fn run(
-        &self,
-        way: &Way,
-        open: impl Future<Output = RedisResult<MultiplexedConnection>>,
-    ) -> RedisResult<()> {
-        let mut connection = open.await?;
+    async fn run(&self, way: &Way, open: impl Future<Output = Result<Connection, RedisProblem>>) {
+        let mut connection = match open.await {
+            Ok(connection) => connection,
+            Err(problem) => return way.breaker.open_for(problem.at(&way.server)),
+        };
         let patience = sleep(way.timeout);
         tokio::pin!(patience);
         while let Some(mut gathered) = self.0.next().await {
             let asking = gathered.ask(way, &mut connection);
-            let values = within(way.timeout, patience.as_mut(), asking).await?;
-            gathered.answer(values);
+            match within(way.timeout, patience.as_mut(), asking).await {
+                Ok(values) => gathered.answer(values),
+                Err(error) => {
+                    // Those who wait find the link broken, and why, when they learn of it.
+                    let problem = RedisProblem::from(error);
+                    return way.breaker.open_for(problem.at(&way.server));
+                }
+            }
         }
-        Ok(())
     }
 }
 
@@ -203,11 +208,7 @@ impl Drop for Service {
 }
 
 impl Gathered {
-    async fn ask(
-        &mut self,
-        way: &Way,
-        connection: &mut MultiplexedConnection,
-    ) -> RedisResult<Vec<Value>> {
+    async fn ask(&mut self, way: &Way, connection: &mut Connection) -> RedisResult<Vec<Value>> {
         let mut batch = Batch::new(&way.digests, way.is_in_cluster);
         if self.cells.is_empty() && self.changes.is_empty() {
             let () = redis::cmd("PING").query_async(connection).await?;
@@ -242,7 +243,7 @@ async fn within<T>(
     mut timer: Pin<&mut Sleep>,
     asking: impl Future<Output = RedisResult<T>>,
 ) -> RedisResult<T> {
-    let deadline = Instant::now() + timeout;
+    let deadline = clock::after(Instant::now(), timeout);
     tokio::pin!(asking);
     loop {
         tokio::select! {

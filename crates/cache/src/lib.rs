@@ -27,6 +27,10 @@ pub mod near;
 pub mod clock;
 mod ids;
 
+pub mod redis_url;
+
+pub mod problem;
+
 pub mod config;
 pub mod origin;
 pub mod stats;
@@ -37,10 +41,14 @@ pub mod read;
 mod flight;
 mod local;
 
+mod redis_reports;
 mod reply;
 
 mod topology;
 mod words;
+
+mod connection;
+mod tls;
 
 mod command;
 mod server;
@@ -52,6 +60,10 @@ mod node;
 
 mod link;
 mod links;
+
+pub mod key_count;
+
+pub mod redis_check;
 
 mod cells;
 mod tracking;

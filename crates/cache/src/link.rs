@@ -11,15 +11,16 @@ use std::{
 };
 
 use futures_util::future::try_join_all;
-use redis::{PushInfo, RedisResult, Value};
+use redis::{PushInfo, Value};
 use tokio::sync::oneshot;
 
 use crate::{
     breaker::Breaker,
     command::{Calls, Digests},
+    connection::Connection,
     epoch::Identity,
     node::{Node, Via},
-    reply::protocol,
+    problem::{Cause, RedisProblem},
     server::{Server, told},
     topology::Topology,
     words::Name,
@@ -52,37 +53,46 @@ impl Link {
     /// Connects to the first server that answers, or to the cluster that it belongs to. With `listener`, one connection
     /// to each server is told of changes to what was read through it: the closure gets each server's messages in the
     /// order of the wire, and the end of each connection.
-    pub(crate) async fn connect<T>(plan: &Plan, listener: Option<T>) -> RedisResult<Self>
+    pub(crate) async fn connect<T>(plan: &Plan, listener: Option<T>) -> Result<Self, RedisProblem>
     where
         T: Fn(PushInfo) + Clone + Send + Sync + 'static,
     {
-        let mut failed = protocol("no address of a server was given");
+        // What is told is about the first that is named: with another each time the log would not come to rest.
+        let mut failed = None;
         let first = fastrand::usize(..plan.servers.len().max(1));
         for at in 0..plan.servers.len() {
-            let seed = &plan.servers[(first + at) % plan.servers.len()];
+            let at = (first + at) % plan.servers.len();
+            let seed = &plan.servers[at];
             match Self::connect_through(seed, plan, listener.clone()).await {
                 Ok(link) => return Ok(link),
-                Err(error) => failed = error,
+                Err(problem) if at == 0 || failed.is_none() => {
+                    failed = Some(problem.at(seed.url()))
+                }
+                Err(_) => {}
             }
         }
-        Err(failed)
+        Err(failed.unwrap_or_else(|| RedisProblem::new(Cause::Mismatch, "no server is named")))
     }
 
     async fn connect_through<T>(
         seed: &Server,
         plan: &Plan,
         listener: Option<T>,
-    ) -> RedisResult<Self>
+    ) -> Result<Self, RedisProblem>
     where
         T: Fn(PushInfo) + Clone + Send + Sync + 'static,
     {
         let mut asking = seed.open(plan.timeout).await?;
         let topology = if told(&mut asking).await?.is_in_cluster {
             Some(seed.topology(&mut asking).await?)
-        } else if plan.servers.len() == 1 {
-            None
+        } else if plan.servers.len() > 1 {
+            let happened = "it belongs to no cluster, and several servers must be those of one";
+            return Err(RedisProblem::new(Cause::Mismatch, happened));
+        } else if seed.url().must_be_cluster {
+            let happened = "it belongs to no cluster, which the scheme of the URL asks for";
+            return Err(RedisProblem::new(Cause::Mismatch, happened));
         } else {
-            return Err(protocol("several servers must be those of one cluster"));
+            None
         };
         let places: Vec<_> = match &topology {
             None => vec![(seed.clone(), Some(plan.probe.clone()))],
@@ -136,13 +146,18 @@ impl Link {
         self.breaker.opened().await;
     }
 
+    /// Why it broke, if that is known.
+    pub(crate) fn reason(&self) -> Option<RedisProblem> {
+        self.breaker.reason()
+    }
+
     /// Ends the link for everybody.
     pub(crate) fn cut(&self) {
         self.breaker.open();
     }
 
     /// Shows that every server answers and takes writes, and that the slots of a cluster are where they were.
-    pub(crate) async fn probe(&self) -> RedisResult<()> {
+    pub(crate) async fn probe(&self) -> Result<(), RedisProblem> {
         try_join_all(self.nodes.iter().map(Node::probe)).await?;
         if let Some(topology) = &self.topology {
             // One after the other, so that none is believed alone for long.
@@ -150,14 +165,27 @@ impl Link {
             let mut asking = self.nodes[next].control();
             let seen = self.seed.topology(&mut asking).await?;
             if !topology.agrees(&seen) {
-                return Err(protocol("the slots of the cluster have moved"));
+                return Err(RedisProblem::new(
+                    Cause::Cluster,
+                    "slots of the cluster have moved",
+                ));
             }
         }
         Ok(())
     }
 
+    /// A connection to each server for what is asked of the server itself.
+    pub(crate) fn controls(&self) -> Vec<Connection> {
+        self.nodes.iter().map(Node::control).collect()
+    }
+
+    /// The number of the database.
+    pub(crate) fn database(&self) -> u32 {
+        self.seed.url().database
+    }
+
     /// Returns once everything that any server had told before it got this has been applied.
-    pub(crate) async fn ping(&self) -> RedisResult<()> {
+    pub(crate) async fn ping(&self) -> Result<(), RedisProblem> {
         try_join_all(self.nodes.iter().map(Node::ping)).await?;
         Ok(())
     }

@@ -47,7 +47,7 @@ impl Ttl {
         } else {
             self.absent
         };
-        ttl.mul_f64(1.0 - 0.1 * fastrand::f64())
+        ttl - ttl.mul_f64(0.1 * fastrand::f64())
     }
 }
 

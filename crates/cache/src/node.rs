@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use redis::{Cmd, PushInfo, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{Cmd, PushInfo, Value};
 use tokio::{
     runtime::{self, Handle},
     sync::oneshot,
@@ -13,10 +13,12 @@ use tokio::{
 
 use crate::{
     breaker::Breaker,
-    command::{Calls, Digests, load_scripts},
+    command::{Calls, Digests, load_scripts, rehearse},
+    connection::Connection,
     epoch::Identity,
     lane::{Lane, Way},
-    reply::{protocol, timed_out},
+    problem::{Cause, RedisProblem},
+    reply::timed_out,
     scripts,
     server::{CONNECTING, Server, Told, told},
     words::Name,
@@ -38,8 +40,8 @@ pub(crate) struct Node {
     run: Identity,
     is_in_cluster: bool,
     /// For what is asked of the server itself.
-    control: MultiplexedConnection,
-    reading: Option<MultiplexedConnection>,
+    control: Connection,
+    reading: Option<Connection>,
     lanes: ArcSwap<Vec<Arc<RuntimesLane>>>,
     breaker: Arc<Breaker>,
     digests: Arc<Digests>,
@@ -63,12 +65,13 @@ impl Node {
         probe: Option<Vec<u8>>,
         breaker: Arc<Breaker>,
         digests: Arc<Digests>,
-    ) -> RedisResult<Self>
+    ) -> Result<Self, RedisProblem>
     where
         T: Fn(PushInfo) + Send + Sync + 'static,
     {
+        let at_server = |problem: RedisProblem| problem.at(server.url());
         let mut control = server.open(limit).await?;
-        let Told { run, is_in_cluster } = told(&mut control).await?;
+        let Told { run, is_in_cluster } = told(&mut control).await.map_err(at_server)?;
         let reading = match listener {
             None => None,
             Some(listener) => {
@@ -80,7 +83,13 @@ impl Node {
                 Some(connecting(limit, opening).await?)
             }
         };
-        load_scripts(&mut control).await?;
+        load_scripts(&mut control)
+            .await
+            .map_err(|error| at_server(error.into()))?;
+        if let Some(cell) = &probe {
+            let rehearsed = rehearse(&mut control, &digests, cell).await;
+            rehearsed.map_err(|error| at_server(error.into()))?;
+        }
         Ok(Self {
             server,
             limit,
@@ -101,32 +110,40 @@ impl Node {
 
     /// Shows that the server takes writes: a replica, or a server without memory, can hold no fences. A lane whose
     /// connection is gone breaks the link, be it in use or not.
-    pub(crate) async fn probe(&self) -> RedisResult<()> {
+    pub(crate) async fn probe(&self) -> Result<(), RedisProblem> {
         for known in &**self.lanes.load() {
             known.lane.ping();
         }
         let mut control = self.control.clone();
-        match &self.probe {
-            None => redis::cmd("PING").query_async(&mut control).await,
+        let command = match &self.probe {
+            None => redis::cmd("PING"),
             Some(key) => {
                 let mut fence = Cmd::new();
                 fence.arg("EVAL").arg(scripts::FENCE).arg(1).arg(key);
                 fence.arg(&[0_u8; 16][..]).arg(1000);
-                fence.query_async(&mut control).await
+                fence
             }
-        }
+        };
+        let answered = command.query_async(&mut control).await;
+        answered.map_err(|error| self.problem(error))
     }
 
     /// Returns once everything the server had told before it got this has been applied.
-    pub(crate) async fn ping(&self) -> RedisResult<()> {
+    pub(crate) async fn ping(&self) -> Result<(), RedisProblem> {
         let mut connection = self.reading.as_ref().unwrap_or(&self.control).clone();
         let ping = redis::cmd("PING");
         let pinged = timeout(self.limit, ping.query_async(&mut connection));
-        pinged.await.map_err(|_| timed_out())?
+        let pinged = pinged.await.unwrap_or_else(|_| Err(timed_out()));
+        pinged.map_err(|error| self.problem(error))
+    }
+
+    /// An error of this server's.
+    fn problem(&self, error: impl Into<RedisProblem>) -> RedisProblem {
+        error.into().at(self.server.url())
     }
 
     /// For what is asked of the server itself.
-    pub(crate) fn control(&self) -> MultiplexedConnection {
+    pub(crate) fn control(&self) -> Connection {
         self.control.clone()
     }
 
@@ -178,6 +195,7 @@ impl Node {
 
     fn way(&self) -> Way {
         Way {
+            server: self.server.url().clone(),
             is_in_cluster: self.is_in_cluster,
             timeout: self.limit,
             breaker: self.breaker.clone(),
@@ -186,7 +204,7 @@ impl Node {
     }
 
     /// A connection for a lane, driven by the runtime that awaits this.
-    fn open(&self, via: Via) -> impl Future<Output = RedisResult<MultiplexedConnection>> + use<> {
+    fn open(&self, via: Via) -> impl Future<Output = Result<Connection, RedisProblem>> + use<> {
         let reading = self.reading.clone().filter(|_| via == Via::Reading);
         let (server, run, limit) = (self.server.clone(), self.run, self.limit);
         async move {
@@ -208,17 +226,20 @@ impl Node {
 /// A connection within the time that connecting may take.
 async fn connecting(
     limit: Duration,
-    opening: impl Future<Output = RedisResult<MultiplexedConnection>>,
-) -> RedisResult<MultiplexedConnection> {
-    let opened = timeout(limit * CONNECTING, opening).await;
-    opened.map_err(|_| timed_out())?
+    opening: impl Future<Output = Result<Connection, RedisProblem>>,
+) -> Result<Connection, RedisProblem> {
+    let opened = timeout(limit.saturating_mul(CONNECTING), opening).await;
+    opened.unwrap_or_else(|_| Err(timed_out().into()))
 }
 
 /// Refuses a connection that leads elsewhere.
-async fn same(run: Identity, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+async fn same(run: Identity, connection: &mut Connection) -> Result<(), RedisProblem> {
     if told(connection).await?.run == run {
         Ok(())
     } else {
-        Err(protocol("the server was replaced"))
+        Err(RedisProblem::new(
+            Cause::Other,
+            "another server answers at its address now",
+        ))
     }
 }

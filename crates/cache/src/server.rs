@@ -1,21 +1,29 @@
-//! How a Redis server is reached, and which run of it that is. Invariant: nothing here reconnects: a connection leads to
-//! one run of one server until it ends.
+//! How a Redis server is reached, and which run of it that is. Invariant: a connection leads to one run of one server.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo,
-    IntoConnectionInfo, ProtocolVersion, PushInfo, RedisResult, TlsCertificates,
-    aio::MultiplexedConnection,
+use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo};
+use tokio_rustls::rustls::ClientConfig;
+
+use crate::{
+    config::{ConfigError, Redis},
+    connection::{Connection, connect},
+    epoch::Identity,
+    problem::{Cause, RedisProblem},
+    redis_url::{Endpoint, Protocol, RedisUrl},
+    tls::client_config,
+    topology::Topology,
 };
 
-use tokio_rustls::rustls;
-
-use crate::{config::Redis, epoch::Identity, reply::protocol, topology::Topology};
+/// The oldest version that knows what the protocol needs: `SET … KEEPTTL`, and `CLIENT TRACKING`.
+const OLDEST: u32 = 6;
 
 /// A server's address, and how to log in there.
 #[derive(Clone)]
-pub(crate) struct Server(ConnectionInfo);
+pub(crate) struct Server {
+    url: RedisUrl,
+    tls: Option<Arc<ClientConfig>>,
+}
 
 /// What a server tells of itself.
 pub(crate) struct Told {
@@ -24,104 +32,106 @@ pub(crate) struct Told {
 }
 
 impl Server {
-    /// The servers of one or several URLs, comma separated.
-    pub(crate) fn all(redis: &Redis) -> RedisResult<Vec<Self>> {
-        let has_certificates = redis.authorities.is_some() || redis.identity.is_some();
-        let server = |url: &str| {
-            let info = url.trim().into_connection_info()?;
-            if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-                // The client takes the process's. One that the program has chosen stays.
-                let _chosen = rustls::crypto::ring::default_provider().install_default();
-            }
-            let client = match info.addr() {
-                _ if !has_certificates => Client::open(info)?,
-                ConnectionAddr::TcpTls { .. } => Client::build_with_tls(info, certificates(redis))?,
-                _ => return Err(protocol("certificates are for `rediss://`")),
-            };
-            Ok(Self(client.get_connection_info().clone()))
+    /// The servers that are named.
+    pub(crate) fn all(redis: &Redis) -> Result<Vec<Self>, ConfigError> {
+        RedisUrl::check_all(&redis.servers)?;
+        let is_tls = redis.servers[0].is_tls();
+        if !is_tls && (redis.authorities.is_some() || redis.identity.is_some()) {
+            return Err(ConfigError::Tls(
+                "certificates are for a URL with TLS (rediss://)".to_owned(),
+            ));
+        }
+        let tls = match is_tls {
+            true => Some(client_config(
+                redis.authorities.as_deref(),
+                redis.identity.as_ref(),
+            )?),
+            false => None,
         };
-        redis.url.split(',').map(server).collect()
+        let server = |url: &RedisUrl| Self {
+            url: url.clone(),
+            tls: tls.clone(),
+        };
+        Ok(redis.servers.iter().map(server).collect())
+    }
+
+    pub(crate) fn url(&self) -> &RedisUrl {
+        &self.url
     }
 
     /// The server at another address, with the same login and the same kind of connection.
     pub(crate) fn at(&self, host: &str, port: u16) -> Self {
-        let host = host.to_owned();
-        let address = match self.0.addr() {
-            ConnectionAddr::TcpTls {
-                insecure,
-                tls_params,
-                ..
-            } => ConnectionAddr::TcpTls {
-                host,
-                port,
-                insecure: *insecure,
-                tls_params: tls_params.clone(),
-            },
-            _ => ConnectionAddr::Tcp(host, port),
-        };
-        Self(self.0.clone().set_addr(address))
+        Self {
+            url: self.url.at(host, port),
+            tls: self.tls.clone(),
+        }
     }
 
     /// The host, as it is written in the URL.
     fn host(&self) -> &str {
-        match self.0.addr() {
-            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host,
-            _ => "",
+        match &self.url.endpoint {
+            Endpoint::Tcp { host, .. } => host,
+            Endpoint::Unix(_) => "localhost",
         }
     }
 
     /// A connection whose driver runs on the current runtime. What is asked there is given up after the timeout.
-    pub(crate) async fn open(&self, timeout: Duration) -> RedisResult<MultiplexedConnection> {
-        let config = untimed(timeout).set_response_timeout(Some(timeout));
-        self.connect(&config).await
+    pub(crate) async fn open(&self, timeout: Duration) -> Result<Connection, RedisProblem> {
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(timeout));
+        self.connect(self.protocol(), config, timeout).await
     }
 
     /// The same for whoever watches the time, which is more than the driver can do without a timer for each question.
-    pub(crate) async fn open_untimed(
-        &self,
-        timeout: Duration,
-    ) -> RedisResult<MultiplexedConnection> {
-        self.connect(&untimed(timeout)).await
+    pub(crate) async fn open_untimed(&self, timeout: Duration) -> Result<Connection, RedisProblem> {
+        self.connect(self.protocol(), untimed(), timeout).await
     }
 
-    async fn connect(&self, config: &AsyncConnectionConfig) -> RedisResult<MultiplexedConnection> {
-        let client = Client::open(self.0.clone())?;
-        client
-            .get_multiplexed_async_connection_with_config(config)
-            .await
-    }
-
-    /// An untimed connection that is told of changes to what was read through it, and of its own end, in the order of the wire.
+    /// An untimed connection that is told of changes to what was read through it, and of its own end, in the order of the
+    /// wire.
     pub(crate) async fn open_tracked(
         &self,
         timeout: Duration,
         told: impl Fn(PushInfo) + Send + Sync + 'static,
-    ) -> RedisResult<MultiplexedConnection> {
-        // Only in this version of the protocol does a server tell of changes.
-        let settings = self.0.redis_settings().clone();
-        let settings = settings.set_protocol(ProtocolVersion::RESP3);
-        let server = Self(self.0.clone().set_redis_settings(settings));
+    ) -> Result<Connection, RedisProblem> {
         let told = move |message| {
             told(message);
             Ok::<(), ()>(()) // an error would only be ignored
         };
-        let config = untimed(timeout).set_push_sender(told);
-        let mut connection = server.connect(&config).await?;
-        let () = redis::cmd("CLIENT")
+        let config = untimed().set_push_sender(told);
+        // Only in this version of the protocol does a server tell of changes.
+        let mut connection = self
+            .connect(ProtocolVersion::RESP3, config, timeout)
+            .await?;
+        let tracking = redis::cmd("CLIENT")
             .arg(&["TRACKING", "ON"])
             .query_async(&mut connection)
-            .await?;
+            .await;
+        let () = tracking.map_err(|error| RedisProblem::from(error).at(&self.url))?;
         Ok(connection)
+    }
+
+    async fn connect(
+        &self,
+        protocol: ProtocolVersion,
+        config: AsyncConnectionConfig,
+        timeout: Duration,
+    ) -> Result<Connection, RedisProblem> {
+        let limit = timeout.saturating_mul(CONNECTING);
+        connect(&self.url, self.tls.as_ref(), protocol, config, limit).await
+    }
+
+    fn protocol(&self) -> ProtocolVersion {
+        match self.url.protocol {
+            Some(Protocol::Resp3) => ProtocolVersion::RESP3,
+            Some(Protocol::Resp2) | None => ProtocolVersion::RESP2,
+        }
     }
 
     /// The topology of the cluster that this server belongs to, as it sees it.
     pub(crate) async fn topology(
         &self,
-        connection: &mut MultiplexedConnection,
-    ) -> RedisResult<Topology> {
-        if self.0.redis_settings().db() != 0 {
-            return Err(protocol("a cluster has no database but number 0"));
-        }
+        connection: &mut Connection,
+    ) -> Result<Topology, RedisProblem> {
         let slots = redis::cmd("CLUSTER")
             .arg("SLOTS")
             .query_async(connection)
@@ -130,40 +140,46 @@ impl Server {
     }
 }
 
-/// What TLS is done with.
-fn certificates(redis: &Redis) -> TlsCertificates {
-    let client_tls = redis.identity.clone().map(|identity| ClientTlsConfig {
-        client_cert: identity.certificate,
-        client_key: identity.key,
-    });
-    TlsCertificates {
-        client_tls,
-        root_cert: redis.authorities.clone(),
-    }
-}
-
 /// So many times the timeout for a question is what connecting may take: several round trips, and more with TLS.
 pub(crate) const CONNECTING: u32 = 4;
 
-fn untimed(timeout: Duration) -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(timeout * CONNECTING))
-        .set_response_timeout(None)
+fn untimed() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_response_timeout(None)
 }
 
 /// Asks the server at the other end what it is.
-pub(crate) async fn told(connection: &mut MultiplexedConnection) -> RedisResult<Told> {
+pub(crate) async fn told(connection: &mut Connection) -> Result<Told, RedisProblem> {
     let info: String = redis::cmd("INFO")
         .arg("server")
         .query_async(connection)
         .await?;
+    read(&info)
+}
+
+/// What `INFO server` tells.
+fn read(info: &str) -> Result<Told, RedisProblem> {
     let line = |name: &str| {
         let mut lines = info.lines();
         lines.find_map(|line| Some(line.strip_prefix(name)?.trim()))
     };
-    let run = line("run_id:")
-        .and_then(parse_run_id)
-        .ok_or_else(|| protocol("the server did not tell its run id"))?;
+    if line("redis_mode:") == Some("sentinel") {
+        return Err(RedisProblem::new(
+            Cause::Mismatch,
+            "it is a Sentinel, which holds no data; the URL must name the server that it watches",
+        ));
+    }
+    // What is called by another name has the version that it is compatible with here.
+    if let Some(version) = line("redis_version:")
+        && let Some(Ok(major)) = version.split('.').next().map(str::parse::<u32>)
+        && major < OLDEST
+    {
+        let happened = format!("it is Redis {version}, and {OLDEST}.0 or newer is needed");
+        return Err(RedisProblem::new(Cause::TooOld, happened));
+    }
+    let run = line("run_id:").and_then(parse_run_id);
+    let run = run.ok_or_else(|| {
+        RedisProblem::new(Cause::NotRedis, "it did not tell its run id (INFO server)")
+    })?;
     let is_in_cluster = line("redis_mode:") == Some("cluster");
     Ok(Told { run, is_in_cluster })
 }
@@ -185,30 +201,59 @@ fn parse_run_id(id: &str) -> Option<Identity> {
 mod tests {
     use super::*;
 
+    fn run_id() -> String {
+        let digits = std::array::from_fn::<_, 40, _>(|at| char::from(b"0f"[at % 2]));
+        digits.iter().collect()
+    }
+
     #[test]
     fn a_run_id_is_forty_hexadecimal_digits() {
-        let id: String = std::array::from_fn::<_, 40, _>(|at| char::from(b"0f"[at % 2]))
-            .iter()
-            .collect();
+        let id = run_id();
         assert_eq!(parse_run_id(&id), Some(Identity([0x0f; 20])));
         assert_eq!(parse_run_id(&id[1..]), None);
         assert_eq!(parse_run_id(&id.replace('0', "g")), None);
     }
 
     #[test]
-    fn several_urls_are_several_servers_and_certificates_are_for_tls() {
-        let parse = |url: &str| Server::all(&Redis::new(url));
-        let servers = parse("redis://one:1/, rediss://two:2/").unwrap();
+    fn a_server_that_is_too_old_or_a_sentinel_is_refused_by_name() {
+        let info = |version: &str, mode: &str| {
+            format!(
+                "# Server\r\nredis_version:{version}\r\nredis_mode:{mode}\r\nrun_id:{}\r\n",
+                run_id()
+            )
+        };
+        let told = read(&info("6.0.0", "cluster")).unwrap();
+        assert!(told.is_in_cluster && told.run == Identity([0x0f; 20]));
+        assert!(read(&info("10.1", "standalone")).is_ok());
+        assert!(read(&info("255.255.255", "standalone")).is_ok());
+        for (info, cause, named) in [
+            (info("5.0.14", "standalone"), Cause::TooOld, "5.0.14"),
+            (info("7.0.0", "sentinel"), Cause::Mismatch, "Sentinel"),
+            (String::new(), Cause::NotRedis, "run id"),
+        ] {
+            let problem = read(&info).err().unwrap();
+            assert_eq!(problem.cause(), cause);
+            assert!(problem.to_string().contains(named), "{problem}");
+        }
+    }
+
+    #[test]
+    fn certificates_are_for_tls_and_servers_are_those_of_one_cluster() {
+        let redis = |urls: &str| Redis::new(RedisUrl::parse_list(urls).unwrap());
+        let servers = Server::all(&redis("rediss://one:1,rediss://two:2/")).unwrap();
         let hosts: Vec<_> = servers.iter().map(Server::host).collect();
         assert_eq!(hosts, ["one", "two"]);
         let moved = servers[1].at("three", 3);
-        let is_tls = matches!(moved.0.addr(), ConnectionAddr::TcpTls { port: 3, .. });
-        assert!(is_tls && moved.host() == "three");
-        for wrong in ["", "http://one", "redis://one:1/,"] {
-            assert!(parse(wrong).is_err(), "{wrong}");
-        }
-        let mut plain = Redis::new("redis://one:1/");
+        assert_eq!(moved.url.to_string(), "rediss://three:3");
+        let mut plain = redis("redis://one:1/");
         plain.authorities = Some(Vec::new());
-        assert!(Server::all(&plain).is_err());
+        assert!(matches!(Server::all(&plain), Err(ConfigError::Tls(_))));
+        let mut mixed = redis("redis://one");
+        mixed.servers.extend(redis("redis://:other@two").servers);
+        assert!(matches!(Server::all(&mixed), Err(ConfigError::Url(_))));
+        assert!(matches!(
+            Server::all(&Redis::new(Vec::new())),
+            Err(ConfigError::Url(_))
+        ));
     }
 }

@@ -6,6 +6,8 @@ use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
+use crate::problem::RedisProblem;
+
 /// What has happened since the cache was made, and how it stands.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stats {
@@ -41,6 +43,9 @@ pub struct Stats {
     pub epoch: Option<u64>,
     /// Whether all is well.
     pub state: State,
+    /// Why there is no connection to Redis, in modes with one. That alone does not yet make it unused, nor does a connection
+    /// make it used: see `state`.
+    pub redis_problem: Option<RedisProblem>,
 }
 
 impl Stats {

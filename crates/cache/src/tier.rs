@@ -7,10 +7,12 @@ use tokio::time::Instant;
 use crate::{
     clock,
     fenced::{self, Coherence, Fenced, Hold, NotFenced},
+    key_count::KeyCount,
     local::{self, Local},
     moment::{Moment, Term},
     origin::{Origin, load_each},
     plain::{self, Plain},
+    problem::RedisProblem,
     read::{Answer, Source},
     shared::Shared,
     stats::{Event, Reason, State},
@@ -162,6 +164,22 @@ impl Tier {
         Ok(())
     }
 
+    /// The number of keys in the cache that all instances share, or in that of this process where there is none.
+    pub(crate) async fn count_keys(&self) -> Option<KeyCount> {
+        match self {
+            Self::Off | Self::Local { .. } => Some(KeyCount::exact(self.near_size().0 as u64)),
+            Self::Plain(Plain(shared)) => match shared.plain_cells() {
+                Some(cells) => cells.count(&shared.key_counter).await,
+                None => Some(KeyCount::exact(0)),
+            },
+            // What is there and may not be used is not counted.
+            Self::Shared(shared) => match shared.usable(clock::now()) {
+                Some((_, cells)) => cells.count(&shared.key_counter).await,
+                None => Some(KeyCount::exact(0)),
+            },
+        }
+    }
+
     /// The number and the bytes of the values in this process.
     pub(crate) fn near_size(&self) -> (usize, u64) {
         let near = match self {
@@ -170,6 +188,14 @@ impl Tier {
             Self::Off | Self::Plain(_) => None,
         };
         near.map_or((0, 0), |near| (near.len(), near.bytes()))
+    }
+
+    /// Why there is no connection to Redis.
+    pub(crate) fn redis_problem(&self) -> Option<RedisProblem> {
+        match self {
+            Self::Off | Self::Local { .. } => None,
+            Self::Shared(shared) | Self::Plain(Plain(shared)) => shared.reports.problem(),
+        }
     }
 
     pub(crate) fn state(&self) -> State {

@@ -1,10 +1,13 @@
 //! Which node of a Redis Cluster serves which keys. Invariant: two topologies with the same identity send every key to
 //! the same run of the same server.
 
-use redis::{RedisResult, Value};
+use redis::Value;
 use ring::digest;
 
-use crate::{epoch::Identity, reply::protocol};
+use crate::{
+    epoch::Identity,
+    problem::{Cause, RedisProblem},
+};
 
 /// The number of hash slots of every cluster.
 const SLOTS: u16 = 16_384;
@@ -28,10 +31,14 @@ pub(crate) struct Primary {
 
 impl Topology {
     /// Reads the answer to `CLUSTER SLOTS` that a server at `host` gave.
-    pub(crate) fn parse(answer: Value, host: &str) -> RedisResult<Self> {
-        Self::read(answer, host)
-            .ok_or_else(|| protocol("the cluster's slots are not understood"))?
-            .whole()
+    pub(crate) fn parse(answer: Value, host: &str) -> Result<Self, RedisProblem> {
+        let unclear = || {
+            RedisProblem::new(
+                Cause::Other,
+                "its answer to CLUSTER SLOTS is not understood",
+            )
+        };
+        Self::read(answer, host).ok_or_else(unclear)?.whole()
     }
 
     fn read(answer: Value, host: &str) -> Option<Self> {
@@ -74,18 +81,22 @@ impl Topology {
     }
 
     /// Refuses what leaves keys without a server.
-    fn whole(self) -> RedisResult<Self> {
+    fn whole(self) -> Result<Self, RedisProblem> {
+        let unserved = |slot: u16| {
+            let happened = format!("slot {slot} of the cluster is not served (CLUSTER SLOTS)");
+            Err(RedisProblem::new(Cause::Cluster, happened))
+        };
         let mut next = 0;
         for (first, last, _) in &self.ranges {
             if *first != next || last < first {
-                return Err(protocol("not every slot of the cluster is served"));
+                return unserved(next);
             }
             next = last + 1;
         }
         if next == SLOTS {
             Ok(self)
         } else {
-            Err(protocol("not every slot of the cluster is served"))
+            unserved(next)
         }
     }
 
@@ -179,7 +190,7 @@ mod tests {
         Value::Array(vec![first, last, Value::Array(node)])
     }
 
-    fn parse(ranges: Vec<Value>) -> RedisResult<Topology> {
+    fn parse(ranges: Vec<Value>) -> Result<Topology, RedisProblem> {
         Topology::parse(Value::Array(ranges), "seed")
     }
 

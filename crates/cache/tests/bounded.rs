@@ -170,7 +170,7 @@ async fn a_new_epoch_starts_with_nothing_near() {
 #[tokio::test]
 async fn a_bound_too_short_to_be_proven_is_refused() {
     let database = Database::new();
-    let redis = cenote_cache::config::Redis::new("redis://127.0.0.1:1/");
+    let redis = cenote_cache::config::Redis::from_url("redis://127.0.0.1:1/").unwrap();
     let max_staleness = Duration::from_millis(5);
     let config = Config::new(cenote_cache::config::Mode::Bounded {
         redis,

@@ -27,12 +27,12 @@ async fn cluster() -> RedisCluster {
 }
 
 fn strong(cluster: &RedisCluster) -> Mode {
-    Mode::Strong(Redis::new(cluster.url()))
+    Mode::Strong(Redis::from_url(&cluster.url()).unwrap())
 }
 
 fn bounded(cluster: &RedisCluster) -> Mode {
     Mode::Bounded {
-        redis: Redis::new(cluster.url()),
+        redis: Redis::from_url(&cluster.url()).unwrap(),
         max_staleness: BOUND,
     }
 }
@@ -54,7 +54,7 @@ async fn keys_of_all_slots_are_shared_fenced_and_released_together() {
     let cluster = cluster().await;
     let database = Database::new();
     // One of its nodes is enough, be it a replica.
-    let replica = Mode::Strong(Redis::new(cluster.nodes()[4].url()));
+    let replica = Mode::Strong(Redis::from_url(&cluster.nodes()[4].url()).unwrap());
     let one = ready_cache(&database, replica).await;
     let other = ready_cache(&database, strong(&cluster)).await;
     let keys = keys();
@@ -265,7 +265,7 @@ async fn servers_that_belong_to_no_cluster_cannot_be_named_together() {
     let one = RedisServer::temporary().start().await.unwrap();
     let other = RedisServer::temporary().start().await.unwrap();
     let database = Database::new();
-    let both = Redis::new(format!("{},{}", one.url(), other.url()));
+    let both = Redis::from_url(&format!("{},{}", one.url(), other.url())).unwrap();
     let cache = Cache::new(database.clone(), config(Mode::Strong(both))).unwrap();
     until("it was tried", || cache.stats().redis_errors > 2).await;
     assert_eq!(read(&cache, "key").await, (None, Source::Database));

@@ -61,7 +61,7 @@ fn elsewhere<T: Send>(work: impl AsyncFnOnce() -> T + Send) -> T {
 
 /// With keys of their own: the databases that the tests put behind them all begin with the same epoch.
 fn modes(server: &RedisServer) -> [Mode; 3] {
-    let mut redis = Redis::new(server.url());
+    let mut redis = Redis::from_url(&server.url()).unwrap();
     redis.prefix = "bounded".to_owned();
     let max_staleness = Duration::from_millis(400);
     let bounded = Mode::Bounded {

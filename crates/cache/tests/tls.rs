@@ -45,7 +45,7 @@ impl Authority {
         let (certificate, key) = self.signs(name);
         ClientIdentity {
             certificate: certificate.into_bytes(),
-            key: key.into_bytes(),
+            key: key.into_bytes().into(),
         }
     }
 
@@ -56,7 +56,7 @@ impl Authority {
     }
 
     fn trusted_for(&self, server: &RedisServer) -> Redis {
-        let mut redis = Redis::new(server.tls_url().unwrap());
+        let mut redis = Redis::from_url(&server.tls_url().unwrap()).unwrap();
         redis.authorities = Some(self.0.pem().into_bytes());
         redis
     }
@@ -109,7 +109,7 @@ async fn a_certificate_of_another_authority_or_for_another_name_is_refused() {
         Authority::new().trusted_for(&server),
     ))
     .await;
-    let untrusted = Redis::new(server.tls_url().unwrap());
+    let untrusted = Redis::from_url(&server.tls_url().unwrap()).unwrap();
     is_refused(&cache(&Database::new(), untrusted)).await;
     let server = authority.server("elsewhere.example").await;
     is_refused(&cache(&Database::new(), authority.trusted_for(&server))).await;
@@ -117,14 +117,14 @@ async fn a_certificate_of_another_authority_or_for_another_name_is_refused() {
 
 #[tokio::test]
 async fn certificates_that_are_none_and_those_for_a_plain_url_are_refused_at_once() {
-    let mut redis = Redis::new("rediss://127.0.0.1:1/");
+    let mut redis = Redis::from_url("rediss://127.0.0.1:1/").unwrap();
     redis.authorities = Some(b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".to_vec());
     let refused = |redis| {
         let made = Cache::new(Database::new(), config(Mode::Strong(redis)));
-        matches!(made, Err(ConfigError::Url(_)))
+        matches!(made, Err(ConfigError::Tls(_)))
     };
     assert!(refused(redis.clone()));
-    redis.url = "redis://127.0.0.1:1/".to_owned();
+    redis.servers = Redis::from_url("redis://127.0.0.1:1/").unwrap().servers;
     assert!(refused(redis));
 }
 
@@ -150,12 +150,12 @@ async fn a_server_that_asks_for_a_certificate_is_used_by_who_has_one_of_its_auth
 
 #[tokio::test]
 async fn a_key_that_is_none_is_refused_at_once() {
-    let mut redis = Redis::new("rediss://127.0.0.1:1/");
+    let mut redis = Redis::from_url("rediss://127.0.0.1:1/").unwrap();
     let mut identity = Authority::new().identifies("client");
-    identity.key = b"no key".to_vec();
+    identity.key = b"no key".to_vec().into();
     redis.identity = Some(identity);
     let made = Cache::new(Database::new(), config(Mode::Strong(redis)));
-    assert!(matches!(made, Err(ConfigError::Url(_))));
+    assert!(matches!(made, Err(ConfigError::Tls(_))));
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn a_cluster_is_used_over_tls_its_primaries_too() {
     let (certificate, key) = authority.signs("127.0.0.1");
     let builder = RedisCluster::temporary().tls(certificate, key, authority.0.pem());
     let cluster = builder.start().await.unwrap();
-    let mut redis = Redis::new(cluster.tls_url().unwrap());
+    let mut redis = Redis::from_url(&cluster.tls_url().unwrap()).unwrap();
     redis.authorities = Some(authority.0.pem().into_bytes());
     let database = Database::new();
     let unidentified = Mode::Strong(redis.clone());
@@ -199,10 +199,10 @@ async fn a_user_logs_in_and_a_wrong_password_is_refused_and_neither_is_shown() {
     server.command(&user).await.unwrap();
     let port = server.port();
     let database = Database::new();
-    let right = Redis::new(format!("redis://cenote:secret@127.0.0.1:{port}/"));
+    let right = Redis::from_url(&format!("redis://cenote:secret@127.0.0.1:{port}/")).unwrap();
     assert!(!format!("{right:?}").contains("secret"), "{right:?}");
     is_used(&cache(&database, right), &database).await;
-    let wrong = Redis::new(format!("redis://cenote:guess@127.0.0.1:{port}/"));
+    let wrong = Redis::from_url(&format!("redis://cenote:guess@127.0.0.1:{port}/")).unwrap();
     is_refused(&cache(&Database::new(), wrong)).await;
 }
 
@@ -210,11 +210,31 @@ async fn a_user_logs_in_and_a_wrong_password_is_refused_and_neither_is_shown() {
 async fn the_database_number_of_the_url_is_used() {
     let server = RedisServer::temporary().start().await.unwrap();
     let database = Database::new();
-    let redis = Redis::new(format!("{}3", server.url()));
+    let redis = Redis::from_url(&format!("{}3", server.url())).unwrap();
     is_used(&cache(&database, redis), &database).await;
     let keyspace = server.command(&["INFO", "keyspace"]).await.unwrap();
     assert!(
         keyspace.contains("db3:") && !keyspace.contains("db0:"),
         "{keyspace}"
     );
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_used_with_its_login_and_database() {
+    let socket = std::env::temp_dir().join(format!("cenote-{}.sock", std::process::id()));
+    let server = RedisServer::temporary()
+        .setting("unixsocket", socket.to_str().unwrap())
+        .setting("unixsocketperm", "777")
+        .start()
+        .await
+        .unwrap();
+    let url = server.url();
+    let password = url.split([':', '@']).nth(2).unwrap();
+    let redis = Redis::from_url(&format!("unix://:{password}@{}?db=2", socket.display())).unwrap();
+    let database = Database::new();
+    is_used(&cache(&database, redis), &database).await;
+    let keyspace = server.command(&["INFO", "keyspace"]).await.unwrap();
+    assert!(keyspace.contains("db2:"), "{keyspace}");
+    drop(server);
+    let _gone = std::fs::remove_file(socket);
 }

@@ -96,7 +96,7 @@ async fn while_it_takes_longer_to_answer_than_is_waited_for() {
     let server = redis().await;
     let proxy = Proxy::to(([127, 0, 0, 1], server.port())).await.unwrap();
     let database = Database::new();
-    let mode = Mode::Strong(Redis::new(proxy.url(&server.url())));
+    let mode = Mode::Strong(Redis::from_url(&proxy.url(&server.url())).unwrap());
     let cache = ready_cache(&database, mode).await;
     write(&cache, &database, "key", "before").await;
     proxy.delay(Direction::ToClient, Duration::from_millis(400));

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use cenote_secret::Secret;
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -31,7 +32,7 @@ pub(crate) struct Cluster {
     /// What PostgreSQL calls PGDATA.
     pub(crate) data: PathBuf,
     /// Of the role `cenote`.
-    pub(crate) password: String,
+    pub(crate) password: Secret<String>,
     /// Where the password is, readable by its owner only.
     pub(crate) password_file: PathBuf,
     /// Held while this process uses a persistent directory.
@@ -95,7 +96,7 @@ pub(crate) async fn replica(
     let host = socket_dir.to_string_lossy();
     let host = host.replace('\\', "\\\\").replace('\'', "\\'");
     let mut copy = account.command(postgres.client("pg_basebackup")?);
-    copy.env("PGPASSWORD", &primary.password)
+    copy.env("PGPASSWORD", primary.password.expose())
         .args(["--checkpoint=fast", "--no-sync", "--no-password"])
         .args(["--write-recovery-conf", "--dbname"])
         .arg(format!(
@@ -121,7 +122,7 @@ pub(crate) async fn replica(
 
 async fn copy(account: &Account, template: &Path, data: PathBuf) -> Result<Cluster> {
     let password_file = template.join("password");
-    let password = read(&password_file)?;
+    let password = Secret::new(read(&password_file)?);
     let mut copy = account.command("cp");
     copy.arg("-Rp").arg(template.join("data")).arg(&data);
     account.run(copy, "").await?;
@@ -177,7 +178,7 @@ pub(crate) async fn persistent(
         .await?;
         fs::rename(&half_made, &data).doing(|| format!("moving {}", half_made.display()))?;
     }
-    let password = read(&password_file)?;
+    let password = Secret::new(read(&password_file)?);
     Ok(Cluster {
         data,
         password,

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use cenote_secret::Secret;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -31,7 +32,7 @@ pub(crate) enum Probe {
     /// PostgreSQL writes its state to this file, which is also what `pg_ctl` waits for.
     PostmasterFile(PathBuf),
     /// Redis answers PING after this password.
-    Ping(String),
+    Ping(Secret<String>),
 }
 
 /// A server and what is needed to start it again.
@@ -183,7 +184,7 @@ impl Instance {
                 let exchange = async {
                     let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
                     stream
-                        .write_all(format!("AUTH {password}\r\nPING\r\n").as_bytes())
+                        .write_all(format!("AUTH {}\r\nPING\r\n", password.expose()).as_bytes())
                         .await?;
                     let mut answer = [0; "+OK\r\n+PONG\r\n".len()];
                     stream.read_exact(&mut answer).await?;

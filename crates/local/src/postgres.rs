@@ -66,7 +66,7 @@ impl PostgresServer {
         let database = percent_encode(database);
         format!(
             "postgresql://{NAME}:{}@127.0.0.1:{}/{database}",
-            self.cluster.password,
+            self.cluster.password.expose(),
             self.port()
         )
     }
@@ -92,7 +92,7 @@ impl PostgresServer {
     /// they answer.
     async fn psql(&self, statements: &str) -> Result<String> {
         let mut psql = self.account.command(self.postgres.client("psql")?);
-        psql.env("PGPASSWORD", &self.cluster.password)
+        psql.env("PGPASSWORD", self.cluster.password.expose())
             .env("PGCONNECT_TIMEOUT", "10");
         psql.args(["-X", "-q", "-w", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
         psql.args(["-U", NAME, "-d", NAME, "-p", &self.port().to_string()]);

@@ -7,6 +7,7 @@ mod conversation;
 
 use std::time::Duration;
 
+use cenote_secret::Secret;
 use tokio::time::{Instant, sleep};
 
 pub use self::{
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct RedisServer {
     instance: Instance,
-    password: String,
+    password: Secret<String>,
     tls_port: Option<u16>,
 }
 
@@ -37,20 +38,22 @@ impl RedisServer {
 
     /// A replica of this server, with the same password. `REPLICAOF NO ONE` makes it a server of its own.
     pub fn replica(&self) -> RedisBuilder {
-        RedisBuilder::default().following(self.port(), &self.password)
+        RedisBuilder::default().following(self.port(), self.password.expose())
     }
 
     /// `redis://:…@127.0.0.1:port/`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://:{}@127.0.0.1:{}/", self.password, self.port())
+        let password = self.password.expose();
+        format!("redis://:{password}@127.0.0.1:{}/", self.port())
     }
 
     /// `rediss://:…@127.0.0.1:port/`, if it speaks TLS.
     #[must_use]
     pub fn tls_url(&self) -> Option<String> {
         let port = self.tls_port?;
-        Some(format!("rediss://:{}@127.0.0.1:{port}/", self.password))
+        let password = self.password.expose();
+        Some(format!("rediss://:{password}@127.0.0.1:{port}/"))
     }
 
     /// The TCP port on 127.0.0.1; the same after a restart.
@@ -74,7 +77,7 @@ impl RedisServer {
     /// # Cancel safety
     /// After a drop the command may be carried out or not.
     pub async fn command(&self, words: &[&str]) -> Result<String> {
-        conversation::ask(self.port(), &self.password, words).await
+        conversation::ask(self.port(), self.password.expose(), words).await
     }
 
     /// Writes what it holds to disk: from then on every start begins with it, however old it is by then.

@@ -31,7 +31,7 @@ use crate::{
     router::{Router, Session},
     statements::Statements,
     tap::{self, Link},
-    timer::Timer,
+    timer::{Timer, after},
 };
 
 /// How long one cancel may take until the server has dealt with it: a connection of its own, TLS included.
@@ -86,7 +86,7 @@ impl Connection {
         listener: Option<Box<tap::Listener>>,
     ) -> std::result::Result<Self, ConnectionError> {
         // The pool's connect timeout is the deadline of all of this.
-        let deadline = Instant::now() + config.pool.connect_timeout;
+        let deadline = after(Instant::now(), config.pool.connect_timeout);
         let session = Box::pin(router.open(deadline)).await?;
         let Session {
             client,

@@ -95,7 +95,7 @@ impl Tries {
         let Retry { attempts, delay } = self.retry;
         let pauses = self.pauses.get_or_insert_with(|| {
             ExponentialBuilder::new()
-                .with_min_delay(delay)
+                .with_min_delay(delay.min(LONGEST_PAUSE))
                 .with_max_delay(LONGEST_PAUSE)
                 .with_max_times(attempts.saturating_sub(1) as usize)
                 .with_jitter()

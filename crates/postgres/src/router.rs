@@ -24,6 +24,7 @@ use crate::{
     role::{Role, TargetSession},
     socket::{Endpoint, Socket},
     tap::{self, Link, Opened},
+    timer::after,
     url,
 };
 
@@ -154,7 +155,7 @@ impl Router {
             }
             let mut limit = share(deadline, addresses.len() - index);
             if let Some(longest) = self.server.get_connect_timeout() {
-                limit = limit.min(Instant::now() + *longest);
+                limit = limit.min(after(Instant::now(), *longest));
             }
             let trial = self.known.trial(host, Some(&address.endpoint));
             let opened = timeout_at(limit, self.session(search, host, address, limit)).await;

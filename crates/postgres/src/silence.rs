@@ -10,6 +10,8 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::timer::after;
+
 /// How long a wait may take, and how long the present one has taken.
 pub(crate) struct Silence {
     limit: Option<Duration>,
@@ -45,7 +47,7 @@ impl Silence {
         };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
         if !self.waiting {
-            timer.as_mut().reset(Instant::now() + limit);
+            timer.as_mut().reset(after(Instant::now(), limit));
             self.waiting = true;
         }
         ready!(timer.as_mut().poll(context));

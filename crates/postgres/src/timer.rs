@@ -8,12 +8,19 @@ use std::{
     pin::{Pin, pin},
     sync::{Mutex, PoisonError},
     task::Poll,
+    time::Duration,
 };
 
 use tokio::{
     runtime::{self, Handle},
     time::{Instant, Sleep, sleep, sleep_until},
 };
+
+/// The moment this long after another; for what is beyond the clock, one that never comes.
+pub(crate) fn after(start: Instant, time: Duration) -> Instant {
+    const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+    start.checked_add(time).unwrap_or_else(|| start + NEVER)
+}
 
 /// A timer that is left running from one command to the next.
 pub(crate) struct Timer {
@@ -26,7 +33,7 @@ pub(crate) struct Timer {
 impl Timer {
     /// A timer of the current runtime.
     pub(crate) fn new() -> Self {
-        let never = std::time::Duration::MAX;
+        let never = Duration::MAX;
         Self {
             home: Handle::current().id(),
             sleep: Mutex::new(Some(Box::pin(sleep(never)))),

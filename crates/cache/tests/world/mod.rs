@@ -206,12 +206,12 @@ pub(crate) async fn redis() -> RedisServer {
 }
 
 pub(crate) fn strong(server: &RedisServer) -> Mode {
-    Mode::Strong(Redis::new(server.url()))
+    Mode::Strong(Redis::from_url(&server.url()).unwrap())
 }
 
 pub(crate) fn bounded(server: &RedisServer, max_staleness: Duration) -> Mode {
     Mode::Bounded {
-        redis: Redis::new(server.url()),
+        redis: Redis::from_url(&server.url()).unwrap(),
         max_staleness,
     }
 }

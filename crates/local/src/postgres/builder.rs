@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use cenote_secret::Secret;
+
 use super::{PostgresServer, options::Options, replica::Replicas};
 use crate::{
     Error, Result,
@@ -60,7 +62,7 @@ impl PostgresBuilder {
     /// TLS are still accepted unless an [`access_rule`](Self::access_rule) says otherwise:
     /// `hostnossl all all all reject`.
     pub fn tls(mut self, certificate: impl Into<String>, key: impl Into<String>) -> Self {
-        self.options.tls = Some((certificate.into(), key.into()));
+        self.options.tls = Some((certificate.into(), Secret::new(key.into())));
         self
     }
 

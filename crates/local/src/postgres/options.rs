@@ -3,6 +3,8 @@
 
 use std::{ffi::OsString, fmt, fs, path::Path};
 
+use cenote_secret::Secret;
+
 use crate::{Error, Result, account::Account, error::Doing};
 
 /// Settings for servers whose data need not survive the machine: no waiting for the disk, and no shared memory outside
@@ -30,17 +32,24 @@ pub(super) struct Options {
     /// In the order given: the first that matches decides.
     pub(super) access_rules: Vec<String>,
     /// Certificate chain and key, PEM.
-    pub(super) tls: Option<(String, String)>,
+    pub(super) tls: Option<(String, Secret<String>)>,
     /// Certificates, PEM.
     pub(super) client_authority: Option<String>,
 }
 
-/// The key stays out of logs.
+/// What a setting is set to, and what a rule ends with, may be a password.
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
-            .field("settings", &self.settings)
-            .field("access_rules", &self.access_rules)
+            .field(
+                "settings",
+                &self
+                    .settings
+                    .iter()
+                    .map(|(name, _)| name)
+                    .collect::<Vec<_>>(),
+            )
+            .field("access_rules", &self.access_rules.len())
             .field("tls", &self.tls.is_some())
             .field("client_authority", &self.client_authority.is_some())
             .finish()
@@ -53,8 +62,8 @@ impl Options {
             check_setting(name, value)?;
         }
         match self.access_rules.iter().find(|rule| rule.contains('\n')) {
-            Some(rule) => Err(Error::InvalidSetting {
-                name: rule.clone(),
+            Some(_) => Err(Error::InvalidSetting {
+                name: "access_rule".to_owned(),
                 reason: "an access rule is a single line",
             }),
             None => Ok(()),
@@ -71,7 +80,7 @@ impl Options {
         }
         if let Some((certificate, key)) = &self.tls {
             account.create_file(&run.join(CERTIFICATE), certificate)?;
-            account.create_file(&run.join(KEY), key)?;
+            account.create_file(&run.join(KEY), key.expose())?;
         }
         if let Some(certificates) = &self.client_authority {
             account.create_file(&run.join(CLIENT_AUTHORITY), certificates)?;
@@ -159,7 +168,7 @@ mod tests {
     #[test]
     fn a_key_is_not_shown() {
         let options = Options {
-            tls: Some(("certificate".into(), "secret key".into())),
+            tls: Some(("certificate".into(), Secret::new("secret key".into()))),
             ..Options::default()
         };
         assert!(!format!("{options:?}").contains("secret"));

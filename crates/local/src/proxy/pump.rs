@@ -48,7 +48,9 @@ pub(super) async fn pump(
             (faults.hold[way], faults.delay[way])
         };
         let room = on_the_way.len() < ON_THE_WAY;
-        let due = on_the_way.front().map(|(read, _)| *read + delay);
+        let due = on_the_way
+            .front()
+            .and_then(|(read, _)| read.checked_add(delay));
         select! {
             biased;
             _ = faults.changed() => {}

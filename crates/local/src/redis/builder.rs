@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use cenote_secret::Secret;
+
 use super::{RedisServer, wait_for};
 use crate::{
     Error, Result,
@@ -23,21 +25,28 @@ pub struct RedisBuilder {
     settings: Vec<(String, String)>,
     program: Option<PathBuf>,
     /// Certificate chain and key, PEM.
-    tls: Option<(String, String)>,
+    tls: Option<(String, Secret<String>)>,
     /// The authorities of the clients' certificates, PEM.
     tls_clients: Option<String>,
     /// Lines of the configuration that are not the caller's.
-    role: String,
+    role: Secret<String>,
     is_replica: bool,
     /// Drawn if there is none.
-    password: Option<String>,
+    password: Option<Secret<String>>,
 }
 
-/// The key and the password stay out of logs.
+/// What a setting is set to may be a password.
 impl fmt::Debug for RedisBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisBuilder")
-            .field("settings", &self.settings)
+            .field(
+                "settings",
+                &self
+                    .settings
+                    .iter()
+                    .map(|(name, _)| name)
+                    .collect::<Vec<_>>(),
+            )
             .field("program", &self.program)
             .field("tls", &self.tls.is_some())
             .finish_non_exhaustive()
@@ -60,7 +69,7 @@ impl RedisBuilder {
     /// Speaks TLS with this certificate (followed by its chain, if any) and private key, both PEM, on a port of its own:
     /// see [`RedisServer::tls_url`]. The program must have been built with TLS.
     pub fn tls(mut self, certificate: impl Into<String>, key: impl Into<String>) -> Self {
-        self.tls = Some((certificate.into(), key.into()));
+        self.tls = Some((certificate.into(), Secret::new(key.into())));
         self
     }
 
@@ -79,12 +88,12 @@ impl RedisBuilder {
 
     /// Adds lines that a caller cannot.
     pub(super) fn with_role(mut self, lines: &str) -> Self {
-        self.role.push_str(lines);
+        self.role = Secret::new(self.role.into_exposed() + lines);
         self
     }
 
     pub(super) fn with_password(mut self, password: &str) -> Self {
-        self.password = Some(password.to_owned());
+        self.password = Some(Secret::new(password.to_owned()));
         self
     }
 
@@ -103,14 +112,14 @@ impl RedisBuilder {
         let run = run_dir.path().to_owned();
         let password = match &self.password {
             Some(password) => password.clone(),
-            None => port::password()?,
+            None => Secret::new(port::password()?),
         };
-        let mut config = self.config(&password)?;
+        let mut config = self.config(password.expose())?;
         let mut tls_port = None;
         if let Some((certificate, key)) = &self.tls {
             let (certificate_file, key_file) = (run.join("server.crt"), run.join("server.key"));
             account.create_file(&certificate_file, certificate)?;
-            account.create_file(&key_file, key)?;
+            account.create_file(&key_file, key.expose())?;
             let port = *tls_port.insert(port::free()?);
             let _ = writeln!(
                 config,
@@ -175,7 +184,7 @@ impl RedisBuilder {
         let mut config = format!(
             "bind 127.0.0.1\nrequirepass {password}\nsave \"\"\nappendonly no\ndaemonize no\n\
              repl-diskless-sync-delay 0\n{}",
-            self.role
+            self.role.expose()
         );
         for (name, value) in &self.settings {
             let invalid = |reason| {

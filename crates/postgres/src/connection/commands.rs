@@ -19,6 +19,7 @@ use crate::{
     staleness::Staleness,
     statements::Prepared,
     tap::{Dirt, Transaction, Verdict},
+    timer::after,
 };
 
 /// A parameter of a statement.
@@ -412,7 +413,7 @@ impl Connection {
         used.store(true, Relaxed);
         let ended = match *command_timeout {
             None => run.await,
-            Some(limit) => match timer.bound(started + limit, run).await {
+            Some(limit) => match timer.bound(after(started, limit), run).await {
                 Some(ended) => ended,
                 None => return Err(self.overdue(limit)),
             },

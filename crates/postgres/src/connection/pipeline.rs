@@ -2,6 +2,8 @@
 //!
 //! Invariant: they are executed in the order in which they are given, and each has its own answer.
 
+use std::fmt;
+
 use futures_util::future::join_all;
 use tokio_postgres::Row;
 
@@ -12,7 +14,7 @@ use super::{
 use crate::{Error, Result, staleness::Staleness};
 
 /// A statement and its parameters, for [`Connection::pipeline`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Command<'a> {
     sql: &'a str,
     parameters: &'a [Parameter<'a>],
@@ -25,6 +27,16 @@ pub struct Answer {
     pub rows: Vec<Row>,
     /// How many rows it touched.
     pub affected: u64,
+}
+
+/// What a parameter is may be a secret.
+impl fmt::Debug for Command<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Command")
+            .field("sql", &self.sql)
+            .field("parameters", &self.parameters.len())
+            .finish()
+    }
 }
 
 impl<'a> Command<'a> {

@@ -10,6 +10,8 @@ use std::{
 use cenote_cache::{
     config::{ClientIdentity, Config, Mode, Redis},
     epoch::{InvalidTiming, Timing},
+    problem::RedisProblem,
+    redis_check::{CheckError, check_redis},
 };
 use cenote_postgres::{Error, Pool};
 
@@ -29,8 +31,10 @@ const ABSENT: (u32, Duration) = (10, Duration::from_secs(1));
 /// Why the settings make no cache.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CacheError {
-    #[error("REDIS_URL: {0}")]
-    Redis(&'static str),
+    #[error("REDIS_URL is not set")]
+    NoRedis,
+    #[error(transparent)]
+    Redis(#[from] CheckError),
     #[error("{name} {}: {error}", path.display())]
     File {
         name: &'static str,
@@ -41,6 +45,16 @@ pub(super) enum CacheError {
     Timing(#[from] InvalidTiming),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl CacheError {
+    /// What kind of problem there is with Redis, if that is it.
+    pub(super) fn redis(&self) -> Option<&RedisProblem> {
+        match self {
+            Self::Redis(CheckError::Redis(problem)) => Some(problem),
+            _ => None,
+        }
+    }
 }
 
 /// The stores over this database, one for each home of its pool.
@@ -55,6 +69,11 @@ fn backlog(settings: &Settings) -> Backlog {
         bytes: settings.pool.queue_bytes,
         wait: settings.pool.queue_wait,
     }
+}
+
+/// Tries the Redis of these settings as the cache will use it.
+pub(super) async fn try_redis(settings: &Settings) -> Result<(), CacheError> {
+    Ok(check_redis(&config(settings)?.mode).await?)
 }
 
 /// A store like it to try things with. It does not take part in what instances agree on, the epoch, so it harms none.
@@ -146,12 +165,8 @@ fn timing(settings: &Settings) -> Result<Timing, InvalidTiming> {
 
 /// A node that belongs to a cluster leads to all of it, however it was named.
 fn redis(cache: &CacheSettings) -> Result<Redis, CacheError> {
-    let target = cache.redis.as_ref();
-    let target = target.ok_or(CacheError::Redis("it is not set"))?;
-    // Between nodes a comma separates, so in a password it is written out.
-    let nodes = target.nodes.iter();
-    let nodes = nodes.map(|node| node.expose().replace(',', "%2C"));
-    let mut redis = Redis::new(nodes.collect::<Vec<_>>().join(","));
+    let servers = cache.redis.clone().ok_or(CacheError::NoRedis)?;
+    let mut redis = Redis::new(servers);
     let tls = &cache.redis_tls;
     if let Some(path) = &tls.authorities {
         redis.authorities = Some(read("REDIS_TLS_CA", path)?);
@@ -159,7 +174,7 @@ fn redis(cache: &CacheSettings) -> Result<Redis, CacheError> {
     if let Some((certificate, key)) = &tls.identity {
         redis.identity = Some(ClientIdentity {
             certificate: read("REDIS_TLS_CERT", certificate)?,
-            key: read("REDIS_TLS_KEY", key)?,
+            key: read("REDIS_TLS_KEY", key)?.into(),
         });
     }
     Ok(redis)

@@ -8,7 +8,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 use super::{
     Database, block_on,
-    cache::{beside_pool, check_limit, trial},
+    cache::{CacheError, beside_pool, check_limit, trial, try_redis},
     fail,
     serve::instances,
     warn,
@@ -61,7 +61,7 @@ async fn check(settings: Settings) -> ExitCode {
         match trial(&database, &settings) {
             Ok(store) => {
                 if settings.cache.mode.needs_redis() {
-                    tally.note("redis", redis(&store).await);
+                    tally.note("redis", redis(&store, &settings).await);
                 }
                 tally.note("key-value round trip", round_trip(pool, &store).await);
             }
@@ -245,21 +245,27 @@ async fn statement_limit(pool: &Pool, settings: &Settings) -> Outcome {
     Ok("the server ends what takes too long by itself".to_owned())
 }
 
-/// Redis, if the settings name one: it is connected to and tells its identity.
-async fn redis(store: &Store) -> Outcome {
+/// Redis does what the mode needs. What may pass by itself is waited for.
+async fn redis(store: &Store, settings: &Settings) -> Outcome {
     let started = Instant::now();
-    loop {
-        match store.cache_stats().map(|stats| stats.state) {
-            Some(State::Degraded(_)) if started.elapsed() < REDIS_PATIENCE => {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            Some(State::Degraded(_)) => return Err("it cannot be reached".to_owned()),
-            _ => {
-                let millis = started.elapsed().as_secs_f64() * 1000.0;
-                return Ok(format!("connected in {millis:.1} ms"));
-            }
+    let is_over = || started.elapsed() >= REDIS_PATIENCE;
+    while let Err(error) = try_redis(settings).await {
+        let passes = |error: &CacheError| error.redis().is_some_and(|it| !it.is_permanent());
+        if is_over() || !passes(&error) {
+            return Err(error.to_string());
         }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    let millis = started.elapsed().as_secs_f64() * 1000.0;
+    // The trial's own connection, for what follows.
+    while store
+        .cache_stats()
+        .is_some_and(|stats| stats.state != State::Ok)
+        && !is_over()
+    {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(format!("connected in {millis:.1} ms"))
 }
 
 /// Through the store, and the cache in front of it.

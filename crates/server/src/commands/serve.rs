@@ -5,12 +5,13 @@
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
+use cenote_cache::problem::Cause;
 use cenote_postgres::Pool;
 use tokio::{net::lookup_host, runtime::Handle, sync::oneshot, time::sleep};
 
 use super::{
     Database, block_on,
-    cache::{beside_pool, check_limit, has_feed, stores},
+    cache::{CacheError, beside_pool, check_limit, has_feed, stores, try_redis},
     fail,
     signals::{Ending, Signals},
     warn,
@@ -58,10 +59,16 @@ async fn serve(settings: Settings) -> ExitCode {
         Ok(cores) => cores,
         Err(error) => return fail("cannot start a thread for each of HTTP_CORES", &error),
     };
-    let database = match Database::open(&settings, cores.runtimes()).await {
+    let opening = Database::open(&settings, cores.runtimes());
+    let (database, redis) = tokio::join!(opening, redis_suits(&settings));
+    let database = match database {
         Ok(database) => database,
         Err(error) => return fail("no database", &error),
     };
+    if let Err(error) = redis {
+        database.close().await;
+        return fail("REDIS_URL cannot be used", &error);
+    }
     let stores = match stores(&database, &settings) {
         Ok(stores) => stores,
         Err(error) => {
@@ -126,6 +133,21 @@ async fn serve(settings: Settings) -> ExitCode {
             tracing::info!(finished, cut, "stopped");
             ExitCode::SUCCESS
         }
+    }
+}
+
+/// Refuses a URL that asks for what the server is not. Any other problem does not keep the service from its work: the
+/// cache says what it is, and uses Redis once it is over.
+async fn redis_suits(settings: &Settings) -> Result<(), CacheError> {
+    match try_redis(settings).await {
+        Err(error)
+            if error
+                .redis()
+                .is_some_and(|it| it.cause() != Cause::Mismatch) =>
+        {
+            Ok(())
+        }
+        tried => tried,
     }
 }
 

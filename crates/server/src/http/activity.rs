@@ -112,7 +112,7 @@ impl Activity {
     }
 
     fn at(&self, micros: u64, later: Duration) -> Instant {
-        self.epoch + Duration::from_micros(micros) + later
+        after(self.epoch + Duration::from_micros(micros), later)
     }
 
     /// Bytes came.
@@ -245,6 +245,12 @@ impl Activity {
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The moment this long after another; for what is beyond the clock, one that never comes.
+pub(super) fn after(start: Instant, time: Duration) -> Instant {
+    const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+    start.checked_add(time).unwrap_or_else(|| start + NEVER)
 }
 
 /// A request in flight: from its head to the end, or the drop, of its response body.

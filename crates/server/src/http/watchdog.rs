@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::activity::{Activity, Limit};
+use super::activity::{Activity, Limit, after};
 use super::config::HttpConfig;
 
 /// What is to be done with a connection.
@@ -40,7 +40,7 @@ pin_project! {
 
 impl Watchdog {
     pub(super) fn new(limits: &HttpConfig) -> Self {
-        let armed = Instant::now() + limits.first_byte_timeout;
+        let armed = after(Instant::now(), limits.first_byte_timeout);
         Self {
             timer: sleep_until(armed),
             armed,
@@ -89,7 +89,7 @@ impl Watchdog {
                     if limit != Limit::Idle || !activity.is_http2() || this.patience.is_some() {
                         return Poll::Ready(Verdict::Close(limit));
                     }
-                    let patience = now + limits.write_stall_timeout;
+                    let patience = after(now, limits.write_stall_timeout);
                     *this.patience = Some(patience);
                     *this.armed = patience;
                     Poll::Ready(Verdict::Goodbye)
@@ -100,7 +100,7 @@ impl Watchdog {
                 }
                 // The work is ours, and bounded elsewhere. Look again in a while.
                 None => {
-                    *this.armed = now + limits.idle_timeout;
+                    *this.armed = after(now, limits.idle_timeout);
                     Poll::Pending
                 }
             };

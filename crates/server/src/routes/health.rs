@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{extract::State, http::StatusCode};
-use cenote_cache::stats::{Reason, State as CacheState};
+use cenote_cache::stats::{Reason, State as CacheState, Stats as CacheStats};
 use cenote_postgres::{HealthState, Stats};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -154,34 +154,42 @@ fn problem_of_queues(app: &App) -> Option<String> {
 fn cache(app: &App) -> Part {
     let stats = app.store.cache_stats();
     let deaf = app.has_feed && !app.store.feed_stats().listening;
-    let problem =
-        stats.and_then(|stats| problem_of_cache(stats.state)).or(
-            deaf.then_some("the change feed is interrupted: what bypasses the service is not seen")
-        );
+    let problem = stats
+        .and_then(|stats| problem_of_cache(&stats))
+        .or_else(|| {
+            let interrupted =
+                "the change feed is interrupted: what bypasses the service is not seen";
+            deaf.then(|| interrupted.to_owned())
+        });
     Part {
-        state: match (app.cache_mode, problem) {
+        state: match (app.cache_mode, &problem) {
             (CacheMode::Off, _) => "off",
             (_, Some(_)) => "degraded",
             (_, None) => "healthy",
         },
-        problem: problem.map(str::to_owned),
+        problem,
     }
 }
 
-/// Why the cache is not used.
-pub(super) fn problem_of_cache(state: CacheState) -> Option<&'static str> {
-    match state {
-        CacheState::Ok => None,
-        CacheState::Degraded(reason) => Some(match reason {
-            Reason::UnknownEpoch => {
-                "the database has not said which Redis is in use; reads go to the database, writes wait"
-            }
-            Reason::Untrusted => "no Redis is in use; reads and writes go to the database",
-            Reason::Unreachable => {
-                "Redis does not answer; reads go to the database, writes wait until that is agreed on"
-            }
-        }),
-    }
+/// Why the cache is not used, with what Redis itself says.
+pub(super) fn problem_of_cache(stats: &CacheStats) -> Option<String> {
+    let CacheState::Degraded(reason) = stats.state else {
+        return None;
+    };
+    let effect = match reason {
+        Reason::UnknownEpoch => {
+            let unknown = "the database has not said which Redis is in use; reads go to the database, writes wait";
+            return Some(unknown.to_owned());
+        }
+        Reason::Untrusted => "no Redis is in use; reads and writes go to the database",
+        Reason::Unreachable => {
+            "Redis does not answer; reads go to the database, writes wait until that is agreed on"
+        }
+    };
+    Some(match &stats.redis_problem {
+        Some(problem) => format!("{effect}. {}", problem.without_address()),
+        None => effect.to_owned(),
+    })
 }
 
 /// That all is well.

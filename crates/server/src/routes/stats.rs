@@ -215,17 +215,25 @@ pub(super) struct CacheStats {
     /// `ok`; `degraded` while every read goes to the database; `off`.
     #[schema(example = "ok")]
     state: &'static str,
-    /// Why it is degraded.
-    problem: Option<&'static str>,
+    /// Why it is degraded, with what Redis itself says.
+    problem: Option<String>,
     /// Keys read without asking the database.
     hits: u64,
     /// Keys read from the database.
     misses: u64,
     /// Hits of all reads, 0 to 1.
     hit_rate: f64,
-    /// Values kept in this process.
-    keys: u64,
-    /// What they take, of `CACHE_NEAR_BYTES`.
+    /// Keys that are cached: in the modes with Redis those in Redis, else those in this process. Redis is asked at most
+    /// once a second and only briefly, so with much else in its database this is an estimate at first, and later some
+    /// seconds old. Null if Redis does not tell, which takes `SCAN`.
+    keys: Option<u64>,
+    /// How long ago they were counted.
+    keys_age_ms: f64,
+    /// Whether a part was counted and the rest taken to be like it.
+    keys_estimated: bool,
+    /// Keys kept in this process.
+    near_keys: u64,
+    /// What those in this process take, of `CACHE_NEAR_BYTES`.
     bytes: u64,
     /// Of the hits, those in this process.
     near_hits: u64,
@@ -275,10 +283,11 @@ struct FeedStats {
 pub(super) async fn cache(State(app): State<App>) -> Whole {
     let mode = app.cache_mode.as_str();
     let stats = app.store.cache_stats().unwrap_or_default();
-    let problem = problem_of_cache(stats.state);
+    let problem = problem_of_cache(&stats);
+    let counted = app.store.count_keys().await;
     json(&CacheStats {
         mode,
-        state: match (app.cache_mode, problem) {
+        state: match (app.cache_mode, &problem) {
             (CacheMode::Off, _) => "off",
             (_, Some(_)) => "degraded",
             (_, None) => "ok",
@@ -287,7 +296,10 @@ pub(super) async fn cache(State(app): State<App>) -> Whole {
         hits: stats.hits(),
         misses: stats.misses,
         hit_rate: stats.hit_rate(),
-        keys: stats.keys as u64,
+        keys: counted.map(|counted| counted.keys),
+        keys_age_ms: millis(counted.unwrap_or_default().age),
+        keys_estimated: counted.is_some_and(|counted| counted.is_estimate),
+        near_keys: stats.keys as u64,
         bytes: stats.bytes,
         near_hits: stats.near_hits,
         shared_hits: stats.shared_hits,

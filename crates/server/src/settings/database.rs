@@ -9,7 +9,7 @@ use cenote_postgres::{Config, TargetSession, Verify};
 use tokio_postgres::config::{Host, SslMode};
 
 use super::parse::Kind;
-use super::secret::{REDACTED, Secret};
+use cenote_secret::{REDACTED, Secret};
 
 /// A `DATABASE_URL` that parsed, kept with its text because the [`Config`] cannot say which ports were spelled out.
 #[derive(Clone, Debug)]

@@ -23,7 +23,6 @@ mod parse;
 mod redis;
 mod report;
 mod resolve;
-mod secret;
 mod server;
 mod sources;
 mod table;
@@ -36,10 +35,9 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 
+pub use cenote_secret::Secret;
 pub use error::{Problem, SettingsErrors};
-pub use redis::RedisTarget;
 pub use report::{Report, ReportRow};
-pub use secret::Secret;
 pub use sources::{Origin, args};
 pub use typed::{
     CacheFeed, CacheMode, CacheSettings, HttpSettings, LogFormat, LogSettings, PoolSettings,

@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::secret::{REDACTED, Secret};
+use cenote_secret::{REDACTED, Secret};
 
 /// The kind of value a setting takes.
 pub(crate) trait Kind: Sync {

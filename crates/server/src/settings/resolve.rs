@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::error::Problem;
 use super::parse::Kind;
-use super::secret::Secret;
 use super::sources::{Cited, Entry, Layer, Origin};
 use super::table::{Fallback, Setting};
+use cenote_secret::Secret;
 
 /// What a search for a setting found.
 #[derive(Clone, Debug)]

@@ -16,8 +16,8 @@ use toml::de::{DeTable, DeValue};
 use super::dotenv;
 use super::error::Problem;
 use super::near;
-use super::secret::Secret;
 use super::table::{self, Fallback, Named};
+use cenote_secret::Secret;
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::duration::{Milliseconds, Seconds, SecondsOrOff, Zero};
 use super::parse::{
     Bytes, ConfigFile, Kind, ListenHost, Location, LogFilter, OneOf, Password, Switch, Text, Whole,
 };
-use super::redis::RedisUrl;
+use super::redis::RedisServers;
 use super::typed::{CacheFeed, CacheModeName, LogFormat, PoolProfile};
 
 /// What holds when nobody sets a setting.
@@ -219,8 +219,8 @@ settings! {
             "Delay before the first retry in seconds; grows exponentially, with jitter";
     }
     "Cache" {
-        REDIS_URL: RedisUrl = RedisUrl, Else("none: in-process cache only"),
-            "Where Redis is: redis://, rediss:// (TLS) or redis+cluster://; several nodes separated by commas";
+        REDIS_URL: RedisServers = RedisServers, Else("none: in-process cache only"),
+            "Where Redis is: redis://[[user]:password@]host[:port][/database], rediss:// with TLS, unix:///path/of/the/socket; several nodes of a cluster separated by commas";
         REDIS_TLS_CA: Location = Location, Else("the authorities that the system trusts"),
             "File (PEM) with the authorities that may sign the certificate of a rediss:// server";
         REDIS_TLS_CERT: Location = Location, Else("none"),

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::redis::RedisTarget;
+use cenote_cache::redis_url::RedisUrl;
 
 /// All settings of the service.
 #[derive(Clone, Debug)]
@@ -85,7 +85,7 @@ pub struct CacheSettings {
     /// What a cached read guarantees.
     pub mode: CacheMode,
     /// Where Redis is; always set in the modes that need it.
-    pub redis: Option<RedisTarget>,
+    pub redis: Option<Vec<RedisUrl>>,
     /// Certificates for a Redis with TLS.
     pub redis_tls: RedisTls,
     /// Lifetime of a cached value.

@@ -18,6 +18,7 @@ use std::{sync::Arc, time::Duration};
 use cenote_cache::{
     cache::Cache,
     config::{Config, ConfigError, Mode},
+    key_count::KeyCount,
     stats::{Reason, State, Stats},
 };
 use cenote_postgres::{Combiner, InvalidConfig, Limits, Loader, Pool, QueueStats};
@@ -178,6 +179,14 @@ impl Store {
     /// What the cache has done, if there is one.
     pub(crate) fn cache_stats(&self) -> Option<Stats> {
         self.cache.as_ref().map(Cache::stats)
+    }
+
+    /// How many keys are cached; none where that is not told.
+    pub(crate) async fn count_keys(&self) -> Option<KeyCount> {
+        match &self.cache {
+            Some(cache) => cache.count_keys().await,
+            None => Some(KeyCount::default()),
+        }
     }
 
     /// What its queues have done and are doing.

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 
-use crate::support::{Database, Ended, Launch, Service, secs};
+use crate::support::{Database, Ended, Launch, Service, redis, secs};
 
 const SECRET: &str = "correct-horse-battery";
 
@@ -372,4 +372,54 @@ async fn statements_are_logged_when_asked_for_and_without_their_values() {
     })
     .await;
     assert!(!service.log().contains("in-the-open"), "{}", service.log());
+}
+
+#[tokio::test]
+async fn the_longest_and_the_shortest_spans_of_time_work() {
+    let redis = redis().await;
+    let url = redis.url();
+    let spans = [
+        "DB_POOL_TIMEOUT",
+        "DB_QUEUE_MAX_WAIT",
+        "DB_POOL_RECYCLE",
+        "DB_POOL_IDLE_TIMEOUT",
+        "DB_CONNECT_TIMEOUT",
+        "COMMAND_TIMEOUT",
+        "DB_SLOW_QUERY",
+        "DB_RETRY_DELAY",
+        "CACHE_TTL",
+        "HTTP_HEADER_TIMEOUT",
+        "HTTP_BODY_TIMEOUT",
+        "HTTP_IDLE_TIMEOUT",
+        "SHUTDOWN_TIMEOUT",
+    ];
+    for mode in ["local", "strong", "bounded"] {
+        let longest = spans.map(|name| (name, "87600h"));
+        let cache = [
+            ("REDIS_URL", &*url),
+            ("CACHE_MODE", mode),
+            ("SHUTDOWN_DELAY", "0"),
+        ];
+        let service = Service::start(&[&longest[..], &cache].concat()).await;
+        service.uses_its_cache().await;
+        let version = service.write("key", "value").await;
+        assert_eq!(service.read("key").await.json(200)["version"], version);
+        let ended = service.stop(secs(60)).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(!ended.log.contains("panic"), "{ended:?}");
+    }
+    // What may be off or at once.
+    let none = [
+        "DB_POOL_RECYCLE",
+        "DB_POOL_IDLE_TIMEOUT",
+        "DB_SLOW_QUERY",
+        "DB_RETRY_DELAY",
+        "SHUTDOWN_DELAY",
+        "SHUTDOWN_TIMEOUT",
+    ];
+    let service = Service::start(&none.map(|name| (name, "0"))).await;
+    service.write("key", "value").await;
+    let ended = service.stop(secs(60)).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!ended.log.contains("panic"), "{ended:?}");
 }

@@ -234,3 +234,34 @@ fn a_negative_number_after_a_flag_is_its_value() {
         "{errors}"
     );
 }
+
+/// Each a span of time.
+const SPANS: [&str; 14] = [
+    "DB_POOL_TIMEOUT",
+    "DB_QUEUE_MAX_WAIT",
+    "DB_POOL_RECYCLE",
+    "DB_POOL_IDLE_TIMEOUT",
+    "DB_CONNECT_TIMEOUT",
+    "COMMAND_TIMEOUT",
+    "DB_SLOW_QUERY",
+    "DB_RETRY_DELAY",
+    "CACHE_TTL",
+    "HTTP_HEADER_TIMEOUT",
+    "HTTP_BODY_TIMEOUT",
+    "HTTP_IDLE_TIMEOUT",
+    "SHUTDOWN_DELAY",
+    "SHUTDOWN_TIMEOUT",
+];
+
+#[test]
+fn a_span_of_time_that_no_clock_can_show_is_refused_by_name() {
+    for name in SPANS {
+        for span in ["1e300", "99999999999h", "18446744073709551615", "87601h"] {
+            let errors = env(&[(name, span)]).errors();
+            let expected =
+                format!("{name} from the environment: \"{span}\" is longer than ten years");
+            assert!(errors.starts_with(&expected), "{errors}");
+        }
+        env(&[(name, "87600h")]).settings();
+    }
+}

@@ -1,14 +1,21 @@
-//! Keeps secrets out of logs, errors and debug output.
-//!
-//! Invariant: the only way to the value is [`Secret::expose`]; `Debug` and `Display` always print `***`.
+//! Keeps secrets out of logs, errors and debug output. Invariant: the only ways to the value are [`Secret::expose`] and
+//! [`Secret::into_exposed`]; `Debug` and `Display` print `***`.
 
 use std::fmt;
 
 /// What is printed in place of a secret.
-pub(crate) const REDACTED: &str = "***";
+pub const REDACTED: &str = "***";
 
-/// A value that must not be printed.
-#[derive(Clone, Default, PartialEq, Eq)]
+/// A value that must not be printed: a password, a private key, a URL with a password.
+///
+/// ```
+/// use cenote_secret::Secret;
+///
+/// let password = Secret::new("hunter2".to_owned());
+/// assert_eq!(format!("{password} {password:?}"), "*** ***");
+/// assert_eq!(password.expose(), "hunter2");
+/// ```
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Secret<T>(T);
 
 impl<T> Secret<T> {
@@ -20,6 +27,17 @@ impl<T> Secret<T> {
     /// The value itself. Do not log what this returns.
     pub const fn expose(&self) -> &T {
         &self.0
+    }
+
+    /// The value itself, unwrapped. Do not log what this returns.
+    pub fn into_exposed(self) -> T {
+        self.0
+    }
+}
+
+impl<T> From<T> for Secret<T> {
+    fn from(value: T) -> Self {
+        Self(value)
     }
 }
 

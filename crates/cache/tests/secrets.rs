@@ -1,0 +1,81 @@
+//! Nothing that can be printed of a cache's settings has a password or a key.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test a panic is the failed assertion"
+)]
+
+use std::{error::Error, fmt::Debug, time::Duration};
+
+use cenote_cache::{
+    config::{ClientIdentity, Config, Mode, Redis},
+    redis_check::check_redis,
+    redis_url::RedisUrl,
+};
+
+const MARKER: &str = "hunter2";
+
+fn hides(what: &dyn Debug) {
+    for shown in [format!("{what:?}"), format!("{what:#?}")] {
+        assert!(!shown.contains(MARKER), "{shown}");
+        let as_bytes = MARKER.bytes().map(|byte| byte.to_string());
+        let listed = as_bytes.collect::<Vec<_>>().join(", ");
+        assert!(!shown.contains(&listed), "{shown}");
+    }
+}
+
+fn hides_with_sources(error: &dyn Error) {
+    let mut error = Some(error);
+    while let Some(it) = error {
+        hides(&it);
+        assert!(!it.to_string().contains(MARKER), "{it}");
+        error = it.source();
+    }
+}
+
+#[tokio::test]
+async fn neither_settings_nor_errors_show_a_password_or_a_key() {
+    let mut redis = Redis::from_url(&format!("rediss://user:{MARKER}@127.0.0.1:1/2")).unwrap();
+    redis.identity = Some(ClientIdentity {
+        certificate: Vec::new(),
+        key: MARKER.as_bytes().to_vec().into(),
+    });
+    hides(&redis);
+    hides(&redis.identity);
+    hides(&redis.servers);
+    assert!(!redis.servers[0].to_string().contains(MARKER));
+    let max_staleness = Duration::from_millis(100);
+    let mode = Mode::Bounded {
+        redis: redis.clone(),
+        max_staleness,
+    };
+    hides(&mode);
+    hides(&Config::new(mode.clone()));
+    hides_with_sources(&check_redis(&mode).await.unwrap_err());
+    redis.identity = None;
+    hides_with_sources(&check_redis(&Mode::Strong(redis)).await.unwrap_err());
+}
+
+#[test]
+fn the_complaint_about_a_url_quotes_none_of_its_password() {
+    for url in [
+        "redis://:hunter2",
+        "redis://user:hunter2/@h",
+        "redis://user:hun/ter2@h",
+        "redis://:x?hunter2@h",
+        "redis://:x#hunter2@h",
+        "redis://hunter2@h",
+        "redis://:hunter2,@a@h",
+        "redis://:hunter2@h:port",
+        "redis://:hunter2@h/x",
+        "redis://:hunter2@h?nonsense=hunter2",
+        "redis://h?password=hunter2&password=hunter3",
+        "redis://h?hunter2",
+        "redis://:hunter2%zz@h",
+        "redis://:hunter2@a,rediss://:hunter2@b",
+        "redis://:a,hunter2",
+        "hunter2",
+    ] {
+        hides_with_sources(&RedisUrl::parse_list(url).unwrap_err());
+    }
+}

@@ -1,0 +1,123 @@
+//! `keys` of `/cache-stats`: how many keys are cached, wherever that is, for little.
+
+use cenote_local::RedisServer;
+use tokio::time::Instant;
+
+use crate::support::{Service, eventually, millis, redis, secs};
+
+async fn over(redis: &RedisServer, settings: &[(&str, &str)]) -> Service {
+    let url = redis.url();
+    let service = Service::start(&[&[("REDIS_URL", &*url)], settings].concat()).await;
+    service.uses_its_cache().await;
+    service
+}
+
+async fn keys(service: &Service) -> u64 {
+    service.cache_stats().await["keys"].as_u64().unwrap()
+}
+
+/// Waits until the count is this. With nothing else in the database nothing is guessed.
+async fn counts(service: &Service, expected: u64) {
+    eventually("the count", async || {
+        (keys(service).await == expected).then_some(())
+    })
+    .await;
+    assert_eq!(service.cache_stats().await["keys_estimated"], false);
+}
+
+#[tokio::test]
+async fn the_keys_in_redis_are_counted_and_the_count_goes_down_with_them() {
+    for mode in ["strong", "bounded", "ttl"] {
+        let redis = redis().await;
+        let service = over(&redis, &[("CACHE_MODE", mode), ("CACHE_TTL", "600")]).await;
+        counts(&service, 0).await;
+        for n in 0..100 {
+            service.read(&format!("key {n}")).await;
+        }
+        counts(&service, 100).await;
+        let stats = service.cache_stats().await;
+        assert!(stats["keys_age_ms"].as_f64().unwrap() < 20_000.0, "{stats}");
+        for n in 0..40 {
+            service.write(&format!("key {n}"), "value").await;
+        }
+        counts(&service, 60).await;
+        let end = "local cursor = '0'
+            repeat
+              local found = redis.call('SCAN', cursor, 'MATCH', 'cenote:*:key *')
+              cursor = found[1]
+              for _, key in ipairs(found[2]) do redis.call('PEXPIRE', key, 1) end
+            until cursor == '0'";
+        redis.command(&["EVAL", end, "0"]).await.unwrap();
+        counts(&service, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_million_keys_of_others_are_not_counted_and_cost_little() {
+    let redis = redis().await;
+    let fill = "for i = 1, 250000 do redis.call('SET', ARGV[1] .. i, '') end";
+    for part in ["a", "b", "c", "d"] {
+        redis.command(&["EVAL", fill, "0", part]).await.unwrap();
+    }
+    let service = over(&redis, &[("CACHE_TTL", "600")]).await;
+    for n in 0..100 {
+        service.read(&format!("key {n}")).await;
+    }
+    let calls = async || {
+        let told = redis.command(&["INFO", "commandstats"]).await.unwrap();
+        let line = told
+            .lines()
+            .find(|line| line.starts_with("cmdstat_scan:"))
+            .map(str::to_owned);
+        let calls = line.and_then(|line| line.split(['=', ',']).nth(1)?.parse::<u64>().ok());
+        calls.unwrap_or(0)
+    };
+    let before = calls().await;
+    let begun = Instant::now();
+    let mut looks = 0;
+    while looks < 50 || begun.elapsed() < secs(3) {
+        service.cache_stats().await;
+        looks += 1;
+    }
+    let seconds = begun.elapsed().as_secs() + 2;
+    let made = calls().await - before;
+    assert!(made >= 1 && made <= 40 * seconds, "{made} in {seconds} s");
+    // In the end everything has been looked at.
+    let deadline = Instant::now() + secs(120);
+    loop {
+        let stats = service.cache_stats().await;
+        if stats["keys_estimated"] == false {
+            assert_eq!(stats["keys"], 100, "{stats}");
+            break;
+        }
+        assert!(Instant::now() < deadline, "{stats}");
+        tokio::time::sleep(millis(200)).await;
+    }
+}
+
+#[tokio::test]
+async fn while_redis_is_gone_nothing_in_it_is_counted() {
+    let redis = redis().await;
+    let service = over(&redis, &[]).await;
+    service.read("key").await;
+    counts(&service, 1).await;
+    redis.kill().await.unwrap();
+    eventually("it is given up", async || {
+        (keys(&service).await == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_redis_the_keys_in_the_process_are_counted() {
+    let service = Service::start(&[]).await;
+    for n in 0..10 {
+        service.read(&n.to_string()).await;
+    }
+    let stats = service.cache_stats().await;
+    assert_eq!(
+        (&stats["keys"], &stats["near_keys"]),
+        (&10.into(), &10.into()),
+        "{stats}"
+    );
+}
