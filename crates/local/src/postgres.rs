@@ -114,9 +114,9 @@ impl PostgresServer {
             .client("psql")
             .unwrap_or_else(|_| "psql".into());
         format!(
-            "PGPASSWORD=\"$(cat '{}')\" {} -h 127.0.0.1 -p {} -U {NAME} {NAME}",
-            self.cluster.password_file.display(),
-            psql.display(),
+            "PGPASSWORD=\"$(cat {})\" {} -h 127.0.0.1 -p {} -U {NAME} {NAME}",
+            quoted(&self.cluster.password_file),
+            quoted(&psql),
             self.port()
         )
     }
@@ -238,6 +238,16 @@ impl PostgresServer {
     }
 }
 
+/// A path as a word of a shell command.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);
+    match text.bytes().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 fn percent_encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes()
@@ -254,6 +264,18 @@ fn percent_encode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_one_word_to_a_shell() {
+        for path in ["/usr/bin/psql", "/a b/it's $HOME", "/tmp/\"x\";y"] {
+            let script = format!("printf %s {}", quoted(Path::new(path)));
+            let output = std::process::Command::new("sh")
+                .args(["-c", &script])
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), path);
+        }
+    }
 
     #[test]
     fn a_database_name_is_encoded_for_the_url() {

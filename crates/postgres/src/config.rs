@@ -9,7 +9,7 @@ use crate::{
     dns::Resolver,
     role::TargetSession,
     tls::Tls,
-    url::{self, InvalidUrl},
+    url::{ConnectionString, InvalidUrl},
 };
 
 /// Where the database is and how its pool behaves.
@@ -87,6 +87,22 @@ pub enum InvalidConfig {
     Pool(#[from] cenote_pool::InvalidConfig),
 }
 
+impl ConnectionString {
+    /// The configuration it stands for, with defaults for what it does not say.
+    ///
+    /// # Errors
+    ///
+    /// The value of an option is not valid, or contradicts that of another. The error names the option and quotes no
+    /// value.
+    pub fn config(&self) -> Result<Config, InvalidUrl> {
+        let parts = self.parts()?;
+        let mut config = Config::new(parts.server);
+        config.tls = parts.tls;
+        config.target_session = parts.target_session;
+        Ok(config)
+    }
+}
+
 impl Config {
     /// The defaults for this server.
     pub fn new(server: tokio_postgres::Config) -> Self {
@@ -114,23 +130,21 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// The text is neither, or asks for what cannot be had. The error quotes nothing of it.
+    /// The text is neither, or has an option that is unknown, not supported or not valid. The error names the option and
+    /// quotes no value.
     pub fn from_url(text: &str) -> Result<Self, InvalidUrl> {
-        let parsed = url::parse(text)?;
-        let mut config = Self::new(parsed.server);
-        config.tls = parsed.tls;
-        config.target_session = parsed.target_session;
-        Ok(config)
+        text.parse::<ConnectionString>()?.config()
     }
 
-    /// The defaults for the server that the environment variable `DATABASE_URL` names.
+    /// The defaults for the server that the environment variable `DATABASE_URL` names. Blanks and line ends around its
+    /// value are dropped.
     ///
     /// # Errors
     ///
     /// It is not set, or not a URL.
     pub fn from_env() -> Result<Self, InvalidConfig> {
         let url = std::env::var("DATABASE_URL").map_err(|_| InvalidConfig::Missing)?;
-        Ok(Self::from_url(&url)?)
+        Ok(Self::from_url(url.trim())?)
     }
 
     /// Which of the servers will do, whoever says so.

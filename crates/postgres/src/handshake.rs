@@ -3,37 +3,37 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use ring::digest::{self, Algorithm};
+use ring::digest;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use tokio_postgres::{Config, config::SslNegotiation, tls::ChannelBinding};
+use tokio_postgres::{Config, config::SslNegotiation};
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-        client::{
-            danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-            verify_server_cert_signed_by_trust_anchor, verify_server_name,
-        },
-        crypto::{
-            WebPkiSupportedAlgorithms, ring as provider, verify_tls12_signature,
-            verify_tls13_signature,
-        },
+        ClientConfig, ClientConnection, Error, RootCertStore,
+        crypto::ring as provider,
         pki_types::{
-            CertificateDer, PrivateKeyDer, ServerName, UnixTime,
+            CertificateDer, PrivateKeyDer, ServerName,
             pem::{self, PemObject},
         },
-        server::ParsedCertificate,
     },
 };
 
-use crate::tls::{Roots, Tls, Verify};
+use crate::{
+    certificate::Certificate,
+    tls::{Roots, Tls, Verify},
+    verifier::{Authorities, Verifier, explain},
+};
 
 /// An encrypted connection.
-pub(crate) type Encrypted = TlsStream<TcpStream>;
+pub(crate) struct Encrypted {
+    pub(crate) stream: TlsStream<TcpStream>,
+    /// What ties a login to it, if its certificate has such a thing and the server has shown that it has the key.
+    pub(crate) end_point: Option<Vec<u8>>,
+}
 
 /// The message that asks a server whether it speaks TLS: its length and a number that is no protocol version.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
@@ -68,14 +68,14 @@ pub(crate) struct Encryption {
     tls: Tls,
     direct: bool,
     /// Those of the operating system: too many to read them for every connection.
-    system: Option<Arc<RootCertStore>>,
+    system: Option<Arc<Authorities>>,
 }
 
 impl Encryption {
     /// Reads the files once, so that a missing one is noticed at the start.
     pub(crate) fn new(tls: &Tls, server: &Config) -> Result<Self, UnusableFile> {
         let system = match tls.roots {
-            Some(Roots::System) => Some(Arc::new(system_roots()?)),
+            Some(Roots::System) => Some(Arc::new(system_authorities()?)),
             _ => None,
         };
         let encryption = Self {
@@ -83,7 +83,7 @@ impl Encryption {
             direct: server.get_ssl_negotiation() == SslNegotiation::Direct,
             system,
         };
-        encryption.config()?;
+        encryption.config(&encryption.verifier()?)?;
         Ok(encryption)
     }
 
@@ -102,10 +102,14 @@ impl Encryption {
         }
         let this = self.clone();
         // The files may lie on a disk that is slow.
-        let config = tokio::task::spawn_blocking(move || this.config()).await;
-        let config = config
+        let configure = move || {
+            let verifier = this.verifier()?;
+            Ok((this.config(&verifier)?, verifier))
+        };
+        let configured = tokio::task::spawn_blocking(configure).await;
+        let (config, verifier) = configured
             .map_err(io::Error::other)?
-            .map_err(|unusable| HandshakeError::Refused(unusable.to_string()))?;
+            .map_err(|unusable: UnusableFile| HandshakeError::Refused(unusable.to_string()))?;
         let name = match ServerName::try_from(name.to_owned()) {
             Ok(name) => name,
             Err(_) if self.tls.verify == Verify::Host => {
@@ -116,38 +120,46 @@ impl Encryption {
             Err(_) => ServerName::IpAddress(stream.peer_addr()?.ip().into()),
         };
         let connector = TlsConnector::from(Arc::new(config));
-        let encrypted = connector.connect(name, stream).await.map_err(refused)?;
-        let (_, session) = encrypted.get_ref();
+        let stream = connector.connect(name, stream).await.map_err(refused)?;
+        let (_, session) = stream.get_ref();
         if self.direct && session.alpn_protocol() != Some(PROTOCOL) {
             let problem = "the server did not agree to speak PostgreSQL";
             return Err(HandshakeError::Refused(problem.to_owned()));
         }
-        Ok(encrypted)
+        let end_point = verifier
+            .key_was_proven()
+            .then(|| end_point(session))
+            .flatten();
+        Ok(Encrypted { stream, end_point })
     }
 
-    fn config(&self) -> Result<ClientConfig, UnusableFile> {
-        let provider = Arc::new(provider::default_provider());
-        let verifier = Verifier {
-            roots: match &self.tls.roots {
-                _ if self.tls.verify == Verify::Nothing => None,
-                Some(Roots::File(file)) => Some(Arc::new(roots(file)?)),
-                Some(Roots::System) => self.system.clone(),
-                None => None,
-            },
-            verify: self.tls.verify,
-            algorithms: provider.signature_verification_algorithms,
+    fn verifier(&self) -> Result<Arc<Verifier>, UnusableFile> {
+        let authorities = match &self.tls.roots {
+            _ if self.tls.verify == Verify::Nothing => None,
+            Some(Roots::File(file)) => Some(Arc::new(authorities(file)?)),
+            Some(Roots::System) => self.system.clone(),
+            None => None,
         };
+        let algorithms = provider::default_provider().signature_verification_algorithms;
+        Ok(Arc::new(Verifier::new(
+            self.tls.verify,
+            authorities,
+            algorithms,
+        )))
+    }
+
+    fn config(&self, verifier: &Arc<Verifier>) -> Result<ClientConfig, UnusableFile> {
         let unusable = |option| {
             move |error: Error| UnusableFile {
                 option,
                 problem: error.to_string(),
             }
         };
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(unusable("TLS"))?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
+            .with_custom_certificate_verifier(verifier.clone());
         let mut config = match &self.tls.certificate {
             None => builder.with_no_client_auth(),
             Some(ours) => {
@@ -181,7 +193,7 @@ fn refused(error: io::Error) -> HandshakeError {
         .get_ref()
         .and_then(|cause| cause.downcast_ref::<Error>())
     {
-        Some(cause) => HandshakeError::Refused(cause.to_string()),
+        Some(cause) => HandshakeError::Refused(explain(cause)),
         None => HandshakeError::Io(error),
     }
 }
@@ -213,147 +225,42 @@ fn unreadable(option: &'static str, file: &Path, error: pem::Error) -> UnusableF
     }
 }
 
-fn roots(file: &Path) -> Result<RootCertStore, UnusableFile> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates("sslrootcert", file)? {
-        roots.add(certificate).map_err(|error| UnusableFile {
-            option: "sslrootcert",
-            problem: format!("{}: {error}", file.display()),
-        })?;
+fn authorities(file: &Path) -> Result<Authorities, UnusableFile> {
+    let certificates = certificates("sslrootcert", file)?;
+    let mut store = RootCertStore::empty();
+    for certificate in &certificates {
+        store
+            .add(certificate.clone())
+            .map_err(|error| UnusableFile {
+                option: "sslrootcert",
+                problem: format!("{}: {error}", file.display()),
+            })?;
     }
-    Ok(roots)
+    Ok(Authorities {
+        store,
+        certificates,
+    })
 }
 
-fn system_roots() -> Result<RootCertStore, UnusableFile> {
-    let mut roots = RootCertStore::empty();
-    let (_usable, _not) =
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    match roots.is_empty() {
+fn system_authorities() -> Result<Authorities, UnusableFile> {
+    let certificates = rustls_native_certs::load_native_certs().certs;
+    let mut store = RootCertStore::empty();
+    let (_usable, _not) = store.add_parsable_certificates(certificates.iter().cloned());
+    match store.is_empty() {
         true => Err(UnusableFile {
             option: "sslrootcert=system",
             problem: "this system trusts no certificate authorities".to_owned(),
         }),
-        false => Ok(roots),
+        false => Ok(Authorities {
+            store,
+            certificates,
+        }),
     }
 }
 
-/// Checks of a server's certificate what is asked for, and always that the server has its key.
-#[derive(Debug)]
-struct Verifier {
-    verify: Verify,
-    roots: Option<Arc<RootCertStore>>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if self.verify != Verify::Nothing {
-            let roots = self
-                .roots
-                .as_ref()
-                .ok_or_else(|| Error::General("no authorities are known".to_owned()))?;
-            let certificate = ParsedCertificate::try_from(certificate)?;
-            verify_server_cert_signed_by_trust_anchor(
-                &certificate,
-                roots,
-                intermediates,
-                now,
-                self.algorithms.all,
-            )?;
-            if self.verify == Verify::Host {
-                verify_server_name(&certificate, name)?;
-            }
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-/// What ties a login to this very connection: `tls-server-end-point` of RFC 5929, the hash of the server's
-/// certificate.
-pub(crate) fn channel_binding(stream: &Encrypted) -> ChannelBinding {
-    let (_, session) = stream.get_ref();
-    let certificate = session.peer_certificates().and_then(<[_]>::first);
-    match certificate.and_then(|certificate| end_point(certificate)) {
-        Some(hash) => ChannelBinding::tls_server_end_point(hash),
-        None => ChannelBinding::none(),
-    }
-}
-
-fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
-    let algorithm = hash_of_signature(signature_algorithm(certificate)?)?;
+/// What ties a login to this very connection: `tls-server-end-point` of RFC 5929, the hash of the server's certificate.
+fn end_point(session: &ClientConnection) -> Option<Vec<u8>> {
+    let certificate = session.peer_certificates().and_then(<[_]>::first)?;
+    let algorithm = Certificate::read(certificate)?.hash()?;
     Some(digest::digest(algorithm, certificate).as_ref().to_vec())
 }
-
-/// The hash that goes with a signature algorithm, given by its object identifier. MD5 and SHA-1 are replaced by
-/// SHA-256, as the RFC says; for those without a hash of their own, such as Ed25519, it says nothing.
-fn hash_of_signature(identifier: &[u8]) -> Option<&'static Algorithm> {
-    const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
-    const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04];
-    match (identifier.strip_prefix(RSA), identifier.strip_prefix(ECDSA)) {
-        (Some([4 | 5 | 11]), _) | (_, Some([1] | [3, 2])) => Some(&digest::SHA256),
-        (Some([12]), _) | (_, Some([3, 3])) => Some(&digest::SHA384),
-        (Some([13]), _) | (_, Some([3, 4])) => Some(&digest::SHA512),
-        _ => None,
-    }
-}
-
-/// `Certificate ::= SEQUENCE { tbsCertificate SEQUENCE, signatureAlgorithm SEQUENCE { OBJECT IDENTIFIER, … }, … }`
-fn signature_algorithm(certificate: &[u8]) -> Option<&[u8]> {
-    const SEQUENCE: u8 = 0x30;
-    const OBJECT_IDENTIFIER: u8 = 0x06;
-    let (certificate, _) = element(SEQUENCE, certificate)?;
-    let (_, after) = element(SEQUENCE, certificate)?;
-    let (algorithm, _) = element(SEQUENCE, after)?;
-    element(OBJECT_IDENTIFIER, algorithm).map(|(identifier, _)| identifier)
-}
-
-/// The content of a DER element with this tag, and what follows it.
-fn element(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (&found, bytes) = bytes.split_first()?;
-    let (&length, bytes) = bytes.split_first()?;
-    let (length, bytes) = match length {
-        0..0x80 => (usize::from(length), bytes),
-        _ => {
-            let (length, bytes) = bytes.split_at_checked(usize::from(length & 0x7f))?;
-            let length = length.iter().try_fold(0_usize, |sum, byte| {
-                sum.checked_mul(256)?.checked_add(usize::from(*byte))
-            })?;
-            (length, bytes)
-        }
-    };
-    (found == tag).then_some(())?;
-    bytes.split_at_checked(length)
-}
-
-#[cfg(test)]
-#[path = "handshake_tests.rs"]
-mod tests;

@@ -57,8 +57,12 @@ mod url;
 mod config;
 
 #[cfg(feature = "tls")]
+mod certificate;
+#[cfg(feature = "tls")]
 mod handshake;
 mod socket;
+#[cfg(feature = "tls")]
+mod verifier;
 
 mod hosts;
 mod known;
@@ -110,7 +114,7 @@ pub use tap::follow;
 pub use tls::{ClientCertificate, Roots, Tls, Verify};
 pub use tokio_postgres;
 pub use transaction::{Isolation, Transaction, TransactionOptions};
-pub use url::{InvalidUrl, check_host};
+pub use url::{ConnectionString, InvalidUrl, check_host};
 
 /// Why no connection was to be had.
 pub type AcquireError = cenote_pool::AcquireError<ConnectionError>;

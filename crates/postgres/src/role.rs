@@ -35,7 +35,7 @@ pub(crate) struct Role {
 }
 
 impl TargetSession {
-    const NAMES: [(&'static str, Self); 6] = [
+    pub(crate) const NAMES: [(&'static str, Self); 6] = [
         ("any", Self::Any),
         ("read-write", Self::ReadWrite),
         ("read-only", Self::ReadOnly),

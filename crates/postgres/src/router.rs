@@ -40,6 +40,8 @@ pub(crate) struct Router {
     resolver: Resolver,
     #[cfg(feature = "tls")]
     encryption: Option<Encryption>,
+    /// As `Tls` has it.
+    plain_first: bool,
     targets: Vec<Target>,
     known: Known,
     /// Tells the pool's watch to look around.
@@ -85,6 +87,7 @@ impl Router {
                     Some(encryption.map_err(|error| InvalidConfig::Tls(error.to_string()))?)
                 }
             },
+            plain_first: config.tls.plain_first,
             known: Known::new(targets.len(), wanted, random),
             targets,
             alarm: Notify::new(),
@@ -220,7 +223,8 @@ impl Router {
         })
     }
 
-    /// Connects and logs in. With `sslmode=prefer` what cannot be had encrypted is tried without, as libpq does.
+    /// Connects and logs in. With `sslmode=prefer` what cannot be had encrypted is tried without, and with `allow` the
+    /// other way round, as libpq does.
     async fn start(
         &self,
         server: &tokio_postgres::Config,
@@ -233,17 +237,33 @@ impl Router {
             _ => SslMode::Disable,
         };
         let prefer = mode == SslMode::Prefer;
+        if prefer && self.plain_first {
+            match self.start_plain(server, host, endpoint, deadline).await {
+                Err(error) if wants_it_otherwise(&error) => {}
+                opened => return opened,
+            }
+        }
         match self.reach(host, endpoint, mode).await {
             Ok(socket) => {
                 let is_encrypted = socket.is_encrypted();
                 match self.log_in(socket, server, host, deadline).await {
-                    Err(error) if prefer && is_encrypted && wants_it_plain(&error) => {}
+                    Err(error) if prefer && is_encrypted && wants_it_otherwise(&error) => {}
                     opened => return Ok((opened?, is_encrypted)),
                 }
             }
             Err(ConnectionError::Tls { .. }) if prefer => {}
             Err(error) => return Err(error),
         }
+        self.start_plain(server, host, endpoint, deadline).await
+    }
+
+    async fn start_plain(
+        &self,
+        server: &tokio_postgres::Config,
+        host: usize,
+        endpoint: &Endpoint,
+        deadline: Instant,
+    ) -> Result<(Opened, bool), ConnectionError> {
         let socket = self.reach(host, endpoint, SslMode::Disable).await?;
         Ok((self.log_in(socket, server, host, deadline).await?, false))
     }
@@ -451,7 +471,7 @@ fn share(deadline: Instant, left: usize) -> Instant {
     now + deadline.saturating_duration_since(now) / left
 }
 
-/// `no pg_hba.conf entry`: there may be one for connections without encryption.
-fn wants_it_plain(error: &ConnectionError) -> bool {
+/// `no pg_hba.conf entry`: there may be one for connections without encryption, or for those with it.
+fn wants_it_otherwise(error: &ConnectionError) -> bool {
     matches!(error, ConnectionError::Refused(refusal) if refusal.code().code() == "28000")
 }

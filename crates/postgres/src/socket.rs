@@ -56,7 +56,7 @@ impl Socket {
             Self::Tcp(stream) => SockRef::from(stream).try_clone(),
             Self::Unix(stream) => SockRef::from(stream).try_clone(),
             #[cfg(feature = "tls")]
-            Self::Tls(stream) => SockRef::from(stream.get_ref().0).try_clone(),
+            Self::Tls(encrypted) => SockRef::from(encrypted.stream.get_ref().0).try_clone(),
         }
     }
 
@@ -91,7 +91,10 @@ macro_rules! inside {
             Self::Tcp($stream) => $call,
             Self::Unix($stream) => $call,
             #[cfg(feature = "tls")]
-            Self::Tls($stream) => $call,
+            Self::Tls(encrypted) => {
+                let $stream = &mut encrypted.stream;
+                $call
+            }
         }
     };
 }
@@ -128,7 +131,7 @@ impl AsyncWrite for Socket {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Unix(stream) => stream.is_write_vectored(),
             #[cfg(feature = "tls")]
-            Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Tls(encrypted) => encrypted.stream.is_write_vectored(),
         }
     }
 
@@ -145,7 +148,10 @@ impl TlsStream for Socket {
     fn channel_binding(&self) -> ChannelBinding {
         match self {
             #[cfg(feature = "tls")]
-            Self::Tls(stream) => crate::handshake::channel_binding(stream),
+            Self::Tls(encrypted) => match &encrypted.end_point {
+                Some(hash) => ChannelBinding::tls_server_end_point(hash.clone()),
+                None => ChannelBinding::none(),
+            },
             _ => ChannelBinding::none(),
         }
     }

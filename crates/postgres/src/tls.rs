@@ -14,19 +14,26 @@ use tokio_postgres::{
 /// | `sslmode` | `ssl_mode` | `verify` |
 /// |---|---|---|
 /// | `disable` | `Disable` | `Nothing` |
+/// | `allow` | `Prefer`, with `plain_first` | `Nothing` |
 /// | `prefer` | `Prefer` | `Nothing` |
 /// | `require` | `Require` | `Nothing`; with `roots`: `Authority` |
 /// | `verify-ca` | `Require` | `Authority` |
 /// | `verify-full` | `Require` | `Host` |
 ///
-/// TLS 1.2 and 1.3 are spoken. A certificate's names are its subject alternative names; its common name is not one.
-/// The certificate of an authority is not accepted as that of a server. Over a Unix socket there is no TLS.
+/// TLS 1.2 and 1.3 are spoken. With `Nothing` any certificate will do; if its key is of a kind that cannot be checked (RSA
+/// below 2048 bits or for PSS alone, P-521, Ed448) there is no channel binding. A certificate that is checked has to be
+/// of X.509 version 3; its names are its subject alternative names, and its common name is not one. The certificate of
+/// an authority is not accepted as that of a server, unless it is self-signed and stands in `roots` itself. Over a Unix
+/// socket there is no TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
     /// What is checked of the server's certificate.
     pub verify: Verify,
     /// The authorities (`sslrootcert`).
     pub roots: Option<Roots>,
+    /// Whether an encrypted connection is only tried where the server refuses one that is not. Means something with
+    /// `Prefer` alone.
+    pub plain_first: bool,
     /// The certificate to show to the server (`sslcert`, `sslkey`).
     pub certificate: Option<ClientCertificate>,
 }

@@ -83,7 +83,8 @@ async fn setup() -> &'static Setup {
         let encrypted = authority.server().client_authority(authority.issuer.pem());
         let encrypted = encrypted
             .access_rule("hostssl certified all all scram-sha-256 clientcert=verify-ca")
-            .access_rule("hostssl unencrypted all all reject");
+            .access_rule("hostssl unencrypted all all reject")
+            .access_rule("hostnossl certified all all reject");
         let (encrypted, plain) =
             tokio::join!(encrypted.start(), PostgresServer::temporary().start());
         let encrypted = encrypted.unwrap();
@@ -124,7 +125,7 @@ async fn is_encrypted(config: Config) -> Result<bool, String> {
 async fn each_sslmode_encrypts_or_refuses_as_libpq_does() {
     let setup = setup().await;
     let (ours, theirs) = (setup.authority.roots(), setup.stranger.roots());
-    let untrusted = Err("UnknownIssuer");
+    let untrusted = Err("no authority in sslrootcert has issued it");
     let misnamed = Err("not valid for name");
     let not_offered = Err("does not offer TLS");
     for (server, name, options, expected) in [
@@ -141,6 +142,12 @@ async fn each_sslmode_encrypts_or_refuses_as_libpq_does() {
             Ok(true),
         ),
         (&setup.encrypted, "localhost", String::new(), Ok(true)),
+        (
+            &setup.encrypted,
+            "localhost",
+            "sslmode=allow".to_owned(),
+            Ok(false),
+        ),
         (
             &setup.encrypted,
             "elsewhere",
@@ -262,6 +269,10 @@ async fn a_client_certificate_is_shown_where_one_is_asked_for() {
         certificate.display(),
         key.display()
     );
+    // What is allowed plain goes encrypted where only that is let in.
+    let allowed = options.replace("require", "allow");
+    let with = config(&setup.encrypted, "localhost", "certified", &allowed);
+    assert_eq!(is_encrypted(with).await, Ok(true));
     let with = config(&setup.encrypted, "localhost", "certified", &options);
     assert_eq!(is_encrypted(with).await, Ok(true));
     let without = config(
@@ -325,7 +336,7 @@ async fn a_file_that_cannot_be_used_is_named_at_the_start_and_a_renewed_one_is_r
     let options = format!("sslmode=verify-full&sslrootcert={}", roots.display());
     let pool = Pool::new(config(&setup.encrypted, "localhost", "cenote", &options)).unwrap();
     let error = first(&pool).await.unwrap_err();
-    assert!(error.contains("UnknownIssuer"), "{error}");
+    assert!(error.contains("no authority in sslrootcert"), "{error}");
     setup
         .authority
         .file("renewed.crt", &setup.authority.issuer.pem());

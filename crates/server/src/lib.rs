@@ -19,6 +19,7 @@ mod problems;
 mod routes;
 
 mod cores;
+mod descriptors;
 mod output;
 mod telemetry;
 

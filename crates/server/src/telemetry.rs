@@ -3,6 +3,8 @@
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
+    env,
+    ffi::OsString,
     io::{IsTerminal, stderr},
     panic::PanicHookInfo,
 };
@@ -34,7 +36,7 @@ pub(crate) fn init(settings: &LogSettings) {
     let _already = match pretty {
         true => log
             .with_target(false)
-            .with_ansi(stderr().is_terminal())
+            .with_ansi(is_colored(stderr().is_terminal(), env::var_os("NO_COLOR")))
             .try_init(),
         false => log
             .json()
@@ -63,6 +65,11 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         "panicked: {}",
         panic_text(panic.payload())
     );
+}
+
+/// Colors are for terminals, unless <https://no-color.org> says no.
+fn is_colored(is_terminal: bool, no_color: Option<OsString>) -> bool {
+    is_terminal && no_color.is_none_or(|text| text.is_empty())
 }
 
 #[cfg(test)]
@@ -104,5 +111,15 @@ mod tests {
         for part in ["ERROR", "at the disco", "telemetry.rs:"] {
             assert!(lines.contains(part), "{part} in {lines}");
         }
+    }
+
+
+    #[test]
+    fn colors_are_for_terminals_where_no_color_is_not_set() {
+        assert!(is_colored(true, None));
+        assert!(is_colored(true, Some("".into())));
+        assert!(!is_colored(true, Some("1".into())));
+        assert!(!is_colored(true, Some("0".into())));
+        assert!(!is_colored(false, None));
     }
 }

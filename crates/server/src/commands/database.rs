@@ -82,10 +82,11 @@ impl Private {
             None => cenote_local::default_data_dir()?.join("postgres"),
         };
         let server = PostgresServer::persistent(directory).start().await?;
+        // In the message: a field would be shown in quotes and with escapes, which no shell takes.
         tracing::info!(
             data = %server.data_dir().display(),
-            psql = server.psql_line(),
-            "no database is set; started a private PostgreSQL"
+            "no database is set; started a private PostgreSQL. Look into it with: {}",
+            server.psql_line()
         );
         let server = Arc::new(server);
         let mut keeper = JoinSet::new();

@@ -3,6 +3,7 @@
 mod cache;
 mod check;
 mod database;
+mod listen;
 mod serve;
 mod signals;
 

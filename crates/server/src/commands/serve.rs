@@ -3,22 +3,24 @@
 //! Invariant: on SIGTERM or SIGHUP `/health/ready` turns 503 first, then the listener closes, requests in flight finish,
 //! the pool closes, a private database stops, and last the threads that served.
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use cenote_cache::problem::Cause;
 use cenote_postgres::Pool;
-use tokio::{net::lookup_host, runtime::Handle, sync::oneshot, time::sleep};
+use tokio::{runtime::Handle, sync::oneshot, time::sleep};
 
 use super::{
     Database, block_on,
     cache::{CacheError, beside_pool, check_limit, has_feed, stores, try_redis},
     fail,
+    listen::{describe, listen},
     signals::{Ending, Signals},
     warn,
 };
 use crate::{
     app::App,
     cores::Cores,
+    descriptors::{Descriptors, HOW_TO_RAISE, TooFew},
     health::Stage,
     http::{self, HttpConfig},
     memory::Memory,
@@ -44,20 +46,27 @@ async fn serve(settings: Settings) -> ExitCode {
         Err(error) => return fail("cannot receive signals", &error),
     };
     // First what fails for good: a port that is taken.
-    let listener = match listen(&settings.http).await {
-        Ok(listener) => listener,
+    let HttpSettings { host, port, .. } = &settings.http;
+    let listeners = match listen(host, *port).await {
+        Ok(listeners) => listeners,
         Err(error) => {
-            let HttpSettings { host, port, .. } = &settings.http;
             return fail(
                 &format!("cannot listen on HOST {host:?}, PORT {port}"),
                 &error,
             );
         }
     };
-    let address = listener.local_addr();
+    let addresses: Vec<_> = listeners
+        .iter()
+        .filter_map(|it| it.local_addr().ok())
+        .collect();
     let cores = match Cores::start(settings.http.cores) {
         Ok(cores) => cores,
         Err(error) => return fail("cannot start a thread for each of HTTP_CORES", &error),
+    };
+    let most_clients = match most_clients(&settings, cores.runtimes().len()) {
+        Ok(most) => most,
+        Err(error) => return fail("too few open files are allowed", &error),
     };
     let opening = Database::open(&settings, cores.runtimes());
     let (database, redis) = tokio::join!(opening, redis_suits(&settings));
@@ -86,15 +95,15 @@ async fn serve(settings: Settings) -> ExitCode {
         timeout = settings.pool.timeout.as_secs_f64(),
         "pool initialized"
     );
-    match address {
-        Ok(address) => tracing::info!(%address, "listening on http://{address}"),
-        Err(error) => tracing::warn!(%error, "listening"),
+    if let Some(address) = addresses.first() {
+        tracing::info!(%address, "{}", describe(&addresses));
     }
 
     // Whichever core's: what these two ask for is the same for all.
     let app = &apps[0];
     let mut starting = tokio::spawn(start(app.clone(), settings.clone()));
-    let config = http_config(&settings);
+    let mut config = http_config(&settings);
+    config.max_connections = most_clients;
     let (leave, left) = oneshot::channel();
     let leaving = async { left.await.unwrap_or(()) };
     let stopping = stop(app.clone(), leave, settings.shutdown.delay, signals);
@@ -103,7 +112,7 @@ async fn serve(settings: Settings) -> ExitCode {
         service: Routes::new(app.clone()),
     };
     let serving = cores.runtimes().iter().zip(&apps).map(core).collect();
-    let serving = http::serve(listener, serving, config, leaving, stopping);
+    let serving = http::serve(listeners, serving, config, leaving, stopping);
     tokio::pin!(serving);
     let drained = tokio::select! {
         drained = &mut serving => Some(drained),
@@ -151,18 +160,24 @@ async fn redis_suits(settings: &Settings) -> Result<(), CacheError> {
     }
 }
 
-async fn listen(settings: &HttpSettings) -> std::io::Result<tokio::net::TcpListener> {
-    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
-    let addresses: Vec<SocketAddr> = lookup_host((settings.host.as_str(), settings.port))
-        .await?
-        .collect();
-    for address in addresses {
-        match http::bind(address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
-        }
+/// How many clients there may be at a time: `HTTP_MAX_CONNECTIONS`, as far as the limit of open files allows.
+fn most_clients(settings: &Settings, cores: usize) -> Result<usize, TooFew> {
+    let wanted = settings.http.max_connections;
+    let beside = usize::try_from(beside_pool(settings)).unwrap_or(usize::MAX);
+    let descriptors = Descriptors::prepare(settings, beside, cores);
+    let most = descriptors.clients(wanted)?;
+    if most < wanted {
+        let Descriptors { limit, open, kept } = descriptors;
+        tracing::warn!(
+            limit,
+            open,
+            kept,
+            clients = most,
+            "the limit of open files leaves room for {most} clients, not for the {wanted} of HTTP_MAX_CONNECTIONS; more \
+             get a 503. Raise it ({HOW_TO_RAISE}), or lower HTTP_MAX_CONNECTIONS"
+        );
     }
-    Err(last)
+    Ok(most)
 }
 
 /// Brings the schema up to date, waiting for the database as long as it takes. An error is one that will not pass.

@@ -34,7 +34,7 @@ pub use config::HttpConfig;
 pub(crate) use edge::panic_text;
 pub use extract::{Json, between, characters, entries, no_nul};
 pub use fleet::Drained;
-pub use listener::bind;
+pub use listener::{Listeners, bind};
 pub use params::{Key, Number, Path, Query, key_in, number};
 pub use problem::{Cause, Member, Problem};
 pub use router::with_fallbacks;

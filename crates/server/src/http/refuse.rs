@@ -1,13 +1,16 @@
 //! The answer to a connection too many. Invariant: it costs a bounded time, and a bounded number at once.
 
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-/// Connections told so at once. Beyond it they are closed without a word.
+/// Connections whose request is waited for. Others are answered at once.
 const AT_ONCE: usize = 64;
 
 /// How long one of them may take, from its request to its end.
@@ -33,13 +36,26 @@ impl Refusals {
 
     /// Takes the connection and ends it, in a task of its own.
     pub(super) fn refuse(&self, stream: TcpStream) {
-        if let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() {
-            tokio::spawn(async move {
-                // A peer too slow to be told is closed without.
-                let _ = tokio::time::timeout(BOUND, answer(stream)).await;
-                drop(permit);
-            });
-        }
+        let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else {
+            self.refuse_at_once(&stream);
+            return;
+        };
+        tokio::spawn(async move {
+            // A peer too slow to be told is closed without.
+            let _ = tokio::time::timeout(BOUND, answer(stream)).await;
+            drop(permit);
+        });
+    }
+
+    /// Answers without waiting for anything. A request that has come is read first, because closing with bytes unread
+    /// would reset the connection.
+    pub(super) fn refuse_at_once(&self, stream: &TcpStream) {
+        let stream = SockRef::from(stream);
+        let mut request = [MaybeUninit::uninit(); 8192];
+        // Whatever fails here is the peer's business: the connection is closed next.
+        let _read = stream.recv(&mut request);
+        let _written = stream.send(ANSWER);
+        let _ended = stream.shutdown(Shutdown::Write);
     }
 }
 

@@ -6,14 +6,13 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
 use super::config::HttpConfig;
 use super::connection::{Protocol, run};
 use super::edge::Edge;
 use super::fleet::{Drained, Fleet};
-use super::listener::accept;
+use super::listener::{Accepted, Listeners};
 use super::refuse::Refusals;
 use super::request_log::RequestLog;
 use super::service::Service;
@@ -27,7 +26,7 @@ pub struct Core<S> {
     pub service: S,
 }
 
-/// Serves on `listener` until `shutdown` resolves, then drains. Once `leaving` has resolved, every answer closes its
+/// Serves on these sockets until `shutdown` resolves, then drains. Once `leaving` has resolved, every answer closes its
 /// connection: clients that come back find another instance, and few connections are left for the drain to close
 /// under a request that is on its way. The drain: no connection is accepted any more, idle ones are
 /// closed, requests in flight are answered, and after [`drain_timeout`](HttpConfig::drain_timeout) the rest is cut.
@@ -35,12 +34,13 @@ pub struct Core<S> {
 /// Each connection is served on the core that has the fewest, to its end. Limits are for all cores together. Not
 /// cancel safe: dropped, it stops accepting, and leaves the connections to their own limits.
 pub async fn serve<S: Service>(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     cores: Vec<Core<S>>,
     config: HttpConfig,
     leaving: impl Future<Output = ()>,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
+    let mut listeners = listeners.into();
     let fleet = Fleet::new(cores.len());
     let refusals = Refusals::new();
     let (most, bound) = (config.max_connections, config.drain_timeout);
@@ -66,7 +66,13 @@ pub async fn serve<S: Service>(
                 fleet.leave();
                 continue;
             }
-            stream = accept(&listener) => stream,
+            accepted = listeners.accept() => match accepted {
+                Accepted::Served(stream) => stream,
+                Accepted::Surplus(stream) => {
+                    refusals.refuse_at_once(&stream);
+                    continue;
+                }
+            },
         };
         match fleet.join(most) {
             Some(member) => {
@@ -80,6 +86,6 @@ pub async fn serve<S: Service>(
             None => refusals.refuse(stream),
         }
     }
-    drop(listener);
+    drop(listeners);
     fleet.drain(bound).await
 }

@@ -1,21 +1,21 @@
 //! Reads `DATABASE_URL`.
 //!
-//! Invariant: what is shown, and every complaint, is put together from parts that were understood; text that
-//! could be a piece of a password with a bare `@` or blank in it is refused rather than guessed at.
+//! Invariant: what is shown, and every complaint, is put together from parts that were understood.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
-use cenote_postgres::{Config, TargetSession, Verify};
+use cenote_postgres::{Config, ConnectionString, InvalidUrl, TargetSession, Verify};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio_postgres::config::{Host, SslMode};
 
-use super::parse::Kind;
-use cenote_secret::{REDACTED, Secret};
+use super::parse::{Kind, Text};
+use cenote_secret::REDACTED;
 
-/// A `DATABASE_URL` that parsed, kept with its text because the [`Config`] cannot say which ports were spelled out.
+/// A `DATABASE_URL` that parsed, with the [`Config`] it stands for.
 #[derive(Clone, Debug)]
 pub(crate) struct Dsn {
     pub(crate) config: Config,
-    text: Secret<String>,
+    text: ConnectionString,
 }
 
 impl PartialEq for Dsn {
@@ -25,74 +25,24 @@ impl PartialEq for Dsn {
 }
 
 impl Dsn {
+    fn new(text: ConnectionString) -> Result<Self, String> {
+        let config = text.config().map_err(|problem| problem.to_string())?;
+        Ok(Self { config, text })
+    }
+
     /// Whether the text spells out a port, rather than leaving it to the default.
     pub(crate) fn names_port(&self) -> bool {
-        match Authority::of(self.text.expose()) {
-            Some(authority) => {
-                !self.config.server.get_ports().is_empty() && !authority.lacks_port()
-            }
-            None => !self.config.server.get_ports().is_empty(),
-        }
+        // Ports left open beside hosts leave commas.
+        let ports = self.text.get("port").unwrap_or_default();
+        ports.contains(|c| c != ',')
     }
 
     /// Fills in the port that the text does not spell out.
     pub(crate) fn set_port(&mut self, port: u16) -> Result<(), String> {
-        let text = match Authority::of(self.text.expose()) {
-            Some(authority) if authority.lacks_port() => authority.with_port(port),
-            _ => {
-                self.config.server.port(port);
-                return Ok(());
-            }
-        };
-        // The driver has put 5432 beside every host by now and takes nothing back, so parse once more.
-        self.config = DatabaseUrl.parse(&text)?.config;
-        self.text = Secret::new(text);
+        let mut text = self.text.clone();
+        text.set("port", port.to_string());
+        *self = Self::new(text)?;
         Ok(())
-    }
-}
-
-const SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
-
-/// The `host:port,host:port` of a URL, and what surrounds it.
-struct Authority<'a> {
-    before: &'a str,
-    hosts: &'a str,
-    after: &'a str,
-}
-
-impl<'a> Authority<'a> {
-    /// `None` if the text is no URL.
-    fn of(text: &'a str) -> Option<Self> {
-        let start = SCHEMES
-            .iter()
-            .find(|scheme| text.starts_with(**scheme))?
-            .len();
-        let start = text[start..].find('@').map_or(start, |at| start + at + 1);
-        let end = text[start..]
-            .find(['/', '?'])
-            .map_or(text.len(), |end| start + end);
-        Some(Self {
-            before: &text[..start],
-            hosts: &text[start..end],
-            after: &text[end..],
-        })
-    }
-
-    fn lacks_port(&self) -> bool {
-        let has_port = |host: &str| match host.rsplit_once(']') {
-            Some((_, port)) => port.starts_with(':'),
-            None => host.contains(':'),
-        };
-        !self.hosts.is_empty() && !self.hosts.split(',').any(has_port)
-    }
-
-    fn with_port(&self, port: u16) -> String {
-        let hosts: Vec<_> = self
-            .hosts
-            .split(',')
-            .map(|host| format!("{host}:{port}"))
-            .collect();
-        format!("{}{}{}", self.before, hosts.join(","), self.after)
     }
 }
 
@@ -105,12 +55,16 @@ impl Kind for DatabaseUrl {
     const PLACEHOLDER: &'static str = "URL";
 
     fn parse(&self, text: &str) -> Result<Dsn, String> {
-        let text = without_driver(text.trim());
-        let config = Config::from_url(&text).map_err(|problem| problem.to_string())?;
-        Ok(Dsn {
-            config,
-            text: Secret::new(text),
-        })
+        let text: ConnectionString = text
+            .trim()
+            .parse()
+            .map_err(|problem: InvalidUrl| problem.to_string())?;
+        Dsn::new(text)
+    }
+
+    fn allows(&self, c: char) -> bool {
+        // White space of every kind separates the options of a list.
+        c.is_ascii_whitespace() || Text("").allows(c)
     }
 
     fn show(&self, value: &Dsn) -> String {
@@ -122,29 +76,19 @@ impl Kind for DatabaseUrl {
     }
 }
 
-/// The scheme if the text starts with one.
-fn scheme_of(text: &str) -> Option<&str> {
-    let (scheme, _) = text.split_once("://")?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '.' | '-');
-    scheme.chars().all(plain).then_some(scheme)
-}
-
-/// SQLAlchemy writes the driver behind the scheme: `postgresql+asyncpg://`.
-fn without_driver(text: &str) -> String {
-    if let Some(scheme) = scheme_of(text)
-        && let Some((base @ ("postgresql" | "postgres"), _)) = scheme.split_once('+')
-    {
-        return format!("{base}{}", &text[scheme.len()..]);
-    }
-    text.to_owned()
-}
+/// What has no meaning in a URL stays as it is, so that what is shown can be read, and used.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// Prints where a configuration leads: a URL with the password struck out.
 pub(crate) fn show_config(config: &Config) -> String {
     let server = &config.server;
     let mut output = "postgresql://".to_owned();
     if let Some(user) = server.get_user() {
-        output += user;
+        output += &utf8_percent_encode(user, ENCODED).to_string();
     }
     if server.get_password().is_some() {
         output += &format!(":{REDACTED}");
@@ -154,10 +98,11 @@ pub(crate) fn show_config(config: &Config) -> String {
     }
     output += &ShowHosts(server).to_string();
     if let Some(name) = server.get_dbname() {
-        output += &format!("/{name}");
+        output += &format!("/{}", utf8_percent_encode(name, ENCODED));
     }
     let mode = match (server.get_ssl_mode(), config.tls.verify) {
         (SslMode::Disable, _) => Some("disable"),
+        (SslMode::Prefer, _) if config.tls.plain_first => Some("allow"),
         (SslMode::Require, Verify::Nothing) => Some("require"),
         (SslMode::Require, Verify::Authority) => Some("verify-ca"),
         (SslMode::Require, Verify::Host) => Some("verify-full"),
@@ -195,7 +140,10 @@ impl fmt::Display for ShowHosts<'_> {
                 .0
                 .get_hostaddrs()
                 .iter()
-                .map(ToString::to_string)
+                .map(|address| match address {
+                    IpAddr::V4(address) => address.to_string(),
+                    IpAddr::V6(address) => format!("[{address}]"),
+                })
                 .collect();
         }
         for (index, host) in hosts.iter().enumerate() {
@@ -204,9 +152,8 @@ impl fmt::Display for ShowHosts<'_> {
             }
             f.write_str(host)?;
             // One port serves all hosts.
-            if let Some(port) = ports.get(index).or(ports.first()) {
-                write!(f, ":{port}")?;
-            }
+            let port = ports.get(index).or(ports.first()).unwrap_or(&5432);
+            write!(f, ":{port}")?;
         }
         Ok(())
     }
@@ -246,6 +193,7 @@ mod tests {
             ("postgresql+asyncpg://u:hun@ter2@h/d", "%40"),
             ("postgresql://h/d?sslmode=hunter2", "verify-full"),
             ("host=h password=oh hunter2=x", "unknown option"),
+            ("jdbc:postgresql://h/d?password=hunter2", "remove that"),
         ] {
             let complaint = DatabaseUrl.parse(text).unwrap_err();
             assert!(complaint.contains(expected), "{text}: {complaint}");
@@ -258,6 +206,7 @@ mod tests {
         for (options, shown) in [
             ("", ""),
             ("?sslmode=require", "?sslmode=require"),
+            ("?sslmode=allow", "?sslmode=allow"),
             (
                 "?sslrootcert=system&target_session_attrs=primary",
                 "?sslmode=verify-full&target_session_attrs=primary",
@@ -267,6 +216,28 @@ mod tests {
             let dsn = DatabaseUrl.parse(&format!("postgresql://h{options}"));
             let expected = format!("postgresql://h:5432{shown}");
             assert_eq!(DatabaseUrl.show(&dsn.unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_a_url_whose_parts_cannot_be_taken_for_others() {
+        for (text, shown) in [
+            (
+                "postgresql://db.example.org:5432/shop?password=hunter2&user=svc@corp.example",
+                "postgresql://svc%40corp.example:***@db.example.org:5432/shop",
+            ),
+            (
+                "postgresql://u%3Ahunter%40x@h/a%2Fb",
+                "postgresql://u%3Ahunter%40x@h:5432/a%2Fb",
+            ),
+            ("postgresql://[::1]/d", "postgresql://[::1]:5432/d"),
+            ("hostaddr=::1 user=u", "postgresql://u@[::1]:5432"),
+            (
+                "postgresql://%2Frun%2Fpg/d",
+                "postgresql://%2Frun%2Fpg:5432/d",
+            ),
+        ] {
+            assert_eq!(DatabaseUrl.show(&DatabaseUrl.parse(text).unwrap()), shown);
         }
     }
 

@@ -1,10 +1,8 @@
-//! Reads `.env` files.
+//! Reads `.env` files as python-dotenv does, which a test holds it against.
 //!
 //! Invariant: a complaint names the line and never quotes it, because the line may hold a password.
 //!
-//! The format is that of python-dotenv and Docker Compose: a lone `$` in a password is a dollar sign, `${NAME}`
-//! is replaced outside single quotes, and a quoted value may span lines. The dotenvy crate is not used: it
-//! expands `$NAME` from the process's environment, has no line numbers, and quotes the line in its errors.
+//! The dotenvy crate is not used: it has another grammar, no line numbers, and quotes the line in its errors.
 
 use std::collections::HashMap;
 
@@ -12,7 +10,10 @@ use std::collections::HashMap;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Assignment {
     pub(crate) name: String,
-    pub(crate) value: String,
+    /// `None` if the line is only a name.
+    pub(crate) value: Option<String>,
+    /// Whether the value refers to a variable that is not set and has no fallback. It stands there as nothing.
+    pub(crate) is_unresolved: bool,
     /// Where the assignment starts, counted from 1.
     pub(crate) line: usize,
 }
@@ -21,6 +22,8 @@ pub(crate) struct Assignment {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SyntaxError {
     pub(crate) line: usize,
+    /// What the line sets, as far as it can be told.
+    pub(crate) name: Option<String>,
     pub(crate) message: &'static str,
 }
 
@@ -29,242 +32,263 @@ pub(crate) fn parse(
     text: &str,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> (Vec<Assignment>, Vec<SyntaxError>) {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // As Python opens a text file.
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let mut reader = Reader {
-        rest: text.strip_prefix('\u{feff}').unwrap_or(text),
+        rest: &text,
         line: 1,
-        environment,
-        seen: HashMap::new(),
     };
+    let mut seen = HashMap::new();
     let (mut assignments, mut errors) = (Vec::new(), Vec::new());
-    while !reader.rest.is_empty() {
-        let line = reader.line;
+    loop {
+        reader.take_while(is_space);
+        if reader.rest.is_empty() {
+            return (assignments, errors);
+        }
+        let (line, start) = (reader.line, reader.rest);
         match reader.assignment() {
             Ok(Some((name, value))) => {
-                reader.seen.insert(name.clone(), value.clone());
-                assignments.push(Assignment { name, value, line });
+                let (value, is_unresolved) = match value {
+                    Some(value) => {
+                        let (value, is_unresolved) = expand(&value, environment, &seen);
+                        (Some(value), is_unresolved)
+                    }
+                    None => (None, false),
+                };
+                seen.insert(name.clone(), value.clone());
+                assignments.push(Assignment {
+                    name,
+                    value,
+                    is_unresolved,
+                    line,
+                });
             }
             Ok(None) => {}
-            Err(message) => errors.push(SyntaxError { line, message }),
+            Err(message) => {
+                let name = name_of(start);
+                errors.push(SyntaxError {
+                    line,
+                    name,
+                    message,
+                });
+                reader.take_while(|c| c != '\n');
+            }
         }
-        reader.skip_line();
     }
-    (assignments, errors)
+}
+
+/// Python's `\s`, which has four separators more than Unicode's white space.
+fn is_space(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
+}
+
+fn is_blank(c: char) -> bool {
+    is_space(c) && c != '\n'
+}
+
+/// The name that a broken line seems to set.
+fn name_of(line: &str) -> Option<String> {
+    let line = line
+        .strip_prefix("export")
+        .filter(|rest| rest.starts_with(is_blank))
+        .unwrap_or(line);
+    let line = line.trim_start_matches(is_blank);
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let name = &line[..line.find(|c| !is_part(c)).unwrap_or(line.len())];
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 struct Reader<'a> {
     rest: &'a str,
     line: usize,
-    environment: &'a dyn Fn(&str) -> Option<String>,
-    seen: HashMap<String, String>,
 }
 
+type Pair = (String, Option<String>);
+
 impl<'a> Reader<'a> {
-    fn take_while(&mut self, keep: impl Fn(char) -> bool) -> &'a str {
-        let end = self.rest.find(|c| !keep(c)).unwrap_or(self.rest.len());
-        let (head, tail) = self.rest.split_at(end);
+    fn take(&mut self, length: usize) -> &'a str {
+        let (head, tail) = self.rest.split_at(length);
+        self.line += head.matches('\n').count();
         self.rest = tail;
         head
     }
 
-    fn skip_blanks(&mut self) {
-        self.take_while(|c| c != '\n' && c.is_whitespace());
+    fn take_while(&mut self, keep: impl Fn(char) -> bool) -> &'a str {
+        let end = self.rest.find(|c| !keep(c)).unwrap_or(self.rest.len());
+        self.take(end)
     }
 
-    /// Leaves what remains of the line, also after an error in its middle.
-    fn skip_line(&mut self) {
-        self.take_while(|c| c != '\n');
-        if let Some(rest) = self.rest.strip_prefix('\n') {
-            self.rest = rest;
-            self.line += 1;
-        }
-    }
-
-    fn name(&mut self) -> Result<&'a str, &'static str> {
-        if !self
-            .rest
-            .starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+    /// `None` is a comment.
+    fn assignment(&mut self) -> Result<Option<Pair>, &'static str> {
+        if let Some(after) = self.rest.strip_prefix("export")
+            && after.starts_with(is_blank)
         {
-            return Err("does not start with a name");
+            self.take("export".len());
+            self.take_while(is_blank);
         }
-        Ok(self.take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')))
-    }
-
-    fn assignment(&mut self) -> Result<Option<(String, String)>, &'static str> {
-        self.skip_blanks();
-        if self.rest.is_empty() || self.rest.starts_with(['#', '\n']) {
-            return Ok(None);
-        }
-        let mut name = self.name()?;
-        self.skip_blanks();
-        if name == "export" && !self.rest.starts_with('=') {
-            name = self.name()?;
-            self.skip_blanks();
-        }
-        self.rest = self
-            .rest
-            .strip_prefix('=')
-            .ok_or("has no = after the name")?;
-        self.skip_blanks();
-        let value = match self.rest.chars().next() {
-            Some(quote @ ('\'' | '"')) => self.quoted(quote)?,
-            _ => self.bare()?,
-        };
-        Ok(Some((name.to_owned(), value)))
-    }
-
-    /// Up to the end of the line or a `#` after a blank.
-    fn bare(&mut self) -> Result<String, &'static str> {
-        let line = self.take_while(|c| c != '\n');
-        let mut previous = ' ';
-        let mut end = line.len();
-        for (index, c) in line.char_indices() {
-            if c == '#' && previous.is_whitespace() {
-                end = index;
-                break;
+        let name = match self.rest.chars().next() {
+            Some('#') => None,
+            Some('\'') => {
+                let end = self.rest[1..].find('\'').filter(|end| *end > 0);
+                let end = end.ok_or("has a quote that is never closed, or nothing in it")?;
+                let name = &self.take(end + 2)[1..=end];
+                Some(name)
             }
-            previous = c;
+            _ => {
+                let name = self.take_while(|c| c != '=' && c != '#' && !is_space(c));
+                if name.is_empty() {
+                    return Err("does not start with a name");
+                }
+                Some(name)
+            }
+        };
+        self.take_while(is_blank);
+        let has_value = self.rest.starts_with('=');
+        let value = match has_value {
+            true => {
+                self.take(1);
+                self.take_while(is_blank);
+                Some(self.value()?)
+            }
+            false => None,
+        };
+        self.take_while(is_blank);
+        if self.rest.starts_with('#') {
+            self.take_while(|c| c != '\n');
         }
-        self.expand(line[..end].trim_end())
+        if !self.rest.is_empty() && !self.rest.starts_with('\n') {
+            return Err(match has_value {
+                true => "has text after the closing quote",
+                false => "has no = after the name",
+            });
+        }
+        Ok(name.map(|name| (name.to_owned(), value)))
     }
 
+    fn value(&mut self) -> Result<String, &'static str> {
+        match self.rest.chars().next() {
+            Some(quote @ ('\'' | '"')) => self.quoted(quote),
+            _ => Ok(bare(self.take_while(|c| c != '\n')).to_owned()),
+        }
+    }
+
+    /// Up to the first quote without a backslash before it; without one, up to the last quote there is.
     fn quoted(&mut self, quote: char) -> Result<String, &'static str> {
         let body = &self.rest[1..];
-        let mut value = String::new();
-        let mut escaped = false;
-        for (index, c) in body.char_indices() {
-            if escaped {
-                escaped = false;
-                match c {
-                    'n' => value.push('\n'),
-                    'r' => value.push('\r'),
-                    't' => value.push('\t'),
-                    '\\' | '"' => value.push(c),
-                    // Unknown escapes stay as written: Windows paths, regular expressions.
-                    _ => value.extend(['\\', c]),
-                }
-            } else if c == '\\' && quote == '"' {
-                escaped = true;
-            } else if c == quote {
-                self.line += body[..index].matches('\n').count();
-                self.rest = &body[index + 1..];
-                self.skip_blanks();
-                if !(self.rest.is_empty() || self.rest.starts_with(['#', '\n'])) {
-                    return Err("has text after the closing quote");
-                }
-                return if quote == '"' {
-                    self.expand(&value)
-                } else {
-                    Ok(value)
-                };
-            } else {
-                value.push(c);
+        let quotes = body.match_indices(quote).map(|(index, _)| index);
+        let mut last = None;
+        for index in quotes {
+            last = Some(index);
+            if !body[..index].ends_with('\\') {
+                break;
             }
         }
-        Err("opens a quote that is never closed")
+        let end = last.ok_or("opens a quote that is never closed")?;
+        let value = &self.take(end + 2)[1..=end];
+        Ok(unescape(value, quote))
     }
+}
 
-    /// Replaces `${NAME}` and `${NAME:-fallback}`.
-    fn expand(&self, text: &str) -> Result<String, &'static str> {
-        let mut output = String::new();
-        let mut rest = text;
-        while let Some((before, reference)) = rest.split_once("${") {
-            let (reference, after) = reference
-                .split_once('}')
-                .ok_or("has a ${ without }; single quotes keep it as it is")?;
-            let (name, fallback) = match reference.split_once(":-") {
-                Some((name, fallback)) => (name, Some(fallback.to_owned())),
-                None => (reference, None),
-            };
-            let value = (self.environment)(name)
-                .or_else(|| self.seen.get(name).cloned())
-                .filter(|value| !value.is_empty())
-                .or(fallback)
-                .ok_or("refers with ${…} to what is not set; single quotes keep it as it is")?;
-            output.push_str(before);
-            output.push_str(&value);
-            rest = after;
+/// A value without quotes ends where a `#` stands behind a blank.
+fn bare(line: &str) -> &str {
+    let comment = line.match_indices('#').map(|(index, _)| index);
+    let mut comment = comment.filter(|index| line[..*index].ends_with(is_space));
+    let end = comment.next().unwrap_or(line.len());
+    line[..end].trim_end_matches(is_space)
+}
+
+/// In single quotes only `\\` and `\'` mean something else.
+fn unescape(text: &str, quote: char) -> String {
+    let mut output = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(c) = characters.next() {
+        if c != '\\' {
+            output.push(c);
+            continue;
         }
-        output.push_str(rest);
-        Ok(output)
+        let escaped = characters.clone().next().and_then(|escaped| match escaped {
+            '\\' | '\'' => Some(escaped),
+            _ if quote == '\'' => None,
+            '"' => Some('"'),
+            'a' => Some('\u{7}'),
+            'b' => Some('\u{8}'),
+            'f' => Some('\u{c}'),
+            'n' => Some('\n'),
+            'r' => Some('\r'),
+            't' => Some('\t'),
+            'v' => Some('\u{b}'),
+            _ => None,
+        });
+        match escaped {
+            Some(meant) => {
+                characters.next();
+                output.push(meant);
+            }
+            // Others stay as written: Windows paths, regular expressions.
+            None => output.push('\\'),
+        }
+    }
+    output
+}
+
+/// Replaces `${NAME}` and `${NAME:-fallback}`, and says whether some name is not set and has no fallback.
+fn expand(
+    text: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+    seen: &HashMap<String, Option<String>>,
+) -> (String, bool) {
+    let mut output = String::new();
+    let mut is_unresolved = false;
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        output.push_str(before);
+        let Some(reference) = Reference::read(after) else {
+            output.push_str("${");
+            rest = after;
+            continue;
+        };
+        let known = environment(reference.name)
+            .map(Some)
+            .or_else(|| seen.get(reference.name).cloned());
+        match (known, reference.fallback) {
+            (Some(value), _) => output.push_str(&value.unwrap_or_default()),
+            (None, Some(fallback)) => output.push_str(fallback),
+            (None, None) => is_unresolved = true,
+        }
+        rest = reference.after;
+    }
+    output.push_str(rest);
+    (output, is_unresolved)
+}
+
+/// What stands behind `${`.
+struct Reference<'a> {
+    name: &'a str,
+    fallback: Option<&'a str>,
+    after: &'a str,
+}
+
+impl<'a> Reference<'a> {
+    fn read(text: &'a str) -> Option<Self> {
+        let end = text.find(['}', ':'])?;
+        let (name, rest) = text.split_at(end);
+        if let Some(after) = rest.strip_prefix('}') {
+            return Some(Self {
+                name,
+                fallback: None,
+                after,
+            });
+        }
+        let (fallback, after) = rest.strip_prefix(":-")?.split_once('}')?;
+        Some(Self {
+            name,
+            fallback: Some(fallback),
+            after,
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn read(text: &str) -> (Vec<(String, String, usize)>, Vec<SyntaxError>) {
-        let environment = |name: &str| (name == "FROM_ENV").then(|| "outside".to_owned());
-        let (assignments, errors) = parse(text, &environment);
-        let assignments = assignments
-            .into_iter()
-            .map(|entry| (entry.name, entry.value, entry.line))
-            .collect();
-        (assignments, errors)
-    }
-
-    #[test]
-    fn values_are_read_as_python_dotenv_reads_them() {
-        for (line, value) in [
-            ("A=1", "1"),
-            ("A = 1 ", "1"),
-            ("export A=1", "1"),
-            ("A=", ""),
-            ("A=  # nothing", ""),
-            ("A=a b", "a b"),
-            ("A=a # note", "a"),
-            ("A=a#b", "a#b"),
-            ("A='a # b' # note", "a # b"),
-            (r#"A="a\"b\n\q""#, "a\"b\n\\q"),
-            (r"A='a\n'", r"a\n"),
-            ("A=pa$$w$rd", "pa$$w$rd"),
-            ("A='${B}'", "${B}"),
-            ("A=x${FROM_ENV}y", "xoutsidey"),
-            ("A=\"${NONE:-other}\"", "other"),
-            ("A=1\r", "1"),
-            ("\u{feff}A=1", "1"),
-        ] {
-            let (assignments, errors) = read(line);
-            assert_eq!(errors, [], "{line}");
-            assert_eq!(assignments, [("A".into(), value.into(), 1)], "{line}");
-        }
-    }
-
-    #[test]
-    fn earlier_lines_can_be_referred_to() {
-        let (assignments, _) = read("USER=me\nURL=x://${USER}@host\n");
-        assert_eq!(assignments[1], ("URL".into(), "x://me@host".into(), 2));
-    }
-
-    #[test]
-    fn lines_are_counted_across_comments_and_quoted_line_breaks() {
-        let (assignments, errors) = read("# one\n\nA='x\ny'\nB=2\n");
-        assert_eq!(errors, []);
-        assert_eq!(assignments[0], ("A".into(), "x\ny".into(), 3));
-        assert_eq!(assignments[1], ("B".into(), "2".into(), 5));
-    }
-
-    #[test]
-    fn every_broken_line_is_named_and_the_others_still_count() {
-        let (assignments, errors) =
-            read("A=1\nno equals\n=x\nB=2\nC='x' y\nD=${NONE}\nE=${x\nF=\"open\n");
-        assert_eq!(assignments.len(), 2);
-        let lines: Vec<_> = errors.iter().map(|error| error.line).collect();
-        assert_eq!(lines, [2, 3, 5, 6, 7, 8]);
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_makes_the_reader_panic(text in "(\\PC|[A-Z=\"'$\\{\\}\\\\\n\r# ]){0,60}") {
-            let _ = read(&text);
-        }
-
-        #[test]
-        fn a_single_quoted_value_is_kept_as_it_is(value in "[^']{0,30}") {
-            let (assignments, errors) = read(&format!("A='{value}'\n"));
-            prop_assert_eq!(errors, []);
-            prop_assert_eq!(&assignments[0].1, &value);
-        }
-    }
-}
+#[path = "dotenv_tests.rs"]
+mod tests;

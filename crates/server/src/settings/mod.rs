@@ -18,6 +18,7 @@ pub mod docs;
 mod dotenv;
 mod duration;
 mod error;
+mod foreign;
 mod near;
 mod parse;
 mod redis;

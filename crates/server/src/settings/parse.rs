@@ -7,6 +7,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use cenote_postgres::check_host;
 use cenote_secret::{REDACTED, Secret};
 
 /// The kind of value a setting takes.
@@ -16,6 +17,8 @@ pub(crate) trait Kind: Sync {
 
     /// Whether the value may be printed.
     const SECRET: bool = false;
+    /// Whether a complaint may quote the text. Where a URL is easily written by mistake, it may hold a password.
+    const QUOTED: bool = true;
     /// What stands for the value in `--help`.
     const PLACEHOLDER: &'static str;
     /// Whether the value may come from the TOML file or from `NAME_FILE`.
@@ -26,11 +29,21 @@ pub(crate) trait Kind: Sync {
     /// Reads the value. The error continues a sentence that starts with the value: "is not a whole number".
     fn parse(&self, text: &str) -> Result<Self::Value, String>;
 
+    /// Whether a value may hold this character.
+    fn allows(&self, c: char) -> bool {
+        !c.is_control() && !is_invisible(c)
+    }
+
     /// Prints the value, without its secrets.
     fn show(&self, value: &Self::Value) -> String;
 
     /// What the value may be, for the documentation.
     fn describe(&self) -> String;
+}
+
+/// Joins, spaces of no width, and marks of direction and of byte order: what is copied along unseen.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// A whole number within a range.
@@ -166,20 +179,21 @@ impl<T: Copy + PartialEq + Sync> Kind for OneOf<T> {
     }
 }
 
-/// Text without a form of its own.
+/// A name in the database, or another text without a form of its own.
 pub(crate) struct Text(pub(crate) &'static str);
 
 impl Kind for Text {
     type Value = String;
+    const QUOTED: bool = false;
     const PLACEHOLDER: &'static str = "TEXT";
 
     fn parse(&self, text: &str) -> Result<String, String> {
-        if text.is_empty() {
-            return Err("is empty".into());
+        not_empty(text)?;
+        if text.trim() != text {
+            return Err("starts or ends with a blank".into());
         }
-        // PostgreSQL and the operating system end a text at NUL.
-        if text.contains('\0') {
-            return Err("holds a NUL character".into());
+        if text.contains("://") {
+            return Err("is a URL; set DATABASE_URL to it instead".into());
         }
         Ok(text.to_owned())
     }
@@ -193,6 +207,70 @@ impl Kind for Text {
     }
 }
 
+fn not_empty(text: &str) -> Result<(), String> {
+    match text.is_empty() {
+        true => Err("is empty".into()),
+        false => Ok(()),
+    }
+}
+
+/// Where the database is: hosts, addresses or socket directories, separated by commas.
+pub(crate) struct DatabaseHost;
+
+impl Kind for DatabaseHost {
+    type Value = String;
+    const QUOTED: bool = false;
+    const PLACEHOLDER: &'static str = "HOST";
+
+    fn parse(&self, text: &str) -> Result<String, String> {
+        not_empty(text)?;
+        if text.contains("://") {
+            return Err("is a URL; set DATABASE_URL to it instead, or give the host alone".into());
+        }
+        let hosts = text.split(',').map(|host| database_host(host.trim()));
+        Ok(hosts.collect::<Result<Vec<_>, _>>()?.join(","))
+    }
+
+    fn show(&self, value: &String) -> String {
+        value.clone()
+    }
+
+    fn describe(&self) -> String {
+        "host name, address or socket directory".into()
+    }
+}
+
+/// One of the hosts, without brackets.
+fn database_host(host: &str) -> Result<&str, String> {
+    if host.starts_with('/') {
+        return Ok(host);
+    }
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host);
+    match check_host(bare) {
+        Ok(()) => Ok(bare),
+        Err(_) if has_port(host) => Err("holds a port; that goes into DB_PORT".into()),
+        Err(_) if host.contains('/') => {
+            Err("holds a path; the name of the database goes into DB_NAME".into())
+        }
+        Err(_) if host.contains('@') => {
+            Err("holds an @; user and password go into DB_USER and DB_PASS".into())
+        }
+        Err(complaint) => Err(complaint.into()),
+    }
+}
+
+/// Whether the text is a host and a port.
+fn has_port(text: &str) -> bool {
+    let port = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once("]:").map(|(_, port)| port),
+        None => text.split_once(':').map(|(_, port)| port),
+    };
+    port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// Text that must not be printed.
 pub(crate) struct Password;
 
@@ -202,7 +280,12 @@ impl Kind for Password {
     const PLACEHOLDER: &'static str = "SECRET";
 
     fn parse(&self, text: &str) -> Result<Self::Value, String> {
-        Text("").parse(text).map(Secret::new)
+        not_empty(text)?;
+        Ok(Secret::new(text.to_owned()))
+    }
+
+    fn allows(&self, c: char) -> bool {
+        !c.is_control()
     }
 
     fn show(&self, _: &Self::Value) -> String {
@@ -223,17 +306,29 @@ impl Kind for ListenHost {
 
     fn parse(&self, text: &str) -> Result<String, String> {
         let text = text.trim();
+        if text == "*" {
+            return Err(
+                "is not an address; 0.0.0.0 means every IPv4 address, :: every address".into(),
+            );
+        }
+        if text.contains("://") {
+            return Err("is a URL; give the address alone, and the port in PORT".into());
+        }
         let bare = text
             .strip_prefix('[')
             .and_then(|rest| rest.strip_suffix(']'))
             .unwrap_or(text);
+        // A link-local address names its interface.
+        let address = bare.split_once('%').map_or(bare, |(address, _)| address);
         let name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-        if bare.parse::<std::net::IpAddr>().is_ok()
+        if address.parse::<std::net::IpAddr>().is_ok()
             || (!bare.is_empty() && bare.len() < 254 && bare.bytes().all(name))
         {
             Ok(bare.to_owned())
+        } else if has_port(text) {
+            Err("holds a port; that goes into PORT".into())
         } else {
-            Err("is not an IP address or a host name (the port goes into PORT)".into())
+            Err("is not an IP address or a host name".into())
         }
     }
 
@@ -254,7 +349,11 @@ impl Kind for Location {
     const PLACEHOLDER: &'static str = "PATH";
 
     fn parse(&self, text: &str) -> Result<PathBuf, String> {
-        Text("").parse(text).map(PathBuf::from)
+        not_empty(text)?;
+        match text.trim() == text {
+            true => Ok(PathBuf::from(text)),
+            false => Err("starts or ends with a blank".into()),
+        }
     }
 
     fn show(&self, value: &PathBuf) -> String {
@@ -287,6 +386,40 @@ impl Kind for ConfigFile {
     }
 }
 
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// A word alone is a level here. To tracing another one is a module of which everything is logged, and nothing else is:
+/// a misspelt level would switch the log off.
+fn check_directive(directive: &str) -> Result<(), String> {
+    let is_level = |word: &str| {
+        let is_number =
+            word.len() == 1 && ('0'..='5').contains(&word.chars().next().unwrap_or_default());
+        is_number || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))
+    };
+    // A filter by spans and their fields, which may hold commas, is left to tracing.
+    if directive.contains(['[', ']', '{', '}']) {
+        return Ok(());
+    }
+    match directive.split_once('=') {
+        _ if is_level(directive) => Ok(()),
+        None if directive.contains("::")
+            || directive == "cenote"
+            || directive.starts_with("cenote_") =>
+        {
+            Ok(())
+        }
+        None => Err(format!(
+            "holds {directive:?}, which is no level ({}); for a module write its level too, as in cenote=debug",
+            LEVELS.join(", ")
+        )),
+        Some((module, level)) if module.is_empty() || !is_level(level) => Err(format!(
+            "holds {directive:?}, which is not a filter such as info or cenote=debug; levels are {}",
+            LEVELS.join(", ")
+        )),
+        Some(_) => Ok(()),
+    }
+}
+
 /// Directives of a tracing filter.
 pub(crate) struct LogFilter;
 
@@ -299,8 +432,13 @@ impl Kind for LogFilter {
         if !text.is_ascii() {
             return Err("holds a character that is not ASCII".into());
         }
-        match tracing_subscriber::EnvFilter::builder().parse(text) {
-            Ok(_) => Ok(text.to_owned()),
+        let directives: Vec<_> = text.split(',').map(str::trim).collect();
+        for directive in &directives {
+            check_directive(directive)?;
+        }
+        let text = directives.join(",");
+        match tracing_subscriber::EnvFilter::builder().parse(&text) {
+            Ok(_) => Ok(text),
             Err(_) => Err("is not a filter such as info or info,cenote=debug".into()),
         }
     }
@@ -386,9 +524,91 @@ mod tests {
         ] {
             assert_eq!(ListenHost.parse(text), Ok(host.into()), "{text}");
         }
-        for text in ["", "localhost:80", "http://x", "a b", "[::1]:80"] {
+        for text in ["", "a b", "a,b", "/run/x"] {
             assert!(ListenHost.parse(text).is_err(), "{text}");
         }
+        for (text, cure) in [
+            ("localhost:80", "PORT"),
+            ("0.0.0.0:8000", "PORT"),
+            ("[::1]:80", "PORT"),
+            ("http://x:80", "PORT"),
+            ("*", "0.0.0.0"),
+        ] {
+            let complaint = ListenHost.parse(text).unwrap_err();
+            assert!(complaint.contains(cure), "{text}: {complaint}");
+        }
+    }
+
+    #[test]
+    fn a_database_host_is_a_name_an_address_or_a_directory_without_port() {
+        for (text, hosts) in [
+            ("localhost", "localhost"),
+            (" a , b ", "a,b"),
+            ("[::1]", "::1"),
+            ("fe80::1%eth0", "fe80::1%eth0"),
+            ("/run/postgresql", "/run/postgresql"),
+        ] {
+            assert_eq!(DatabaseHost.parse(text), Ok(hosts.into()), "{text}");
+        }
+        for (text, cure) in [
+            ("localhost:5432", "DB_PORT"),
+            ("[::1]:5432", "DB_PORT"),
+            ("a,b:5432", "DB_PORT"),
+            ("localhost:", "DB_PORT"),
+            ("postgres://u:p@h/d", "DATABASE_URL"),
+            ("tcp://172.17.0.2:5432", "DATABASE_URL"),
+            ("localhost/shop", "DB_NAME"),
+            ("u:p@h", "DB_USER"),
+            ("my host", "character"),
+            ("a,,b", "empty"),
+            ("*", "character"),
+            ("", "empty"),
+        ] {
+            let complaint = DatabaseHost.parse(text).unwrap_err();
+            assert!(complaint.contains(cure), "{text}: {complaint}");
+        }
+    }
+
+    #[test]
+    fn a_log_filter_with_a_misspelt_level_is_refused_by_that_level() {
+        for (text, named) in [
+            ("debgu", "\"debgu\""),
+            ("info,debgu", "\"debgu\""),
+            ("cenote=debgu", "\"cenote=debgu\""),
+            ("info,cenote=", "\"cenote=\""),
+            ("=info", "\"=info\""),
+            ("verbose", "\"verbose\""),
+            ("6", "\"6\""),
+            ("", "\"\""),
+            ("info,,warn", "\"\""),
+        ] {
+            let complaint = LogFilter.parse(text).unwrap_err();
+            assert!(complaint.contains(named), "{text}: {complaint}");
+        }
+        for text in [
+            "info",
+            "WARN",
+            "off",
+            "3",
+            "info, cenote=debug",
+            "cenote",
+            "cenote::http",
+            "hyper=off,warn",
+            "cenote[request{method=GET}]=debug",
+        ] {
+            assert_eq!(LogFilter.parse(text), Ok(text.replace(", ", ",")), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_sees_is_not_part_of_a_value() {
+        for c in ['\u{200b}', '\u{feff}', '\u{202e}', '\t', '\0', '\u{7f}'] {
+            assert!(!Text("").allows(c), "{c:?}");
+        }
+        for c in ['a', 'é', ' ', '語'] {
+            assert!(Text("").allows(c), "{c:?}");
+        }
+        assert!(Password.allows('\u{200b}') && !Password.allows('\n'));
     }
 
     #[test]
@@ -404,6 +624,7 @@ mod tests {
             let _ = Bytes(0..=usize::MAX).parse(&text);
             let _ = Switch.parse(&text);
             let _ = ListenHost.parse(&text);
+            let _ = DatabaseHost.parse(&text);
             let _ = LogFilter.parse(&text);
         }
     }

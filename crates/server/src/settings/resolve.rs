@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::error::Problem;
+use super::foreign::ForeignName;
 use super::parse::Kind;
 use super::sources::{Cited, Entry, Layer, Origin};
 use super::table::{Fallback, Setting};
@@ -44,6 +45,8 @@ pub(crate) struct Resolver<'a> {
     pub(crate) directory: &'a Path,
     pub(crate) problems: Vec<Problem>,
     pub(crate) warnings: Vec<String>,
+    /// Names by which other programs know their database.
+    pub(crate) foreign: Vec<ForeignName>,
     /// What is in force, as it may be shown, by principal name.
     pub(crate) shown: HashMap<&'static str, (Option<String>, Origin)>,
 }
@@ -55,6 +58,7 @@ impl<'a> Resolver<'a> {
             directory,
             problems: Vec::new(),
             warnings: Vec::new(),
+            foreign: Vec::new(),
             shown: HashMap::new(),
         }
     }
@@ -64,6 +68,7 @@ impl<'a> Resolver<'a> {
         self.layers.push(layer.entries);
         self.warnings.extend(layer.warnings);
         self.problems.extend(layer.problems);
+        self.foreign.extend(layer.foreign);
     }
 
     pub(crate) fn problem(&mut self, subject: Cited<'_>, message: impl std::fmt::Display) {
@@ -176,34 +181,45 @@ impl<'a> Resolver<'a> {
                 return None;
             }
         };
-        match setting.kind.parse(text.expose()) {
+        let text = text.expose();
+        let parsed =
+            setting
+                .kind
+                .parse(text)
+                .and_then(|value| match visible(&setting.kind, text) {
+                    None => Ok(value),
+                    Some(complaint) => Err(complaint),
+                });
+        match parsed {
             Ok(value) => Some(value),
             // A file may hold a secret even where the setting is none: the wrong file was named.
-            Err(complaint) if K::SECRET || entry.file => {
+            Err(complaint) if K::SECRET || !K::QUOTED || entry.file => {
                 self.problem(cited, format!("the value {complaint}"));
                 None
             }
             Err(complaint) => {
-                self.problem(cited, format!("{:?} {complaint}", text.expose()));
+                self.problem(cited, format!("{text:?} {complaint}"));
                 None
             }
         }
     }
 
+    /// The text, without the line breaks that `echo` and editors leave at its end.
     fn content(&self, entry: &Entry) -> Result<Secret<String>, String> {
+        let without_break = |text: &str| text.trim_end_matches(['\n', '\r']).to_owned();
         if !entry.file {
-            return Ok(entry.text.clone());
+            return Ok(Secret::new(without_break(entry.text.expose())));
         }
         let path = self.directory.join(entry.text.expose());
         // Debug keeps a strange path on one line.
         let bytes =
             std::fs::read(&path).map_err(|error| format!("cannot read {path:?}: {error}"))?;
         let text = String::from_utf8(bytes).map_err(|_| format!("{path:?} is not UTF-8"))?;
-        let text = text.trim_end_matches(['\n', '\r']);
+        let text = without_break(text.strip_prefix('\u{feff}').unwrap_or(&text));
         if text.is_empty() {
             return Err(format!("{path:?} is empty"));
         }
-        Ok(Secret::new(text.to_owned()))
+        Ok(Secret::new(text))
     }
 
     /// Records what is in force for the report.
@@ -264,4 +280,18 @@ impl<'a> Resolver<'a> {
             Default::default()
         })
     }
+}
+
+/// Complains of a character that nobody sees and that would be sent as it is.
+fn visible<K: Kind>(kind: &K, text: &str) -> Option<String> {
+    let hidden = text.chars().find(|c| !kind.allows(*c))?;
+    let what = if hidden.is_control() {
+        "a control"
+    } else {
+        "an invisible"
+    };
+    Some(format!(
+        "holds {what} character, U+{:04X}",
+        u32::from(hidden)
+    ))
 }

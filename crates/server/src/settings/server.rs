@@ -6,10 +6,10 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
-use cenote_postgres::{Config, check_host};
+use cenote_postgres::Config;
 
 use super::database::Dsn;
-use super::parse::{Kind, Password, Text, Whole};
+use super::parse::{DatabaseHost, Kind, Password, Text, Whole};
 use super::resolve::{Found, Resolver};
 use super::sources::{Cited, Origin};
 use super::table::{self as t, Setting};
@@ -27,6 +27,9 @@ pub(crate) fn database(r: &mut Resolver<'_>) -> Option<Config> {
     .into_iter()
     .flatten()
     .min();
+    if url_layer.is_none() && r.layer_of(&t::DB_HOST).is_none() {
+        refuse_foreign_names(r, parts_layer.is_some());
+    }
     match (url_layer, parts_layer) {
         (Some(url), Some(parts)) if parts < url => {
             r.show_nothing(&t::DATABASE_URL);
@@ -51,6 +54,26 @@ pub(crate) fn database(r: &mut Resolver<'_>) -> Option<Config> {
     }
 }
 
+/// Where no setting leads to a server, but some other program's name does, an empty private database, or the one on
+/// this machine, would be taken for the right one.
+fn refuse_foreign_names(r: &mut Resolver<'_>, has_parts: bool) {
+    // Whoever says where the private database is to be kept wants one.
+    let wants_private = r.layer_of(&t::DATA_DIR).is_some();
+    for found in std::mem::take(&mut r.foreign) {
+        let counts = match has_parts {
+            true => found.names_server(),
+            false => !wants_private,
+        };
+        if counts {
+            let consequence = match has_parts {
+                true => "; no host is set",
+                false => "; no database is set. For an empty private one set DATA_DIR",
+            };
+            r.problem(Cited("", &found.origin), found.advice() + consequence);
+        }
+    }
+}
+
 struct Part<T>(Option<(T, Origin)>);
 
 impl<T> Part<T> {
@@ -70,7 +93,7 @@ impl<T> Part<T> {
 
 /// The settings that together do the work of a URL.
 struct Parts {
-    host: Part<<Text as Kind>::Value>,
+    host: Part<<DatabaseHost as Kind>::Value>,
     port: Part<<Whole<u16> as Kind>::Value>,
     user: Part<<Text as Kind>::Value>,
     password: Part<<Password as Kind>::Value>,
@@ -143,7 +166,7 @@ impl Parts {
         }
         let mut server = tokio_postgres::Config::new();
         match &self.host.0 {
-            Some((host, origin)) => set_host(r, &mut server, host, origin),
+            Some((host, _)) => set_host(&mut server, host),
             None => set_default_host(r, &mut server),
         }
         if let Some((port, _)) = self.port.0 {
@@ -189,10 +212,10 @@ impl Parts {
         let server = &mut config.server;
         let no_host = server.get_hosts().is_empty() && server.get_hostaddrs().is_empty();
         match self.host.0 {
-            Some((host, origin)) if no_host => set_host(r, server, &host, &origin),
+            Some((host, _)) if no_host => set_host(server, &host),
             Some((host, origin)) => {
                 let mut other = tokio_postgres::Config::new();
-                set_host(r, &mut other, &host, &origin);
+                set_host(&mut other, &host);
                 if other.get_hosts() != server.get_hosts() {
                     r.problem(Cited("DB_HOST", &origin), differs("host"));
                 }
@@ -232,17 +255,8 @@ fn set_default_host(r: &mut Resolver<'_>, config: &mut tokio_postgres::Config) {
     r.show(&t::DB_HOST, &host, Origin::Default);
 }
 
-fn set_host(
-    r: &mut Resolver<'_>,
-    config: &mut tokio_postgres::Config,
-    host: &str,
-    origin: &Origin,
-) {
-    for host in host.split(',').map(str::trim) {
+fn set_host(config: &mut tokio_postgres::Config, host: &str) {
+    for host in host.split(',') {
         config.host(host);
-        let is_directory = host.starts_with('/');
-        if !is_directory && let Err(complaint) = check_host(host) {
-            r.problem(Cited("DB_HOST", origin), format!("the value {complaint}"));
-        }
     }
 }

@@ -15,6 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::dotenv;
 use super::error::Problem;
+use super::foreign::{self, ForeignName};
 use super::near;
 use super::table::{self, Fallback, Named};
 use cenote_secret::Secret;
@@ -111,6 +112,8 @@ pub(crate) struct Layer {
     pub(crate) entries: Vec<Entry>,
     pub(crate) warnings: Vec<String>,
     pub(crate) problems: Vec<Problem>,
+    /// Names by which other programs know their database.
+    pub(crate) foreign: Vec<ForeignName>,
 }
 
 /// The flags for every name of every setting.
@@ -180,14 +183,16 @@ pub(crate) fn environment(variables: &[(OsString, OsString)]) -> Layer {
     let mut layer = Layer::default();
     for (name, text) in variables {
         let Some(name) = name.to_str() else { continue };
+        let origin = Origin::Environment { name: name.into() };
         let Some(named) = table::find(name) else {
             if let Some(warning) = near::warning(name).filter(|_| !text.is_empty()) {
                 let warning = format!("{} from the environment {warning}", name.escape_debug());
                 layer.warnings.push(warning);
             }
+            let found = foreign::recognize(name, &text.to_string_lossy(), origin);
+            layer.foreign.extend(found);
             continue;
         };
-        let origin = Origin::Environment { name: name.into() };
         match text.to_str() {
             Some("") => {}
             Some(text) => layer.entries.push(Entry::new(named, text.into(), origin)),
@@ -232,25 +237,59 @@ pub(crate) fn dotenv(path: &Path, variables: &[(OsString, OsString)]) -> Layer {
     };
     let (assignments, errors) = dotenv::parse(&text, &lookup);
     for error in errors {
-        let subject = format!(".env line {}", error.line);
-        layer.problems.push(Problem::new(subject, error.message));
+        let dotenv::SyntaxError {
+            line,
+            name,
+            message,
+        } = error;
+        match name.as_deref().and_then(table::find) {
+            Some(named) => {
+                let origin = Origin::DotEnv {
+                    name: named.full(),
+                    line,
+                };
+                layer.problems.push(Problem::new(
+                    Cited("", &origin),
+                    format!("the line {message}"),
+                ));
+            }
+            // Other programs read this file too.
+            None => layer
+                .warnings
+                .push(format!(".env line {line} is not read: it {message}")),
+        }
     }
     for assignment in assignments {
-        let line = assignment.line;
-        match table::find(&assignment.name) {
-            Some(_) if assignment.value.is_empty() => {}
-            Some(named) => {
-                let name = assignment.name;
-                let origin = Origin::DotEnv { name, line };
+        let dotenv::Assignment {
+            name,
+            value,
+            is_unresolved,
+            line,
+        } = assignment;
+        let origin = Origin::DotEnv {
+            name: name.clone(),
+            line,
+        };
+        let value = value.unwrap_or_default();
+        match table::find(&name) {
+            Some(_) if is_unresolved => {
+                let problem = "refers with ${…} to a variable that is not set";
                 layer
-                    .entries
-                    .push(Entry::new(named, assignment.value, origin));
+                    .problems
+                    .push(Problem::new(Cited("", &origin), problem));
             }
+            Some(_) if value.is_empty() => {}
+            Some(named) => layer.entries.push(Entry::new(named, value, origin)),
             None => {
-                if let Some(warning) = near::warning(&assignment.name) {
-                    let warning = format!("{} from .env line {line} {warning}", assignment.name);
-                    layer.warnings.push(warning);
+                if let Some(warning) = near::warning(&name) {
+                    let name = name.escape_debug();
+                    layer
+                        .warnings
+                        .push(format!("{name} from .env line {line} {warning}"));
                 }
+                layer
+                    .foreign
+                    .extend(foreign::recognize(&name, &value, origin));
             }
         }
     }
@@ -260,6 +299,8 @@ pub(crate) fn dotenv(path: &Path, variables: &[(OsString, OsString)]) -> Layer {
 /// Reads the TOML file's text; `file` is what messages call it.
 pub(crate) fn toml(text: &str, file: &str) -> Layer {
     let mut layer = Layer::default();
+    // Editors on Windows write one.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let line_of = |offset: usize| {
         let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
         before.iter().filter(|byte| **byte == b'\n').count() + 1

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::database::DatabaseUrl;
 use super::duration::{Milliseconds, Seconds, SecondsOrOff, Zero};
 use super::parse::{
-    Bytes, ConfigFile, Kind, ListenHost, Location, LogFilter, OneOf, Password, Switch, Text, Whole,
+    Bytes, ConfigFile, DatabaseHost, Kind, ListenHost, Location, LogFilter, OneOf, Password,
+    Switch, Text, Whole,
 };
 use super::redis::RedisServers;
 use super::typed::{CacheFeed, CacheModeName, LogFormat, PoolProfile};
@@ -164,7 +165,7 @@ settings! {
     "Database" {
         DATABASE_URL: DatabaseUrl = DatabaseUrl, Else("none: a private PostgreSQL is started"),
             "Where the database is. SQLAlchemy's postgresql+asyncpg:// is understood";
-        DB_HOST: Text = Text("host name, address or socket directory"), Else("localhost if another DB_ name is set"),
+        DB_HOST: DatabaseHost = DatabaseHost, Else("localhost if another DB_ name is set"),
             "Host of the database, instead of DATABASE_URL";
         DB_PORT: Whole<u16> = Whole(1..=65_535), Else("5432"),
             "Port of the database";

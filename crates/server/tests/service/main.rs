@@ -12,6 +12,7 @@ mod change_feed;
 mod commands;
 mod conditional;
 mod database_load;
+mod descriptors;
 mod drain;
 mod durability;
 mod encodings;

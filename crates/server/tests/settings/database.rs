@@ -2,7 +2,7 @@
 
 use tokio_postgres::config::SslMode;
 
-use crate::world::{env, host};
+use crate::world::{World, env, host};
 
 #[test]
 fn a_url_and_its_parts_in_one_source_must_agree() {
@@ -99,4 +99,108 @@ fn a_password_alone_names_no_database() {
     let errors = env(&[("DB_PASSWORD", "hunter2")]).errors();
     let expected = "DB_PASSWORD from the environment: names no database";
     assert!(errors.starts_with(expected), "{errors}");
+}
+
+#[test]
+fn a_host_with_a_port_in_it_is_refused_at_once_by_the_name_of_the_other_setting() {
+    for (value, cure) in [
+        ("localhost:5432", "DB_PORT"),
+        ("[::1]:5432", "DB_PORT"),
+        ("postgres://u:hunter2@h/d", "DATABASE_URL"),
+        ("tcp://172.17.0.2:5432", "DATABASE_URL"),
+        ("db.example.org/shop", "DB_NAME"),
+        ("u:hunter2@h", "DB_USER"),
+        ("my host", "character"),
+    ] {
+        let errors = env(&[("DB_HOST", value)]).errors();
+        assert!(
+            errors.starts_with("DB_HOST from the environment: ") && errors.contains(cure),
+            "{errors}"
+        );
+        assert!(!errors.contains("hunter2"), "{errors}");
+    }
+}
+
+#[test]
+fn another_programs_name_for_the_database_is_told_of_where_none_is_set() {
+    for (name, value, cure) in [
+        ("PGHOST", "db", "DB_HOST"),
+        ("PGDATABASE", "shop", "DB_NAME"),
+        ("POSTGRES_USER", "me", "DB_USER"),
+        ("POSTGRES_DB", "shop", "DB_NAME"),
+        ("POSTGRES_URL", "postgres://u:hunter2@h/d", "DATABASE_URL"),
+        ("DATABASE_URI", "postgres://u:hunter2@h/d", "DATABASE_URL"),
+        (
+            "SQLALCHEMY_DATABASE_URI",
+            "postgres://u:hunter2@h/d",
+            "DATABASE_URL",
+        ),
+        (
+            "DB_CONNECTION_STRING",
+            "postgres://u:hunter2@h/d",
+            "DATABASE_URL",
+        ),
+        (
+            "JDBC_DATABASE_URL",
+            "jdbc:postgresql://h/d?password=hunter2",
+            "DATABASE_URL",
+        ),
+        (
+            "APP_DATABASE_URL",
+            "postgres://u:hunter2@h/d",
+            "DATABASE_URL",
+        ),
+        ("DB_DSN", "db.example.org:1521/XEPDB1", "Oracle"),
+        ("DB_DSN", "postgres://u:hunter2@h/d", "DATABASE_URL"),
+        ("db_host", "db", "DB_HOST"),
+        ("Database_Url", "postgres://u:hunter2@h/d", "DATABASE_URL"),
+    ] {
+        for (world, place) in [
+            (env(&[(name, value)]), "the environment"),
+            (
+                World::new().file(".env", &format!("{name}={value}\n")),
+                ".env line 1",
+            ),
+        ] {
+            let errors = world.errors();
+            assert!(
+                errors.starts_with(&format!("{name} from {place}: is not read; ")),
+                "{errors}"
+            );
+            assert!(
+                errors.contains(cure) && errors.contains("no database is set"),
+                "{errors}"
+            );
+            assert!(!errors.contains("hunter2"), "{errors}");
+        }
+        // Whoever names a database, or wants a private one, is not bothered.
+        env(&[(name, value), ("DATABASE_URL", "postgresql://h/d")]).settings();
+        env(&[(name, value), ("DB_HOST", "h")]).settings();
+        assert!(
+            env(&[(name, value), ("DATA_DIR", "/data")])
+                .settings()
+                .database
+                .is_none()
+        );
+    }
+}
+
+#[test]
+fn another_programs_name_for_the_server_is_told_of_where_only_the_name_of_the_database_is_set() {
+    let oracle = [
+        ("DB_USER", "scott"),
+        ("DB_PASS", "tiger"),
+        ("DB_DSN", "db.example.org:1521/XEPDB1"),
+    ];
+    let errors = env(&oracle).errors();
+    assert!(
+        errors.starts_with("DB_DSN from the environment: ") && errors.contains("Oracle"),
+        "{errors}"
+    );
+    let errors = env(&[("DB_NAME", "shop"), ("PGHOST", "db")]).errors();
+    assert!(
+        errors.starts_with("PGHOST from the environment: "),
+        "{errors}"
+    );
+    env(&[("DB_NAME", "shop"), ("PGUSER", "me"), ("POSTGRES_DB", "x")]).settings();
 }

@@ -31,7 +31,7 @@ proptest! {
     #[test]
     fn no_piece_of_a_password_is_ever_printed(
         password in "zq[a-z]{6}([@:/?#&=%,;' \"\\$\\{\\}\\\\|+-]{1,2}(zq[a-z]{6}|[0-9]{7})){0,3}",
-        place in 0usize..16,
+        place in 0usize..22,
     ) {
         let encoded = percent(&password);
         let world = match place {
@@ -49,6 +49,12 @@ proptest! {
             11 => World::new().file(".env", &format!("DB_HOST=h\nDB_PASS={password}\n")),
             12 => World::new().file("cenote.toml", &format!("db_host='h'\ndb_pass=\"{password}\"\n")),
             13 => World::new().file("cenote.toml", &format!("db_pass = {password}\n")),
+            15 => env(&[("DATABASE_URL", &format!("postgresql://host/db?user=u&password={password}"))]),
+            16 => env(&[("DATABASE_URL", &format!("postgresql://host/db?password={encoded}&user=svc@corp.example"))]),
+            17 => env(&[("DATABASE_URL", &format!("postgresql://host?password={password}@x&user=u@y"))]),
+            18 => env(&[("DATABASE_URL", &format!("postgresql://host/db?sslpassword={encoded}"))]),
+            19 => env(&[("DB_HOST", &format!("postgresql://u:{password}@h/d"))]),
+            20 => env(&[("DB_NAME", &format!("postgresql://u:{password}@h/d")), ("DB_USER", &format!("u:{password}@h://"))]),
             14 => World::new().arg(&format!("--db-pass={password}")).arg("--db-host=h"),
             _ => env(&[("DB_PASS_FILE", "pw"), ("DATABASE_URL", "postgresql://u:p@h/d")])
                 .file("pw", &password),

@@ -148,15 +148,142 @@ fn an_unknown_toml_key_is_an_error_with_a_suggestion() {
 fn a_syntax_error_names_the_line_and_does_not_quote_it() {
     assert_eq!(
         World::new()
-            .file(".env", "PORT=1\nhunter2 and more\n")
+            .file(".env", "PORT=1\nDB_PASS hunter2 and more\n")
             .errors(),
-        ".env line 2: has no = after the name"
+        "DB_PASS from .env line 2: the line has no = after the name"
     );
     let errors = World::new()
         .file("cenote.toml", "port = 1\ndb_pass = 'hunter2\n")
         .errors();
     assert!(errors.starts_with("cenote.toml line 2: "), "{errors}");
     assert!(!errors.contains("hunter2"), "{errors}");
+}
+
+#[test]
+fn lines_of_other_programs_that_make_no_sense_give_a_warning_and_the_others_count() {
+    let text = "hunter2 and more\nPORT=1\n=x\nSECRET_KEY=\"open\nHOST=::1\n";
+    let loaded = World::new().file(".env", text).loaded();
+    assert_eq!(
+        (
+            loaded.settings.http.port,
+            loaded.settings.http.host.as_str()
+        ),
+        (1, "::1")
+    );
+    assert_eq!(
+        loaded.warnings,
+        [
+            ".env line 1 is not read: it has no = after the name",
+            ".env line 3 is not read: it does not start with a name",
+            ".env line 4 is not read: it opens a quote that is never closed",
+        ]
+    );
+}
+
+#[test]
+fn a_reference_to_what_is_not_set_is_an_error_in_a_setting_and_nothing_elsewhere() {
+    let text = "OTHER=${NONE}\nPORT=${NONE:-7}\nDB_NAME=${WHO}\nDB_USER='${WHO}'\n";
+    let errors = World::new().file(".env", text).errors();
+    let expected = "DB_NAME from .env line 3: refers with ${…} to a variable that is not set\n\
+                    DB_USER from .env line 4: refers with ${…} to a variable that is not set";
+    assert_eq!(errors, expected);
+    let world = env(&[("WHO", "me")]).file(".env", text);
+    let config = world.settings().database.unwrap();
+    assert_eq!(
+        (config.server.get_dbname(), config.server.get_user()),
+        (Some("me"), Some("me"))
+    );
+}
+
+#[test]
+fn a_value_may_begin_with_a_number_sign() {
+    let config = World::new()
+        .file(".env", "DB_NAME=#x\n")
+        .settings()
+        .database
+        .unwrap();
+    assert_eq!(config.server.get_dbname(), Some("#x"));
+}
+
+#[test]
+fn a_line_break_at_the_end_of_a_value_is_dropped_in_every_source() {
+    for end in ["\n", "\r\n", "\r", "\n\n"] {
+        let value = format!("shop{end}");
+        for world in [
+            env(&[("DB_NAME", &value)]),
+            World::new().arg(&format!("--db-name={value}")),
+            World::new().file(".env", &format!("DB_NAME=\"{value}\"\n")),
+            World::new().file("cenote.toml", &format!("db_name = {value:?}\n")),
+            env(&[("DB_NAME_FILE", "name")]).file("name", &value),
+        ] {
+            let config = world.settings().database.unwrap();
+            assert_eq!(config.server.get_dbname(), Some("shop"), "{value:?}");
+        }
+        for (name, text) in [
+            ("DB_PASS", "secret"),
+            ("DATABASE_URL", "postgresql://h/d"),
+            ("REDIS_URL", "redis://h"),
+            ("LOG", "info"),
+            ("CACHE_MODE", "off"),
+            ("PORT", "1"),
+            ("HOST", "::1"),
+            ("DATA_DIR", "/x"),
+        ] {
+            let world = env(&[("DB_USER", "u"), (name, &format!("{text}{end}"))]);
+            let shown = world.loaded().report.text();
+            assert!(
+                !shown.contains("\\n") && !shown.contains("\\r"),
+                "{name}: {shown}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_nobody_sees_in_a_value_is_named_by_its_code_point() {
+    for (name, value, named) in [
+        ("DB_NAME", "sh\nop", "a control character, U+000A"),
+        ("DB_NAME", "shop\t", "starts or ends with a blank"),
+        ("DB_NAME", "\u{feff}shop", "an invisible character, U+FEFF"),
+        ("DB_USER", "me\u{200b}", "an invisible character, U+200B"),
+        ("DB_USER", " me", "starts or ends with a blank"),
+        ("DB_PASS", "hunter\u{1b}2", "a control character, U+001B"),
+        ("DATA_DIR", "/x\u{200b}", "an invisible character, U+200B"),
+        (
+            "DATABASE_URL",
+            "\u{feff}postgresql://u:hunter2@h/d",
+            "must start with",
+        ),
+        (
+            "DATABASE_URL",
+            "postgresql://u:hunter2@h/d\u{200b}",
+            "an invisible character, U+200B",
+        ),
+    ] {
+        let errors = env(&[("DB_NAME", "x"), (name, value)]).errors();
+        let found = errors
+            .lines()
+            .any(|line| line.starts_with(name) && line.contains(named));
+        assert!(
+            found && !errors.contains("hunter"),
+            "{name} {value:?}: {errors}"
+        );
+    }
+}
+
+#[test]
+fn a_byte_order_mark_at_the_start_of_a_file_is_no_part_of_it() {
+    let config = env(&[("DB_HOST", "h"), ("DB_PASS_FILE", "pw")])
+        .file("pw", "\u{feff}hunter2\r\n")
+        .settings()
+        .database
+        .unwrap();
+    assert_eq!(config.server.get_password(), Some(&b"hunter2"[..]));
+    let it = World::new()
+        .file("cenote.toml", "\u{feff}port = 7\n")
+        .file(".env", "\u{feff}HOST=::1\n")
+        .settings();
+    assert_eq!((it.http.port, it.http.host.as_str()), (7, "::1"));
 }
 
 #[test]

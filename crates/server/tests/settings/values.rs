@@ -23,7 +23,7 @@ fn all_problems_are_listed_at_once_each_on_its_line_and_by_its_name() {
         "PORT from the environment: \"ten\" is not a whole number",
         "COMMAND_TIMEOUT from the environment: \"0\" must be more than 0",
         "DB_ECHO from the environment: \"maybe\\nnot\" is not true",
-        "LOG from the environment: \"a=b=c\" is not a filter",
+        "LOG from the environment: \"a=b=c\" holds \"a=b=c\", which is not a filter",
         "DATABASE_URL from the environment: the value has an invalid value for option `sslmode`",
         "REDIS_URL from the environment: the value must start with redis://",
     ] {
@@ -39,7 +39,17 @@ fn all_problems_are_listed_at_once_each_on_its_line_and_by_its_name() {
 fn malformed_values_are_refused_for_every_setting_that_has_a_form() {
     for (name, values) in [
         ("DATABASE_URL", &["mysql://h", "x"][..]),
-        ("DB_PORT", &["0", "65536", "x"]),
+        (
+            "DB_PORT",
+            &[
+                "0",
+                "65536",
+                "70000",
+                "x",
+                "5432/tcp",
+                "tcp://172.17.0.2:5432",
+            ],
+        ),
         ("INSTANCES", &["0"]),
         ("POOL_PROFILE", &["huge"]),
         ("DB_POOL_MIN_SIZE", &["-1", "1.5", "x"]),
@@ -54,7 +64,7 @@ fn malformed_values_are_refused_for_every_setting_that_has_a_form() {
         ("DB_CONNECT_TIMEOUT", &["0", "x"]),
         ("COMMAND_TIMEOUT", &["0", "x"]),
         ("DB_STATEMENT_CACHE", &["-1"]),
-        ("DB_ECHO", &["2"]),
+        ("DB_ECHO", &["2", "yes please", "ture"]),
         ("DB_SLOW_QUERY", &["-1"]),
         ("DB_RETRY_ATTEMPTS", &["0", "x"]),
         ("DB_RETRY_DELAY", &["-1"]),
@@ -63,8 +73,11 @@ fn malformed_values_are_refused_for_every_setting_that_has_a_form() {
         ("CACHE_TTL", &["0"]),
         ("CACHE_MAX_STALENESS_MS", &["0", "x"]),
         ("CACHE_STALE_ON_ERROR", &["x"]),
-        ("HOST", &["a:1", "a b"]),
-        ("PORT", &["65536", "-1", "http"]),
+        ("HOST", &["a:1", "a b", "*", "http://a", "[::1]:80"]),
+        (
+            "PORT",
+            &["65536", "-1", "http", "0.0.0.0:8000", "http://a:80"],
+        ),
         ("HTTP_MAX_CONNECTIONS", &["0"]),
         ("HTTP_HEADER_TIMEOUT", &["0"]),
         ("HTTP_BODY_TIMEOUT", &["0"]),
@@ -73,7 +86,7 @@ fn malformed_values_are_refused_for_every_setting_that_has_a_form() {
         ("HTTP_ANSWER_MEMORY", &["0", "1000"]),
         ("SHUTDOWN_DELAY", &["-1"]),
         ("SHUTDOWN_TIMEOUT", &["x"]),
-        ("LOG", &["a=b=c"]),
+        ("LOG", &["a=b=c", "debgu", "info,cenote=debgu", "all"]),
         ("LOG_FORMAT", &["xml"]),
     ] {
         for value in values {

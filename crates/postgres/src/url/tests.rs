@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
-use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts, SslNegotiation};
-
 use super::*;
+use crate::Config;
 
-fn mode(url: &Url) -> (SslMode, Verify) {
+fn parse(text: &str) -> Result<Config> {
+    Config::from_url(text)
+}
+
+fn mode(url: &Config) -> (SslMode, Verify) {
     (url.server.get_ssl_mode(), url.tls.verify)
 }
 
@@ -16,6 +19,7 @@ fn each_sslmode_says_whether_to_encrypt_and_what_to_check() {
         ("", (SslMode::Prefer, Verify::Nothing)),
         ("sslmode=", (SslMode::Prefer, Verify::Nothing)),
         ("sslmode=disable", (SslMode::Disable, Verify::Nothing)),
+        ("sslmode=allow", (SslMode::Prefer, Verify::Nothing)),
         ("sslmode=require", (SslMode::Require, Verify::Nothing)),
         (
             "sslmode=require&sslrootcert=/ca",
@@ -79,7 +83,7 @@ fn names_of_files_are_decoded_and_the_rest_reaches_the_driver_unchanged() {
 }
 
 #[test]
-fn a_list_is_read_as_the_driver_reads_it() {
+fn a_list_is_read_with_its_quotes_and_escapes() {
     let url = parse(
         r"host=a,b  user = 'o\'neil' password='a b\\c=d' sslmode='verify-full' sslrootcert=/a\ b port=1,2 dbname=''",
     )
@@ -98,9 +102,32 @@ fn complaints_name_the_option_and_quote_nothing_else() {
         ("hunter2", "must start with"),
         ("", "must start with"),
         ("postgresql://u:hun@ter2@h/d", "%40"),
+        ("postgresql://u:1/hunter2@h/d", "%2F"),
+        ("postgresql://u:1?hunter2@h/d", "%3F"),
+        ("postgresql://u:hunter2%@h/d", "%25"),
+        ("postgresql://u:hun ter2@h/d", "%20"),
+        (
+            "postgresql://u:p@h/d?password=a&hunter2=b",
+            "unknown option",
+        ),
+        ("postgresql://u:1/d?hunter2=b@h/d", "unknown option"),
+        ("postgresql://h/d?nonsense=2", "`nonsense`"),
+        ("postgresql://h/d?pool_size=2", "DB_POOL_MAX_SIZE"),
+        ("postgresql://h/d?ssl=require", "sslmode=require"),
+        ("jdbc:postgresql://h/d", "jdbc:"),
+        ("POSTGRESQL://h/d", "lower case"),
+        ("host=h:5432", "colon"),
+        ("postgresql://h/d?host=a,,b", "empty host"),
+        ("postgresql://h/d?hostaddr=hunter2", "`hostaddr`"),
+        (
+            "postgresql://h/d?connect_timeout=hunter2",
+            "`connect_timeout`",
+        ),
+        ("postgresql://h/d?service=hunter2", "`service`"),
+        ("postgresql://h/d?sslpassword=hunter2", "openssl pkey"),
+        ("postgresql://h/d?requirepeer=hunter2", "`requirepeer`"),
         ("postgresql://u:hunter2", "`port`"),
         ("postgresql://h/d?sslmode=hunter2", "verify-full"),
-        ("postgresql://h/d?sslmode=allow", "`sslmode`"),
         (
             "postgresql://h/d?target_session_attrs=hunter2",
             "prefer-standby",
@@ -135,11 +162,10 @@ fn complaints_name_the_option_and_quote_nothing_else() {
             "not a PostgreSQL connection string",
         ),
         ("host=h password='hunter2", "quote"),
-        ("postgresql://a:1,b:2/d?port=3", "as many ports"),
+        ("postgresql://a,b,c/d?port=3,4", "as many ports"),
         ("host=a,b hostaddr=127.0.0.1", "as many addresses"),
-        ("postgresql://a:0/d", "port 0"),
-        ("postgresql://:x@a/d", "empty user"),
-        ("postgresql://hun ter2/d", "host name"),
+        ("postgresql://a:0/d", "`port`"),
+        ("postgresql://hun%20ter2/d", "host name"),
         ("postgresql://h/\0", "NUL"),
     ] {
         let complaint = parse(text).unwrap_err().to_string();

@@ -1,0 +1,197 @@
+//! Recognises the names by which other programs know their database.
+//!
+//! Invariant: these names are never read, only told of: whoever sets one and finds an empty private database, or the
+//! wrong one, has to learn why.
+
+use super::sources::Origin;
+
+/// A variable that names a database to some other program.
+#[derive(Clone, Debug)]
+pub(crate) struct ForeignName {
+    pub(crate) origin: Origin,
+    /// The setting of cenote that does the same.
+    pub(crate) setting: &'static str,
+    is_oracle: bool,
+}
+
+/// The settings of a database, and what their names end with elsewhere.
+const SETTINGS: [(&str, &[&str]); 6] = [
+    (
+        "DATABASE_URL",
+        &["URL", "URI", "DSN", "CONNECTION_STRING", "CONNECTION_URL"],
+    ),
+    ("DB_HOST", &["HOST", "HOSTNAME", "SERVER"]),
+    ("DB_PORT", &["PORT"]),
+    ("DB_USER", &["USER", "USERNAME"]),
+    ("DB_PASS", &["PASSWORD", "PASS"]),
+    ("DB_NAME", &["DB", "DATABASE", "NAME", "DB_NAME", "DBNAME"]),
+];
+
+/// Beginnings of names that are about a PostgreSQL database, or about the one database of a program.
+const PREFIXES: [&str; 7] = [
+    "DATABASE_",
+    "DB_",
+    "PG_",
+    "POSTGRES_",
+    "POSTGRESQL_",
+    "PSQL_",
+    "RDS_",
+];
+
+/// libpq's own names, and those of some frameworks.
+const NAMES: [(&str, &str); 12] = [
+    ("PGDATABASE", "DB_NAME"),
+    ("PGHOST", "DB_HOST"),
+    ("PGHOSTADDR", "DB_HOST"),
+    ("PGPASSWORD", "DB_PASS"),
+    ("PGPORT", "DB_PORT"),
+    ("PGSERVICE", "DATABASE_URL"),
+    ("PGUSER", "DB_USER"),
+    ("JDBC_URL", "DATABASE_URL"),
+    ("SPRING_DATASOURCE_URL", "DATABASE_URL"),
+    ("SQLALCHEMY_URL", "DATABASE_URL"),
+    ("POSTGRES_PRISMA_URL", "DATABASE_URL"),
+    ("CONNECTION_STRING", "DATABASE_URL"),
+];
+
+/// Recognises a variable that is no setting of cenote.
+pub(crate) fn recognize(name: &str, value: &str, origin: Origin) -> Option<ForeignName> {
+    let upper = name.to_ascii_uppercase();
+    // Kubernetes describes a Service called `postgres` so.
+    if value.is_empty() || value.starts_with("tcp://") {
+        return None;
+    }
+    let is_oracle = upper == "DB_DSN" && !value.contains("postgres");
+    let setting = meaning(&upper)?;
+    Some(ForeignName {
+        origin,
+        setting,
+        is_oracle,
+    })
+}
+
+fn meaning(upper: &str) -> Option<&'static str> {
+    // Databases for tests and the like are not the program's own.
+    let is_other = |part| {
+        matches!(
+            part,
+            "TEST" | "TESTING" | "SHADOW" | "SERVICE" | "DIRECT" | "REPLICAS"
+        )
+    };
+    if upper.split('_').any(is_other) {
+        return None;
+    }
+    if let Some((_, setting)) = NAMES.iter().find(|(name, _)| *name == upper) {
+        return Some(setting);
+    }
+    let by_ending = |ending: &str| {
+        let found = SETTINGS
+            .iter()
+            .find(|(_, endings)| endings.contains(&ending));
+        found.map(|(setting, _)| *setting)
+    };
+    // A prefix of the program's own: APP_DATABASE_URL, SQLALCHEMY_DATABASE_URI.
+    let database = upper
+        .find("_DATABASE_UR")
+        .map(|at| &upper[at + "_DATABASE_".len()..]);
+    let prefixed = PREFIXES
+        .iter()
+        .find_map(|prefix| upper.strip_prefix(prefix));
+    prefixed.or(database).and_then(by_ending)
+}
+
+impl ForeignName {
+    /// Whether it leads to a server, where `DB_NAME` and the like leave open which.
+    pub(crate) fn names_server(&self) -> bool {
+        matches!(self.setting, "DATABASE_URL" | "DB_HOST")
+    }
+
+    /// What to do about it, as the end of a sentence that starts with the name.
+    pub(crate) fn advice(&self) -> String {
+        if self.is_oracle {
+            return "is not read; it looks like the address of an Oracle database, and cenote works with PostgreSQL. \
+                    Bring the data over (ora2pg does that), then set DATABASE_URL=postgresql://user:password@host:5432/name"
+                .to_owned();
+        }
+        match self.setting {
+            "DATABASE_URL" => {
+                "is not read; set DATABASE_URL=postgresql://user:password@host:5432/name".to_owned()
+            }
+            setting => format!("is not read; set {setting} or DATABASE_URL"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setting(name: &str) -> Option<&'static str> {
+        let origin = Origin::Environment { name: name.into() };
+        recognize(name, "x", origin).map(|found| found.setting)
+    }
+
+    #[test]
+    fn names_of_other_programs_are_recognised() {
+        for (name, expected) in [
+            ("PGHOST", "DB_HOST"),
+            ("PGDATABASE", "DB_NAME"),
+            ("PGSERVICE", "DATABASE_URL"),
+            ("POSTGRES_USER", "DB_USER"),
+            ("POSTGRES_DB", "DB_NAME"),
+            ("POSTGRES_HOST", "DB_HOST"),
+            ("POSTGRES_SERVER", "DB_HOST"),
+            ("POSTGRES_URL", "DATABASE_URL"),
+            ("POSTGRESQL_URI", "DATABASE_URL"),
+            ("DB_DSN", "DATABASE_URL"),
+            ("DB_URL", "DATABASE_URL"),
+            ("DB_CONNECTION_STRING", "DATABASE_URL"),
+            ("DB_DATABASE", "DB_NAME"),
+            ("DB_USERNAME", "DB_USER"),
+            ("DB_HOSTNAME", "DB_HOST"),
+            ("DATABASE_URI", "DATABASE_URL"),
+            ("DATABASE_HOST", "DB_HOST"),
+            ("SQLALCHEMY_DATABASE_URI", "DATABASE_URL"),
+            ("JDBC_DATABASE_URL", "DATABASE_URL"),
+            ("APP_DATABASE_URL", "DATABASE_URL"),
+            ("RDS_HOSTNAME", "DB_HOST"),
+            ("db_host", "DB_HOST"),
+            ("database_url", "DATABASE_URL"),
+            ("Db_Name", "DB_NAME"),
+            ("pghost", "DB_HOST"),
+        ] {
+            assert_eq!(setting(name), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_other_things_are_left_alone() {
+        for name in [
+            "PATH",
+            "HOST",
+            "USER",
+            "HOSTNAME",
+            "PGDATA",
+            "PG_MAJOR",
+            "PG_VERSION",
+            "POSTGRES_VERSION",
+            "POSTGRES_INITDB_ARGS",
+            "TEST_DATABASE_URL",
+            "SHADOW_DATABASE_URL",
+            "POSTGRES_SERVICE_HOST",
+            "POSTGRES_SERVICE_PORT",
+            "DB_POOL_PRE_PING",
+            "REDIS_HOST",
+            "MYSQL_HOST",
+            "PGSSLMODE",
+            "DATABASE_DIRECT_URL",
+            "",
+        ] {
+            assert_eq!(setting(name), None, "{name}");
+        }
+        let origin = Origin::Environment {
+            name: "POSTGRES_PORT".into(),
+        };
+        assert!(recognize("POSTGRES_PORT", "tcp://10.0.0.1:5432", origin).is_none());
+    }
+}
