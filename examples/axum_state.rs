@@ -82,7 +82,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let database = cenote_examples::database().await?;
     let mut config = Config::from_url(database.url())?;
     config.pool.max_size = 1;
-    config.pool.min_size = 1;
+    config.pool.min_size = Some(1);
     // Shorter than what the client is willing to wait: it should get an answer.
     config.pool.acquire_timeout = Duration::from_millis(500);
     let pool = Pool::new(config)?;

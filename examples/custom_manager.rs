@@ -94,7 +94,7 @@ impl Manager for Painters {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let config = Config {
-        min_size: 0,
+        min_size: Some(0),
         max_size: 1,
         close_timeout: Duration::from_millis(200),
         ..Config::default()

@@ -68,7 +68,7 @@ impl Manager for Postgres {
 async fn main() -> Result<(), Box<dyn Error>> {
     let database = cenote_examples::database().await?;
     let config = Config {
-        min_size: 0,
+        min_size: Some(0),
         max_size: 1, // so that all of this runs on the same session
         ..Config::default()
     };

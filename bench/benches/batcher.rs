@@ -129,7 +129,7 @@ fn must<T, E: std::fmt::Display>(result: std::result::Result<T, E>) -> T {
 async fn database() -> (PostgresServer, Pool) {
     let server = must(PostgresServer::temporary().start().await);
     let mut config = must(Config::from_url(&server.url()));
-    config.pool.min_size = 4;
+    config.pool.min_size = Some(4);
     config.pool.max_size = 10;
     let pool = must(Pool::new(config));
     let connection = must(pool.get().await);
@@ -156,7 +156,7 @@ fn batchers(criterion: &mut Criterion) {
         let nothing = nothing.clone();
         async move { assert_eq!(must(nothing.submit(key).await), key) }
     });
-    let read = |row: cenote_postgres::tokio_postgres::Row| row.get::<_, i64>(1);
+    let read = |row: cenote_postgres::tokio_postgres::Row| Ok(row.try_get::<_, i64>(1)?);
     let loader = Loader::with_limits(pool.clone(), READ, read, |_: &i64| 8, limits());
     measure(criterion, &runtime, "look-up", move |key| {
         let loader = loader.clone();

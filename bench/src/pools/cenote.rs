@@ -24,7 +24,7 @@ impl Contender for Cenote {
 
     async fn build() -> Self {
         let config = Config {
-            min_size: SIZE as u32,
+            min_size: Some(SIZE as u32),
             max_size: SIZE as u32,
             ..Config::default()
         };

@@ -4,7 +4,11 @@
 use std::{iter::zip, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use tokio::{runtime::Handle, task::AbortHandle, time::Instant};
+use tokio::{
+    runtime::Handle,
+    task::AbortHandle,
+    time::{Instant, timeout},
+};
 
 use crate::{
     clock,
@@ -13,6 +17,7 @@ use crate::{
     flight::{Flights, Role},
     ids::Ids,
     keeper,
+    keepers::Keepers,
     key_count::{KeyCount, KeyCounter},
     links::Links,
     local::Local,
@@ -41,18 +46,23 @@ pub struct Cache<O: Origin> {
     inner: Arc<Inner<O::Error>>,
 }
 
+/// A look-up that takes longer is waited for no more by those who want the same.
+const LONGEST_FLIGHT: Duration = Duration::from_secs(10);
+
 /// What all handles share.
 struct Inner<E> {
     tier: Tier,
     flights: Flights<E>,
     counters: Arc<Counters>,
     stale_on_error: bool,
-    tasks: Vec<AbortHandle>,
+    /// In the modes with Redis.
+    keepers: Option<Keepers>,
 }
 
 impl<O: Origin> Cache<O> {
     /// A cache with these settings. In modes with Redis it connects and follows the epoch, which it asks this origin
-    /// for, in tasks on this runtime. They end with the last handle. Until Redis may be used, reads are answered by the
+    /// for, in tasks on this runtime; if that ends, or nobody runs it any more, on that of a caller. They end with the
+    /// last handle. Until Redis may be used, reads are answered by the
     /// database, and writes wait.
     ///
     /// # Errors
@@ -63,7 +73,7 @@ impl<O: Origin> Cache<O> {
     pub fn new(origin: O, config: Config) -> Result<Self, ConfigError> {
         let origin = Arc::new(origin);
         let counters = Arc::new(Counters::new());
-        let mut tasks = Vec::new();
+        let mut keepers = None;
         let tier = match &config.mode {
             Mode::Off => Tier::Off,
             Mode::Local => Tier::Local {
@@ -75,13 +85,15 @@ impl<O: Origin> Cache<O> {
             },
             Mode::Ttl(redis) => {
                 let shared = shared(&config, redis, None, &counters)?;
-                tasks.push(spawn(keeper::keep(shared.clone(), None)));
+                let kept = shared.clone();
+                keepers = Some(Keepers::start(Box::new(move || {
+                    vec![spawn(keeper::keep(kept.clone(), None))]
+                })));
                 Tier::Plain(Plain(shared))
             }
             Mode::Strong(redis) => {
                 let shared = shared(&config, redis, None, &counters)?;
-                tasks.push(spawn(keeper::keep(shared.clone(), None)));
-                tasks.push(spawn(poller::poll(shared.clone(), origin.clone())));
+                keepers = Some(followers(&shared, &origin, None));
                 Tier::Shared(shared)
             }
             Mode::Bounded {
@@ -95,8 +107,7 @@ impl<O: Origin> Cache<O> {
                 let near = NearCache::new(config.near_bytes, ttl(&config));
                 let tracking = Tracking::new(near, staleness, redis.prefix.clone());
                 let shared = shared(&config, redis, Some(tracking), &counters)?;
-                tasks.push(spawn(keeper::keep(shared.clone(), Some(bound))));
-                tasks.push(spawn(poller::poll(shared.clone(), origin.clone())));
+                keepers = Some(followers(&shared, &origin, Some(bound)));
                 Tier::Shared(shared)
             }
         };
@@ -105,7 +116,7 @@ impl<O: Origin> Cache<O> {
             flights: Flights::new(),
             counters,
             stale_on_error: config.stale_on_error,
-            tasks,
+            keepers,
         });
         Ok(Self { origin, inner })
     }
@@ -188,6 +199,9 @@ impl<O: Origin> Cache<O> {
     /// # Cancel safety
     /// After a drop the keys may be fenced until the fence falls: their reads go to the database.
     pub async fn fence(&self, keys: &[&str]) -> Result<Fenced, NotFenced> {
+        if self.inner.tier.epoch(clock::now()).is_none() {
+            self.inner.look_after_keepers();
+        }
         self.inner.tier.fence(keys).await
     }
 
@@ -212,6 +226,9 @@ impl<O: Origin> Cache<O> {
     /// # Cancel safety
     /// Nothing is changed.
     pub async fn unobstructed(&self, deadline: Instant) -> Result<(), NotFenced> {
+        if self.inner.tier.epoch(clock::now()).is_none() {
+            self.inner.look_after_keepers();
+        }
         self.inner.tier.unobstructed(deadline).await
     }
 
@@ -298,14 +315,6 @@ impl<O: Origin> Clone for Cache<O> {
     }
 }
 
-impl<E> Drop for Inner<E> {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
-    }
-}
-
 impl<E: Clone> Inner<E> {
     fn hit(&self, key: &str, now: Moment) -> Option<Read> {
         let answer = self.tier.hit(key, now)?;
@@ -344,6 +353,9 @@ impl<E: Clone> Inner<E> {
             return self.tier.load(origin, keys).await;
         }
         let epoch = self.tier.epoch(started);
+        if epoch.is_none() {
+            self.look_after_keepers();
+        }
         let mut answers: Vec<Option<Result<Answer, E>>> = keys.iter().map(|_| None).collect();
         while answers.iter().any(Option::is_none) {
             let (mut leaders, mut followers) = (Vec::new(), Vec::new());
@@ -367,8 +379,16 @@ impl<E: Clone> Inner<E> {
                     answers[at] = Some(landing);
                 }
             }
-            for (at, follower) in followers {
-                match follower.landing().await {
+            for (at, mut follower) in followers {
+                let landing = match timeout(LONGEST_FLIGHT, follower.landing()).await {
+                    Ok(landing) => landing,
+                    Err(_) => {
+                        // Perhaps nobody runs the leader any more.
+                        self.flights.give_up(keys[at], &follower);
+                        None
+                    }
+                };
+                match landing {
                     Some(Ok(answer)) if !answer.serves(started, epoch) => {}
                     Some(landing) => {
                         self.counters.count(Event::Joined);
@@ -379,6 +399,12 @@ impl<E: Clone> Inner<E> {
             }
         }
         answers.into_iter().flatten().collect()
+    }
+
+    fn look_after_keepers(&self) {
+        if let Some(keepers) = &self.keepers {
+            keepers.look();
+        }
     }
 
     fn counted(&self, answer: Answer) -> Read {
@@ -407,6 +433,21 @@ fn put_in(reads: &mut [Option<Read>], answers: impl Iterator<Item = Option<Read>
     for (read, answer) in zip(reads.iter_mut().filter(|read| read.is_none()), answers) {
         *read = answer;
     }
+}
+
+/// The tasks that keep a link to Redis and follow the epoch.
+fn followers<O: Origin>(
+    shared: &Arc<Shared>,
+    origin: &Arc<O>,
+    max_staleness: Option<Duration>,
+) -> Keepers {
+    let (shared, origin) = (shared.clone(), origin.clone());
+    Keepers::start(Box::new(move || {
+        vec![
+            spawn(keeper::keep(shared.clone(), max_staleness)),
+            spawn(poller::poll(shared.clone(), origin.clone())),
+        ]
+    }))
 }
 
 fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {

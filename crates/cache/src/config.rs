@@ -159,7 +159,7 @@ impl Config {
 pub enum ConfigError {
     /// No server is named, or several that cannot belong to one cluster.
     #[error("the URL {0}")]
-    Url(#[from] InvalidUrl),
+    Url(InvalidUrl),
     /// The certificates are none, or are given for a URL without TLS.
     #[error("TLS: {0}")]
     Tls(String),
@@ -169,4 +169,10 @@ pub enum ConfigError {
     /// See [`Timing::new`].
     #[error(transparent)]
     Timing(#[from] InvalidTiming),
+}
+
+impl From<InvalidUrl> for ConfigError {
+    fn from(error: InvalidUrl) -> Self {
+        Self::Url(error)
+    }
 }

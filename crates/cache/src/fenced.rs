@@ -3,7 +3,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout, timeout_at},
+};
 
 use crate::{
     cell::WriterId,
@@ -285,18 +288,27 @@ async fn settle(shared: &Shared, writer: WriterId, keys: &[&str]) {
 
 /// Goes on until Redis is told, or until what could be found there has ended by itself.
 fn settle_later(shared: Arc<Shared>, writer: WriterId, keys: Vec<Box<str>>) {
-    let runtime = shared.runtime.clone();
-    runtime.spawn(async move {
-        let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
-        let longest = shared.ttl.present.max(shared.ttl.absent);
-        if timeout(longest, settle(&shared, writer, &keys))
-            .await
-            .is_err()
-        {
-            tracing::warn!("Redis was never told of a write; what it held of it has ended by now");
-        }
-        shared.forget_near(&keys);
-    });
+    let keys: Arc<[Box<str>]> = keys.into();
+    let settling = || settling(shared.clone(), writer, keys.clone());
+    let settled = shared.runtime.spawn(settling());
+    // A runtime that has ended drops a task at once. To tell Redis twice does no harm.
+    if settled.is_finished()
+        && let Ok(here) = Handle::try_current()
+    {
+        here.spawn(settling());
+    }
+}
+
+async fn settling(shared: Arc<Shared>, writer: WriterId, keys: Arc<[Box<str>]>) {
+    let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
+    let longest = shared.ttl.present.max(shared.ttl.absent);
+    if timeout(longest, settle(&shared, writer, &keys))
+        .await
+        .is_err()
+    {
+        tracing::warn!("Redis was never told of a write; what it held of it has ended by now");
+    }
+    shared.forget_near(&keys);
 }
 
 /// Whether the Redis that a view trusts, if there is one, has taken the writer's fences down.

@@ -64,6 +64,17 @@ impl<E> Flights<E> {
         }
     }
 
+    /// Has the next who wants a key look it up, though this leader has not landed.
+    pub(crate) fn give_up(&self, key: &str, follower: &Follower<E>) {
+        let mut shard = self.shard(key);
+        if shard
+            .get(key)
+            .is_some_and(|flight| flight.same_channel(&follower.0))
+        {
+            shard.remove(key);
+        }
+    }
+
     fn shard(&self, key: &str) -> MutexGuard<'_, Shard<E>> {
         let hash = self.hasher.hash_one(key);
         // Nothing panics while it holds the lock.
@@ -81,13 +92,20 @@ impl<E> Leader<'_, E> {
 
 impl<E> Drop for Leader<'_, E> {
     fn drop(&mut self) {
-        self.flights.shard(self.key).remove(self.key);
+        let own = self.landing.subscribe();
+        let mut shard = self.flights.shard(self.key);
+        if shard
+            .get(self.key)
+            .is_some_and(|flight| flight.same_channel(&own))
+        {
+            shard.remove(self.key);
+        }
     }
 }
 
 impl<E: Clone> Follower<E> {
     /// `None` if the leader is gone without an answer.
-    pub(crate) async fn landing(mut self) -> Option<Landing<E>> {
+    pub(crate) async fn landing(&mut self) -> Option<Landing<E>> {
         let landed = self.0.wait_for(Option::is_some).await.ok()?;
         landed.clone()
     }
@@ -116,17 +134,31 @@ mod tests {
     async fn followers_get_what_the_leader_found() {
         let flights = Flights::new();
         let leader = lead(&flights, "key");
-        let follower = follow(&flights, "key");
+        let mut follower = follow(&flights, "key");
         leader.land(Ok(Answer::new(None, Source::Database, clock::now())));
         assert!(matches!(follower.landing().await, Some(Ok(_))));
         drop(lead(&flights, "key"));
     }
 
     #[tokio::test]
+    async fn a_leader_that_was_given_up_does_not_end_the_flight_of_the_next() {
+        let flights = Flights::new();
+        let first = lead(&flights, "key");
+        let follower = follow(&flights, "key");
+        flights.give_up("key", &follower);
+        let second = lead(&flights, "key");
+        flights.give_up("key", &follower);
+        drop(first);
+        let mut follower = follow(&flights, "key");
+        second.land(Ok(Answer::new(None, Source::Database, clock::now())));
+        assert!(matches!(follower.landing().await, Some(Ok(_))));
+    }
+
+    #[tokio::test]
     async fn a_leader_that_is_dropped_frees_its_followers_and_the_key() {
         let flights = Flights::new();
         let leader = lead(&flights, "key");
-        let follower = follow(&flights, "key");
+        let mut follower = follow(&flights, "key");
         drop(leader);
         assert!(follower.landing().await.is_none());
         drop(lead(&flights, "key"));

@@ -73,6 +73,7 @@ mod shared;
 
 mod caution;
 mod keeper;
+mod keepers;
 mod plain;
 mod poller;
 

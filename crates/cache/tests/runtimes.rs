@@ -249,3 +249,58 @@ async fn what_a_runtime_asks_at_once_goes_to_redis_in_few_commands_over_one_conn
     // Besides, one watches the server, and one asks this.
     assert!(clients.contains("connected_clients:3"), "{clients}");
 }
+
+fn runtime() -> runtime::Runtime {
+    let mut builder = runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
+}
+
+/// The runtime on which the cache was made ends, or lives on without anybody who runs it.
+#[test]
+fn a_cache_goes_on_on_the_runtime_of_its_callers_whatever_became_of_its_own() {
+    let world = runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let server = world.block_on(redis());
+    let modes = modes(&server).into_iter();
+    let cases = modes.flat_map(|mode| [(mode.clone(), false), (mode, true)]);
+    for (case, (mode, stands)) in cases.enumerate() {
+        let key = &*format!("key {case}");
+        let database = Database::new();
+        database.commit(key, "value");
+        let home = runtime();
+        let cache = home.block_on(async {
+            let cache = cache(&database, mode.clone());
+            ready(&cache).await;
+            cache.read(key).await.unwrap();
+            cache
+        });
+        let home = stands.then_some(home);
+        runtime().block_on(async {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            let mut newest = 1;
+            // Written and read, and found in the cache again.
+            loop {
+                assert!(Instant::now() < deadline, "{mode:?}, {stands}: not cached");
+                let read = cache.read(key).await.unwrap();
+                assert_eq!(read.value.unwrap().version, newest, "{mode:?}");
+                if let Ok(fenced) = cache.fence(&[key]).await
+                    && fenced.fits(DEADLINE)
+                {
+                    newest = database.commit(key, "newer");
+                    let _settled_or_not = fenced.release().await;
+                    cache.read(key).await.unwrap();
+                    let again = cache.read(key).await.unwrap();
+                    assert_eq!(again.value.unwrap().version, newest, "{mode:?}");
+                    if again.source != Source::Database && newest > 3 {
+                        break;
+                    }
+                }
+            }
+        });
+        // It is dropped on none.
+        drop((cache, home));
+    }
+}

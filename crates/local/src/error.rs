@@ -1,5 +1,5 @@
 //! What can go wrong, told so that the reader knows what to do next. Invariant: every message names the thing (a path,
-//! a program, a version) and none holds a password.
+//! a program, a version) and its cause, so that none has a source, and none holds a password.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -151,12 +151,12 @@ pub enum Error {
     },
 
     /// A file or process operation failed.
-    #[error("{doing}: {source}")]
+    #[error("{doing}: {cause}")]
     Io {
         /// What was being done, with the path.
         doing: String,
         /// The operating system's answer.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -168,9 +168,9 @@ pub(crate) trait Doing<T> {
 
 impl<T> Doing<T> for io::Result<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
-        self.map_err(|source| Error::Io {
+        self.map_err(|cause| Error::Io {
             doing: what(),
-            source,
+            cause,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::{
     borrow::Borrow,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -15,8 +15,9 @@ use crate::{
     AcquireError, Holder, Manager, Phase, Reason, Snapshot,
     guard::Guard,
     holder::Caller,
+    house::vigil,
     lifecycle::{Delivery, Shared},
-    runtime::timeout,
+    runtime::{Handle, timeout},
     slots::{Joined, Live, Refusal},
     stats::Retired,
     waiters::{Place, Ticket},
@@ -33,9 +34,20 @@ pub(crate) fn take<M: Manager>(
         let (live, idle_for) = shared.core().take(caller)?;
         if let Some(live) = shared.sort_out(live) {
             let limit = shared.config.check_after;
-            return Some((live, limit.is_some_and(|limit| idle_for >= limit)));
+            let rested = limit.is_some_and(|limit| idle_for >= limit);
+            let due = rested || is_in_doubt(shared, &live);
+            return Some((live, due));
         }
     }
+}
+
+/// Whether a connection has to be checked, however short it was idle.
+fn is_in_doubt<M: Manager>(shared: &Shared<M>, live: &Live<M::Connection>) -> bool {
+    if !live.unknown || live.suspect {
+        return live.suspect;
+    }
+    let trust = shared.config.trust_check_for;
+    trust.is_zero() || live.is_fresh() || shared.now().saturating_sub(live.proven) >= trust
 }
 
 pub(crate) async fn acquire<M: Manager, P: Borrow<Arc<Shared<M>>>>(
@@ -82,6 +94,7 @@ async fn acquire_slowly<M: Manager>(
                     place,
                     served_before,
                     waiting: None,
+                    vigil: None,
                 };
                 let live = match queued.await {
                     Ok(live) => live,
@@ -89,10 +102,16 @@ async fn acquire_slowly<M: Manager>(
                     Err(Sent::Shed) => return Err(shed(shared)),
                     Err(Sent::Late) => return Err(timed_out(shared, None, place)),
                 };
-                if let Some(live) = shared.sort_out(live) {
-                    return Ok(live);
-                }
                 served_before = true;
+                if let Some(mut live) = shared.sort_out(live) {
+                    // Nobody has to ask whether a connection works that was opened just now.
+                    let due = !live.is_fresh() && is_in_doubt(shared, &live);
+                    if live.is_fresh() {
+                        live.proven = shared.now();
+                    }
+                    taken = Some((live, due));
+                    continue;
+                }
             }
         }
         taken = take(shared, caller);
@@ -110,7 +129,11 @@ async fn check<M: Manager>(
     let patience = deadline.saturating_sub(shared.now());
     let limit = shared.config.check_timeout;
     match timeout(patience.min(limit), shared.manager.check(&mut guard)).await {
-        Ok(Ok(())) => guard.live.take(),
+        Ok(Ok(())) => {
+            let mut live = guard.live.take()?;
+            (live.proven, live.suspect) = (shared.now(), false);
+            Some(live)
+        }
         // It was the caller that had no more time: nothing is known against the connection.
         Err(_) if patience < limit => None,
         _ => {
@@ -127,6 +150,8 @@ struct Queued<'a, M: Manager> {
     /// It stood in line already, and what it was handed was broken.
     served_before: bool,
     waiting: Option<(Ticket, oneshot::Receiver<Delivery<M::Connection>>)>,
+    /// Kept where the housekeeper is not: it could be gone without this caller's noticing.
+    vigil: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 /// Why a caller was sent away.
@@ -156,8 +181,15 @@ impl<M: Manager> Queued<'_, M> {
                 due,
                 is_next,
                 holds,
+                kept_on,
             } => {
                 self.waiting = Some((ticket, receiver));
+                let here = Handle::try_current();
+                if here.is_ok_and(|here| kept_on != Some(here.id())) {
+                    shared.household();
+                    let vigil = vigil(Arc::downgrade(shared), Some(self.place.deadline));
+                    self.vigil = Some(Box::pin(vigil));
+                }
                 shared.connect(due);
                 if is_next {
                     shared.poke.notify_one();
@@ -181,7 +213,12 @@ impl<M: Manager> Future for Queued<'_, M> {
         let Some((_, receiver)) = &mut self.waiting else {
             unreachable!("whoever has no answer yet is in line");
         };
-        let delivery = ready!(Pin::new(receiver).poll(context));
+        let Poll::Ready(delivery) = Pin::new(receiver).poll(context) else {
+            return match &mut self.vigil {
+                Some(vigil) => vigil.as_mut().poll(context).map(|()| Err(Sent::Late)),
+                None => Poll::Pending,
+            };
+        };
         self.waiting = None;
         Poll::Ready(match delivery {
             Ok(Delivery::Connection(live)) => Ok(live),

@@ -3,14 +3,20 @@
 
 use std::time::Duration;
 
+/// The usual number of warm connections.
+const WARM: u32 = 2;
+
+/// The usual bound on the pause between failing connects.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
 /// Sizes, deadlines and lifetimes of a pool.
 ///
 /// The defaults are those of the service's contract: 2 warm connections, 10 at most, 30 s to wait
 /// for one, half an hour of life.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Connections kept open even when nobody needs them.
-    pub min_size: u32,
+    /// Connections kept open even when nobody needs them. `None`: 2, or `max_size` where that is less.
+    pub min_size: Option<u32>,
     /// Connections kept once opened, as long as they are used.
     pub max_size: u32,
     /// Connections opened beyond `max_size` under load, closed on return unless someone waits.
@@ -34,6 +40,10 @@ pub struct Config {
     /// A connection idle for longer is asked [`Manager::check`](crate::Manager::check) before it is
     /// handed out. `None`: never.
     pub check_after: Option<Duration>,
+    /// How long a [`Manager::check`](crate::Manager::check) is trusted for connections of which
+    /// [`Manager::inspect`](crate::Manager::inspect) knows nothing. One that dies within this time
+    /// is handed out dead; zero has each checked before it is handed out.
+    pub trust_check_for: Duration,
     /// Longest time one [`Manager::check`](crate::Manager::check) may take.
     pub check_timeout: Duration,
     /// Longest time one [`Manager::connect`](crate::Manager::connect) may take, name resolution,
@@ -54,8 +64,9 @@ pub struct Config {
     pub leak_after: Option<Duration>,
     /// Pause after the first failed connect; it doubles with each further failure.
     pub backoff_base: Duration,
-    /// Longest pause between failing connects. It bounds how late a recovered server is noticed.
-    pub backoff_max: Duration,
+    /// Longest pause between failing connects. It bounds how late a recovered server is noticed. `None`: 500 ms, or
+    /// `backoff_base` where that is more.
+    pub backoff_max: Option<Duration>,
     /// When connects have failed for this long and no connection is open, newcomers are refused at
     /// once with [`Reason::Unavailable`](crate::Reason::Unavailable); those in line stay. The pool
     /// goes on connecting by itself, and the first success ends it. `None`: newcomers always wait.
@@ -65,7 +76,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            min_size: 2,
+            min_size: None,
             max_size: 10,
             max_overflow: 0,
             acquire_timeout: Duration::from_secs(30),
@@ -74,6 +85,7 @@ impl Default for Config {
             max_lifetime: Some(Duration::from_secs(1800)),
             idle_timeout: Some(Duration::from_secs(300)),
             check_after: Some(Duration::from_secs(30)),
+            trust_check_for: Duration::ZERO,
             check_timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(5),
             clean_timeout: Duration::from_secs(1),
@@ -81,7 +93,7 @@ impl Default for Config {
             connect_concurrency: 4,
             leak_after: Some(Duration::from_secs(60)),
             backoff_base: Duration::from_millis(50),
-            backoff_max: Duration::from_millis(500),
+            backoff_max: None,
             breaker_after: Some(Duration::from_secs(5)),
         }
     }
@@ -92,7 +104,7 @@ impl Default for Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// As [`Config::min_size`].
-    pub min_size: u32,
+    pub min_size: Option<u32>,
     /// As [`Config::max_size`].
     pub max_size: u32,
     /// As [`Config::max_overflow`].
@@ -125,6 +137,17 @@ impl Config {
         Ok(resized)
     }
 
+    /// Connections kept open, whoever chose their number.
+    pub(crate) fn warm(&self) -> u32 {
+        self.min_size.unwrap_or(WARM.min(self.max_size))
+    }
+
+    /// The longest pause between failing connects, whoever chose it.
+    pub(crate) fn longest_pause(&self) -> Duration {
+        self.backoff_max
+            .unwrap_or(LONGEST_PAUSE.max(self.backoff_base))
+    }
+
     /// Most connections that may exist at once.
     pub(crate) fn capacity(&self) -> u32 {
         self.max_size + self.max_overflow
@@ -135,7 +158,7 @@ impl Config {
         let rules = [
             (self.max_size >= 1, "max_size must be at least 1"),
             (
-                self.min_size <= self.max_size,
+                self.min_size.is_none_or(|min| min <= self.max_size),
                 "min_size must not be above max_size",
             ),
             (
@@ -149,6 +172,10 @@ impl Config {
             (
                 positive(self.connect_timeout),
                 "connect_timeout must not be zero",
+            ),
+            (
+                positive(self.check_timeout),
+                "check_timeout must not be zero",
             ),
             (
                 self.max_lifetime.is_none_or(positive),
@@ -170,9 +197,10 @@ impl Config {
                 self.shed_target.is_none_or(positive),
                 "shed_target must not be zero; None means never",
             ),
+            (positive(self.backoff_base), "backoff_base must not be zero"),
             (
-                positive(self.backoff_base) && self.backoff_base <= self.backoff_max,
-                "backoff_base must be above zero and not above backoff_max",
+                self.backoff_max.is_none_or(positive),
+                "backoff_max must not be zero",
             ),
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {

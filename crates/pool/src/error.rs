@@ -1,21 +1,24 @@
-//! Why no connection was to be had. Invariant: every error says what the pool looked like at that
+//! Why no connection could be acquired. Invariant: every error says what the pool looked like at that
 //! moment, so that a log line alone tells exhaustion from a dead server.
+//!
+//! The text of an error says all of it, its cause included, and so it has no [`source`](Error::source): whoever prints
+//! a chain of causes would print it twice.
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use crate::Holder;
+use crate::{Chain, Holder};
 
 /// Why a connect did not lead to a connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError<E: Error + 'static> {
     /// The manager said so.
-    #[error("{0}")]
-    Failed(#[source] E),
+    #[error("{}", Chain(.0))]
+    Failed(E),
     /// It took longer than `connect_timeout`.
     #[error("no connection within {:.1} s", .0.as_secs_f64())]
     TimedOut(Duration),
-    /// Its task ended early: the manager panicked or the runtime is shutting down.
-    #[error("the connect was aborted")]
+    /// Its task ended early: the manager panicked, or the runtime has ended.
+    #[error("the connect was aborted: the manager panicked, or the runtime has ended")]
     Aborted,
 }
 
@@ -75,7 +78,7 @@ pub struct Snapshot<E: Error + 'static> {
     pub oldest_holder: Option<Holder>,
 }
 
-/// No connection was to be had. Cheap to clone.
+/// Could not acquire a connection. Cheap to clone.
 #[derive(Debug)]
 pub struct AcquireError<E: Error + 'static> {
     /// Behind one pointer: every successful acquire moves a `Result` that has room for it.
@@ -174,9 +177,4 @@ impl<E: Error + 'static> fmt::Display for Snapshot<E> {
     }
 }
 
-impl<E: Error + 'static> Error for AcquireError<E> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        let error = self.snapshot().last_connect_error.as_deref()?;
-        Some(error)
-    }
-}
+impl<E: Error + 'static> Error for AcquireError<E> {}

@@ -39,6 +39,16 @@ impl<M: Manager, P: Borrow<Arc<Shared<M>>>> Guard<M, P> {
         self.retire(Retired::Discarded);
     }
 
+    /// Has the connection [checked](crate::Manager::check) before anyone has it again, however well it looks: for
+    /// callers that saw something odd but cannot tell whether it is broken.
+    ///
+    /// With a manager that has no `check` this does nothing; [`discard`](Self::discard) it instead.
+    pub fn mark_suspect(&mut self) {
+        if let Some(live) = &mut self.live {
+            live.suspect = true;
+        }
+    }
+
     pub(crate) fn retire(mut self, reason: Retired) {
         if let Some(live) = self.live.take() {
             self.pool.borrow().retire(live, reason);

@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::{
     Config, Manager,
+    house::Keeping,
     lifecycle::{Delivery, Shared, send_away},
     runtime::sleep_until,
 };
@@ -20,11 +21,22 @@ use crate::{
 /// one opened where callers often find none of their own home. Ends with the pool.
 ///
 /// One timer for all callers in line: arming one for each costs more than the rest of a hand-over.
-pub(crate) async fn keep_house<M: Manager>(pool: Weak<Shared<M>>, poke: Arc<Notify>) {
+///
+/// `_listening` ends the task that listens to the manager's news, with this one.
+pub(crate) async fn keep_house<M: Manager>(
+    mut keeping: Keeping<M>,
+    poke: Arc<Notify>,
+    _listening: oneshot::Sender<()>,
+) {
     let mut next_round = Duration::ZERO;
     loop {
         let wake_at = {
-            let Some(shared) = pool.upgrade() else { return };
+            let Some(shared) = keeping.pool.upgrade() else {
+                return;
+            };
+            if !shared.is_kept_by(keeping.moves) {
+                return;
+            }
             let now = shared.now();
             let (expired, late) = {
                 let mut core = shared.core();
@@ -45,6 +57,8 @@ pub(crate) async fn keep_house<M: Manager>(pool: Weak<Shared<M>>, poke: Arc<Noti
             if core.is_over() {
                 drop(core);
                 shared.milestone.notify_waiters();
+                // There is nothing left to keep.
+                keeping.pool = Weak::new();
                 return;
             }
             shared.built + core.schedule(next_round)
@@ -61,7 +75,9 @@ pub(crate) async fn keep_house<M: Manager>(pool: Weak<Shared<M>>, poke: Arc<Noti
 fn sweep<M: Manager>(shared: &Arc<Shared<M>>) {
     if shared.core().census().idle > 0 {
         let sweeping = shared.clone();
-        shared.runtime.spawn(async move { sweeping.sweep() });
+        if let Some(runtime) = shared.household() {
+            runtime.spawn(async move { sweeping.sweep() });
+        }
     }
 }
 

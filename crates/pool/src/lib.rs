@@ -36,6 +36,7 @@
 //! # }
 //! ```
 
+mod chain;
 mod config;
 mod histogram;
 mod manager;
@@ -54,11 +55,13 @@ mod health;
 
 mod tally;
 
-mod slots;
-
 mod runtime;
 
+mod slots;
+
 mod lifecycle;
+
+mod house;
 
 mod housekeeper;
 
@@ -71,10 +74,11 @@ mod pool;
 #[cfg(test)]
 mod interleavings;
 
+pub use chain::Chain;
 pub use config::{Config, InvalidConfig, Limits};
 pub use error::{AcquireError, ConnectError, Phase, Reason, Snapshot};
 pub use forecast::Forecast;
-pub use guard::{OwnedPooled, Pooled};
+pub use guard::{Guard, OwnedPooled, Pooled};
 pub use health::HealthState;
 pub use histogram::Histogram;
 pub use holder::Holder;

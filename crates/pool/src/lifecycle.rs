@@ -14,7 +14,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::{
     Condition, Config, ConnectError, InvalidConfig, Limits, Manager,
-    housekeeper::keep_house,
+    house::{House, vigil},
     runtime::{AtomicU8, Handle, Instant, Mutex, MutexGuard, timeout},
     slots::{Live, Settled, SlotId, Slots},
     stats::Retired,
@@ -40,15 +40,13 @@ pub struct Shared<M: Manager> {
     pub(crate) manager: M,
     /// As it was at the start; the limits of now are the core's.
     pub(crate) config: Config,
-    /// The only lock. Held for a few dozen nanoseconds on the way of a connection, for a walk along
+    /// The lock that callers take. Held for a few dozen nanoseconds on the way of a connection, for a walk along
     /// the line when someone's time has run out; never across an await, and nothing foreign runs
     /// under it.
     core: Mutex<Core<M>>,
     hints: Hints,
-    /// Where the pool's own work is done.
-    pub(crate) runtime: Handle,
-    /// Where connections are opened and so live.
-    homes: Box<[Handle]>,
+    /// Where the pool's own work is done, and where connections live. Held for moments, and seldom.
+    pub(crate) house: Mutex<House>,
     pub(crate) built: Instant,
     /// Wakes the housekeeper when there is something to do before its next round.
     pub(crate) poke: Arc<Notify>,
@@ -113,16 +111,14 @@ impl<M: Manager> Shared<M> {
             core: Mutex::new(Slots::new(config.clone(), homes.len())),
             hints: Hints::default(),
             manager,
-            runtime: Handle::current(),
-            homes: homes.into(),
+            house: Mutex::new(House::new(homes)),
             built: Instant::now(),
             poke: Arc::new(Notify::new()),
             milestone: Notify::new(),
             config,
         });
+        shared.move_in();
         shared.connect_what_is_due();
-        let keeper = keep_house(Arc::downgrade(&shared), shared.poke.clone());
-        shared.runtime.spawn(keeper);
         shared
     }
 
@@ -136,10 +132,6 @@ impl<M: Manager> Shared<M> {
     /// Whether there was nothing to be taken a moment ago.
     pub(crate) fn nothing_idle(&self) -> bool {
         self.hints.say(NOTHING_IDLE)
-    }
-
-    pub(crate) fn homes(&self) -> usize {
-        self.homes.len()
     }
 
     /// Time since the pool was built.
@@ -170,7 +162,10 @@ impl<M: Manager> Shared<M> {
             }
         };
         match condition {
-            Condition::Clean => return Some(live),
+            Condition::Clean | Condition::Unknown => {
+                live.unknown = condition == Condition::Unknown;
+                return Some(live);
+            }
             Condition::Dirty => self.clean(live),
             Condition::Broken => self.retire(live, Retired::Broken),
         }
@@ -210,6 +205,7 @@ impl<M: Manager> Shared<M> {
                 send_away(shed, || Delivery::Shed);
             }
             Settled::Retired(live) => self.close(live),
+            Settled::Lost(live) => self.close_one_lost(live),
         }
     }
 
@@ -226,7 +222,10 @@ impl<M: Manager> Shared<M> {
             shared: self.clone(),
             live: Some(live),
         };
-        self.runtime.spawn(async move {
+        let Some(runtime) = self.household() else {
+            return;
+        };
+        runtime.spawn(async move {
             let Some(live) = &mut cleaning.live else {
                 return;
             };
@@ -234,7 +233,7 @@ impl<M: Manager> Shared<M> {
             let cleaned = shared.manager.clean(&mut live.connection);
             let cleaned = timeout(shared.config.clean_timeout, cleaned).await;
             if matches!(cleaned, Ok(Ok(())))
-                && shared.manager.inspect(&mut live.connection) == Condition::Clean
+                && is_kept(shared.manager.inspect(&mut live.connection))
                 && let Some(live) = cleaning.live.take()
             {
                 shared.settle(live);
@@ -249,14 +248,21 @@ impl<M: Manager> Shared<M> {
     }
 
     pub(crate) fn close(self: &Arc<Self>, live: Live<M::Connection>) {
+        self.close_within(live, self.config.close_timeout);
+    }
+
+    pub(crate) fn close_within(self: &Arc<Self>, live: Live<M::Connection>, limit: Duration) {
         let closing = Closing {
             shared: self.clone(),
             slot: live.slot,
         };
-        self.runtime.spawn(async move {
+        let Some(runtime) = self.household() else {
+            return;
+        };
+        runtime.spawn(async move {
             let shared = &closing.shared;
             let closed = shared.manager.close(live.connection);
-            if timeout(shared.config.close_timeout, closed).await.is_err() {
+            if timeout(limit, closed).await.is_err() {
                 tracing::debug!("a connection's close was not confirmed in time");
             }
         });
@@ -281,7 +287,9 @@ impl<M: Manager> Shared<M> {
                 slot: Some(slot),
                 started: Instant::now(),
             };
-            self.homes[home].spawn(connecting.run());
+            if let Some(runtime) = self.runtime_of(home) {
+                runtime.spawn(connecting.run());
+            }
         }
     }
 
@@ -328,14 +336,25 @@ impl<M: Manager> Shared<M> {
     }
 
     /// Completes when the pool has come to a state. Whatever brings it there notifies `milestone`.
-    pub(crate) async fn until(&self, reached: impl Fn(&Core<M>) -> bool) {
-        loop {
-            let mut milestone = std::pin::pin!(self.milestone.notified());
-            milestone.as_mut().enable();
-            if reached(&self.core()) {
-                return;
+    pub(crate) async fn until(self: &Arc<Self>, reached: impl Fn(&Core<M>) -> bool) {
+        self.household();
+        let reaching = async {
+            loop {
+                let mut milestone = std::pin::pin!(self.milestone.notified());
+                milestone.as_mut().enable();
+                if reached(&self.core()) {
+                    return;
+                }
+                milestone.await;
             }
-            milestone.await;
+        };
+        if !self.needs_vigil() {
+            return reaching.await;
+        }
+        tokio::select! {
+            biased;
+            () = reaching => {}
+            () = vigil(Arc::downgrade(self), None) => {}
         }
     }
 
@@ -345,6 +364,11 @@ impl<M: Manager> Shared<M> {
         let lifetime = self.config.max_lifetime?;
         Some(lifetime - lifetime.mul_f64(jitter))
     }
+}
+
+/// Whether a connection in this condition needs neither cleaning nor closing.
+fn is_kept(condition: Condition) -> bool {
+    matches!(condition, Condition::Clean | Condition::Unknown)
 }
 
 /// Tells callers that were taken out of the line why. Whoever has left by itself need not know.
@@ -400,7 +424,9 @@ impl<M: Manager> Connecting<M> {
             (failed, core.is_over())
         };
         // Once per outage, not once per attempt.
-        if failed.previous.is_none() {
+        if failed.previous.is_none() && matches!(*error, ConnectError::Aborted) {
+            tracing::debug!(%error, "connecting failed; trying again");
+        } else if failed.previous.is_none() {
             tracing::warn!(%error, "connecting failed; trying again until it works");
         }
         if let Some(failing_for) = failed.opened_breaker {

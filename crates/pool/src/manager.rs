@@ -23,10 +23,11 @@ pub trait Manager: Send + Sync + 'static {
     /// Says what state a connection is in, at once and without I/O.
     ///
     /// Asked at every return and again at every checkout, so it must be fast. It must only say
-    /// [`Condition::Clean`] when that is known.
+    /// [`Condition::Clean`] when that is known; a connection that is [`Condition::Unknown`], as
+    /// all are by default, costs a [`check`](Self::check) at every checkout.
     fn inspect(&self, connection: &mut Self::Connection) -> Condition {
         let _ = connection;
-        Condition::Clean
+        Condition::Unknown
     }
 
     /// Brings a [`Condition::Dirty`] connection back to clean; an error closes it.
@@ -38,14 +39,26 @@ pub trait Manager: Send + Sync + 'static {
         async { Ok(()) }
     }
 
-    /// Asks the far side of a connection that has long been idle whether it is still there; an
-    /// error closes it.
+    /// Asks the far side whether it is still there; an error closes the connection.
+    ///
+    /// Asked before a connection is handed out that has been idle for
+    /// [`check_after`](crate::Config::check_after), that [`inspect`](Self::inspect) knows nothing
+    /// of, or that was [marked as suspect](crate::Guard::mark_suspect).
     fn check(
         &self,
         connection: &mut Self::Connection,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send {
         let _ = connection;
         async { Ok(()) }
+    }
+
+    /// Waits until something is known that may concern idle connections, such as a failover: the pool then
+    /// [inspects](Self::inspect) them at once. By default it waits for ever.
+    ///
+    /// One is polled at a time, beside the pool's housekeeping. It is dropped and called again where that moves to
+    /// another runtime.
+    fn news(&self) -> impl Future<Output = ()> + Send + 'static {
+        std::future::pending()
     }
 
     /// Closes a connection and completes when the far side has confirmed it. Until then, or until
@@ -61,6 +74,10 @@ pub trait Manager: Send + Sync + 'static {
 pub enum Condition {
     /// As good as new: the next caller may have it now.
     Clean,
+    /// Nothing is known against it, but only the far side can tell: [`Manager::check`] asks before
+    /// the next caller has it, unless that was done within
+    /// [`trust_check_for`](crate::Config::trust_check_for).
+    Unknown,
     /// Usable after [`Manager::clean`].
     Dirty,
     /// Only good for closing.

@@ -31,7 +31,7 @@ impl<F> Outage<F> {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             base: config.backoff_base,
-            max: config.backoff_max,
+            max: config.longest_pause(),
             breaker_after: config.breaker_after,
             failures: 0,
             since: Duration::ZERO,

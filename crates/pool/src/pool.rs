@@ -133,6 +133,7 @@ impl<M: Manager> Pool<M> {
         let core = self.shared.core();
         tally.copy_from(core.tally());
         let (census, limits) = (core.census(), core.config().limits());
+        let min_size = core.config().warm();
         let shedding = core.is_shedding(now);
         let (failures, breaker_open) = (core.failures(), core.breaker_is_open());
         let (open, paused) = (core.is_open(), core.is_paused());
@@ -143,7 +144,7 @@ impl<M: Manager> Pool<M> {
         let mut waiting_times = tally.waiting_times;
         waiting_times.record_many(Duration::ZERO, counts.acquired_at_once);
         Stats {
-            min_size: limits.min_size,
+            min_size,
             max_size: limits.max_size,
             max_overflow: limits.max_overflow,
             idle: census.idle,

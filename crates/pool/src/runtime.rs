@@ -6,13 +6,21 @@
 pub(crate) use std::sync::{Mutex, MutexGuard, atomic::AtomicU8};
 #[cfg(not(test))]
 pub(crate) use tokio::{
-    runtime::Handle,
+    runtime::{Handle, Id as RuntimeId},
     time::{Instant, sleep_until, timeout},
 };
+
+/// Whether nothing goes on after this: only the model checker ends like that.
+#[cfg(not(test))]
+pub(crate) const fn is_cut_off() -> bool {
+    false
+}
 
 #[cfg(test)]
 pub(crate) mod simulated;
 #[cfg(test)]
 pub(crate) use shuttle::sync::atomic::AtomicU8;
 #[cfg(test)]
-pub(crate) use simulated::{Handle, Instant, Mutex, MutexGuard, sleep_until, timeout};
+pub(crate) use simulated::{
+    Handle, Instant, Mutex, MutexGuard, RuntimeId, is_cut_off, sleep_until, timeout,
+};

@@ -18,6 +18,7 @@ use crate::{
     forecast::Forecast,
     holder::{Caller, HomeId},
     outage::Outage,
+    runtime::RuntimeId,
     stats::Retired,
     tally::Tally,
     waiters::Waiters,
@@ -28,6 +29,7 @@ mod connects;
 mod homes;
 mod line;
 mod modes;
+mod moves;
 mod views;
 
 use homes::Home;
@@ -50,9 +52,12 @@ pub(crate) enum State {
     Cleaning,
     /// Being closed. Ends free, once that is confirmed or was waited for long enough.
     Closing,
+    /// Its connect, cleaning or close is on a runtime that nobody runs. Does not count. Ends free or in `Closing` when
+    /// that goes on or is dropped after all.
+    Abandoned,
 }
 
-const STATES: usize = 5;
+const STATES: usize = 6;
 
 struct Slot {
     state: State,
@@ -63,6 +68,8 @@ struct Slot {
     reported: bool,
     /// Where its connection lives.
     home: HomeId,
+    /// What its connection needs is gone, so it is not to be used again.
+    lost: bool,
 }
 
 /// An open connection with its slot. It is always in exactly one place: the idle stack, on its way to
@@ -72,6 +79,19 @@ pub(crate) struct Live<C> {
     pub(crate) connection: C,
     expires: Duration,
     idle_since: Duration,
+    /// When it was last known to work. `MAX`: it was opened for a caller in line.
+    pub(crate) proven: Duration,
+    /// What its last inspection found says nothing.
+    pub(crate) unknown: bool,
+    /// A user has doubts about it.
+    pub(crate) suspect: bool,
+}
+
+impl<C> Live<C> {
+    /// Whether it was opened for a caller in line, and nobody has had it yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.proven == Duration::MAX
+    }
 }
 
 /// What became of a connection that its user, its cleaner or its connect let go of.
@@ -83,6 +103,8 @@ pub(crate) enum Settled<C, W> {
     Handed { to: W, live: Live<C>, shed: Vec<W> },
     /// Its slot is closing: close it.
     Retired(Live<C>),
+    /// The same, but its runtime is gone: it cannot be closed in good order.
+    Lost(Live<C>),
 }
 
 /// Where a connection comes from.
@@ -141,6 +163,8 @@ pub(crate) struct Slots<C, W, F> {
     /// When a caller was last refused or shed because too many wait.
     overloaded: Option<Duration>,
     tally: Tally,
+    /// Where the housekeeper has been from the start. `None` if it has moved. Here, because callers in line ask.
+    kept_on: Option<RuntimeId>,
 }
 
 impl<C, W, F: Clone> Slots<C, W, F> {
@@ -162,6 +186,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             codel: config.shed_target.map(Codel::new),
             overloaded: None,
             tally: Tally::default(),
+            kept_on: None,
             config,
         }
     }
@@ -228,6 +253,10 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     /// Hands a connection to the next in line, keeps it, or has it closed.
     fn place(&mut self, mut live: Live<C>, origin: Origin) -> Settled<C, W> {
         let slot = live.slot;
+        if self.slots[slot].lost {
+            self.retire(slot, Retired::Broken);
+            return Settled::Lost(live);
+        }
         if live.expires <= self.now {
             self.retire(slot, Retired::Lifetime);
             return Settled::Retired(live);
@@ -263,13 +292,16 @@ impl<C, W, F: Clone> Slots<C, W, F> {
 
     /// Hands a connection to the first in line who is to be served.
     #[inline(never)] // seldom, and large: on the way of a connection that nobody waits for it only costs
-    fn hand_over(&mut self, live: Live<C>, fresh: bool) -> Settled<C, W> {
+    fn hand_over(&mut self, mut live: Live<C>, fresh: bool) -> Settled<C, W> {
         let shed = self.shed();
         let Some((to, place)) = self.waiters.next() else {
             unreachable!("the last in line is never shed");
         };
         self.lend(live.slot, place.caller);
         self.forecast.served(1, self.now);
+        if fresh {
+            live.proven = Duration::MAX;
+        }
         let times = match fresh {
             true => &mut self.tally.connecting_times,
             false => &mut self.tally.waiting_times,
@@ -303,6 +335,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             holder: None,
             reported: false,
             home,
+            lost: false,
         })
     }
 
@@ -336,7 +369,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     }
 
     fn len(&self) -> u32 {
-        self.slots.len() as u32
+        self.slots.len() as u32 - self.count(State::Abandoned)
     }
 }
 

@@ -174,7 +174,7 @@ impl Manager for Fated {
 /// the caller waits for.
 fn config() -> Config {
     Config {
-        min_size: 0,
+        min_size: Some(0),
         max_size: 2,
         max_lifetime: None,
         idle_timeout: None,

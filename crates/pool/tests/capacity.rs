@@ -11,7 +11,7 @@ use tokio::time::sleep;
 #[tokio::test(start_paused = true)]
 async fn the_warm_minimum_is_opened_without_being_asked_and_refilled() {
     let (pool, server) = pool(Config {
-        min_size: 3,
+        min_size: Some(3),
         ..small(5)
     });
     settle().await;
@@ -90,7 +90,7 @@ async fn overflow_connections_serve_a_burst_and_are_closed_on_return() {
 async fn connections_opened_together_do_not_end_together() {
     let lifetime = Duration::from_secs(1000);
     let (pool, server) = pool(Config {
-        min_size: 8,
+        min_size: Some(8),
         max_lifetime: Some(lifetime),
         ..small(8)
     });
@@ -115,7 +115,7 @@ async fn connections_opened_together_do_not_end_together() {
 async fn idle_connections_beyond_the_minimum_are_closed_after_their_time() {
     let idle_timeout = Some(Duration::from_secs(60));
     let (pool, _) = pool(Config {
-        min_size: 1,
+        min_size: Some(1),
         idle_timeout,
         ..small(4)
     });

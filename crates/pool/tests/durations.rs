@@ -42,7 +42,7 @@ const FIELDS: [Field; 13] = [
     ("idle_timeout", |config, it| config.idle_timeout = Some(it)),
     ("leak_after", |config, it| config.leak_after = Some(it)),
     ("backoff_base", |config, it| config.backoff_base = it),
-    ("backoff_max", |config, it| config.backoff_max = it),
+    ("backoff_max", |config, it| config.backoff_max = Some(it)),
     ("breaker_after", |config, it| {
         config.breaker_after = Some(it)
     }),
@@ -96,11 +96,11 @@ async fn every_duration_of_a_pool_may_be_the_longest_or_none() {
             for with_max in [false, true] {
                 let mut config = Config {
                     max_size: 2,
-                    min_size: 1,
+                    min_size: Some(1),
                     ..Config::default()
                 };
                 if with_max {
-                    config.backoff_max = Duration::MAX;
+                    config.backoff_max = Some(Duration::MAX);
                 }
                 set(&mut config, duration);
                 is_used(config).await;

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 #[tokio::test(start_paused = true)]
 async fn a_closed_pool_refuses_callers_and_waits_until_every_connection_is_closed() {
     let (pool, server) = pool(Config {
-        min_size: 2,
+        min_size: Some(2),
         ..small(3)
     });
     settle().await;
@@ -106,7 +106,7 @@ async fn contradictory_settings_are_refused_and_say_why() {
     };
     assert!(refused(small(0)).contains("max_size must be at least 1"));
     let crossed = Config {
-        min_size: 3,
+        min_size: Some(3),
         ..small(2)
     };
     assert!(refused(crossed).contains("min_size must not be above max_size"));
@@ -115,6 +115,77 @@ async fn contradictory_settings_are_refused_and_say_why() {
         ..small(1)
     };
     assert!(refused(instant).contains("connect_timeout must not be zero"));
+}
+
+/// A default never stands in the way of what was asked for.
+#[tokio::test(start_paused = true)]
+async fn each_setting_may_be_set_alone_to_its_smallest_and_largest() {
+    let (short, long) = (Duration::from_millis(1), Duration::from_secs(1 << 40));
+    let set: [(&str, fn(&mut Config, bool, Duration)); 17] = [
+        ("max_size", |c, big, _| {
+            c.max_size = if big { 1 << 20 } else { 1 }
+        }),
+        ("min_size", |c, big, _| {
+            c.min_size = Some(if big { c.max_size } else { 0 })
+        }),
+        ("max_overflow", |c, big, _| {
+            c.max_overflow = if big { 1 << 20 } else { 0 }
+        }),
+        ("max_waiters", |c, big, _| {
+            c.max_waiters = if big { u32::MAX } else { 0 }
+        }),
+        ("connect_concurrency", |c, big, _| {
+            c.connect_concurrency = if big { u32::MAX } else { 1 }
+        }),
+        ("acquire_timeout", |c, _, time| c.acquire_timeout = time),
+        ("max_lifetime", |c, _, time| c.max_lifetime = Some(time)),
+        ("idle_timeout", |c, _, time| c.idle_timeout = Some(time)),
+        ("check_after", |c, _, time| c.check_after = Some(time)),
+        ("check_timeout", |c, _, time| c.check_timeout = time),
+        ("connect_timeout", |c, _, time| c.connect_timeout = time),
+        ("clean_timeout", |c, _, time| c.clean_timeout = time),
+        ("close_timeout", |c, _, time| c.close_timeout = time),
+        ("leak_after", |c, _, time| c.leak_after = Some(time)),
+        ("backoff_base", |c, _, time| c.backoff_base = time),
+        ("backoff_max", |c, _, time| c.backoff_max = Some(time)),
+        ("breaker_after", |c, _, time| c.breaker_after = Some(time)),
+    ];
+    for (name, set) in set {
+        for (big, time) in [(false, short), (true, long)] {
+            let mut config = Config::default();
+            set(&mut config, big, time);
+            let manager = support::Scripted(std::sync::Arc::default());
+            let pool = cenote_pool::Pool::new(manager, config);
+            let pool = pool.unwrap_or_else(|error| panic!("{name}: {error}"));
+            drop(
+                pool.get()
+                    .await
+                    .unwrap_or_else(|error| panic!("{name}: {error}")),
+            );
+            pool.close().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_usual_number_of_warm_connections_follows_a_small_maximum() {
+    let one = Config {
+        max_size: 1,
+        ..Config::default()
+    };
+    let (pool, server) = pool(one);
+    settle().await;
+    assert_eq!(server.open.load(SeqCst), 1);
+    // Whoever resizes has not asked for two warm ones either.
+    for (max_size, warm) in [(5, 2), (1, 1)] {
+        let limits = cenote_pool::Limits {
+            max_size,
+            ..pool.limits()
+        };
+        pool.resize(limits).unwrap();
+        settle().await;
+        assert_eq!((pool.stats().min_size, pool.stats().idle), (warm, warm));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 #[tokio::test(start_paused = true)]
 async fn health_is_unknown_until_the_first_connect_has_ended() {
     let (pool, server) = pool(Config {
-        min_size: 1,
+        min_size: Some(1),
         ..small(1)
     });
     Server::shut_gate(&server.connect_gate);

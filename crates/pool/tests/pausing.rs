@@ -103,7 +103,7 @@ async fn callers_wait_out_a_pause_only_until_their_own_deadlines() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_connected_during_a_pause_and_what_is_wanted_afterwards() {
     let (pool, server) = pool(Config {
-        min_size: 1,
+        min_size: Some(1),
         ..small(2)
     });
     settle().await;

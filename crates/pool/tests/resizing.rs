@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 fn at_most(max_size: u32) -> Limits {
     Limits {
-        min_size: 0,
+        min_size: Some(0),
         max_size,
         max_overflow: 0,
     }
@@ -61,7 +61,7 @@ async fn a_larger_pool_connects_for_those_in_line_and_for_its_warm_minimum() {
     settle().await;
     assert_eq!(pool.stats().waiting, 1);
     pool.resize(Limits {
-        min_size: 3,
+        min_size: Some(3),
         ..at_most(4)
     })
     .unwrap();
@@ -74,7 +74,7 @@ async fn a_larger_pool_connects_for_those_in_line_and_for_its_warm_minimum() {
 #[tokio::test(start_paused = true)]
 async fn a_connect_that_ends_after_the_pool_became_smaller_is_closed() {
     let (pool, server) = pool(Config {
-        min_size: 2,
+        min_size: Some(2),
         ..small(2)
     });
     Server::shut_gate(&server.connect_gate);
@@ -89,14 +89,14 @@ async fn a_connect_that_ends_after_the_pool_became_smaller_is_closed() {
 async fn configuration_and_statistics_show_the_limits_of_now() {
     let (pool, _) = pool(small(2));
     let limits = Limits {
-        min_size: 1,
+        min_size: Some(1),
         max_size: 5,
         max_overflow: 3,
     };
     pool.resize(limits).unwrap();
     assert_eq!(pool.limits(), limits);
     let (config, stats) = (pool.config(), pool.stats());
-    assert_eq!((config.min_size, stats.min_size), (1, 1));
+    assert_eq!((config.min_size, stats.min_size), (Some(1), 1));
     assert_eq!((config.max_size, stats.max_size), (5, 5));
     assert_eq!((config.max_overflow, stats.max_overflow), (3, 3));
 }
@@ -106,7 +106,7 @@ async fn contradictory_limits_are_refused_and_change_nothing() {
     let (pool, _) = pool(small(2));
     let before = pool.limits();
     let crossed = Limits {
-        min_size: 3,
+        min_size: Some(3),
         ..at_most(2)
     };
     let refused = pool.resize(crossed).unwrap_err().to_string();

@@ -44,7 +44,7 @@ impl Manager for Slow {
 /// A pool that has just opened its warm minimum.
 async fn warm_pool() -> Pool<Slow> {
     let config = Config {
-        min_size: WARM,
+        min_size: Some(WARM),
         ..small(MAX)
     };
     let pool = Pool::new(Slow::default(), config).unwrap();

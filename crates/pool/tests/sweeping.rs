@@ -35,7 +35,7 @@ async fn a_sweep_closes_the_broken_ones_and_leaves_the_others_alone() {
 #[tokio::test(start_paused = true)]
 async fn connections_the_server_has_closed_are_replaced_before_a_caller_meets_them() {
     let (pool, server) = pool(Config {
-        min_size: 4,
+        min_size: Some(4),
         ..small(4)
     });
     settle().await;
@@ -75,7 +75,7 @@ async fn sweeping_changes_neither_how_long_a_connection_was_idle_nor_which_is_ta
 #[tokio::test(start_paused = true)]
 async fn a_manager_that_panics_during_a_sweep_costs_that_connection_and_the_housekeeper_goes_on() {
     let (pool, server) = pool(Config {
-        min_size: 2,
+        min_size: Some(2),
         ..small(2)
     });
     settle().await;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 fn warm(min_size: u32) -> Config {
     Config {
-        min_size,
+        min_size: Some(min_size),
         ..small(8)
     }
 }
@@ -71,7 +71,7 @@ async fn warming_up_follows_the_limits_when_they_change() {
     assert!(!warming.is_finished());
     let limits = pool.limits();
     pool.resize(Limits {
-        min_size: 0,
+        min_size: Some(0),
         ..limits
     })
     .unwrap();

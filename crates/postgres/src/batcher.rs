@@ -14,11 +14,12 @@ mod queue;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use tokio::{
+    runtime::Handle,
     sync::{Notify, oneshot},
     time::{Instant, timeout},
 };
@@ -28,10 +29,14 @@ pub use self::{
     limits::{Limits, QueueStats, Spare, Weight},
 };
 use self::{
-    lane::Lane,
+    lane::{Lane, Place},
     queue::{Queue, Ticket, Waiting},
 };
-use crate::{Error, Pool, Pooled, Result, timer::Timer};
+use crate::{
+    Error, Pool, Pooled, Result,
+    timer::Timer,
+    vigil::{LOOK, Vigil},
+};
 
 /// After a refusal a queue counts as overloaded for this long.
 const REFUSING: Duration = Duration::from_secs(10);
@@ -66,7 +71,8 @@ pub trait Batch: Sized + Send + Sync + 'static {
 ///
 /// First come, first served, whoever asks: a caller that asks for much delays another by no more than it takes to
 /// serve what came before. Cloning it gives another handle to the same queue. It costs little: one for each core, all
-/// over one pool, is fine. Its work runs on the tokio runtime from which it is submitted.
+/// over one pool, is fine. Its work runs on the tokio runtime from which it was first submitted; when that has ended, or
+/// nobody runs it, on that of a caller.
 ///
 /// ```no_run
 /// use cenote_postgres::{Batch, Batcher, Calls, Pool, Pooled, Result, Weight};
@@ -120,6 +126,10 @@ struct State<B: Batch> {
     starting: bool,
     /// That of the last lane that ended, still armed.
     timer: Option<Timer>,
+    /// Where lanes are started: where the first caller was, until that runtime is gone.
+    home: Option<Handle>,
+    /// Those of all lanes.
+    places: Vec<Weak<Place<B>>>,
     counts: Counts,
     last_refusal: Option<Instant>,
 }
@@ -136,6 +146,8 @@ struct Counts {
 struct Request<B: Batch> {
     request: B::Request,
     answer: oneshot::Sender<Result<B::Response>>,
+    /// Its caller is on another runtime than the lanes, and looks after them.
+    is_watched: bool,
 }
 
 impl<B: Batch> Batcher<B> {
@@ -152,6 +164,8 @@ impl<B: Batch> Batcher<B> {
             running: 0,
             starting: false,
             timer: None,
+            home: None,
+            places: Vec::new(),
             counts: Counts::default(),
             last_refusal: None,
         };
@@ -191,9 +205,26 @@ impl<B: Batch> Batcher<B> {
     /// Outside a tokio runtime.
     pub async fn submit(&self, request: B::Request) -> Result<B::Response> {
         let mut caller = self.enqueue(request, None)?;
-        let answer = (&mut caller.answered).await;
+        let answer = self.answer_for(&mut caller).await;
         caller.ticket = None;
         understood(answer)
+    }
+
+    /// Waits for the answer, and looks after the lanes if they are on another runtime.
+    async fn answer_for(
+        &self,
+        caller: &mut Caller<'_, B>,
+    ) -> std::result::Result<Result<B::Response>, oneshot::error::RecvError> {
+        if !caller.is_watching {
+            return (&mut caller.answered).await;
+        }
+        let mut vigil = Vigil::new();
+        loop {
+            if let Ok(answer) = timeout(LOOK, &mut caller.answered).await {
+                return answer;
+            }
+            self.0.look_after_lanes(&mut vigil);
+        }
     }
 
     /// As [`submit`](Self::submit), for a caller that waits for so long at most, whatever the limits say.
@@ -212,7 +243,7 @@ impl<B: Batch> Batcher<B> {
     /// Outside a tokio runtime.
     pub async fn submit_within(&self, request: B::Request, limit: Duration) -> Result<B::Response> {
         let mut caller = self.enqueue(request, Some(limit))?;
-        if let Ok(answer) = timeout(limit, &mut caller.answered).await {
+        if let Ok(answer) = timeout(limit, self.answer_for(&mut caller)).await {
             caller.ticket = None;
             return understood(answer);
         }
@@ -271,6 +302,7 @@ impl<B: Batch> Batcher<B> {
         let now = Instant::now();
         let deadline = limit.and_then(|limit| now.checked_add(limit));
         let patience = limit.unwrap_or(shared.limits.wait);
+        let here = Handle::current();
         let mut state = shared.state();
         if let Err(retry_after) = shared.admit(&state, key, weight.bytes, patience, now) {
             state.counts.refused += 1;
@@ -281,14 +313,31 @@ impl<B: Batch> Batcher<B> {
                 retry_after,
             });
         }
-        let request = Request { request, answer };
+        let is_watched = state
+            .home
+            .as_ref()
+            .is_some_and(|home| home.id() != here.id());
+        let request = Request {
+            request,
+            answer,
+            is_watched,
+        };
         let ticket = state.queue.push(request, key, weight, deadline, now);
+        if !is_watched {
+            state.home = Some(here);
+        }
         shared.start_lane(state);
-        Ok(Caller {
+        let caller = Caller {
             shared,
             ticket: Some(ticket),
             answered,
-        })
+            is_watching: is_watched,
+        };
+        if is_watched {
+            // If their runtime has ended, there are none.
+            shared.adopt_lanes();
+        }
+        Ok(caller)
     }
 }
 
@@ -309,6 +358,7 @@ struct Caller<'a, B: Batch> {
     shared: &'a Shared<B>,
     ticket: Option<Ticket>,
     answered: oneshot::Receiver<Result<B::Response>>,
+    is_watching: bool,
 }
 
 impl<B: Batch> Caller<'_, B> {
@@ -384,10 +434,49 @@ impl<B: Batch> Shared<B> {
             return;
         }
         let timer = state.timer.take();
+        // Whoever starts the first lane is on a runtime.
+        let home = state.home.get_or_insert_with(Handle::current).clone();
+        let lane = Lane::new(self.clone(), timer.unwrap_or_else(Timer::new), home.id());
+        state.places.push(Arc::downgrade(&lane.place));
         drop(state);
-        let timer = timer.filter(Timer::is_at_home);
-        let lane = Lane::new(self.clone(), timer.unwrap_or_else(Timer::new));
-        tokio::spawn(lane.run());
+        home.spawn(lane.run());
+    }
+
+    /// Starts lanes on the current runtime if that of the others has ended.
+    fn adopt_lanes(self: &Arc<Self>) {
+        let mut state = self.state();
+        if state.home.is_none() {
+            state.home = Some(Handle::current());
+            self.start_lane(state);
+        }
+    }
+
+    /// Looks whether the runtime of the lanes is still run, and does without it if not.
+    fn look_after_lanes(self: &Arc<Self>, vigil: &mut Vigil) {
+        self.adopt_lanes();
+        let Some(home) = self.state().home.clone() else {
+            return;
+        };
+        let here = Handle::current();
+        if home.id() == here.id() || !vigil.finds_gone(&home) {
+            return;
+        }
+        let gone: Vec<_> = {
+            let mut state = self.state();
+            if state.home.as_ref().is_none_or(|at| at.id() != home.id()) {
+                return;
+            }
+            state.home = Some(here);
+            let places = state.places.iter().filter_map(Weak::upgrade);
+            places.filter(|place| place.home == home.id()).collect()
+        };
+        tracing::warn!(
+            "the runtime that sends batches is not being run; they are sent from that of a caller"
+        );
+        for place in gone {
+            place.abandon();
+        }
+        self.start_lane(self.state());
     }
 
     /// Tells those that have waited for too long that they were not sent.

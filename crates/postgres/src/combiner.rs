@@ -424,7 +424,10 @@ impl<C: Combine> Work<'_, C> {
                     let made = made?;
                     return match made.len() == rows.writes() {
                         true => Ok(made),
-                        false => Err(Error::RowCount(made.len())),
+                        false => Err(Error::Miscounted {
+                            outcomes: made.len(),
+                            writes: rows.writes(),
+                        }),
                     };
                 }
             }

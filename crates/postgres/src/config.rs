@@ -68,7 +68,7 @@ pub enum Reset {
 pub enum InvalidConfig {
     /// Not a PostgreSQL URL or key-value connection string.
     #[error("the database URL {0}")]
-    Url(#[from] InvalidUrl),
+    Url(InvalidUrl),
     /// The environment names no database.
     #[error("DATABASE_URL is not set")]
     Missing,
@@ -85,6 +85,12 @@ pub enum InvalidConfig {
     /// The pool's part contradicts itself.
     #[error(transparent)]
     Pool(#[from] cenote_pool::InvalidConfig),
+}
+
+impl From<InvalidUrl> for InvalidConfig {
+    fn from(error: InvalidUrl) -> Self {
+        Self::Url(error)
+    }
 }
 
 impl ConnectionString {

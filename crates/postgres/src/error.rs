@@ -1,9 +1,14 @@
 //! What can go wrong, named for what the caller does next. Invariant: a command whose effect is not
 //! known is never reported as failed without effect.
+//!
+//! The text of an error says all of it, its cause included, and so it has no `source`: whoever prints a chain of causes
+//! would print it twice. What is worth a look is in the variant's fields.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio_postgres::error::{DbError, SqlState};
+
+use cenote_pool::Chain;
 
 use crate::{AcquireError, ConnectError};
 
@@ -14,9 +19,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No connection was to be had; nothing was sent.
+    /// Could not acquire a connection; nothing was sent.
     #[error("no database connection: {0}")]
-    Acquire(#[from] AcquireError),
+    Acquire(AcquireError),
 
     /// The connection was lost before the command was executed: when it came, or while it was being
     /// prepared.
@@ -75,6 +80,37 @@ pub enum Error {
     #[error("the transaction had failed and was rolled back")]
     RolledBack,
 
+    /// The statement of a [`Loader`](crate::Loader) is not one by which it can tell whose rows are whose.
+    #[error("{0}")]
+    WrongStatement(Arc<str>),
+
+    /// There are several rows for a key of a [`Loader`](crate::Loader).
+    #[error(
+        "several rows for the key {key}, of which a loader finds one; LoaderMany finds them all"
+    )]
+    SeveralRows {
+        /// The key, shortened if it is long.
+        key: Arc<str>,
+    },
+
+    /// A row was not what its reader expects.
+    #[error("cannot read a row: {}", undecoded(.0))]
+    Decode(Arc<dyn std::error::Error + Send + Sync>),
+
+    /// The code that serves a batch panicked; what it had sent by then may have taken effect.
+    #[error("the code that serves the batch panicked: {0}")]
+    Panicked(Arc<str>),
+
+    /// [`Combine::commit`](crate::Combine::commit) told the outcome of another number of writes than it was given; they
+    /// may have taken effect.
+    #[error("{outcomes} outcomes were told of {writes} writes")]
+    Miscounted {
+        /// Outcomes that were told.
+        outcomes: usize,
+        /// Writes of which they were to be told.
+        writes: usize,
+    },
+
     /// The query answered with this many rows where one was asked for.
     #[error("the query answered with {0} rows instead of one")]
     RowCount(usize),
@@ -85,12 +121,33 @@ pub enum Error {
 
     /// The command was not sent: wrong number or types of parameters and the like. Nothing was
     /// executed.
-    #[error("{0}")]
-    NotSent(#[source] Arc<tokio_postgres::Error>),
+    #[error("{}", driver(.0))]
+    NotSent(Arc<tokio_postgres::Error>),
 
     /// The server's answer was not understood; the command may have taken effect.
-    #[error("{0}")]
-    NotUnderstood(#[source] Arc<tokio_postgres::Error>),
+    #[error("{}", driver(.0))]
+    NotUnderstood(Arc<tokio_postgres::Error>),
+}
+
+impl From<AcquireError> for Error {
+    fn from(error: AcquireError) -> Self {
+        Self::Acquire(error)
+    }
+}
+
+fn driver(error: &Arc<tokio_postgres::Error>) -> Chain<'_> {
+    Chain(&**error)
+}
+
+fn undecoded(error: &Arc<dyn std::error::Error + Send + Sync>) -> Chain<'_> {
+    Chain(&**error)
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
 }
 
 impl Error {
@@ -128,7 +185,7 @@ impl Error {
         match death {
             Some(cause) => Self::Lost { cause },
             None if error.is_closed() || stream_failed => Self::Lost {
-                cause: error.to_string().into(),
+                cause: Chain(&error).to_string().into(),
             },
             None => Self::NotUnderstood(Arc::new(error)),
         }
@@ -166,6 +223,8 @@ impl Error {
             Self::Timeout(_)
                 | Self::Lost { .. }
                 | Self::NotUnderstood(_)
+                | Self::Panicked(_)
+                | Self::Miscounted { .. }
                 | Self::Deadline { sent: true, .. }
         )
     }
@@ -181,6 +240,11 @@ impl Error {
             | Self::Deadline { .. }
             | Self::Timeout(_)
             | Self::RolledBack
+            | Self::WrongStatement(_)
+            | Self::SeveralRows { .. }
+            | Self::Decode(_)
+            | Self::Panicked(_)
+            | Self::Miscounted { .. }
             | Self::RowCount(_)
             | Self::ChannelName
             | Self::NotSent(_)
@@ -240,7 +304,6 @@ pub enum ConnectionError {
         /// The host and port tried last.
         host: String,
         /// What the operating system said.
-        #[source]
         cause: std::io::Error,
     },
     /// The server refused the connection: wrong password, no such database, too many connections.
@@ -267,7 +330,7 @@ pub enum ConnectionError {
     },
     /// The password could not be had.
     #[error("cannot read the password: {0}")]
-    Password(#[source] std::io::Error),
+    Password(std::io::Error),
     /// It came back in a state from which it could not be cleaned.
     #[error("the connection could not be cleaned")]
     Unclean,
@@ -322,10 +385,11 @@ impl From<tokio_postgres::Error> for ConnectionError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             Some(refused) => Self::Refused(Box::new(refused.clone())),
-            None => Self::Failed(match std::error::Error::source(&error) {
-                Some(cause) => format!("{error}: {cause}"),
-                None => error.to_string(),
-            }),
+            None => Self::Failed(Chain(&error).to_string()),
         }
     }
 }
+
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;

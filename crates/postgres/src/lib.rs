@@ -51,6 +51,7 @@ mod staleness;
 mod statements;
 mod tap;
 mod timer;
+mod vigil;
 
 mod url;
 
@@ -75,7 +76,6 @@ mod connection;
 mod transaction;
 
 mod manager;
-mod watch;
 
 mod listener;
 
@@ -91,7 +91,7 @@ mod loader;
 pub use batcher::{Batch, Batcher, Calls, Limits, QueueStats, Spare, Weight};
 pub use capacity::Capacity;
 pub use cenote_pool::{
-    Condition, ConnectError, HealthState, Histogram, Phase, Reason, Retired, Snapshot,
+    Chain, Condition, ConnectError, HealthState, Histogram, Phase, Reason, Retired, Snapshot,
 };
 pub use combiner::{Combine, Combiner, Rows};
 pub use config::{Config, InvalidConfig, Reset};
@@ -101,7 +101,7 @@ pub use dns::Resolver;
 pub use error::{ConnectionError, Error, Result, summarize};
 pub use health::Health;
 pub use listener::{Listener, ListenerOptions};
-pub use loader::Loader;
+pub use loader::{Decoded, Loader, LoaderMany};
 pub use mailbox::Event;
 pub use manager::Postgres;
 pub use pool::{OwnedPooled, Pool, Pooled, Stats};

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -15,13 +15,16 @@ use std::{
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::{
+    runtime::{self, Handle},
     sync::{mpsc, oneshot},
-    task::JoinHandle,
+    task::AbortHandle,
     time::{sleep, timeout},
 };
 
 use crate::{
-    Config, Connection, ConnectionError, Error, Event, Postgres, Result, mailbox::Mailbox,
+    Config, Connection, ConnectionError, Error, Event, Postgres, Result,
+    mailbox::Mailbox,
+    vigil::{LOOK, Vigil},
 };
 
 /// Pauses between attempts to connect again: from the first to the second, doubling, with jitter.
@@ -53,7 +56,8 @@ impl Default for ListenerOptions {
 }
 
 /// Listens to channels, on a session outside any pool. A session that is lost is replaced, as often and for as long as
-/// it takes. Dropping the listener ends its session.
+/// it takes. Dropping the listener ends its session. If the runtime on which it was made ends, or nobody runs it any more,
+/// it goes on on that of whoever asks for events, with an [`Event::Gap`].
 ///
 /// ```no_run
 /// use cenote_postgres::{Config, Event, Listener};
@@ -70,10 +74,27 @@ impl Default for ListenerOptions {
 /// # }
 /// ```
 pub struct Listener {
+    desk: Arc<Desk>,
+    /// Held for a moment, never across an await.
+    home: Mutex<Home>,
+}
+
+/// What the listener and its keeper share.
+struct Desk {
+    manager: Postgres,
+    connect_timeout: Duration,
+    options: ListenerOptions,
     mailbox: Arc<Mailbox>,
+    connected: AtomicBool,
+    /// What a new session is to listen to. Held for a moment, never across an await.
+    channels: Mutex<BTreeSet<String>>,
+}
+
+/// Where the keeper is.
+struct Home {
+    runtime: Handle,
     requests: mpsc::UnboundedSender<Request>,
-    connected: Arc<AtomicBool>,
-    keeper: JoinHandle<()>,
+    keeper: AbortHandle,
 }
 
 /// A channel to be listened to, or no longer.
@@ -81,6 +102,22 @@ struct Request {
     channel: String,
     listen: bool,
     done: oneshot::Sender<Result<()>>,
+}
+
+impl Home {
+    /// Has a keeper on the current runtime, with a session or to open one.
+    fn here(desk: Arc<Desk>, session: Option<Session>) -> Self {
+        let (requests, received) = mpsc::unbounded_channel();
+        let keeper = Keeper {
+            desk,
+            requests: received,
+        };
+        Self {
+            runtime: Handle::current(),
+            requests,
+            keeper: tokio::spawn(keeper.run(session)).abort_handle(),
+        }
+    }
 }
 
 impl Listener {
@@ -102,30 +139,23 @@ impl Listener {
         config: &Config,
         options: ListenerOptions,
     ) -> std::result::Result<Self, ConnectionError> {
-        let mailbox = Arc::new(Mailbox::new(options.buffer));
-        let connected = Arc::new(AtomicBool::new(true));
-        let (requests, received) = mpsc::unbounded_channel();
         let mut config = config.clone();
         if config.server.get_application_name().is_none() {
             config.server.application_name("cenote listener");
         }
-        let keeper = Keeper {
-            connect_timeout: config.pool.connect_timeout,
+        let connect_timeout = config.pool.connect_timeout;
+        let desk = Arc::new(Desk {
             manager: Postgres::new(config)
                 .map_err(|error| ConnectionError::Failed(error.to_string()))?,
+            connect_timeout,
             options,
-            mailbox: mailbox.clone(),
-            connected: connected.clone(),
-            requests: received,
-            channels: BTreeSet::new(),
-        };
-        let session = keeper.connect().await?;
-        Ok(Self {
-            mailbox,
-            requests,
-            connected,
-            keeper: tokio::spawn(keeper.run(session)),
-        })
+            mailbox: Arc::new(Mailbox::new(options.buffer)),
+            connected: AtomicBool::new(true),
+            channels: Mutex::default(),
+        });
+        let session = desk.connect().await?;
+        let home = Mutex::new(Home::here(desk.clone(), Some(session)));
+        Ok(Self { desk, home })
     }
 
     /// Listens to a channel. The name is taken as it is: `NOTIFY` without quotes turns its own to lower case.
@@ -162,36 +192,82 @@ impl Listener {
     ///
     /// Safe: no event is lost.
     pub async fn recv(&mut self) -> Event {
-        self.mailbox.next().await
+        loop {
+            let gone = tokio::select! {
+                biased;
+                event = self.desk.mailbox.next() => return event,
+                gone = self.keeper_gone() => gone,
+            };
+            self.replace_keeper(gone);
+        }
     }
 
     /// Whether the session is there, as far as is known. While it is not, nothing arrives.
     pub fn is_connected(&self) -> bool {
-        self.connected.load(Relaxed)
+        self.desk.connected.load(Relaxed)
     }
 
     async fn request(&self, channel: &str, listen: bool) -> Result<()> {
         if channel.is_empty() || channel.len() > LONGEST_NAME {
             return Err(Error::ChannelName);
         }
-        let (done, answer) = oneshot::channel();
-        // Either fails only when the runtime shuts down.
-        let _sent = self.requests.send(Request {
-            channel: channel.to_owned(),
-            listen,
-            done,
-        });
-        answer.await.unwrap_or_else(|_| {
-            Err(Error::Disconnected {
-                cause: "the listener has ended".into(),
-            })
-        })
+        loop {
+            let (done, answer) = oneshot::channel();
+            let (runtime, _sent) = {
+                let home = self.home();
+                let request = Request {
+                    channel: channel.to_owned(),
+                    listen,
+                    done,
+                };
+                (home.runtime.id(), home.requests.send(request))
+            };
+            let gone = tokio::select! {
+                biased;
+                answer = answer => match answer {
+                    Ok(answer) => return answer,
+                    Err(_) => runtime,
+                },
+                gone = self.keeper_gone() => gone,
+            };
+            // Asking the next one again is harmless.
+            self.replace_keeper(gone);
+        }
+    }
+
+    /// Completes when the keeper's runtime, which is told, has ended or is not run any more.
+    async fn keeper_gone(&self) -> runtime::Id {
+        let home = self.home().runtime.clone();
+        if Handle::try_current().map_or(true, |here| here.id() == home.id()) {
+            return std::future::pending().await;
+        }
+        let mut vigil = Vigil::new();
+        while !vigil.finds_gone(&home) {
+            sleep(LOOK).await;
+        }
+        home.id()
+    }
+
+    /// Has a keeper on the current runtime instead of one that is gone; nothing if somebody has done so.
+    fn replace_keeper(&self, gone: runtime::Id) {
+        let mut home = self.home();
+        if home.runtime.id() != gone {
+            return;
+        }
+        tracing::warn!("the runtime of the listener is gone; it goes on on that of a caller");
+        home.keeper.abort();
+        self.desk.connected.store(false, Relaxed);
+        *home = Home::here(self.desk.clone(), None);
+    }
+
+    fn home(&self) -> MutexGuard<'_, Home> {
+        self.home.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.keeper.abort();
+        self.home().keeper.abort();
     }
 }
 
@@ -205,14 +281,8 @@ impl fmt::Debug for Listener {
 
 /// Keeps a session, in a task of its own.
 struct Keeper {
-    manager: Postgres,
-    connect_timeout: Duration,
-    options: ListenerOptions,
-    mailbox: Arc<Mailbox>,
-    connected: Arc<AtomicBool>,
+    desk: Arc<Desk>,
     requests: mpsc::UnboundedReceiver<Request>,
-    /// What a new session is to listen to.
-    channels: BTreeSet<String>,
 }
 
 /// A session that is closed without a word when it is no longer looked after: the server may not be listening.
@@ -225,20 +295,24 @@ impl Drop for Session {
 }
 
 impl Keeper {
-    async fn run(mut self, mut session: Session) {
+    async fn run(mut self, mut session: Option<Session>) {
+        let desk = self.desk.clone();
+        let mut unanswered = None;
         loop {
-            let unanswered = self.attend(&session).await;
-            self.connected.store(false, Relaxed);
-            drop(session);
-            tracing::warn!("the session that listens was lost; connecting again");
-            session = self.reconnect().await;
-            self.connected.store(true, Relaxed);
+            if let Some(session) = session.take() {
+                unanswered = self.attend(&session).await;
+                desk.connected.store(false, Relaxed);
+                tracing::warn!("the session that listens was lost; connecting again");
+            }
+            let next = desk.reconnect().await;
+            desk.connected.store(true, Relaxed);
             // Only now: what is lost until the server listens again is covered too.
-            self.mailbox.lose();
+            desk.mailbox.lose();
             tracing::info!("listening again");
-            if let Some(done) = unanswered {
+            if let Some(done) = unanswered.take() {
                 let _gave_up = done.send(Ok(()));
             }
+            session = Some(next);
         }
     }
 
@@ -252,8 +326,8 @@ impl Keeper {
                         return Some(unanswered);
                     }
                 }
-                () = sleep(self.options.check_every) => {
-                    let answer = timeout(self.options.check_timeout, session.0.ping()).await;
+                () = sleep(self.desk.options.check_every) => {
+                    let answer = timeout(self.desk.options.check_timeout, session.0.ping()).await;
                     if !matches!(answer, Ok(Ok(()))) {
                         return None;
                     }
@@ -277,14 +351,14 @@ impl Keeper {
             true => listen_to(&channel),
             false => format!("UN{}", listen_to(&channel)),
         };
-        let answer = self.command(session, &sql).await;
+        let answer = self.desk.command(session, &sql).await;
         if let Err(refused @ (Error::Database(_) | Error::NotSent(_))) = answer {
             let _gave_up = done.send(Err(refused));
             return Ok(());
         }
         match listen {
-            true => self.channels.insert(channel),
-            false => self.channels.remove(&channel),
+            true => self.desk.channels().insert(channel),
+            false => self.desk.channels().remove(&channel),
         };
         match answer {
             Ok(()) => {
@@ -293,6 +367,12 @@ impl Keeper {
             }
             Err(_) => Err(done),
         }
+    }
+}
+
+impl Desk {
+    fn channels(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn reconnect(&self) -> Session {
@@ -315,8 +395,8 @@ impl Keeper {
     /// A new session that listens to what the last one did.
     async fn resume(&self) -> std::result::Result<Session, ConnectionError> {
         let session = self.connect().await?;
-        if !self.channels.is_empty() {
-            let listen: Vec<String> = self.channels.iter().map(|it| listen_to(it)).collect();
+        let listen: Vec<String> = self.channels().iter().map(|it| listen_to(it)).collect();
+        if !listen.is_empty() {
             let listening = self.command(&session, &listen.join("; ")).await;
             listening.map_err(|error| ConnectionError::Failed(error.to_string()))?;
         }

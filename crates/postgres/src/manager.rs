@@ -67,6 +67,11 @@ impl Manager for Postgres {
         connection.check().await
     }
 
+    fn news(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (router, interval) = (self.router.clone(), self.config.lookup_interval);
+        async move { router.news(interval).await }
+    }
+
     async fn close(&self, connection: Connection) {
         connection.close().await;
     }

@@ -1,14 +1,14 @@
 //! The PostgreSQL pool. Invariant: a thin face over the generic pool; it adds what only a database
 //! has.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
 use crate::{
     AcquireError, Config, Error, InvalidConfig, Postgres, Result, Transaction, TransactionOptions,
-    error::summarize, transaction::Host, watch::Watch,
+    error::summarize, transaction::Host,
 };
 
 /// A connection on loan from a [`Pool`]; dropping it gives it back.
@@ -21,8 +21,6 @@ pub type OwnedPooled = cenote_pool::OwnedPooled<Postgres>;
 #[derive(Clone, Debug)]
 pub struct Pool {
     pub(crate) inner: cenote_pool::Pool<Postgres>,
-    /// Ends with the last handle.
-    _watch: Arc<Watch>,
 }
 
 /// One moment in the life of a [`Pool`].
@@ -72,22 +70,14 @@ impl Pool {
             config.server.application_name("cenote");
         }
         let limits = config.pool.clone();
-        let interval = config.lookup_interval;
         let inner = cenote_pool::Pool::across(Postgres::new(config)?, limits, homes)?;
-        let watch = Watch::start(inner.clone(), interval);
-        Ok(Self {
-            inner,
-            _watch: Arc::new(watch),
-        })
+        Ok(Self { inner })
     }
 
     /// A handle for each runtime that connections live on, for those who call from there; see
     /// [`cenote_pool::Pool::homes`].
     pub fn homes(&self) -> impl Iterator<Item = Self> + '_ {
-        self.inner.homes().map(|inner| Self {
-            inner,
-            _watch: self._watch.clone(),
-        })
+        self.inner.homes().map(|inner| Self { inner })
     }
 
     /// Takes a connection, waiting in line for at most the pool's `acquire_timeout`.

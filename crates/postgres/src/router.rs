@@ -1,11 +1,18 @@
 //! From a configuration to a session on a suitable host. Invariant: every host gets its share of the time there is,
 //! so none that is silent keeps the others from being tried.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_postgres::{
     Client,
@@ -44,8 +51,10 @@ pub(crate) struct Router {
     plain_first: bool,
     targets: Vec<Target>,
     known: Known,
-    /// Tells the pool's watch to look around.
+    /// Tells whoever waits for news to look around.
     alarm: Notify,
+    /// Names are to be looked up.
+    names_due: AtomicBool,
 }
 
 /// An open session.
@@ -91,6 +100,7 @@ impl Router {
             known: Known::new(targets.len(), wanted, random),
             targets,
             alarm: Notify::new(),
+            names_due: AtomicBool::new(false),
         })
     }
 
@@ -356,7 +366,7 @@ impl Router {
 
     /// Looks all names up and gives up the connections to addresses they no longer have; says whether there were any.
     /// A name that does not resolve changes nothing.
-    pub(crate) async fn look_up_names(&self) -> bool {
+    async fn look_up_names(&self) -> bool {
         let mut moved = false;
         for host in 0..self.targets.len() {
             if !self.targets[host].is_name() {
@@ -378,7 +388,7 @@ impl Router {
     }
 
     /// Whether there is a name that may come to mean another address.
-    pub(crate) fn has_names(&self) -> bool {
+    fn has_names(&self) -> bool {
         self.targets.iter().any(Target::is_name)
     }
 
@@ -429,13 +439,37 @@ impl Router {
         self.alarm.notify_one();
     }
 
-    /// Waits until there is a reason to look around.
+    /// Waits until connections may have been given up, or a name has moved; has names looked up so often, and after
+    /// each alarm.
     ///
     /// # Cancel safety
     ///
-    /// Safe.
-    pub(crate) async fn alarmed(&self) {
-        self.alarm.notified().await;
+    /// Safe: a look-up that is cut off is done again.
+    pub(crate) async fn news(&self, interval: Option<Duration>) {
+        let interval = interval.filter(|_| self.has_names());
+        loop {
+            if self.names_due.load(Relaxed) {
+                let moved = self.look_up_names().await;
+                self.names_due.store(false, Relaxed);
+                if moved {
+                    return;
+                }
+            }
+            let elapsed = async {
+                match interval {
+                    Some(interval) => sleep(interval).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // What was given up goes at once, however long the names take.
+                () = self.alarm.notified() => {
+                    self.names_due.store(true, Relaxed);
+                    return;
+                }
+                () = elapsed => self.names_due.store(true, Relaxed),
+            }
+        }
     }
 
     fn unreachable(&self, host: usize, cause: io::Error) -> ConnectionError {

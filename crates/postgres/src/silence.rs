@@ -3,20 +3,19 @@
 //! Invariant: only waiting for the server counts, never the time the caller takes.
 
 use std::{
-    pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
-use crate::timer::after;
+use crate::timer::{LocalSleep, after};
 
 /// How long a wait may take, and how long the present one has taken.
 pub(crate) struct Silence {
     limit: Option<Duration>,
     /// Made when the server is waited for the first time.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<LocalSleep>,
     waiting: bool,
 }
 
@@ -45,12 +44,15 @@ impl Silence {
         let Some(limit) = self.limit else {
             return Poll::Pending;
         };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
+        let deadline = || after(Instant::now(), limit);
+        let timer = self
+            .timer
+            .get_or_insert_with(|| LocalSleep::until(deadline()));
         if !self.waiting {
-            timer.as_mut().reset(after(Instant::now(), limit));
+            timer.reset(deadline());
             self.waiting = true;
         }
-        ready!(timer.as_mut().poll(context));
+        ready!(timer.poll(context));
         self.waiting = false;
         Poll::Ready(Err(TooLong(limit)))
     }
@@ -59,6 +61,8 @@ impl Silence {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+
+    use tokio::time::sleep;
 
     use super::*;
 

@@ -1,19 +1,20 @@
 //! Bounds commands in time with one timer per connection instead of one per command: arming and disarming a
 //! timer costs more than the rest of the bookkeeping of a command.
 //!
-//! Invariant: whoever is bounded is woken no later than its deadline; being woken sooner is harmless.
+//! Invariant: whoever is bounded is woken no later than its deadline, on whichever runtime it is; being woken sooner is
+//! harmless.
 
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::{Mutex, PoisonError},
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
     runtime::{self, Handle},
-    time::{Instant, Sleep, sleep, sleep_until},
+    time::{Instant, Sleep, sleep_until},
 };
 
 /// The moment this long after another; for what is beyond the clock, one that never comes.
@@ -22,27 +23,51 @@ pub(crate) fn after(start: Instant, time: Duration) -> Instant {
     start.checked_add(time).unwrap_or_else(|| start + NEVER)
 }
 
-/// A timer that is left running from one command to the next.
-pub(crate) struct Timer {
+/// A sleep that follows whoever polls it to another runtime: the timers of one that nobody runs wake nobody, and those
+/// of one that has ended panic.
+pub(crate) struct LocalSleep {
     /// Whose time it is.
     home: runtime::Id,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl LocalSleep {
+    pub(crate) fn until(deadline: Instant) -> Self {
+        Self {
+            home: Handle::current().id(),
+            sleep: Box::pin(sleep_until(deadline)),
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        self.sleep.deadline()
+    }
+
+    pub(crate) fn reset(&mut self, deadline: Instant) {
+        self.sleep.as_mut().reset(deadline);
+    }
+
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if Handle::try_current().is_ok_and(|here| here.id() != self.home) {
+            *self = Self::until(self.deadline());
+        }
+        self.sleep.as_mut().poll(context)
+    }
+}
+
+/// A timer that is left running from one command to the next.
+pub(crate) struct Timer {
     /// Empty while a command uses it. Held for a moment, never across an await.
-    sleep: Mutex<Option<Pin<Box<Sleep>>>>,
+    sleep: Mutex<Option<LocalSleep>>,
 }
 
 impl Timer {
     /// A timer of the current runtime.
     pub(crate) fn new() -> Self {
-        let never = Duration::MAX;
+        let never = after(Instant::now(), Duration::MAX);
         Self {
-            home: Handle::current().id(),
-            sleep: Mutex::new(Some(Box::pin(sleep(never)))),
+            sleep: Mutex::new(Some(LocalSleep::until(never))),
         }
-    }
-
-    /// Whether it belongs to the current runtime. That of another may have ended, and then a use of it panics.
-    pub(crate) fn is_at_home(&self) -> bool {
-        Handle::try_current().is_ok_and(|here| here.id() == self.home)
     }
 
     /// Runs `work` until the deadline; `None` if it did not end before.
@@ -65,11 +90,11 @@ impl Timer {
                 return Poll::Ready(None);
             };
             // Still armed for an earlier command's deadline, it wakes us too soon, and is moved on then.
-            while sleep.as_mut().poll(context).is_ready() {
+            while sleep.poll(context).is_ready() {
                 if Instant::now() >= deadline {
                     return Poll::Ready(None);
                 }
-                sleep.as_mut().reset(deadline);
+                sleep.reset(deadline);
             }
             Poll::Pending
         })
@@ -79,9 +104,9 @@ impl Timer {
     /// The timer, armed for the deadline or sooner; another one if it is in use by a concurrent command.
     fn lend(&self, deadline: Instant) -> Lent<'_> {
         let sleep = self.lock().take();
-        let mut sleep = sleep.unwrap_or_else(|| Box::pin(sleep_until(deadline)));
+        let mut sleep = sleep.unwrap_or_else(|| LocalSleep::until(deadline));
         if sleep.deadline() > deadline {
-            sleep.as_mut().reset(deadline);
+            sleep.reset(deadline);
         }
         Lent {
             timer: self,
@@ -89,7 +114,7 @@ impl Timer {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Pin<Box<Sleep>>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<LocalSleep>> {
         self.sleep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -97,7 +122,7 @@ impl Timer {
 /// A timer in use; it goes back when dropped.
 struct Lent<'a> {
     timer: &'a Timer,
-    sleep: Option<Pin<Box<Sleep>>>,
+    sleep: Option<LocalSleep>,
 }
 
 impl Drop for Lent<'_> {
@@ -124,6 +149,24 @@ mod tests {
             assert_eq!(timer.bound(deadline, pending::<()>()).await, None);
             assert_eq!(started.elapsed().as_secs(), seconds);
         }
+    }
+
+    /// The connection was opened, and the timer armed, on a runtime that nobody runs now or that has ended.
+    #[test]
+    fn whoever_is_bounded_on_another_runtime_is_woken_there() {
+        let runtime = || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+        };
+        let (home, here) = (runtime().unwrap(), runtime().unwrap());
+        let soon = || Instant::now() + Duration::from_millis(20);
+        let timer = home.block_on(async { Timer::new() });
+        assert_eq!(home.block_on(timer.bound(soon(), async { 7 })), Some(7));
+        assert_eq!(here.block_on(timer.bound(soon(), pending::<()>())), None);
+        assert_eq!(home.block_on(timer.bound(soon(), async { 7 })), Some(7));
+        drop(home);
+        assert_eq!(here.block_on(timer.bound(soon(), pending::<()>())), None);
     }
 
     #[tokio::test(start_paused = true)]

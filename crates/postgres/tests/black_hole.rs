@@ -38,7 +38,7 @@ async fn scene(change: impl FnOnce(&mut Config)) -> Scene {
     let mut config = database.config(CONNECTIONS);
     config.command_timeout = Some(COMMAND);
     config.pool.acquire_timeout = ACQUIRE;
-    config.pool.min_size = CONNECTIONS;
+    config.pool.min_size = Some(CONNECTIONS);
     // Until the server confirms a close, or this time is over, nothing takes the connection's place.
     config.pool.close_timeout = Duration::from_millis(300);
     change(&mut config);

@@ -287,7 +287,7 @@ async fn loaders_and_combiners_go_on_with_a_recreated_type() {
         pool.clone(),
         "SELECT position, 'calm'::mood = 'calm' FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, position),
              (SELECT 'calm'::mood AS m) AS typed",
-        |row| row.get(1),
+        |row| Ok(row.try_get(1)?),
     );
     for _ in 0..2 {
         writes.submit(1).await.unwrap();

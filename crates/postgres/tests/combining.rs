@@ -315,3 +315,67 @@ async fn two_combiners_over_one_pool_do_not_deadlock() {
     assert_eq!(watcher.number(sum, &[]).await, 32 * 20);
     assert_eq!(pool.stats().errors, 0);
 }
+
+/// Makes nothing; what it tells of it depends on the words.
+struct Wrong;
+
+impl Combine for Wrong {
+    type Key = str;
+    type Write = &'static str;
+    type Outcome = ();
+
+    fn key<'a>(&self, word: &'a &'static str) -> &'a str {
+        word
+    }
+
+    fn bytes(&self, word: &&'static str) -> usize {
+        word.len()
+    }
+
+    fn folds(&self, _: &[&&'static str], _: &&'static str) -> bool {
+        false
+    }
+
+    async fn commit(
+        &self,
+        connection: &Connection,
+        rows: &Rows<'_, &'static str>,
+        _: Duration,
+    ) -> Result<Vec<()>> {
+        connection.execute("SELECT 1", &[]).await?;
+        let words: Vec<_> = rows.iter().flatten().collect();
+        assert!(!words.contains(&&&"panic"), "on purpose");
+        Ok(vec![
+            ();
+            words.len() + usize::from(words.contains(&&&"miscount"))
+        ])
+    }
+}
+
+#[tokio::test]
+async fn code_that_panics_or_miscounts_is_told_as_an_unknown_outcome_and_costs_no_connection() {
+    let pool = database().await.pool(1);
+    let process_id = pool.get().await.unwrap().process_id();
+    let combiner = Combiner::new(Wrong, &pool);
+    let error = combiner.submit("panic").await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Panicked(text) if text.contains("on purpose")),
+        "{error:?}"
+    );
+    assert!(error.is_outcome_unknown() && !error.is_retryable());
+    let error = combiner.submit("miscount").await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::Miscounted {
+                outcomes: 2,
+                writes: 1
+            }
+        ),
+        "{error:?}"
+    );
+    assert!(error.is_outcome_unknown() && !error.is_retryable());
+    combiner.submit("right").await.unwrap();
+    assert_eq!(combiner.stats().running, 0);
+    assert_eq!(pool.get().await.unwrap().process_id(), process_id);
+}

@@ -286,7 +286,9 @@ async fn run(seed: u64) {
     };
     let world = Arc::new(World {
         changes: Combiner::with_limits(Store, &pool, limits),
-        values: Loader::new(pool.clone(), READ, |row| (row.get(1), row.get(2))),
+        values: Loader::new(pool.clone(), READ, |row| {
+            Ok((row.try_get(1)?, row.try_get(2)?))
+        }),
         known: Mutex::default(),
     });
     let stop = AtomicBool::new(false);

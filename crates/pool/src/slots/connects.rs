@@ -25,6 +25,9 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             connection,
             expires: lifetime.map_or(Duration::MAX, |lifetime| now.saturating_add(lifetime)),
             idle_since: now,
+            proven: now,
+            unknown: false,
+            suspect: false,
         };
         (self.place(live, Origin::Connect), healed)
     }
@@ -40,7 +43,15 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         now: Duration,
     ) -> Failed<F> {
         self.advance(now);
+        let lost = self.slots[slot].lost;
         self.remove(slot);
+        if lost {
+            // It failed long ago, as far as anyone was concerned.
+            return Failed {
+                previous: Some(error),
+                opened_breaker: None,
+            };
+        }
         self.tally.counts.connect_failures += 1;
         let (began, none_open) = (now.saturating_sub(took), self.existing() == 0);
         self.outage.failed(error, began, none_open, jitter, now)
@@ -107,6 +118,6 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     /// at least: it shows when the server is back.
     fn warm_size(&self) -> u32 {
         let probe = u32::from(self.outage.breaker_is_open());
-        self.config.min_size.max(probe)
+        self.config.warm().max(probe)
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     Holder,
     codel::Codel,
     holder::Caller,
+    runtime::RuntimeId,
     waiters::{Place, Ticket},
 };
 
@@ -28,12 +29,13 @@ pub(crate) enum Joined<C, W> {
     Taken(Live<C>, W),
     /// In line; these slots are to be connected, and the housekeeper is to be told if this makes
     /// something due before its next round. `holds` is worth a warning: the task that waits now
-    /// already has a connection.
+    /// already has a connection. The housekeeper is where `kept_on` says, if it has not moved.
     Queued {
         ticket: Ticket,
         due: Vec<SlotId>,
         is_next: bool,
         holds: Option<Holder>,
+        kept_on: Option<RuntimeId>,
     },
     /// Not let in.
     Refused(Refusal, W),
@@ -139,6 +141,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             due,
             is_next,
             holds,
+            kept_on: self.kept_on,
         }
     }
 

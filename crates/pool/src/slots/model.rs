@@ -139,7 +139,7 @@ impl Model {
             };
             let awaited =
                 self.line.len() > connecting + self.count(State::Cleaning) && connecting < growth;
-            let cold = self.mode == Mode::Open && self.usable() < self.limits.min_size as usize;
+            let cold = self.mode == Mode::Open && self.usable() < self.limits.warm() as usize;
             let possible = !matches!(self.mode, Mode::Paused | Mode::Closed) && self.may_connect();
             if !possible || !(awaited || cold) {
                 return started;
@@ -313,7 +313,7 @@ impl Model {
         self.free(name);
         if self.now >= self.pause_ends {
             let doubled = self.limits.backoff_base * 2u32.pow(self.failures.min(16));
-            self.pause_ends = self.now + doubled.min(self.limits.backoff_max);
+            self.pause_ends = self.now + doubled.min(self.limits.longest_pause());
             self.failures += 1;
         }
         std::mem::replace(&mut self.has_error, true)
@@ -324,7 +324,7 @@ impl Model {
     }
 
     fn retry(&self) -> Option<Duration> {
-        let cold = self.mode == Mode::Open && self.usable() < self.limits.min_size as usize;
+        let cold = self.mode == Mode::Open && self.usable() < self.limits.warm() as usize;
         let awaited = self.mode != Mode::Paused && !self.line.is_empty();
         let held_up = self.pause_ends > self.now && (cold || awaited);
         held_up.then_some(self.pause_ends)
@@ -336,7 +336,7 @@ impl Model {
         self.now = now;
         let mut closed = Vec::new();
         for name in self.idle.clone() {
-            let spare = self.usable() > self.limits.min_size as usize;
+            let spare = self.usable() > self.limits.warm() as usize;
             let link = self.link(name);
             let (expires, rested) = (link.expires, now - link.idle_since);
             let reason = if expires <= now {

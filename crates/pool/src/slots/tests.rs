@@ -11,7 +11,7 @@ type Core = Slots<u32, u32, &'static str>;
 
 fn limits(min_size: u32, max_size: u32, max_overflow: u32) -> Config {
     Config {
-        min_size,
+        min_size: Some(min_size),
         max_size,
         max_overflow,
         max_waiters: 4,
@@ -139,7 +139,7 @@ impl World {
                 assert!(open <= self.core.config().capacity(), "one too many");
                 self.woken.push((ticket, Some(live)));
             }
-            Settled::Retired(live) => self.closing.push(live.slot),
+            Settled::Retired(live) | Settled::Lost(live) => self.closing.push(live.slot),
         }
     }
 
@@ -368,7 +368,7 @@ impl World {
             false => {
                 let census = self.core.census();
                 let open = census.idle + census.in_use + census.connecting;
-                assert!(open >= self.core.config.min_size, "the pool went cold");
+                assert!(open >= self.core.config.warm(), "the pool went cold");
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::{Config, Holder, tally::Tally};
 impl<C, W, F: Clone> Slots<C, W, F> {
     /// True once a pool that was shut has neither connections nor callers left.
     pub(crate) fn is_over(&self) -> bool {
-        !self.is_open() && self.slots.is_empty() && self.waiters.is_empty()
+        !self.is_open() && self.len() == 0 && self.waiters.is_empty()
     }
 
     pub(crate) fn nothing_idle(&self) -> bool {
@@ -29,7 +29,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
 
     /// True once the warm minimum is open.
     pub(crate) fn is_warm(&self) -> bool {
-        self.existing() >= self.config.min_size
+        self.existing() >= self.config.warm()
     }
 
     /// True while the pool is paused and no connection is in use, being cleaned or being closed.

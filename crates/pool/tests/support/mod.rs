@@ -155,7 +155,7 @@ pub fn pool(config: Config) -> (Pool<Scripted>, Arc<Server>) {
 /// A small pool without housekeeping by time.
 pub fn small(max_size: u32) -> Config {
     Config {
-        min_size: 0,
+        min_size: Some(0),
         max_size,
         max_lifetime: None,
         idle_timeout: None,

@@ -5,7 +5,7 @@ use std::{
     collections::HashSet,
     future::poll_fn,
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     task::Poll,
 };
 
@@ -18,14 +18,22 @@ use crate::Result;
 pub struct Calls<B: Batch> {
     place: Arc<Place<B>>,
     requests: Vec<B::Request>,
-    /// Held for a moment, never across an await.
-    open: Mutex<Open<B>>,
 }
 
-struct Open<B: Batch> {
-    callers: Vec<Option<oneshot::Sender<Result<B::Response>>>>,
+/// What of a batch is still open. It is kept with its lane, so that others get at it when nobody runs that.
+pub(super) struct Open<B: Batch> {
+    pub(super) callers: Vec<Option<oneshot::Sender<Result<B::Response>>>>,
     /// Of each call, until it is let go.
-    keys: Vec<Option<u64>>,
+    pub(super) keys: Vec<Option<u64>>,
+}
+
+impl<B: Batch> Default for Open<B> {
+    fn default() -> Self {
+        Self {
+            callers: Vec::new(),
+            keys: Vec::new(),
+        }
+    }
 }
 
 impl<B: Batch> Calls<B> {
@@ -40,11 +48,8 @@ impl<B: Batch> Calls<B> {
             open.callers.push(Some(item.answer));
             open.keys.push(key);
         }
-        Self {
-            place,
-            requests,
-            open: Mutex::new(open),
-        }
+        *place.open() = open;
+        Self { place, requests }
     }
 
     /// What is asked for, in the order in which it came.
@@ -67,18 +72,20 @@ impl<B: Batch> Calls<B> {
     }
 
     /// As [`answer_all`](Self::answer_all), of the requests with these indices.
-    ///
-    /// # Panics
-    ///
-    /// If there are no such requests.
     pub fn answer_each(
         &self,
         indices: Range<usize>,
         mut answer: impl FnMut(usize) -> Result<B::Response>,
     ) {
         // Not answered under the lock, as `answer` may be slow.
-        let callers = &mut self.open().callers[indices.clone()];
-        let callers: Vec<_> = callers.iter_mut().map(Option::take).collect();
+        let callers: Vec<_> = {
+            let callers = &mut self.open().callers;
+            // Empty if the batch was given up.
+            indices
+                .clone()
+                .map(|index| callers.get_mut(index)?.take())
+                .collect()
+        };
         for (index, caller) in indices.zip(callers) {
             if let Some(caller) = caller {
                 // A caller that has gone needs no answer.
@@ -134,7 +141,7 @@ impl<B: Batch> Calls<B> {
     }
 
     fn open(&self) -> MutexGuard<'_, Open<B>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.place.open()
     }
 }
 

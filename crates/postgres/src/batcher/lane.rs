@@ -2,32 +2,35 @@
 //! was working for, or would have, learns of it.
 
 use std::{
+    panic::AssertUnwindSafe,
     pin::pin,
     sync::{
-        Arc, MutexGuard,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::{
-    runtime::Handle,
+    runtime::{self, Handle},
     task::yield_now,
     time::{Instant, sleep},
 };
 
 use super::{
     Batch, Calls, Request, Shared, State,
+    calls::Open,
     queue::{Taken, Waiting},
 };
-use crate::{AcquireError, Pooled, Reason, timer::Timer};
+use crate::{AcquireError, Error, Pooled, Reason, error::panic_text, timer::Timer};
 
 /// A batch that takes longer makes way for another lane.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// One lane at work.
 pub(super) struct Lane<B: Batch> {
-    place: Arc<Place<B>>,
+    pub(super) place: Arc<Place<B>>,
     /// For the patience with batches.
     timer: Timer,
 }
@@ -41,16 +44,22 @@ pub(super) struct Place<B: Batch> {
     running: AtomicBool,
     /// Has taken nothing yet.
     starting: AtomicBool,
+    /// Where the lane is.
+    pub(super) home: runtime::Id,
+    /// What is open of the batch under way. Held for a moment, never across an await.
+    open: Mutex<Open<B>>,
 }
 
 impl<B: Batch> Lane<B> {
     /// One that is counted already.
-    pub(super) fn new(shared: Arc<Shared<B>>, timer: Timer) -> Self {
+    pub(super) fn new(shared: Arc<Shared<B>>, timer: Timer, home: runtime::Id) -> Self {
         let place = Place {
             shared,
             counted: AtomicBool::new(true),
             running: AtomicBool::new(true),
             starting: AtomicBool::new(true),
+            home,
+            open: Mutex::default(),
         };
         Self {
             place: Arc::new(place),
@@ -86,7 +95,14 @@ impl<B: Batch> Lane<B> {
     async fn serve(&self, connection: Pooled<'_>, calls: &Calls<B>, now: Instant) {
         let shared = &*self.place.shared;
         let mut aborted = pin!(shared.abort.notified());
-        let mut running = pin!(shared.batch.run(connection, calls));
+        // A panic is the end of the batch, not of the lane: those who were not answered learn of it.
+        let running = AssertUnwindSafe(shared.batch.run(connection, calls)).catch_unwind();
+        let mut running = pin!(running.map(|ran| {
+            if let Err(panic) = ran {
+                let error = Error::Panicked(panic_text(&*panic).into());
+                calls.answer_all(|_| Err(error.clone()));
+            }
+        }));
         let either = async {
             tokio::select! {
                 biased;
@@ -166,6 +182,24 @@ impl<B: Batch> Place<B> {
         self.shared.start_lane(state);
     }
 
+    pub(super) fn open(&self) -> MutexGuard<'_, Open<B>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does without this lane: nobody runs it. Its callers learn that, and its keys are free.
+    pub(super) fn abandon(&self) {
+        let Open { callers, keys } = std::mem::take(&mut *self.open());
+        let mut state = self.shared.state();
+        state.queue.release(keys.into_iter().flatten());
+        self.count_out(&mut state);
+        drop(state);
+        for caller in callers.into_iter().flatten() {
+            let _gone = caller.send(Err(Error::Lost {
+                cause: "the runtime on which the batch was sent is not being run".into(),
+            }));
+        }
+    }
+
     fn has_started(&self, state: &mut State<B>) {
         if self.starting.swap(false, Relaxed) {
             state.starting = false;
@@ -193,11 +227,23 @@ impl<B: Batch> Drop for Place<B> {
         let panicked = std::thread::panicking() && !self.starting.load(Relaxed);
         let stopped = self.counted.load(Relaxed) && !panicked;
         self.count_out(&mut state);
+        state.places.retain(|place| place.strong_count() > 0);
         if stopped {
-            // The runtime is shutting down: nobody will serve what waits, and its callers must learn of it.
-            let waiting = state.queue.drain(usize::MAX);
+            // The runtime is shutting down. Those who wait on it must learn of it; others take over.
+            if state
+                .home
+                .as_ref()
+                .is_some_and(|home| home.id() == self.home)
+            {
+                state.home = None;
+            }
+            let waiting = state.queue.take_out(|request| !request.is_watched);
             drop(state);
-            drop(waiting);
+            for waiting in waiting {
+                let _gone = waiting.item.answer.send(Err(Error::Disconnected {
+                    cause: "the runtime of the batcher has ended".into(),
+                }));
+            }
         } else if Handle::try_current().is_ok() {
             // A place is free again, be it that this batch panicked or that it had made way.
             self.shared.start_lane(state);

@@ -327,6 +327,25 @@ impl<T> Queue<T> {
         drained
     }
 
+    /// Takes out all of which this is true, wherever they wait.
+    pub(super) fn take_out(&mut self, which: impl Fn(&T) -> bool) -> Vec<Waiting<T>> {
+        let waiting = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| which(&waiting.item));
+        let tickets: Vec<Ticket> = waiting
+            .map(|(index, waiting)| Ticket {
+                index,
+                number: waiting.number,
+            })
+            .collect();
+        self.stale += tickets.len();
+        tickets
+            .into_iter()
+            .map(|ticket| self.remove(ticket))
+            .collect()
+    }
+
     fn get(&self, ticket: Ticket) -> Option<&Waiting<T>> {
         let found = self.waiting.get(ticket.index)?;
         (found.number == ticket.number).then_some(found)

@@ -251,6 +251,16 @@ impl Connection {
         (failure, staleness)
     }
 
+    /// What a look at the columns of a statement says, prepared and kept for its use.
+    pub(crate) async fn describe<T>(
+        &self,
+        sql: &str,
+        look: impl FnOnce(&[tokio_postgres::Column]) -> T,
+    ) -> Result<T> {
+        self.bounded(async { Ok(look(self.prepare(sql).await?.prepared.statement.columns())) })
+            .await
+    }
+
     /// Sends a statement and waits for all of its answer.
     pub(super) async fn collect(
         &self,

@@ -10,6 +10,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use cenote_pool::Chain;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::CancelToken;
@@ -25,8 +26,8 @@ pub(crate) enum CancelError {
     #[error("the server did not deal with a cancel request in time")]
     Timeout,
     /// The request could not be sent.
-    #[error("cannot send a cancel request")]
-    Send(#[source] tokio_postgres::Error),
+    #[error("cannot send a cancel request: {}", Chain(.0))]
+    Send(tokio_postgres::Error),
 }
 
 /// Cancels what runs on the connection of `token`, over a `stream` freshly

@@ -8,7 +8,6 @@
 //! Invariant: whoever wakes the connection leaves a mark in the status word, and
 //! the mark only goes away by polling.
 
-use std::error::Error as _;
 use std::fmt;
 use std::future::Future;
 use std::mem::MaybeUninit;
@@ -16,6 +15,7 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 use std::task::{Context, Poll, Waker};
 
+use cenote_pool::Chain;
 use futures_util::future::poll_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{self, Handle};
@@ -171,7 +171,7 @@ impl Polling<'_> {
                     Some(listener) => listener(notification),
                 },
                 Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(Some(Err(error))) => return Some(describe(&error)),
+                Poll::Ready(Some(Err(error))) => return Some(Chain(&error).to_string()),
                 Poll::Ready(None) => return Some("closed by this side".to_owned()),
             }
         }
@@ -188,14 +188,6 @@ impl Drop for Polling<'_> {
             self.status.task.wake();
         }
         self.status.end_poll(&mut self.engine.published);
-    }
-}
-
-/// The error with its causes: tokio-postgres' own text leaves them out.
-fn describe(error: &tokio_postgres::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }
 

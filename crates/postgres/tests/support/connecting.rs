@@ -9,7 +9,7 @@ use super::SOON;
 
 /// A pool that opens connections when they are needed.
 pub fn lazy(config: &mut Config) -> &mut Config {
-    config.pool.min_size = 0;
+    config.pool.min_size = Some(0);
     config
 }
 

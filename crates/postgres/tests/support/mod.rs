@@ -77,7 +77,7 @@ impl Database {
     pub fn config(&self, max_size: u32) -> Config {
         let mut config = Config::from_url(&self.url).unwrap();
         config.pool = cenote_pool::Config {
-            min_size: 0,
+            min_size: Some(0),
             max_size,
             max_lifetime: None,
             idle_timeout: None,

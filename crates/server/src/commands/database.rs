@@ -42,11 +42,23 @@ pub(super) struct Private {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DatabaseError {
     #[error("no database is set (DATABASE_URL or DB_HOST), and no private one can be started: {0}")]
-    Private(#[from] cenote_local::Error),
+    Private(cenote_local::Error),
     #[error(transparent)]
     Invalid(#[from] InvalidConfig),
     #[error("the private server's address {0}")]
-    Address(#[from] InvalidUrl),
+    Address(InvalidUrl),
+}
+
+impl From<cenote_local::Error> for DatabaseError {
+    fn from(error: cenote_local::Error) -> Self {
+        Self::Private(error)
+    }
+}
+
+impl From<InvalidUrl> for DatabaseError {
+    fn from(error: InvalidUrl) -> Self {
+        Self::Address(error)
+    }
 }
 
 impl Database {
@@ -139,7 +151,7 @@ fn with_settings(mut config: Config, settings: &Settings) -> Config {
         connect_timeout,
     } = settings.pool;
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    config.pool.min_size = count(min);
+    config.pool.min_size = Some(count(min));
     config.pool.max_size = count(max);
     config.pool.max_overflow = count(overflow);
     config.pool.acquire_timeout = timeout;

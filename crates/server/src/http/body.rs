@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use cenote_postgres::Chain;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -27,8 +28,14 @@ pub enum BodyError {
     #[error("the body did not arrive in time")]
     TimedOut,
     /// The connection broke, or the body is not framed as HTTP demands.
-    #[error("the body broke off")]
-    Broken(#[from] hyper::Error),
+    #[error("the body broke off: {}", Chain(.0))]
+    Broken(hyper::Error),
+}
+
+impl From<hyper::Error> for BodyError {
+    fn from(error: hyper::Error) -> Self {
+        Self::Broken(error)
+    }
 }
 
 /// The body of a request, bounded in bytes and time.

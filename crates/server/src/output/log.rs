@@ -126,7 +126,9 @@ mod tests {
                 wrote.send(String::from_utf8(lines.to_vec()).unwrap()).ok();
                 answers.recv().unwrap_or(Ok(()))
             };
-            writer.run(write, move |count| drop(tell.send(count)));
+            writer.run(write, move |count| {
+                tell.send(count).ok();
+            });
         });
         Reader {
             log,

@@ -21,7 +21,7 @@ impl Epoch {
         let name = config.server.get_application_name().unwrap_or("cenote");
         let name = format!("{name} epoch");
         config.server.application_name(name);
-        config.pool.min_size = 1;
+        config.pool.min_size = Some(1);
         config.pool.max_size = 1;
         config.pool.max_overflow = 0;
         config.pool.acquire_timeout = within;

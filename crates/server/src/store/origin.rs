@@ -7,7 +7,7 @@ use cenote_cache::{
     epoch,
     origin::{Origin, Value},
 };
-use cenote_postgres::{Error, Limits, Loader, Pool, QueueStats, tokio_postgres::Row};
+use cenote_postgres::{Decoded, Error, Limits, Loader, Pool, QueueStats, tokio_postgres::Row};
 
 use super::{epoch::Epoch, large::value_or_note};
 
@@ -20,10 +20,12 @@ const READ: &str = "SELECT wanted.position, CASE WHEN octet_length(kv.value) <= 
      WHERE wanted.position BETWEEN 1 AND 1000000000 AND kv.value IS NOT NULL";
 
 /// From a row of `position, value, version, size`.
-fn value(row: Row) -> Value {
-    let text: Option<&str> = row.get(1);
-    let size = || row.get::<_, Option<i32>>(3).unwrap_or_default();
-    value_or_note(text, row.get(2), size)
+fn value(row: Row) -> Decoded<Value> {
+    let text: Option<&str> = row.try_get(1)?;
+    let size: Option<i32> = row.try_get(3)?;
+    Ok(value_or_note(text, row.try_get(2)?, || {
+        size.unwrap_or_default()
+    }))
 }
 
 /// The values in PostgreSQL. Cloning it gives another handle.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cenote_postgres::{AcquireError, Pool, Pooled, Reason, tokio_postgres};
+use cenote_postgres::{AcquireError, Chain, ConnectError, Pool, Pooled, Reason, tokio_postgres};
 
 use super::{
     email,
@@ -22,18 +22,24 @@ const LOCK: i64 = 0x6365_6e6f_7465;
 pub(crate) enum MigrateError {
     #[error(transparent)]
     Acquire(#[from] AcquireError),
-    #[error("cannot wait for other instances to migrate: {0}")]
-    Lock(#[source] tokio_postgres::Error),
-    #[error("cannot add the triggers of the change feed: {0}")]
-    Feed(#[source] tokio_postgres::Error),
-    #[error("cannot compare e-mail addresses: {0}")]
-    Emails(#[source] tokio_postgres::Error),
-    #[error("cannot ask for the database's settings: {0}")]
-    Settings(#[source] tokio_postgres::Error),
+    #[error("cannot wait for other instances to migrate: {}", Chain(.0))]
+    Lock(tokio_postgres::Error),
+    #[error("cannot add the triggers of the change feed: {}", Chain(.0))]
+    Feed(tokio_postgres::Error),
+    #[error("cannot compare e-mail addresses: {}", Chain(.0))]
+    Emails(tokio_postgres::Error),
+    #[error("cannot ask for the database's settings: {}", Chain(.0))]
+    Settings(tokio_postgres::Error),
     #[error("{}", .0.join("; "))]
     Unsuitable(Findings),
-    #[error("{}", describe(.0))]
-    Migration(#[from] refinery::Error),
+    #[error("{}", Chain(.0))]
+    Migration(refinery::Error),
+}
+
+impl From<refinery::Error> for MigrateError {
+    fn from(error: refinery::Error) -> Self {
+        Self::Migration(error)
+    }
 }
 
 impl MigrateError {
@@ -83,25 +89,12 @@ pub(crate) async fn first_connection(pool: &Pool) -> Result<Pooled<'_>, AcquireE
 
 fn is_in_vain(error: &AcquireError) -> bool {
     let last = error.snapshot().last_connect_error.as_deref();
-    let failed = last.and_then(std::error::Error::source);
-    let failed = failed.and_then(|cause| cause.downcast_ref());
-    failed.is_some_and(cenote_postgres::ConnectionError::is_permanent)
+    matches!(last, Some(ConnectError::Failed(error)) if error.is_permanent())
 }
 
 /// Resources, operator, connection, locks: what a migration may meet while the server restarts or others are at it.
 fn is_passing(code: &str) -> bool {
     matches!(code.get(..2), Some("08" | "40" | "53" | "55" | "57"))
-}
-
-/// The database's own words are in the cause.
-fn describe(error: &refinery::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn refuse(wrong: Findings) -> Result<(), MigrateError> {

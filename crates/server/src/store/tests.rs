@@ -7,7 +7,7 @@ async fn what_is_sent_for_many_callers_is_planned_once_even_if_few_come_at_a_tim
     let server = cenote_local::PostgresServer::temporary().start().await;
     let server = server.unwrap();
     let mut config = PoolConfig::from_url(&server.url()).unwrap();
-    config.pool.min_size = 0;
+    config.pool.min_size = Some(0);
     config.pool.max_size = 1;
     let pool = Pool::new(config).unwrap();
     schema::migrate(&pool, false).await.unwrap();

@@ -128,7 +128,7 @@ impl Serialize for UserRow {
 
 /// Looks users up, many callers' at a time.
 pub(super) fn loaders(pool: &Pool, limits: &Limits) -> Vec<Loader<i64, Arc<UserRow>>> {
-    let user = |row| Arc::new(UserRow(row));
+    let user = |row| Ok(Arc::new(UserRow(row)));
     Loader::per_home(pool, GET, user, |_| size_of::<i64>(), limits)
 }
 

@@ -1,5 +1,7 @@
 //! Few open files: clients get what the database leaves, and each of them an answer.
 
+use std::process::Command;
+
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
@@ -10,8 +12,9 @@ const LONG: u64 = 60;
 
 /// The program with a limit of open files, the soft one lower than the hard one.
 fn limited(soft: u32, hard: u32, settings: &[(&str, &str)]) -> Launch {
-    let script = format!("ulimit -Hn {hard} && ulimit -Sn {soft} && exec \"$0\" \"$@\"");
-    Launch::through(&["sh", "-c", &script], &["serve"])
+    let script = format!("ulimit -Hn {hard} && ulimit -Sn {soft} && exec \"$@\"");
+    Launch::new(&["serve"])
+        .through(&script)
         .env("PORT", "0")
         .envs(settings)
 }

@@ -423,3 +423,61 @@ async fn the_longest_and_the_shortest_spans_of_time_work() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(!ended.log.contains("panic"), "{ended:?}");
 }
+
+/// Numbers and times, at their smallest and largest. What is measured in time is as small as a start can be expected to
+/// live with.
+const EXTREMES: [(&str, &[&str]); 27] = [
+    ("DB_POOL_MIN_SIZE", &["0", "10"]),
+    ("DB_POOL_MAX_SIZE", &["1", "100000"]),
+    ("DB_POOL_MAX_OVERFLOW", &["0", "100000"]),
+    ("DB_POOL_TIMEOUT", &["0.2", "315000000"]),
+    ("DB_POOL_MAX_WAITERS", &["0", "10000000"]),
+    ("DB_QUEUE_MAX_BYTES", &["1", "1099511627776"]),
+    ("DB_QUEUE_MAX_WAIT", &["0.001", "315000000"]),
+    ("DB_POOL_RECYCLE", &["0.001", "0", "315000000"]),
+    ("DB_POOL_IDLE_TIMEOUT", &["0.001", "0", "315000000"]),
+    ("DB_CONNECT_TIMEOUT", &["2", "315000000"]),
+    ("COMMAND_TIMEOUT", &["2", "315000000"]),
+    ("DB_STATEMENT_CACHE", &["0", "1000000"]),
+    ("DB_SLOW_QUERY", &["0.001", "0", "315000000"]),
+    ("DB_RETRY_ATTEMPTS", &["1", "100"]),
+    ("DB_RETRY_DELAY", &["0", "315000000"]),
+    ("CACHE_TTL", &["0.001", "315000000"]),
+    ("CACHE_NEAR_BYTES", &["65536", "1099511627776"]),
+    ("HTTP_CORES", &["1", "8"]),
+    ("HTTP_MAX_CONNECTIONS", &["1", "10000000"]),
+    ("HTTP_HEADER_TIMEOUT", &["1", "315000000"]),
+    ("HTTP_BODY_TIMEOUT", &["1", "315000000"]),
+    ("HTTP_IDLE_TIMEOUT", &["1", "315000000"]),
+    ("HTTP_MAX_BODY", &["1", "1073741824"]),
+    ("SHUTDOWN_DELAY", &["0", "1"]),
+    ("SHUTDOWN_TIMEOUT", &["0", "315000000"]),
+    ("INSTANCES", &["1", "100000"]),
+    ("POOL_PROFILE", &["low", "very-high"]),
+];
+
+#[tokio::test]
+async fn each_setting_alone_at_its_smallest_and_largest_starts_a_service_that_answers() {
+    let database = Database::create().await;
+    for (name, values) in EXTREMES {
+        for value in values {
+            let service = Service::start_with(&database, &[(name, value)]).await;
+            let answer = service.get("/read/nothing").await;
+            assert_eq!(answer.status, 404, "{name}={value}");
+            let ended = service.stop(secs(20)).await;
+            assert_eq!(ended.code, Some(0), "{name}={value}: {ended:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_explicit_size_of_the_pool_wins_over_the_rest_of_its_profile() {
+    let database = Database::create().await;
+    for profile in ["low", "high", "very-high"] {
+        let settings = [("POOL_PROFILE", profile), ("DB_POOL_MAX_SIZE", "1")];
+        let service = Service::start_with(&database, &settings).await;
+        let stats = service.get("/pool-stats").await;
+        assert!(stats.text().contains("\"max\":1"), "{}", stats.text());
+        service.stop(secs(20)).await;
+    }
+}

@@ -158,7 +158,7 @@ impl Pair {
                 self.given.push((to, given, Some(live)));
                 Placed::HandedTo(to)
             }
-            Settled::Retired(live) => {
+            Settled::Retired(live) | Settled::Lost(live) => {
                 self.closing.push((live.connection, live.slot));
                 Placed::ToClose(live.connection)
             }
@@ -337,7 +337,7 @@ impl Pair {
             }
             Step::Resize { min, max, overflow } => {
                 let mut limits = self.core.config().clone();
-                (limits.min_size, limits.max_size) = (min, max);
+                (limits.min_size, limits.max_size) = (Some(min), max);
                 limits.max_overflow = overflow;
                 let excess = self.core.resize(limits.clone());
                 let excess = self.close(excess);
@@ -431,7 +431,7 @@ proptest! {
         steps in history(),
     ) {
         let mut pair = Pair::new(Config {
-            min_size: min.min(max),
+            min_size: Some(min.min(max)),
             max_size: max,
             max_overflow: overflow,
             max_waiters,

@@ -24,15 +24,9 @@ pub(crate) struct Launch {
 
 impl Launch {
     pub(crate) fn new(arguments: &[&str]) -> Self {
-        Self::through(&[], arguments)
-    }
-
-    /// Has another program start it.
-    pub(crate) fn through(starter: &[&str], arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let words: Vec<_> = [starter, &[env!("CARGO_BIN_EXE_cenote")], arguments].concat();
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).env_clear();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cenote"));
+        command.args(arguments).env_clear();
         for name in ["PATH", "PG_BIN"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
