@@ -60,7 +60,7 @@ pub enum Coherence {
 }
 
 /// A write that may not be made now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the write could not be announced within {waited:?}: {reason}; nothing was written, try again"
 )]
@@ -72,20 +72,24 @@ pub struct NotFenced {
 }
 
 /// Why a write cannot be announced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Obstacle {
     /// The database has not told which epoch it is.
     UnknownEpoch,
+    /// The database cannot tell which epoch it is until someone changes something; this is its error. It is not waited
+    /// for.
+    UnreadableEpoch(Arc<str>),
     /// Redis is trusted and does not answer.
     Unreachable,
 }
 
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::UnknownEpoch => "the epoch is not known",
-            Self::Unreachable => "Redis does not answer",
-        })
+        match self {
+            Self::UnknownEpoch => f.write_str("the epoch is not known"),
+            Self::UnreadableEpoch(why) => write!(f, "the row of the epoch cannot be read: {why}"),
+            Self::Unreachable => f.write_str("Redis does not answer"),
+        }
     }
 }
 
@@ -111,7 +115,7 @@ impl Fenced {
                 Ok(fenced) => return Ok(fenced),
                 Err(reason) => reason,
             };
-            if timeout_at(deadline, pulse.changed()).await.is_err() {
+            if is_in_vain(&reason) || timeout_at(deadline, pulse.changed()).await.is_err() {
                 let waited = start.elapsed();
                 return Err(NotFenced { waited, reason });
             }
@@ -227,11 +231,16 @@ pub(crate) async fn unobstructed(shared: &Shared, deadline: Instant) -> Result<(
         let Err(reason) = footing(shared, clock::now()) else {
             return Ok(());
         };
-        if timeout_at(deadline, pulse.changed()).await.is_err() {
+        if is_in_vain(&reason) || timeout_at(deadline, pulse.changed()).await.is_err() {
             let waited = start.elapsed();
             return Err(NotFenced { waited, reason });
         }
     }
+}
+
+/// Whether waiting does not take an obstacle away.
+fn is_in_vain(obstacle: &Obstacle) -> bool {
+    matches!(obstacle, Obstacle::UnreadableEpoch(_))
 }
 
 /// What a fence stands on: a view with room for a statement and, if it trusts a Redis, its cells.
@@ -240,7 +249,10 @@ fn footing(shared: &Shared, now: Moment) -> Result<(View, Option<Arc<Cells>>), O
         .views
         .valid(now)
         .filter(|view| view.term.fits(now, shared.timing.deadline()))
-        .ok_or(Obstacle::UnknownEpoch)?;
+        .ok_or_else(|| match shared.views.unreadable() {
+            Some(why) => Obstacle::UnreadableEpoch(why),
+            None => Obstacle::UnknownEpoch,
+        })?;
     match (view.trusted, shared.cells(&view)) {
         (None, _) => Ok((view, None)),
         (Some(_), Some(cells)) => Ok((view, Some(cells))),

@@ -75,6 +75,8 @@ mod caution;
 mod keeper;
 mod keepers;
 mod plain;
+mod row_faults;
+
 mod poller;
 
 pub mod fenced;

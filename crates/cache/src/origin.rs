@@ -35,6 +35,13 @@ pub trait Origin: Send + Sync + 'static {
     /// The epoch's row, as it is committed now. It must answer or fail within a poll interval.
     fn epoch_row(&self) -> impl Future<Output = Result<Row, Self::Error>> + Send;
 
+    /// Says whether asking for the epoch's row again cannot help until someone changes something, such as a missing
+    /// table. Writes are then refused without waiting for it.
+    fn is_permanent(&self, error: &Self::Error) -> bool {
+        let _ = error;
+        false
+    }
+
     /// Replaces the row where its epoch is one less than the successor's. Nothing happens where it is not.
     fn advance(&self, successor: Row) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }

@@ -9,6 +9,7 @@ use crate::{
     clock,
     epoch::{Row, Watch},
     origin::Origin,
+    row_faults::RowFaults,
     shared::Shared,
 };
 
@@ -20,23 +21,29 @@ pub(crate) async fn poll<O: Origin>(shared: Arc<Shared>, origin: Arc<O>) {
     let mut pulse = shared.views.pulse();
     let mut watch = Watch::default();
     let mut caution = Caution::default();
+    let mut faults = RowFaults::default();
     loop {
-        let row = look(&shared, &*origin, &mut watch).await;
+        let row = look(&shared, &*origin, &mut watch, &mut faults).await;
         if let Some(row) = &row {
             caution.note(row, clock::now(), shared.timing.lease());
         }
         if let Some(row) = &row
             && let Some(successor) = successor(&shared, &watch, &caution, row)
         {
-            tracing::warn!(epoch = successor.epoch, trusted = ?successor.trusted, "moving the epoch on");
+            if faults.says_change() {
+                tracing::warn!(epoch = successor.epoch, trusted = ?successor.trusted, "moving the epoch on");
+            }
             match timeout(shared.timing.lease(), origin.advance(successor)).await {
                 Ok(Ok(())) => {
+                    faults.changed();
                     sleep(BREATH).await;
                     continue;
                 }
-                Ok(Err(error)) => tracing::warn!(%error, "the epoch could not be moved on"),
-                Err(_) => tracing::warn!("the database took too long to move the epoch on"),
+                Ok(Err(error)) => faults.not_changed(&error),
+                Err(_) => faults.not_changed(&"the database took too long"),
             }
+        } else if row.is_some() {
+            faults.changed();
         }
         let pause = pause(&shared, &watch);
         // What this task has told itself is no news.
@@ -49,18 +56,31 @@ pub(crate) async fn poll<O: Origin>(shared: Arc<Shared>, origin: Arc<O>) {
 }
 
 /// Reads the row, and takes the view that it allows.
-async fn look<O: Origin>(shared: &Shared, origin: &O, watch: &mut Watch) -> Option<Row> {
+async fn look<O: Origin>(
+    shared: &Shared,
+    origin: &O,
+    watch: &mut Watch,
+    faults: &mut RowFaults,
+) -> Option<Row> {
     let sent = clock::now();
     let lease = shared.timing.lease();
-    let row = match timeout(lease, origin.epoch_row()).await {
+    let answer = timeout(lease, origin.epoch_row()).await;
+    let now = clock::now();
+    let row = match answer {
         Ok(Ok(row)) => row,
         Ok(Err(error)) => {
-            tracing::debug!(%error, "the epoch could not be read");
+            let is_permanent = origin.is_permanent(&error);
+            let why = faults.not_read(&error, is_permanent, now, lease);
+            shared.views.cannot_be_known(why);
             return None;
         }
-        Err(_) => return None,
+        Err(_) => {
+            faults.not_read(&"the database took too long", false, now, lease);
+            return None;
+        }
     };
-    let now = clock::now();
+    faults.read();
+    shared.views.cannot_be_known(None);
     watch.answered(row, sent, now, lease);
     if let Some(view) = watch.view(now)
         && view.epoch == row.epoch

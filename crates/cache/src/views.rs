@@ -1,6 +1,6 @@
 //! What may be acted on at present. Invariant: a view is used only for its term, and never gives way to an older one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
@@ -10,6 +10,8 @@ use crate::{epoch::View, moment::Moment};
 /// The newest view, and a pulse for those who wait for another.
 pub(crate) struct Views {
     newest: ArcSwapOption<View>,
+    /// Why the row of the epoch cannot be read, if that does not pass by itself.
+    unreadable: Mutex<Option<Arc<str>>>,
     pulse: watch::Sender<()>,
 }
 
@@ -17,6 +19,7 @@ impl Views {
     pub(crate) fn new() -> Self {
         Self {
             newest: ArcSwapOption::empty(),
+            unreadable: Mutex::default(),
             pulse: watch::Sender::new(()),
         }
     }
@@ -24,6 +27,27 @@ impl Views {
     /// The view to act on.
     pub(crate) fn valid(&self, now: Moment) -> Option<View> {
         self.newest().filter(|view| view.term.is_running(now))
+    }
+
+    /// Takes note of why no view can be had before someone changes something; `None`: one can. Wakes those who wait for
+    /// one if that is new.
+    pub(crate) fn cannot_be_known(&self, why: Option<Arc<str>>) {
+        let mut unreadable = self
+            .unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_news = why.is_some() && unreadable.is_none();
+        *unreadable = why;
+        drop(unreadable);
+        if is_news {
+            self.beat();
+        }
+    }
+
+    /// Why no view can be had, if waiting for one does not help.
+    pub(crate) fn unreadable(&self) -> Option<Arc<str>> {
+        let unreadable = self.unreadable.lock();
+        unreadable.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The newest view, be its term over or not.

@@ -16,7 +16,7 @@ use crate::{
     guard::Guard,
     holder::Caller,
     house::vigil,
-    lifecycle::{Delivery, Shared},
+    lifecycle::{Delivery, Failure, Shared},
     runtime::{Handle, timeout},
     slots::{Joined, Live, Refusal},
     stats::Retired,
@@ -100,6 +100,7 @@ async fn acquire_slowly<M: Manager>(
                     Ok(live) => live,
                     Err(Sent::Refused(refusal)) => return Err(refused(shared, refusal)),
                     Err(Sent::Shed) => return Err(shed(shared)),
+                    Err(Sent::InVain(failure)) => return Err(in_vain(shared, failure)),
                     Err(Sent::Late) => return Err(timed_out(shared, None, place)),
                 };
                 served_before = true;
@@ -149,21 +150,22 @@ struct Queued<'a, M: Manager> {
     place: Place,
     /// It stood in line already, and what it was handed was broken.
     served_before: bool,
-    waiting: Option<(Ticket, oneshot::Receiver<Delivery<M::Connection>>)>,
+    waiting: Option<(Ticket, oneshot::Receiver<Delivery<M>>)>,
     /// Kept where the housekeeper is not: it could be gone without this caller's noticing.
     vigil: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 /// Why a caller was sent away.
-enum Sent {
+enum Sent<M: Manager> {
     Refused(Refusal),
     Late,
     Shed,
+    InVain(Failure<M>),
 }
 
 impl<M: Manager> Queued<'_, M> {
     /// Stands in line, unless there is no need to or no way.
-    fn join(&mut self) -> Option<Result<Live<M::Connection>, Sent>> {
+    fn join(&mut self) -> Option<Result<Live<M::Connection>, Sent<M>>> {
         let shared = self.shared;
         let (seat, receiver) = oneshot::channel();
         let joined = match self.served_before {
@@ -202,7 +204,7 @@ impl<M: Manager> Queued<'_, M> {
 }
 
 impl<M: Manager> Future for Queued<'_, M> {
-    type Output = Result<Live<M::Connection>, Sent>;
+    type Output = Result<Live<M::Connection>, Sent<M>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if self.waiting.is_none()
@@ -224,6 +226,7 @@ impl<M: Manager> Future for Queued<'_, M> {
             Ok(Delivery::Connection(live)) => Ok(live),
             Ok(Delivery::Late) => Err(Sent::Late),
             Ok(Delivery::Shed) => Err(Sent::Shed),
+            Ok(Delivery::InVain(failure)) => Err(Sent::InVain(failure)),
             Ok(Delivery::Closed) | Err(_) => Err(Sent::Refused(Refusal::Closed)),
         })
     }
@@ -285,6 +288,7 @@ fn refused<M: Manager>(shared: &Arc<Shared<M>>, refusal: Refusal) -> AcquireErro
         Refusal::Full(wait) => (Reason::Overloaded, wait),
         Refusal::Hopeless(excess) => (Reason::Overloaded, Some(excess)),
         Refusal::Unavailable(retry_after) => (Reason::Unavailable, Some(retry_after)),
+        Refusal::InVain(retry_after) => (Reason::Permanent, Some(retry_after)),
     };
     AcquireError::new(reason, retry_after, snapshot(shared))
 }
@@ -292,6 +296,18 @@ fn refused<M: Manager>(shared: &Arc<Shared<M>>, refusal: Refusal) -> AcquireErro
 fn shed<M: Manager>(shared: &Arc<Shared<M>>) -> AcquireError<M::Error> {
     let wait = shared.core().expected_wait(shared.now());
     AcquireError::new(Reason::Overloaded, wait, snapshot(shared))
+}
+
+/// The error of whoever waits for what fails for good. The cause is that of the connect that said so:
+/// another may have succeeded meanwhile.
+pub(crate) fn in_vain<M: Manager>(
+    shared: &Arc<Shared<M>>,
+    failure: Failure<M>,
+) -> AcquireError<M::Error> {
+    let mut snapshot = snapshot(shared);
+    snapshot.last_connect_error = Some(failure);
+    let retry_after = shared.core().next_news(shared.now());
+    AcquireError::new(Reason::Permanent, Some(retry_after), snapshot)
 }
 
 pub(crate) fn snapshot<M: Manager>(shared: &Arc<Shared<M>>) -> Snapshot<M::Error> {

@@ -67,6 +67,9 @@ pub struct Config {
     /// Longest pause between failing connects. It bounds how late a recovered server is noticed. `None`: 500 ms, or
     /// `backoff_base` where that is more.
     pub backoff_max: Option<Duration>,
+    /// Pause after a connect that failed [for good](crate::Manager::is_permanent). It bounds how late
+    /// a corrected password is noticed, and how many logins a wrong one costs.
+    pub backoff_permanent: Duration,
     /// When connects have failed for this long and no connection is open, newcomers are refused at
     /// once with [`Reason::Unavailable`](crate::Reason::Unavailable); those in line stay. The pool
     /// goes on connecting by itself, and the first success ends it. `None`: newcomers always wait.
@@ -94,6 +97,7 @@ impl Default for Config {
             leak_after: Some(Duration::from_secs(60)),
             backoff_base: Duration::from_millis(50),
             backoff_max: None,
+            backoff_permanent: Duration::from_secs(5),
             breaker_after: Some(Duration::from_secs(5)),
         }
     }
@@ -201,6 +205,10 @@ impl Config {
             (
                 self.backoff_max.is_none_or(positive),
                 "backoff_max must not be zero",
+            ),
+            (
+                positive(self.backoff_permanent),
+                "backoff_permanent must not be zero",
             ),
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {

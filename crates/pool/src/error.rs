@@ -51,6 +51,9 @@ pub enum Reason {
     /// Connects have failed for [`Config::breaker_after`](crate::Config::breaker_after), and no
     /// connection is open; nothing was waited for. The snapshot says why the last one failed.
     Unavailable,
+    /// The last connect failed [for good](crate::Manager::is_permanent), and no connection is open:
+    /// waiting cannot help until someone changes something. The snapshot says why it failed.
+    Permanent,
     /// The pool is draining or closed.
     Closed,
 }
@@ -122,9 +125,10 @@ impl<E: Error + 'static> AcquireError<E> {
         self.details.retry_after
     }
 
-    /// True if the same call may succeed later: always, but for a pool that was closed.
+    /// True if the same call may succeed later by itself: not if the pool was closed, nor if the
+    /// last connect failed for good.
     pub fn is_retryable(&self) -> bool {
-        self.reason() != Reason::Closed
+        !matches!(self.reason(), Reason::Closed | Reason::Permanent)
     }
 }
 
@@ -138,6 +142,7 @@ impl<E: Error + 'static> Clone for AcquireError<E> {
 
 impl<E: Error + 'static> fmt::Display for AcquireError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What to look into comes first, what the pool looked like last.
         match self.reason() {
             Reason::Timeout { phase, waited } => {
                 let what = match phase {
@@ -149,9 +154,13 @@ impl<E: Error + 'static> fmt::Display for AcquireError<E> {
             }
             Reason::Overloaded => f.write_str("too many callers are waiting for a connection")?,
             Reason::Unavailable => f.write_str("connecting has failed for a while")?,
+            Reason::Permanent => f.write_str("connecting fails until its cause is removed")?,
             Reason::Closed => return f.write_str("the pool is closed"),
         }
-        write!(f, ": {}", self.snapshot())
+        match &self.snapshot().last_connect_error {
+            Some(error) => write!(f, ": {error} ({})", self.snapshot()),
+            None => write!(f, ": {}", self.snapshot()),
+        }
     }
 }
 
@@ -169,9 +178,6 @@ impl<E: Error + 'static> fmt::Display for Snapshot<E> {
         }
         if let Some(holder) = &self.oldest_holder {
             write!(f, "; held longest: {holder}")?;
-        }
-        if let Some(error) = &self.last_connect_error {
-            write!(f, "; last connect error: {error}")?;
         }
         Ok(())
     }

@@ -26,7 +26,8 @@
 //! * the end: listened for only after it was looked for; not told by the last slot, or by the last
 //!   caller that leaves; those in line not woken, or refused by a drain; a connection kept by a
 //!   closed pool;
-//! * a dirty connection handed out.
+//! * a dirty connection handed out;
+//! * those in line not told that connecting fails for good, or a newcomer let in who is never told.
 //!
 //! Promises that time keeps, such as the retry after a failed connect, are not seen here: those are
 //! the tests on a paused clock.
@@ -110,7 +111,9 @@ struct Far {
 
 #[derive(Debug, thiserror::Error)]
 #[error("the server is down")]
-struct Down;
+struct Down {
+    for_good: bool,
+}
 
 /// Counts a connection from the moment its connect starts until nothing is left of it.
 struct Presence(Arc<Far>);
@@ -135,6 +138,8 @@ enum Mood {
     Erratic,
     /// All is refused.
     Down,
+    /// All is refused, and time will not cure it.
+    DownForGood,
 }
 
 enum Fate {
@@ -169,9 +174,18 @@ impl Far {
         *self.mood.lock().unwrap()
     }
 
+    fn down(&self) -> Down {
+        let for_good = match self.mood() {
+            Mood::DownForGood => true,
+            Mood::Erratic => one_in(3),
+            Mood::Well | Mood::Down => false,
+        };
+        Down { for_good }
+    }
+
     fn fate(&self) -> Fate {
         match (self.mood(), thread_rng().gen_range(0..6)) {
-            (Mood::Down, _) | (Mood::Erratic, 0) => Fate::Fails,
+            (Mood::Down | Mood::DownForGood, _) | (Mood::Erratic, 0) => Fate::Fails,
             (Mood::Erratic, 1) => Fate::Hangs,
             (Mood::Erratic, 2) => Fate::Dies,
             _ => Fate::Good,
@@ -182,7 +196,7 @@ impl Far {
         dawdle().await;
         match self.fate() {
             Fate::Good => return Ok(()),
-            Fate::Fails => return Err(Down),
+            Fate::Fails => return Err(self.down()),
             Fate::Dies => simulated::die().await,
             Fate::Hangs => {}
         }
@@ -218,6 +232,10 @@ impl Manager for Arc<Far> {
         })
     }
 
+    fn is_permanent(&self, error: &Down) -> bool {
+        error.for_good
+    }
+
     fn inspect(&self, connection: &mut Connection) -> Condition {
         assert!(!connection.in_hand, "inspected while in someone's hand");
         if self.mood() == Mood::Erratic && one_in(8) {
@@ -236,7 +254,7 @@ impl Manager for Arc<Far> {
         dawdle().await;
         match self.fate() {
             Fate::Good => Ok(()),
-            Fate::Fails => Err(Down),
+            Fate::Fails => Err(self.down()),
             Fate::Hangs | Fate::Dies => std::future::pending().await,
         }
     }
@@ -308,8 +326,13 @@ async fn close_whole(pool: &Pool<Arc<Far>>) {
     let far = pool.manager().clone();
     *far.mood.lock().unwrap() = Mood::Well;
     let mut held = Vec::new();
-    for _ in 0..far.capacity {
-        held.push(pool.get_within(FOR_EVER).await.unwrap());
+    while held.len() < far.capacity as usize {
+        match pool.get_within(FOR_EVER).await {
+            Ok(connection) => held.push(connection),
+            // What failed for good before is over when the pool has tried again.
+            Err(error) => assert_eq!(error.reason(), Reason::Permanent),
+        }
+        yield_now().await;
     }
     assert!(pool.try_get().is_none());
     drop(held);

@@ -15,24 +15,27 @@ use tokio::sync::{Notify, oneshot};
 use crate::{
     Condition, Config, ConnectError, InvalidConfig, Limits, Manager,
     house::{House, vigil},
+    outage,
     runtime::{AtomicU8, Handle, Instant, Mutex, MutexGuard, timeout},
     slots::{Live, Settled, SlotId, Slots},
     stats::Retired,
 };
 
 pub(crate) type Failure<M> = Arc<ConnectError<<M as Manager>::Error>>;
-pub(crate) type Seat<M> = oneshot::Sender<Delivery<<M as Manager>::Connection>>;
+pub(crate) type Seat<M> = oneshot::Sender<Delivery<M>>;
 pub(crate) type Core<M> = Slots<<M as Manager>::Connection, Seat<M>, Failure<M>>;
 
 /// What a caller in line is given.
-pub(crate) enum Delivery<C> {
-    Connection(Live<C>),
+pub(crate) enum Delivery<M: Manager> {
+    Connection(Live<M::Connection>),
     /// The pool was closed.
     Closed,
     /// Its time ran out.
     Late,
     /// It gave way so that the others wait less.
     Shed,
+    /// Connecting fails for a reason that time does not cure.
+    InVain(Failure<M>),
 }
 
 /// What all handles, guards and tasks of one pool share.
@@ -372,10 +375,7 @@ fn is_kept(condition: Condition) -> bool {
 }
 
 /// Tells callers that were taken out of the line why. Whoever has left by itself need not know.
-pub(crate) fn send_away<C>(
-    seats: Vec<oneshot::Sender<Delivery<C>>>,
-    why: impl Fn() -> Delivery<C>,
-) {
+pub(crate) fn send_away<M: Manager>(seats: Vec<Seat<M>>, why: impl Fn() -> Delivery<M>) {
     for seat in seats {
         drop(seat.send(why()));
     }
@@ -415,16 +415,30 @@ impl<M: Manager> Connecting<M> {
     }
 
     fn fail(&mut self, error: ConnectError<M::Error>) {
+        // First, while a panic of the manager still leaves the slot to the destructor.
+        let is_permanent = match &error {
+            ConnectError::Failed(error) => self.shared.manager.is_permanent(error),
+            ConnectError::TimedOut(_) | ConnectError::Aborted => false,
+        };
         let Some(slot) = self.slot.take() else { return };
         let (shared, error) = (&self.shared, Arc::new(error));
-        let (took, jitter, now) = (self.started.elapsed(), fastrand::f64(), shared.now());
-        let (failed, over) = {
-            let mut core = shared.core();
-            let failed = core.connect_failed(slot, error.clone(), took, jitter, now);
-            (failed, core.is_over())
+        let failure = outage::Failure {
+            error: error.clone(),
+            is_permanent,
+            jitter: fastrand::f64(),
         };
-        // Once per outage, not once per attempt.
-        if failed.previous.is_none() && matches!(*error, ConnectError::Aborted) {
+        let (took, now) = (self.started.elapsed(), shared.now());
+        let (failed, in_vain, refusing, over) = {
+            let mut core = shared.core();
+            let (failed, in_vain) = core.connect_failed(slot, failure, took, now);
+            (failed, in_vain, core.waits_in_vain(), core.is_over())
+        };
+        send_away(in_vain, || Delivery::InVain(error.clone()));
+        // Once per outage and cause, not once per attempt.
+        if failed.became_permanent {
+            let every = shared.config.backoff_permanent.as_secs_f64();
+            tracing::warn!(%error, "connecting fails until its cause is removed; trying again every {every} s");
+        } else if failed.previous.is_none() && matches!(*error, ConnectError::Aborted) {
             tracing::debug!(%error, "connecting failed; trying again");
         } else if failed.previous.is_none() {
             tracing::warn!(%error, "connecting failed; trying again until it works");
@@ -433,9 +447,11 @@ impl<M: Manager> Connecting<M> {
             let seconds = failing_for.as_secs_f64();
             tracing::warn!(seconds, %error, "the server is taken for dead; refusing callers");
         }
-        match over {
-            true => shared.milestone.notify_waiters(),
-            false => shared.poke.notify_one(),
+        if over || refusing {
+            shared.milestone.notify_waiters();
+        }
+        if !over {
+            shared.poke.notify_one();
         }
     }
 }

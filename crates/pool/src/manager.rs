@@ -20,6 +20,18 @@ pub trait Manager: Send + Sync + 'static {
     /// Opens a connection.
     fn connect(&self) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
 
+    /// Says whether connecting fails for good: trying again cannot help until someone changes
+    /// something, such as a wrong password.
+    ///
+    /// While such an error is the last one and no connection is open, callers are refused with
+    /// [`Reason::Permanent`](crate::Reason::Permanent) instead of waiting; in a pool that has worked before, once it
+    /// has been so for [`backoff_permanent`](crate::Config::backoff_permanent), after which the pool tries again each
+    /// time by itself.
+    fn is_permanent(&self, error: &Self::Error) -> bool {
+        let _ = error;
+        false
+    }
+
     /// Says what state a connection is in, at once and without I/O.
     ///
     /// Asked at every return and again at every checkout, so it must be fast. It must only say

@@ -6,10 +6,10 @@ use std::{fmt, panic::Location, sync::Arc, time::Duration};
 use crate::{
     AcquireError, Config, ConnectError, Holder, InvalidConfig, Limits, Manager, OwnedPooled, Phase,
     Pooled, Reason, Stats,
-    acquire::{acquire, snapshot, take},
+    acquire::{acquire, in_vain, snapshot, take},
     guard::Guard,
     holder::{Caller, HomeId},
-    lifecycle::Shared,
+    lifecycle::{Core, Shared},
     runtime::{Handle, timeout},
     tally::Tally,
 };
@@ -265,7 +265,8 @@ impl<M: Manager> Pool<M> {
     /// # Errors
     ///
     /// [`Reason::Timeout`] if there are fewer by then, with the last
-    /// connect error in the snapshot; [`Reason::Closed`] at once if the pool
+    /// connect error in the snapshot; at once [`Reason::Permanent`] if connecting
+    /// fails for good, and [`Reason::Closed`] if the pool
     /// is draining or closed. Connecting goes on after an error.
     ///
     /// # Cancel safety
@@ -282,16 +283,29 @@ impl<M: Manager> Pool<M> {
     ///
     /// As [`warm_up`](Self::warm_up).
     pub async fn warm_up_within(&self, limit: Duration) -> Result<(), AcquireError<M::Error>> {
-        let warm = self.shared.until(|core| core.is_warm() || !core.is_open());
+        let settled = |core: &Core<M>| core.is_warm() || !core.is_open() || core.waits_in_vain();
+        let warm = self.shared.until(settled);
         let reason = match timeout(limit, warm).await {
-            Ok(()) if self.shared.core().is_open() => return Ok(()),
-            Ok(()) => Reason::Closed,
+            Ok(()) if !self.shared.core().is_open() => Reason::Closed,
+            Ok(()) => match self.refusal() {
+                Some(error) => return Err(error),
+                None => return Ok(()),
+            },
             Err(_) => Reason::Timeout {
                 phase: Phase::Connecting,
                 waited: limit,
             },
         };
         Err(AcquireError::new(reason, None, snapshot(&self.shared)))
+    }
+
+    /// The error that callers are refused with while connecting fails for good.
+    fn refusal(&self) -> Option<AcquireError<M::Error>> {
+        let failure = {
+            let core = self.shared.core();
+            core.last_error().filter(|_| core.waits_in_vain())?
+        };
+        Some(in_vain(&self.shared, failure))
     }
 
     /// Refuses newcomers, serves whoever is in line, and completes when every connection has come

@@ -309,6 +309,27 @@ pub enum ConnectionError {
     /// The server refused the connection: wrong password, no such database, too many connections.
     #[error("the server refused the connection: {}", .0.message())]
     Refused(Box<DbError>),
+    /// The server asks for a password, and none is configured.
+    #[error("{host} asks for a password, and none is set")]
+    PasswordMissing {
+        /// The host.
+        host: String,
+    },
+    /// The server and this program know no common way to log in, or the server could not prove that it knows the
+    /// password.
+    #[error("cannot log in to {host}: {cause}")]
+    Authentication {
+        /// The host.
+        host: String,
+        /// Why.
+        cause: String,
+    },
+    /// Something else than PostgreSQL listens there.
+    #[error("what answers at {host} is not PostgreSQL")]
+    NotPostgres {
+        /// The host.
+        host: String,
+    },
     /// The start-up failed otherwise.
     #[error("the connection failed: {0}")]
     Failed(String),
@@ -331,6 +352,9 @@ pub enum ConnectionError {
     /// The password could not be had.
     #[error("cannot read the password: {0}")]
     Password(std::io::Error),
+    /// None of several hosts could be used: each by its name, and why.
+    #[error("{}", each(.0))]
+    EachHost(Vec<(String, ConnectionError)>),
     /// It came back in a state from which it could not be cleaned.
     #[error("the connection could not be cleaned")]
     Unclean,
@@ -351,7 +375,14 @@ impl ConnectionError {
                 code if code.starts_with("28") => "the server refused the credentials",
                 _ => "the server refused the connection",
             },
+            Self::PasswordMissing { .. } => "the server asks for a password",
+            Self::Authentication { .. } => "logging in to the server failed",
+            Self::NotPostgres { .. } => "the server is not PostgreSQL",
             Self::Failed(_) => "the connection failed",
+            Self::EachHost(failures) => {
+                let first = failures.first();
+                first.map_or("no server can be used", |(_, error)| error.summary())
+            }
             Self::Tls { .. } => "the connection could not be encrypted",
             Self::Unsuitable { .. } => "no server has the role that is asked for",
             Self::Password(_) => "the password could not be read",
@@ -359,17 +390,96 @@ impl ConnectionError {
         }
     }
 
-    /// True if trying again cannot help until someone changes a setting or the server's rules.
+    /// True if trying again cannot help until someone changes a setting or the server's rules. Of several hosts, if
+    /// that holds for each.
+    ///
+    /// What may still come is not permanent: a server that refuses connections or is starting, one that has too many,
+    /// a name that does not resolve yet, a password file that is not there yet.
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::Refused(error) => {
-                let code = error.code().code();
-                code == "3D000" || code.starts_with("28")
-            }
-            Self::Tls { .. } => true,
-            _ => false,
+            Self::Refused(error) => refused_for_good(error),
+            Self::Tls { .. }
+            | Self::PasswordMissing { .. }
+            | Self::Authentication { .. }
+            | Self::NotPostgres { .. } => true,
+            Self::Unreachable { host, cause } => unreachable_for_good(host, cause),
+            Self::EachHost(failures) => failures.iter().all(|(_, error)| error.is_permanent()),
+            Self::Failed(_) | Self::Unsuitable { .. } | Self::Password(_) | Self::Unclean => false,
         }
     }
+
+    /// True if another address of the same server may be more successful.
+    pub(crate) fn depends_on_address(&self) -> bool {
+        match self {
+            Self::Refused(error) => error.code().code() == "28000",
+            Self::PasswordMissing { .. } | Self::Authentication { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// Of several attempts that failed, the one to tell of.
+    pub(crate) fn or_rather(self, other: Self) -> Self {
+        // Where one address answers, what the server says there counts for more than the silence of another.
+        match self.is_permanent() && !other.is_permanent() {
+            true => self,
+            false => other,
+        }
+    }
+}
+
+/// Whether a refused login will be refused again until someone changes something.
+fn refused_for_good(error: &DbError) -> bool {
+    let code = error.code().code();
+    match code {
+        // An unknown or closed database, a setting that may not be changed.
+        "3D000" | "55000" | "55P02" => true,
+        // From PostgreSQL this is about the start-up message. Poolers have it for everything, also for a server that
+        // is down; theirs do not name the place in PostgreSQL's source.
+        "08P01" if error.routine().is_none() => pooler_refused_for_good(error.message()),
+        "08P01" => true,
+        // Unsupported features, invalid values, credentials and `pg_hba.conf`, permissions and unknown settings.
+        _ => matches!(code.get(..2), Some("0A" | "22" | "28" | "42")),
+    }
+}
+
+/// Whether PgBouncer, which has one code for all, means something that does not pass.
+fn pooler_refused_for_good(message: &str) -> bool {
+    const FOR_GOOD: [&str; 7] = [
+        "unsupported startup parameter",
+        "no such database",
+        "no such user",
+        "password authentication failed",
+        "SASL authentication failed",
+        "SSL required",
+        "login rejected",
+    ];
+    FOR_GOOD.iter().any(|words| message.starts_with(words))
+}
+
+/// `EAFNOSUPPORT`, for which the standard library has no name.
+const NO_SUCH_FAMILY: i32 = if cfg!(target_os = "linux") { 97 } else { 47 };
+
+/// Whether the operating system would say the same again: an address of a kind it cannot reach at all, or a socket's
+/// path that is too long or forbidden. What is about the network passes.
+fn unreachable_for_good(host: &str, cause: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    match cause.kind() {
+        InvalidInput | Unsupported => true,
+        // Of an address it may be a firewall that says so.
+        PermissionDenied => host.starts_with('/'),
+        _ => cause.raw_os_error() == Some(NO_SUCH_FAMILY),
+    }
+}
+
+/// Each host with its error, unless the error names the host itself.
+fn each(failures: &[(String, ConnectionError)]) -> String {
+    let shown = failures.iter().map(|(host, error)| match error {
+        ConnectionError::Refused(_) | ConnectionError::Failed(_) | ConnectionError::Password(_) => {
+            format!("{host}: {error}")
+        }
+        _ => error.to_string(),
+    });
+    shown.collect::<Vec<_>>().join("; ")
 }
 
 /// Why a connect failed, in words fit for strangers: no addresses, no names, no server's text.
@@ -378,6 +488,29 @@ pub fn summarize(error: &ConnectError<ConnectionError>) -> &'static str {
         ConnectError::Failed(error) => error.summary(),
         ConnectError::TimedOut(_) => "the server does not answer",
         ConnectError::Aborted => "the connect was aborted",
+    }
+}
+
+impl ConnectionError {
+    /// Why logging in to a host failed.
+    pub(crate) fn of_login(error: tokio_postgres::Error, host: &str) -> Self {
+        let host = host.to_owned();
+        if error.as_db_error().is_some() {
+            return error.into();
+        }
+        let cause = std::error::Error::source(&error);
+        // The driver tells the kinds of its errors apart in words only; tests with servers watch over these.
+        match (error.to_string().as_str(), cause) {
+            ("invalid configuration", _) => Self::PasswordMissing { host },
+            ("authentication error", Some(cause)) => Self::Authentication {
+                host,
+                cause: cause.to_string(),
+            },
+            ("unexpected message from server" | "error parsing response from server", _) => {
+                Self::NotPostgres { host }
+            }
+            _ => error.into(),
+        }
     }
 }
 

@@ -46,6 +46,9 @@ pub(crate) enum HandshakeError {
     /// The server does not speak TLS, but waits for the start-up.
     #[error("the server does not offer TLS")]
     NotOffered(TcpStream),
+    /// Something else than PostgreSQL answered.
+    #[error("what answers is not PostgreSQL")]
+    Stranger,
     /// The two do not trust or understand each other.
     #[error("{0}")]
     Refused(String),
@@ -181,9 +184,11 @@ async fn is_offered(stream: &mut TcpStream) -> Result<bool, HandshakeError> {
     match stream.read_u8().await? {
         b'S' => Ok(true),
         b'N' => Ok(false),
-        _ => Err(HandshakeError::Refused(
-            "the server's answer makes no sense".to_owned(),
-        )),
+        // It could not start a process for this connection.
+        b'E' => Err(HandshakeError::Io(io::Error::other(
+            "the server answered with an error",
+        ))),
+        _ => Err(HandshakeError::Stranger),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cenote_pool::HealthState;
 use tokio::time::{Instant, timeout};
 
-use crate::{Error, Pool, Reason};
+use crate::{Error, Pool, Reason, summarize};
 
 /// Longest wait for a connection, and for its answer.
 const WAIT: Duration = Duration::from_millis(750);
@@ -105,7 +105,10 @@ fn summary(error: &Error) -> String {
         Error::Acquire(refused) => match refused.reason() {
             Reason::Closed => "shutting down".to_owned(),
             _ if is_only_busy(refused) => "all connections are in use".to_owned(),
-            _ => "cannot connect".to_owned(),
+            _ => match &refused.snapshot().last_connect_error {
+                Some(error) => format!("cannot connect: {}", summarize(error)),
+                None => "cannot connect".to_owned(),
+            },
         },
         Error::Timeout(_) => "no answer in time".to_owned(),
         _ => "the connection was lost".to_owned(),

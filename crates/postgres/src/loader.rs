@@ -5,7 +5,7 @@
 
 mod look_up;
 
-use std::{fmt, hash::Hash, time::Duration};
+use std::{fmt, hash::Hash, sync::Arc, time::Duration};
 
 use tokio_postgres::{Row, types::ToSql};
 
@@ -104,7 +104,7 @@ macro_rules! loader {
             V: Clone + Send + Sync + 'static,
         {
             /// A loader for this statement within the [usual limits](Limits::of); `read` makes the value of a row.
-            pub fn new(pool: Pool, sql: &'static str, read: fn(Row) -> Decoded<V>) -> Self {
+            pub fn new(pool: Pool, sql: impl Into<Arc<str>>, read: fn(Row) -> Decoded<V>) -> Self {
                 let limits = Limits::of(&pool);
                 Self::with_limits(pool, sql, read, |_| size_of::<K>(), limits)
             }
@@ -112,26 +112,26 @@ macro_rules! loader {
             /// A loader with limits of its own. `bytes` tells about how many a key adds to a statement.
             pub fn with_limits(
                 pool: Pool,
-                sql: &'static str,
+                sql: impl Into<Arc<str>>,
                 read: fn(Row) -> Decoded<V>,
                 bytes: fn(&K) -> usize,
                 limits: Limits,
             ) -> Self {
-                let look_up = LookUp::new(pool.clone(), sql, read, bytes);
+                let look_up = LookUp::new(pool.clone(), sql.into(), read, bytes);
                 Self(Batcher::with_limits(look_up, &pool, limits))
             }
 
             /// A loader for each of the pool's [homes](Pool::homes), see [`Batcher::per_home`].
             pub fn per_home(
                 pool: &Pool,
-                sql: &'static str,
+                sql: impl Into<Arc<str>>,
                 read: fn(Row) -> Decoded<V>,
                 bytes: fn(&K) -> usize,
                 limits: &Limits,
             ) -> Vec<Self> {
-                let homes = pool.homes();
+                let (homes, sql) = (pool.homes(), sql.into());
                 homes
-                    .map(|home| Self::with_limits(home, sql, read, bytes, limits.clone()))
+                    .map(|home| Self::with_limits(home, sql.clone(), read, bytes, limits.clone()))
                     .collect()
             }
 

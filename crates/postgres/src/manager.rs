@@ -55,6 +55,10 @@ impl Manager for Postgres {
         self.open(None).await
     }
 
+    fn is_permanent(&self, error: &ConnectionError) -> bool {
+        error.is_permanent()
+    }
+
     fn inspect(&self, connection: &mut Connection) -> Condition {
         connection.inspect()
     }

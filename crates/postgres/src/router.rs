@@ -121,7 +121,7 @@ impl Router {
             server,
             spare: None,
         };
-        let mut failure = ConnectionError::Failed("every host is drained".to_owned());
+        let mut failures = Vec::new();
         let candidates = self.known.hosts();
         for (index, candidate) in candidates.iter().enumerate() {
             if candidate.resting && search.spare.is_some() {
@@ -138,17 +138,12 @@ impl Router {
                 }
                 Ok(None) => {
                     trial.forgive();
-                    failure = self.unsuitable(host);
+                    failures.push((self.name(host).to_owned(), self.unsuitable(host)));
                 }
-                // Another host would say the same. libpq stops here too.
-                Err(error) if error.is_permanent() => {
-                    trial.forgive();
-                    return Err(error);
-                }
-                Err(error) => failure = error,
+                Err(error) => failures.push((self.name(host).to_owned(), error)),
             }
         }
-        search.spare.ok_or(failure)
+        search.spare.ok_or_else(|| all_failed(failures))
     }
 
     /// Tries the addresses of one host. `None`: it answers, but is not what is looked for.
@@ -184,11 +179,15 @@ impl Router {
                         search.spare.get_or_insert(session);
                     }
                 }
-                Err(error) if error.is_permanent() => {
-                    trial.forgive();
+                Err(error) if error.is_permanent() && !error.depends_on_address() => {
                     return Err(error);
                 }
-                Err(error) => failure = Some(error),
+                Err(error) => {
+                    failure = Some(match failure.take() {
+                        Some(before) => ConnectionError::or_rather(before, error),
+                        None => error,
+                    });
+                }
             }
         }
         match (seen, failure) {
@@ -309,6 +308,7 @@ impl Router {
                 Ok(Socket::Tcp(stream))
             }
             Err(HandshakeError::Io(cause)) => Err(self.unreachable(host, cause)),
+            Err(HandshakeError::Stranger) => Err(self.not_postgres(host)),
             Err(refused) => Err(self.not_encrypted(host, &refused.to_string())),
         }
     }
@@ -340,7 +340,10 @@ impl Router {
                 return Ok(opened);
             }
             Err(tap::OpenError::Timeout) => return Err(self.silent(host)),
-            Err(tap::OpenError::Postgres(error)) => ConnectionError::from(error),
+            Err(tap::OpenError::Stranger) => return Err(self.not_postgres(host)),
+            Err(tap::OpenError::Postgres(error)) => {
+                ConnectionError::of_login(error, self.name(host))
+            }
         };
         if let ConnectionError::Refused(refusal) = &error
             && tells_of_outage(refusal.code().code())
@@ -483,6 +486,12 @@ impl Router {
         self.unreachable(host, io::ErrorKind::TimedOut.into())
     }
 
+    fn not_postgres(&self, host: usize) -> ConnectionError {
+        ConnectionError::NotPostgres {
+            host: self.name(host).to_owned(),
+        }
+    }
+
     pub(crate) fn unsuitable(&self, host: usize) -> ConnectionError {
         ConnectionError::Unsuitable {
             host: self.name(host).to_owned(),
@@ -495,6 +504,15 @@ impl Router {
             host: self.name(host).to_owned(),
             cause: cause.to_owned(),
         }
+    }
+}
+
+/// What is told of hosts that all failed.
+fn all_failed(mut failures: Vec<(String, ConnectionError)>) -> ConnectionError {
+    match failures.len() {
+        0 => ConnectionError::Failed("every host is drained".to_owned()),
+        1 => failures.remove(0).1,
+        _ => ConnectionError::EachHost(failures),
     }
 }
 

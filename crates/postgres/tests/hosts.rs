@@ -165,19 +165,6 @@ async fn a_host_that_swallows_connects_delays_one_of_them_not_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_is_not_tried_elsewhere() {
-    let pair = pair().await;
-    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = elsewhere.local_addr().unwrap().port();
-    let mut config = config(&pair.primary, &[pair.primary.port(), port], "");
-    config.server.password("not-the-secret");
-    let error = first(&Pool::new(config).unwrap()).await.unwrap_err();
-    assert!(error.contains("password authentication failed"), "{error}");
-    let tried = timeout(Duration::from_millis(50), elsewhere.accept()).await;
-    assert!(tried.is_err(), "the password was sent to the next host");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn after_a_promotion_writes_go_to_the_new_primary() {
     let Pair { primary, standby } = new_pair().await;
     let ports = [primary.port(), standby.port()];

@@ -9,9 +9,18 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
-use cenote_postgres::{Health, Pool};
-use tokio::{sync::Mutex, time::Instant};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use cenote_postgres::{Health, HealthState, Pool};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
+
+/// A standby, or `default_transaction_read_only`.
+const IS_READ_ONLY: &str = "SELECT current_setting('transaction_read_only') = 'on'";
+const READ_ONLY: &str = "it is read-only: reads are served, writes are refused";
+/// Longest wait for the answer.
+const WAIT: Duration = Duration::from_millis(750);
 
 /// A measurement is believed for this long.
 const FRESH: Duration = Duration::from_secs(1);
@@ -39,6 +48,8 @@ pub(crate) struct Monitor {
     last: ArcSwap<Measured>,
     /// Held by the one who measures; the others wait for the result.
     measuring: Mutex<()>,
+    /// What the start waits for.
+    waits_for: ArcSwapOption<String>,
 }
 
 impl Monitor {
@@ -51,7 +62,13 @@ impl Monitor {
                 at: None,
             }),
             measuring: Mutex::new(()),
+            waits_for: ArcSwapOption::empty(),
         }
+    }
+
+    /// Takes note of what the start waits for.
+    pub(crate) fn waits_for(&self, what: Option<String>) {
+        self.waits_for.store(what.map(Arc::new));
     }
 
     pub(crate) fn stage(&self) -> Stage {
@@ -76,12 +93,30 @@ impl Monitor {
         if let Some(health) = self.fresh() {
             return health;
         }
-        let health = self.pool.health().await;
+        let mut health = self.pool.health().await;
+        if health.problem.is_none() && self.is_read_only().await {
+            health.state = HealthState::Degraded;
+            health.problem = Some(READ_ONLY.to_owned());
+        }
+        if health.problem.is_none() && self.stage() == Stage::Starting {
+            health.problem = self.waits_for.load().as_deref().cloned();
+        }
         self.last.store(Arc::new(Measured {
             health: health.clone(),
             at: Some(Instant::now()),
         }));
         health
+    }
+
+    /// Whether the database accepts no writes. Says no if it does not answer: that is another trouble.
+    async fn is_read_only(&self) -> bool {
+        let asked = async {
+            let connection = self.pool.get().await.ok()?;
+            let row = connection.query_one(IS_READ_ONLY, &[]).await.ok()?;
+            row.try_get(0).ok()
+        };
+        let answer = timeout(WAIT, asked).await;
+        answer.ok().flatten().unwrap_or(false)
     }
 
     fn fresh(&self) -> Option<Health> {

@@ -28,6 +28,7 @@ pub(crate) fn of_cached_write(error: WriteError) -> Problem {
             None => of_write(error),
         },
         WriteError::NotFenced(error) => of_not_fenced(error),
+        WriteError::Standby => read_only().cause(error),
     }
 }
 
@@ -93,6 +94,12 @@ fn of_not_fenced(NotFenced { waited, reason }: NotFenced) -> Problem {
     let why = match reason {
         Obstacle::Unreachable => "Redis did not answer",
         Obstacle::UnknownEpoch => "the database did not say which Redis is in use",
+        Obstacle::UnreadableEpoch(cause) => {
+            let detail = "nothing was written: the database cannot say which Redis is in use until someone changes \
+                          something; the log says why";
+            let problem = Problem::unavailable("cache-unreachable", detail.to_owned(), RETRY_AFTER);
+            return problem.member("waited_ms", Member::Number(0)).cause(cause);
+        }
     };
     let detail = format!("nothing was written: {why} for {seconds:.1} s");
     let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
@@ -147,6 +154,12 @@ fn of(error: Error, outcome: &str) -> Problem {
     .cause(error)
 }
 
+/// The database serves reads only.
+fn read_only() -> Problem {
+    let detail = "the database accepts no writes at the moment; it can be read";
+    Problem::unavailable("read-only", detail.to_owned(), RETRY_AFTER)
+}
+
 /// What the server's error code says about trying again.
 fn of_code(code: &str) -> Problem {
     let unavailable = |slug, detail| Problem::unavailable(slug, detail, RETRY_AFTER);
@@ -157,7 +170,11 @@ fn of_code(code: &str) -> Problem {
             "too many callers change the same thing",
         ),
         "42P01" | "42703" => unavailable("schema-not-ready", "the database schema is not ready"),
-        "25006" => unavailable("read-only", "the database accepts no writes at the moment"),
+        "25006" => read_only(),
+        "42501" => unavailable(
+            "schema-not-ready",
+            "the database role may not use the tables as the service does",
+        ),
         _ => match code.get(..2) {
             Some("53") => unavailable("database-exhausted", "the database is out of resources"),
             Some("57" | "08") => unavailable("database-unavailable", "the database is restarting"),
@@ -203,6 +220,10 @@ fn of_acquire(refused: &AcquireError) -> Problem {
         Reason::Unavailable => (
             "database-unavailable",
             "the database has been out of reach for a while".to_owned(),
+        ),
+        Reason::Permanent => (
+            "database-unavailable",
+            "the database cannot be used until someone changes something".to_owned(),
         ),
         Reason::Closed => {
             return Problem::unavailable("shutting-down", "the service is ending", RETRY_AFTER);

@@ -326,6 +326,62 @@ fn a_drain_during_an_outage_ends_when_the_last_caller_in_line_gives_up() {
     });
 }
 
+/// Without a clock: nobody may have to wait for a time to run out.
+#[test]
+fn while_connecting_fails_for_good_everyone_who_stays_is_told_and_none_is_served() {
+    explore(4_000, || async {
+        let pool = start(config(2, 0), Mood::DownForGood);
+        let callers: Vec<_> = (0..3)
+            .map(|_| {
+                let pool = pool.clone();
+                spawn(async move {
+                    for _ in 0..2 {
+                        match ask(&pool).await {
+                            Some(Ok(_)) => panic!("served"),
+                            Some(Err(error)) => {
+                                assert_eq!(error.reason(), Reason::Permanent);
+                                assert!(error.snapshot().last_connect_error.is_some());
+                            }
+                            None => {}
+                        }
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.await.unwrap();
+        }
+        pool.drain().await;
+        is_over(&pool);
+    });
+}
+
+/// One that is open can come back, so it is waited for.
+#[test]
+fn while_a_connection_is_in_use_those_in_line_wait_for_it_though_connecting_fails_for_good() {
+    explore(4_000, || async {
+        let pool = start(config(2, 0), Mood::Well);
+        let held = pool.get_owned().await.unwrap();
+        *pool.manager().mood.lock().unwrap() = Mood::DownForGood;
+        let callers: Vec<_> = (0..2)
+            .map(|_| {
+                let pool = pool.clone();
+                spawn(async move {
+                    dawdle().await;
+                    drop(pool.get().await.unwrap());
+                })
+            })
+            .collect();
+        dawdle().await;
+        drop(held);
+        for caller in callers {
+            caller.await.unwrap();
+        }
+        pool.close().await;
+        is_over(&pool);
+    });
+}
+
 #[test]
 fn a_pool_whose_last_handle_goes_at_any_moment_leaves_nothing_open() {
     explore(3_000, || async {

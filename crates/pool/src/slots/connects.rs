@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Live, Mode, Origin, Settled, SlotId, Slots, State};
-use crate::outage::Failed;
+use crate::outage::{Failed, Failure};
 
 impl<C, W, F: Clone> Slots<C, W, F> {
     /// A connect succeeded after `took`; `lifetime` is this connection's own, jitter included.
@@ -33,15 +33,14 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     }
 
     /// A connect that took so long failed: its slot is free, and nobody tries again for a while.
-    /// `jitter` is random in 0..1.
+    /// Gives out those in line if waiting cannot help them.
     pub(crate) fn connect_failed(
         &mut self,
         slot: SlotId,
-        error: F,
+        failure: Failure<F>,
         took: Duration,
-        jitter: f64,
         now: Duration,
-    ) -> Failed<F> {
+    ) -> (Failed<F>, Vec<W>) {
         self.advance(now);
         let lost = self.slots[slot].lost;
         self.remove(slot);
@@ -54,7 +53,24 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         }
         self.tally.counts.connect_failures += 1;
         let (began, none_open) = (now.saturating_sub(took), self.existing() == 0);
-        self.outage.failed(error, began, none_open, jitter, now)
+        let failed = self.outage.failed(failure, began, none_open, now);
+        (failed, self.send_away_in_vain())
+    }
+
+    /// True while nothing is open and the last connect failed for a reason that time does not cure.
+    /// While the pool is paused nobody connects, so nothing is said for good.
+    pub(crate) fn waits_in_vain(&self) -> bool {
+        self.outage.is_permanent() && self.existing() == 0 && self.mode != Mode::Paused
+    }
+
+    fn send_away_in_vain(&mut self) -> Vec<W> {
+        if !self.waits_in_vain() {
+            return Vec::new();
+        }
+        let in_vain = std::iter::from_fn(|| self.waiters.next());
+        let in_vain: Vec<_> = in_vain.map(|(seat, _)| seat).collect();
+        self.tally.counts.refused += in_vain.len() as u64;
+        in_vain
     }
 
     /// Slots to connect now, reserved by this call: enough for everyone who waits and for the warm
@@ -114,10 +130,10 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         (wanting && self.outage.until() > self.now).then_some(self.outage.until())
     }
 
-    /// How many are to be open although nobody needs them. While the breaker is open that is one
-    /// at least: it shows when the server is back.
+    /// How many are to be open although nobody needs them. While callers are refused because
+    /// connects fail that is one at least: it shows when they work again.
     fn warm_size(&self) -> u32 {
-        let probe = u32::from(self.outage.breaker_is_open());
+        let probe = u32::from(self.outage.breaker_is_open() || self.waits_in_vain());
         self.config.warm().max(probe)
     }
 }

@@ -51,6 +51,8 @@ pub(crate) enum Refusal {
     Hopeless(Duration),
     /// The server is taken for dead; it is worth asking again after this time.
     Unavailable(Duration),
+    /// Connecting fails for a reason that time does not cure; this is worth asking again after.
+    InVain(Duration),
 }
 
 impl<C, W, F: Clone> Slots<C, W, F> {
@@ -63,9 +65,9 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         if let Some((live, _)) = self.take(place.caller) {
             return Joined::Taken(live, seat);
         }
-        if self.mode == Mode::Open && self.outage.breaker_is_open() {
+        if let Some(refusal) = self.outage_refuses() {
             self.tally.counts.refused += 1;
-            return Joined::Refused(Refusal::Unavailable(self.outage.next_news(now)), seat);
+            return Joined::Refused(refusal, seat);
         }
         self.watch_for_new_line();
         if let Some(refusal) = self.overload(place.deadline) {
@@ -76,6 +78,16 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         let holds = self.nested(place.caller);
         let ticket = self.waiters.join(seat, place);
         self.queued(ticket, place.deadline, holds)
+    }
+
+    /// Whether connects have failed for so long, or so much for good, that nobody is to wait for one.
+    fn outage_refuses(&self) -> Option<Refusal> {
+        let next_news = self.outage.next_news(self.now);
+        match self.mode {
+            Mode::Open if self.waits_in_vain() => Some(Refusal::InVain(next_news)),
+            Mode::Open if self.outage.breaker_is_open() => Some(Refusal::Unavailable(next_news)),
+            _ => None,
+        }
     }
 
     /// What was measured of one line does not hold for the next.

@@ -7,7 +7,9 @@
 //! filled one after the other; a home gets a connection that the pool would not keep, or one too early;
 //! a line is served from its end; a connect does not reckon with connections being cleaned, or a
 //! refusal with connects that may start; a failure during a pause makes it longer, or a success does
-//! not end it; an outage is probed by many connects, or a cold pool not warmed after one; idle
+//! not end it; an outage is probed by many connects, or a cold pool not warmed after one; a connect
+//! that fails for good keeps a line waiting with nothing open, sends one away with something open, or
+//! during a pause, lets newcomers join, is tried again too soon, or is not probed without callers; idle
 //! connections are closed below the warm minimum; one too many is kept; a lifetime is off by its last
 //! moment; the housekeeper is not told what is due next; a drain refuses those in line; a slot forgets
 //! since when it is held.
@@ -37,6 +39,7 @@ enum Given {
     Connection { name: u32, fresh: bool },
     Closed,
     Late,
+    InVain,
 }
 
 #[derive(Debug, PartialEq)]
@@ -72,6 +75,10 @@ struct Model {
     failures: u32,
     pause_ends: Duration,
     has_error: bool,
+    has_worked: bool,
+    /// Since when each connect has failed for good.
+    permanent_since: Option<Duration>,
+    is_permanent: bool,
     /// Connects that have succeeded since a caller last found nobody in line.
     grown: usize,
     refused: u64,
@@ -95,6 +102,9 @@ impl Model {
             failures: 0,
             pause_ends: Duration::ZERO,
             has_error: false,
+            has_worked: false,
+            permanent_since: None,
+            is_permanent: false,
             grown: 0,
             refused: 0,
             retired: [0; Retired::ALL.len()],
@@ -139,13 +149,26 @@ impl Model {
             };
             let awaited =
                 self.line.len() > connecting + self.count(State::Cleaning) && connecting < growth;
-            let cold = self.mode == Mode::Open && self.usable() < self.limits.warm() as usize;
+            let cold = self.is_cold();
             let possible = !matches!(self.mode, Mode::Paused | Mode::Closed) && self.may_connect();
             if !possible || !(awaited || cold) {
                 return started;
             }
             started.push(self.connect(self.emptiest_home()));
         }
+    }
+
+    /// Fewer are open than are to be, though nobody waits.
+    fn is_cold(&self) -> bool {
+        let probe = usize::from(self.waits_in_vain());
+        let warm = (self.limits.warm() as usize).max(probe);
+        self.mode == Mode::Open && self.usable() < warm
+    }
+
+    /// Nothing is open that could come back, and a connect fails until its cause is removed.
+    fn waits_in_vain(&self) -> bool {
+        let nothing_open = self.usable() == self.count(State::Connecting);
+        self.is_permanent && nothing_open && self.mode != Mode::Paused
     }
 
     fn may_connect(&self) -> bool {
@@ -225,6 +248,10 @@ impl Model {
         if let Some(name) = self.take(home) {
             return Entered::Took(name);
         }
+        if self.mode == Mode::Open && self.waits_in_vain() {
+            self.refused += 1;
+            return Entered::Refused(Refusal::InVain(Duration::ZERO));
+        }
         if self.line.is_empty() {
             self.grown = 0;
         }
@@ -303,20 +330,38 @@ impl Model {
 
     fn connected(&mut self, name: u32, lifetime: Duration) -> (Placed, bool) {
         (self.failures, self.pause_ends) = (0, Duration::ZERO);
+        (self.has_worked, self.permanent_since) = (true, None);
+        self.is_permanent = false;
         self.link(name).expires = self.now + lifetime;
         self.grown += 1;
         let healed = std::mem::take(&mut self.has_error);
         (self.place(name, Origin::Connect), healed)
     }
 
-    fn connect_failed(&mut self, name: u32) -> bool {
+    /// Whether connects had failed before, and who is sent away.
+    fn connect_failed(&mut self, name: u32, is_permanent: bool) -> (bool, Vec<u32>) {
         self.free(name);
         if self.now >= self.pause_ends {
             let doubled = self.limits.backoff_base * 2u32.pow(self.failures.min(16));
-            self.pause_ends = self.now + doubled.min(self.limits.longest_pause());
+            self.pause_ends = self.now
+                + match is_permanent {
+                    true => self.limits.backoff_permanent,
+                    false => doubled.min(self.limits.longest_pause()),
+                };
             self.failures += 1;
         }
-        std::mem::replace(&mut self.has_error, true)
+        let since = self.permanent_since.unwrap_or(self.now);
+        self.permanent_since = is_permanent.then_some(since);
+        let long_enough = self.now - since >= self.limits.backoff_permanent;
+        self.is_permanent = is_permanent && (!self.has_worked || long_enough);
+        let mut in_vain = Vec::new();
+        if self.waits_in_vain() {
+            in_vain.extend(self.line.drain(..).map(|caller| caller.name));
+            self.refused += in_vain.len() as u64;
+            self.given
+                .extend(in_vain.iter().map(|&name| (name, Given::InVain)));
+        }
+        (std::mem::replace(&mut self.has_error, true), in_vain)
     }
 
     fn free(&mut self, name: u32) {
@@ -324,9 +369,8 @@ impl Model {
     }
 
     fn retry(&self) -> Option<Duration> {
-        let cold = self.mode == Mode::Open && self.usable() < self.limits.warm() as usize;
         let awaited = self.mode != Mode::Paused && !self.line.is_empty();
-        let held_up = self.pause_ends > self.now && (cold || awaited);
+        let held_up = self.pause_ends > self.now && (self.is_cold() || awaited);
         held_up.then_some(self.pause_ends)
     }
 

@@ -5,7 +5,10 @@ use std::panic::Location;
 use proptest::prelude::*;
 
 use super::*;
-use crate::waiters::{Place, Ticket};
+use crate::{
+    outage::Failure,
+    waiters::{Place, Ticket},
+};
 
 type Core = Slots<u32, u32, &'static str>;
 
@@ -35,7 +38,7 @@ enum Step {
     Dirty(usize),
     Break(usize),
     Connected(usize),
-    ConnectFailed(usize),
+    ConnectFailed { which: usize, is_permanent: bool },
     Lift(usize),
     Cleaned(usize),
     Closed(usize),
@@ -49,6 +52,18 @@ enum Step {
     Close,
 }
 
+fn any_bool() -> impl Strategy<Value = bool> {
+    prop::bool::weighted(0.4)
+}
+
+fn failure(is_permanent: bool, jitter: f64) -> Failure<&'static str> {
+    Failure {
+        error: "refused",
+        is_permanent,
+        jitter,
+    }
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let any = || 0usize..64;
     prop_oneof![
@@ -57,7 +72,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any().prop_map(Step::Dirty),
         2 => any().prop_map(Step::Break),
         6 => any().prop_map(Step::Connected),
-        2 => any().prop_map(Step::ConnectFailed),
+        2 => (any(), any_bool()).prop_map(|(which, is_permanent)| Step::ConnectFailed { which, is_permanent }),
         2 => any().prop_map(Step::Lift),
         3 => any().prop_map(Step::Cleaned),
         3 => any().prop_map(Step::Closed),
@@ -185,11 +200,25 @@ impl World {
                     self.follow(settled);
                 }
             }
-            Step::ConnectFailed(index) => {
-                if let Some(slot) = pick(&mut self.connecting, index) {
+            Step::ConnectFailed {
+                which,
+                is_permanent,
+            } => {
+                if let Some(slot) = pick(&mut self.connecting, which) {
                     let took = Duration::from_millis(1);
-                    self.core
-                        .connect_failed(slot, "refused", took, 0.5, self.now);
+                    let failure = failure(is_permanent, 0.5);
+                    let (_, in_vain) = self.core.connect_failed(slot, failure, took, self.now);
+                    if self.core.waits_in_vain() {
+                        assert!(is_permanent && !self.paused && self.core.existing() == 0);
+                        assert_eq!(in_vain.len(), self.line.len(), "waits in vain");
+                    } else {
+                        assert!(in_vain.is_empty(), "sent away though it may be served");
+                    }
+                    for sent_away in in_vain {
+                        let (first, ticket) = self.line.remove(0);
+                        assert_eq!(sent_away, first, "sent away out of turn");
+                        self.woken.push((ticket, None));
+                    }
                 }
             }
             Step::Lift(index) => {
@@ -270,6 +299,9 @@ impl World {
             Joined::Refused(Refusal::Hopeless(_), _) => assert!(!self.line.is_empty()),
             Joined::Refused(Refusal::Unavailable(_), _) => {
                 assert!(!self.paused && self.core.breaker_is_open());
+            }
+            Joined::Refused(Refusal::InVain(_), _) => {
+                assert!(!self.paused && self.core.existing() == 0);
             }
         }
     }
@@ -432,7 +464,7 @@ fn a_failing_server_is_tried_by_one_connect_at_a_time_and_ever_more_rarely() {
     let first = core.connects_due();
     assert_eq!(first.len(), 3, "a healthy server gets the full concurrency");
     for slot in first {
-        core.connect_failed(slot, "refused", Duration::ZERO, 1.0, Duration::ZERO);
+        core.connect_failed(slot, failure(false, 1.0), Duration::ZERO, Duration::ZERO);
     }
     let mut pauses = Vec::new();
     for _ in 0..5 {
@@ -441,7 +473,7 @@ fn a_failing_server_is_tried_by_one_connect_at_a_time_and_ever_more_rarely() {
         core.tick(until);
         let probes = core.connects_due();
         assert_eq!(probes.len(), 1);
-        core.connect_failed(probes[0], "refused", Duration::ZERO, 1.0, until);
+        core.connect_failed(probes[0], failure(false, 1.0), Duration::ZERO, until);
     }
     assert_eq!(pauses, [50, 100, 200, 400, 500]);
 }

@@ -65,6 +65,11 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.outage.failures()
     }
 
+    /// How long it takes at least until it is known whether connecting works again.
+    pub(crate) fn next_news(&self, now: Duration) -> Duration {
+        self.outage.next_news(now)
+    }
+
     /// How long one more in line would wait, if that is known.
     pub(crate) fn expected_wait(&self, now: Duration) -> Option<Duration> {
         self.forecast.wait_behind(self.waiters.len(), now)

@@ -18,6 +18,9 @@ use std::{
 use cenote_pool::{AcquireError, Condition, Config, Manager, Phase, Pool, Reason};
 use tokio::{sync::Semaphore, task::JoinHandle};
 
+/// Why a server refuses for good.
+pub const WRONG_PASSWORD: &str = "wrong password";
+
 /// Connections are numbered in the order in which they were opened.
 #[derive(Debug)]
 pub struct Connection {
@@ -44,6 +47,10 @@ pub struct Server {
     pub open: Arc<AtomicU32>,
     pub peak: AtomicU32,
     pub refuses: AtomicBool,
+    /// What it refuses with is permanent.
+    pub for_good: AtomicBool,
+    /// Connects that were begun, whatever came of them.
+    pub tries: AtomicU32,
     /// Connections with a lower number are broken.
     pub broken_below: AtomicU32,
     pub check_fails: AtomicBool,
@@ -68,6 +75,8 @@ impl Default for Server {
             open: Arc::new(AtomicU32::new(0)),
             peak: AtomicU32::new(0),
             refuses: AtomicBool::new(false),
+            for_good: AtomicBool::new(false),
+            tries: AtomicU32::new(0),
             broken_below: AtomicU32::new(0),
             check_fails: AtomicBool::new(false),
             inspect_panics: AtomicBool::new(false),
@@ -100,9 +109,13 @@ impl Manager for Scripted {
     type Error = Refused;
 
     async fn connect(&self) -> Result<Connection, Refused> {
+        self.0.tries.fetch_add(1, SeqCst);
         Server::pass(&self.0.connect_gate).await;
         if self.0.refuses.load(SeqCst) {
-            return Err(Refused("the server is down"));
+            return Err(Refused(match self.0.for_good.load(SeqCst) {
+                true => WRONG_PASSWORD,
+                false => "the server is down",
+            }));
         }
         let open = self.0.open.fetch_add(1, SeqCst) + 1;
         self.0.peak.fetch_max(open, SeqCst);
@@ -111,6 +124,10 @@ impl Manager for Scripted {
             condition: Condition::Clean,
             open: self.0.open.clone(),
         })
+    }
+
+    fn is_permanent(&self, error: &Refused) -> bool {
+        error.0 == WRONG_PASSWORD
     }
 
     fn inspect(&self, connection: &mut Connection) -> Condition {

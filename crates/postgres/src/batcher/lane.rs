@@ -263,7 +263,9 @@ impl<B: Batch> Shared<B> {
                 }
                 // The line for connections is too long for these; those behind them have more patience.
                 Reason::Overloaded => state.queue.drain(self.limits.batch),
-                Reason::Unavailable | Reason::Closed => state.queue.drain(usize::MAX),
+                Reason::Unavailable | Reason::Permanent | Reason::Closed => {
+                    state.queue.drain(usize::MAX)
+                }
             }
         };
         for waiting in refused {

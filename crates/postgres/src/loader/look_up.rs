@@ -22,7 +22,7 @@ const SHOWN: usize = 100;
 
 pub(super) struct LookUp<K, V, F> {
     pool: Pool,
-    sql: &'static str,
+    sql: Arc<str>,
     read: fn(Row) -> Decoded<V>,
     bytes: fn(&K) -> usize,
     /// The statement has the shape that it must have.
@@ -82,7 +82,7 @@ impl<F: Default> Asked<F> {
 impl<K, V, F> LookUp<K, V, F> {
     pub(super) fn new(
         pool: Pool,
-        sql: &'static str,
+        sql: Arc<str>,
         read: fn(Row) -> Decoded<V>,
         bytes: fn(&K) -> usize,
     ) -> Self {

@@ -27,7 +27,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, Notification};
 use crate::{error::ends_idle_session, role::Role};
 
 use super::status::{Dirt, SqlStateCode, Status, Verdict};
-use super::stream::{Settled, Tap};
+use super::stream::{Settled, Tap, is_of_stranger};
 
 /// Messages handled before others get their turn, so that a flood of notices
 /// does not keep a poll from ending.
@@ -39,9 +39,12 @@ pub(crate) enum OpenError {
     /// The server did not finish the start-up in time.
     #[error("the server did not finish the start-up in time")]
     Timeout,
+    /// What answers does not speak PostgreSQL's protocol.
+    #[error("what answers is not PostgreSQL")]
+    Stranger,
     /// The server refused, or the stream failed.
     #[error(transparent)]
-    Postgres(#[from] tokio_postgres::Error),
+    Postgres(tokio_postgres::Error),
 }
 
 /// A connection that was opened.
@@ -69,9 +72,13 @@ where
     Settled::tell(&mut config);
     let status = Arc::new(Status::new());
     let tap = Tap::new(stream, Arc::clone(&status));
-    let (client, connection) = timeout_at(deadline, config.connect_raw(tap, Settled))
-        .await
-        .map_err(|_| OpenError::Timeout)??;
+    let connected = timeout_at(deadline, config.connect_raw(tap, Settled)).await;
+    let (client, connection) = connected
+        .map_err(|_| OpenError::Timeout)?
+        .map_err(|error| match is_of_stranger(&error) {
+            true => OpenError::Stranger,
+            false => OpenError::Postgres(error),
+        })?;
     let role = Role::reported(|name| connection.parameter(name));
     let link = Link::spawn(connection, status);
     Ok(Opened { client, link, role })

@@ -27,6 +27,40 @@ pub(super) struct Tap<S> {
     /// `UNDRAINED` and `BLOCKED`, which the socket decides rather than the bytes.
     socket: u32,
     closing: Closing,
+    /// Whether the server has said anything yet.
+    greeted: bool,
+}
+
+/// What answers is not PostgreSQL.
+#[derive(Debug, thiserror::Error)]
+#[error("what answers is not PostgreSQL")]
+struct Stranger;
+
+/// Whether a stream failed because something else than PostgreSQL answered the start-up message.
+pub(super) fn is_of_stranger(error: &tokio_postgres::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+    let inner = cause.and_then(io::Error::get_ref);
+    inner.is_some_and(|cause| cause.is::<Stranger>())
+}
+
+/// Looks at the first bytes of an answer to the start-up message: without this, what a web server says would be taken
+/// for the head of a message so long that it never ends.
+fn greet(bytes: &[u8]) -> io::Result<()> {
+    // libpq's bound for what comes before the login.
+    const LONGEST: u32 = 30_000;
+    let length = bytes.get(1..5).and_then(|length| length.try_into().ok());
+    let length = length.map(u32::from_be_bytes);
+    let is_message = match bytes.first() {
+        // Authentication request, notice, version.
+        Some(b'R' | b'N' | b'v') => length.is_none_or(|length| (4..=LONGEST).contains(&length)),
+        // An error. A server that could not start a process sends one without a length.
+        None | Some(b'E') => true,
+        Some(_) => false,
+    };
+    match is_message {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidData, Stranger)),
+    }
 }
 
 impl<S> Tap<S> {
@@ -37,6 +71,7 @@ impl<S> Tap<S> {
             status,
             socket: 0,
             closing: Closing::default(),
+            greeted: false,
         }
     }
 
@@ -108,6 +143,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
                 let received = &buf.filled()[before..];
                 if received.is_empty() && buf.remaining() > 0 {
                     this.frames.set_broken();
+                }
+                if !this.greeted {
+                    greet(received)?;
+                    this.greeted = !received.is_empty();
                 }
                 let spoilt = this.frames.on_read(received).is_err();
                 this.note_read();

@@ -15,14 +15,16 @@ pub fn lazy(config: &mut Config) -> &mut Config {
 
 /// A connection, or why the first connect failed.
 pub async fn first(pool: &Pool) -> Result<OwnedPooled, String> {
-    tokio::select! {
+    let refused = tokio::select! {
         biased;
-        acquired = pool.get_owned() => Ok(acquired.unwrap()),
-        refused = refusal(pool) => {
-            let cause = refused.snapshot().last_connect_error.clone();
-            Err(cause.unwrap().to_string())
-        }
-    }
+        acquired = pool.get_owned() => match acquired {
+            Ok(connection) => return Ok(connection),
+            Err(refused) => refused,
+        },
+        refused = refusal(pool) => refused,
+    };
+    let cause = refused.snapshot().last_connect_error.clone();
+    Err(cause.unwrap().to_string())
 }
 
 /// What a caller is told once a connect has failed.

@@ -18,7 +18,7 @@ use cenote_postgres::{Error, Pool};
 use super::Database;
 use crate::{
     settings::{CacheFeed, CacheMode, CacheSettings, Settings},
-    store::{Backlog, Store, StoreError},
+    store::{Backlog, Store, StoreError, Tables, schema::Migration},
 };
 
 /// How long after `COMMAND_TIMEOUT` the server ends a statement by itself, whatever became of the cancel.
@@ -60,14 +60,24 @@ impl CacheError {
 /// The stores over this database, one for each home of its pool.
 pub(super) fn stores(database: &Database, settings: &Settings) -> Result<Vec<Store>, CacheError> {
     let config = config(settings)?;
-    Ok(Store::per_home(&database.pool, config, backlog(settings))?)
+    Ok(Store::per_home(&database.pool, config, &tables(settings))?)
 }
 
-/// How much may wait for the database.
-fn backlog(settings: &Settings) -> Backlog {
-    Backlog {
-        bytes: settings.pool.queue_bytes,
-        wait: settings.pool.queue_wait,
+fn tables(settings: &Settings) -> Tables {
+    Tables {
+        schema: settings.schema.clone(),
+        backlog: Backlog {
+            bytes: settings.pool.queue_bytes,
+            wait: settings.pool.queue_wait,
+        },
+    }
+}
+
+/// What the settings need of the database's schema.
+pub(super) fn migration(settings: &Settings) -> Migration {
+    Migration {
+        schema: settings.schema.clone(),
+        with_feed: has_feed(settings),
     }
 }
 
@@ -83,7 +93,7 @@ pub(super) fn trial(database: &Database, settings: &Settings) -> Result<Store, C
         Mode::Strong(redis) | Mode::Bounded { redis, .. } => Mode::Ttl(redis),
         mode => mode,
     };
-    let mut stores = Store::per_home(&database.pool, config, backlog(settings))?;
+    let mut stores = Store::per_home(&database.pool, config, &tables(settings))?;
     // The pool of a trial has one home.
     Ok(stores.swap_remove(0))
 }

@@ -7,16 +7,16 @@ use cenote_postgres::{Pool, tokio_postgres::Row};
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
-    Database, block_on,
-    cache::{CacheError, beside_pool, check_limit, trial, try_redis},
-    fail,
+    Database, block_on, bring_up_to_date,
+    cache::{CacheError, beside_pool, check_limit, migration, trial, try_redis},
+    fail, reach,
     serve::instances,
     warn,
 };
 use crate::{
     output::Output,
     settings::{Loaded, Settings},
-    store::{Store, WriteError, requirements, schema},
+    store::{Store, WriteError, requirements},
     telemetry,
 };
 
@@ -43,11 +43,11 @@ async fn check(settings: Settings) -> ExitCode {
     let mut tally = Tally::default();
     // A private database has no operator who would migrate it.
     if database.private.is_some()
-        && let Err(error) = schema::migrate(pool, false).await
+        && let Err(error) = bring_up_to_date(&database, &settings).await
     {
         tally.note("migration", Err(error.to_string()));
     }
-    tally.note("connect", connect(pool).await);
+    tally.note("connect", connect(pool, &settings).await);
     if tally.failed == 0 {
         tally.note("server version", version(pool).await);
         tally.note("session settings", session_settings(pool).await);
@@ -57,13 +57,13 @@ async fn check(settings: Settings) -> ExitCode {
         tally.note("transaction", transaction(pool).await);
         tally.note("abandoned statement", abandoned_statement(pool).await);
         tally.note("statement limit", statement_limit(pool, &settings).await);
-        tally.note("schema", schema_is_there(pool).await);
+        tally.note("schema", schema_is_there(pool, &settings).await);
         match trial(&database, &settings) {
             Ok(store) => {
                 if settings.cache.mode.needs_redis() {
                     tally.note("redis", redis(&store, &settings).await);
                 }
-                tally.note("key-value round trip", round_trip(pool, &store).await);
+                tally.note("key-value round trip", round_trip(&store).await);
             }
             Err(error) => tally.note("cache", Err(error.to_string())),
         }
@@ -110,9 +110,12 @@ fn text(error: impl Into<WriteError>) -> String {
     error.into().to_string()
 }
 
-async fn connect(pool: &Pool) -> Outcome {
+async fn connect(pool: &Pool, settings: &Settings) -> Outcome {
     let started = Instant::now();
-    let connection = schema::first_connection(pool).await.map_err(text)?;
+    let deadline = started + reach::patience(settings);
+    let reached = reach::reach(pool, Some(deadline)).await;
+    reached.map_err(|error| error.to_string())?;
+    let connection = pool.get().await.map_err(text)?;
     let opened = started.elapsed();
     let started = Instant::now();
     connection.query_one("SELECT 1", &[]).await.map_err(text)?;
@@ -231,12 +234,10 @@ async fn abandoned_statement(pool: &Pool) -> Outcome {
     Err("an abandoned statement goes on on the server".to_owned())
 }
 
-async fn schema_is_there(pool: &Pool) -> Outcome {
-    let sql = "SELECT to_regclass('kv') IS NOT NULL AND to_regclass('users') IS NOT NULL";
-    match ask(pool, sql).await?.get(0) {
-        true => Ok("the tables are there".to_owned()),
-        false => Err("the tables are missing; run `cenote migrate`".to_owned()),
-    }
+async fn schema_is_there(pool: &Pool, settings: &Settings) -> Outcome {
+    let checked = migration(settings).check(pool).await;
+    checked.map_err(|error| error.to_string())?;
+    Ok(format!("all of it is there, in {}", settings.schema))
 }
 
 /// The cache relies on it that a statement does not go on for long after its sender has gone.
@@ -269,13 +270,11 @@ async fn redis(store: &Store, settings: &Settings) -> Outcome {
 }
 
 /// Through the store, and the cache in front of it.
-async fn round_trip(pool: &Pool, store: &Store) -> Outcome {
+async fn round_trip(store: &Store) -> Outcome {
     let key = format!("cenote-check-{:016x}", fastrand::u64(..));
     let outcome = write_read_delete(store, &key).await;
     // Whatever came of it, the row goes.
-    let connection = pool.get().await.map_err(text)?;
-    let forget = "DELETE FROM kv WHERE key = $1";
-    connection.execute(forget, &[&key]).await.map_err(text)?;
+    store.forget(&key).await.map_err(text)?;
     outcome
 }
 

@@ -11,7 +11,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::cache::{has_feed, statement_limit};
+use super::{
+    cache::{has_feed, statement_limit},
+    reach,
+};
 use crate::{
     settings::{PoolSettings, Settings},
     store::feed::OWN_SESSION,
@@ -72,6 +75,7 @@ impl Database {
                 (Config::from_url(&private.server.url())?, Some(private))
             }
         };
+        reach::announce(&config);
         let pool = Pool::across(with_settings(config, settings), homes.to_vec())?;
         Ok(Self { pool, private })
     }

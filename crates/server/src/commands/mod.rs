@@ -4,20 +4,20 @@ mod cache;
 mod check;
 mod database;
 mod listen;
+mod reach;
 mod serve;
 mod signals;
 
 use std::{env, process::ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 
-use self::database::Database;
+use self::{database::Database, reach::Unusable};
 use crate::{
     output::{self, Output},
     routes,
-    settings::{self, Loaded},
-    store::schema,
+    settings::{self, Loaded, Settings},
     telemetry,
 };
 
@@ -156,16 +156,26 @@ fn migrate(loaded: Loaded) -> ExitCode {
             Ok(database) => database,
             Err(error) => return fail("no database", &error),
         };
-        let migrated = schema::migrate(&database.pool, cache::has_feed(&loaded.settings)).await;
+        let migrated = bring_up_to_date(&database, &loaded.settings).await;
         database.close().await;
         match migrated {
-            Ok(applied) if applied.is_empty() => {
+            Ok(added) if added.is_empty() => {
                 print(|output| output.line("the schema is up to date"))
             }
-            Ok(applied) => {
-                print(|output| output.line(format_args!("applied {}", applied.join(", "))))
-            }
+            Ok(added) => print(|output| output.line(format_args!("added {}", added.join(", ")))),
             Err(error) => fail("cannot migrate", &error),
         }
     })
+}
+
+/// Adds what the schema lacks and names it, waiting as long as somebody does who runs a command.
+async fn bring_up_to_date(
+    database: &Database,
+    settings: &Settings,
+) -> Result<Vec<String>, Unusable> {
+    let deadline = Instant::now() + reach::patience(settings);
+    reach::reach(&database.pool, Some(deadline)).await?;
+    let migration = cache::migration(settings);
+    let added = migration.run(&database.pool, &reach::InLog, Some(deadline));
+    Ok(added.await?)
 }

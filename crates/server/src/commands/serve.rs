@@ -7,13 +7,18 @@ use std::{process::ExitCode, time::Duration};
 
 use cenote_cache::problem::Cause;
 use cenote_postgres::Pool;
-use tokio::{runtime::Handle, sync::oneshot, time::sleep};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 
 use super::{
     Database, block_on,
-    cache::{CacheError, beside_pool, check_limit, has_feed, stores, try_redis},
+    cache::{CacheError, beside_pool, check_limit, has_feed, migration, stores, try_redis},
     fail,
     listen::{describe, listen},
+    reach::{self, Unusable},
     signals::{Ending, Signals},
     warn,
 };
@@ -26,13 +31,14 @@ use crate::{
     memory::Memory,
     output,
     routes::Routes,
-    settings::{HttpSettings, Loaded, Settings},
-    store::{requirements, schema},
+    settings::{HttpSettings, Loaded, Migrate, Settings},
+    store::requirements,
     telemetry,
 };
 
-/// Pause between tries to reach the database at the start.
+/// Pause between tries to bring the schema up to date at the start, and between warnings that it does not succeed.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
+const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 pub(super) fn run(loaded: Loaded) -> ExitCode {
     warn(&loaded.warnings);
@@ -180,27 +186,22 @@ fn most_clients(settings: &Settings, cores: usize) -> Result<usize, TooFew> {
     Ok(most)
 }
 
-/// Brings the schema up to date, waiting for the database as long as it takes. An error is one that will not pass.
-async fn start(app: App, settings: Settings) -> Result<(), schema::MigrateError> {
-    let mut complained = false;
-    loop {
-        match schema::migrate(&app.pool, has_feed(&settings)).await {
-            Ok(applied) if applied.is_empty() => break,
-            Ok(applied) => {
-                tracing::info!(applied = applied.join(", "), "schema migrated");
-                break;
-            }
-            Err(error) if error.is_permanent() => return Err(error),
-            Err(error) => {
-                if !complained {
-                    tracing::warn!(%error, "the database is not there yet; waiting for it");
-                    complained = true;
-                }
-                sleep(TRY_AGAIN).await;
-            }
+/// Waits for the database and sees to its schema, as long as it takes. An error is one that will not pass.
+async fn start(app: App, settings: Settings) -> Result<(), Unusable> {
+    let mut said: Option<Instant> = None;
+    while let Err(error) = see_to_schema(&app, &settings).await {
+        if error.is_permanent() {
+            return Err(error);
         }
+        if said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+            tracing::warn!(%error, "the database cannot be used yet; trying again");
+            app.health.waits_for(Some(error.to_string()));
+            said = Some(Instant::now());
+        }
+        sleep(TRY_AGAIN).await;
     }
-    warn_if_not_durable(&app.pool).await;
+    app.health.waits_for(None);
+    warn_if_not_durable(&app.pool, &settings).await;
     warn_if_too_many_connections(&app.pool, &settings).await;
     if let Err(problem) = check_limit(&app.pool, &settings).await {
         tracing::warn!("{problem}");
@@ -221,10 +222,27 @@ async fn start(app: App, settings: Settings) -> Result<(), schema::MigrateError>
     Ok(())
 }
 
+async fn see_to_schema(app: &App, settings: &Settings) -> Result<(), Unusable> {
+    reach::reach(&app.pool, None).await?;
+    let migration = migration(settings);
+    match settings.migrate {
+        Migrate::Off => {}
+        Migrate::Check => migration.check(&app.pool).await?,
+        Migrate::Auto => {
+            let waiting = reach::InLogAndHealth(&app.health);
+            let added = migration.run(&app.pool, &waiting, None).await?;
+            if !added.is_empty() {
+                tracing::info!(added = added.join(", "), "schema migrated");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Once, as whoever set it so may know what they do.
-async fn warn_if_not_durable(pool: &Pool) {
+async fn warn_if_not_durable(pool: &Pool, settings: &Settings) {
     let lossy = match pool.get().await {
-        Ok(connection) => requirements::durability(connection.client()).await,
+        Ok(connection) => requirements::durability(connection.client(), &settings.schema).await,
         Err(_) => return,
     };
     match lossy {

@@ -20,6 +20,8 @@ pub(crate) fn settings(r: &mut Resolver<'_>) -> Settings {
     Settings {
         database: server::database(r),
         data_dir: r.optional(&t::DATA_DIR).map(|path| r.directory.join(path)),
+        schema: r.value(&t::DB_SCHEMA),
+        migrate: r.value(&t::MIGRATE),
         instances,
         pool: pool(r),
         statements: StatementSettings {

@@ -24,6 +24,7 @@ mod parse;
 mod redis;
 mod report;
 mod resolve;
+mod schema_name;
 mod server;
 mod sources;
 mod table;
@@ -39,10 +40,11 @@ use clap::ArgMatches;
 pub use cenote_secret::Secret;
 pub use error::{Problem, SettingsErrors};
 pub use report::{Report, ReportRow};
+pub use schema_name::SchemaName;
 pub use sources::{Origin, args};
 pub use typed::{
-    CacheFeed, CacheMode, CacheSettings, HttpSettings, LogFormat, LogSettings, PoolSettings,
-    RedisTls, RetrySettings, Settings, ShutdownSettings, StatementSettings,
+    CacheFeed, CacheMode, CacheSettings, HttpSettings, LogFormat, LogSettings, Migrate,
+    PoolSettings, RedisTls, RetrySettings, Settings, ShutdownSettings, StatementSettings,
 };
 
 use parse::Kind;

@@ -12,7 +12,8 @@ use super::parse::{
     Switch, Text, Whole,
 };
 use super::redis::RedisServers;
-use super::typed::{CacheFeed, CacheModeName, LogFormat, PoolProfile};
+use super::schema_name::SchemaIdentifier;
+use super::typed::{CacheFeed, CacheModeName, LogFormat, Migrate, PoolProfile};
 
 /// What holds when nobody sets a setting.
 #[derive(Clone, Copy)]
@@ -175,6 +176,11 @@ settings! {
             "Password of the database user; the file of DB_PASS_FILE is read again for every connection";
         DB_NAME: Text = Text("text"), Else("the name of the user"),
             "Name of the database";
+        DB_SCHEMA: SchemaIdentifier = SchemaIdentifier, Is("public"),
+            "Schema of the database that the service's tables are in; it is made if it is missing";
+        MIGRATE: OneOf<Migrate> = OneOf(Migrate::WORDS), Is("auto"),
+            "What serve does about a schema that is not up to date: auto = add what is missing; check = end with what is \
+             missing; off = look at nothing";
         DATA_DIR: Location = Location, Else("~/.local/share/cenote/postgres; as root /var/lib/cenote/postgres"),
             "Directory where the private PostgreSQL keeps its data when no database is set";
         INSTANCES: Whole<usize> = Whole(1..=MANY), Is("1"),

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use cenote_cache::redis_url::RedisUrl;
 
+use super::schema_name::SchemaName;
+
 /// All settings of the service.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -14,6 +16,10 @@ pub struct Settings {
     pub database: Option<cenote_postgres::Config>,
     /// Where the private PostgreSQL keeps its data. `None`: where it likes.
     pub data_dir: Option<PathBuf>,
+    /// The schema that the service's tables are in.
+    pub schema: SchemaName,
+    /// What is done at the start about a schema that is not up to date.
+    pub migrate: Migrate,
     /// How many instances share the database.
     pub instances: usize,
     /// The connection pool.
@@ -30,6 +36,26 @@ pub struct Settings {
     pub shutdown: ShutdownSettings,
     /// The log.
     pub log: LogSettings,
+}
+
+/// What is done at the start about a schema that is not up to date.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Migrate {
+    /// What is missing is added.
+    #[default]
+    Auto,
+    /// The start ends with what is missing.
+    Check,
+    /// Nothing is looked at.
+    Off,
+}
+
+impl Migrate {
+    pub(crate) const WORDS: &[(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("check", Self::Check),
+        ("off", Self::Off),
+    ];
 }
 
 /// The connection pool. `min <= max` and `max >= 1`.

@@ -24,6 +24,9 @@ pub(crate) enum WriteError {
     /// Nothing was sent.
     #[error(transparent)]
     NotFenced(#[from] NotFenced),
+    /// The database is a standby; nothing was sent.
+    #[error("the database is a standby, which accepts no writes")]
+    Standby,
 }
 
 impl From<AcquireError> for WriteError {

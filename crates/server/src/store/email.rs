@@ -9,24 +9,30 @@
 //! in lower case, which the index makes by itself.
 
 use percent_encoding::{CONTROLS, utf8_percent_encode};
-use tokio_postgres::{Client, Error};
+use tokio_postgres::{Error, GenericClient};
 use unicode_normalization::UnicodeNormalization;
+
+use crate::settings::SchemaName;
 
 /// Keeps addresses apart.
 const INDEX: &str = "CREATE UNIQUE INDEX cenote_users_email \
-     ON users (coalesce(email_key, lower(email::text COLLATE \"C\")))";
-const IS_THERE: &str = "SELECT to_regclass('cenote_users_email') IS NOT NULL";
+     ON {schema}.users (coalesce(email_key, lower(email::text COLLATE \"C\")))";
+/// How the catalog shows what the index is of; the second is that of a `varchar`.
+pub(super) const INDEXED: [&str; 2] = [
+    "COALESCE(email_key, lower(email COLLATE \"C\"))",
+    "COALESCE(email_key, lower(email::text COLLATE \"C\"))",
+];
 /// Nobody adds an address meanwhile.
-const LOCK: &str = "LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE";
-const NOT_ASCII: &str = "SELECT id::bigint, email::text FROM users \
+const LOCK: &str = "LOCK TABLE {schema}.users IN SHARE ROW EXCLUSIVE MODE";
+const NOT_ASCII: &str = "SELECT id::bigint, email::text FROM {schema}.users \
      WHERE email_key IS NULL AND email::text COLLATE \"C\" ~ '[^ -~]'";
-const FILL: &str = "UPDATE users SET email_key = filled.key \
+const FILL: &str = "UPDATE {schema}.users SET email_key = filled.key \
      FROM unnest($1::bigint[], $2::text[]) AS filled (id, key) WHERE users.id = filled.id";
 /// Of several users with one address, which an index by another rule has let in, each but the oldest gets a key that no
 /// address has: all of them stay.
-const SET_APART: &str = "UPDATE users SET email_key = same.key || ' ' || users.id \
+const SET_APART: &str = "UPDATE {schema}.users SET email_key = same.key || ' ' || users.id \
      FROM (SELECT id, key, row_number() OVER (PARTITION BY key ORDER BY id) AS place \
-     FROM (SELECT id, coalesce(email_key, lower(email::text COLLATE \"C\")) AS key FROM users) AS keyed) AS same \
+     FROM (SELECT id, coalesce(email_key, lower(email::text COLLATE \"C\")) AS key FROM {schema}.users) AS keyed) AS same \
      WHERE same.id = users.id AND same.place > 1";
 
 /// The key of an address that is not ASCII.
@@ -64,23 +70,23 @@ fn single(mut characters: impl ExactSizeIterator<Item = char>) -> Option<char> {
     }
 }
 
-/// Gives the users that are there their keys, and adds the index; does nothing if it is there. Returns how many users
-/// have an address that an older one has.
-pub(super) async fn prepare(client: &mut Client) -> Result<u64, Error> {
-    if client.query_one(IS_THERE, &[]).await?.get(0) {
-        return Ok(0);
-    }
-    let transaction = client.transaction().await?;
-    transaction.batch_execute(LOCK).await?;
-    let rows = transaction.query(NOT_ASCII, &[]).await?;
+/// Gives the users that are there their keys, and adds the index, in the transaction of its caller. Returns how many
+/// users have an address that an older one has.
+pub(super) async fn prepare(
+    transaction: &impl GenericClient,
+    schema: &SchemaName,
+) -> Result<u64, Error> {
+    transaction.batch_execute(&schema.fill(LOCK)).await?;
+    let rows = transaction.query(&schema.fill(NOT_ASCII), &[]).await?;
     let keyed = rows
         .iter()
         .filter_map(|row| Some((row.get::<_, i64>(0), key(row.get(1))?)));
     let (ids, keys): (Vec<i64>, Vec<String>) = keyed.unzip();
-    transaction.execute(FILL, &[&ids, &keys]).await?;
-    let apart = transaction.execute(SET_APART, &[]).await?;
-    transaction.batch_execute(INDEX).await?;
-    transaction.commit().await?;
+    transaction
+        .execute(&schema.fill(FILL), &[&ids, &keys])
+        .await?;
+    let apart = transaction.execute(&schema.fill(SET_APART), &[]).await?;
+    transaction.batch_execute(&schema.fill(INDEX)).await?;
     Ok(apart)
 }
 

@@ -18,8 +18,6 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::origin::Values;
 
-/// The function and the triggers that notify; harmless to repeat.
-pub(super) const INSTALL: &str = include_str!("feed.sql");
 /// Sessions that are opened with this are not told of: they are the service's own.
 pub(crate) const OWN_SESSION: &str = "-c cenote.writer=on";
 

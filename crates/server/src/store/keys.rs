@@ -20,16 +20,17 @@ use super::{
     commit::{Committer, Release, Statement, WriteError},
     condition::Condition,
 };
+use crate::settings::SchemaName;
 
 /// Many changes at once, each key with how many versions pass; 0 is a delete, which is one if there is something to
 /// delete and otherwise changes nothing, so that absent keys leave no rows. About the bounds see the query that reads.
 const CHANGE: &str = "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', $4, true)) \
-     INSERT INTO kv (key, value, version) \
+     INSERT INTO {schema}.kv (key, value, version) \
      SELECT change.key, change.value, change.versions \
      FROM patience, (SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) AS change (key, value, versions) \
      WHERE versions BETWEEN 0 AND 1000000000 OFFSET 0) AS change \
      WHERE change.versions > 0 \
-     OR (SELECT kv.value IS NOT NULL FROM kv WHERE kv.key = change.key COLLATE \"C\") \
+     OR (SELECT kv.value IS NOT NULL FROM {schema}.kv WHERE kv.key = change.key COLLATE \"C\") \
      ON CONFLICT (key) DO UPDATE SET value = excluded.value, \
      version = kv.version + greatest(excluded.version, 1), updated_at = now() \
      WHERE excluded.version > 0 OR kv.value IS NOT NULL \
@@ -37,7 +38,7 @@ const CHANGE: &str = "WITH patience AS MATERIALIZED (SELECT set_config('lock_tim
 
 /// One write, as most batches are while there is little to do; PostgreSQL needs 0.6 of the instructions
 /// that [`CHANGE`] would take it.
-const WRITE: &str = "INSERT INTO kv (key, value, version) \
+const WRITE: &str = "INSERT INTO {schema}.kv (key, value, version) \
      SELECT $1, $2, $3 FROM (SELECT set_config('lock_timeout', $4, true)) AS patience \
      ON CONFLICT (key) DO UPDATE SET value = excluded.value, \
      version = kv.version + excluded.version, updated_at = now() \
@@ -60,8 +61,8 @@ const CONDITIONAL: &str = "WITH patience AS MATERIALIZED (SELECT set_config('loc
      AS change (key, value, versions, among, unlike) \
      WHERE versions BETWEEN 0 AND 1000000000 AND patience.is_set IS NOT NULL OFFSET 0) AS change \
      LEFT JOIN LATERAL (SELECT true AS has_row, CASE WHEN kv.value IS NULL THEN 0 ELSE kv.version END AS version \
-     FROM kv WHERE kv.key = change.key COLLATE \"C\" FOR NO KEY UPDATE) AS now ON true), \
-     made AS (INSERT INTO kv (key, value, version) \
+     FROM {schema}.kv WHERE kv.key = change.key COLLATE \"C\" FOR NO KEY UPDATE) AS now ON true), \
+     made AS (INSERT INTO {schema}.kv (key, value, version) \
      SELECT key, value, CASE WHEN has_row THEN - greatest(versions, 1) ELSE versions END \
      FROM judged WHERE is_met AND (versions > 0 OR version > 0) \
      ON CONFLICT (key) DO UPDATE SET value = excluded.value, \
@@ -128,9 +129,19 @@ impl Store {
         }
     }
 
+    /// Removes a key's row, so that its versions are forgotten too: for what was never anybody's.
+    pub(crate) async fn forget(&self, key: &str) -> Result<(), Error> {
+        let connection = self.pool.get().await?;
+        connection.execute(&self.statements.forget, &[&key]).await?;
+        Ok(())
+    }
+
     /// Makes a change if its condition is met, as soon as its key can be fenced; it is durable once this returns. Nobody
     /// holds a connection who waits for that.
     pub(crate) async fn change(&self, change: Change) -> Result<Changed, WriteError> {
+        if self.values.is_standby() {
+            return Err(WriteError::Standby);
+        }
         let change = Arc::new(change);
         let start = Instant::now();
         let deadline = start + self.write_patience;
@@ -237,15 +248,28 @@ pub(super) struct Made {
 }
 
 /// Makes the changes of many callers with one statement, which is one commit.
-pub(super) struct Changes(Committer);
+pub(super) struct Changes {
+    committer: Committer,
+    change: Arc<str>,
+    write: Arc<str>,
+    conditional: Arc<str>,
+}
 
 /// Makes changes, many callers' at a time.
 pub(super) fn changes(
     committer: &Committer,
     pool: &Pool,
     limits: &Limits,
+    schema: &SchemaName,
 ) -> Vec<Combiner<Changes>> {
-    let changes = || Changes(committer.clone());
+    let [change, write, conditional] =
+        [CHANGE, WRITE, CONDITIONAL].map(|sql| Arc::<str>::from(schema.fill(sql)));
+    let changes = || Changes {
+        committer: committer.clone(),
+        change: change.clone(),
+        write: write.clone(),
+        conditional: conditional.clone(),
+    };
     Combiner::per_home(pool, limits, changes)
 }
 
@@ -280,28 +304,29 @@ impl Combine for Changes {
         let lock_timeout = lock_timeout.as_millis().to_string();
         let conditions = conditions(rows);
         let one: [&(dyn ToSql + Sync); 4];
-        let (sql, parameters): (_, &[&(dyn ToSql + Sync)]) =
+        let (sql, parameters): (&str, &[&(dyn ToSql + Sync)]) =
             match (&*keys, &*values, &*versions, &conditions) {
                 (.., Some([among, unlike])) => (
-                    CONDITIONAL,
+                    &self.conditional,
                     &[&keys, &values, &versions, among, unlike, &lock_timeout],
                 ),
                 ([key], [Some(value)], [versions], None) => {
                     one = [key, value, versions, &lock_timeout];
-                    (WRITE, &one)
+                    (&self.write, &one)
                 }
-                _ => (CHANGE, &[&keys, &values, &versions, &lock_timeout]),
+                _ => (&self.change, &[&keys, &values, &versions, &lock_timeout]),
             };
         let statement = Statement {
             keys: &keys,
             sql,
             parameters,
         };
-        let (changed, release) = match self.0.commit(connection, &statement).await {
+        let (changed, release) = match self.committer.commit(connection, &statement).await {
             Ok(changed) => changed,
             Err(WriteError::Database(error)) => return Err(error),
+            Err(WriteError::Standby) => unreachable!("the store asks before it submits a change"),
             Err(WriteError::NotFenced(error)) => {
-                return Ok(rows.iter().flatten().map(|_| Err(error)).collect());
+                return Ok(rows.iter().flatten().map(|_| Err(error.clone())).collect());
             }
         };
         // The other two statements return only what they made.

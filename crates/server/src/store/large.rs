@@ -15,10 +15,10 @@ const NOTE: u8 = 0xff;
 
 /// Values that were found to be large, if they still have the size that there is room for; about the bounds see the query
 /// for keys.
-const LARGE: &str = "SELECT wanted.position, CASE WHEN octet_length(kv.value) <= wanted.size THEN kv.value END, \
+pub(super) const LARGE: &str = "SELECT wanted.position, CASE WHEN octet_length(kv.value) <= wanted.size THEN kv.value END, \
      kv.version, octet_length(kv.value) \
      FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS wanted (key, size, position) \
-     JOIN kv ON kv.key = wanted.key COLLATE \"C\" \
+     JOIN {schema}.kv ON kv.key = wanted.key COLLATE \"C\" \
      WHERE wanted.position BETWEEN 1 AND 1000000000 AND kv.value IS NOT NULL";
 
 /// A note of a value with so many bytes.
@@ -52,23 +52,23 @@ impl Store {
             .iter()
             .map(|(key, size)| (*key, i64::try_from(*size).unwrap_or(i64::MAX)))
             .unzip();
-        let pool = &self.pool;
+        let (pool, large) = (&self.pool, &self.statements.large);
         let rows = pool
-            .retry_idempotent(|| async { pool.get().await?.query(LARGE, &[&keys, &sizes]).await })
+            .retry_idempotent(|| async { pool.get().await?.query(large, &[&keys, &sizes]).await })
             .await?;
         let mut values = vec![None; wanted.len()];
         for row in rows {
             let position: i64 = row.get(0);
             let place = usize::try_from(position - 1).ok();
             if let Some(place) = place.and_then(|place| values.get_mut(place)) {
-                *place = Some(large(&row));
+                *place = Some(value_of(&row));
             }
         }
         Ok(values.into_iter().map(super::keys::uncached).collect())
     }
 }
 
-fn large(row: &Row) -> Value {
+fn value_of(row: &Row) -> Value {
     value_or_note(row.get(1), row.get(2), || row.get(3))
 }
 

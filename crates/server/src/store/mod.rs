@@ -11,6 +11,7 @@ mod large;
 mod origin;
 pub(crate) mod requirements;
 pub(crate) mod schema;
+mod statements;
 mod users;
 
 use std::{sync::Arc, time::Duration};
@@ -24,7 +25,10 @@ use cenote_cache::{
 use cenote_postgres::{Combiner, InvalidConfig, Limits, Loader, Pool, QueueStats};
 use tokio::time::sleep;
 
+use crate::settings::SchemaName;
+
 use self::{
+    statements::Statements,
     commit::Committer,
     epoch::Epoch,
     feed::{Feed, FeedStats},
@@ -42,6 +46,13 @@ pub(crate) use self::{
 /// How often the cache is asked at the start whether it knows its epoch.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// Where the tables are, and how much may wait for them.
+#[derive(Clone, Debug)]
+pub(crate) struct Tables {
+    pub(crate) schema: SchemaName,
+    pub(crate) backlog: Backlog,
+}
+
 /// Keys and users, for one core. Their methods are in `keys` and `users`.
 #[derive(Clone)]
 pub(crate) struct Store {
@@ -56,6 +67,7 @@ pub(crate) struct Store {
     users: Loader<i64, Arc<UserRow>>,
     /// Which users are known to be listed, on all cores.
     settled: Arc<Settled>,
+    statements: Arc<Statements>,
 }
 
 /// How much may wait to share a statement, of each kind.
@@ -101,12 +113,13 @@ impl Store {
     pub(crate) fn per_home(
         pool: &Pool,
         config: Config,
-        backlog: Backlog,
+        tables: &Tables,
     ) -> Result<Vec<Self>, StoreError> {
+        let Tables { schema, backlog } = tables;
         let (deadline, write_patience) = (config.timing.deadline(), config.write_patience);
         let has_epochs = matches!(config.mode, Mode::Strong(_) | Mode::Bounded { .. });
         let epoch = match has_epochs {
-            true => Some(Epoch::beside(pool, config.timing.poll_interval())?),
+            true => Some(Epoch::beside(pool, config.timing.poll_interval(), schema)?),
             false => None,
         };
         let homes = pool.homes().count();
@@ -116,7 +129,7 @@ impl Store {
             expected_wait: backlog.wait,
             ..Limits::per_home(pool)
         };
-        let values = Values::per_home(pool, &limits(), epoch);
+        let values = Values::per_home(pool, &limits(), epoch, schema);
         let cache = match config.mode {
             Mode::Off => None,
             _ => Some(Cache::new(values[0].clone(), config)?),
@@ -127,8 +140,11 @@ impl Store {
         };
         let feed: Arc<Feed> = Arc::default();
         let settled: Arc<Settled> = Arc::default();
-        let changes = keys::changes(&committer, pool, &limits());
-        let queues = changes.into_iter().zip(users::loaders(pool, &limits()));
+        let changes = keys::changes(&committer, pool, &limits(), schema);
+        let queues = changes
+            .into_iter()
+            .zip(users::loaders(pool, &limits(), schema));
+        let statements = Arc::new(Statements::of(schema));
         let store = |((pool, values), (changes, users)): ((Pool, Values), _)| Self {
             cache: cache
                 .as_ref()
@@ -140,6 +156,7 @@ impl Store {
             write_patience,
             users,
             settled: settled.clone(),
+            statements: statements.clone(),
         };
         let homes = pool.homes().zip(values).zip(queues);
         Ok(homes.map(store).collect())

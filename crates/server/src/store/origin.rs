@@ -10,13 +10,14 @@ use cenote_cache::{
 use cenote_postgres::{Decoded, Error, Limits, Loader, Pool, QueueStats, tokio_postgres::Row};
 
 use super::{epoch::Epoch, large::value_or_note};
+use crate::settings::SchemaName;
 
 /// Many keys at once; of a value above [`SMALL`](crate::memory::SMALL) only its size, see [`large`](super::large). Every position lies within these bounds; that they are told makes the planner expect one key, so
 /// that it looks each up in the index and makes one plan for batches of any size.
 const READ: &str = "SELECT wanted.position, CASE WHEN octet_length(kv.value) <= 32768 THEN kv.value END, kv.version, \
      CASE WHEN octet_length(kv.value) > 32768 THEN octet_length(kv.value) END \
      FROM unnest($1::text[]) WITH ORDINALITY AS wanted (key, position) \
-     JOIN kv ON kv.key = wanted.key COLLATE \"C\" \
+     JOIN {schema}.kv ON kv.key = wanted.key COLLATE \"C\" \
      WHERE wanted.position BETWEEN 1 AND 1000000000 AND kv.value IS NOT NULL";
 
 /// From a row of `position, value, version, size`.
@@ -39,9 +40,14 @@ pub(crate) struct Values {
 
 impl Values {
     /// One for each of the pool's homes.
-    pub(super) fn per_home(pool: &Pool, limits: &Limits, epoch: Option<Epoch>) -> Vec<Self> {
+    pub(super) fn per_home(
+        pool: &Pool,
+        limits: &Limits,
+        epoch: Option<Epoch>,
+        schema: &SchemaName,
+    ) -> Vec<Self> {
         let epoch = epoch.map(Arc::new);
-        let loaders = Loader::per_home(pool, READ, value, String::len, limits);
+        let loaders = Loader::per_home(pool, schema.fill(READ), value, String::len, limits);
         let values = |loader| Self {
             loader,
             epoch: epoch.clone(),
@@ -58,6 +64,11 @@ impl Values {
     pub(super) async fn many(&self, keys: &[&str]) -> Result<Vec<Option<Value>>, Error> {
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
         self.loader.load_many(keys).await
+    }
+
+    /// Whether the database is a standby, where that matters to the cache.
+    pub(super) fn is_standby(&self) -> bool {
+        self.epoch.as_ref().is_some_and(|epoch| epoch.is_standby())
     }
 
     pub(super) fn queue(&self) -> QueueStats {
@@ -93,6 +104,17 @@ impl Origin for Values {
 
     async fn epoch_row(&self) -> Result<epoch::Row, Error> {
         self.epoch()?.row().await
+    }
+
+    /// A missing table, a missing permission: what the database refuses and time does not cure.
+    fn is_permanent(&self, error: &Error) -> bool {
+        match error {
+            Error::Database(refused) => {
+                !error.is_retryable() && refused.code().code().starts_with("42")
+            }
+            Error::Acquire(refused) => !refused.is_retryable(),
+            _ => false,
+        }
     }
 
     async fn advance(&self, successor: epoch::Row) -> Result<(), Error> {

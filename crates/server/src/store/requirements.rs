@@ -6,7 +6,9 @@
 //!
 //! Invariant: what is wrong is named, with where it was set and what cures it.
 
-use cenote_postgres::tokio_postgres::{Client, Error, Row};
+use cenote_postgres::tokio_postgres::{Error, GenericClient, Row};
+
+use crate::settings::SchemaName;
 
 /// Whether something is wrong, and how it is cured.
 pub(crate) type Findings = Vec<String>;
@@ -23,12 +25,12 @@ const DURABILITY: &str = "SELECT name, setting, source, current_user::text, curr
 const STANDBYS: &str =
     "SELECT setting <> '' FROM pg_catalog.pg_settings WHERE name = 'synchronous_standby_names'";
 const UNLOGGED: &str = "SELECT relname::text FROM pg_catalog.pg_class WHERE relpersistence <> 'p' \
-     AND oid IN (to_regclass('kv'), to_regclass('users'), to_regclass('cache_epoch')) ORDER BY 1";
+     AND oid IN (to_regclass('{schema}.kv'), to_regclass('{schema}.users'), to_regclass('{schema}.cache_epoch')) ORDER BY 1";
 const RULES: &str = "SELECT ev_class::regclass::text, rulename::text FROM pg_catalog.pg_rewrite \
      WHERE ev_type <> '1' AND ev_enabled <> 'D' \
-     AND ev_class IN (to_regclass('kv'), to_regclass('users'), to_regclass('cache_epoch')) ORDER BY 1, 2";
+     AND ev_class IN (to_regclass('{schema}.kv'), to_regclass('{schema}.users'), to_regclass('{schema}.cache_epoch')) ORDER BY 1, 2";
 const HIDDEN_ROWS: &str = "SELECT relname::text, current_user::text FROM pg_catalog.pg_class \
-     WHERE oid IN (to_regclass('kv'), to_regclass('users'), to_regclass('cache_epoch')) \
+     WHERE oid IN (to_regclass('{schema}.kv'), to_regclass('{schema}.users'), to_regclass('{schema}.cache_epoch')) \
      AND row_security_active(oid) ORDER BY 1";
 
 /// A setting, its value, where it comes from, and who runs in which database.
@@ -83,7 +85,7 @@ impl<'a> Setting<'a> {
 }
 
 /// What makes the service's answers wrong, or stalls it, in this session.
-pub(crate) async fn session(client: &Client) -> Result<Findings, Error> {
+pub(crate) async fn session(client: &impl GenericClient) -> Result<Findings, Error> {
     let mut wrong = Findings::new();
     for row in client.query(SESSION, &[]).await? {
         let setting = Setting::of(&row);
@@ -120,9 +122,12 @@ pub(crate) async fn session(client: &Client) -> Result<Findings, Error> {
 }
 
 /// What hides rows of the tables, or keeps them from being written as they are.
-pub(crate) async fn tables(client: &Client) -> Result<Findings, Error> {
+pub(crate) async fn tables(
+    client: &impl GenericClient,
+    schema: &SchemaName,
+) -> Result<Findings, Error> {
     let mut wrong = Findings::new();
-    for row in client.query(HIDDEN_ROWS, &[]).await? {
+    for row in client.query(&schema.fill(HIDDEN_ROWS), &[]).await? {
         let (table, role): (&str, &str) = (row.get(0), row.get(1));
         wrong.push(format!(
             "row-level security hides rows of the table {table} from the role {role}: they would be answered as missing. \
@@ -130,7 +135,7 @@ pub(crate) async fn tables(client: &Client) -> Result<Findings, Error> {
             quoted(role)
         ));
     }
-    for row in client.query(RULES, &[]).await? {
+    for row in client.query(&schema.fill(RULES), &[]).await? {
         let (table, rule): (&str, &str) = (row.get(0), row.get(1));
         wrong.push(format!(
             "the rule {rule} changes what is written to the table {table}: PostgreSQL refuses the service's writes then. \
@@ -142,7 +147,10 @@ pub(crate) async fn tables(client: &Client) -> Result<Findings, Error> {
 }
 
 /// Why a write that was answered may be lost when the server, or its machine, crashes.
-pub(crate) async fn durability(client: &Client) -> Result<Findings, Error> {
+pub(crate) async fn durability(
+    client: &impl GenericClient,
+    schema: &SchemaName,
+) -> Result<Findings, Error> {
     let mut lossy = Findings::new();
     for row in client.query(DURABILITY, &[]).await? {
         let setting = Setting::of(&row);
@@ -159,7 +167,7 @@ pub(crate) async fn durability(client: &Client) -> Result<Findings, Error> {
         };
         lossy.push(format!("{}: {lost}", setting.described()));
     }
-    for row in client.query(UNLOGGED, &[]).await? {
+    for row in client.query(&schema.fill(UNLOGGED), &[]).await? {
         let table: &str = row.get(0);
         lossy.push(format!(
             "the table {table} is unlogged: it is empty after a crash of the server. Run: ALTER TABLE {table} SET LOGGED"
@@ -169,7 +177,7 @@ pub(crate) async fn durability(client: &Client) -> Result<Findings, Error> {
 }
 
 /// What a commit waits for, in words, where it is worth saying.
-pub(crate) async fn replication(client: &Client) -> Result<Option<&'static str>, Error> {
+pub(crate) async fn replication(client: &impl GenericClient) -> Result<Option<&'static str>, Error> {
     let has_standbys: bool = client.query_one(STANDBYS, &[]).await?.get(0);
     let row = client
         .query_one("SELECT current_setting('synchronous_commit')", &[])

@@ -1,6 +1,12 @@
 use cenote_postgres::Config as PoolConfig;
 
-use super::*;
+use super::{schema::Waiting, *};
+
+struct Silent;
+
+impl Waiting for Silent {
+    fn on(&self, _: Option<(&str, Duration)>) {}
+}
 
 #[tokio::test]
 async fn what_is_sent_for_many_callers_is_planned_once_even_if_few_come_at_a_time() {
@@ -10,12 +16,19 @@ async fn what_is_sent_for_many_callers_is_planned_once_even_if_few_come_at_a_tim
     config.pool.min_size = Some(0);
     config.pool.max_size = 1;
     let pool = Pool::new(config).unwrap();
-    schema::migrate(&pool, false).await.unwrap();
-    let backlog = Backlog {
-        bytes: 1 << 20,
-        wait: Duration::from_secs(10),
+    let tables = Tables {
+        schema: SchemaName::default(),
+        backlog: Backlog {
+            bytes: 1 << 20,
+            wait: Duration::from_secs(10),
+        },
     };
-    let stores = Store::per_home(&pool, Config::new(Mode::Off), backlog);
+    let migration = schema::Migration {
+        schema: SchemaName::default(),
+        with_feed: false,
+    };
+    migration.run(&pool, &Silent, None).await.unwrap();
+    let stores = Store::per_home(&pool, Config::new(Mode::Off), &tables);
     let store = stores.unwrap().remove(0);
     let user = store.add_user("Ada", "ada@example.org").await.unwrap();
     let user = user.unwrap().user().id;

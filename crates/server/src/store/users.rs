@@ -17,20 +17,22 @@ use tokio::time::{Instant, sleep};
 use utoipa::ToSchema;
 
 use super::{Store, email};
+use crate::settings::SchemaName;
 
 /// Many users at once; see the query for keys about the bounds.
-const GET: &str = "SELECT wanted.position, users.id, users.name, users.email \
+const GET: &str = "SELECT wanted.position, users.id::bigint, users.name, users.email \
      FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, position) \
-     JOIN users ON users.id = wanted.id \
+     JOIN {schema}.users ON users.id = wanted.id \
      WHERE wanted.position BETWEEN 1 AND 1000000000";
-const LIST: &str = "SELECT id, name, email FROM users WHERE id > $1 ORDER BY id LIMIT $2";
+pub(super) const LIST: &str =
+    "SELECT id::bigint, name, email FROM {schema}.users WHERE id > $1::bigint ORDER BY id LIMIT $2";
 /// Who holds the lock that every change of the table takes, before it takes a number, and keeps until it ends.
-const ADDING: &str = "SELECT virtualtransaction FROM pg_locks \
-     WHERE locktype = 'relation' AND relation = 'users'::regclass AND mode = 'RowExclusiveLock' AND granted \
+pub(super) const ADDING: &str = "SELECT virtualtransaction FROM pg_locks \
+     WHERE locktype = 'relation' AND relation = '{schema}.users'::regclass AND mode = 'RowExclusiveLock' AND granted \
      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
      AND ($1::text[] IS NULL OR virtualtransaction = ANY ($1))";
-const ADD: &str =
-    "INSERT INTO users (name, email, email_key) VALUES ($1, $2, $3) RETURNING id, name, email";
+pub(super) const ADD: &str = "INSERT INTO {schema}.users (name, email, email_key) VALUES ($1, $2, $3) \
+     RETURNING id::bigint, name, email";
 /// How long a list waits for those who are adding users.
 const WAIT: Duration = Duration::from_millis(250);
 /// How often it looks.
@@ -127,9 +129,13 @@ impl Serialize for UserRow {
 }
 
 /// Looks users up, many callers' at a time.
-pub(super) fn loaders(pool: &Pool, limits: &Limits) -> Vec<Loader<i64, Arc<UserRow>>> {
+pub(super) fn loaders(
+    pool: &Pool,
+    limits: &Limits,
+    schema: &SchemaName,
+) -> Vec<Loader<i64, Arc<UserRow>>> {
     let user = |row| Ok(Arc::new(UserRow(row)));
-    Loader::per_home(pool, GET, user, |_| size_of::<i64>(), limits)
+    Loader::per_home(pool, schema.fill(GET), user, |_| size_of::<i64>(), limits)
 }
 
 impl Store {
@@ -163,9 +169,9 @@ impl Store {
     }
 
     async fn list(&self, after: i64, limit: i64) -> Result<Vec<UserRow>> {
-        let pool = &self.pool;
+        let (pool, list) = (&self.pool, &self.statements.list);
         let rows = pool
-            .retry_idempotent(|| async { pool.get().await?.query(LIST, &[&after, &limit]).await })
+            .retry_idempotent(|| async { pool.get().await?.query(list, &[&after, &limit]).await })
             .await?;
         Ok(rows.into_iter().map(UserRow).collect())
     }
@@ -188,9 +194,9 @@ impl Store {
 
     /// The transactions that are changing the table, of these or of all.
     async fn adding(&self, of: Option<Vec<String>>) -> Result<Vec<String>> {
-        let pool = &self.pool;
+        let (pool, adding) = (&self.pool, &self.statements.adding);
         let rows = pool
-            .retry_idempotent(|| async { pool.get().await?.query(ADDING, &[&of]).await })
+            .retry_idempotent(|| async { pool.get().await?.query(adding, &[&of]).await })
             .await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
@@ -198,9 +204,10 @@ impl Store {
     /// Adds a user; `None` if the address is taken.
     pub(crate) async fn add_user(&self, name: &str, email: &str) -> Result<Option<UserRow>> {
         let (pool, key) = (&self.pool, email::key(email));
-        let parameters: [&(dyn ToSql + Sync); 3] = [&name, &email, &key];
+        let (add, parameters): (_, [&(dyn ToSql + Sync); 3]) =
+            (&self.statements.add, [&name, &email, &key]);
         let added = pool
-            .retry(|| async { pool.get().await?.query_one(ADD, &parameters).await })
+            .retry(|| async { pool.get().await?.query_one(add, &parameters).await })
             .await;
         match added {
             Ok(row) => Ok(Some(UserRow(row))),
@@ -210,9 +217,12 @@ impl Store {
     }
 }
 
+/// A table that others made may have a constraint of its own beside our index. The other thing that is unique is the
+/// number of a user.
 fn is_email_taken(error: &Error) -> bool {
-    error.code() == Some(&SqlState::UNIQUE_VIOLATION)
-        && error
-            .constraint()
-            .is_some_and(|name| name.contains("email"))
+    let Error::Database(refused) = error else {
+        return false;
+    };
+    let is_of_id = |detail: &str| detail.contains("(id)=");
+    refused.code() == &SqlState::UNIQUE_VIOLATION && !refused.detail().is_some_and(is_of_id)
 }

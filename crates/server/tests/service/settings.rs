@@ -368,7 +368,10 @@ async fn statements_are_logged_when_asked_for_and_without_their_values() {
     let service = Service::start(&[("DB_ECHO", "true")]).await;
     service.write("key-in-the-open", "value-in-the-open").await;
     crate::support::eventually("the statement is logged", async || {
-        service.log().contains("INSERT INTO kv").then_some(())
+        service
+            .log()
+            .contains("INSERT INTO \\\"public\\\".kv")
+            .then_some(())
     })
     .await;
     assert!(!service.log().contains("in-the-open"), "{}", service.log());

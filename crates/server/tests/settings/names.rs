@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cenote::settings::{CacheFeed, CacheMode, LogFormat, Settings};
+use cenote::settings::{CacheFeed, CacheMode, LogFormat, Migrate, Settings};
 
 use crate::world::{World, env, host, millis, secs};
 
@@ -12,6 +12,8 @@ fn with_nothing_set_every_default_of_the_contract_holds() {
     let it = loaded.settings;
     assert!(it.database.is_none());
     assert_eq!(it.data_dir, None);
+    assert_eq!(it.schema.to_string(), "public");
+    assert_eq!(it.migrate, Migrate::Auto);
     assert_eq!(it.instances, 1);
     assert_eq!((it.pool.min, it.pool.max, it.pool.overflow), (2, 10, 0));
     assert_eq!(it.pool.timeout, secs(30));
@@ -74,6 +76,8 @@ const ROWS: &[Row] = &[
     (&["DATA_DIR"], "/data", |s| {
         s.data_dir.as_deref() == Some(Path::new("/data"))
     }),
+    (&["DB_SCHEMA"], "Own", |s| s.schema.to_string() == "Own"),
+    (&["MIGRATE"], "check", |s| s.migrate == Migrate::Check),
     (&["INSTANCES"], "4", |s| s.instances == 4),
     (&["POOL_PROFILE"], "very-high", |s| {
         (s.pool.min, s.pool.max) == (20, 100)

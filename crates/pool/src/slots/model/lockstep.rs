@@ -4,7 +4,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::waiters::{Place, Ticket};
+use crate::{
+    outage::Failure,
+    waiters::{Place, Ticket},
+};
 
 /// The core and its model side by side, and what is outside of both.
 struct Pair {
@@ -46,7 +49,10 @@ enum Step {
         which: usize,
         lifetime: u64,
     },
-    ConnectFailed(usize),
+    ConnectFailed {
+        which: usize,
+        is_permanent: bool,
+    },
     Pass(u64),
     Lift(usize),
     PutBack(usize),
@@ -74,24 +80,25 @@ fn home() -> impl Strategy<Value = HomeId> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let any = || 0usize..64;
+    let which = || 0usize..64;
     prop_oneof![
         8 => home().prop_map(|home| Step::Take { home }),
         3 => (home(), 1u32..20).prop_map(|(home, times)| Step::Use(home, times)),
         10 => (home(), seconds(0..60)).prop_map(|(home, patience)| Step::Join { home, patience }),
-        6 => any().prop_map(Step::Collect),
-        2 => any().prop_map(Step::Leave),
-        6 => any().prop_map(Step::GiveBack),
-        2 => any().prop_map(Step::Clean),
-        2 => any().prop_map(Step::Cleaned),
-        2 => any().prop_map(Step::Retire),
-        3 => any().prop_map(Step::Closed),
-        8 => (any(), seconds(1..90)).prop_map(|(which, lifetime)| Step::Connected { which, lifetime }),
-        3 => any().prop_map(Step::ConnectFailed),
+        6 => which().prop_map(Step::Collect),
+        2 => which().prop_map(Step::Leave),
+        6 => which().prop_map(Step::GiveBack),
+        2 => which().prop_map(Step::Clean),
+        2 => which().prop_map(Step::Cleaned),
+        2 => which().prop_map(Step::Retire),
+        3 => which().prop_map(Step::Closed),
+        8 => (which(), seconds(1..90)).prop_map(|(which, lifetime)| Step::Connected { which, lifetime }),
+        3 => (which(), any::<bool>())
+            .prop_map(|(which, is_permanent)| Step::ConnectFailed { which, is_permanent }),
         3 => (0u64..8).prop_map(|steps| Step::Pass(steps * 25)),
         3 => seconds(0..30).prop_map(Step::Pass),
-        2 => any().prop_map(Step::Lift),
-        2 => any().prop_map(Step::PutBack),
+        2 => which().prop_map(Step::Lift),
+        2 => which().prop_map(Step::PutBack),
         1 => Just(Step::Pause),
         3 => Just(Step::Resume),
         3 => Just(Step::LookAtHomes),
@@ -288,13 +295,21 @@ impl Pair {
                     assert_eq!(self.placed(settled, Origin::Connect), expected);
                 }
             }
-            Step::ConnectFailed(index) => {
-                if let Some((name, slot)) = pick(&mut self.connecting, index) {
+            Step::ConnectFailed {
+                which,
+                is_permanent,
+            } => {
+                if let Some((name, slot)) = pick(&mut self.connecting, which) {
+                    let failure = Failure {
+                        error: "refused",
+                        is_permanent,
+                        jitter: 1.0,
+                    };
                     let took = Duration::ZERO;
-                    let failed = self
-                        .core
-                        .connect_failed(slot, "refused", took, 1.0, self.now);
-                    assert_eq!(failed.previous.is_some(), self.model.connect_failed(name));
+                    let (failed, in_vain) = self.core.connect_failed(slot, failure, took, self.now);
+                    self.sent_away(&in_vain, || Given::InVain);
+                    let expected = self.model.connect_failed(name, is_permanent);
+                    assert_eq!((failed.previous.is_some(), in_vain), expected);
                 }
             }
             Step::Pass(millis) => {
@@ -397,6 +412,9 @@ impl Pair {
                 Entered::Waits { connects, is_next }
             }
             Joined::Refused(Refusal::Full(_), _) => Entered::Refused(Refusal::Full(None)),
+            Joined::Refused(Refusal::InVain(_), _) => {
+                Entered::Refused(Refusal::InVain(Duration::ZERO))
+            }
             Joined::Refused(refusal, _) => Entered::Refused(refusal),
         };
         assert_eq!(entered, expected);

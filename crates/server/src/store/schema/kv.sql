@@ -1,16 +1,8 @@
 -- A deleted key stays as a row without a value: its version goes on from there when it is written again.
 -- Keys compare by bytes, which is faster than any language's order, and nobody reads them in order.
-CREATE TABLE kv (
+CREATE TABLE {schema}.kv (
     key text COLLATE "C" PRIMARY KEY,
     value text,
     version bigint NOT NULL DEFAULT 1,
     updated_at timestamptz NOT NULL DEFAULT now()
 );
-
-CREATE TABLE users (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name text NOT NULL,
-    email text NOT NULL
-);
-
-CREATE UNIQUE INDEX users_email_key ON users (lower(email));

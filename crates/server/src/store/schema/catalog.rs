@@ -1,0 +1,99 @@
+//! What the database has of the schema. Invariant: only the system catalogs are asked, which every role may read.
+
+use std::collections::HashMap;
+
+use tokio_postgres::{Error, GenericClient};
+
+use super::plan::TABLES;
+use crate::settings::SchemaName;
+
+/// Each column of each relation; relations without any too.
+const COLUMNS: &str = "SELECT c.relname::text, c.relkind::text, a.attname::text, \
+     format_type(a.atttypid, NULL), co.collname::text, a.attnotnull, a.atthasdef OR a.attidentity <> '' \
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+     LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation \
+     WHERE n.nspname = $1 AND c.relname = ANY($2)";
+
+/// What is unique, as the columns and expressions of an index that `ON CONFLICT` can use.
+const UNIQUE: &str = "SELECT c.relname::text, ARRAY(SELECT pg_catalog.pg_get_indexdef(i.indexrelid, k, true) \
+     FROM pg_catalog.generate_series(1, i.indnkeyatts::int) AS k) \
+     FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE n.nspname = $1 AND c.relname = ANY($2) \
+     AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL";
+
+/// The schema itself, the change feed, and whether the server is a standby.
+const REST: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1), \
+     pg_catalog.pg_is_in_recovery(), \
+     (SELECT p.prosrc FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+     WHERE n.nspname = $1 AND p.proname = 'cenote_feed' LIMIT 1), \
+     (SELECT count(*) FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE n.nspname = $1 AND c.relname = 'kv' AND t.tgname LIKE 'cenote\\_feed\\_%')";
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Catalog {
+    pub(super) has_schema: bool,
+    pub(super) is_standby: bool,
+    pub(super) tables: HashMap<String, Table>,
+    /// The text of the change feed's function.
+    pub(super) feed: Option<String>,
+    pub(super) feed_triggers: i64,
+}
+
+/// A relation of one of the names that are looked for.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    /// As in `pg_class.relkind`.
+    pub(super) kind: String,
+    pub(super) columns: Vec<Column>,
+    /// The columns and expressions of each unique index.
+    pub(super) unique: Vec<Vec<String>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Column {
+    pub(super) name: String,
+    /// Without its length.
+    pub(super) kind: String,
+    pub(super) collation: Option<String>,
+    pub(super) not_null: bool,
+    pub(super) has_default: bool,
+}
+
+impl Catalog {
+    pub(super) async fn read(
+        client: &impl GenericClient,
+        schema: &SchemaName,
+    ) -> Result<Self, Error> {
+        let (schema, names) = (schema.as_str(), TABLES.map(|table| table.name));
+        let rest = client.query_one(REST, &[&schema]).await?;
+        let mut catalog = Self {
+            has_schema: rest.get(0),
+            is_standby: rest.get(1),
+            tables: HashMap::new(),
+            feed: rest.get(2),
+            feed_triggers: rest.get(3),
+        };
+        for row in client.query(COLUMNS, &[&schema, &&names[..]]).await? {
+            let table = catalog.tables.entry(row.get(0)).or_default();
+            table.kind = row.get(1);
+            if let Some(name) = row.get(2) {
+                table.columns.push(Column {
+                    name,
+                    kind: row.get(3),
+                    collation: row.get(4),
+                    not_null: row.get(5),
+                    has_default: row.get(6),
+                });
+            }
+        }
+        for row in client.query(UNIQUE, &[&schema, &&names[..]]).await? {
+            let table = catalog.tables.entry(row.get(0)).or_default();
+            table.unique.push(row.get(1));
+        }
+        Ok(catalog)
+    }
+}
