@@ -28,7 +28,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub struct KeyCount {
     /// How many.
     pub keys: u64,
-    /// How long ago they were counted.
+    /// How long ago counting them began. Later changes may be missed.
     pub age: Duration,
     /// Whether only a part was counted, and the rest taken to be like it.
     pub is_estimate: bool,
@@ -62,6 +62,7 @@ struct Progress {
 /// A scan under way, over one server after the other.
 #[derive(Default)]
 struct Scan {
+    began: Option<Moment>,
     server: usize,
     cursor: u64,
     found: u64,
@@ -110,6 +111,7 @@ impl Progress {
         database: u32,
     ) -> Result<(), RedisProblem> {
         let started = clock::now();
+        let began = *self.scan.began.get_or_insert(started);
         for _ in 0..STEPS {
             let scan = &mut self.scan;
             let Some(server) = servers.get_mut(scan.server) else {
@@ -123,8 +125,8 @@ impl Progress {
                 scan.server += 1;
             }
             if scan.server == servers.len() {
-                let found = std::mem::take(scan).found;
-                self.counted = Some((KeyCount::exact(found), clock::now()));
+                let Scan { found, .. } = std::mem::take(scan);
+                self.counted = Some((KeyCount::exact(found), began));
                 return Ok(());
             }
             if clock::now().since(started) >= PATIENCE {
@@ -139,7 +141,7 @@ impl Progress {
                 is_estimate,
                 ..KeyCount::default()
             };
-            self.counted = Some((estimate, clock::now()));
+            self.counted = Some((estimate, began));
         }
         Ok(())
     }

@@ -4,6 +4,10 @@
 //! A [`Cache`](cache::Cache) reads through an [`Origin`](origin::Origin), the database. A write is announced before it
 //! commits and released afterwards, see [`Fenced`](fenced::Fenced).
 //!
+//! Where Redis is, a [`RedisUrl`](redis_url::RedisUrl) says; why it is not used, a
+//! [`RedisProblem`](problem::RedisProblem) in [`Stats`](stats::Stats), in the log, and from
+//! [`check_redis`](redis_check::check_redis) before anything depends on it.
+//!
 //! The rules it follows:
 //! * [`cell`]: what Redis holds under a key: a value, a lease to load it, or a fence put up by writers.
 //! * [`scripts`]: the five Lua scripts that change a cell, and [`transitions`], the same five as functions.

@@ -265,7 +265,12 @@ async fn servers_that_belong_to_no_cluster_cannot_be_named_together() {
     let one = RedisServer::temporary().start().await.unwrap();
     let other = RedisServer::temporary().start().await.unwrap();
     let database = Database::new();
-    let both = Redis::from_url(&format!("{},{}", one.url(), other.url())).unwrap();
+    for server in [&one, &other] {
+        let same = ["CONFIG", "SET", "requirepass", "same"];
+        server.command(&same).await.unwrap();
+    }
+    let hosts = format!("127.0.0.1:{},127.0.0.1:{}", one.port(), other.port());
+    let both = Redis::from_url(&format!("redis://:same@{hosts}")).unwrap();
     let cache = Cache::new(database.clone(), config(Mode::Strong(both))).unwrap();
     until("it was tried", || cache.stats().redis_errors > 2).await;
     assert_eq!(read(&cache, "key").await, (None, Source::Database));

@@ -230,7 +230,8 @@ impl<M: Manager> Shared<M> {
             if house.moves != moves {
                 return;
             }
-            let Some(keeper) = house.keeper.take() else {
+            let elsewhere = |keeper: &mut Handle| keeper.id() != here.id();
+            let Some(keeper) = house.keeper.take_if(elsewhere) else {
                 return;
             };
             for (home, at) in house.homes.iter_mut().enumerate() {
@@ -290,6 +291,9 @@ impl<M: Manager> Shared<M> {
             self.take_over(asked.moves);
         }
         let keeper = self.household()?;
+        if Handle::try_current().is_ok_and(|here| here.id() == keeper.id()) {
+            return None;
+        }
         let moves = self.house().moves;
         let (alive, answer) = oneshot::channel();
         keeper.spawn(async move {

@@ -391,6 +391,12 @@ struct Connecting<M: Manager> {
 impl<M: Manager> Connecting<M> {
     async fn run(mut self) {
         let shared = self.shared.clone();
+        if let Some(slot) = self.slot
+            && shared.core().is_lost(slot)
+        {
+            // Nobody ran this for so long that others have done without it.
+            return;
+        }
         let limit = shared.config.connect_timeout;
         let connected = match timeout(limit, shared.manager.connect()).await {
             Ok(Ok(connection)) => Ok(connection),

@@ -35,7 +35,7 @@ fn is_permanent(error: &AcquireError<Refused>) {
 #[tokio::test(start_paused = true)]
 async fn everyone_in_line_and_every_newcomer_is_told_at_once_and_few_connects_are_tried() {
     let (pool, server) = refused_pool(Config {
-        min_size: 2,
+        min_size: Some(2),
         acquire_timeout: Duration::from_secs(30),
         ..small(10)
     });
@@ -129,7 +129,7 @@ async fn callers_wait_out_a_pause_although_connecting_failed_for_good() {
 #[tokio::test(start_paused = true)]
 async fn warming_up_ends_at_once_when_connecting_fails_for_good() {
     let (pool, _server) = refused_pool(Config {
-        min_size: 2,
+        min_size: Some(2),
         ..small(4)
     });
     let asked = Instant::now();

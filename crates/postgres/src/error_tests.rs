@@ -55,7 +55,7 @@ fn number(error: &Error) -> usize {
 }
 
 /// How many variants [`ConnectionError`] has.
-const CONNECTION_ERRORS: usize = 7;
+const CONNECTION_ERRORS: usize = 11;
 
 /// As [`number`].
 fn connection_number(error: &ConnectionError) -> usize {
@@ -67,6 +67,10 @@ fn connection_number(error: &ConnectionError) -> usize {
         ConnectionError::Unsuitable { .. } => 4,
         ConnectionError::Password(_) => 5,
         ConnectionError::Unclean => 6,
+        ConnectionError::PasswordMissing { .. } => 7,
+        ConnectionError::Authentication { .. } => 8,
+        ConnectionError::NotPostgres { .. } => 9,
+        ConnectionError::EachHost(_) => 10,
     }
 }
 
@@ -164,6 +168,23 @@ async fn every_error_says_all_of_it_once_and_has_no_source() {
         },
         ConnectionError::Password(refused_by_the_system()),
         ConnectionError::Unclean,
+        ConnectionError::PasswordMissing {
+            host: "db:5432".to_owned(),
+        },
+        ConnectionError::Authentication {
+            host: "db:5432".to_owned(),
+            cause: "it asks for Kerberos".to_owned(),
+        },
+        ConnectionError::NotPostgres {
+            host: "db:5432".to_owned(),
+        },
+        ConnectionError::EachHost(vec![
+            ("one:5432".to_owned(), ConnectionError::Unclean),
+            (
+                "two:5432".to_owned(),
+                ConnectionError::Failed("the server does not answer".to_owned()),
+            ),
+        ]),
     ];
     let mut seen = [false; CONNECTION_ERRORS];
     for error in errors {

@@ -9,7 +9,8 @@ use std::sync::{
 };
 
 use tokio_rustls::rustls::{
-    CertificateError, DigitallySignedStruct, Error, PeerMisbehaved, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, DigitallySignedStruct, Error, PeerMisbehaved,
+    RootCertStore, SignatureScheme,
     client::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor, verify_server_name,
@@ -23,6 +24,9 @@ use crate::{certificate::Certificate, tls::Verify};
 
 /// The lengths of RSA keys that ring can check signatures of.
 const RSA_LENGTHS: std::ops::RangeInclusive<usize> = 2048..=8192;
+
+/// The keys that ring can check signatures of.
+const KEYS: &str = "RSA of 2048 to 8192 bits, ECDSA P-256 and P-384, and Ed25519";
 
 /// The authorities that are trusted.
 #[derive(Debug)]
@@ -121,10 +125,9 @@ impl Verifier {
             }
             // Whoever does not ask who the server is does not depend on its key.
             None if self.verify == Verify::Nothing => Ok(HandshakeSignatureValid::assertion()),
-            None => Err(Error::General(
-                "the kind or length of its key is not supported (RSA of 2048 to 8192 bits, ECDSA P-256 or P-384, Ed25519)"
-                    .to_owned(),
-            )),
+            None => Err(Error::General(format!(
+                "the kind or length of its key is not supported; those are {KEYS}"
+            ))),
         }
     }
 }
@@ -242,6 +245,12 @@ pub(crate) fn explain(error: &Error) -> String {
             }
             problem => problem.to_string(),
         },
+        Error::AlertReceived(AlertDescription::HandshakeFailure) => {
+            return format!(
+                "the server accepts none of the ciphers and kinds of key that are supported: TLS 1.2 and 1.3, and for a \
+                 certificate that is verified {KEYS}"
+            );
+        }
         error => return error.to_string(),
     };
     format!("the server's certificate is not accepted: {problem}")

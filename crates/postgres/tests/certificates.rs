@@ -191,7 +191,7 @@ async fn an_ed25519_certificate_will_do_without_channel_binding() {
 
 /// Keys that ring cannot check signatures of: without verification they will do, otherwise it is said.
 async fn key_is_not_supported(make: &str) {
-    let unsupported = "kind or length of its key";
+    let unsupported = "kinds of key that are supported";
     compare(
         &[make, "x509 -in server.crt -out root.crt"],
         &[
@@ -239,8 +239,7 @@ async fn an_expired_certificate_will_do_where_none_is_verified() {
     assert_eq!(cenote(&server, "sslmode=require").await, Ok(true));
     for mode in ["require", "verify-ca", "verify-full"] {
         let options = format!("sslmode={mode} sslrootcert={roots}");
-        let error = made.psql(&server, &options).unwrap_err();
-        assert!(error.contains("expired"), "{error}");
+        assert!(made.psql(&server, &options).is_err());
         let error = cenote(&server, &options).await.unwrap_err();
         assert!(error.contains("it has expired"), "{error}");
     }

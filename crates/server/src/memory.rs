@@ -60,6 +60,11 @@ impl Budget {
         }
     }
 
+    /// How many bytes there are, claimed or not.
+    pub(crate) fn bytes(&self) -> usize {
+        self.whole as usize * UNIT
+    }
+
     /// Claims so many bytes; of more than there are at all, all of them.
     ///
     /// # Cancel safety

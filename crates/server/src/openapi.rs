@@ -9,7 +9,7 @@ use utoipa::{
     openapi::{
         Components, Content, Header, Object, Ref, RefOr, Response, Type,
         path::{Operation, PathItem},
-        schema::{Schema, SchemaType},
+        schema::{ArrayItems, Schema, SchemaType},
     },
 };
 
@@ -222,6 +222,7 @@ impl Refusal {
 pub(crate) fn complete(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     let components = api.components.get_or_insert_default();
     name_types(components);
+    bound_keys(components);
     for refusal in REFUSALS {
         let response = RefOr::T(refusal.response());
         components
@@ -230,6 +231,12 @@ pub(crate) fn complete(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::Op
     }
     for item in api.paths.paths.values_mut() {
         for operation in operations(item) {
+            let parameters = operation.parameters.iter_mut().flatten();
+            for parameter in parameters {
+                if let RefOr::T(parameter) = parameter {
+                    never_null(&mut parameter.schema);
+                }
+            }
             for status in shared(operation) {
                 let refusal = REFUSALS.iter().find(|refusal| refusal.status == status);
                 let Some(refusal) = refusal else {
@@ -291,6 +298,34 @@ fn name_types(components: &mut Components) {
     };
     kind.schema_type = SchemaType::new(Type::String);
     kind.enum_values = Some(types().map(|kind| json!(format!("{URN}{kind}"))).collect());
+}
+
+/// Each of many keys is bounded as one is.
+fn bound_keys(components: &mut Components) {
+    let Some(RefOr::T(Schema::Object(write))) = components.schemas.get("Write") else {
+        return;
+    };
+    let Some(RefOr::T(Schema::Object(key))) = write.properties.get("key") else {
+        return;
+    };
+    let mut key = key.clone();
+    (key.description, key.example) = (None, None);
+    let Some(RefOr::T(Schema::Object(many))) = components.schemas.get_mut("ReadMany") else {
+        return;
+    };
+    if let Some(RefOr::T(Schema::Array(keys))) = many.properties.get_mut("keys") {
+        keys.items = ArrayItems::RefOrSchema(Box::new(RefOr::T(Schema::Object(key))));
+    }
+}
+
+/// A parameter that may be left out is not null: in a header or a query that would be a word.
+fn never_null(schema: &mut Option<RefOr<Schema>>) {
+    if let Some(RefOr::T(Schema::Object(object))) = schema
+        && let SchemaType::Array(types) = &object.schema_type
+        && let Some(only) = types.iter().find(|one| **one != Type::Null)
+    {
+        object.schema_type = SchemaType::new(only.clone());
+    }
 }
 
 fn types() -> impl Iterator<Item = &'static str> {

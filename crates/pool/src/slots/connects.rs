@@ -46,10 +46,12 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.remove(slot);
         if lost {
             // It failed long ago, as far as anyone was concerned.
-            return Failed {
-                previous: Some(error),
+            let failed = Failed {
+                previous: Some(failure.error),
+                became_permanent: false,
                 opened_breaker: None,
             };
+            return (failed, Vec::new());
         }
         self.tally.counts.connect_failures += 1;
         let (began, none_open) = (now.saturating_sub(took), self.existing() == 0);

@@ -16,6 +16,11 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.kept_on == Some(runtime)
     }
 
+    /// Whether others do without this slot.
+    pub(crate) fn is_lost(&self, slot: SlotId) -> bool {
+        self.slots[slot].lost
+    }
+
     /// The runtime of a home is gone: its connections are of no use. Gives out the idle ones, to be closed; those in use
     /// are closed when they come back. What was known of failed connects says nothing of those that begin elsewhere.
     pub(crate) fn lose(&mut self, home: HomeId, now: Duration) -> (Vec<Live<C>>, Option<F>) {

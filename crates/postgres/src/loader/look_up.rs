@@ -6,7 +6,10 @@ use std::{
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     slice,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use tokio_postgres::{
@@ -240,10 +243,10 @@ where
     async fn ask_once(&self, connection: &Pooled<'_>, keys: &[&K]) -> Result<Vec<Row>> {
         if !self.is_right.load(Relaxed) {
             // It stays prepared, so this costs no round trip.
-            connection.describe(self.sql, is_right).await??;
+            connection.describe(&self.sql, is_right).await??;
             self.is_right.store(true, Relaxed);
         }
-        connection.query(self.sql, &[&keys]).await
+        connection.query(&self.sql, &[&keys]).await
     }
 }
 

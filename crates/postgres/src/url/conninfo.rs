@@ -232,7 +232,8 @@ fn read_list(text: &str) -> Result<Vec<Given>> {
     // C's isspace, where Rust's is_ascii_whitespace lacks the vertical tab.
     let is_space = |c: char| matches!(c, ' ' | '\t'..='\r');
     let mut given = Vec::new();
-    let mut printable = true;
+    // The text may as well be a password.
+    let mut printable = false;
     let mut rest = text.trim_start_matches(is_space);
     while !rest.is_empty() {
         let end = rest.find(|c| c == '=' || is_space(c)).unwrap_or(rest.len());
@@ -251,7 +252,8 @@ fn read_list(text: &str) -> Result<Vec<Given>> {
             printable,
         });
         // What follows a password may be its second word.
-        printable &= !options::is_secret(name);
+        printable =
+            (printable || given.len() == 1) && options::is_known(name) && !options::is_secret(name);
         rest = after.trim_start_matches(is_space);
     }
     Ok(given)

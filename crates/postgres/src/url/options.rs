@@ -225,6 +225,11 @@ const FOREIGN: [(&str, &str); 32] = [
     ("username", "write user"),
 ];
 
+/// Whether libpq has this option.
+pub(super) fn is_known(name: &str) -> bool {
+    OPTIONS.iter().any(|(known, _)| *known == name)
+}
+
 /// Whether the value of the option must not be printed, nor what follows it.
 pub(super) fn is_secret(name: &str) -> bool {
     matches!(

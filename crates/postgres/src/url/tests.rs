@@ -112,6 +112,8 @@ fn complaints_name_the_option_and_quote_nothing_else() {
         ),
         ("postgresql://u:1/d?hunter2=b@h/d", "unknown option"),
         ("postgresql://h/d?nonsense=2", "`nonsense`"),
+        ("host=h nonsense=2", "`nonsense`"),
+        ("hunter2=2", "unknown option"),
         ("postgresql://h/d?pool_size=2", "DB_POOL_MAX_SIZE"),
         ("postgresql://h/d?ssl=require", "sslmode=require"),
         ("jdbc:postgresql://h/d", "jdbc:"),

@@ -50,8 +50,8 @@ async fn check(settings: Settings) -> ExitCode {
     tally.note("connect", connect(pool, &settings).await);
     if tally.failed == 0 {
         tally.note("server version", version(pool).await);
-        tally.note("session settings", session_settings(pool).await);
-        tally.note("durability", durability(pool).await);
+        tally.note("session settings", session_settings(pool, &settings).await);
+        tally.note("durability", durability(pool, &settings).await);
         tally.note("connections", connections(pool, &settings).await);
         tally.note("pool", fill(pool, &settings).await);
         tally.note("transaction", transaction(pool).await);
@@ -140,11 +140,11 @@ async fn version(pool: &Pool) -> Outcome {
 }
 
 /// Whatever the database or the role may be set to that the service's statements rely on.
-async fn session_settings(pool: &Pool) -> Outcome {
+async fn session_settings(pool: &Pool, settings: &Settings) -> Outcome {
     let connection = pool.get().await.map_err(text)?;
     let wrong = requirements::session(connection.client()).await;
     let mut wrong = wrong.map_err(|error| error.to_string())?;
-    let tables = requirements::tables(connection.client()).await;
+    let tables = requirements::tables(connection.client(), &settings.schema).await;
     wrong.append(&mut tables.map_err(|error| error.to_string())?);
     match wrong.is_empty() {
         true => Ok("nothing stands in the way of the service's statements".to_owned()),
@@ -153,9 +153,9 @@ async fn session_settings(pool: &Pool) -> Outcome {
 }
 
 /// Whether what is committed outlives a crash.
-async fn durability(pool: &Pool) -> Outcome {
+async fn durability(pool: &Pool, settings: &Settings) -> Outcome {
     let connection = pool.get().await.map_err(text)?;
-    let lossy = requirements::durability(connection.client()).await;
+    let lossy = requirements::durability(connection.client(), &settings.schema).await;
     let lossy = lossy.map_err(|error| error.to_string())?;
     let replication = requirements::replication(connection.client()).await;
     match lossy.is_empty() {

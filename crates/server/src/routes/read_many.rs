@@ -89,7 +89,8 @@ pub(super) async fn read_many(
             many => Some(look_ups.claim(many * SMALL).await.map_err(of_full)?),
         };
         let reads = app.store.read_many(&keys).await.map_err(of_read)?;
-        let room = claim.as_ref().map_or(MOST_BYTES, Claim::bytes);
+        let most = || MOST_BYTES.min(app.memory.answers.bytes());
+        let room = claim.as_ref().map_or_else(most, Claim::bytes);
         let plan = Plan::new(&keys, &reads, room);
         if claim.is_none() && plan.bytes > SMALL {
             claim = app.memory.answers.try_claim(plan.bytes);

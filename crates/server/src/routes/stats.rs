@@ -227,7 +227,7 @@ pub(super) struct CacheStats {
     /// once a second and only briefly, so with much else in its database this is an estimate at first, and later some
     /// seconds old. Null if Redis does not tell, which takes `SCAN`.
     keys: Option<u64>,
-    /// How long ago they were counted.
+    /// How long ago counting them began; later changes may be missed.
     keys_age_ms: f64,
     /// Whether a part was counted and the rest taken to be like it.
     keys_estimated: bool,

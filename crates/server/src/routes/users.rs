@@ -34,7 +34,7 @@ pub(super) struct NewUser {
         example = "Ada",
         min_length = 1,
         max_length = 200,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]*$"
+        pattern = "^(?=.*\\S)[^\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]*$"
     )]
     name: String,
     /// At most 254 bytes; international domains and local parts too. Not taken yet, upper and lower case aside: Unicode

@@ -306,3 +306,33 @@ async fn an_http2_peer_that_opens_no_window_loses_its_connection() {
     let _ = timeout(LONG, connection).await.unwrap().unwrap();
     drop(response);
 }
+
+#[tokio::test]
+async fn limits_longer_than_any_clock_shows_are_none() {
+    let config = HttpConfig {
+        first_byte_timeout: Duration::MAX,
+        head_timeout: Duration::MAX,
+        body_timeout: Duration::MAX,
+        idle_timeout: Duration::MAX,
+        write_stall_timeout: Duration::MAX,
+        ping_interval: Duration::MAX,
+        drain_timeout: Duration::MAX,
+        slow_request: Duration::MAX,
+        ..HttpConfig::default()
+    };
+    let server = start(router(), config);
+    assert_eq!(server.ask(get_request("/")).await.status, 200);
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.unwrap();
+    let connection = tokio::spawn(connection);
+    for _ in 0..2 {
+        let request = axum::http::Request::get("http://x/").body(Body::empty());
+        let response = sender.send_request(request.unwrap()).await.unwrap();
+        assert_eq!(response.status(), 200);
+    }
+    drop(sender);
+    let _ended = timeout(LONG, connection).await.unwrap();
+    let drained = timeout(LONG, server.stop()).await.unwrap().unwrap();
+    assert_eq!(drained.cut, 0);
+}

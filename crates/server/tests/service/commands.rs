@@ -170,10 +170,10 @@ async fn start_private(data: &Path) -> (Service, String, u16) {
         .env("PORT", "0");
     let service = Service::over(launch.spawn(), &nowhere).await;
     service.is_ready().await;
-    let line = service.logged("no database is set").await["psql"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let logged = service.logged("no database is set").await;
+    let message = logged["message"].as_str().unwrap();
+    let (_, line) = message.split_once("Look into it with: ").unwrap();
+    let line = line.to_owned();
     let port = line
         .split(" -p ")
         .nth(1)

@@ -1,7 +1,5 @@
 //! Few open files: clients get what the database leaves, and each of them an answer.
 
-use std::process::Command;
-
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
@@ -12,7 +10,7 @@ const LONG: u64 = 60;
 
 /// The program with a limit of open files, the soft one lower than the hard one.
 fn limited(soft: u32, hard: u32, settings: &[(&str, &str)]) -> Launch {
-    let script = format!("ulimit -Hn {hard} && ulimit -Sn {soft} && exec \"$@\"");
+    let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$@\"");
     Launch::new(&["serve"])
         .through(&script)
         .env("PORT", "0")
@@ -89,12 +87,7 @@ async fn without_any_descriptor_left_clients_are_told_at_once_and_served_again_a
     let service = start(limited(256, 256, &[("DB_POOL_MAX", "2")]), &database).await;
     // Lower than what it reckoned with.
     let open = open_files_of(&service);
-    let limit = (open + 3).to_string();
-    let pid = service.id().to_string();
-    let status = Command::new("prlimit")
-        .args(["--pid", &pid, &format!("--nofile={limit}:256")])
-        .status();
-    assert!(status.unwrap().success());
+    limit_of(&service, open + 3);
     let mut connections = Vec::new();
     for _ in 0..20 {
         connections.push(Connection::open(service.address).await.unwrap());
@@ -111,10 +104,7 @@ async fn without_any_descriptor_left_clients_are_told_at_once_and_served_again_a
     assert!(refused > 0 && refused < 20, "{answers:?}");
     drop(connections);
 
-    let status = Command::new("prlimit")
-        .args(["--pid", &pid, "--nofile=256:256"])
-        .status();
-    assert!(status.unwrap().success());
+    limit_of(&service, 256);
     service.is_ready().await;
 }
 

@@ -59,7 +59,14 @@ async fn a_million_keys_of_others_are_not_counted_and_cost_little() {
     for part in ["a", "b", "c", "d"] {
         redis.command(&["EVAL", fill, "0", part]).await.unwrap();
     }
-    let service = over(&redis, &[("CACHE_TTL", "600")]).await;
+    let url = redis.url();
+    let service = Service::start(&[("REDIS_URL", &*url), ("CACHE_TTL", "600")]).await;
+    // Whoever looks at the count begins to count.
+    eventually("the cache is used", async || {
+        let health = service.get("/health").await.json(200);
+        (health["cache"]["state"] == "healthy").then_some(())
+    })
+    .await;
     for n in 0..100 {
         service.read(&format!("key {n}")).await;
     }

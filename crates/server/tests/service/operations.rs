@@ -175,12 +175,14 @@ async fn while_requests_stand_in_line_health_says_so_and_that_of_the_pool_too() 
         .run("BEGIN; LOCK TABLE users, kv IN ACCESS EXCLUSIVE MODE")
         .await;
     // Some wait for a connection of their own, the others to share a statement.
-    for paths in [["/users", "/users/?limit=1"], ["/read/a", "/read/b"]] {
-        let waiting = (0..25).map(|n| {
-            let service = service.clone();
-            tokio::spawn(async move { service.get(paths[n % 2]).await.status })
-        });
-        let waiting: Vec<_> = waiting.collect();
+    let ask = |path: String| {
+        let service = service.clone();
+        tokio::spawn(async move { service.get(&path).await.status })
+    };
+    for path in ["/users?after=", "/read/"] {
+        let mut waiting: Vec<_> = (0..2).map(|_| ask("/users".to_owned())).collect();
+        session.sees_blocked(2).await;
+        waiting.extend((0..25).map(|n| ask(format!("{path}{n}"))));
         let health = crate::support::eventually("the pool is degraded", async || {
             let health = service.get("/health").await.json(200);
             (health["pool"]["state"] == "degraded").then_some(health)

@@ -164,7 +164,8 @@ fn commands() -> Vec<Vec<&'static str>> {
 }
 
 fn launch(arguments: &[&str], database: &Database) -> Launch {
-    Launch::new(arguments).env("DATABASE_URL", &database.url)
+    let launch = Launch::new(arguments).env("LOG", "off");
+    launch.env("DATABASE_URL", &database.url)
 }
 
 #[tokio::test]

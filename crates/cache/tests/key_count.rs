@@ -1,0 +1,94 @@
+//! How many keys are in Redis: a guess at first where there is much else, and no work for nobody.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test a panic is the failed assertion"
+)]
+
+mod world;
+
+use std::time::Duration;
+
+use cenote_cache::stats::State;
+use cenote_local::RedisServer;
+use tokio::time::{sleep, timeout};
+use world::{Database, bounded, read, ready_cache, redis, strong, until};
+
+/// So many keys that begin with this.
+async fn fill(server: &RedisServer, prefix: &str, keys: u32) {
+    let fill = "for i = 1, ARGV[2] do redis.call('SET', ARGV[1] .. i, 'N') end";
+    let keys = keys.to_string();
+    server
+        .command(&["EVAL", fill, "0", prefix, &keys])
+        .await
+        .unwrap();
+}
+
+async fn scans(server: &RedisServer) -> u64 {
+    let told = server.command(&["INFO", "commandstats"]).await.unwrap();
+    let line = told.lines().find(|line| line.starts_with("cmdstat_scan:"));
+    let calls = line.and_then(|line| line.split(['=', ',']).nth(1)?.parse().ok());
+    calls.unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_part_says_what_the_whole_is_like_until_the_whole_was_seen() {
+    let server = redis().await;
+    let cache = ready_cache(&Database::new(), strong(&server)).await;
+    read(&cache, "key").await;
+    let names = server.command(&["KEYS", "*:key"]).await.unwrap();
+    let mut names = names.split(|c: char| !c.is_alphanumeric() && c != ':' && c != '_');
+    let cell = names.find_map(|name| name.strip_suffix("key"));
+    fill(&server, cell.unwrap(), 20_000).await;
+    fill(&server, "other:", 80_000).await;
+    let first = cache.count_keys().await.unwrap();
+    assert!(first.is_estimate, "{first:?}");
+    assert!((16_000..=24_000).contains(&first.keys), "{first:?}");
+    // Asked again at once, nobody looks again.
+    let before = scans(&server).await;
+    let again = cache.count_keys().await.unwrap();
+    if scans(&server).await == before {
+        assert_eq!(again.keys, first.keys);
+    }
+    let whole = timeout(Duration::from_secs(60), async {
+        loop {
+            match cache.count_keys().await.unwrap() {
+                counted if !counted.is_estimate => break counted,
+                _ => sleep(Duration::from_millis(100)).await,
+            }
+        }
+    });
+    // While its table was being resized, some may have been seen twice.
+    let whole = whole.await.unwrap();
+    assert!((20_000..=20_200).contains(&whole.keys), "{whole:?}");
+}
+
+#[tokio::test]
+async fn a_count_that_nobody_waits_for_any_more_goes_no_further() {
+    let server = redis().await;
+    fill(&server, "other:", 100_000).await;
+    let cache = ready_cache(&Database::new(), strong(&server)).await;
+    for _ in 0..3 {
+        let before = scans(&server).await;
+        let _dropped = timeout(Duration::ZERO, cache.count_keys()).await;
+        sleep(Duration::from_millis(200)).await;
+        let made = scans(&server).await - before;
+        assert!(made <= 1, "{made}");
+    }
+    assert!(cache.count_keys().await.is_some(), "the next one counts");
+}
+
+#[tokio::test]
+async fn without_the_permission_to_scan_nothing_is_counted_and_all_else_works() {
+    let server = redis().await;
+    server
+        .command(&["ACL", "SETUSER", "default", "-scan"])
+        .await
+        .unwrap();
+    let database = Database::new();
+    let cache = ready_cache(&database, bounded(&server, Duration::from_millis(500))).await;
+    read(&cache, "key").await;
+    assert_eq!(cache.count_keys().await, None);
+    until("it goes on", || cache.stats().state == State::Ok).await;
+    assert_eq!(cache.stats().redis_errors, 0);
+}
