@@ -16,7 +16,7 @@ use bytes::Bytes;
 use cenote_cache::{
     cache::Cache,
     config::{Config, Mode, Redis},
-    epoch::Row,
+    epoch::{Row, Trust},
     origin::{Origin, Value},
     stats::State,
 };
@@ -58,7 +58,8 @@ impl Origin for Database {
 fn database() -> Database {
     let row = Row {
         epoch: 1,
-        trusted: None,
+        trust: Trust::Undecided,
+        is_first: false,
     };
     Database(std::sync::Arc::new(std::sync::Mutex::new(row)))
 }
@@ -70,7 +71,7 @@ fn key(number: u64) -> String {
 fn near(criterion: &mut Criterion) {
     let runtime = runtime();
     let cache = runtime.block_on(async {
-        let cache = Cache::new(database(), Config::new(Mode::Local)).unwrap();
+        let cache = Cache::new(database(), Config::new("bench", Mode::Local)).unwrap();
         for number in 0..KEYS {
             cache.read(&key(number)).await.unwrap();
         }
@@ -90,7 +91,7 @@ fn shared(criterion: &mut Criterion) {
     };
     let cache = runtime.block_on(async {
         let mode = Mode::Strong(Redis::from_url(&server.url()).unwrap());
-        let cache = Cache::new(database(), Config::new(mode)).unwrap();
+        let cache = Cache::new(database(), Config::new("bench", mode)).unwrap();
         while cache.stats().state != State::Ok {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -21,6 +21,13 @@ pub enum Fault {
     SlowRedis,
     /// Redis ends all connections, again and again.
     KillClients,
+    /// What Redis holds is swapped with an empty database and back, again and again, and at times it loses what proves
+    /// which is which.
+    SwapDatabases,
+    /// Redis loses what proves its keyspace to the instances, again and again.
+    ForgetProof,
+    /// One instance is started again with another database number of the same Redis.
+    OtherDatabase,
     /// Redis has only 2 MB and evicts whatever it held.
     EvictRedis,
     /// One instance's connections to Redis are reset, and new ones refused.
@@ -46,7 +53,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::None,
         Self::RestartRedis,
         Self::RestoreRedis,
@@ -55,6 +62,9 @@ impl Fault {
         Self::FlushRedis,
         Self::SlowRedis,
         Self::KillClients,
+        Self::SwapDatabases,
+        Self::ForgetProof,
+        Self::OtherDatabase,
         Self::EvictRedis,
         Self::CutOff,
         Self::Silence,
@@ -79,6 +89,9 @@ impl Fault {
             Self::FlushRedis => "flush-redis",
             Self::SlowRedis => "slow-redis",
             Self::KillClients => "kill-clients",
+            Self::SwapDatabases => "swap-databases",
+            Self::ForgetProof => "forget-proof",
+            Self::OtherDatabase => "other-database",
             Self::EvictRedis => "evict-redis",
             Self::CutOff => "cut-off",
             Self::Silence => "silence",

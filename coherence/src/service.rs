@@ -28,7 +28,8 @@ const GLANCE: Duration = Duration::from_millis(10);
 
 pub(crate) struct Service {
     program: PathBuf,
-    settings: Vec<(&'static str, String)>,
+    /// For its next start.
+    settings: Mutex<Vec<(&'static str, String)>>,
     log: PathBuf,
     child: AsyncMutex<Option<Child>>,
     /// Another after every start.
@@ -44,7 +45,7 @@ impl Service {
     ) -> Result<Self> {
         let service = Self {
             program: program.to_owned(),
-            settings,
+            settings: Mutex::new(settings),
             log,
             child: AsyncMutex::new(None),
             address: Mutex::new(([127, 0, 0, 1], 0).into()),
@@ -57,6 +58,13 @@ impl Service {
         *self.address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes a setting from its next start on.
+    pub(crate) fn set(&self, name: &'static str, value: String) {
+        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        settings.retain(|(other, _)| *other != name);
+        settings.push((name, value));
+    }
+
     /// Starts it again after a [`kill`](Self::kill); returns when it listens.
     pub(crate) async fn launch(&self) -> Result<()> {
         let log = OpenOptions::new()
@@ -64,12 +72,14 @@ impl Service {
             .append(true)
             .open(&self.log)?;
         let start = log.metadata()?.len();
+        let settings = self.settings.lock();
+        let settings = settings.unwrap_or_else(PoisonError::into_inner).clone();
         let mut command = Command::new(&self.program);
         command
             .arg("serve")
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-            .envs(self.settings.iter().map(|(name, value)| (name, value)))
+            .envs(settings)
             .env("LOG_FORMAT", "json")
             .env("PORT", "0")
             .stdin(Stdio::null())

@@ -53,6 +53,9 @@ pub(crate) async fn strike(fault: Fault, world: &World, lasts: Duration) -> Resu
         Fault::FlushRedis => repeat(world, end, &["FLUSHALL"]).await?,
         Fault::SlowRedis => slow_redis(world, end).await?,
         Fault::KillClients => repeat(world, end, &["CLIENT", "KILL", "TYPE", "normal"]).await?,
+        Fault::SwapDatabases => swap_databases(world, end).await?,
+        Fault::ForgetProof => repeat(world, end, &["EVAL", FORGET, "0"]).await?,
+        Fault::OtherDatabase => other_database(world, lasts).await?,
         Fault::EvictRedis => {
             let redis = world.redis()?;
             let policy = ["CONFIG", "SET", "maxmemory-policy", "allkeys-random"];
@@ -164,6 +167,49 @@ async fn repeat(world: &World, end: Instant, words: &[&str]) -> Result<()> {
     while Instant::now() < end {
         redis.command(words).await?;
         sleep(millis(1..300)).await;
+    }
+    Ok(())
+}
+
+/// Deletes what proves to the instances which keyspace they see.
+const FORGET: &str =
+    "for _, proof in ipairs(redis.call('KEYS', '*::proof:*')) do redis.call('DEL', proof) end";
+
+/// Swaps what Redis holds with an empty database and, after a moment or a while, back.
+async fn swap_databases(world: &World, end: Instant) -> Result<()> {
+    let redis = world.redis()?;
+    let swap = ["SWAPDB", "0", "1"];
+    while Instant::now() < end {
+        if fastrand::bool() {
+            redis.command(&["EVAL", FORGET, "0"]).await?;
+        }
+        redis.command(&swap).await?;
+        let away = if fastrand::bool() {
+            millis(1..20)
+        } else {
+            millis(100..3_000)
+        };
+        sleep(away).await;
+        redis.command(&swap).await?;
+        sleep(millis(100..1_500)).await;
+    }
+    Ok(())
+}
+
+/// Starts one instance again so that it uses a database of its own, and later as it was.
+async fn other_database(world: &World, lasts: Duration) -> Result<()> {
+    let service = &world.services[VICTIM];
+    let url = world.proxies[VICTIM].url(&world.redis()?.url());
+    for (number, lasts) in [("1", lasts), ("0", Duration::ZERO)] {
+        let from = clock::now();
+        service.kill().await?;
+        service.set("REDIS_URL", format!("{url}{number}"));
+        service.launch().await?;
+        timeout(Duration::from_secs(30), service.is_ready()).await??;
+        world
+            .downtime
+            .note(Who::Instance(VICTIM), from, clock::now());
+        sleep(lasts).await;
     }
     Ok(())
 }

@@ -12,7 +12,8 @@ use tokio::{
 
 use crate::{
     clock,
-    config::{Config, ConfigError, MIN_STALENESS, Mode, Redis},
+    config::{Config, ConfigError, MIN_STALENESS, Mode, Redis, check_name},
+    disagreement::Disagreement,
     fenced::{Coherence, Fenced, NotFenced},
     flight::{Flights, Role},
     ids::Ids,
@@ -71,6 +72,7 @@ impl<O: Origin> Cache<O> {
     /// # Panics
     /// Outside a tokio runtime, in modes with Redis.
     pub fn new(origin: O, config: Config) -> Result<Self, ConfigError> {
+        check_name(&config.name)?;
         let origin = Arc::new(origin);
         let counters = Arc::new(Counters::new());
         let mut keepers = None;
@@ -105,7 +107,7 @@ impl<O: Origin> Cache<O> {
                     .filter(|_| bound >= MIN_STALENESS)
                     .ok_or(ConfigError::Staleness(bound))?;
                 let near = NearCache::new(config.near_bytes, ttl(&config));
-                let tracking = Tracking::new(near, staleness, redis.prefix.clone());
+                let tracking = Tracking::new(near, staleness, &redis.prefix, &config.name);
                 let shared = shared(&config, redis, Some(tracking), &counters)?;
                 keepers = Some(followers(&shared, &origin, Some(bound)));
                 Tier::Shared(shared)
@@ -467,16 +469,21 @@ fn shared(
     tracking: Option<Tracking>,
     counters: &Arc<Counters>,
 ) -> Result<Arc<Shared>, ConfigError> {
+    if redis.prefix.is_empty() {
+        return Err(ConfigError::Prefix);
+    }
     let ids = Ids::new();
     Ok(Arc::new(Shared {
         views: Views::new(),
         links: Links::new(),
+        row: ArcSwapOption::empty(),
+        disagreement: Disagreement::new(config.timing.lease()),
         cells: ArcSwapOption::empty(),
         tracking: tracking.map(Arc::new),
         plan: plan(redis, &ids)?,
         reports: RedisReports::default(),
         key_counter: KeyCounter::default(),
-        prefix: redis.prefix.clone(),
+        name: config.name.clone(),
         timing: config.timing,
         ttl: ttl(config),
         write_patience: config.write_patience,

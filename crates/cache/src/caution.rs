@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
-use crate::{epoch::Row, moment::Moment};
+use crate::{
+    epoch::{Row, Trust},
+    moment::Moment,
+};
 
 /// An epoch with Redis that ended sooner than so many leases was a mistake.
 const STEADY: u32 = 16;
@@ -29,13 +32,14 @@ impl Caution {
         match newest {
             Some(newest) if newest.epoch >= row.epoch => {}
             None => {}
-            Some(_) if row.trusted.is_some() => self.trusted_since = Some(now),
+            Some(_) if row.keyspace().is_some() => self.trusted_since = Some(now),
+            Some(newest) if newest.trust == Trust::Undecided => {}
             Some(newest) => {
                 let was_steady = self
                     .trusted_since
                     .is_none_or(|since| now.since(since) >= lease.saturating_mul(STEADY));
                 // From none to none: the epoch between was over before it was even seen.
-                let is_relapse = newest.trusted.is_none() || !was_steady;
+                let is_relapse = newest.keyspace().is_none() || !was_steady;
                 self.relapses = if is_relapse { self.relapses + 1 } else { 0 };
             }
         }
@@ -52,7 +56,7 @@ impl Caution {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::epoch::Identity;
+    use crate::epoch::Nonce;
 
     const LEASE: Duration = Duration::from_secs(2);
 
@@ -62,7 +66,11 @@ mod tests {
         for (at, epoch, trusts) in rows {
             let row = Row {
                 epoch: *epoch,
-                trusted: trusts.then_some(Identity([1; 20])),
+                trust: match trusts {
+                    true => Trust::Keyspace(Nonce([1; 20])),
+                    false => Trust::Nothing,
+                },
+                is_first: false,
             };
             let now = Moment::from_clock(Duration::from_secs(*at));
             caution.note(&row, now, LEASE);

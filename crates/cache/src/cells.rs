@@ -9,22 +9,25 @@ use redis::Value as Reply;
 use crate::{
     cell::{Cell, Token, WriterId},
     command::{Calls, Command},
-    epoch::Identity,
+    epoch::Nonce,
     key_count::{KeyCount, KeyCounter},
-    link::{Broken, Link},
+    link::{Broken, Link, Refused},
     node::Via,
     origin::Value,
+    proof,
     reply::bytes,
     words::Name,
 };
 
+/// How often the proof may be missing in turn before Redis counts as lost.
+const MOST_MISSED: usize = 5;
 /// The bytes of a key for which there is room without growing.
 const TYPICAL_KEY: usize = 32;
 
 pub(crate) struct Cells {
     link: Arc<Link>,
     /// `None` for the plain cache-aside, which knows none.
-    epoch: Option<u64>,
+    keyspace: Option<Nonce>,
     /// What every name begins with, the epoch included.
     prefix: String,
 }
@@ -52,21 +55,22 @@ pub(crate) struct Filling<'a> {
 }
 
 impl Cells {
-    pub(crate) fn new(link: Arc<Link>, prefix: &str, epoch: Option<u64>) -> Self {
-        let prefix = match epoch {
-            Some(epoch) => format!("{prefix}:{epoch}:"),
-            None => format!("{prefix}:ttl:"),
+    /// The cells of a cache in a keyspace, which there is one of for each epoch.
+    pub(crate) fn new(link: Arc<Link>, prefix: &str, cache: &str, keyspace: Option<Nonce>) -> Self {
+        let prefix = match keyspace {
+            Some(nonce) => proof::cells(prefix, cache, nonce),
+            None => format!("{prefix}:{cache}:ttl:"),
         };
         Self {
             link,
-            epoch,
+            keyspace,
             prefix,
         }
     }
 
-    /// Whether these are the cells of this epoch in this Redis, and can be reached.
-    pub(crate) fn are_of(&self, epoch: u64, redis: Identity) -> bool {
-        self.epoch == Some(epoch) && self.link.identity() == redis && !self.link.is_broken()
+    /// Whether these are the cells of this keyspace, and can be reached.
+    pub(crate) fn are_of(&self, keyspace: Nonce) -> bool {
+        self.keyspace == Some(keyspace) && !self.link.is_broken()
     }
 
     /// How many there are.
@@ -93,12 +97,15 @@ impl Cells {
         tokens: &[Token],
         lasts: Duration,
     ) -> Result<Vec<Found>, Broken> {
-        let mut calls = self.calls(Command::Lease, keys.len());
         let lasts = milliseconds(lasts);
-        for (key, token) in keys.iter().zip(tokens) {
-            calls.add(self.name(key), [&token.0, lasts.as_bytes()]);
-        }
-        let replies = self.link.call(Via::Reading, calls).await?;
+        let calls = || {
+            let mut calls = self.calls(Command::Lease, keys.len());
+            for (key, token) in keys.iter().zip(tokens) {
+                calls.add(self.name(key), [&token.0, lasts.as_bytes()]);
+            }
+            calls
+        };
+        let replies = self.call(Via::Reading, calls).await?;
         let took = replies.into_iter().zip(tokens);
         Ok(took
             .map(|(reply, token)| match reply {
@@ -110,13 +117,16 @@ impl Cells {
 
     /// Stores what was loaded, where the lease still stands; says where it did.
     pub(crate) async fn fill(&self, fillings: &[Filling<'_>]) -> Result<Vec<bool>, Broken> {
-        let mut calls = self.calls(Command::Fill, fillings.len());
-        for filling in fillings {
-            let token = filling.token.as_ref().map_or(&[][..], |token| &token.0);
-            let (cell, ttl) = (encode(filling.value), milliseconds(filling.ttl));
-            calls.add(self.name(filling.key), [token, &cell, ttl.as_bytes()]);
-        }
-        let replies = self.link.call(Via::Own, calls).await?;
+        let calls = || {
+            let mut calls = self.calls(Command::Fill, fillings.len());
+            for filling in fillings {
+                let token = filling.token.as_ref().map_or(&[][..], |token| &token.0);
+                let (cell, ttl) = (encode(filling.value), milliseconds(filling.ttl));
+                calls.add(self.name(filling.key), [token, &cell, ttl.as_bytes()]);
+            }
+            calls
+        };
+        let replies = self.call(Via::Own, calls).await?;
         Ok(replies
             .iter()
             .map(|reply| *reply == Reply::Int(1))
@@ -147,12 +157,15 @@ impl Cells {
 
     /// Stores without a lease, as the plain cache-aside does.
     pub(crate) async fn set(&self, fillings: &[Filling<'_>]) -> Result<(), Broken> {
-        let mut calls = self.calls(Command::Set, fillings.len());
-        for filling in fillings {
-            let (cell, ttl) = (encode(filling.value), milliseconds(filling.ttl));
-            calls.add(self.name(filling.key), [&cell, b"PX", ttl.as_bytes()]);
-        }
-        self.link.call(Via::Own, calls).await?;
+        let calls = || {
+            let mut calls = self.calls(Command::Set, fillings.len());
+            for filling in fillings {
+                let (cell, ttl) = (encode(filling.value), milliseconds(filling.ttl));
+                calls.add(self.name(filling.key), [&cell, b"PX", ttl.as_bytes()]);
+            }
+            calls
+        };
+        self.call(Via::Own, calls).await?;
         Ok(())
     }
 
@@ -163,12 +176,29 @@ impl Cells {
         keys: &[&str],
         arguments: [&[u8]; N],
     ) -> Result<(), Broken> {
-        let mut calls = self.calls(command, keys.len());
-        for key in keys {
-            calls.add(self.name(key), arguments);
-        }
-        self.link.call(Via::Own, calls).await?;
+        let calls = || {
+            let mut calls = self.calls(command, keys.len());
+            for key in keys {
+                calls.add(self.name(key), arguments);
+            }
+            calls
+        };
+        self.call(Via::Own, calls).await?;
         Ok(())
+    }
+
+    /// Gives these calls, again where the proof was gone and could be put back: then no call had an effect that a repeated
+    /// one does not have.
+    async fn call(&self, via: Via, calls: impl Fn() -> Calls) -> Result<Vec<Reply>, Broken> {
+        for _ in 0..MOST_MISSED {
+            match self.link.call(via, calls()).await {
+                Ok(replies) => return Ok(replies),
+                Err(Refused::Broken) => return Err(Broken),
+                Err(Refused::Unproven) => self.link.prove().await?,
+            }
+        }
+        self.link.cut();
+        Err(Broken)
     }
 
     fn calls(&self, command: Command, cells: usize) -> Calls {

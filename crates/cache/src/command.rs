@@ -6,6 +6,7 @@ use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 use crate::{
     connection::Connection,
+    proof::Proof,
     reply::protocol,
     scripts,
     words::{Name, Words},
@@ -37,6 +38,10 @@ impl Command {
         scripts::FILL,
         scripts::INVAL,
     ];
+
+    fn is_script(self) -> bool {
+        (self as usize) < Self::SOURCES.len()
+    }
 
     /// How many arguments it has for each cell.
     fn arguments(self) -> usize {
@@ -118,12 +123,12 @@ impl Digests {
         Self(Command::SOURCES.map(name))
     }
 
-    /// The beginning of a command for so many cells.
-    fn begin(&self, command: Command, cells: usize) -> Cmd {
+    /// The beginning of a command for so many cells, and as many keys.
+    fn begin(&self, command: Command, cells: usize, keys: usize) -> Cmd {
         let words = cells * (1 + command.arguments());
-        let mut begun = Cmd::with_capacity(words + 3, words * 24 + 64);
+        let mut begun = Cmd::with_capacity(words + 5, words * 24 + 160);
         match (command, self.0.get(command as usize)) {
-            (_, Some(name)) => begun.arg("EVALSHA").arg(name).arg(cells),
+            (_, Some(name)) => begun.arg("EVALSHA").arg(name).arg(keys),
             (Command::Set, None) => begun.arg("SET"),
             (_, None) => begun.arg("MGET"),
         };
@@ -136,23 +141,30 @@ pub(crate) struct Batch<'a> {
     digests: &'a Digests,
     /// In a cluster the cells of one command would have to share a slot.
     is_in_cluster: bool,
+    /// What every command asks for beside its cells.
+    proof: Option<&'a Proof>,
     pipeline: Pipeline,
+    /// How many of the commands, the first ones, read.
+    reads: usize,
     cells: usize,
 }
 
 impl<'a> Batch<'a> {
-    pub(crate) fn new(digests: &'a Digests, is_in_cluster: bool) -> Self {
+    pub(crate) fn new(digests: &'a Digests, is_in_cluster: bool, proof: Option<&'a Proof>) -> Self {
         Self {
             digests,
             is_in_cluster,
+            proof,
             pipeline: Pipeline::new(),
+            reads: 0,
             cells: 0,
         }
     }
 
-    /// Adds reads of these cells.
+    /// Adds reads of these cells, before anything else.
     pub(crate) fn read(&mut self, cells: &Words) {
         self.add(Command::Get, cells.len(), cells.iter(), [].into_iter());
+        self.reads = self.pipeline.len();
     }
 
     /// Adds these calls, all of the same command.
@@ -179,23 +191,35 @@ impl<'a> Batch<'a> {
             _ if self.is_in_cluster => 1,
             _ => MOST_CELLS,
         };
+        let proof = self.proof.filter(|_| command != Command::Set);
         let mut left = count;
         while left > 0 {
             let of_this = left.min(most);
-            let mut begun = self.digests.begin(command, of_this);
+            let keys = of_this + usize::from(proof.is_some());
+            let mut begun = self.digests.begin(command, of_this, keys);
             for word in cells.by_ref().take(of_this) {
                 begun.arg(word);
             }
+            if let Some(proof) = proof {
+                begun.arg(&proof.key);
+            }
             for word in arguments.by_ref().take(of_this * command.arguments()) {
                 begun.arg(word);
+            }
+            if command.is_script() {
+                begun.arg(proof.map_or(&[][..], |proof| &proof.holds.0));
             }
             self.pipeline.add_command(begun);
             left -= of_this;
         }
     }
 
-    /// Sends it, and returns the answers for all cells, in the order in which they were added.
-    pub(crate) async fn send(mut self, connection: &mut Connection) -> RedisResult<Vec<Value>> {
+    /// Sends it, and returns the answers for all cells, in the order in which they were added; `None` if the proof was not
+    /// found with all of them. Then some commands may have had their effect, and repeating them is harmless.
+    pub(crate) async fn send(
+        mut self,
+        connection: &mut Connection,
+    ) -> RedisResult<Option<Vec<Value>>> {
         let mut answers = query(&mut self.pipeline, connection).await?;
         if answers.iter().any(is_no_script) {
             // The server has forgotten the scripts. So these had no effect, and are sent again.
@@ -206,15 +230,22 @@ impl<'a> Batch<'a> {
                 }
             }
         }
-        let mut values = Vec::with_capacity(self.cells);
-        for answer in answers {
-            match answer? {
-                Value::Array(each) => values.extend(each),
-                one => values.push(one),
+        let mut values = Vec::with_capacity(self.cells + 1);
+        for (at, answer) in answers.into_iter().enumerate() {
+            match (answer?, self.proof) {
+                (Value::Array(each), Some(proof)) if at < self.reads => {
+                    values.extend(each);
+                    if !matches!(values.pop(), Some(Value::BulkString(it)) if it == proof.holds.0) {
+                        return Ok(None);
+                    }
+                }
+                (Value::Array(each), _) => values.extend(each),
+                (Value::Nil, Some(_)) => return Ok(None),
+                (one, _) => values.push(one),
             }
         }
         if values.len() == self.cells {
-            Ok(values)
+            Ok(Some(values))
         } else {
             Err(protocol("an answer is missing"))
         }
@@ -241,19 +272,21 @@ pub(crate) async fn rehearse(
     let mut rehearsal = redis::pipe();
     for command in REHEARSED {
         rehearsal.cmd(command).arg(cell);
-        if command == "SET" {
-            rehearsal.arg(&["N", "PX", "1000"]);
-        }
+        match command {
+            "SET" => rehearsal.arg(&["N", "PX", "1000"]),
+            "PEXPIRE" => rehearsal.arg("1000"),
+            _ => &mut rehearsal,
+        };
         rehearsal.ignore();
     }
-    let mut script = digests.begin(Command::Inval, 1);
-    script.arg(cell);
+    let mut script = digests.begin(Command::Inval, 1, 1);
+    script.arg(cell).arg("");
     rehearsal.add_command(script).ignore();
     rehearsal.query_async(connection).await
 }
 
 /// What is done to cells.
-const REHEARSED: [&str; 5] = ["MGET", "GET", "SET", "PTTL", "DEL"];
+const REHEARSED: [&str; 6] = ["MGET", "GET", "SET", "PTTL", "PEXPIRE", "DEL"];
 
 /// One answer for each command.
 async fn query(

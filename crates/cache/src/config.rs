@@ -59,7 +59,8 @@ pub struct Redis {
     pub authorities: Option<Vec<u8>>,
     /// With TLS: what is shown to a server that asks who is there. Initially nothing.
     pub identity: Option<ClientIdentity>,
-    /// What every key begins with; instances that share it share their values. Initially `cenote`.
+    /// What every key begins with, before the name of the cache; not empty. Instances of one application have the same.
+    /// Initially `cenote`.
     pub prefix: String,
     /// After what time an unanswered call counts as an outage. Initially 250 ms.
     pub timeout: Duration,
@@ -119,6 +120,9 @@ impl fmt::Debug for Redis {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
+    /// Tells this cache from others that share a Redis or a process: a part of every key. A letter, followed by letters,
+    /// digits, `_`, `.` and `-`; 64 bytes at most. Caches of the same name and the same database share their values.
+    pub name: String,
     /// What a read guarantees.
     pub mode: Mode,
     /// For how long a value is kept. Initially 300 s; up to a tenth less for each, so that what was loaded together does
@@ -138,10 +142,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// The initial settings with this mode.
+    /// The initial settings with this name and mode.
     #[must_use]
-    pub fn new(mode: Mode) -> Self {
+    pub fn new(name: impl Into<String>, mode: Mode) -> Self {
         Self {
+            name: name.into(),
             mode,
             ttl: Duration::from_secs(300),
             absent_ttl: Duration::from_secs(30),
@@ -150,6 +155,19 @@ impl Config {
             timing: Timing::default(),
             write_patience: Duration::from_secs(5),
         }
+    }
+}
+
+/// The longest name of a cache.
+const LONGEST_NAME: usize = 64;
+
+/// Checks a name, of which two must not overlap in keys: `:` separates there.
+pub(crate) fn check_name(name: &str) -> Result<(), ConfigError> {
+    let begins_well = name.starts_with(|first: char| first.is_ascii_alphabetic());
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    match begins_well && name.bytes().all(is_plain) && name.len() <= LONGEST_NAME {
+        true => Ok(()),
+        false => Err(ConfigError::Name(name.to_owned())),
     }
 }
 
@@ -163,6 +181,15 @@ pub enum ConfigError {
     /// The certificates are none, or are given for a URL without TLS.
     #[error("TLS: {0}")]
     Tls(String),
+    /// The name does not tell this cache from others.
+    #[error(
+        "{0:?} cannot be the name of a cache: it is a letter, followed by letters, digits, '_', '.' and '-', 64 bytes at \
+         most"
+    )]
+    Name(String),
+    /// The prefix of the keys in Redis is empty.
+    #[error("the prefix of the keys in Redis must not be empty")]
+    Prefix,
     /// The bound cannot be kept.
     #[error("a bound of {0:?} on staleness is too short: {MIN_STALENESS:?} at least")]
     Staleness(Duration),
@@ -174,5 +201,23 @@ pub enum ConfigError {
 impl From<InvalidUrl> for ConfigError {
     fn from(error: InvalidUrl) -> Self {
         Self::Url(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_letter_and_what_cannot_be_taken_for_a_separator() {
+        for name in ["users", "a", "User_names.v2-x", &"a".repeat(LONGEST_NAME)] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+        let long = "a".repeat(LONGEST_NAME + 1);
+        for name in [
+            "", ":", "a:b", "7", "-a", "a b", "a{b}", "ä", "a\0", "a\n", &long,
+        ] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
     }
 }

@@ -1,62 +1,111 @@
-//! Which Redis may be believed. Invariant: at no time do two instances act on different epochs.
+//! Which keyspace of which Redis is trusted. Invariant: at no time do two instances act on different epochs.
 //!
-//! PostgreSQL has one row: the number of the epoch and the Redis that is trusted in it. An instance polls the row and
+//! PostgreSQL has one row: the number of the epoch and the keyspace that is trusted in it. An instance polls the row and
 //! may act on what it read for the length of a lease, counted from when it sent the poll. On a new row it may act only
 //! once it has known it for as long: a poll that still found the row before was sent earlier than that, so by then
 //! nobody acts on it. No clock but the instance's own is asked, and it does not matter how long the row's commit took.
+//!
+//! The first decision is the exception: nobody acts on the row before it, so it may be acted on at once.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use crate::moment::{Moment, Term};
 
-/// Tells one run of a Redis from any other: its run id. For a cluster, a digest of the run ids of all its primaries.
+/// Names a keyspace: a secret that is drawn for an epoch. Only where its proof is found are the cells of the epoch; see
+/// `proof`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Nonce(pub [u8; 20]);
+
+/// Without the secret.
+impl fmt::Debug for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Nonce(…)")
+    }
+}
+
+/// What an epoch trusts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Identity(pub [u8; 20]);
+pub enum Trust {
+    /// Nothing has been decided since the row was made. Nobody may act on it.
+    Undecided,
+    /// No Redis: everything goes to the database.
+    Nothing,
+    /// The keyspace in which the proof of this nonce is found.
+    Keyspace(Nonce),
+}
 
 /// The row as a poll found it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Row {
-    /// Grows with every change of the row. It is part of every cache key.
+    /// Grows with every change of the row.
     pub epoch: u64,
-    /// The Redis to use, or none: then everything goes to the database.
-    pub trusted: Option<Identity>,
+    /// Where cached values are.
+    pub trust: Trust,
+    /// Whether this is the first decision after [`Trust::Undecided`], made a moment ago by the database's clock: 10 s at
+    /// most. Then it may be acted on at once. An origin that cannot tell says no.
+    pub is_first: bool,
 }
 
-/// What an instance sees of its Redis.
+/// What an instance sees of its Redis, and has seen for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Sight {
     /// It does not answer.
     Unreachable,
-    /// It answers, and has done so steadily.
-    Answers(Identity),
+    /// It answers; the trusted keyspace, if there is one, is not seen there.
+    Answers,
+    /// The trusted keyspace is seen.
+    Proves,
 }
 
 impl Row {
     /// What must follow this row, given what is seen; `None` while it is right. To be written only where the epoch is
-    /// still this one.
+    /// still this one. If a Redis comes to be trusted, that is by this `nonce`, whose proof must have been written there.
     ///
-    /// From one Redis to another the way leads through an epoch without any, and coming back to the same Redis takes a
-    /// new epoch too: it may have lost what it held.
+    /// From one keyspace to another the way leads through an epoch without any, and coming back to the same takes a new
+    /// epoch too: it may have lost what it held.
     #[must_use]
-    pub fn successor(&self, seen: Sight) -> Option<Self> {
-        let trusted = match (self.trusted, seen) {
-            (Some(trusted), Sight::Answers(found)) if trusted == found => return None,
-            (Some(_), _) => None,
-            (None, Sight::Answers(found)) => Some(found),
-            (None, Sight::Unreachable) => return None,
+    pub fn successor(&self, seen: Sight, nonce: Nonce) -> Option<Self> {
+        let trust = match (self.trust, seen) {
+            (Trust::Keyspace(_), Sight::Proves) | (Trust::Nothing, Sight::Unreachable) => {
+                return None;
+            }
+            (Trust::Keyspace(_), _) | (Trust::Undecided, Sight::Unreachable) => Trust::Nothing,
+            (Trust::Nothing | Trust::Undecided, _) => Trust::Keyspace(nonce),
         };
-        let epoch = self.epoch + 1;
-        Some(Self { epoch, trusted })
+        Some(Self {
+            epoch: self.epoch + 1,
+            trust,
+            is_first: self.trust == Trust::Undecided,
+        })
+    }
+
+    /// The row that gives up what this one trusts.
+    #[must_use]
+    pub fn without_redis(&self) -> Self {
+        Self {
+            epoch: self.epoch + 1,
+            trust: Trust::Nothing,
+            is_first: false,
+        }
+    }
+
+    /// The keyspace that is trusted, if any is.
+    #[must_use]
+    pub fn keyspace(&self) -> Option<Nonce> {
+        match self.trust {
+            Trust::Keyspace(nonce) => Some(nonce),
+            Trust::Undecided | Trust::Nothing => None,
+        }
     }
 }
 
 /// The right to act on an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct View {
-    /// The epoch to put into cache keys.
+    /// The epoch.
     pub epoch: u64,
-    /// The Redis to use; a connection to any other must not be used.
-    pub trusted: Option<Identity>,
+    /// The keyspace to use, if any; a connection that does not prove it must not be used.
+    pub keyspace: Option<Nonce>,
     /// For how long.
     pub term: Term,
 }
@@ -73,20 +122,26 @@ impl Watch {
     ///
     /// A new row does not end the view of the one before: that ends by itself before anybody acts on the new one.
     pub fn answered(&mut self, row: Row, sent: Moment, now: Moment, lease: Duration) {
-        match self.newest {
-            Some((newest, _)) if row.epoch < newest.epoch => {}
-            Some((newest, met)) if row.epoch == newest.epoch => {
-                if now.since(met) >= lease {
-                    let Row { epoch, trusted } = row;
-                    let term = Term::new(sent, lease);
-                    self.view = Some(View {
-                        epoch,
-                        trusted,
-                        term,
-                    });
-                }
+        let (row, met) = match self.newest {
+            Some((newest, _)) if row.epoch < newest.epoch => return,
+            Some((newest, met)) if (row.epoch, row.trust) == (newest.epoch, newest.trust) => {
+                (newest, met)
             }
-            _ => self.newest = Some((row, now)),
+            // The first decision is none if there was one before.
+            Some((newest, _)) if newest.trust != Trust::Undecided => {
+                let is_first = false;
+                (Row { is_first, ..row }, now)
+            }
+            _ => (row, now),
+        };
+        self.newest = Some((row, met));
+        let is_usable = row.is_first || now.since(met) >= lease;
+        if row.trust != Trust::Undecided && is_usable {
+            self.view = Some(View {
+                epoch: row.epoch,
+                keyspace: row.keyspace(),
+                term: Term::new(sent, lease),
+            });
         }
     }
 
@@ -215,15 +270,19 @@ mod tests {
     use super::*;
 
     const LEASE: Duration = Duration::from_secs(2);
-    const ONE: Identity = Identity([1; 20]);
-    const OTHER: Identity = Identity([2; 20]);
+    const ONE: Trust = Trust::Keyspace(Nonce([1; 20]));
 
     fn at(milliseconds: u64) -> Moment {
         Moment::from_clock(Duration::from_millis(milliseconds))
     }
 
-    const fn row(epoch: u64, trusted: Option<Identity>) -> Row {
-        Row { epoch, trusted }
+    const fn row(epoch: u64, trust: Trust) -> Row {
+        let is_first = false;
+        Row {
+            epoch,
+            trust,
+            is_first,
+        }
     }
 
     proptest! {
@@ -238,7 +297,7 @@ mod tests {
             new_took in 0..1_000_u64,
             later in 0..1_000_u64,
         ) {
-            let (old, new) = (row(1, Some(ONE)), row(2, None));
+            let (old, new) = (row(1, ONE), row(2, Trust::Nothing));
             let old_sent = 10_000;
             let mut behind = Watch::default();
             behind.answered(old, at(0), at(0), LEASE);
@@ -259,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_row_is_acted_on_once_it_was_known_for_a_lease_and_for_a_lease_from_the_poll() {
-        let row = row(3, Some(ONE));
+        let row = row(3, ONE);
         let mut watch = Watch::default();
         watch.answered(row, at(0), at(100), LEASE);
         watch.answered(row, at(1500), at(2099), LEASE);
@@ -272,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_new_row_leaves_the_view_of_the_one_before_to_its_end() {
-        let (old, new) = (row(3, Some(ONE)), row(4, None));
+        let (old, new) = (row(3, ONE), row(4, Trust::Nothing));
         let mut watch = Watch::default();
         watch.answered(old, at(0), at(0), LEASE);
         watch.answered(old, at(2000), at(2000), LEASE);
@@ -285,16 +344,61 @@ mod tests {
     }
 
     #[test]
-    fn every_change_of_redis_leads_through_an_epoch_without_one() {
-        let next = |trusted, seen| {
-            let next = row(7, trusted).successor(seen);
-            next.map(|next| (next.epoch, next.trusted))
+    fn nobody_acts_on_what_is_undecided_and_everybody_at_once_on_the_first_decision() {
+        let first = Row {
+            is_first: true,
+            ..row(4, ONE)
         };
-        assert_eq!(next(Some(ONE), Sight::Answers(ONE)), None);
-        assert_eq!(next(Some(ONE), Sight::Answers(OTHER)), Some((8, None)));
-        assert_eq!(next(Some(ONE), Sight::Unreachable), Some((8, None)));
-        assert_eq!(next(None, Sight::Unreachable), None);
-        assert_eq!(next(None, Sight::Answers(ONE)), Some((8, Some(ONE))));
+        let mut watch = Watch::default();
+        watch.answered(row(3, Trust::Undecided), at(0), at(0), LEASE);
+        watch.answered(row(3, Trust::Undecided), at(5000), at(5000), LEASE);
+        assert_eq!(watch.view(at(5000)), None);
+        watch.answered(first, at(5100), at(5200), LEASE);
+        assert_eq!(watch.view(at(7099)).unwrap().epoch, 4);
+        assert_eq!(watch.view(at(7100)), None);
+        let mut newcomer = Watch::default();
+        newcomer.answered(first, at(0), at(0), LEASE);
+        assert!(newcomer.view(at(0)).is_some());
+    }
+
+    #[test]
+    fn a_decision_after_one_that_is_known_is_not_the_first() {
+        let restored = Row {
+            is_first: true,
+            ..row(9, ONE)
+        };
+        let mut watch = Watch::default();
+        watch.answered(row(8, Trust::Nothing), at(0), at(0), LEASE);
+        watch.answered(restored, at(100), at(100), LEASE);
+        watch.answered(restored, at(200), at(200), LEASE);
+        assert_eq!(watch.view(at(200)), None);
+        watch.answered(restored, at(2100), at(2100), LEASE);
+        assert!(watch.view(at(2100)).is_some());
+    }
+
+    #[test]
+    fn every_change_of_redis_leads_through_an_epoch_without_one() {
+        let fresh = Nonce([2; 20]);
+        let next = |trust, seen| {
+            let next = row(7, trust).successor(seen, fresh);
+            next.map(|next| (next.epoch, next.trust, next.is_first))
+        };
+        let proposed = Trust::Keyspace(fresh);
+        for (trust, seen, expected) in [
+            (ONE, Sight::Proves, None),
+            (ONE, Sight::Answers, Some((8, Trust::Nothing, false))),
+            (ONE, Sight::Unreachable, Some((8, Trust::Nothing, false))),
+            (Trust::Nothing, Sight::Unreachable, None),
+            (Trust::Nothing, Sight::Answers, Some((8, proposed, false))),
+            (
+                Trust::Undecided,
+                Sight::Unreachable,
+                Some((8, Trust::Nothing, true)),
+            ),
+            (Trust::Undecided, Sight::Answers, Some((8, proposed, true))),
+        ] {
+            assert_eq!(next(trust, seen), expected, "{trust:?} {seen:?}");
+        }
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Fenced {
                 let newest = shared.views.newest();
                 let renewed = newest.filter(|newest| newest.epoch == view.epoch);
                 let acted_on = renewed.unwrap_or(*view).term.remaining(now);
-                match view.trusted {
+                match view.keyspace {
                     Some(_) => acted_on.min(fence),
                     None => acted_on,
                 }
@@ -253,7 +253,7 @@ fn footing(shared: &Shared, now: Moment) -> Result<(View, Option<Arc<Cells>>), O
             Some(why) => Obstacle::UnreadableEpoch(why),
             None => Obstacle::UnknownEpoch,
         })?;
-    match (view.trusted, shared.cells(&view)) {
+    match (view.keyspace, shared.cells(&view)) {
         (None, _) => Ok((view, None)),
         (Some(_), Some(cells)) => Ok((view, Some(cells))),
         (Some(_), None) => Err(Obstacle::Unreachable),
@@ -325,7 +325,7 @@ async fn settling(shared: Arc<Shared>, writer: WriterId, keys: Arc<[Box<str>]>) 
 
 /// Whether the Redis that a view trusts, if there is one, has taken the writer's fences down.
 async fn is_told(shared: &Shared, view: &View, writer: WriterId, keys: &[&str]) -> bool {
-    match (view.trusted, shared.cells(view)) {
+    match (view.keyspace, shared.cells(view)) {
         (None, _) => true,
         (Some(_), None) => false,
         (Some(_), Some(cells)) => cells.release(keys, writer).await.is_ok(),

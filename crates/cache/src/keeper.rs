@@ -30,6 +30,7 @@ pub(crate) async fn keep(shared: Arc<Shared>, max_staleness: Option<Duration>) {
         match Link::connect(&shared.plan, told).await {
             Ok(link) => {
                 let (link, since) = (Arc::new(link), Instant::now());
+                shared.adopt(&link).await;
                 shared.links.install(link.clone());
                 shared.reports.connected();
                 shared.views.beat();
@@ -40,10 +41,13 @@ pub(crate) async fn keep(shared: Arc<Shared>, max_staleness: Option<Duration>) {
                 if let Some(tracking) = &shared.tracking {
                     tracking.clear();
                 }
+                shared.views.beat();
+                if link.is_retired() {
+                    continue;
+                }
                 shared.counters.count(Event::RedisError);
                 let problem = seen.err().or_else(|| link.reason());
                 shared.reports.failed(problem.unwrap_or_else(lost));
-                shared.views.beat();
                 if since.elapsed() > LONGEST_PAUSE {
                     pause = FIRST_PAUSE;
                 }

@@ -11,8 +11,8 @@ use redis::FromRedisValue;
 use tokio::sync::Mutex;
 
 use crate::{
-    clock, connection::Connection, epoch::Identity, link::Link, moment::Moment,
-    problem::RedisProblem,
+    clock, connection::Connection, link::Link, moment::Moment, problem::RedisProblem,
+    proof::Identity,
 };
 
 /// So many steps are made for a look at most, and so many keys looked at in each: less than a millisecond of Redis.

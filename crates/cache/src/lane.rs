@@ -23,6 +23,7 @@ use crate::{
     command::{Batch, Calls, Digests},
     connection::Connection,
     problem::RedisProblem,
+    proof::Proof,
     redis_url::RedisUrl,
     reply::timed_out,
     words::{Name, Words},
@@ -51,8 +52,11 @@ struct Gathered {
 
 struct Change {
     calls: Calls,
-    answer: oneshot::Sender<Vec<Value>>,
+    answer: oneshot::Sender<Changed>,
 }
+
+/// The answers for each cell; `None` if the keyspace was not proven to be the trusted one.
+pub(crate) type Changed = Option<Vec<Value>>;
 
 /// How a lane's service reaches the server.
 pub(crate) struct Way {
@@ -63,6 +67,8 @@ pub(crate) struct Way {
     pub(crate) timeout: Duration,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) digests: Arc<Digests>,
+    /// What every command must find.
+    pub(crate) proof: Option<Arc<Proof>>,
 }
 
 impl Lane {
@@ -73,7 +79,7 @@ impl Lane {
         }))
     }
 
-    /// Reads a cell.
+    /// Reads a cell. Without the proof, nothing is found.
     pub(crate) fn read(&self, cell: Name<'_>) -> oneshot::Receiver<Value> {
         let (answer, answered) = oneshot::channel();
         self.put(|gathered| {
@@ -84,7 +90,7 @@ impl Lane {
     }
 
     /// Changes cells. Answers for each.
-    pub(crate) fn call(&self, calls: Calls) -> oneshot::Receiver<Vec<Value>> {
+    pub(crate) fn call(&self, calls: Calls) -> oneshot::Receiver<Changed> {
         let (answer, answered) = oneshot::channel();
         self.put(|gathered| gathered.changes.push(Change { calls, answer }));
         answered
@@ -208,11 +214,15 @@ impl Drop for Service {
 }
 
 impl Gathered {
-    async fn ask(&mut self, way: &Way, connection: &mut Connection) -> RedisResult<Vec<Value>> {
-        let mut batch = Batch::new(&way.digests, way.is_in_cluster);
+    async fn ask(
+        &mut self,
+        way: &Way,
+        connection: &mut Connection,
+    ) -> RedisResult<Option<Vec<Value>>> {
+        let mut batch = Batch::new(&way.digests, way.is_in_cluster, way.proof.as_deref());
         if self.cells.is_empty() && self.changes.is_empty() {
             let () = redis::cmd("PING").query_async(connection).await?;
-            return Ok(Vec::new());
+            return Ok(None);
         }
         batch.read(&self.cells);
         let changes = &mut self.changes;
@@ -224,14 +234,23 @@ impl Gathered {
     }
 
     /// Hands the answers to those who have asked, some of whom may be gone.
-    fn answer(self, values: Vec<Value>) {
+    fn answer(self, values: Option<Vec<Value>>) {
+        let Some(values) = values else {
+            for reader in self.readers {
+                let _gone = reader.send(Value::Nil);
+            }
+            for change in self.changes {
+                let _gone = change.answer.send(None);
+            }
+            return;
+        };
         let mut values = values.into_iter();
         for (reader, value) in self.readers.into_iter().zip(values.by_ref()) {
             let _gone = reader.send(value);
         }
         for change in self.changes {
             let values = values.by_ref().take(change.calls.len());
-            let _gone = change.answer.send(values.collect());
+            let _gone = change.answer.send(Some(values.collect()));
         }
     }
 }

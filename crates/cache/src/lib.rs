@@ -11,7 +11,7 @@
 //! The rules it follows:
 //! * [`cell`]: what Redis holds under a key: a value, a lease to load it, or a fence put up by writers.
 //! * [`scripts`]: the five Lua scripts that change a cell, and [`transitions`], the same five as functions.
-//! * [`epoch`]: which Redis may be believed, and for how long an instance may act on knowing it.
+//! * [`epoch`]: which keyspace of which Redis is trusted, and for how long an instance may act on knowing it.
 //! * [`near`]: for how long a value kept in process is proven to be fresh enough.
 //!
 //! These are functions of their arguments: no I/O, and the time is passed in. `tests/model` explores these very
@@ -48,6 +48,7 @@ mod local;
 mod redis_reports;
 mod reply;
 
+mod proof;
 mod topology;
 mod words;
 
@@ -70,6 +71,7 @@ pub mod key_count;
 pub mod redis_check;
 
 mod cells;
+mod disagreement;
 mod tracking;
 mod views;
 

@@ -1,5 +1,5 @@
-//! The present link to Redis, and since when it is there or not. Invariant: an outage shorter than the patience, or a
-//! return shorter than that, changes nothing for others.
+//! The present link to Redis, and since when it is there or not, and proves what is trusted. Invariant: an outage shorter
+//! than the patience, or a return shorter than that, changes nothing for others.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,7 +10,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::{
     clock,
-    epoch::{Identity, Sight},
+    epoch::{Nonce, Row, Sight},
     link::Link,
     moment::Moment,
 };
@@ -23,8 +23,17 @@ pub(crate) struct Links {
 
 #[derive(Clone, Copy)]
 struct Seen {
-    identity: Option<Identity>,
+    what: What,
     since: Moment,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Nothing,
+    /// A link, which does not prove what is trusted.
+    Link,
+    /// A link that is used for this keyspace.
+    Keyspace(Nonce),
 }
 
 impl Links {
@@ -33,15 +42,16 @@ impl Links {
         Self {
             current: ArcSwapOption::empty(),
             seen: Mutex::new(Seen {
-                identity: None,
+                what: What::Nothing,
                 since,
             }),
         }
     }
 
-    /// The link to this run of a Redis, if there is one that works.
-    pub(crate) fn to(&self, identity: Identity) -> Option<Arc<Link>> {
-        self.current().filter(|link| link.identity() == identity)
+    /// The link to this keyspace, if there is one that works.
+    pub(crate) fn to(&self, keyspace: Nonce) -> Option<Arc<Link>> {
+        self.current()
+            .filter(|link| link.keyspace() == Some(keyspace))
     }
 
     pub(crate) fn current(&self) -> Option<Arc<Link>> {
@@ -49,21 +59,39 @@ impl Links {
     }
 
     pub(crate) fn install(&self, link: Arc<Link>) {
-        self.note(Some(link.identity()));
+        self.note(match link.keyspace() {
+            Some(keyspace) => What::Keyspace(keyspace),
+            None => What::Link,
+        });
         self.current.store(Some(link));
+    }
+
+    /// Notes that the present link has come to be used for this keyspace.
+    pub(crate) fn prove(&self, keyspace: Nonce) {
+        self.note(What::Keyspace(keyspace));
+    }
+
+    /// Takes this link away, unless another has taken its place.
+    pub(crate) fn discard(&self, link: &Arc<Link>) {
+        let current = self.current.load();
+        let is_it = |it: &Option<Arc<Link>>| it.as_ref().is_some_and(|it| Arc::ptr_eq(it, link));
+        if is_it(&current) && is_it(&self.current.compare_and_swap(&current, None)) {
+            self.note(What::Nothing);
+        }
     }
 
     pub(crate) fn remove(&self) {
         self.current.store(None);
-        self.note(None);
+        self.note(What::Nothing);
     }
 
-    /// What has been seen for `patience`; `None` if that changed since.
-    pub(crate) fn sight(&self, now: Moment, patience: Duration) -> Option<Sight> {
+    /// What has been seen for `patience`, with a view to this row; `None` if that changed since.
+    pub(crate) fn sight(&self, row: &Row, now: Moment, patience: Duration) -> Option<Sight> {
         let seen = *self.seen();
-        (now.since(seen.since) >= patience).then_some(match seen.identity {
-            Some(identity) => Sight::Answers(identity),
-            None => Sight::Unreachable,
+        (now.since(seen.since) >= patience).then_some(match seen.what {
+            What::Nothing => Sight::Unreachable,
+            What::Keyspace(keyspace) if row.keyspace() == Some(keyspace) => Sight::Proves,
+            What::Link | What::Keyspace(_) => Sight::Answers,
         })
     }
 
@@ -72,9 +100,9 @@ impl Links {
         patience.saturating_sub(now.since(self.seen().since))
     }
 
-    fn note(&self, identity: Option<Identity>) {
+    fn note(&self, what: What) {
         let since = clock::now();
-        *self.seen() = Seen { identity, since };
+        *self.seen() = Seen { what, since };
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

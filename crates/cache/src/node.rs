@@ -1,7 +1,10 @@
 //! The connections to one run of one server. Invariant: all lead to the same run; one that would lead to another is not
 //! used.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use redis::{Cmd, PushInfo, Value};
@@ -15,10 +18,10 @@ use crate::{
     breaker::Breaker,
     command::{Calls, Digests, load_scripts, rehearse},
     connection::Connection,
-    epoch::Identity,
-    lane::{Lane, Way},
+    lane::{Changed, Lane, Way},
     problem::{Cause, RedisProblem},
-    reply::timed_out,
+    proof::{self, Identity, Marks, Proof},
+    reply::{bytes, timed_out},
     scripts,
     server::{CONNECTING, Server, Told, told},
     words::Name,
@@ -31,6 +34,15 @@ pub(crate) enum Via {
     Own,
     /// The one that is told of changes, if there is one.
     Reading,
+}
+
+/// When a proof was last found on a server.
+pub(crate) enum Seen {
+    /// It has yet to be written.
+    New,
+    /// When the server told this of its past.
+    With(Marks),
+    Never,
 }
 
 pub(crate) struct Node {
@@ -47,6 +59,9 @@ pub(crate) struct Node {
     digests: Arc<Digests>,
     /// A key that the server serves, if any does that begins as it must.
     probe: Option<Vec<u8>>,
+    /// What is asked for in every command, once the link is used. Not in a cluster: there it would have to share the
+    /// cells' slot, and there is one keyspace only.
+    proof: OnceLock<Arc<Proof>>,
 }
 
 /// The lane of a runtime.
@@ -71,7 +86,11 @@ impl Node {
     {
         let at_server = |problem: RedisProblem| problem.at(server.url());
         let mut control = server.open(limit).await?;
-        let Told { run, is_in_cluster } = told(&mut control).await.map_err(at_server)?;
+        let Told {
+            run,
+            is_in_cluster,
+            is_primary,
+        } = told(&mut control).await.map_err(at_server)?;
         let reading = match listener {
             None => None,
             Some(listener) => {
@@ -90,6 +109,13 @@ impl Node {
             let rehearsed = rehearse(&mut control, &digests, cell).await;
             rehearsed.map_err(|error| at_server(error.into()))?;
         }
+        // One that takes writes would have been refused in its own words.
+        if !is_primary {
+            return Err(at_server(RedisProblem::new(
+                Cause::Replica,
+                "it is a replica",
+            )));
+        }
         Ok(Self {
             server,
             limit,
@@ -101,6 +127,7 @@ impl Node {
             breaker,
             digests,
             probe,
+            proof: OnceLock::new(),
         })
     }
 
@@ -108,24 +135,52 @@ impl Node {
         self.run
     }
 
-    /// Shows that the server takes writes: a replica, or a server without memory, can hold no fences. A lane whose
-    /// connection is gone breaks the link, be it in use or not.
+    /// Shows that the server takes writes: a replica, or a server without memory, can hold no fences. And that it was no
+    /// replica meanwhile, for then it holds what another held. A lane whose connection is gone breaks the link, be it in
+    /// use or not.
     pub(crate) async fn probe(&self) -> Result<(), RedisProblem> {
         for known in &**self.lanes.load() {
             known.lane.ping();
         }
         let mut control = self.control.clone();
-        let command = match &self.probe {
-            None => redis::cmd("PING"),
-            Some(key) => {
-                let mut fence = Cmd::new();
-                fence.arg("EVAL").arg(scripts::FENCE).arg(1).arg(key);
-                fence.arg(&[0_u8; 16][..]).arg(1000);
-                fence
-            }
+        if let Some(key) = &self.probe {
+            let mut fence = Cmd::new();
+            fence.arg("EVAL").arg(scripts::FENCE).arg(1).arg(key);
+            fence.arg(&[0_u8; 16][..]).arg(1000).arg("");
+            let fenced: Result<(), _> = fence.query_async(&mut control).await;
+            fenced.map_err(|error| self.problem(error))?;
+        }
+        let same = same(self.run, &mut control).await;
+        same.map_err(|problem| self.problem(problem))
+    }
+
+    /// Looks for a proof; `None` if it is not there. It is put back where the server tells the same of its past as it did
+    /// when the proof was `seen`, or written for the first time.
+    pub(crate) async fn prove(
+        &self,
+        key: &[u8],
+        holds: Identity,
+        seen: Seen,
+    ) -> Result<Option<Marks>, RedisProblem> {
+        let mut prove = Cmd::new();
+        prove.arg("EVAL").arg(scripts::PROVE).arg(1).arg(key);
+        let lasts = u64::try_from(proof::LASTS.as_millis()).unwrap_or(u64::MAX);
+        prove.arg(&holds.0).arg(lasts);
+        match &seen {
+            Seen::New => prove.arg("new"),
+            Seen::With(marks) => prove.arg(marks),
+            Seen::Never => prove.arg(""),
         };
-        let answered = command.query_async(&mut control).await;
-        answered.map_err(|error| self.problem(error))
+        let answer = prove.query_async(&mut self.control.clone()).await;
+        let answer = answer.map_err(|error| self.problem(error))?;
+        Ok(bytes(answer).map(|marks| marks.to_vec()))
+    }
+
+    /// From now on every command asks for this proof.
+    pub(crate) fn ask_for(&self, proof: Proof) {
+        if !self.is_in_cluster {
+            let _first = self.proof.set(Arc::new(proof));
+        }
     }
 
     /// Returns once everything the server had told before it got this has been applied.
@@ -153,7 +208,7 @@ impl Node {
     }
 
     /// Changes cells, together with what others on this runtime ask for.
-    pub(crate) fn call(&self, via: Via, calls: Calls) -> oneshot::Receiver<Vec<Value>> {
+    pub(crate) fn call(&self, via: Via, calls: Calls) -> oneshot::Receiver<Changed> {
         self.with_lane(via, |lane| lane.call(calls))
     }
 
@@ -200,6 +255,7 @@ impl Node {
             timeout: self.limit,
             breaker: self.breaker.clone(),
             digests: self.digests.clone(),
+            proof: self.proof.get().cloned(),
         }
     }
 
@@ -234,12 +290,12 @@ async fn connecting(
 
 /// Refuses a connection that leads elsewhere.
 async fn same(run: Identity, connection: &mut Connection) -> Result<(), RedisProblem> {
-    if told(connection).await?.run == run {
-        Ok(())
-    } else {
-        Err(RedisProblem::new(
+    let told = told(connection).await?;
+    match told.run == run && told.is_primary {
+        true => Ok(()),
+        false => Err(RedisProblem::new(
             Cause::Other,
-            "another server answers at its address now",
-        ))
+            "another server answers at its address now, or it has become a replica",
+        )),
     }
 }

@@ -1,6 +1,8 @@
 //! Tries a Redis before it is used. Invariant: what a cache does in its mode has been done once when this succeeds, and
 //! nothing is left behind.
 
+use std::sync::Arc;
+
 use redis::PushInfo;
 
 use crate::{
@@ -45,10 +47,12 @@ pub async fn check_redis(mode: &Mode) -> Result<(), CheckError> {
 
 /// How a cache connects.
 pub(crate) fn plan(redis: &Redis, ids: &Ids) -> Result<Plan, ConfigError> {
-    let probe = format!("{}:probe:{:x}", redis.prefix, ids.instance());
+    let probe = format!("{}::probe:{:x}", redis.prefix, ids.instance());
     Ok(Plan {
         servers: Server::all(redis)?,
         timeout: redis.timeout,
+        prefix: redis.prefix.clone(),
         probe: probe.into_bytes(),
+        sightings: Arc::default(),
     })
 }

@@ -1,6 +1,9 @@
 //! The scripts that change cells. Invariant: each touches the keys it is given, one after the other and each as if it
 //! were the only one, and reads no clock; so with one key it runs the same on a cluster. A repeated call does no harm.
 //!
+//! The last argument is what the proof of the keyspace must hold, and the last key the proof; or the argument is empty and
+//! there is no such key. Where the proof holds anything else, nothing is done, and the answer is nil.
+//!
 //! Each source begins with its arguments and its answer. [`transitions`](crate::transitions) has the same as functions of
 //! one cell.
 
@@ -18,3 +21,6 @@ pub const FILL: &str = include_str!("scripts/fill.lua");
 
 /// Deletes a cell because its row changed, unless it is fenced.
 pub const INVAL: &str = include_str!("scripts/inval.lua");
+
+/// Looks for the proof of a keyspace, and puts it back where it certainly was.
+pub const PROVE: &str = include_str!("scripts/prove.lua");

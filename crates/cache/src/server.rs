@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo};
+use ring::digest;
 use tokio_rustls::rustls::ClientConfig;
 
 use crate::{
     config::{ConfigError, Redis},
     connection::{Connection, connect},
-    epoch::Identity,
     problem::{Cause, RedisProblem},
+    proof::Identity,
     redis_url::{Endpoint, Protocol, RedisUrl},
     tls::client_config,
     topology::Topology,
@@ -29,6 +30,7 @@ pub(crate) struct Server {
 pub(crate) struct Told {
     pub(crate) run: Identity,
     pub(crate) is_in_cluster: bool,
+    pub(crate) is_primary: bool,
 }
 
 impl Server {
@@ -149,52 +151,61 @@ fn untimed() -> AsyncConnectionConfig {
 
 /// Asks the server at the other end what it is.
 pub(crate) async fn told(connection: &mut Connection) -> Result<Told, RedisProblem> {
-    let info: String = redis::cmd("INFO")
+    let (server, replication): (String, String) = redis::pipe()
+        .cmd("INFO")
         .arg("server")
+        .cmd("INFO")
+        .arg("replication")
         .query_async(connection)
         .await?;
-    read(&info)
+    read(&server, &replication)
 }
 
-/// What `INFO server` tells.
-fn read(info: &str) -> Result<Told, RedisProblem> {
-    let line = |name: &str| {
-        let mut lines = info.lines();
-        lines.find_map(|line| Some(line.strip_prefix(name)?.trim()))
-    };
-    if line("redis_mode:") == Some("sentinel") {
+/// What `INFO server` and `INFO replication` tell.
+fn read(server: &str, replication: &str) -> Result<Told, RedisProblem> {
+    if line(server, "redis_mode:") == Some("sentinel") {
         return Err(RedisProblem::new(
             Cause::Mismatch,
             "it is a Sentinel, which holds no data; the URL must name the server that it watches",
         ));
     }
     // What is called by another name has the version that it is compatible with here.
-    if let Some(version) = line("redis_version:")
+    if let Some(version) = line(server, "redis_version:")
         && let Some(Ok(major)) = version.split('.').next().map(str::parse::<u32>)
         && major < OLDEST
     {
         let happened = format!("it is Redis {version}, and {OLDEST}.0 or newer is needed");
         return Err(RedisProblem::new(Cause::TooOld, happened));
     }
-    let run = line("run_id:").and_then(parse_run_id);
-    let run = run.ok_or_else(|| {
+    let id = line(server, "run_id:").filter(|id| !id.is_empty());
+    let id = id.ok_or_else(|| {
         RedisProblem::new(Cause::NotRedis, "it did not tell its run id (INFO server)")
     })?;
-    let is_in_cluster = line("redis_mode:") == Some("cluster");
-    Ok(Told { run, is_in_cluster })
+    Ok(Told {
+        run: run(id, replication),
+        is_in_cluster: line(server, "redis_mode:") == Some("cluster"),
+        is_primary: line(replication, "role:") != Some("slave"),
+    })
 }
 
-fn parse_run_id(id: &str) -> Option<Identity> {
-    let digits: Vec<_> = id.chars().map(|digit| digit.to_digit(16)).collect();
-    let (pairs, []) = digits.as_chunks::<2>() else {
-        return None;
-    };
-    let pairs: &[[_; 2]; 20] = pairs.try_into().ok()?;
-    let mut bytes = [0; 20];
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = u8::try_from((*high)? << 4 | (*low)?).ok()?;
+/// A value of `INFO`.
+fn line<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = info.lines();
+    lines.find_map(|line| Some(line.strip_prefix(name)?.trim()))
+}
+
+/// The identity of a run, as long as it is a primary. As a replica it takes over what another holds, and its run id stays;
+/// but when it is promoted, it notes whose history it has gone on from.
+fn run(id: &str, replication: &str) -> Identity {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(id.as_bytes());
+    for past in ["master_replid2:", "second_repl_offset:"] {
+        context.update(b" ");
+        context.update(line(replication, past).unwrap_or_default().as_bytes());
     }
-    Some(Identity(bytes))
+    let mut identity = [0; 20];
+    identity.copy_from_slice(&context.finish().as_ref()[..20]);
+    Identity(identity)
 }
 
 #[cfg(test)]
@@ -207,11 +218,22 @@ mod tests {
     }
 
     #[test]
-    fn a_run_id_is_forty_hexadecimal_digits() {
-        let id = run_id();
-        assert_eq!(parse_run_id(&id), Some(Identity([0x0f; 20])));
-        assert_eq!(parse_run_id(&id[1..]), None);
-        assert_eq!(parse_run_id(&id.replace('0', "g")), None);
+    fn another_run_and_a_promotion_are_other_identities_and_a_first_replica_is_not() {
+        let info = |id: &str, of: &str, offset: &str| {
+            format!(
+                "role:master\r\nmaster_replid:{id}\r\nmaster_replid2:{of}\r\nsecond_repl_offset:{offset}\r\n"
+            )
+        };
+        let identity = run("a", &info("x", "0", "-1"));
+        assert_eq!(run("a", &info("y", "0", "-1")), identity);
+        for other in [
+            run("b", &info("x", "0", "-1")),
+            run("a", &info("y", "x", "1")),
+            run("a", &info("x", "0", "1")),
+        ] {
+            assert_ne!(other, identity);
+        }
+        assert_eq!(run("a", ""), run("a", "role:master\r\n"));
     }
 
     #[test]
@@ -222,16 +244,16 @@ mod tests {
                 run_id()
             )
         };
-        let told = read(&info("6.0.0", "cluster")).unwrap();
-        assert!(told.is_in_cluster && told.run == Identity([0x0f; 20]));
-        assert!(read(&info("10.1", "standalone")).is_ok());
-        assert!(read(&info("255.255.255", "standalone")).is_ok());
+        let told = read(&info("6.0.0", "cluster"), "").unwrap();
+        assert!(told.is_in_cluster && told.is_primary);
+        assert!(read(&info("10.1", "standalone"), "").is_ok());
+        assert!(read(&info("255.255.255", "standalone"), "").is_ok());
         for (info, cause, named) in [
             (info("5.0.14", "standalone"), Cause::TooOld, "5.0.14"),
             (info("7.0.0", "sentinel"), Cause::Mismatch, "Sentinel"),
             (String::new(), Cause::NotRedis, "run id"),
         ] {
-            let problem = read(&info).err().unwrap();
+            let problem = read(&info, "").err().unwrap();
             assert_eq!(problem.cause(), cause);
             assert!(problem.to_string().contains(named), "{problem}");
         }

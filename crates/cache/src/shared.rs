@@ -10,10 +10,11 @@ use crate::{
     cell::Token,
     cells::{Cells, Filling, Found},
     clock,
+    disagreement::Disagreement,
     epoch::{Row, Timing, View},
     ids::Ids,
     key_count::KeyCounter,
-    link::{Broken, Plan},
+    link::{Broken, Link, Plan},
     links::Links,
     moment::Moment,
     near_cache::{Permit, Ttl},
@@ -33,6 +34,9 @@ const LEASE_GLANCE: Duration = Duration::from_millis(2);
 pub(crate) struct Shared {
     pub(crate) views: Views,
     pub(crate) links: Links,
+    /// The newest row that was seen, acted on or not.
+    pub(crate) row: ArcSwapOption<Row>,
+    pub(crate) disagreement: Disagreement,
     /// Those of the newest view, so that a read need not name them anew.
     pub(crate) cells: ArcSwapOption<Cells>,
     /// In the mode `bounded`.
@@ -40,7 +44,8 @@ pub(crate) struct Shared {
     pub(crate) plan: Plan,
     pub(crate) reports: RedisReports,
     pub(crate) key_counter: KeyCounter,
-    pub(crate) prefix: String,
+    /// The name of the cache.
+    pub(crate) name: String,
     pub(crate) timing: Timing,
     pub(crate) ttl: Ttl,
     pub(crate) write_patience: Duration,
@@ -87,21 +92,35 @@ impl Shared {
 
     /// The cells of a view's epoch.
     pub(crate) fn cells(&self, view: &View) -> Option<Arc<Cells>> {
-        let trusted = view.trusted?;
+        let keyspace = view.keyspace?;
         if let Some(cells) = &*self.cells.load()
-            && cells.are_of(view.epoch, trusted)
+            && cells.are_of(keyspace)
         {
             return Some(cells.clone());
         }
-        let link = self.links.to(trusted)?;
-        let cells = Arc::new(Cells::new(link, &self.prefix, Some(view.epoch)));
+        let link = self.links.to(keyspace)?;
+        let cells = Cells::new(link, &self.plan.prefix, &self.name, Some(keyspace));
+        let cells = Arc::new(cells);
         self.cells.store(Some(cells.clone()));
         Some(cells)
     }
 
     /// The cells of the plain cache-aside, which knows no epochs.
     pub(crate) fn plain_cells(&self) -> Option<Cells> {
-        Some(Cells::new(self.links.current()?, &self.prefix, None))
+        let link = self.links.current()?;
+        Some(Cells::new(link, &self.plan.prefix, &self.name, None))
+    }
+
+    /// Uses a link for what is trusted, if it leads there. One that fails is cut.
+    pub(crate) async fn adopt(&self, link: &Link) {
+        let row = self.row.load_full();
+        let Some((epoch, nonce)) = row.and_then(|row| Some((row.epoch, row.keyspace()?))) else {
+            return;
+        };
+        if let Err(error) = link.adopt(epoch, nonce).await {
+            tracing::debug!(%error, "Redis could not be asked for what is trusted");
+            link.cut();
+        }
     }
 
     /// Looks in Redis, without asking the database.
@@ -134,7 +153,7 @@ impl Shared {
         let Some(view) = self.views.valid(clock::now()) else {
             return false;
         };
-        let told = match (view.trusted, self.cells(&view)) {
+        let told = match (view.keyspace, self.cells(&view)) {
             (None, _) => true,
             (Some(_), None) => false,
             (Some(_), Some(cells)) => cells.invalidate(keys).await.is_ok(),
@@ -147,13 +166,8 @@ impl Shared {
     /// out, and in its own epoch nothing is cached. So of many who do this at the same time one moves it.
     pub(crate) async fn distrust<O: Origin>(&self, origin: &O) -> Result<(), O::Error> {
         let row = origin.epoch_row().await?;
-        if row.trusted.is_some() {
-            let epoch = row.epoch + 1;
-            let successor = Row {
-                epoch,
-                trusted: None,
-            };
-            origin.advance(successor).await?;
+        if row.keyspace().is_some() {
+            origin.advance(row.without_redis()).await?;
         }
         self.views.beat();
         Ok(())

@@ -85,6 +85,8 @@ pub enum Reason {
     Untrusted,
     /// Redis does not answer, or is another than the one trusted. Writes wait until the epoch has moved on.
     Unreachable,
+    /// Another instance uses a Redis, or a database or prefix in it, that this one does not see: both cannot be right.
+    OtherKeyspace,
 }
 
 /// What is counted.

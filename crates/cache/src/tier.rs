@@ -208,8 +208,10 @@ impl Tier {
                 .then_some(Reason::Unreachable),
             Self::Shared(shared) => match shared.views.valid(clock::now()) {
                 None => Some(Reason::UnknownEpoch),
-                Some(view) if view.trusted.is_none() => Some(Reason::Untrusted),
-                Some(view) => shared.cells(&view).is_none().then_some(Reason::Unreachable),
+                Some(view) if shared.cells(&view).is_some() => None,
+                Some(_) if shared.disagreement.lasts(clock::now()) => Some(Reason::OtherKeyspace),
+                Some(view) if view.keyspace.is_none() => Some(Reason::Untrusted),
+                Some(_) => Some(Reason::Unreachable),
             },
         };
         reason.map_or(State::Ok, State::Degraded)

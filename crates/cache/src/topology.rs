@@ -5,8 +5,8 @@ use redis::Value;
 use ring::digest;
 
 use crate::{
-    epoch::Identity,
     problem::{Cause, RedisProblem},
+    proof::Identity,
 };
 
 /// The number of hash slots of every cluster.

@@ -22,16 +22,20 @@ pub(crate) struct Tracking {
     staleness: Staleness,
     /// When the newest PING that was answered was sent, in nanoseconds of the clock; 0 for none.
     proven: AtomicU64,
-    prefix: String,
+    /// What the cells of all epochs begin with.
+    cells: String,
+    /// What the proofs of keyspaces begin with: they are read with the cells.
+    proofs: String,
 }
 
 impl Tracking {
-    pub(crate) fn new(near: NearCache, staleness: Staleness, prefix: String) -> Self {
+    pub(crate) fn new(near: NearCache, staleness: Staleness, prefix: &str, cache: &str) -> Self {
         Self {
             near,
             staleness,
             proven: AtomicU64::new(0),
-            prefix,
+            cells: format!("{prefix}:{cache}:"),
+            proofs: format!("{prefix}::"),
         }
     }
 
@@ -66,8 +70,10 @@ impl Tracking {
         match (&message.kind, &message.data[..]) {
             (PushKind::Invalidate, [Value::Array(keys)]) => {
                 for key in keys {
-                    match self.key(key) {
-                        Some(key) => self.near.forget(key),
+                    match self.changed(key) {
+                        Some(Changed::Key(key)) => self.near.forget(key),
+                        // Of what was read with it nothing has changed.
+                        Some(Changed::Proof) => {}
                         None => self.near.clear(),
                     }
                 }
@@ -79,18 +85,24 @@ impl Tracking {
         }
     }
 
-    /// The key that a cell belongs to, of whatever epoch.
-    fn key<'a>(&self, cell: &'a Value) -> Option<&'a str> {
+    /// What a changed cell is about, of whatever epoch it is.
+    fn changed<'a>(&self, cell: &'a Value) -> Option<Changed<'a>> {
         let Value::BulkString(cell) = cell else {
             return None;
         };
-        let rest = cell.strip_prefix(self.prefix.as_bytes())?;
-        let (_, key) = std::str::from_utf8(rest)
-            .ok()?
-            .strip_prefix(':')?
-            .split_once(':')?;
-        Some(key)
+        if cell.starts_with(self.proofs.as_bytes()) {
+            return Some(Changed::Proof);
+        }
+        let rest = cell.strip_prefix(self.cells.as_bytes())?;
+        let (_, key) = std::str::from_utf8(rest).ok()?.split_once(':')?;
+        Some(Changed::Key(key))
     }
+}
+
+/// What a message of the tracked connection is about.
+enum Changed<'a> {
+    Key(&'a str),
+    Proof,
 }
 
 #[cfg(test)]
@@ -106,7 +118,7 @@ mod tests {
             absent: BOUND * 100,
         };
         let staleness = Staleness::new(BOUND, Duration::ZERO).unwrap();
-        Tracking::new(NearCache::new(1 << 20, ttl), staleness, "app".to_owned())
+        Tracking::new(NearCache::new(1 << 20, ttl), staleness, "app", "users")
     }
 
     fn at(milliseconds: u64) -> Moment {
@@ -136,7 +148,11 @@ mod tests {
     #[test]
     fn a_changed_key_is_dropped_whatever_its_epoch_and_its_colons() {
         let tracking = holding(&["a", "b:c", "d"]);
-        tracking.apply(&invalidate(cells(&["app:7:a", "app:12:b:c"])));
+        tracking.apply(&invalidate(cells(&[
+            "app:users:7:a",
+            "app:users:12:b:c",
+            "app::proof:7:8",
+        ])));
         assert_eq!(tracking.near.get("a", at(2)), None);
         assert_eq!(tracking.near.get("b:c", at(2)), None);
         assert_eq!(tracking.near.get("d", at(2)), Some(None));
@@ -144,7 +160,7 @@ mod tests {
 
     #[test]
     fn nil_and_what_is_not_understood_drop_everything() {
-        for told in [Value::Nil, Value::Okay, cells(&["other:1:a"])] {
+        for told in [Value::Nil, Value::Okay, cells(&["app:other:1:a"])] {
             let tracking = holding(&["a"]);
             tracking.apply(&invalidate(told.clone()));
             assert_eq!(tracking.near.get("a", at(2)), None, "{told:?}");

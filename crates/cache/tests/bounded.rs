@@ -150,10 +150,7 @@ async fn a_new_epoch_starts_with_nothing_near() {
     warm(&cache, "key").await;
     let epoch = cache.stats().epoch;
     // As another instance does that cannot reach Redis.
-    let next = cenote_cache::epoch::Row {
-        epoch: database.epoch() + 1,
-        trusted: None,
-    };
+    let next = database.row().without_redis();
     cenote_cache::origin::Origin::advance(&database, next)
         .await
         .unwrap();
@@ -172,10 +169,13 @@ async fn a_bound_too_short_to_be_proven_is_refused() {
     let database = Database::new();
     let redis = cenote_cache::config::Redis::from_url("redis://127.0.0.1:1/").unwrap();
     let max_staleness = Duration::from_millis(5);
-    let config = Config::new(cenote_cache::config::Mode::Bounded {
-        redis,
-        max_staleness,
-    });
+    let config = Config::new(
+        "test",
+        cenote_cache::config::Mode::Bounded {
+            redis,
+            max_staleness,
+        },
+    );
     assert!(matches!(
         Cache::new(database, config),
         Err(ConfigError::Staleness(_))

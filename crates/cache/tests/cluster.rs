@@ -160,8 +160,7 @@ async fn a_key_whose_slot_is_being_moved_is_read_from_the_database_and_written_a
     let cache = ready_cache(&database, strong(&cluster)).await;
     write(&cache, &database, "key", "before").await;
     let first = &cluster.nodes()[0];
-    let epoch = cache.stats().epoch.unwrap();
-    let cell = format!("cenote:{epoch}:key");
+    let cell = database.cell("key");
     let slot = first.command(&["CLUSTER", "KEYSLOT", &cell]).await.unwrap();
     let at = slot.parse::<usize>().unwrap() * 3 / 16_384;
     let (from, to) = (&cluster.nodes()[at], &cluster.nodes()[(at + 1) % 3]);

@@ -18,7 +18,7 @@ use std::{
 
 use cenote_cache::{
     cache::Cache,
-    epoch::Row,
+    epoch::{Row, Trust},
     fenced::Obstacle,
     origin::{Origin, Value},
     stats::State,
@@ -48,7 +48,8 @@ impl Origin for Tableless {
     async fn epoch_row(&self) -> Result<Row, NoTable> {
         let first = Row {
             epoch: 1,
-            trusted: None,
+            trust: Trust::Nothing,
+            is_first: false,
         };
         match self.has_table.load(SeqCst) {
             true => Ok(*self.row.lock().unwrap().get_or_insert(first)),

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use cenote_cache::{
     cache::Cache,
-    epoch::Row,
     fenced::{Coherence, Fenced, Obstacle},
     origin::Origin,
     read::Source,
@@ -84,10 +83,7 @@ async fn overtaken(
     write(writer, database, "key", "before").await;
     let fenced = writer.fence(&["key"]).await.unwrap();
     let epoch = writer.stats().epoch.unwrap();
-    let next = Row {
-        epoch: epoch + 1,
-        trusted: None,
-    };
+    let next = database.row().without_redis();
     database.advance(next).await.unwrap();
     for cache in [writer, reader] {
         until("Redis is trusted again", || {

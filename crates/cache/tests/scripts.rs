@@ -44,6 +44,7 @@ impl Redis {
         for argument in arguments {
             eval.arg(*argument);
         }
+        eval.arg(""); // no proof is asked for
         let (answer,) = eval.query_async(&mut self.connection).await.unwrap();
         answer
     }
@@ -253,6 +254,7 @@ async fn one_command_for_many_cells_does_to_each_what_a_command_of_its_own_does(
                 for at in part {
                     eval.arg(&arguments[*at]);
                 }
+                eval.arg("");
                 let answer: Vec<Value> = eval.query_async(&mut redis.connection).await.unwrap();
                 answers.extend(answer);
             }
@@ -269,4 +271,83 @@ async fn one_command_for_many_cells_does_to_each_what_a_command_of_its_own_does(
         }
         assert_eq!(found[0].len(), cells.len());
     }
+}
+
+#[tokio::test]
+async fn without_the_proof_no_script_does_anything() {
+    let mut redis = Redis::start().await;
+    let (id, cell) = ([7; 16], bytes_of_a_value());
+    let scripts: [(&str, &[&[u8]]); 5] = [
+        (scripts::LEASE, &[&id, b"1000"]),
+        (scripts::FENCE, &[&id, b"1000"]),
+        (scripts::RELEASE, &[&id]),
+        (scripts::FILL, &[b"", b"N", b"1000"]),
+        (scripts::INVAL, &[]),
+    ];
+    let bytes = cell.clone();
+    let expires_at = None;
+    let slot = Some(Stored { bytes, expires_at });
+    for (script, arguments) in scripts {
+        for (proof, is_found) in [(None, false), (Some("other"), false), (Some("right"), true)] {
+            redis.put(&slot).await;
+            let bytes = proof.map(|it| it.as_bytes().to_vec());
+            let found = bytes.map(|bytes| Stored { bytes, expires_at });
+            redis.put_at("proof", &found).await;
+            let mut eval = cmd("EVAL");
+            eval.arg(script)
+                .arg(&["2", KEY, "proof"])
+                .arg(arguments)
+                .arg("right");
+            let answer: Value = eval.query_async(&mut redis.connection).await.unwrap();
+            assert_eq!(answer != Value::Nil, is_found, "{script} with {proof:?}");
+            if !is_found {
+                assert_eq!(redis.get().await, slot, "{script} with {proof:?}");
+            }
+        }
+    }
+}
+
+/// What [`scripts::PROVE`] answers when this was answered before.
+async fn prove(redis: &mut Redis, seen: &str) -> Option<String> {
+    let mut eval = cmd("EVAL");
+    eval.arg(scripts::PROVE)
+        .arg(&["1", KEY, "held", "60000", seen]);
+    eval.query_async(&mut redis.connection).await.unwrap()
+}
+
+async fn operator(redis: &mut Redis, command: &[&str]) {
+    let mut sent = cmd(command[0]);
+    let _: Value = sent
+        .arg(&command[1..])
+        .query_async(&mut redis.connection)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_proof_is_put_back_after_a_flush_and_not_after_a_swap_or_a_reset_of_the_counts() {
+    let mut redis = Redis::start().await;
+    assert_eq!(prove(&mut redis, "").await, None);
+    let past = prove(&mut redis, "new").await.unwrap();
+    assert_eq!(prove(&mut redis, "").await, Some(past.clone()));
+    operator(&mut redis, &["FLUSHALL"]).await;
+    assert_eq!(prove(&mut redis, "").await, None);
+    assert_eq!(prove(&mut redis, &past).await, Some(past.clone()));
+    assert!(redis.get().await.unwrap().expires_at > Some(50_000));
+
+    operator(&mut redis, &["SWAPDB", "0", "1"]).await;
+    assert_eq!(prove(&mut redis, &past).await, None);
+    operator(&mut redis, &["SWAPDB", "0", "1"]).await;
+    let swapped = prove(&mut redis, &past).await.unwrap();
+    assert_ne!(swapped, past, "it was there again, and the past is another");
+
+    // As many swaps as before, because they were counted anew.
+    operator(&mut redis, &["CONFIG", "RESETSTAT"]).await;
+    operator(&mut redis, &["SWAPDB", "0", "1"]).await;
+    operator(&mut redis, &["SWAPDB", "0", "1"]).await;
+    operator(&mut redis, &["DEL", KEY]).await;
+    assert_eq!(prove(&mut redis, &swapped).await, None);
+
+    operator(&mut redis, &["SET", KEY, "of another run"]).await;
+    assert_eq!(prove(&mut redis, "new").await, None);
 }

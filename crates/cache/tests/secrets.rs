@@ -50,7 +50,7 @@ async fn neither_settings_nor_errors_show_a_password_or_a_key() {
         max_staleness,
     };
     hides(&mode);
-    hides(&Config::new(mode.clone()));
+    hides(&Config::new("secrets", mode.clone()));
     hides_with_sources(&check_redis(&mode).await.unwrap_err());
     redis.identity = None;
     hides_with_sources(&check_redis(&Mode::Strong(redis)).await.unwrap_err());

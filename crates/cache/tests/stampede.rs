@@ -23,7 +23,7 @@ async fn instances(
     database: &Database,
     server: &cenote_local::RedisServer,
 ) -> Vec<Cache<Database>> {
-    let make = || Cache::new(database.clone(), Config::new(strong(server))).unwrap();
+    let make = || Cache::new(database.clone(), Config::new("test", strong(server))).unwrap();
     let caches: Vec<_> = (0..3).map(|_| make()).collect();
     for cache in &caches {
         ready(cache).await;

@@ -121,7 +121,7 @@ async fn what_is_no_cell_is_a_miss_and_gives_way() {
     let database = Database::new();
     let version = database.commit("key", "value");
     let cache = ready_cache(&database, strong(&server)).await;
-    let cell = format!("cenote:{}:key", cache.stats().epoch.unwrap());
+    let cell = database.cell("key");
     for foreign in ["", "W of a later version", "V short", "F odd", "L"] {
         server.command(&["SET", &cell, foreign]).await.unwrap();
         let found = read(&cache, "key").await;

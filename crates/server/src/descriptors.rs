@@ -71,11 +71,7 @@ impl Descriptors {
 
 fn kept(settings: &Settings, beside_pool: usize, cores: usize) -> usize {
     let pool = settings.pool.max + settings.pool.overflow + beside_pool;
-    let redis = settings
-        .cache
-        .redis
-        .as_ref()
-        .map_or(0, Vec::len);
+    let redis = settings.cache.redis.as_ref().map_or(0, Vec::len);
     // To each server one that reads and one that writes for each core, and two that watch.
     pool * OF_A_DATABASE_CONNECTION + redis * (2 * cores + 2) + FOR_A_MOMENT
 }

@@ -113,7 +113,6 @@ mod tests {
         }
     }
 
-
     #[test]
     fn colors_are_for_terminals_where_no_color_is_not_set() {
         assert!(is_colored(true, None));

@@ -39,6 +39,16 @@ async fn strong_is_not_stale_while_redis_is_killed_and_comes_back_with_a_snapsho
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn strong_is_not_stale_while_databases_of_redis_are_swapped() {
+    outcome(Mode::Strong, Fault::SwapDatabases, 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strong_is_not_stale_while_an_instance_uses_another_database_number() {
+    outcome(Mode::Strong, Fault::OtherDatabase, 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bounded_keeps_its_bound_while_an_instance_hears_nothing_from_redis() {
     outcome(Mode::Bounded, Fault::Silence, 8).await;
 }

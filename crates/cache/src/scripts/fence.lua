@@ -1,4 +1,6 @@
 -- KEYS cells  ARGV for each a writer id, milliseconds.  Answers for each with the number of writers behind the fence.
+local proof = table.remove(ARGV)
+if proof ~= '' and redis.call('GET', table.remove(KEYS)) ~= proof then return false end
 local writers = {}
 for at, key in ipairs(KEYS) do
   local id, ms = ARGV[2 * at - 1], tonumber(ARGV[2 * at])

@@ -1,5 +1,7 @@
 -- KEYS cells  ARGV for each a token, milliseconds.  Answers for each with the cell, or nil: the caller now holds the lease.
 -- A script, because the reading half of SET NX GET is not tracked when the key exists.
+local proof = table.remove(ARGV)
+if proof ~= '' and redis.call('GET', table.remove(KEYS)) ~= proof then return false end
 local found = {}
 for at, key in ipairs(KEYS) do
   local cell = redis.call('GET', key)

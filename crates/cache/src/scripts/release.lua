@@ -1,4 +1,6 @@
 -- KEYS cells  ARGV for each a writer id.  Answers for each 1, or 0 if the fence had been lost before.
+local proof = table.remove(ARGV)
+if proof ~= '' and redis.call('GET', table.remove(KEYS)) ~= proof then return false end
 local held = {}
 for at, key in ipairs(KEYS) do
   local id = ARGV[at]

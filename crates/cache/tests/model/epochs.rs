@@ -1,33 +1,43 @@
 //! How instances learn of epochs and change them, by the production arithmetic. Invariant: the row changes only by
 //! compare-and-set, so each step follows from the row as it is.
 
-use cenote_cache::epoch::{Identity, Row, Sight, Watch};
+use cenote_cache::epoch::{self, Nonce, Sight, Watch};
 
 use crate::{
     rules::{self, Rule, Scenario},
-    state::{Connection, Database, Known, Poll, State, View},
+    state::{Connection, Database, Known, Poll, Row, State, Trust, View},
     world::{Emit, Label, Who, ago, now, ticks},
 };
 
-/// Epochs end here: two with a Redis and one without.
-const LAST: u8 = 2;
-
-const fn identity(server: u8) -> Identity {
-    Identity([server; 20])
+const fn nonce(number: u8) -> Nonce {
+    Nonce([number; 20])
 }
 
-const fn number(identity: Identity) -> u8 {
-    identity.0[0]
+impl From<Row> for epoch::Row {
+    fn from(row: Row) -> Self {
+        Self {
+            epoch: row.epoch.into(),
+            trust: match row.trust {
+                Trust::Undecided => epoch::Trust::Undecided,
+                Trust::Nothing => epoch::Trust::Nothing,
+                Trust::Keyspace(number) => epoch::Trust::Keyspace(nonce(number)),
+            },
+            is_first: row.is_first,
+        }
+    }
 }
 
-const fn row(epoch: u8, trusted: Option<u8>) -> Row {
-    let trusted = match trusted {
-        Some(server) => Some(identity(server)),
-        None => None,
-    };
-    Row {
-        epoch: epoch as u64,
-        trusted,
+impl From<epoch::Row> for Row {
+    fn from(row: epoch::Row) -> Self {
+        Self {
+            epoch: row.epoch.try_into().unwrap(),
+            trust: match row.trust {
+                epoch::Trust::Undecided => Trust::Undecided,
+                epoch::Trust::Nothing => Trust::Nothing,
+                epoch::Trust::Keyspace(Nonce(bytes)) => Trust::Keyspace(bytes[0]),
+            },
+            is_first: row.is_first,
+        }
     }
 }
 
@@ -43,8 +53,7 @@ impl Scenario {
             }
             None if self.polls[instance] => {
                 let poll = Poll {
-                    epoch: state.database.epoch,
-                    trusted: state.database.trusted,
+                    row: state.database.row,
                     row_age: state.database.row_age,
                     age: 0,
                 };
@@ -67,9 +76,9 @@ impl Scenario {
 
     /// A change of the row becomes visible.
     pub(crate) fn commit_row(&self, state: &State, emit: Emit<'_>) {
-        if let Some((epoch, trusted, age)) = state.database.uncommitted {
+        if let Some((row, age)) = state.database.uncommitted {
             let mut next = *state;
-            self.write_row(&mut next, epoch, trusted, age);
+            self.write_row(&mut next, row, age);
             let (who, what) = (Who::World, "the new row becomes visible");
             emit(Label { who, what }, next);
         }
@@ -77,7 +86,11 @@ impl Scenario {
 
     fn take_up(&self, state: &mut State, instance: usize, poll: Poll) {
         let me = &mut state.instances[instance];
-        let (found, lease) = (row(poll.epoch, poll.trusted), ticks(rules::LEASE));
+        let mut found = epoch::Row::from(poll.row);
+        let lease = ticks(rules::LEASE);
+        if self.lacks(Rule::UndecidedWaits) && found.trust == epoch::Trust::Undecided {
+            found.trust = epoch::Trust::Nothing;
+        }
         let mut watch = Watch::default();
         if self.lacks(Rule::EpochWaits) {
             watch.answered(found, ago(rules::LEASE), ago(rules::LEASE), lease);
@@ -86,7 +99,10 @@ impl Scenario {
             watch.answered(found, written, written, lease);
         } else if let Some(known) = me.known {
             let met = ago(known.age);
-            watch.answered(row(known.epoch, known.trusted), met, met, lease);
+            watch.answered(known.row.into(), met, met, lease);
+        }
+        if self.lacks(Rule::UndecidedWaits) && found.is_first {
+            watch = Watch::default();
         }
         let sent = if self.lacks(Rule::PollBySending) {
             0
@@ -96,49 +112,65 @@ impl Scenario {
         watch.answered(found, ago(sent), now(), lease);
 
         me.poll = None;
-        if watch.newest() == Some(found) && me.known.is_none_or(|known| known.epoch != poll.epoch) {
-            let Poll { epoch, trusted, .. } = poll;
-            me.known = Some(Known {
-                epoch,
-                trusted,
-                age: 0,
-            });
+        let newest = watch.newest().unwrap();
+        if newest.epoch != found.epoch {
+            return;
         }
-        if let Some(view) = watch.view(now()) {
+        let is_new = me
+            .known
+            .is_none_or(|known| known.row.epoch != poll.row.epoch);
+        if is_new {
+            let row = newest.into();
+            me.known = Some(Known { row, age: 0 });
+        }
+        if let Some(view) = watch.view(now())
+            && view.epoch == found.epoch
+        {
             let before = me.view.replace(View {
                 epoch: view.epoch.try_into().unwrap(),
-                trusted: view.trusted.map(number),
+                keyspace: view.keyspace.map(|Nonce(bytes)| bytes[0]),
                 age: sent,
             });
             if before.is_none_or(|before| u64::from(before.epoch) != view.epoch) {
                 self.drop_near(state, instance);
             }
         }
+        if is_new {
+            self.look_for_proof(state, instance);
+        }
     }
 
     fn move_on(&self, state: &State, instance: usize) -> Option<State> {
         let from = &state.instances[instance];
-        let seen = if state.reaches(instance, from.server) {
-            Sight::Answers(identity(from.server))
-        } else {
-            Sight::Unreachable
+        let row = state.database.row;
+        let seen = match row.trust {
+            _ if !state.reaches(instance, from.server) => Sight::Unreachable,
+            Trust::Keyspace(nonce) if self.sees(state, from.server, nonce) => Sight::Proves,
+            _ => Sight::Answers,
         };
-        let successor = row(state.database.epoch, state.database.trusted).successor(seen)?;
-        let mut epoch = successor.epoch.try_into().unwrap();
-        if self.lacks(Rule::NewEpochOnRecovery) && successor.trusted.is_some() {
-            epoch -= 2;
+        let own = 1 + u8::try_from(instance).unwrap();
+        let mut successor = Row::from(epoch::Row::from(row).successor(seen, nonce(own))?);
+        if self.lacks(Rule::NewEpochOnRecovery) && successor.trust == Trust::Keyspace(own) {
+            successor.epoch -= 2;
+            successor.trust = Trust::Keyspace(0);
         }
-        let trusted = successor.trusted.map(number);
         let mut next = *state;
-        if !self.slow_postgres {
-            self.write_row(&mut next, epoch, trusted, 0);
-        } else if state.database.uncommitted.is_none() {
-            next.database.uncommitted = Some((epoch, trusted, 0));
+        if let Trust::Keyspace(nonce) = successor.trust {
+            // Before the row: until it is visible, the proof says nothing.
+            let run = state.servers[usize::from(from.server)].run;
+            *next.proof(from.server, nonce) = Some(run);
         }
-        (epoch <= LAST).then_some(next)
+        if !self.slow_postgres {
+            self.write_row(&mut next, successor, 0);
+        } else if state.database.uncommitted.is_none() {
+            next.database.uncommitted = Some((successor, 0));
+        }
+        // Two epochs with a Redis, the first and the last, and one without.
+        let last = if self.fresh { 3 } else { 2 };
+        (successor.epoch <= last).then_some(next)
     }
 
-    fn write_row(&self, state: &mut State, epoch: u8, trusted: Option<u8>, age: u8) {
+    fn write_row(&self, state: &mut State, row: Row, age: u8) {
         // States do not differ by an age that nobody goes by.
         let row_age = if self.lacks(Rule::KnownSinceSeen) {
             age
@@ -146,8 +178,7 @@ impl Scenario {
             rules::LEASE
         };
         state.database = Database {
-            epoch,
-            trusted,
+            row,
             uncommitted: None,
             row_age,
             ..state.database
@@ -161,14 +192,20 @@ impl Scenario {
             let from = &state.instances[instance];
             for server in 0..2_u8 {
                 let here = from.connection != Connection::Cut && state.reaches(instance, server);
-                if state.servers[usize::from(server)].alive
-                    && !here
-                    && (server == 1 || from.server == 0)
-                {
+                let may_lead_there = match self.databases {
+                    true => server == from.server,
+                    false => server == 1 || from.server == 0,
+                };
+                if state.servers[usize::from(server)].alive && !here && may_lead_there {
                     let mut next = *state;
                     self.notice_end(&mut next, instance);
-                    next.instances[instance].server = server;
-                    next.instances[instance].connection = Connection::Up;
+                    let me = &mut next.instances[instance];
+                    if me.server != server {
+                        me.sighting = None;
+                    }
+                    me.server = server;
+                    me.connection = Connection::Up;
+                    self.look_for_proof(&mut next, instance);
                     emit(
                         Label {
                             who,

@@ -1,8 +1,10 @@
 //! What goes wrong. Invariant: each fault happens at most as often as the scenario allows.
 
+use std::mem::swap;
+
 use crate::{
     rules::{Mode, Scenario},
-    state::{At, Cell, Connection, INSTANCES, Message, State},
+    state::{At, Cell, Connection, INSTANCES, Message, NONCES, State},
     world::{Emit, Label, Who},
 };
 
@@ -16,7 +18,7 @@ impl Scenario {
             let mut next = *state;
             next.stray = None;
             if state.servers[usize::from(target.server)].alive {
-                self.execute(&mut next, target, command);
+                self.execute_stray(&mut next, target, command);
             }
             emit(world("the unanswered command is carried out"), next);
         }
@@ -40,12 +42,34 @@ impl Scenario {
                 next.left.wipe -= 1;
                 let wiped = &mut next.servers[usize::from(server)];
                 wiped.cells = [Cell::Empty; 2];
+                wiped.proofs = [None; NONCES];
                 wiped.tracked = false;
                 if state.hears(server) && self.mode == Mode::Bounded {
                     next.instances[0].send(Message::Flush);
                 }
                 emit(world("Redis is flushed"), next);
             }
+        }
+        if state.left.forget > 0 {
+            for server in 0..2_u8 {
+                for nonce in 0..NONCES {
+                    if state.servers[usize::from(server)].proofs[nonce].is_some() {
+                        let mut next = *state;
+                        next.left.forget -= 1;
+                        next.servers[usize::from(server)].proofs[nonce] = None;
+                        emit(world("Redis evicts the proof"), next);
+                    }
+                }
+            }
+        }
+        if state.left.swap > 0 {
+            let mut next = *state;
+            next.left.swap -= 1;
+            next.swaps += 1;
+            let [one, other] = &mut next.servers;
+            swap(&mut one.cells, &mut other.cells);
+            swap(&mut one.proofs, &mut other.proofs);
+            emit(world("the databases are swapped"), next);
         }
         for instance in 0..INSTANCES {
             let who = Who::Instance(instance);
@@ -86,6 +110,8 @@ impl Scenario {
             next.saved = Cell::Empty;
             next.servers[1].alive = true;
             next.servers[1].cells[0] = state.saved;
+            // The newest snapshot is the worst: it has the proof, with the run for which that was written.
+            next.servers[1].proofs = state.servers[0].proofs;
             if state.left.split > 0 {
                 emit(world("another Redis starts from the snapshot"), next);
             }
@@ -120,11 +146,13 @@ impl Scenario {
         self.cut(state, instance);
         self.notice_end(state, instance);
         state.instances[instance].connection = Connection::Up;
+        state.instances[instance].sighting = None;
         if self.epochs {
             state.instances[instance].view = None;
             state.instances[instance].poll = None;
             state.instances[instance].known = None;
         }
+        self.look_for_proof(state, instance);
         for number in 0..self.calls.len() {
             let begun = !matches!(state.calls[number].at, At::Idle | At::Done);
             if begun && self.instance_of(number) == instance {

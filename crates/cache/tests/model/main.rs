@@ -24,6 +24,7 @@ mod near;
 
 mod epochs;
 mod faults;
+mod proofs;
 mod reads;
 mod writes;
 

@@ -115,6 +115,46 @@ fn near_hits_stay_within_the_bound_over_a_split_brain() {
 }
 
 #[test]
+fn strong_reads_never_go_back_when_instances_are_connected_to_different_databases() {
+    keeps_its_promises(&scenarios::DATABASES);
+}
+
+#[test]
+fn strong_reads_see_every_acknowledged_write_when_databases_are_swapped_to_and_fro() {
+    keeps_its_promises(&scenarios::SWAP);
+}
+
+#[test]
+fn strong_reads_never_go_back_when_databases_are_swapped_under_load() {
+    keeps_its_promises(&scenarios::SWAP_UNDER_LOAD);
+}
+
+#[test]
+fn strong_reads_never_go_back_when_redis_loses_the_proof() {
+    keeps_its_promises(&scenarios::FORGET);
+}
+
+#[test]
+fn strong_reads_see_every_acknowledged_write_when_redis_loses_the_proof_and_an_instance_crashes() {
+    keeps_its_promises(&scenarios::FORGET_AND_CRASH);
+}
+
+#[test]
+fn near_hits_stay_within_the_bound_when_databases_are_swapped() {
+    keeps_its_promises(&scenarios::BOUNDED_SWAP);
+}
+
+#[test]
+fn no_two_epochs_are_in_use_at_once_in_a_fresh_system() {
+    keeps_its_promises(&scenarios::FRESH_EPOCHS);
+}
+
+#[test]
+fn strong_reads_never_go_back_in_a_fresh_system() {
+    keeps_its_promises(&scenarios::FRESH);
+}
+
+#[test]
 #[ignore = "millions of states"]
 fn strong_reads_never_go_back_over_a_restart_from_a_snapshot() {
     keeps_its_promises(&scenarios::RESTART_WIDE);

@@ -3,6 +3,7 @@
 use cenote_cache::near::{Proof, Staleness};
 
 use crate::{
+    proofs::Way,
     redis::Answer,
     rules::{self, Does, Mode, Rule, Scenario},
     state::{At, Call, Cell, Command, NEVER, NO_EPOCH, Owed, Property, Seen, State, Target},
@@ -68,10 +69,11 @@ impl Scenario {
         }
         let call = &mut state.calls[number];
         match state.instances[instance].view {
-            Some(view) if let Some(server) = view.trusted => {
+            Some(view) if let Some(nonce) = view.keyspace => {
                 call.target = Target {
-                    server,
+                    server: 0,
                     epoch: view.epoch,
+                    nonce,
                 };
                 let leader = self.flight(state, number);
                 state.calls[number].at = leader.map_or(At::Looking, At::Joined);
@@ -98,9 +100,10 @@ impl Scenario {
             proof.answered(ago(entry.proof));
         }
         let proven = proof.holds(now(), Staleness::new(ticks(rules::BOUND), tick).unwrap());
+        let link = entry.sighting.map(|(nonce, _)| nonce);
         let viewed = entry
             .view
-            .is_some_and(|view| view.trusted == Some(entry.server));
+            .is_some_and(|view| view.keyspace.is_some() && view.keyspace == link);
         proven && (viewed || self.lacks(Rule::NearUnderView))
     }
 
@@ -120,22 +123,16 @@ impl Scenario {
         u8::try_from(leader).ok()
     }
 
-    /// Where the command of a call goes, if its instance is connected to that Redis.
-    pub(crate) fn reachable(&self, state: &State, number: usize) -> Option<Target> {
-        let instance = self.instance_of(number);
-        let mut target = state.calls[number].target;
-        if self.lacks(Rule::Identity) {
-            target.server = state.instances[instance].server;
-        }
-        (target.epoch != NO_EPOCH && state.reaches(instance, target.server)).then_some(target)
-    }
-
     fn look(&self, state: &State, number: usize, emit: Emit<'_>) {
         let command = Command::Lease(u8::try_from(number).unwrap());
         let mut next = *state;
-        let Some(target) = self.reachable(state, number) else {
-            next.calls[number].at = At::Loading { lease: false };
-            return emit(self.label(number, "cannot reach Redis"), next);
+        let target = match self.way(state, number) {
+            Way::Open(target) => target,
+            Way::Waits => return,
+            Way::Closed => {
+                next.calls[number].at = At::Loading { lease: false };
+                return emit(self.label(number, "cannot reach Redis"), next);
+            }
         };
         if self.mode == Mode::Bounded && self.instance_of(number) == 0 {
             next.calls[number].at = At::Awaiting;
@@ -197,10 +194,14 @@ impl Scenario {
         }
         let token = lease.then(|| u8::try_from(number).unwrap());
         let command = Command::Fill { token, seen };
-        let Some(target) = self.reachable(state, number) else {
-            self.end_flight(&mut next, number, None);
-            self.return_read(&mut next, number, seen);
-            return emit(self.label(number, "cannot reach Redis and returns"), next);
+        let target = match self.way(state, number) {
+            Way::Open(target) => target,
+            Way::Waits => return,
+            Way::Closed => {
+                self.end_flight(&mut next, number, None);
+                self.return_read(&mut next, number, seen);
+                return emit(self.label(number, "cannot reach Redis and returns"), next);
+            }
         };
         let filled = self.execute(&mut next, target, command) == Answer::Filled(true);
         if filled && self.lacks(Rule::TrackedReply) && self.instance_of(number) == 0 {
@@ -284,6 +285,7 @@ impl Scenario {
             target: Target {
                 server: 0,
                 epoch: NO_EPOCH,
+                nonce: 0,
             },
             owed: Owed::default(),
             fresh: false,

@@ -145,6 +145,25 @@ impl Scenario {
         }
     }
 
+    /// Whether whoever is connected to this server finds there what proves the keyspace of a nonce.
+    pub(crate) fn sees(&self, state: &State, server: u8, nonce: u8) -> bool {
+        let server = &state.servers[usize::from(server)];
+        let proves = |proof: Option<u8>| proof == Some(server.run);
+        let proof = |server: &Server| server.proofs[usize::from(nonce)];
+        if self.lacks(Rule::Keyspace) {
+            return state.servers.iter().any(|other| proves(proof(other)));
+        }
+        proves(proof(server)) || self.lacks(Rule::ProofNamesRun) && proof(server).is_some()
+    }
+
+    /// Carries out a command that was given up, if it finds the proof of its keyspace.
+    pub(crate) fn execute_stray(&self, state: &mut State, target: Target, command: Command) {
+        let proven = self.sees(state, target.server, target.nonce);
+        if proven || self.lacks(Rule::ProofInCommand) {
+            self.execute(state, target, command);
+        }
+    }
+
     /// Carries out a command.
     pub(crate) fn execute(&self, state: &mut State, target: Target, command: Command) -> Answer {
         let cell = state.cell(target);
@@ -194,6 +213,11 @@ impl From<Seen> for Cell {
 impl State {
     pub(crate) fn cell(&mut self, target: Target) -> &mut Cell {
         &mut self.servers[usize::from(target.server)].cells[usize::from(target.epoch / 2)]
+    }
+
+    /// The proof of a nonce in a keyspace.
+    pub(crate) fn proof(&mut self, server: u8, nonce: u8) -> &mut Option<u8> {
+        &mut self.servers[usize::from(server)].proofs[usize::from(nonce)]
     }
 
     /// Whether pushes of this server reach instance A.

@@ -39,8 +39,14 @@ pub(crate) struct Scenario {
     pub(crate) clock: bool,
     /// The time to live of a fence.
     pub(crate) fence: u8,
-    /// Whether it begins after a split: instance B is connected to another Redis, which started from the snapshot.
+    /// Whether it begins after a split: the other keyspace is there, in another Redis, which started from the snapshot.
     pub(crate) split: bool,
+    /// Which keyspace each instance is connected to at first.
+    pub(crate) connected: [u8; INSTANCES],
+    /// Whether the two keyspaces are databases of one Redis.
+    pub(crate) databases: bool,
+    /// Whether nothing has been decided yet at the beginning.
+    pub(crate) fresh: bool,
     pub(crate) faults: Faults,
     /// What the cell holds at the beginning.
     pub(crate) start: Cell,
@@ -108,6 +114,14 @@ pub(crate) enum Rule {
     PollBySending,
     /// A statement ends within its view.
     StatementWithinView,
-    /// Only a connection to the trusted Redis is used.
-    Identity,
+    /// A keyspace is trusted for what was written there: taken away, for the run of the Redis that it belongs to.
+    Keyspace,
+    /// The proof names the run for which it was written.
+    ProofNamesRun,
+    /// The proof is asked for in the same command as the cells: taken away, only when connecting.
+    ProofInCommand,
+    /// A proof that is gone is put back only where no databases were swapped since it was seen.
+    ProofPutBackIfUnswapped,
+    /// Nobody acts on a row about which nothing has been decided.
+    UndecidedWaits,
 }

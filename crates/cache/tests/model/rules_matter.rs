@@ -120,8 +120,43 @@ fn it_breaks_if_a_statement_outlives_its_view() {
 }
 
 #[test]
-fn it_breaks_if_any_redis_is_believed() {
-    breaks(&without(Rule::Identity, scenarios::RESTART), ReadAfterWrite);
+fn it_breaks_if_a_proof_does_not_name_its_run() {
+    breaks(
+        &without(Rule::ProofNamesRun, scenarios::RESTART),
+        ReadAfterWrite,
+    );
+}
+
+#[test]
+fn it_breaks_if_any_database_of_the_trusted_run_is_believed() {
+    breaks(
+        &without(Rule::Keyspace, scenarios::DATABASES),
+        ReadAfterWrite,
+    );
+}
+
+#[test]
+fn it_breaks_if_the_proof_is_asked_for_only_when_connecting() {
+    breaks(
+        &without(Rule::ProofInCommand, scenarios::SWAP_UNDER_LOAD),
+        ReadAfterWrite,
+    );
+}
+
+#[test]
+fn it_breaks_if_a_proof_is_put_back_wherever_it_is_not() {
+    breaks(
+        &without(Rule::ProofPutBackIfUnswapped, scenarios::SWAP_UNDER_LOAD),
+        ReadAfterWrite,
+    );
+}
+
+#[test]
+fn it_breaks_if_what_is_undecided_is_acted_on() {
+    breaks(
+        &without(Rule::UndecidedWaits, scenarios::FRESH_EPOCHS),
+        TwoEpochs,
+    );
 }
 
 #[test]

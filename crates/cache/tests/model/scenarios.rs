@@ -26,6 +26,8 @@ const NONE: Faults = Faults {
     split: 0,
     save: 0,
     late: 0,
+    forget: 0,
+    swap: 0,
 };
 
 const STRONG: &[Property] = &[ReadAfterWrite, GoingBack];
@@ -53,6 +55,9 @@ const BASE: Scenario = Scenario {
     slow_postgres: false,
     fence: 1,
     split: false,
+    connected: [0, 0],
+    databases: false,
+    fresh: false,
     polls: [true; 2],
     clock: true,
     faults: NONE,
@@ -175,6 +180,7 @@ pub(crate) const SPLIT_FROM_WRITER: Scenario = Scenario {
     // Longer than a view, so that the one does not stand in for the other.
     fence: 3,
     split: true,
+    connected: [0, 1],
     start: Cell::Value(1),
     ..BASE
 };
@@ -190,6 +196,7 @@ pub(crate) const SPLIT_FROM_READER: Scenario = Scenario {
     ],
     fence: 1,
     split: false,
+    connected: [0, 0],
     faults: Faults { split: 1, ..NONE },
     ..SPLIT_FROM_WRITER
 };
@@ -200,6 +207,7 @@ pub(crate) const RESTART: Scenario = Scenario {
     polls: [true; 2],
     fence: 1,
     split: false,
+    connected: [0, 0],
     holds: &[ReadAfterWrite],
     faults: Faults { restart: 1, ..NONE },
     ..SPLIT_FROM_WRITER
@@ -278,8 +286,97 @@ pub(crate) const BOUNDED_SPLIT: Scenario = Scenario {
     epochs: true,
     polls: [false, true],
     split: true,
+    connected: [0, 1],
     faults: NONE,
     ..BOUNDED_CUT
+};
+
+/// Two instances are connected to different databases of one Redis, whose run is trusted.
+pub(crate) const DATABASES: Scenario = Scenario {
+    calls: [
+        Some((B, Write)),
+        Some((A, Read)),
+        Some((A, Read)),
+        None,
+        None,
+    ],
+    epochs: true,
+    databases: true,
+    connected: [0, 1],
+    start: Cell::Value(1),
+    ..BASE
+};
+
+/// The databases of Redis are swapped and swapped back, and it loses the proof.
+pub(crate) const SWAP: Scenario = Scenario {
+    calls: [Some((A, Write)), Some((B, Read)), None, None, None],
+    epochs: true,
+    databases: true,
+    start: Cell::Value(1),
+    faults: Faults {
+        swap: 2,
+        forget: 1,
+        ..NONE
+    },
+    ..BASE
+};
+
+/// The same, without a lease to run out, and with more calls.
+pub(crate) const SWAP_UNDER_LOAD: Scenario = Scenario {
+    calls: ONE_WRITER,
+    epochs: false,
+    clock: false,
+    ..SWAP
+};
+
+/// Redis is flushed, or loses the proof.
+pub(crate) const FORGET: Scenario = Scenario {
+    calls: ONE_WRITER,
+    clock: false,
+    faults: Faults {
+        wipe: 1,
+        forget: 1,
+        ..NONE
+    },
+    ..BASE
+};
+
+/// And an instance crashes: it no longer knows where it saw the proof, so until another has put it back, it is as good as
+/// cut off.
+pub(crate) const FORGET_AND_CRASH: Scenario = Scenario {
+    faults: Faults {
+        crash: 1,
+        ..FORGET.faults
+    },
+    holds: &[ReadAfterWrite],
+    ..FORGET
+};
+
+/// Near hits while databases are swapped.
+pub(crate) const BOUNDED_SWAP: Scenario = Scenario {
+    databases: true,
+    faults: Faults { swap: 2, ..NONE },
+    ..BOUNDED_CUT
+};
+
+/// Nothing has been decided yet, and two instances start; polls take their time.
+pub(crate) const FRESH_EPOCHS: Scenario = Scenario {
+    fresh: true,
+    faults: Faults {
+        crash: 1,
+        cut: 1,
+        ..NONE
+    },
+    ..EPOCHS
+};
+
+/// Nothing has been decided yet, and two instances start and are used at once.
+pub(crate) const FRESH: Scenario = Scenario {
+    calls: [Some((A, Write)), Some((B, Read)), None, None, None],
+    epochs: true,
+    fresh: true,
+    faults: Faults { cut: 1, ..NONE },
+    ..BASE
 };
 
 const TWO_READS: Calls = [

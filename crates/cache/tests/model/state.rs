@@ -1,4 +1,5 @@
-//! Everything there is in the model: one key, two instances, two Redis servers, one PostgreSQL, and up to five calls.
+//! Everything there is in the model: one key, two instances, two keyspaces of one Redis or of two, one PostgreSQL, and up
+//! to five calls.
 //! Invariant: states that cannot be told apart by what may still happen are equal, so times are ages that stop growing
 //! where they stop mattering.
 
@@ -14,11 +15,15 @@ pub(crate) const WIRE: usize = 8;
 pub(crate) const NEVER: u8 = u8::MAX;
 /// No epoch: the call goes to the database alone.
 pub(crate) const NO_EPOCH: u8 = u8::MAX;
+/// Nonces that name a keyspace: the one of the beginning, and one that each instance may propose.
+pub(crate) const NONCES: usize = 1 + INSTANCES;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct State {
     pub(crate) database: Database,
     pub(crate) servers: [Server; 2],
+    /// How often their contents were swapped.
+    pub(crate) swaps: u8,
     /// The cell of the first server in its last snapshot.
     pub(crate) saved: Cell,
     pub(crate) instances: [Instance; INSTANCES],
@@ -36,12 +41,27 @@ pub(crate) struct Database {
     pub(crate) version: u8,
     /// One bit for each version that is a delete.
     pub(crate) deletes: u8,
-    pub(crate) epoch: u8,
-    pub(crate) trusted: Option<u8>,
-    /// A change of the row that is not yet visible: its epoch, its Redis, and how long ago it was written.
-    pub(crate) uncommitted: Option<(u8, Option<u8>, u8)>,
+    pub(crate) row: Row,
+    /// A change of the row that is not yet visible, and how long ago it was written.
+    pub(crate) uncommitted: Option<(Row, u8)>,
     /// How long ago the row was written. Nobody may go by that.
     pub(crate) row_age: u8,
+}
+
+/// What the database says of the epoch.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Row {
+    pub(crate) epoch: u8,
+    pub(crate) trust: Trust,
+    pub(crate) is_first: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Trust {
+    Undecided,
+    Nothing,
+    /// The number of a nonce.
+    Keyspace(u8),
 }
 
 /// What the calls that have ended make later ones owe.
@@ -55,12 +75,16 @@ pub(crate) struct History {
     pub(crate) read: u8,
 }
 
-/// A Redis.
+/// What clients of a Redis find in one of its databases.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Server {
     pub(crate) alive: bool,
-    /// One for each epoch that may have a Redis: the numbers 0 and 2.
+    /// Which run of which Redis it belongs to.
+    pub(crate) run: u8,
+    /// One for each epoch that may have a Redis: the first and the third.
     pub(crate) cells: [Cell; 2],
+    /// For each nonce the cell that proves it: it holds the run for which it was written.
+    pub(crate) proofs: [Option<u8>; NONCES],
     /// Whether it must tell instance A of the next change.
     pub(crate) tracked: bool,
     /// Whether it holds back a broadcast. Only without the rule that forbids broadcasts.
@@ -91,6 +115,7 @@ pub(crate) enum Seen {
 pub(crate) struct Target {
     pub(crate) server: u8,
     pub(crate) epoch: u8,
+    pub(crate) nonce: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -108,6 +133,8 @@ pub(crate) struct Instance {
     pub(crate) known: Option<Known>,
     /// The server it is connected to, or was last.
     pub(crate) server: u8,
+    /// Which proof it has seen there, and how many swaps of databases there had been by then.
+    pub(crate) sighting: Option<(u8, u8)>,
     pub(crate) connection: Connection,
     pub(crate) near: Option<Seen>,
     /// What the server has sent and the instance has not yet taken up.
@@ -121,15 +148,14 @@ pub(crate) struct Instance {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct View {
     pub(crate) epoch: u8,
-    pub(crate) trusted: Option<u8>,
+    pub(crate) keyspace: Option<u8>,
     pub(crate) age: u8,
 }
 
 /// A poll that was answered; the answer is on its way.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Poll {
-    pub(crate) epoch: u8,
-    pub(crate) trusted: Option<u8>,
+    pub(crate) row: Row,
     pub(crate) row_age: u8,
     pub(crate) age: u8,
 }
@@ -137,8 +163,7 @@ pub(crate) struct Poll {
 /// The newest row an instance has seen, and for how long it has known it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Known {
-    pub(crate) epoch: u8,
-    pub(crate) trusted: Option<u8>,
+    pub(crate) row: Row,
     pub(crate) age: u8,
 }
 
@@ -236,4 +261,8 @@ pub(crate) struct Faults {
     pub(crate) save: u8,
     /// A commit takes effect after its deadline.
     pub(crate) late: u8,
+    /// Redis loses the proof, as by eviction.
+    pub(crate) forget: u8,
+    /// The two databases of one Redis are swapped.
+    pub(crate) swap: u8,
 }

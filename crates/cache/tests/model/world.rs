@@ -10,7 +10,7 @@ use crate::{
     search::Model,
     state::{
         At, CALLS, Call, Cell, Connection, Database, History, INSTANCES, Instance, Known, NEVER,
-        NO_EPOCH, Owed, Property, Server, State, Target, VERSIONS, View, WIRE,
+        NO_EPOCH, Owed, Property, Row, Server, State, Target, Trust, VERSIONS, View, WIRE,
     },
 };
 
@@ -73,38 +73,67 @@ impl Model for Scenario {
         let target = Target {
             server: 0,
             epoch: NO_EPOCH,
+            nonce: 0,
         };
-        let server = |alive| Server {
+        let (first_proof, copied_proof) = match (self.fresh, self.split) {
+            (true, _) => (None, None),
+            (false, false) => (Some(0), None),
+            // A copy of the first, with all that it holds.
+            (false, true) => (Some(0), Some(0)),
+        };
+        let server = |run, alive, cell, proof| Server {
             alive,
-            cells: [if alive { self.start } else { Cell::Empty }, Cell::Empty],
+            run,
+            cells: [cell, Cell::Empty],
+            proofs: [proof, None, None],
             tracked: false,
             held_back: false,
         };
-        let view = (self.mode != Mode::Local).then_some(View {
+        let is_there = self.split || self.databases;
+        let other_cell = if self.split { self.start } else { Cell::Empty };
+        let servers = [
+            server(0, true, self.start, first_proof),
+            server(
+                u8::from(!self.databases),
+                is_there,
+                other_cell,
+                copied_proof,
+            ),
+        ];
+        let row = Row {
             epoch: 0,
-            trusted: Some(0),
+            trust: if self.fresh {
+                Trust::Undecided
+            } else {
+                Trust::Keyspace(0)
+            },
+            is_first: false,
+        };
+        let view = (self.mode != Mode::Local && !self.fresh).then_some(View {
+            epoch: 0,
+            keyspace: Some(0),
             age: 0,
         });
-        State {
+        let mut state = State {
             database: Database {
                 version: 1,
                 deletes: 0,
-                epoch: 0,
-                trusted: Some(0),
+                row,
                 uncommitted: None,
                 row_age: rules::LEASE,
             },
-            servers: [server(true), server(self.split)],
+            servers,
+            swaps: 0,
             saved: self.start,
-            instances: [0, u8::from(self.split)].map(|server| Instance {
+            instances: self.connected.map(|server| Instance {
                 view,
                 poll: None,
-                known: view.map(|view| Known {
-                    epoch: view.epoch,
-                    trusted: view.trusted,
+                known: view.map(|_| Known {
+                    row,
                     age: rules::LEASE,
                 }),
                 server,
+                sighting: None,
                 connection: Connection::Up,
                 near: None,
                 wire: [None; WIRE],
@@ -127,7 +156,11 @@ impl Model for Scenario {
                 read: 0,
             },
             broken: None,
+        };
+        for instance in 0..INSTANCES {
+            self.look_for_proof(&mut state, instance);
         }
+        state
     }
 
     fn steps(&self, state: &State, emit: Emit<'_>) {
@@ -161,6 +194,11 @@ impl Model for Scenario {
         }
         if self.mode == Mode::Bounded {
             self.tracked_connection(state, emit);
+        }
+        if self.mode != Mode::Local {
+            for instance in 0..INSTANCES {
+                self.probe(state, instance, emit);
+            }
         }
         if self.epochs {
             for instance in 0..INSTANCES {
@@ -198,12 +236,12 @@ impl Model for Scenario {
             state.database.version, state.servers[0].cells[0]
         );
         if self.epochs {
-            let Database { epoch, trusted, .. } = state.database;
+            let Row { epoch, trust, .. } = state.database.row;
             let views = state
                 .instances
                 .map(|instance| instance.view.map(|view| view.epoch));
             line += &format!(
-                "; then {:?}; epoch {epoch} {trusted:?}, views {views:?}",
+                "; then {:?}; epoch {epoch} {trust:?}, views {views:?}",
                 state.servers[1].cells
             );
         }
@@ -249,7 +287,7 @@ impl Scenario {
 
     fn tick(&self, state: &mut State) {
         older(&mut state.database.row_age, rules::LEASE);
-        if let Some((_, _, age)) = &mut state.database.uncommitted {
+        if let Some((_, age)) = &mut state.database.uncommitted {
             older(age, rules::LEASE);
         }
         let term = ticks(rules::LEASE);

@@ -3,8 +3,9 @@
 use cenote_cache::moment::Term;
 
 use crate::{
+    proofs::Way,
     rules::{self, Does, Mode, Rule, Scenario},
-    state::{At, Command, NO_EPOCH, State, Target},
+    state::{At, Command, NO_EPOCH, State},
     world::{Emit, ago, now, ticks},
 };
 
@@ -30,11 +31,11 @@ impl Scenario {
             return;
         };
         call.target.epoch = view.epoch;
-        let Some(server) = view.trusted else {
+        let Some(nonce) = view.keyspace else {
             return emit(self.label(number, "needs no fence"), next);
         };
-        call.target.server = server;
-        let Some(target) = self.reachable(&next, number) else {
+        call.target.nonce = nonce;
+        let Way::Open(target) = self.way(&next, number) else {
             return;
         };
         let command = Command::Fence(u8::try_from(number).unwrap());
@@ -60,7 +61,7 @@ impl Scenario {
         // In an epoch without Redis there is no fence that could fall.
         let unfenced = state.instances[self.instance_of(number)]
             .view
-            .is_some_and(|view| view.trusted.is_none() && view.epoch == call.target.epoch);
+            .is_some_and(|view| view.keyspace.is_none() && view.epoch == call.target.epoch);
         let stands =
             Term::new(ago(call.age), ticks(self.fence)).fits(now(), ticks(rules::DEADLINE));
         let fenced = unfenced || stands || self.lacks(Rule::FenceOutlastsStatement);
@@ -109,17 +110,17 @@ impl Scenario {
             let Some(view) = state.instances[self.instance_of(number)].view else {
                 return;
             };
-            let Some(server) = view.trusted else {
+            let Some(nonce) = view.keyspace else {
                 self.acknowledge(&mut next, number, version);
                 return emit(
                     self.label(number, "has nothing to release and is acknowledged"),
                     next,
                 );
             };
-            let epoch = view.epoch;
-            next.calls[number].target = Target { server, epoch };
+            next.calls[number].target.epoch = view.epoch;
+            next.calls[number].target.nonce = nonce;
         }
-        let Some(target) = self.reachable(&next, number) else {
+        let Way::Open(target) = self.way(&next, number) else {
             return;
         };
         let command = Command::Release(u8::try_from(number).unwrap());

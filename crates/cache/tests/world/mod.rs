@@ -20,7 +20,7 @@ use bytes::Bytes;
 use cenote_cache::{
     cache::Cache,
     config::{Config, Mode, Redis},
-    epoch::{Row, Timing},
+    epoch::{Nonce, Row, Timing, Trust},
     origin::{Origin, Value},
     read::{Read, Source},
     stats::State,
@@ -41,7 +41,7 @@ pub(crate) struct Database(Arc<Inner>);
 
 struct Inner {
     rows: Mutex<HashMap<String, (i64, Option<Bytes>)>>,
-    epoch: Mutex<Row>,
+    epoch: Arc<Mutex<Row>>,
     loads: AtomicUsize,
     loaded_keys: AtomicUsize,
     /// Microseconds between the moment a load sees the rows and its answer.
@@ -56,13 +56,26 @@ struct Inner {
 
 impl Database {
     pub(crate) fn new() -> Self {
-        let row = Row {
+        Self::with_row(Row {
             epoch: 1,
-            trusted: None,
-        };
+            trust: Trust::Nothing,
+            is_first: false,
+        })
+    }
+
+    /// One about whose epoch nothing has been decided yet.
+    pub(crate) fn fresh() -> Self {
+        Self::with_row(Row {
+            epoch: 1,
+            trust: Trust::Undecided,
+            is_first: false,
+        })
+    }
+
+    fn with_row(row: Row) -> Self {
         Self(Arc::new(Inner {
             rows: Mutex::default(),
-            epoch: Mutex::new(row),
+            epoch: Arc::new(Mutex::new(row)),
             loads: AtomicUsize::new(0),
             loaded_keys: AtomicUsize::new(0),
             delay: AtomicU64::new(0),
@@ -71,6 +84,15 @@ impl Database {
             gate: Semaphore::new(0),
             at_gate: AtomicUsize::new(0),
         }))
+    }
+
+    /// Another table of the same database: with the epoch of that one, and these rows.
+    pub(crate) fn with_epoch_of(&self, other: &Self) -> Self {
+        let mut table = Self::with_row(other.row());
+        let inner = Arc::get_mut(&mut table.0).unwrap();
+        inner.rows = Mutex::new(self.0.rows.lock().unwrap().clone());
+        inner.epoch = other.0.epoch.clone();
+        table
     }
 
     /// Commits a value, and tells its version.
@@ -129,7 +151,33 @@ impl Database {
     }
 
     pub(crate) fn epoch(&self) -> u64 {
-        self.0.epoch.lock().unwrap().epoch
+        self.row().epoch
+    }
+
+    pub(crate) fn row(&self) -> Row {
+        *self.0.epoch.lock().unwrap()
+    }
+
+    /// The keyspace that is trusted.
+    pub(crate) fn keyspace(&self) -> Nonce {
+        self.row().keyspace().expect("no Redis is trusted")
+    }
+
+    /// The key in Redis of a cell of the caches that [`config`] is for.
+    pub(crate) fn cell(&self, key: &str) -> String {
+        let nonce = self.keyspace().0;
+        let digits: String = nonce[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("cenote:{NAME}:{digits}:{key}")
+    }
+
+    /// The key in Redis of what proves the keyspace.
+    pub(crate) fn proof(&self) -> String {
+        let nonce = self.keyspace().0;
+        let digits: String = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("cenote::proof:{}:{digits}", self.epoch())
     }
 }
 
@@ -185,13 +233,16 @@ impl Origin for Database {
     }
 }
 
+/// What the caches of the tests are called.
+pub(crate) const NAME: &str = "test";
+
 /// Shorter than those of the product, so that the tests are.
 pub(crate) const LEASE: Duration = Duration::from_millis(800);
 pub(crate) const DEADLINE: Duration = Duration::from_millis(300);
 pub(crate) const FENCE: Duration = Duration::from_millis(1_000);
 
 pub(crate) fn config(mode: Mode) -> Config {
-    let mut config = Config::new(mode);
+    let mut config = Config::new(NAME, mode);
     config.timing = Timing::new(LEASE, DEADLINE, FENCE).unwrap();
     config
 }

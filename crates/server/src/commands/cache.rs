@@ -28,6 +28,9 @@ const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 /// For how long it is kept that there is no value, as a part of `CACHE_TTL`, and at least.
 const ABSENT: (u32, Duration) = (10, Duration::from_secs(1));
 
+/// What the cache of keys is called in Redis.
+const CACHE_NAME: &str = "kv";
+
 /// Why the settings make no cache.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CacheError {
@@ -111,7 +114,7 @@ fn config(settings: &Settings) -> Result<Config, CacheError> {
         },
         CacheMode::Ttl => Mode::Ttl(redis()?),
     };
-    let mut config = Config::new(mode);
+    let mut config = Config::new(CACHE_NAME, mode);
     config.ttl = cache.ttl;
     config.absent_ttl = (cache.ttl / ABSENT.0).max(ABSENT.1).min(cache.ttl);
     config.near_bytes = cache.near_bytes as u64;

@@ -182,6 +182,11 @@ pub(super) fn problem_of_cache(stats: &CacheStats) -> Option<String> {
             return Some(unknown.to_owned());
         }
         Reason::Untrusted => "no Redis is in use; reads and writes go to the database",
+        Reason::OtherKeyspace => {
+            let other = "another instance uses a Redis keyspace that this one does not see: check that REDIS_URL names \
+                         the same server and database number in all of them; reads and writes go to the database";
+            return Some(other.to_owned());
+        }
         Reason::Unreachable => {
             "Redis does not answer; reads go to the database, writes wait until that is agreed on"
         }

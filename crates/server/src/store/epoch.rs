@@ -1,22 +1,27 @@
-//! The row that says which Redis may be believed. Invariant: it has a connection of its own, so that a pool that has run
-//! out does not cost the cache; and it changes only from one epoch to the next.
+//! The row that says which keyspace of which Redis is trusted. Invariant: it has a connection of its own, so that a pool
+//! that has run out does not cost the cache; and it changes only from one epoch to the next.
 
 use std::{
     sync::atomic::{AtomicU8, Ordering::Relaxed},
     time::Duration,
 };
 
-use cenote_cache::epoch::{Identity, Row};
+use cenote_cache::epoch::{Nonce, Row, Trust};
 use cenote_postgres::{Error, InvalidConfig, Pool, tokio_postgres::types::ToSql};
 
 use crate::settings::SchemaName;
 
-/// A standby tells what its primary has said some time ago. No Redis is trusted on its word: what is read from it may be
-/// older than what others have written, and must not be stored for them.
-const READ: &str = "SELECT epoch, CASE WHEN NOT pg_is_in_recovery() THEN trusted END, pg_is_in_recovery() \
+/// The first decision counts as such for 10 s, by the server's own clock: a backup that is restored later does not bring
+/// it back. A standby tells what its primary has said some time ago, so no Redis is trusted on its word: what is read from
+/// it may be older than what others have written, and must not be stored for them.
+const READ: &str = "SELECT epoch, is_decided, CASE WHEN NOT pg_is_in_recovery() THEN keyspace END, \
+     coalesce(first_decided_at BETWEEN clock_timestamp() - interval '10 s' AND clock_timestamp(), false), \
+     pg_is_in_recovery() \
      FROM {schema}.cache_epoch";
-const ADVANCE: &str =
-    "UPDATE {schema}.cache_epoch SET epoch = $1::bigint, trusted = $2 WHERE epoch = $1::bigint - 1";
+const ADVANCE: &str = "UPDATE {schema}.cache_epoch \
+     SET epoch = $1::bigint, is_decided = true, keyspace = $2, \
+         first_decided_at = CASE WHEN $3::boolean THEN clock_timestamp() END \
+     WHERE epoch = $1::bigint - 1";
 
 /// The row, over a connection that is used for nothing else.
 pub(super) struct Epoch {
@@ -60,8 +65,11 @@ impl Epoch {
 
     pub(super) async fn row(&self) -> Result<Row, Error> {
         let row = self.pool.get().await?.query_one(&self.read, &[]).await?;
-        let (epoch, trusted): (i64, Option<&[u8]>) = (row.get(0), row.get(1));
-        let since = match row.get(2) {
+        let (epoch, is_decided): (i64, bool) = (row.get(0), row.get(1));
+        let keyspace = row.get::<_, Option<&[u8]>>(2);
+        let nonce = keyspace.and_then(|nonce| nonce.try_into().ok()).map(Nonce);
+        let is_standby: bool = row.get(4);
+        let since = match is_standby {
             true => 0,
             false => self
                 .since_standby
@@ -70,19 +78,23 @@ impl Epoch {
                 .min(ACTED_ON),
         };
         self.since_standby.store(since, Relaxed);
-        let identity = trusted.and_then(|trusted| trusted.try_into().ok());
         Ok(Row {
             epoch: epoch.cast_unsigned(),
-            trusted: identity.map(Identity),
+            trust: match nonce {
+                _ if !is_decided => Trust::Undecided,
+                Some(nonce) => Trust::Keyspace(nonce),
+                None => Trust::Nothing,
+            },
+            is_first: row.get(3),
         })
     }
 
     pub(super) async fn advance(&self, successor: Row) -> Result<(), Error> {
         let epoch = successor.epoch.cast_signed();
-        let trusted = successor.trusted.map(|identity| identity.0);
-        let trusted = trusted.as_ref().map(<[u8; 20]>::as_slice);
+        let keyspace = successor.keyspace();
+        let keyspace = keyspace.as_ref().map(|nonce| &nonce.0[..]);
         let connection = self.pool.get().await?;
-        let parameters: [&(dyn ToSql + Sync); 2] = [&epoch, &trusted];
+        let parameters: [&(dyn ToSql + Sync); 3] = [&epoch, &keyspace, &successor.is_first];
         connection.execute(&self.advance, &parameters).await?;
         Ok(())
     }

@@ -23,16 +23,16 @@ use cenote_cache::{
     stats::{Reason, State, Stats},
 };
 use cenote_postgres::{Combiner, InvalidConfig, Limits, Loader, Pool, QueueStats};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::settings::SchemaName;
 
 use self::{
-    statements::Statements,
     commit::Committer,
     epoch::Epoch,
     feed::{Feed, FeedStats},
     origin::Values,
+    statements::Statements,
     users::Settled,
 };
 pub(crate) use self::{
@@ -45,6 +45,8 @@ pub(crate) use self::{
 
 /// How often the cache is asked at the start whether it knows its epoch.
 const LOOK: Duration = Duration::from_millis(10);
+/// How many leases of the epoch a start waits for it at most: a row that others have just changed takes one, and a poll.
+const KNOWN_WITHIN: u32 = 2;
 
 /// Where the tables are, and how much may wait for them.
 #[derive(Clone, Debug)]
@@ -68,6 +70,8 @@ pub(crate) struct Store {
     /// Which users are known to be listed, on all cores.
     settled: Arc<Settled>,
     statements: Arc<Statements>,
+    /// How long a start waits for the cache.
+    cache_patience: Duration,
 }
 
 /// How much may wait to share a statement, of each kind.
@@ -117,6 +121,7 @@ impl Store {
     ) -> Result<Vec<Self>, StoreError> {
         let Tables { schema, backlog } = tables;
         let (deadline, write_patience) = (config.timing.deadline(), config.write_patience);
+        let cache_patience = config.timing.lease() * KNOWN_WITHIN;
         let has_epochs = matches!(config.mode, Mode::Strong(_) | Mode::Bounded { .. });
         let epoch = match has_epochs {
             true => Some(Epoch::beside(pool, config.timing.poll_interval(), schema)?),
@@ -157,20 +162,31 @@ impl Store {
             users,
             settled: settled.clone(),
             statements: statements.clone(),
+            cache_patience,
         };
         let homes = pool.homes().zip(values).zip(queues);
         Ok(homes.map(store).collect())
     }
 
-    /// Returns when writes need not wait for the cache to learn its epoch, and when no change is missed that follows,
-    /// where that is asked for.
+    /// Returns when the cache knows its epoch, so that writes need not wait for it and what is read is kept, or has not
+    /// come to know it for long; and when no change is missed that follows, where that is asked for.
     pub(crate) async fn ready(&self, with_feed: bool) {
         let unknown = State::Degraded(Reason::UnknownEpoch);
-        while self
-            .cache_stats()
-            .is_some_and(|stats| stats.state == unknown)
-            || with_feed && self.feed_stats().everything == 0
-        {
+        let is_unknown = || {
+            let stats = self.cache_stats();
+            stats.is_some_and(|stats| stats.state == unknown)
+        };
+        let known = async {
+            while is_unknown() {
+                sleep(LOOK).await;
+            }
+        };
+        if timeout(self.cache_patience, known).await.is_err() {
+            tracing::warn!(
+                "the database has not yet said which Redis is in use; until then nothing is cached and writes wait"
+            );
+        }
+        while with_feed && self.feed_stats().everything == 0 {
             sleep(LOOK).await;
         }
     }

@@ -177,7 +177,9 @@ pub(crate) async fn durability(
 }
 
 /// What a commit waits for, in words, where it is worth saying.
-pub(crate) async fn replication(client: &impl GenericClient) -> Result<Option<&'static str>, Error> {
+pub(crate) async fn replication(
+    client: &impl GenericClient,
+) -> Result<Option<&'static str>, Error> {
     let has_standbys: bool = client.query_one(STANDBYS, &[]).await?.get(0);
     let row = client
         .query_one("SELECT current_setting('synchronous_commit')", &[])

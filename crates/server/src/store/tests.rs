@@ -28,7 +28,7 @@ async fn what_is_sent_for_many_callers_is_planned_once_even_if_few_come_at_a_tim
         with_feed: false,
     };
     migration.run(&pool, &Silent, None).await.unwrap();
-    let stores = Store::per_home(&pool, Config::new(Mode::Off), &tables);
+    let stores = Store::per_home(&pool, Config::new("test", Mode::Off), &tables);
     let store = stores.unwrap().remove(0);
     let user = store.add_user("Ada", "ada@example.org").await.unwrap();
     let user = user.unwrap().user().id;

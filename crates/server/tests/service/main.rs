@@ -17,6 +17,7 @@ mod drain;
 mod durability;
 mod encodings;
 mod errors;
+mod first_start;
 mod foreign_settings;
 mod http2;
 mod instances;

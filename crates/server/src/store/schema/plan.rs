@@ -169,8 +169,20 @@ pub(super) const TABLES: [&TableSpec; 3] = [
                 ..ANY
             },
             ColumnSpec {
-                name: "trusted",
+                name: "is_decided",
+                types: &["boolean"],
+                not_null: Some(true),
+                ..ANY
+            },
+            ColumnSpec {
+                name: "keyspace",
                 types: &["bytea"],
+                not_null: Some(false),
+                ..ANY
+            },
+            ColumnSpec {
+                name: "first_decided_at",
+                types: &["timestamp with time zone"],
                 not_null: Some(false),
                 ..ANY
             },
