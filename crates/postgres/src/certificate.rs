@@ -228,6 +228,21 @@ mod tests {
     }
 
     #[test]
+    fn the_length_of_an_rsa_key_is_that_of_its_modulus() {
+        for length in [1024, 2048] {
+            let command = format!(
+                "req -new -x509 -nodes -newkey rsa:{length} -keyout /dev/null -outform DER -subj /CN=h"
+            );
+            let output = std::process::Command::new("openssl")
+                .args(command.split(' '))
+                .output()
+                .unwrap();
+            let certificate = Certificate::read(&output.stdout).unwrap();
+            assert_eq!(certificate.key.rsa_length(), Some(length));
+        }
+    }
+
+    #[test]
     fn dates_before_and_after_2050_are_read() {
         let key = KeyPair::generate().unwrap();
         for (year, seconds) in [

@@ -118,6 +118,10 @@ pub trait Combine: Send + Sync + 'static {
     /// `set_config('lock_timeout', $n, true)` does for one transaction, then such a row holds up only the writes to it;
     /// zero means: as long as a command may take. If it does not, the whole statement waits.
     ///
+    /// A single statement runs in the isolation level that `default_transaction_isolation` names. Above `read committed`
+    /// it fails where others change the same rows, and is tried again after a pause: begin a transaction with
+    /// [`TransactionOptions`](crate::TransactionOptions) where that may be set.
+    ///
     /// # Cancel safety
     ///
     /// As for [`Batch::run`].

@@ -101,20 +101,26 @@ impl<'a> Tokens<'a> {
         let is_plain = matches!(prefix, None | Some(b'n' | b'N'));
         let text = self.quoted('\'', escapes);
         self.doubtful |= is_plain && text.contains('\\');
-        // A string goes on after a line's end, by the same rules.
-        while escapes {
+        if escapes {
+            self.continuations();
+        }
+        Token::Text
+    }
+
+    /// A string with escapes goes on after a line's end, by the same rules.
+    fn continuations(&mut self) {
+        loop {
             let mut after = self.clone();
             after.skip_blanks_and_comments();
             let between = &self.rest[..self.rest.len() - after.rest.len()];
             if !after.rest.starts_with('\'') || !between.contains(['\n', '\r']) {
-                break;
+                return;
             }
             // Over one of these it does not go on, and what follows is a plain string.
             self.doubtful |= between.contains("/*");
             self.rest = after.rest;
             self.quoted('\'', true);
         }
-        Token::Text
     }
 
     /// A string in dollar quotes from here, if there is one.

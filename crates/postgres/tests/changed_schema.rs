@@ -89,7 +89,7 @@ async fn so_is_whatever_else_a_statement_depends_on() {
     for (made, sql, parameter, again) in [
         (
             "CREATE DOMAIN name_d AS text; CREATE TABLE a (n name_d)",
-            "INSERT INTO a VALUES ($1) RETURNING n",
+            "INSERT INTO a VALUES ($1::text) RETURNING n",
             &"x" as &(dyn ToSql + Sync),
             "DROP DOMAIN name_d CASCADE; CREATE DOMAIN name_d AS varchar(5); ALTER TABLE a ADD n name_d",
         ),

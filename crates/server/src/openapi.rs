@@ -231,8 +231,7 @@ pub(crate) fn complete(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::Op
     }
     for item in api.paths.paths.values_mut() {
         for operation in operations(item) {
-            let parameters = operation.parameters.iter_mut().flatten();
-            for parameter in parameters {
+            for parameter in operation.parameters.iter_mut().flatten() {
                 if let RefOr::T(parameter) = parameter {
                     never_null(&mut parameter.schema);
                 }

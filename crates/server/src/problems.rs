@@ -176,6 +176,9 @@ fn of_code(code: &str) -> Problem {
             "the database role may not use the tables as the service does",
         ),
         _ => match code.get(..2) {
+            Some("22" | "54") => {
+                Problem::unprocessable().field("", "is nothing that the database can hold")
+            }
             Some("53") => unavailable("database-exhausted", "the database is out of resources"),
             Some("57" | "08") => unavailable("database-unavailable", "the database is restarting"),
             _ => Problem::internal("the database refused the statement"),

@@ -1,5 +1,7 @@
 //! The parser against libpq's own, which psycopg gives access to.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 

@@ -1,5 +1,7 @@
 //! A reference implementation in Python, asked over pipes by tests that compare with it.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
+
 use std::{
     io::{BufRead, BufReader, Write},
     path::Path,

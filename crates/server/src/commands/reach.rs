@@ -73,6 +73,16 @@ impl Unusable {
             Self::Schema(error) => error.is_permanent(),
         }
     }
+
+    /// What `/health` may say of it: nothing that holds an address.
+    pub(super) fn shown(&self) -> Option<String> {
+        match self {
+            Self::Schema(error @ (MigrateError::Standby { .. } | MigrateError::Locked(_))) => {
+                Some(error.to_string())
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Returns when there is a connection.

@@ -31,7 +31,7 @@ use crate::{
     memory::Memory,
     output,
     routes::Routes,
-    settings::{HttpSettings, Loaded, Migrate, Settings},
+    settings::{CacheMode, HttpSettings, Loaded, Migrate, Settings},
     store::requirements,
     telemetry,
 };
@@ -195,7 +195,7 @@ async fn start(app: App, settings: Settings) -> Result<(), Unusable> {
         }
         if said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
             tracing::warn!(%error, "the database cannot be used yet; trying again");
-            app.health.waits_for(Some(error.to_string()));
+            app.health.waits_for(error.shown());
             said = Some(Instant::now());
         }
         sleep(TRY_AGAIN).await;
@@ -206,8 +206,10 @@ async fn start(app: App, settings: Settings) -> Result<(), Unusable> {
     if let Err(problem) = check_limit(&app.pool, &settings).await {
         tracing::warn!("{problem}");
     }
+    let is_standby = is_standby(&app.pool, &settings).await;
     let get_ready = async {
-        app.store.ready(app.has_feed).await;
+        // Nobody can listen on a standby.
+        app.store.ready(app.has_feed && !is_standby).await;
         app.health.enter(Stage::Running);
         tracing::info!("ready");
     };
@@ -220,6 +222,27 @@ async fn start(app: App, settings: Settings) -> Result<(), Unusable> {
     };
     tokio::join!(get_ready, follow);
     Ok(())
+}
+
+/// Whether the server is a standby; warns of what the cache cannot promise there.
+async fn is_standby(pool: &Pool, settings: &Settings) -> bool {
+    let sql = "SELECT pg_is_in_recovery()";
+    let asked = async { pool.get().await?.query_one(sql, &[]).await };
+    let asked: Result<_, cenote_postgres::Error> = asked.await;
+    let is_standby = match asked {
+        Ok(row) => row.get(0),
+        Err(error) => {
+            tracing::warn!(%error, "cannot ask whether the database is a standby");
+            false
+        }
+    };
+    if is_standby && (settings.cache.mode == CacheMode::Local || has_feed(settings)) {
+        tracing::warn!(
+            "the database is a standby, whose changes are not seen here: what CACHE_MODE=local keeps may be as old as \
+             CACHE_TTL, and CACHE_FEED=notify works only once it is promoted; set CACHE_MODE=off for fresh answers"
+        );
+    }
+    is_standby
 }
 
 async fn see_to_schema(app: &App, settings: &Settings) -> Result<(), Unusable> {

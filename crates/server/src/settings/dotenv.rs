@@ -148,8 +148,14 @@ impl<'a> Reader<'a> {
         let value = match has_value {
             true => {
                 self.take(1);
-                self.take_while(is_blank);
-                Some(self.value()?)
+                let blanks = self.take_while(is_blank);
+                // Right behind the = it belongs to the value.
+                let is_comment = !blanks.is_empty() && self.rest.starts_with('#');
+                Some(if is_comment {
+                    String::new()
+                } else {
+                    self.value()?
+                })
             }
             false => None,
         };
@@ -173,18 +179,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Up to the first quote without a backslash before it; without one, up to the last quote there is.
+    /// Up to the first quote that no backslash escapes.
     fn quoted(&mut self, quote: char) -> Result<String, &'static str> {
-        let body = &self.rest[1..];
-        let quotes = body.match_indices(quote).map(|(index, _)| index);
-        let mut last = None;
-        for index in quotes {
-            last = Some(index);
-            if !body[..index].ends_with('\\') {
-                break;
-            }
-        }
-        let end = last.ok_or("opens a quote that is never closed")?;
+        let mut is_escaped = false;
+        let mut body = self.rest[1..].char_indices();
+        let end = body.find(|(_, c)| {
+            let ends = *c == quote && !is_escaped;
+            is_escaped = *c == '\\' && !is_escaped;
+            ends
+        });
+        let (end, _) = end.ok_or("opens a quote that is never closed")?;
         let value = &self.take(end + 2)[1..=end];
         Ok(unescape(value, quote))
     }

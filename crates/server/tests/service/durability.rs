@@ -96,7 +96,7 @@ async fn a_service_whose_writes_may_be_lost_says_so_once_and_serves() {
     );
     session.run(&off).await;
     let service = Service::start_with(&database, &[]).await;
-    let warning = service.logged("may be lost").await;
+    let warning = service.logged("writes that are answered").await;
     assert_eq!(warning["level"], "WARN");
     let message = warning["message"].as_str().unwrap();
     assert!(message.contains("synchronous_commit"), "{message}");

@@ -4,7 +4,7 @@
 use std::{error::Error as _, fmt, time::Duration};
 
 use cenote_postgres::{
-    AcquireError, Pool,
+    AcquireError, Pool, Pooled,
     tokio_postgres::{self, Client, GenericClient, IsolationLevel, error::SqlState},
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -44,6 +44,9 @@ const TABLE_HOLDER: &str = "SELECT l.pid, a.application_name FROM pg_catalog.pg_
 /// behind it from the table, so that is given up soon and tried again.
 const SETTINGS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '1s'; \
      SET LOCAL idle_in_transaction_session_timeout = 0";
+
+/// What is waited for then.
+const LOCKED: &str = "tables are locked";
 
 /// Pause between looks whether a lock is free.
 const LOOK: Duration = Duration::from_millis(250);
@@ -195,8 +198,25 @@ impl Migration {
         waiting: &dyn Waiting,
         deadline: Option<Instant>,
     ) -> Result<Vec<String>, MigrateError> {
-        let (steps, is_standby) = self.look(pool).await?;
+        let mut wait = Wait {
+            waiting,
+            since: Instant::now(),
+            say_next: SAY_FIRST,
+            deadline,
+        };
+        let (steps, is_standby) = loop {
+            match self.look(pool).await {
+                Err(MigrateError::Catalog(cause)) if is_locked(&cause) => {
+                    let looking = connection(pool).await?;
+                    let schema = self.schema.as_str();
+                    let holder = holder(looking.client(), TABLE_HOLDER, &schema).await;
+                    wait.again(holder, LOCKED).await?;
+                }
+                looked => break looked?,
+            }
+        };
         if steps.is_empty() {
+            waiting.on(None);
             return Ok(Vec::new());
         }
         if is_standby {
@@ -205,21 +225,15 @@ impl Migration {
                 missing: named(&steps),
             });
         }
-        let mut wait = Wait {
-            waiting,
-            since: Instant::now(),
-            say_next: SAY_FIRST,
-            deadline,
-        };
         let done = loop {
-            let mut connection = pool.get().await?;
-            let client = connection.client_mut();
+            let mut taken = connection(pool).await?;
+            let client = taken.client_mut();
             match self.apply(client, &mut wait).await {
-                Err(MigrateError::Step { cause, .. })
-                    if cause.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) =>
+                Err(MigrateError::Step { cause, .. } | MigrateError::Catalog(cause))
+                    if is_locked(&cause) =>
                 {
                     let holder = holder(client, TABLE_HOLDER, &self.schema.as_str()).await;
-                    wait.again(holder, "tables are locked").await?;
+                    wait.again(holder, LOCKED).await?;
                 }
                 done => break done,
             }
@@ -230,17 +244,25 @@ impl Migration {
 
     /// What is missing, and whether the server is a standby.
     async fn look(&self, pool: &Pool) -> Result<(Vec<Step>, bool), MigrateError> {
-        let connection = pool.get().await?;
-        let client = connection.client();
-        let look = async {
+        let mut taken = connection(pool).await?;
+        let client = taken.client_mut();
+        let read = async {
+            let begun = client.build_transaction().read_only(true);
+            let transaction = begun.start().await?;
+            // Even the catalog's description of an index waits for who has locked its table.
+            transaction
+                .batch_execute("SET LOCAL lock_timeout = '1s'")
+                .await?;
             let wrong = [
-                requirements::session(client).await?,
-                requirements::tables(client, &self.schema).await?,
+                requirements::session(&transaction).await?,
+                requirements::tables(&transaction, &self.schema).await?,
             ]
             .concat();
-            Ok((wrong, Catalog::read(client, &self.schema).await?))
+            let catalog = Catalog::read(&transaction, &self.schema).await?;
+            transaction.commit().await?;
+            Ok::<_, tokio_postgres::Error>((wrong, catalog))
         };
-        let found = timeout(LOOKING, look).await;
+        let found = timeout(LOOKING, read).await;
         let found = found.map_err(|_| MigrateError::Silent)?;
         let (wrong, catalog) = found.map_err(MigrateError::Catalog)?;
         if !wrong.is_empty() {
@@ -311,6 +333,17 @@ fn warn_of_twins(users: u64) {
              theirs"
         );
     }
+}
+
+/// A connection. Even where nobody is to wait for one later, one must have the chance to be opened or cleaned.
+async fn connection(pool: &Pool) -> Result<Pooled<'_>, AcquireError> {
+    let limits = &pool.config().pool;
+    let patience = limits.acquire_timeout.max(limits.connect_timeout);
+    pool.get_within(patience).await
+}
+
+fn is_locked(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
 }
 
 fn named(steps: &[Step]) -> String {

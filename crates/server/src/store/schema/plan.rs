@@ -299,8 +299,8 @@ fn adopt(
         adopt_column(spec.name, column, found, &mut step)?;
     }
     let known = |found: &Column| spec.columns.iter().any(|column| column.name == found.name);
-    let foreign = table.columns.iter().filter(|found| !known(found));
-    for column in foreign.filter(|column| column.not_null && !column.has_default) {
+    let mut foreign = table.columns.iter().filter(|found| !known(found));
+    if let Some(column) = foreign.find(|column| column.not_null && !column.has_default) {
         return Err(Incompatible::new(
             format!("column {}.{}", spec.name, column.name),
             "must have a value and has no default, so the service could add no row",
