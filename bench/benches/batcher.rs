@@ -156,7 +156,9 @@ fn batchers(criterion: &mut Criterion) {
         let nothing = nothing.clone();
         async move { assert_eq!(must(nothing.submit(key).await), key) }
     });
-    let read = |row: cenote_postgres::tokio_postgres::Row| Ok(row.try_get::<_, i64>(1)?);
+    let read = |row: cenote_postgres::tokio_postgres::Row| -> cenote_postgres::Decoded<i64> {
+        Ok(row.try_get(1)?)
+    };
     let loader = Loader::with_limits(pool.clone(), READ, read, |_: &i64| 8, limits());
     measure(criterion, &runtime, "look-up", move |key| {
         let loader = loader.clone();

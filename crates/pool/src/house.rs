@@ -225,7 +225,7 @@ impl<M: Manager> Shared<M> {
             return;
         };
         let mut lost = Vec::new();
-        let keeper = {
+        let _keeper = {
             let mut house = self.house();
             if house.moves != moves {
                 return;
@@ -241,7 +241,6 @@ impl<M: Manager> Shared<M> {
             }
             keeper
         };
-        drop(keeper);
         tracing::warn!(
             "the runtime on which the pool was made is not being run; the pool goes on on that of a caller"
         );
@@ -354,14 +353,13 @@ impl<M: Manager> Drop for Keeping<M> {
         if house.moves != self.moves {
             return;
         }
-        let ended = house.keeper.take();
+        let _ended = house.keeper.take();
         let others = match house.moving {
             // Whoever had it move in goes on searching.
             true => Vec::new(),
             false => house.living_homes(),
         };
         drop(house);
-        drop(ended);
         shared.core().keep_on(None);
         // Not on the current runtime, which is the one that ends. If there is no other, the next caller finds out.
         others

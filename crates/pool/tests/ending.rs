@@ -117,11 +117,14 @@ async fn contradictory_settings_are_refused_and_say_why() {
     assert!(refused(instant).contains("connect_timeout must not be zero"));
 }
 
+/// Sets one setting to its largest, or its smallest; a time to this one.
+type Set = fn(&mut Config, bool, Duration);
+
 /// A default never stands in the way of what was asked for.
 #[tokio::test(start_paused = true)]
 async fn each_setting_may_be_set_alone_to_its_smallest_and_largest() {
     let (short, long) = (Duration::from_millis(1), Duration::from_secs(1 << 40));
-    let set: [(&str, fn(&mut Config, bool, Duration)); 17] = [
+    let set: [(&str, Set); 17] = [
         ("max_size", |c, big, _| {
             c.max_size = if big { 1 << 20 } else { 1 }
         }),

@@ -1,4 +1,4 @@
-//! The whole protocol keeps its promises. The three searches at the end take longer and run only when asked for:
+//! The whole protocol keeps its promises. Four searches take longer and run only when asked for:
 //! `cargo nextest run -p cenote-cache --test model --run-ignored only`.
 
 use std::time::Instant;
@@ -120,6 +120,7 @@ fn strong_reads_never_go_back_when_instances_are_connected_to_different_database
 }
 
 #[test]
+#[ignore = "millions of states"]
 fn strong_reads_see_every_acknowledged_write_when_databases_are_swapped_to_and_fro() {
     keeps_its_promises(&scenarios::SWAP);
 }

@@ -160,7 +160,7 @@ impl Database {
 
     /// The keyspace that is trusted.
     pub(crate) fn keyspace(&self) -> Nonce {
-        self.row().keyspace().expect("no Redis is trusted")
+        self.row().keyspace().unwrap()
     }
 
     /// The key in Redis of a cell of the caches that [`config`] is for.

@@ -87,67 +87,6 @@ fn pauses_sweeps_and_new_limits_at_any_moment_lose_nobody_and_nothing() {
     explore(2_000, || operated(config(1, 1)));
 }
 
-/// The pool is made on a runtime that ends, or that nobody runs for a while, at any moment; its callers are on another.
-async fn abroad(stands: bool) {
-    let config = Config {
-        min_size: Some(1),
-        connect_timeout: Duration::from_secs(2),
-        ..config(1, 1)
-    };
-    let home = simulated::Handle::new();
-    // What is abandoned may be there for longer than the pool counts it. A runtime is taken for one that nobody runs
-    // when it gives no sign of life, so that may happen to one that was only late, too.
-    let far = Far::with_room(&config, Mood::Well, config.capacity());
-    let made = Arc::new(Mutex::new(None));
-    home.spawn({
-        let (far, made) = (far.clone(), made.clone());
-        async move { *made.lock().unwrap() = Some(Pool::new(far, config).unwrap()) }
-    });
-    let pool = loop {
-        if let Some(pool) = made.lock().unwrap().take() {
-            break pool;
-        }
-        yield_now().await;
-    };
-    let clock = spawn(far.run_clock());
-    let callers: Vec<_> = (0..3)
-        .map(|_| {
-            let pool = pool.clone();
-            spawn(async move {
-                if let Some(asked) = ask(&pool).await {
-                    hold(asked.unwrap()).await;
-                }
-            })
-        })
-        .collect();
-    dawdle().await;
-    match stands {
-        true => home.stand(),
-        false => home.end(),
-    }
-    for caller in callers {
-        caller.await.unwrap();
-    }
-    close_whole(&pool).await;
-    // What was abandoned ends when it is run again.
-    home.go_on();
-    while pool.manager().existing.load(SeqCst) > 0 || pool.stats().closing > 0 {
-        yield_now().await;
-    }
-    is_over(&pool);
-    clock.await.unwrap();
-}
-
-#[test]
-fn callers_elsewhere_are_served_when_the_pools_runtime_ends_at_any_moment() {
-    explore(2_000, || abroad(false));
-}
-
-#[test]
-fn callers_elsewhere_are_served_when_nobody_runs_the_pools_runtime_any_more() {
-    explore(2_000, || abroad(true));
-}
-
 /// What has been asked for must not wait until someone gives back.
 #[test]
 fn as_many_as_the_capacity_hold_a_connection_at_once() {

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     ops::{Deref, DerefMut},
     pin::{Pin, pin},
-    sync::{Arc, LockResult, PoisonError},
+    sync::{LockResult, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -78,130 +78,41 @@ impl<T> Drop for MutexGuard<'_, T> {
     }
 }
 
-/// A runtime of the checker: tasks that can be stopped, or ended, together.
+/// Spawns tasks of the checker, which has one runtime.
 #[derive(Clone)]
-pub struct Handle(Arc<Runtime>);
+pub struct Handle;
+
+/// Tells runtimes apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RuntimeId;
 
 /// Nobody is ever without one here.
 #[derive(Debug)]
 pub(crate) struct NoRuntime;
 
-/// Tells runtimes apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RuntimeId(u64);
+impl Handle {
+    pub(crate) fn current() -> Self {
+        Self
+    }
 
-struct Runtime {
-    id: RuntimeId,
-    state: std::sync::Mutex<State>,
-}
+    #[allow(clippy::unnecessary_wraps, reason = "as tokio's")]
+    pub(crate) fn try_current() -> Result<Self, NoRuntime> {
+        Ok(Self)
+    }
 
-struct State {
-    fate: Fate,
-    /// To be woken when its fate changes.
-    tasks: BTreeMap<u64, Waker>,
-    spawned: u64,
-}
+    #[allow(clippy::unused_self, reason = "as tokio's")]
+    pub(crate) fn id(&self) -> RuntimeId {
+        RuntimeId
+    }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Fate {
-    Runs,
-    /// It lives, but nobody runs it.
-    Stands,
-    Ended,
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        drop(shuttle::future::spawn(Mortal(Some(Box::pin(future)))));
+    }
 }
 
 thread_local! {
     static DOOMED: Cell<Option<TaskId>> = const { Cell::new(None) };
     static CLOCK: RefCell<Clock> = const { RefCell::new(Clock::new()) };
-    static RUNTIMES: Cell<u64> = const { Cell::new(0) };
-    /// Of tasks that are not on the first.
-    static CURRENT: RefCell<Vec<(TaskId, Handle)>> = const { RefCell::new(Vec::new()) };
-    static FIRST: RefCell<Option<Handle>> = const { RefCell::new(None) };
-}
-
-impl Handle {
-    /// Another runtime.
-    pub(crate) fn new() -> Self {
-        RUNTIMES.set(RUNTIMES.get() + 1);
-        Self(Arc::new(Runtime {
-            id: RuntimeId(RUNTIMES.get()),
-            state: std::sync::Mutex::new(State {
-                fate: Fate::Runs,
-                tasks: BTreeMap::new(),
-                spawned: 0,
-            }),
-        }))
-    }
-
-    pub(crate) fn current() -> Self {
-        let (me, first) = (me(), || {
-            FIRST.with_borrow_mut(|first| first.get_or_insert_with(Self::new).clone())
-        });
-        let own = CURRENT.with_borrow(|tasks| {
-            tasks
-                .iter()
-                .find(|(task, _)| *task == me)
-                .map(|(_, own)| own.clone())
-        });
-        own.unwrap_or_else(first)
-    }
-
-    #[allow(clippy::unnecessary_wraps, reason = "as tokio's")]
-    pub(crate) fn try_current() -> Result<Self, NoRuntime> {
-        Ok(Self::current())
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn id(&self) -> RuntimeId {
-        self.0.id
-    }
-
-    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        let number = {
-            let mut state = self.state();
-            state.spawned += 1;
-            (state.fate != Fate::Ended).then_some(state.spawned)
-        };
-        let Some(number) = number else {
-            return drop(future);
-        };
-        drop(shuttle::future::spawn(Mortal {
-            future: Some(Box::pin(future)),
-            runtime: self.clone(),
-            number,
-        }));
-    }
-
-    /// Ends it: its tasks are dropped, each in its turn.
-    pub(crate) fn end(&self) {
-        self.meet(Fate::Ended);
-    }
-
-    /// Nobody runs it any more, until it [goes on](Self::go_on).
-    pub(crate) fn stand(&self) {
-        self.meet(Fate::Stands);
-    }
-
-    /// Somebody runs it again.
-    pub(crate) fn go_on(&self) {
-        self.meet(Fate::Runs);
-    }
-
-    fn meet(&self, fate: Fate) {
-        let tasks = {
-            let mut state = self.state();
-            if state.fate != Fate::Ended {
-                state.fate = fate;
-            }
-            std::mem::take(&mut state.tasks)
-        };
-        for (_, task) in tasks {
-            task.wake();
-        }
-    }
 }
 
 /// Whether the checker unwinds what is left at the end of an execution: nothing may be waited for then.
@@ -216,43 +127,22 @@ pub(crate) async fn die() {
     std::future::pending().await
 }
 
-/// A task that can [`die`], alone or with its runtime.
-struct Mortal<F> {
-    future: Option<Pin<Box<F>>>,
-    runtime: Handle,
-    number: u64,
-}
+/// A task that can [`die`].
+struct Mortal<F>(Option<Pin<Box<F>>>);
 
 impl<F: Future<Output = ()>> Future for Mortal<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let runtime = self.runtime.clone();
-        let number = self.number;
-        let Some(future) = &mut self.future else {
+        let Some(future) = &mut self.0 else {
             return Poll::Ready(());
         };
-        let fate = {
-            let mut state = runtime.state();
-            state.tasks.insert(number, context.waker().clone());
-            state.fate
-        };
-        CURRENT.with_borrow_mut(|tasks| tasks.push((me(), runtime.clone())));
-        let polled = match fate {
-            Fate::Runs => future.as_mut().poll(context),
-            Fate::Stands => Poll::Pending,
-            Fate::Ended => Poll::Ready(()),
-        };
-        let over = polled.is_ready() || DOOMED.get() == Some(me());
-        if over {
-            self.future = None;
-            runtime.state().tasks.remove(&number);
+        let polled = future.as_mut().poll(context);
+        if polled.is_ready() || DOOMED.get() == Some(me()) {
+            self.0 = None;
+            return Poll::Ready(());
         }
-        CURRENT.with_borrow_mut(|tasks| tasks.retain(|(task, _)| *task != me()));
-        match over {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        }
+        Poll::Pending
     }
 }
 
@@ -273,10 +163,9 @@ impl Clock {
     }
 }
 
-/// Nobody is doomed, the clock at zero and no runtime there, for the next execution.
+/// Nobody is doomed and the clock at zero, for the next execution.
 pub(crate) fn reset() {
     DOOMED.set(None);
-    drop((CURRENT.take(), FIRST.take()));
     let before = CLOCK.replace(Clock::new());
     drop(before);
 }

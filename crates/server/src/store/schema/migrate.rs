@@ -171,7 +171,8 @@ pub(crate) struct Migration {
 impl Migration {
     /// Names what is missing; changes nothing.
     pub(crate) async fn missing(&self, pool: &Pool) -> Result<Vec<String>, MigrateError> {
-        let steps = self.look(pool).await?.0;
+        let mut connection = connection(pool).await?;
+        let steps = self.look(connection.client_mut()).await?.0;
         Ok(steps.into_iter().map(|step| step.what).collect())
     }
 
@@ -204,12 +205,14 @@ impl Migration {
             say_next: SAY_FIRST,
             deadline,
         };
+        // One for all: where there are few, a second might not be to be had while the first is cleaned.
+        let mut connection = connection(pool).await?;
+        let client = connection.client_mut();
         let (steps, is_standby) = loop {
-            match self.look(pool).await {
+            match self.look(client).await {
                 Err(MigrateError::Catalog(cause)) if is_locked(&cause) => {
-                    let looking = connection(pool).await?;
                     let schema = self.schema.as_str();
-                    let holder = holder(looking.client(), TABLE_HOLDER, &schema).await;
+                    let holder = holder(client, TABLE_HOLDER, &schema).await;
                     wait.again(holder, LOCKED).await?;
                 }
                 looked => break looked?,
@@ -226,8 +229,6 @@ impl Migration {
             });
         }
         let done = loop {
-            let mut taken = connection(pool).await?;
-            let client = taken.client_mut();
             match self.apply(client, &mut wait).await {
                 Err(MigrateError::Step { cause, .. } | MigrateError::Catalog(cause))
                     if is_locked(&cause) =>
@@ -243,9 +244,7 @@ impl Migration {
     }
 
     /// What is missing, and whether the server is a standby.
-    async fn look(&self, pool: &Pool) -> Result<(Vec<Step>, bool), MigrateError> {
-        let mut taken = connection(pool).await?;
-        let client = taken.client_mut();
+    async fn look(&self, client: &mut Client) -> Result<(Vec<Step>, bool), MigrateError> {
         let read = async {
             let begun = client.build_transaction().read_only(true);
             let transaction = begun.start().await?;
