@@ -19,7 +19,7 @@ pub(crate) struct Disagreement {
 impl Disagreement {
     pub(crate) fn new(lease: Duration) -> Self {
         Self {
-            remembered: lease * REMEMBERED,
+            remembered: lease.saturating_mul(REMEMBERED),
             noted: Mutex::new(None),
         }
     }

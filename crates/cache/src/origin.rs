@@ -42,7 +42,8 @@ pub trait Origin: Send + Sync + 'static {
         false
     }
 
-    /// Replaces the row where its epoch is one less than the successor's. Nothing happens where it is not.
+    /// Replaces the row where its epoch is one less than the successor's, or lower by any number if the successor trusts
+    /// nothing. Nothing happens where it is not.
     fn advance(&self, successor: Row) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 

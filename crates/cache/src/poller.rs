@@ -114,12 +114,10 @@ async fn prove(shared: &Shared, row: &Row) {
 
 /// What must follow the row.
 fn successor(shared: &Shared, watch: &Watch, caution: &Caution, row: &Row) -> Option<Row> {
-    // A database that lost its newest commits may tell of an epoch that is over. Its number must not be used again.
-    if watch
-        .newest()
-        .is_some_and(|newest| newest.epoch > row.epoch)
-    {
-        return Some(row.without_redis());
+    // A database that lost its newest commits, or was restored, may tell of an epoch that is over. Its number must not be
+    // used again, nor any between.
+    if let Some(newest) = watch.newest().filter(|newest| newest.epoch > row.epoch) {
+        return Some(newest.without_redis());
     }
     let now = clock::now();
     let patience = match row.trust {

@@ -257,7 +257,8 @@ impl Error {
     /// Data exceptions, broken constraints and exceeded limits: some value of the command cannot be stored or read.
     pub(crate) fn is_about_data(&self) -> bool {
         let class = self.code().and_then(|code| code.code().get(..2));
-        matches!(class, Some("22" | "23" | "54"))
+        // P0: what a trigger of the user's raises.
+        matches!(class, Some("22" | "23" | "54" | "P0"))
     }
 
     /// Somebody else has locked what the command needs for longer than its `lock_timeout`.

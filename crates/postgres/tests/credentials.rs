@@ -55,10 +55,10 @@ async fn a_rotated_password_costs_no_caller_an_error() {
     let deadline = Instant::now() + SOON;
     for password in ["two", "three"] {
         // First the server, then the file: connects fail in between.
+        let failures = pool.stats().pool.connect_failures;
         watcher
             .run(&format!("ALTER ROLE rotating PASSWORD '{password}'"))
             .await;
-        let failures = pool.stats().pool.connect_failures;
         while pool.stats().pool.connect_failures == failures {
             assert!(Instant::now() < deadline, "nothing connects");
             sleep(Duration::from_millis(5)).await;

@@ -68,6 +68,7 @@ async fn a_command_that_meets_the_end_of_an_idle_session_certainly_had_no_effect
             connection.batch_execute("BEGIN").await.unwrap();
         }
         // Nobody reads what the server says meanwhile: the runtime has this thread alone.
+        #[expect(clippy::disallowed_methods, reason = "the worker is to be blocked")]
         std::thread::sleep(Duration::from_secs(1));
         let insert = connection.batch_execute("INSERT INTO entry VALUES (1)");
         let error = insert.await.unwrap_err();

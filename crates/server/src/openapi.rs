@@ -125,6 +125,13 @@ const REFUSALS: &[Refusal] = &[
         header: None,
     },
     Refusal {
+        status: "414",
+        name: "UriTooLong",
+        types: &["uri-too-long"],
+        description: "Path and query have more than 16 KiB",
+        header: None,
+    },
+    Refusal {
         status: "415",
         name: "UnsupportedMediaType",
         types: &["unsupported-media-type"],
@@ -143,6 +150,13 @@ const REFUSALS: &[Refusal] = &[
         name: "Internal",
         types: &["internal"],
         description: "The service failed; its log has the reason",
+        header: None,
+    },
+    Refusal {
+        status: "501",
+        name: "NotImplemented",
+        types: &["not-implemented"],
+        description: "`Transfer-Encoding` is not just `chunked`",
         header: None,
     },
     Refusal {

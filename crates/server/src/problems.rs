@@ -179,6 +179,11 @@ fn of_code(code: &str) -> Problem {
             Some("22" | "54") => {
                 Problem::unprocessable().field("", "is nothing that the database can hold")
             }
+            // An identity that is behind its table is nothing that the client can mend.
+            Some("23" | "P0") if code != "23505" => Problem::unprocessable().field(
+                "",
+                "is refused by a rule that somebody has added to the database",
+            ),
             Some("53") => unavailable("database-exhausted", "the database is out of resources"),
             Some("57" | "08") => unavailable("database-unavailable", "the database is restarting"),
             _ => Problem::internal("the database refused the statement"),

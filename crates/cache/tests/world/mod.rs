@@ -226,7 +226,8 @@ impl Origin for Database {
             return Err(Down);
         }
         let mut epoch = self.0.epoch.lock().unwrap();
-        if epoch.epoch + 1 == successor.epoch {
+        let may_pass_over = matches!(successor.trust, Trust::Nothing);
+        if epoch.epoch + 1 == successor.epoch || may_pass_over && epoch.epoch < successor.epoch {
             *epoch = successor;
         }
         Ok(())

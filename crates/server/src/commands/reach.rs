@@ -1,7 +1,7 @@
 //! The wait for the database at the start. Invariant: it is said at once what is tried, and every few seconds what is
 //! waited for; what will never work ends the wait at once.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use cenote_postgres::{AcquireError, Config, Pool, Reason, tokio_postgres::config::Host};
 use tokio::time::{Instant, sleep};
@@ -124,7 +124,7 @@ pub(super) async fn reach(pool: &Pool, deadline: Option<Instant>) -> Result<(), 
 
 /// Why there is no connection, without the pool's counts.
 fn cause(error: &AcquireError) -> String {
-    match error.source() {
+    match &error.snapshot().last_connect_error {
         Some(cause) => cause.to_string(),
         None => "it does not answer yet".to_owned(),
     }

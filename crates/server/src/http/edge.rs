@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use axum::http::header::{CONNECTION, DATE, HeaderValue};
+use axum::http::header::{CACHE_CONTROL, CONNECTION, DATE, HeaderValue};
 use axum::http::{Request, Response, StatusCode, Version};
 use futures_util::FutureExt;
 use http_body_util::Either;
@@ -96,6 +96,9 @@ fn finish<S>(
     let status = response.status();
     let id = edge.log.note(&seen, &response, elapsed);
     let headers = response.headers_mut();
+    // Without a word, caches on the way guess how long an answer stays true.
+    let ask_first = HeaderValue::from_static("no-cache");
+    headers.entry(CACHE_CONTROL).or_insert(ask_first);
     // hyper would go on with the last one for as long as the system's clock was set back.
     if let Some(date) = date::at(now) {
         headers.insert(DATE, date);

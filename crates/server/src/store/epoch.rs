@@ -1,5 +1,5 @@
 //! The row that says which keyspace of which Redis is trusted. Invariant: it has a connection of its own, so that a pool
-//! that has run out does not cost the cache; and it changes only from one epoch to the next.
+//! that has run out does not cost the cache; and its epoch only grows.
 
 use std::{
     sync::atomic::{AtomicU8, Ordering::Relaxed},
@@ -18,16 +18,21 @@ const READ: &str = "SELECT epoch, is_decided, CASE WHEN NOT pg_is_in_recovery() 
      coalesce(first_decided_at BETWEEN clock_timestamp() - interval '10 s' AND clock_timestamp(), false), \
      pg_is_in_recovery() \
      FROM {schema}.cache_epoch";
+/// Only what trusts nothing may pass over epochs: it does so after the row went back.
 const ADVANCE: &str = "UPDATE {schema}.cache_epoch \
      SET epoch = $1::bigint, is_decided = true, keyspace = $2, \
          first_decided_at = CASE WHEN $3::boolean THEN clock_timestamp() END \
-     WHERE epoch = $1::bigint - 1";
+     WHERE epoch = $1::bigint - 1 OR epoch < $1::bigint AND $2::bytea IS NULL";
+/// Somebody has emptied the table. What takes its place trusts nothing: others may still act on what it held.
+const REPLACE: &str = "INSERT INTO {schema}.cache_epoch (epoch, is_decided) \
+     VALUES (floor(random() * 2 ^ 52)::bigint + 1, true) ON CONFLICT DO NOTHING";
 
 /// The row, over a connection that is used for nothing else.
 pub(super) struct Epoch {
     pool: Pool,
     read: String,
     advance: String,
+    replace: String,
     /// Polls since the server was last a standby, as far as that matters.
     since_standby: AtomicU8,
 }
@@ -59,12 +64,20 @@ impl Epoch {
             pool: Pool::new(config)?,
             read: schema.fill(READ),
             advance: schema.fill(ADVANCE),
+            replace: schema.fill(REPLACE),
             since_standby: AtomicU8::new(ACTED_ON),
         })
     }
 
     pub(super) async fn row(&self) -> Result<Row, Error> {
-        let row = self.pool.get().await?.query_one(&self.read, &[]).await?;
+        let connection = self.pool.get().await?;
+        let row = match connection.query_opt(&self.read, &[]).await? {
+            Some(row) => row,
+            None => {
+                connection.execute(&self.replace, &[]).await?;
+                connection.query_one(&self.read, &[]).await?
+            }
+        };
         let (epoch, is_decided): (i64, bool) = (row.get(0), row.get(1));
         let keyspace = row.get::<_, Option<&[u8]>>(2);
         let nonce = keyspace.and_then(|nonce| nonce.try_into().ok()).map(Nonce);

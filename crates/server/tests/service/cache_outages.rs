@@ -312,3 +312,29 @@ async fn a_statement_of_an_instance_that_hangs_is_ended_by_the_server_before_its
         (&json!("before"), &json!(version))
     );
 }
+
+#[tokio::test]
+async fn writes_go_on_after_the_row_of_the_epoch_was_set_back_or_deleted() {
+    let database = Database::create().await;
+    let redis = redis().await;
+    for settings in [&[][..], &[("REDIS_URL", &*redis.url())]] {
+        let service = Service::start_with(&database, settings).await;
+        let session = database.session().await;
+        for change in [
+            "UPDATE cache_epoch SET epoch = epoch - 7",
+            "TRUNCATE cache_epoch",
+        ] {
+            let before = service.write("key", change).await;
+            session.run(change).await;
+            let body = json!({"key": "key", "value": "after"});
+            let written = eventually("a write", async || {
+                let written = service.post("/write", &body).await;
+                (written.status == 200).then_some(written)
+            })
+            .await;
+            assert!(written.json(200)["version"].as_i64().unwrap() > before);
+            assert_eq!(service.read("key").await.json(200)["value"], "after");
+        }
+        service.stop(secs(10)).await;
+    }
+}

@@ -460,10 +460,10 @@ fn check(history: &[Event]) {
                 Outcome::Refused(0) | Outcome::Found(0, _) | Outcome::Unknown => continue,
                 Outcome::Refused(version) | Outcome::Found(version, _) => version,
             };
-            let earlier = made
+            let mut earlier = made
                 .iter()
                 .filter(|(_, (_, maker))| maker.answered < event.asked);
-            if let Some((newest, (_, maker))) = earlier.last() {
+            if let Some((newest, (_, maker))) = earlier.next_back() {
                 assert!(seen >= *newest, "{event:?} misses {maker:?}");
             }
         }
@@ -473,10 +473,10 @@ fn check(history: &[Event]) {
             if !is_absent {
                 continue;
             }
-            let earlier = made
+            let mut earlier = made
                 .iter()
                 .filter(|(_, (_, maker))| maker.answered < event.asked);
-            let Some((newest, (Some(_), maker))) = earlier.last() else {
+            let Some((newest, (Some(_), maker))) = earlier.next_back() else {
                 continue;
             };
             let deletes = events.iter().any(|other| {

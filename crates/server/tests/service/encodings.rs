@@ -127,7 +127,6 @@ async fn users_that_are_there_keep_their_rows_when_addresses_are_compared_anew()
     session
         .run(
             "ALTER TABLE users DROP COLUMN email_key; \
-             DELETE FROM refinery_schema_history WHERE version = 3; \
              CREATE UNIQUE INDEX users_email_key ON users (lower(email)); \
              INSERT INTO users (name, email) VALUES ('a', 'INFO@example.org'), ('b', 'info@example.org'), \
              ('c', 'ZO\u{cb}@example.org'), ('d', 'plain@example.org')",

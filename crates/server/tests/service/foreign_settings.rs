@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Database, Launch, Service, secs};
+use crate::support::{Database, Launch, Service, resolve, secs};
 
 /// Every kind of request, with writers in each other's way.
 async fn behaves(service: &Service, given: &str) {
@@ -33,8 +33,8 @@ async fn behaves(service: &Service, given: &str) {
     let user = json!({"name": "Ada \\", "email": "ada@example.org"});
     let added = service.post("/users/", &user).await;
     assert_eq!(added.status, 201, "{given}: {}", added.text());
-    let location = &added.headers["location"];
-    assert_eq!(service.get(location).await.json(200)["name"], "Ada \\");
+    let location = resolve("/users/", &added.headers["location"]);
+    assert_eq!(service.get(&location).await.json(200)["name"], "Ada \\");
     service
         .post("/users/", &user)
         .await

@@ -30,6 +30,7 @@ mod operations;
 mod outages;
 mod output;
 mod overload;
+mod own_rules;
 mod prefix;
 mod reaching;
 mod read_only;

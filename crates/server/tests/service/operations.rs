@@ -87,7 +87,7 @@ async fn pool_stats_have_the_names_the_older_systems_had_and_count_along() {
     let refused = service
         .post("/write", &json!({"key": "key", "value": "no"}))
         .await;
-    refused.problem(500, "internal");
+    refused.problem(422, "validation");
     let after = stats().await;
     let grown = |name: &str| after[name].as_u64().unwrap() - before[name].as_u64().unwrap();
     assert_eq!(grown("query_count"), 6);

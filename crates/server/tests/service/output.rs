@@ -170,7 +170,7 @@ fn launch(arguments: &[&str], database: &Database) -> Launch {
 
 #[tokio::test]
 async fn a_command_whose_reader_has_gone_succeeds() {
-    let database = Database::create().await;
+    let database = Database::create_durable().await;
     for arguments in commands() {
         let (reader, writer) = pipe().unwrap();
         drop(reader);
@@ -181,7 +181,7 @@ async fn a_command_whose_reader_has_gone_succeeds() {
 
 #[tokio::test]
 async fn a_command_whose_result_finds_no_room_fails_and_says_so() {
-    let database = Database::create().await;
+    let database = Database::create_durable().await;
     for arguments in commands() {
         let ended: Ended = launch(&arguments, &database).stdout(full()).run().await;
         assert_eq!(ended.code, Some(1), "{arguments:?}: {ended:?}");
@@ -192,7 +192,7 @@ async fn a_command_whose_result_finds_no_room_fails_and_says_so() {
 
 #[tokio::test]
 async fn what_is_wrong_is_told_by_the_exit_code_even_if_nobody_can_read_it() {
-    let database = Database::create().await;
+    let database = Database::create_durable().await;
     for (arguments, code) in [
         (["surf"], 2),
         (["config"], 2),

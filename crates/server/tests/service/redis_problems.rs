@@ -23,7 +23,7 @@ async fn with_user(redis: &RedisServer, rules: &[&str]) -> String {
 }
 
 async fn migrated() -> Database {
-    let database = Database::create().await;
+    let database = Database::create_durable().await;
     let migrated = Launch::new(&["migrate"])
         .env("DATABASE_URL", &database.url)
         .run()

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Database, Launch, SOON, Service, Session, eventually, secs, shared_server};
+use crate::support::{Database, Launch, SOON, Service, Session, eventually, secs};
 
 /// What FastAPI, SQLAlchemy and asyncpg tutorials make.
 const TUTORIAL: &str = "CREATE TABLE users (id SERIAL PRIMARY KEY, name VARCHAR(100), email VARCHAR(255) UNIQUE); \
@@ -48,7 +48,7 @@ async fn works(service: &Service) {
 
 #[tokio::test]
 async fn a_role_that_may_only_read_and_write_rows_serves_a_schema_that_is_up_to_date() {
-    let database = Database::create().await;
+    let database = Database::create_durable().await;
     let session = database.session().await;
     // PostgreSQL 14 let everyone make tables.
     session
@@ -187,11 +187,6 @@ async fn a_table_that_cannot_be_used_is_refused_with_the_column_and_left_as_it_w
             "column \\\"email\\\" of relation \\\"users\\\" contains null values",
         ),
         (
-            "CREATE TABLE users (id serial PRIMARY KEY, name text, email text UNIQUE); \
-             INSERT INTO users (name, email) VALUES ('a', 'a@x.org'), ('b', 'A@x.org')",
-            "upper and lower case aside",
-        ),
-        (
             "CREATE VIEW users AS SELECT 1 AS id, 'n' AS name, 'e' AS email",
             "users is there, but is not a table",
         ),
@@ -223,7 +218,7 @@ async fn a_table_that_cannot_be_used_is_refused_with_the_column_and_left_as_it_w
 
 #[tokio::test]
 async fn in_a_schema_of_its_own_the_service_leaves_the_applications_tables_alone() {
-    let database = Database::create().await;
+    let database = Database::create_durable().await;
     let session = database.session().await;
     let theirs = "CREATE TABLE refinery_schema_history (version int4 PRIMARY KEY, name varchar, applied_on varchar, \
                   checksum varchar); INSERT INTO refinery_schema_history VALUES (1, 'theirs', 'now', '7'); \
@@ -326,23 +321,4 @@ async fn a_migration_that_is_killed_leaves_nothing_half_done_and_no_lock_behind(
     let again = launch("migrate", &database).spawn().ended(secs(20)).await;
     assert_eq!(again.code, Some(0), "{again:?}");
     works(&Service::start_with(&database, &[("MIGRATE", "check")]).await).await;
-}
-
-#[tokio::test]
-async fn a_default_isolation_of_repeatable_read_does_not_keep_two_instances_from_starting_together()
-{
-    let database = Database::create_on(shared_server().await).await;
-    let session = database.session().await;
-    let set = format!(
-        "ALTER DATABASE {} SET default_transaction_isolation = 'repeatable read'",
-        database.name
-    );
-    session.run(&set).await;
-    let migrating: Vec<_> = (0..3)
-        .map(|_| launch("migrate", &database).spawn())
-        .collect();
-    for process in migrating {
-        let ended = process.ended(SOON).await;
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-    }
 }

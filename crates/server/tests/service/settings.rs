@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 
-use crate::support::{Database, Ended, Launch, Service, redis, secs};
+use crate::support::{Database, Ended, Launch, Service, eventually, redis, secs};
 
 const SECRET: &str = "correct-horse-battery";
 
@@ -431,8 +431,8 @@ async fn the_longest_and_the_shortest_spans_of_time_work() {
 /// live with.
 const EXTREMES: [(&str, &[&str]); 27] = [
     ("DB_POOL_MIN_SIZE", &["0", "10"]),
-    ("DB_POOL_MAX_SIZE", &["1", "100000"]),
-    ("DB_POOL_MAX_OVERFLOW", &["0", "100000"]),
+    ("DB_POOL_MAX_SIZE", &["1", "1000"]),
+    ("DB_POOL_MAX_OVERFLOW", &["0", "1000"]),
     ("DB_POOL_TIMEOUT", &["0.2", "315000000"]),
     ("DB_POOL_MAX_WAITERS", &["0", "10000000"]),
     ("DB_QUEUE_MAX_BYTES", &["1", "1099511627776"]),
@@ -465,7 +465,13 @@ async fn each_setting_alone_at_its_smallest_and_largest_starts_a_service_that_an
     for (name, values) in EXTREMES {
         for value in values {
             let service = Service::start_with(&database, &[(name, value)]).await;
-            let answer = service.get("/read/nothing").await;
+            // Where there may be one connection, the one before may not be known to be closed yet.
+            let answer = eventually("an answer", async || {
+                let answer = service.get("/read/nothing").await;
+                let is_full = name == "HTTP_MAX_CONNECTIONS" && answer.status == 503;
+                (!is_full).then_some(answer)
+            })
+            .await;
             assert_eq!(answer.status, 404, "{name}={value}");
             let ended = service.stop(secs(20)).await;
             assert_eq!(ended.code, Some(0), "{name}={value}: {ended:?}");

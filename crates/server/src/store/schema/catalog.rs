@@ -91,8 +91,10 @@ impl Catalog {
             }
         }
         for row in client.query(UNIQUE, &[&schema, &&names[..]]).await? {
-            let table = catalog.tables.entry(row.get(0)).or_default();
-            table.unique.push(row.get(1));
+            // One that came after the columns were read is not there yet.
+            if let Some(table) = catalog.tables.get_mut(row.get::<_, &str>(0)) {
+                table.unique.push(row.get(1));
+            }
         }
         Ok(catalog)
     }

@@ -246,7 +246,11 @@ impl Migration {
     /// What is missing, and whether the server is a standby.
     async fn look(&self, client: &mut Client) -> Result<(Vec<Step>, bool), MigrateError> {
         let read = async {
-            let begun = client.build_transaction().read_only(true);
+            // In one snapshot: half of what another instance is just adding would look like something foreign.
+            let begun = client
+                .build_transaction()
+                .isolation_level(IsolationLevel::RepeatableRead)
+                .read_only(true);
             let transaction = begun.start().await?;
             // Even the catalog's description of an index waits for who has locked its table.
             transaction
