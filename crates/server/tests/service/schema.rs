@@ -322,3 +322,21 @@ async fn a_migration_that_is_killed_leaves_nothing_half_done_and_no_lock_behind(
     assert_eq!(again.code, Some(0), "{again:?}");
     works(&Service::start_with(&database, &[("MIGRATE", "check")]).await).await;
 }
+
+#[tokio::test]
+async fn columns_that_the_row_of_the_epoch_lacks_are_added_and_trust_nothing() {
+    let database = Database::create().await;
+    let session = database.session().await;
+    session
+        .run(
+            "CREATE TABLE cache_epoch (singleton boolean PRIMARY KEY DEFAULT true, epoch bigint NOT NULL); \
+             INSERT INTO cache_epoch (epoch) VALUES (7)",
+        )
+        .await;
+    let migrated = launch("migrate", &database).run().await;
+    assert_eq!(migrated.code, Some(0), "{migrated:?}");
+    let row =
+        "SELECT count(*) FROM cache_epoch WHERE epoch = 7 AND is_decided AND keyspace IS NULL";
+    assert_eq!(session.number(row).await, 1);
+    works(&Service::start_with(&database, &[]).await).await;
+}

@@ -172,18 +172,23 @@ pub(super) const TABLES: [&TableSpec; 3] = [
                 name: "is_decided",
                 types: &["boolean"],
                 not_null: Some(true),
+                add: Some(
+                    "ALTER TABLE {schema}.cache_epoch ADD is_decided boolean NOT NULL DEFAULT true",
+                ),
                 ..ANY
             },
             ColumnSpec {
                 name: "keyspace",
                 types: &["bytea"],
                 not_null: Some(false),
+                add: Some("ALTER TABLE {schema}.cache_epoch ADD keyspace bytea"),
                 ..ANY
             },
             ColumnSpec {
                 name: "first_decided_at",
                 types: &["timestamp with time zone"],
                 not_null: Some(false),
+                add: Some("ALTER TABLE {schema}.cache_epoch ADD first_decided_at timestamptz"),
                 ..ANY
             },
         ],
