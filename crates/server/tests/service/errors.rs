@@ -178,7 +178,7 @@ async fn a_refused_statement_tells_the_caller_nothing_and_the_log_the_reason() {
 }
 
 #[tokio::test]
-async fn a_rule_of_the_database_that_nobody_foresaw_is_500_without_its_words() {
+async fn a_rule_that_somebody_added_to_the_database_is_422_without_its_words() {
     let service = Service::start(&[]).await;
     let session = service.database.session().await;
     session
@@ -186,7 +186,7 @@ async fn a_rule_of_the_database_that_nobody_foresaw_is_500_without_its_words() {
         .await;
     let forbidden = json!({"key": "key", "value": "forbidden"});
     let answer = service.post("/write", &forbidden).await;
-    answer.problem(500, "internal");
+    answer.problem(422, "validation");
     assert!(!answer.text().contains("odd") && !answer.text().contains("forbidden"));
     service.write("key", "allowed").await;
 }
