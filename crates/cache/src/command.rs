@@ -123,7 +123,7 @@ impl Digests {
         Self(Command::SOURCES.map(name))
     }
 
-    /// The beginning of a command for so many cells, and as many keys.
+    /// The beginning of a command for this number of cells, and as many keys.
     fn begin(&self, command: Command, cells: usize, keys: usize) -> Cmd {
         let words = cells * (1 + command.arguments());
         let mut begun = Cmd::with_capacity(words + 5, words * 24 + 160);

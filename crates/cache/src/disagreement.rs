@@ -8,7 +8,7 @@ use std::{
 
 use crate::moment::{Moment, Term};
 
-/// For so many leases: twice as long as the longest wait before a Redis that was given up is trusted again.
+/// In leases: twice as long as the longest wait before a Redis that was given up is trusted again.
 const REMEMBERED: u32 = 24;
 
 pub(crate) struct Disagreement {

@@ -1,8 +1,8 @@
 //! Counts the cells in Redis. Invariant: a look takes a bounded time of Redis and of the caller, however much else is in
 //! the same database, and none of anybody's who does not look.
 //!
-//! Redis has no count of the keys with a prefix. Whoever looks carries a `SCAN` on from where the last look stopped. Until
-//! one has come to its end, its part is taken for the whole: keys come in the order of their hashes, so any part is like
+//! Redis has no count of the keys with a prefix. A look continues a `SCAN` where the last look stopped. Until
+//! a scan has ended, its part is taken for the whole: keys come in the order of their hashes, so any part is like
 //! any other.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::{
     proof::Identity,
 };
 
-/// So many steps are made for a look at most, and so many keys looked at in each: less than a millisecond of Redis.
+/// The most steps of a look, and the keys looked at in each: less than a millisecond of Redis.
 const STEPS: usize = 40;
 const KEYS: u64 = 1000;
 /// A look takes no further step after this time.

@@ -215,7 +215,7 @@ impl Link {
         }
     }
 
-    /// Whether the proof is where it should be, be it that it was put back.
+    /// Whether the proof is where it should be, also if it was put back.
     async fn sees(&self, epoch: u64, nonce: Nonce) -> Result<bool, RedisProblem> {
         let seen = |node: &Node| match self.sightings.marks(nonce, node.run()) {
             Some(marks) => Seen::With(marks),

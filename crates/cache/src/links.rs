@@ -66,7 +66,7 @@ impl Links {
         self.current.store(Some(link));
     }
 
-    /// Notes that the present link has come to be used for this keyspace.
+    /// Notes that the present link is used for this keyspace now.
     pub(crate) fn prove(&self, keyspace: Nonce) {
         self.note(What::Keyspace(keyspace));
     }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::problem::RedisProblem;
 
-/// So many causes are remembered as logged: more of them take turns nowhere.
+/// The most causes that are remembered as logged: more of them take turns nowhere.
 const MOST: usize = 8;
 
 #[derive(Default)]

@@ -14,7 +14,7 @@ use cenote_local::RedisServer;
 use tokio::time::{sleep, timeout};
 use world::{Database, bounded, read, ready_cache, redis, strong, until};
 
-/// So many keys that begin with this.
+/// Sets this number of keys that begin with `prefix`.
 async fn fill(server: &RedisServer, prefix: &str, keys: u32) {
     let fill = "for i = 1, ARGV[2] do redis.call('SET', ARGV[1] .. i, 'N') end";
     let keys = keys.to_string();

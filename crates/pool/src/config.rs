@@ -141,12 +141,12 @@ impl Config {
         Ok(resized)
     }
 
-    /// Connections kept open, whoever chose their number.
+    /// The number of connections kept open, chosen by the user or by default.
     pub(crate) fn warm(&self) -> u32 {
         self.min_size.unwrap_or(WARM.min(self.max_size))
     }
 
-    /// The longest pause between failing connects, whoever chose it.
+    /// The longest pause between failing connects, chosen by the user or by default.
     pub(crate) fn longest_pause(&self) -> Duration {
         self.backoff_max
             .unwrap_or(LONGEST_PAUSE.max(self.backoff_base))

@@ -271,7 +271,7 @@ impl<M: Manager> Shared<M> {
         self.close_within(live, LOST.min(self.config.close_timeout));
     }
 
-    /// Whether whoever waits on the current runtime has to keep a [`vigil`].
+    /// Whether a caller that waits on the current runtime has to keep a [`vigil`].
     pub(crate) fn needs_vigil(&self) -> bool {
         let here = Handle::try_current();
         here.is_ok_and(|here| !self.core().is_kept_on(here.id()))

@@ -104,7 +104,7 @@ async fn a_check_is_trusted_for_as_long_as_the_configuration_says() {
     }
 }
 
-/// The inspection finds nothing, but whoever used it knows better.
+/// The inspection finds nothing, but its last user knows better.
 #[tokio::test(start_paused = true)]
 async fn a_connection_marked_as_suspect_is_checked_before_anyone_has_it_again() {
     let (pool, server) = support::pool(small(1));

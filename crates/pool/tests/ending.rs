@@ -179,7 +179,7 @@ async fn the_usual_number_of_warm_connections_follows_a_small_maximum() {
     let (pool, server) = pool(one);
     settle().await;
     assert_eq!(server.open.load(SeqCst), 1);
-    // Whoever resizes has not asked for two warm ones either.
+    // A resize has not asked for two warm ones either.
     for (max_size, warm) in [(5, 2), (1, 1)] {
         let limits = cenote_pool::Limits {
             max_size,

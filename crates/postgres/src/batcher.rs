@@ -434,7 +434,7 @@ impl<B: Batch> Shared<B> {
             return;
         }
         let timer = state.timer.take();
-        // Whoever starts the first lane is on a runtime.
+        // The caller that starts the first lane is on a runtime.
         let home = state.home.get_or_insert_with(Handle::current).clone();
         let lane = Lane::new(self.clone(), timer.unwrap_or_else(Timer::new), home.id());
         state.places.push(Arc::downgrade(&lane.place));

@@ -58,7 +58,7 @@ impl<'a> Tokens<'a> {
         self.doubtful
     }
 
-    /// Takes so many bytes.
+    /// Takes this number of bytes.
     fn take(&mut self, length: usize) -> &'a str {
         let (taken, rest) = self.rest.split_at(length);
         self.rest = rest;

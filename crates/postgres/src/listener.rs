@@ -57,7 +57,7 @@ impl Default for ListenerOptions {
 
 /// Listens to channels, on a session outside any pool. A session that is lost is replaced, as often and for as long as
 /// it takes. Dropping the listener ends its session. If the runtime on which it was made ends, or nobody runs it any more,
-/// it goes on on that of whoever asks for events, with an [`Event::Gap`].
+/// it goes on on that of the caller that asks for events, with an [`Event::Gap`].
 ///
 /// ```no_run
 /// use cenote_postgres::{Config, Event, Listener};

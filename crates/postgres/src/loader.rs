@@ -153,7 +153,7 @@ macro_rules! loader {
                 self.0.submit(Wanted::One(key)).await?.one()
             }
 
-            /// As [`load`](Self::load), for a caller that waits for so long at most; see [`Batcher::submit_within`].
+            /// Like [`load`](Self::load), with a bound on the wait; see [`Batcher::submit_within`].
             ///
             /// # Errors
             ///

@@ -51,7 +51,7 @@ pub(crate) struct Router {
     plain_first: bool,
     targets: Vec<Target>,
     known: Known,
-    /// Tells whoever waits for news to look around.
+    /// Wakes the tasks that wait for news, so that they look around.
     alarm: Notify,
     /// Names are to be looked up.
     names_due: AtomicBool,

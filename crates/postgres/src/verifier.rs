@@ -123,7 +123,7 @@ impl Verifier {
                 self.key_was_proven.store(true, Relaxed);
                 Ok(HandshakeSignatureValid::assertion())
             }
-            // Whoever does not ask who the server is does not depend on its key.
+            // Where the identity of the server is not verified, its key does not matter.
             None if self.verify == Verify::Nothing => Ok(HandshakeSignatureValid::assertion()),
             None => Err(Error::General(format!(
                 "the kind or length of its key is not supported; those are {KEYS}"

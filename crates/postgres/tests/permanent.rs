@@ -125,7 +125,7 @@ async fn a_password_that_is_asked_for_and_not_given_is_told_at_once_for_each_way
     }
 }
 
-/// Answers whoever connects with these bytes.
+/// Answers each connection with these bytes.
 async fn stranger(greeting: &'static [u8], speaks_first: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

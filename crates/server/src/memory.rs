@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-/// An answer of so many bytes claims nothing. A value above that is [loaded by itself](crate::store), once it is claimed.
+/// An answer of up to this many bytes claims nothing. A value above that is [loaded by itself](crate::store), once it is claimed.
 pub(crate) const SMALL: usize = 32 * 1024;
 
 /// How long a claim is waited for.
@@ -65,7 +65,7 @@ impl Budget {
         self.whole as usize * UNIT
     }
 
-    /// Claims so many bytes; of more than there are at all, all of them.
+    /// Claims this number of bytes, or all of them if there are fewer.
     ///
     /// # Cancel safety
     ///

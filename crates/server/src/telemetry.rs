@@ -1,4 +1,4 @@
-//! The log. Invariant: set up once, before anything that logs; nothing that is logged waits for whoever reads it, or
+//! The log. Invariant: set up once, before anything that logs; no task that logs waits for the reader, or
 //! fails because nobody does.
 
 use std::{
@@ -50,7 +50,7 @@ pub(crate) fn init(settings: &LogSettings) {
             "lines of the log were dropped: standard error took no more"
         )
     });
-    // The standard one waits for whoever reads standard error.
+    // The standard one waits for the reader of standard error.
     std::panic::set_hook(Box::new(log_panic));
 }
 

@@ -39,7 +39,7 @@ pub(super) enum Wanted<K> {
     Many(Vec<K>),
 }
 
-/// What there is for it.
+/// The value found for the key.
 pub(super) enum Asked<F> {
     One(Result<F>),
     Many(Vec<Result<F>>),
@@ -163,7 +163,7 @@ where
     V: Clone,
     F: Found<V>,
 {
-    /// What there is for each key, in their order. A key that is wanted more than once is asked for once.
+    /// The values found for the keys, in the order of the keys. A key that is wanted more than once is asked for once.
     async fn look_up<'p>(
         &'p self,
         connection: &mut Option<Pooled<'p>>,

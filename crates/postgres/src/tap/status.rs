@@ -88,7 +88,7 @@ impl Dirt {
     /// Prepared statements may have gone, or appeared, behind the back of those
     /// who cache them.
     pub(crate) const STATEMENTS: Self = Self(STATEMENTS);
-    /// A command completed whose tag speaks of a change to the session. Whoever sent it may know from its text that
+    /// A command completed whose tag speaks of a change to the session. The sender may know from its text that
     /// nothing is left, see [`Status::excuse`].
     pub(crate) const CLAIMED: Self = Self(CLAIMED);
     /// A COPY failed, after which the server sends one ReadyForQuery or two,

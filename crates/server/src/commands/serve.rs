@@ -262,7 +262,7 @@ async fn see_to_schema(app: &App, settings: &Settings) -> Result<(), Unusable> {
     Ok(())
 }
 
-/// Once, as whoever set it so may know what they do.
+/// Once: the setting may be intended.
 async fn warn_if_not_durable(pool: &Pool, settings: &Settings) {
     let lossy = match pool.get().await {
         Ok(connection) => requirements::durability(connection.client(), &settings.schema).await,

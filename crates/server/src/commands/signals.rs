@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Why it is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// SIGTERM: whoever manages the process says so.
+    /// SIGTERM: the manager of the process asks for it.
     Terminate,
     /// SIGINT: someone at a terminal does.
     Interrupt,

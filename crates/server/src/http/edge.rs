@@ -96,7 +96,7 @@ fn finish<S>(
     let status = response.status();
     let id = edge.log.note(&seen, &response, elapsed);
     let headers = response.headers_mut();
-    // Without a word, caches on the way guess how long an answer stays true.
+    // Without this header, caches on the way guess how long an answer stays fresh.
     let ask_first = HeaderValue::from_static("no-cache");
     headers.entry(CACHE_CONTROL).or_insert(ask_first);
     // hyper would go on with the last one for as long as the system's clock was set back.

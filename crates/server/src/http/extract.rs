@@ -124,7 +124,7 @@ fn check<T: Validate<Context = ()>>(value: &T) -> Result<(), Problem> {
     }
 }
 
-/// A garde rule, `#[garde(custom(characters(1, 200)))]`: the text has so many characters.
+/// A garde rule, `#[garde(custom(characters(1, 200)))]`: the number of characters of the text is in this range.
 pub fn characters(min: usize, max: usize) -> impl FnOnce(&str, &()) -> garde::Result {
     move |text, ()| match (min..=max).contains(&text.chars().count()) {
         true => Ok(()),
@@ -132,7 +132,7 @@ pub fn characters(min: usize, max: usize) -> impl FnOnce(&str, &()) -> garde::Re
     }
 }
 
-/// A garde rule, `#[garde(custom(entries(1, 1000)))]`: the list has so many entries.
+/// A garde rule, `#[garde(custom(entries(1, 1000)))]`: the number of entries of the list is in this range.
 pub fn entries<T>(min: usize, max: usize) -> impl FnOnce(&[T], &()) -> garde::Result {
     move |list, ()| match (min..=max).contains(&list.len()) {
         true => Ok(()),

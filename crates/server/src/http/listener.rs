@@ -24,7 +24,7 @@ pub struct Listeners {
     sockets: Vec<TcpListener>,
     /// The one whose turn it is to be asked first, so that none has to wait for another.
     first: usize,
-    /// A descriptor to give up when there is no other, so that whoever connects then can be told.
+    /// A descriptor to give up when there is no other, so that a client that connects then can be told.
     spare: Option<File>,
 }
 

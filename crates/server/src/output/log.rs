@@ -1,4 +1,4 @@
-//! Lines on their way to standard error. Invariant: whoever has a line never waits for whoever reads it, and what waits
+//! Lines on their way to standard error. Invariant: a task that logs a line never waits for the reader, and what waits
 //! to be written is bounded; lines beyond are dropped and counted.
 
 use std::{

@@ -91,18 +91,18 @@ impl Write for Stderr {
 fn to_stderr(lines: &[u8]) {
     match LOG.get() {
         Some(log) => log.push(lines),
-        // Whoever reads it may have gone: that is no reason to end.
+        // The reader may have gone: that is no reason to end.
         None => drop(write_all(io::stderr(), lines)),
     }
 }
 
-/// From now on a thread writes to standard error, so that nobody waits for whoever reads it. `dropped` is called on it
+/// From now on a thread writes to standard error, so that nobody waits for its reader. `dropped` is called on it
 /// with the number of lines that were not written, when writing works again.
 pub(crate) fn write_errors_in_background(dropped: fn(u64)) {
     let log = Log::default();
     let writer = log.clone();
     let write = move || writer.run(|lines| write_all(io::stderr(), lines), dropped);
-    // Without a thread, each line is written by whoever has it.
+    // Without a thread, each line is written by the task that logs it.
     if std::thread::Builder::new()
         .name("log".to_owned())
         .spawn(write)
@@ -120,7 +120,7 @@ pub(crate) fn flush() {
     }
 }
 
-/// Writes everything, and waits where whoever opened the stream has made it non-blocking.
+/// Writes everything, and waits where the stream was opened as non-blocking.
 fn write_all(mut stream: impl Write + AsFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match stream.write(bytes) {

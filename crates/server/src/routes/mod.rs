@@ -133,7 +133,7 @@ fn json_of(size: usize, body: &impl Serialize) -> Whole {
     whole(encode(size, body).into())
 }
 
-/// A body of about so many bytes.
+/// A body of about this number of bytes.
 fn encode(size: usize, body: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(size);
     // Structs and maps with text keys do not fail to serialise, nor does memory to take it.

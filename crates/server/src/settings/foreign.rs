@@ -1,6 +1,6 @@
 //! Recognises the names by which other programs know their database.
 //!
-//! Invariant: these names are never read, only told of: whoever sets one and finds an empty private database, or the
+//! Invariant: these names are never read, only told of: a user who sets one and finds an empty private database, or the
 //! wrong one, has to learn why.
 
 use super::sources::Origin;

@@ -57,7 +57,7 @@ pub(crate) fn database(r: &mut Resolver<'_>) -> Option<Config> {
 /// Where no setting leads to a server, but some other program's name does, an empty private database, or the one on
 /// this machine, would be taken for the right one.
 fn refuse_foreign_names(r: &mut Resolver<'_>, has_parts: bool) {
-    // Whoever says where the private database is to be kept wants one.
+    // A setting that says where the private database is kept asks for one.
     let wants_private = r.layer_of(&t::DATA_DIR).is_some();
     for found in std::mem::take(&mut r.foreign) {
         let counts = match has_parts {

@@ -1,7 +1,7 @@
 //! Values that are too large to be loaded together with others, or cached. Invariant: what is looked up without knowing
 //! its size is never longer than [`SMALL`](crate::memory::SMALL); of a larger value only a note is looked up, which has its size.
 //!
-//! So many small requests cannot make the database send, or Redis keep, more than there is memory for. The note is cached
+//! So small requests cannot make the database send, or Redis keep, more than there is memory for. The note is cached
 //! as the value would be, and is as current; the value itself then comes from the database.
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ pub(super) const LARGE: &str = "SELECT wanted.position, CASE WHEN octet_length(k
      JOIN {schema}.kv ON kv.key = wanted.key COLLATE \"C\" \
      WHERE wanted.position BETWEEN 1 AND 1000000000 AND kv.value IS NOT NULL";
 
-/// A note of a value with so many bytes.
+/// A note of a value with this number of bytes.
 fn note(size: u64) -> Bytes {
     let mut note = vec![NOTE];
     note.extend(size.to_be_bytes());

@@ -37,7 +37,7 @@ pub(super) const ADD: &str = "INSERT INTO {schema}.users (name, email, email_key
 const WAIT: Duration = Duration::from_millis(250);
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(3);
-/// After so long a missing number is taken for one that is never added; no statement of the service takes as long.
+/// After this time a missing number is taken for one that is never added; no statement of the service takes as long.
 const GIVE_UP: Duration = Duration::from_secs(15);
 
 /// A user.
@@ -104,7 +104,7 @@ impl Settled {
     }
 
     /// Notes that the users up to this number could not be settled. Whether that has been so for long enough to go on
-    /// without whoever may still be adding one.
+    /// without users that may still be added.
     fn give_up(&self, newest: i64, now: Instant) -> bool {
         let mut overdue = self.overdue.lock().unwrap_or_else(PoisonError::into_inner);
         match *overdue {

@@ -111,7 +111,7 @@ async fn addresses_are_compared_the_same_whatever_the_locale() {
         add(same).await.problem(409, "conflict");
     }
     add("inf@example.org").await.json(201);
-    // Whoever adds a user by other means is kept apart by the same index.
+    // A user that is added by other means is kept apart by the same index.
     let session = database.session().await;
     let taken = "SELECT count(*) FROM users WHERE coalesce(email_key, lower(email::text COLLATE \"C\")) = 'info@example.org'";
     assert_eq!(session.number(taken).await, 1);

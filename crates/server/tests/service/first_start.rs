@@ -53,7 +53,7 @@ async fn two_services_that_start_together_over_an_empty_database_miss_nothing() 
         Service::launch_with(&database, &settings),
         Service::launch_with(&database, &settings)
     );
-    // Whoever is ready is used, be the other ready or not.
+    // The first that is ready is used, also if the other is not ready.
     one.is_ready().await;
     let end = Instant::now() + secs(5);
     let mut rounds = 0;

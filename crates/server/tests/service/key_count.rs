@@ -61,7 +61,7 @@ async fn a_million_keys_of_others_are_not_counted_and_cost_little() {
     }
     let url = redis.url();
     let service = Service::start(&[("REDIS_URL", &*url), ("CACHE_TTL", "600")]).await;
-    // Whoever looks at the count begins to count.
+    // The first look at the count begins to count.
     eventually("the cache is used", async || {
         let health = service.get("/health").await.json(200);
         (health["cache"]["state"] == "healthy").then_some(())

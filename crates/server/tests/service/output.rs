@@ -1,4 +1,4 @@
-//! Whoever reads what the program writes may go, stop reading, or run out of room: nothing else suffers.
+//! The reader of the output may go, stop reading, or run out of room: nothing else suffers.
 
 use std::{
     fs::File,

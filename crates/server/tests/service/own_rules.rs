@@ -1,4 +1,4 @@
-//! Rules that users add to the tables: a value that they refuse concerns whoever sent it, and nobody else.
+//! Rules that users add to the tables: a value that they refuse concerns its sender, and nobody else.
 
 use serde_json::json;
 

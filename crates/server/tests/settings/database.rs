@@ -173,7 +173,7 @@ fn another_programs_name_for_the_database_is_told_of_where_none_is_set() {
             );
             assert!(!errors.contains("hunter2"), "{errors}");
         }
-        // Whoever names a database, or wants a private one, is not bothered.
+        // A user who names a database, or wants a private one, is not bothered.
         env(&[(name, value), ("DATABASE_URL", "postgresql://h/d")]).settings();
         env(&[(name, value), ("DB_HOST", "h")]).settings();
         assert!(

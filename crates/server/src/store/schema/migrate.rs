@@ -40,7 +40,7 @@ const TABLE_HOLDER: &str = "SELECT l.pid, a.application_name FROM pg_catalog.pg_
      WHERE n.nspname = $1 AND l.granted AND l.pid <> pg_catalog.pg_backend_pid() \
      ORDER BY a.xact_start LIMIT 1";
 
-/// What a session or a database may have set must not end the migration. Whoever waits for a table's lock keeps all
+/// What a session or a database may have set must not end the migration. What waits for a table's lock keeps all
 /// behind it from the table, so that is given up soon and tried again.
 const SETTINGS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '1s'; \
      SET LOCAL idle_in_transaction_session_timeout = 0";
@@ -205,7 +205,7 @@ impl Migration {
             say_next: SAY_FIRST,
             deadline,
         };
-        // One for all: where there are few, a second might not be to be had while the first is cleaned.
+        // One for all: where there are few, a second might not be free while the first is cleaned.
         let mut connection = connection(pool).await?;
         let client = connection.client_mut();
         let (steps, is_standby) = loop {
