@@ -66,13 +66,8 @@ impl From<cenote_postgres::Error> for Problem {
     }
 }
 
-async fn square(
-    Connection(connection): Connection,
-    Path(number): Path<i64>,
-) -> Result<Json<Value>, Problem> {
-    let row = connection
-        .query_one("SELECT $1::bigint * $1", &[&number])
-        .await?;
+async fn square(Connection(connection): Connection, Path(number): Path<i64>) -> Result<Json<Value>, Problem> {
+    let row = connection.query_one("SELECT $1::bigint * $1", &[&number]).await?;
     let square: i64 = row.get(0);
     Ok(Json(json!({ "square": square })))
 }

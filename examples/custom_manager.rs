@@ -115,11 +115,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let answer = tokio::time::timeout(patience, session.ask("SLEEP")).await;
     println!(
         "third command: {}",
-        if answer.is_err() {
-            "gave up"
-        } else {
-            "answered"
-        }
+        if answer.is_err() { "gave up" } else { "answered" }
     );
     drop(session);
 
@@ -154,11 +150,7 @@ async fn paint(stream: TcpStream) -> io::Result<()> {
     let mut colour = "black".to_owned();
     let mut line = String::new();
     while stream.read_line(&mut line).await? > 0 {
-        let answer = match line
-            .trim_end()
-            .split_once(' ')
-            .unwrap_or((line.trim_end(), ""))
-        {
+        let answer = match line.trim_end().split_once(' ').unwrap_or((line.trim_end(), "")) {
             ("USE", wanted) => {
                 colour = wanted.to_owned();
                 "done".to_owned()
@@ -172,10 +164,7 @@ async fn paint(stream: TcpStream) -> io::Result<()> {
             ("SLEEP", _) => std::future::pending().await,
             _ => break,
         };
-        stream
-            .get_mut()
-            .write_all(format!("{answer}\n").as_bytes())
-            .await?;
+        stream.get_mut().write_all(format!("{answer}\n").as_bytes()).await?;
         line.clear();
     }
     Ok(())

@@ -37,9 +37,7 @@ async fn main() -> std::result::Result<(), Box<dyn Error>> {
         tokio::task::yield_now().await;
     }
     let connection = reads.get().await?;
-    let line = connection
-        .query_one("SELECT line FROM example_news", &[])
-        .await?;
+    let line = connection.query_one("SELECT line FROM example_news", &[]).await?;
     println!("read there: {}", line.get::<_, String>(0));
     drop(connection);
 
@@ -58,11 +56,7 @@ async fn role(pool: &Pool) -> Result<&'static str> {
     let answer = pool
         .retry_idempotent(|| async { pool.get().await?.query_one(question, &[]).await })
         .await?;
-    Ok(if answer.get(0) {
-        "a standby"
-    } else {
-        "the primary"
-    })
+    Ok(if answer.get(0) { "a standby" } else { "the primary" })
 }
 
 /// Whether the server that this pool reads from has everything up to a position in the log of

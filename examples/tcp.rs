@@ -44,9 +44,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let pool = Pool::new(Echo(serve_echoes().await?), config)?;
 
     // Ten callers share two connections. A `Pool` is a handle: cloning it is cheap.
-    let callers: Vec<_> = (0..10)
-        .map(|number| tokio::spawn(say(pool.clone(), number)))
-        .collect();
+    let callers: Vec<_> = (0..10).map(|number| tokio::spawn(say(pool.clone(), number))).collect();
     for caller in callers {
         println!("{}", caller.await??);
     }
@@ -70,9 +68,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 
 async fn say(pool: Pool<Echo>, number: u32) -> Result<String, Box<dyn Error + Send + Sync>> {
     let mut stream = pool.get().await?;
-    stream
-        .write_all(format!("hello {number}").as_bytes())
-        .await?;
+    stream.write_all(format!("hello {number}").as_bytes()).await?;
     let mut answer = [0; 7];
     stream.read_exact(&mut answer).await?;
     Ok(String::from_utf8_lossy(&answer).into_owned())

@@ -35,10 +35,7 @@ impl Manager for Postgres {
         let (client, connection) = self.0.connect(NoTls).await?;
         // It ends when the client is dropped or the connection is lost.
         tokio::spawn(connection);
-        Ok(Session {
-            client,
-            used: false,
-        })
+        Ok(Session { client, used: false })
     }
 
     fn inspect(&self, session: &mut Session) -> Condition {
@@ -87,11 +84,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("application_name is {name:?}, rolled back: {rolled_back}");
     drop(session);
 
-    println!(
-        "{} connects, {} cleaned",
-        pool.stats().connects,
-        pool.stats().cleaned
-    );
+    println!("{} connects, {} cleaned", pool.stats().connects, pool.stats().cleaned);
     pool.close().await;
     Ok(())
 }

@@ -51,9 +51,7 @@ async fn main() -> std::result::Result<(), Box<dyn Error>> {
         .query_one("SELECT sum(cents)::bigint FROM example_accounts", &[])
         .await?;
     println!("{} cents in all", sum.get::<_, i64>(0));
-    connection
-        .batch_execute("DROP TABLE example_accounts")
-        .await?;
+    connection.batch_execute("DROP TABLE example_accounts").await?;
     drop(connection);
     pool.close().await;
     Ok(())

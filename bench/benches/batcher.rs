@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use cenote_local::PostgresServer;
 use cenote_postgres::{
-    Batch, Batcher, Calls, Combine, Combiner, Config, Connection, Limits, Loader, Pool, Pooled,
-    Result, Rows, Spare, Weight,
+    Batch, Batcher, Calls, Combine, Combiner, Config, Connection, Limits, Loader, Pool, Pooled, Result, Rows, Spare,
+    Weight,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use tokio::{
@@ -79,11 +79,7 @@ impl Combine for Items {
 const ITEMS: i64 = 10_000;
 
 /// How long a request takes, of so many by so many callers at once.
-async fn crowd<F>(
-    callers: u64,
-    requests: u64,
-    ask: impl Fn(i64) -> F + Clone + Send + 'static,
-) -> Duration
+async fn crowd<F>(callers: u64, requests: u64, ask: impl Fn(i64) -> F + Clone + Send + 'static) -> Duration
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -103,22 +99,16 @@ where
     started.elapsed() / all * u32::try_from(requests).unwrap_or(u32::MAX)
 }
 
-fn measure<F>(
-    criterion: &mut Criterion,
-    runtime: &Runtime,
-    name: &str,
-    ask: impl Fn(i64) -> F + Clone + Send + 'static,
-) where
+fn measure<F>(criterion: &mut Criterion, runtime: &Runtime, name: &str, ask: impl Fn(i64) -> F + Clone + Send + 'static)
+where
     F: Future<Output = ()> + Send + 'static,
 {
     for (group, callers) in [("alone", 1), ("64 callers", 64)] {
-        criterion
-            .benchmark_group(group)
-            .bench_function(name, |bencher| {
-                bencher
-                    .to_async(runtime)
-                    .iter_custom(|requests| crowd(callers, requests, ask.clone()));
-            });
+        criterion.benchmark_group(group).bench_function(name, |bencher| {
+            bencher
+                .to_async(runtime)
+                .iter_custom(|requests| crowd(callers, requests, ask.clone()));
+        });
     }
 }
 
@@ -156,9 +146,7 @@ fn batchers(criterion: &mut Criterion) {
         let nothing = nothing.clone();
         async move { assert_eq!(must(nothing.submit(key).await), key) }
     });
-    let read = |row: cenote_postgres::tokio_postgres::Row| -> cenote_postgres::Decoded<i64> {
-        Ok(row.try_get(1)?)
-    };
+    let read = |row: cenote_postgres::tokio_postgres::Row| -> cenote_postgres::Decoded<i64> { Ok(row.try_get(1)?) };
     let loader = Loader::with_limits(pool.clone(), READ, read, |_: &i64| 8, limits());
     measure(criterion, &runtime, "look-up", move |key| {
         let loader = loader.clone();

@@ -4,9 +4,7 @@
 //! fairer on a machine that does other things too.
 #![allow(missing_docs)]
 
-use cenote_bench::pools::{
-    Bb8, Cenote, Contender, Crowd, Deadpool, Mobc, Qorb, Sqlx, TASKS, alone, warm,
-};
+use cenote_bench::pools::{Bb8, Cenote, Contender, Crowd, Deadpool, Mobc, Qorb, Sqlx, TASKS, alone, warm};
 use criterion::{Criterion, criterion_group, criterion_main};
 use tokio::runtime::{Builder, Runtime};
 
@@ -20,23 +18,19 @@ fn runtime() -> Runtime {
 fn measure<P: Contender>(criterion: &mut Criterion) {
     let runtime = runtime();
     let pool: P = runtime.block_on(warm());
-    criterion
-        .benchmark_group("alone")
-        .bench_function(P::NAME, |bencher| {
-            bencher.to_async(&runtime).iter(|| alone(&pool, 1));
+    criterion.benchmark_group("alone").bench_function(P::NAME, |bencher| {
+        bencher.to_async(&runtime).iter(|| alone(&pool, 1));
+    });
+    criterion.benchmark_group("crowd").bench_function(P::NAME, |bencher| {
+        bencher.to_async(&runtime).iter_custom(|gets| {
+            let pool = pool.clone();
+            async move {
+                let each = gets.div_ceil(TASKS as u64) as usize;
+                let crowd = Crowd::run(&pool, each).await;
+                std::time::Duration::from_secs_f64(gets as f64 / crowd.per_second)
+            }
         });
-    criterion
-        .benchmark_group("crowd")
-        .bench_function(P::NAME, |bencher| {
-            bencher.to_async(&runtime).iter_custom(|gets| {
-                let pool = pool.clone();
-                async move {
-                    let each = gets.div_ceil(TASKS as u64) as usize;
-                    let crowd = Crowd::run(&pool, each).await;
-                    std::time::Duration::from_secs_f64(gets as f64 / crowd.per_second)
-                }
-            });
-        });
+    });
 }
 
 fn pools(criterion: &mut Criterion) {

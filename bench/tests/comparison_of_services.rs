@@ -51,13 +51,7 @@ fn every_service_is_found_right_and_measured_without_errors() {
         "--workload read,cached --service cenote,deadpool,sqlx,cenote-strong,deadpool-redis \
          --clients 4 --seconds 0.2 --rounds 1",
     );
-    for service in [
-        "cenote",
-        "deadpool",
-        "sqlx",
-        "cenote-strong",
-        "deadpool-redis",
-    ] {
+    for service in ["cenote", "deadpool", "sqlx", "cenote-strong", "deadpool-redis"] {
         let rows = rows(&report, service);
         assert_eq!(rows.len(), 1, "{report}");
         let per_second: f64 = rows[0][2].parse().unwrap();
@@ -68,9 +62,7 @@ fn every_service_is_found_right_and_measured_without_errors() {
 
 #[test]
 fn a_service_is_measured_under_overload_and_beside_idle_clients() {
-    let report = report(
-        "--workload overload,idle --service cenote --seconds 0.2 --rounds 1 --idle-clients 20",
-    );
+    let report = report("--workload overload,idle --service cenote --seconds 0.2 --rounds 1 --idle-clients 20");
     assert_eq!(rows(&report, "cenote").len(), 2, "{report}");
 }
 

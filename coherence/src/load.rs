@@ -57,9 +57,7 @@ impl Load {
         let shared = Arc::new(Shared {
             world: world.clone(),
             keys: Keys::new(),
-            places: (0..instances)
-                .map(|_| Arc::new(Semaphore::new(places)))
-                .collect(),
+            places: (0..instances).map(|_| Arc::new(Semaphore::new(places))).collect(),
             is_over: AtomicBool::new(false),
         });
         let mut tasks = JoinSet::new();
@@ -73,10 +71,7 @@ impl Load {
             };
             tasks.spawn(client.run());
         }
-        Self {
-            shared,
-            clients: tasks,
-        }
+        Self { shared, clients: tasks }
     }
 
     /// Lets every client finish its request, and returns what all noted.
@@ -201,9 +196,7 @@ impl Client {
                 Err(_) => (Reply::Lost, None),
             }
         };
-        let (reply, connection) = timeout(deadline, exchange)
-            .await
-            .unwrap_or((Reply::GivenUp, None));
+        let (reply, connection) = timeout(deadline, exchange).await.unwrap_or((Reply::GivenUp, None));
         self.connections[instance] = connection;
         reply
     }
@@ -234,9 +227,7 @@ impl Client {
             (Reply::Lost | Reply::GivenUp, Request::Write(key, value)) => {
                 self.notes.lost(asked, key, Some(value));
             }
-            (Reply::Lost | Reply::GivenUp, Request::Delete(key)) => {
-                self.notes.lost(asked, key, None)
-            }
+            (Reply::Lost | Reply::GivenUp, Request::Delete(key)) => self.notes.lost(asked, key, None),
             (Reply::Lost | Reply::GivenUp, Request::Read(_) | Request::ReadMany(_)) => {}
         }
     }

@@ -97,9 +97,7 @@ async fn run(matches: &ArgMatches) -> Result<bool> {
     println!("\n{} trials carried out, {failed} failed", outcomes.len());
     let finds_something = finds_something(&outcomes);
     if !finds_something {
-        println!(
-            "nothing was found wrong with the plain cache-aside: the checker is not worth its name"
-        );
+        println!("nothing was found wrong with the plain cache-aside: the checker is not worth its name");
     }
     Ok(failed == 0 && finds_something)
 }
@@ -125,17 +123,11 @@ fn trials(matches: &ArgMatches) -> Result<Vec<Trial>> {
     }
     let seconds = matches.get_one("seconds").copied().unwrap_or(60);
     let clients = matches.get_one("clients").copied().unwrap_or(64_u16);
-    let output = matches
-        .get_one::<PathBuf>("output")
-        .cloned()
-        .unwrap_or_default();
+    let output = matches.get_one::<PathBuf>("output").cloned().unwrap_or_default();
     let mut trials = Vec::new();
     for mode in Mode::ALL {
         for fault in Fault::ALL {
-            if is_wanted("mode", mode.name())
-                && is_wanted("fault", fault.name())
-                && fault.concerns(mode)
-            {
+            if is_wanted("mode", mode.name()) && is_wanted("fault", fault.name()) && fault.concerns(mode) {
                 trials.push(Trial {
                     mode,
                     fault,

@@ -41,12 +41,7 @@ pub(crate) fn longest_stall(
 }
 
 /// How long after this moment every instance had acknowledged a write and, if there is a cache, answered from it.
-pub(crate) fn recovery(
-    records: &[Record],
-    instances: usize,
-    caches: bool,
-    lifted: Moment,
-) -> Option<Duration> {
+pub(crate) fn recovery(records: &[Record], instances: usize, caches: bool, lifted: Moment) -> Option<Duration> {
     let mut latest = Duration::ZERO;
     for instance in 0..instances {
         let first = |is_wanted: &dyn Fn(&Record) -> bool| {
@@ -72,9 +67,7 @@ pub(crate) fn slowest(slow: &[Slow], downtime: &Downtime) -> Option<Slow> {
         !absences.any(|it| it.from < slow.ended && slow.invoked < it.until)
     };
     let undisturbed = slow.iter().filter(undisturbed);
-    undisturbed
-        .copied()
-        .max_by_key(|it| it.ended.since(it.invoked))
+    undisturbed.copied().max_by_key(|it| it.ended.since(it.invoked))
 }
 
 /// Requests, reads among them, and hits among these.
@@ -131,21 +124,9 @@ mod tests {
     #[test]
     fn all_instances_recover_or_none_has() {
         let hit = |instance, returned| record(instance, returned, Kind::Read(None), true);
-        let records = [
-            write(0, 12),
-            write(1, 14),
-            hit(0, 13),
-            hit(1, 17),
-            hit(1, 9),
-        ];
-        assert_eq!(
-            recovery(&records, 2, true, at(10)),
-            Some(Duration::from_secs(7))
-        );
-        assert_eq!(
-            recovery(&records, 2, false, at(10)),
-            Some(Duration::from_secs(4))
-        );
+        let records = [write(0, 12), write(1, 14), hit(0, 13), hit(1, 17), hit(1, 9)];
+        assert_eq!(recovery(&records, 2, true, at(10)), Some(Duration::from_secs(7)));
+        assert_eq!(recovery(&records, 2, false, at(10)), Some(Duration::from_secs(4)));
         assert_eq!(recovery(&records[..3], 2, true, at(10)), None);
     }
 

@@ -27,13 +27,7 @@ pub enum Mode {
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Local,
-        Self::Strong,
-        Self::Bounded,
-        Self::Ttl,
-        Self::Off,
-    ];
+    pub const ALL: [Self; 5] = [Self::Local, Self::Strong, Self::Bounded, Self::Ttl, Self::Off];
 
     /// The value of `CACHE_MODE`.
     #[must_use]
@@ -71,8 +65,7 @@ impl Mode {
 
     /// The settings beside `CACHE_MODE`.
     pub(crate) fn settings(self) -> Option<(&'static str, String)> {
-        matches!(self, Self::Bounded)
-            .then(|| ("CACHE_MAX_STALENESS_MS", BOUND.as_millis().to_string()))
+        matches!(self, Self::Bounded).then(|| ("CACHE_MAX_STALENESS_MS", BOUND.as_millis().to_string()))
     }
 
     /// What is promised under a fault. The plain cache-aside is held to what the others promise.
@@ -83,9 +76,6 @@ impl Mode {
             Self::Strong => (Duration::ZERO, !fault.loses_fences_and_seals()),
             Self::Ttl | Self::Off => (Duration::ZERO, true),
         };
-        Promise {
-            staleness,
-            monotonic,
-        }
+        Promise { staleness, monotonic }
     }
 }

@@ -121,13 +121,7 @@ impl Notes {
     }
 
     /// A write of this value, or a delete, was answered.
-    pub(crate) fn written(
-        &mut self,
-        asked: &Asked,
-        key: &Arc<str>,
-        value: Option<&str>,
-        answer: &Answer,
-    ) {
+    pub(crate) fn written(&mut self, asked: &Asked, key: &Arc<str>, value: Option<&str>, answer: &Answer) {
         #[derive(Deserialize)]
         struct Written {
             version: i64,
@@ -173,21 +167,8 @@ impl Notes {
         self.note(asked, key, Kind::Read(found), true, is_hit);
     }
 
-    fn write(
-        &mut self,
-        asked: &Asked,
-        key: &Arc<str>,
-        digest: Option<u64>,
-        version: Option<i64>,
-        is_settled: bool,
-    ) {
-        self.note(
-            asked,
-            key,
-            Kind::Write { version, digest },
-            is_settled,
-            false,
-        );
+    fn write(&mut self, asked: &Asked, key: &Arc<str>, digest: Option<u64>, version: Option<i64>, is_settled: bool) {
+        self.note(asked, key, Kind::Write { version, digest }, is_settled, false);
     }
 
     fn note(&mut self, asked: &Asked, key: &Arc<str>, kind: Kind, is_settled: bool, is_hit: bool) {

@@ -83,12 +83,7 @@ fn seconds(duration: Duration) -> String {
 }
 
 /// Writes down, for each key with a violation, the first one and what happened around it.
-pub(crate) fn save(
-    directory: &Path,
-    history: &[Operation],
-    violations: &[Violation],
-    start: Moment,
-) -> io::Result<()> {
+pub(crate) fn save(directory: &Path, history: &[Operation], violations: &[Violation], start: Moment) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(directory.join(VIOLATIONS))?);
     writeln!(file, "{} violations\n", violations.len())?;
     let mut keys = BTreeSet::new();
@@ -103,12 +98,7 @@ pub(crate) fn save(
 /// Writes down what is needed to see that an operation cannot be explained: all writes of its key that were under way
 /// between the write of what it should have found and its own end, that write, the one of what it found, and the reads
 /// in the same time.
-fn save_one(
-    file: &mut impl Write,
-    history: &[Operation],
-    violation: &Violation,
-    start: Moment,
-) -> io::Result<()> {
+fn save_one(file: &mut impl Write, history: &[Operation], violation: &Violation, start: Moment) -> io::Result<()> {
     let bad = &violation.operation;
     let (expected, found) = match (violation.fault, &bad.kind) {
         (Wrong::Stale(version) | Wrong::WentBack(version), Kind::Read(found)) => {
@@ -133,8 +123,7 @@ fn save_one(
     writeln!(file, "{}: {}", bad.key, violation.fault)?;
     for operation in operations {
         let is_write = matches!(operation.kind, Kind::Write { .. });
-        let is_around =
-            operation.invoked <= end && operation.returned.is_none_or(|returned| from <= returned);
+        let is_around = operation.invoked <= end && operation.returned.is_none_or(|returned| from <= returned);
         if operation == bad || is_around || (is_write && is_of(operation, found)) {
             let mark = if operation == bad { '>' } else { ' ' };
             writeln!(file, "{mark} {}", line(operation, start))?;

@@ -38,11 +38,7 @@ pub(crate) struct Service {
 
 impl Service {
     /// Starts an instance that writes its log into this file.
-    pub(crate) async fn start(
-        program: &Path,
-        settings: Vec<(&'static str, String)>,
-        log: PathBuf,
-    ) -> Result<Self> {
+    pub(crate) async fn start(program: &Path, settings: Vec<(&'static str, String)>, log: PathBuf) -> Result<Self> {
         let service = Self {
             program: program.to_owned(),
             settings: Mutex::new(settings),
@@ -67,10 +63,7 @@ impl Service {
 
     /// Starts it again after a [`kill`](Self::kill); returns when it listens.
     pub(crate) async fn launch(&self) -> Result<()> {
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.log)?;
+        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let start = log.metadata()?.len();
         let settings = self.settings.lock();
         let settings = settings.unwrap_or_else(PoisonError::into_inner).clone();
@@ -132,8 +125,7 @@ impl Service {
 
     /// Waits until it takes requests.
     pub(crate) async fn is_ready(&self) -> Result<()> {
-        self.until("/health/ready", |body| body["status"] == "ok")
-            .await
+        self.until("/health/ready", |body| body["status"] == "ok").await
     }
 
     /// Waits until nothing is wrong with it.
@@ -164,15 +156,9 @@ fn listening(log: &Path, start: u64) -> Result<Option<SocketAddr>> {
     let mut file = File::open(log)?;
     file.seek(SeekFrom::Start(start))?;
     file.read_to_string(&mut text)?;
-    let events = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut addresses = events
-        .filter(|event| {
-            event["message"]
-                .as_str()
-                .is_some_and(|it| it.starts_with("listening"))
-        })
+        .filter(|event| event["message"].as_str().is_some_and(|it| it.starts_with("listening")))
         .filter_map(|event| event["address"].as_str()?.parse().ok());
     Ok(addresses.next())
 }

@@ -60,9 +60,7 @@ pub(crate) async fn strike(fault: Fault, world: &World, lasts: Duration) -> Resu
             let redis = world.redis()?;
             let policy = ["CONFIG", "SET", "maxmemory-policy", "allkeys-random"];
             redis.command(&policy).await?;
-            redis
-                .command(&["CONFIG", "SET", "maxmemory", "2mb"])
-                .await?;
+            redis.command(&["CONFIG", "SET", "maxmemory", "2mb"]).await?;
             sleep(lasts).await;
             redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await?;
         }
@@ -127,9 +125,7 @@ async fn freeze_service(world: &World, instance: usize, lasts: Duration) -> Resu
     service.freeze().await?;
     sleep(lasts).await;
     service.thaw().await?;
-    world
-        .downtime
-        .note(Who::Instance(instance), from, clock::now());
+    world.downtime.note(Who::Instance(instance), from, clock::now());
     Ok(())
 }
 
@@ -138,10 +134,7 @@ async fn freeze_service(world: &World, instance: usize, lasts: Duration) -> Resu
 async fn kill_service(world: &World, round: usize) -> Result<()> {
     let instance = round % world.services.len();
     let service = &world.services[instance];
-    let proxy = world
-        .proxies
-        .get(instance)
-        .filter(|_| round.is_multiple_of(2));
+    let proxy = world.proxies.get(instance).filter(|_| round.is_multiple_of(2));
     if let Some(proxy) = proxy {
         proxy.hold(Direction::ToServer);
         sleep(HELD).await;
@@ -154,9 +147,7 @@ async fn kill_service(world: &World, round: usize) -> Result<()> {
     }
     service.launch().await?;
     timeout(Duration::from_secs(30), service.is_ready()).await??;
-    world
-        .downtime
-        .note(Who::Instance(instance), from, clock::now());
+    world.downtime.note(Who::Instance(instance), from, clock::now());
     sleep(millis(200..1_500)).await;
     Ok(())
 }
@@ -172,8 +163,7 @@ async fn repeat(world: &World, end: Instant, words: &[&str]) -> Result<()> {
 }
 
 /// Deletes what proves to the instances which keyspace they see.
-const FORGET: &str =
-    "for _, proof in ipairs(redis.call('KEYS', '*::proof:*')) do redis.call('DEL', proof) end";
+const FORGET: &str = "for _, proof in ipairs(redis.call('KEYS', '*::proof:*')) do redis.call('DEL', proof) end";
 
 /// Swaps what Redis holds with an empty database and, after a moment or a while, back.
 async fn swap_databases(world: &World, end: Instant) -> Result<()> {
@@ -206,9 +196,7 @@ async fn other_database(world: &World, lasts: Duration) -> Result<()> {
         service.set("REDIS_URL", format!("{url}{number}"));
         service.launch().await?;
         timeout(Duration::from_secs(30), service.is_ready()).await??;
-        world
-            .downtime
-            .note(Who::Instance(VICTIM), from, clock::now());
+        world.downtime.note(Who::Instance(VICTIM), from, clock::now());
         sleep(lasts).await;
     }
     Ok(())
@@ -235,11 +223,7 @@ async fn split_brain(world: &World, lasts: Duration) -> Result<()> {
     let second = first.replica().start().await?;
     timeout(Duration::from_secs(10), async {
         let state = ["INFO", "replication"];
-        while !second
-            .command(&state)
-            .await?
-            .contains("master_link_status:up")
-        {
+        while !second.command(&state).await?.contains("master_link_status:up") {
             sleep(Duration::from_millis(20)).await;
         }
         Ok::<_, cenote_local::Error>(())

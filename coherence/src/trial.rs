@@ -119,11 +119,7 @@ impl Trial {
         let stopped = clock::now();
         let mut notes = load.stop().await?;
         notes.absorb(sweep(&world).await?);
-        let times = Times {
-            start,
-            lifted,
-            stopped,
-        };
+        let times = Times { start, lifted, stopped };
         self.judge(&directory, &world, notes, &times, well)
     }
 
@@ -138,8 +134,7 @@ impl Trial {
         let (records, instances) = (&notes.records, self.mode.instances());
         let (operations, reads, hits) = measure::counts(records);
         let downtime = &world.downtime;
-        let stall =
-            measure::longest_stall(records, instances, downtime, times.start, times.stopped);
+        let stall = measure::longest_stall(records, instances, downtime, times.start, times.stopped);
         let recovered = measure::recovery(records, instances, self.mode.caches(), times.lifted);
         let slowest = measure::slowest(&notes.slow, downtime);
         let history: Vec<Operation> = notes.records.into_iter().map(|it| it.operation).collect();
@@ -151,11 +146,7 @@ impl Trial {
         let mut reasons = Vec::new();
         if !violations.is_empty() && !self.mode.is_plain() {
             let file = directory.join(report::VIOLATIONS);
-            reasons.push(format!(
-                "{} violations: {}",
-                violations.len(),
-                file.display()
-            ));
+            reasons.push(format!("{} violations: {}", violations.len(), file.display()));
         }
         if operations == 0 || (self.mode.caches() && hits == 0) {
             reasons.push("nothing was seen".to_owned());

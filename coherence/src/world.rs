@@ -32,12 +32,7 @@ enum Redis {
 
 impl World {
     /// Starts all servers that a fault in this mode needs, and returns when all is well. Logs go into the directory.
-    pub(crate) async fn start(
-        mode: Mode,
-        fault: Fault,
-        program: &Path,
-        directory: &Path,
-    ) -> Result<Self> {
+    pub(crate) async fn start(mode: Mode, fault: Fault, program: &Path, directory: &Path) -> Result<Self> {
         let postgres = PostgresServer::temporary().start().await?;
         let redis = match (mode.has_redis(), fault) {
             (false, _) => Redis::None,
@@ -68,9 +63,7 @@ impl World {
                 Redis::Cluster(cluster) => settings.push(("REDIS_URL", cluster.url())),
             }
             let log = directory.join(format!("instance-{instance}.log"));
-            world
-                .services
-                .push(Service::start(program, settings, log).await?);
+            world.services.push(Service::start(program, settings, log).await?);
         }
         world.is_well(START).await?;
         Ok(world)

@@ -111,9 +111,6 @@ fn links_are_read_with_the_tests_named_after_them() {
         target: target.to_owned(),
         tests: tests.iter().map(ToString::to_string).collect(),
     };
-    let expected = [
-        link("x/y.rs", &["one_test", "another_…"]),
-        link("z.md", &[]),
-    ];
+    let expected = [link("x/y.rs", &["one_test", "another_…"]), link("z.md", &[])];
     assert_eq!(links(text), expected);
 }

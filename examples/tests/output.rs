@@ -23,12 +23,7 @@ fn run(example: &str) -> String {
 /// `cargo test`, unless it is told to build this test alone.
 fn program(example: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let program = test
-        .ancestors()
-        .nth(2)
-        .unwrap()
-        .join("examples")
-        .join(example);
+    let program = test.ancestors().nth(2).unwrap().join("examples").join(example);
     assert!(
         program.exists(),
         "not built: run `cargo build -p cenote-examples --examples`"
@@ -64,10 +59,7 @@ fn a_changed_session_is_cleaned_and_an_unanswered_one_replaced() {
 #[test]
 fn a_bare_driver_is_cleaned_after_every_use() {
     let said = run("tokio_postgres");
-    assert!(
-        said.contains("application_name is \"\", rolled back: true"),
-        "{said}"
-    );
+    assert!(said.contains("application_name is \"\", rolled back: true"), "{said}");
     assert!(said.contains("1 connects, "), "{said}");
 }
 

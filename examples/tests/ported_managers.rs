@@ -36,10 +36,7 @@ impl Manager for Postgres {
         Ok(client)
     }
 
-    async fn check(
-        &self,
-        client: &mut tokio_postgres::Client,
-    ) -> Result<(), tokio_postgres::Error> {
+    async fn check(&self, client: &mut tokio_postgres::Client) -> Result<(), tokio_postgres::Error> {
         client.simple_query("").await.map(drop)
     }
 }
@@ -64,9 +61,7 @@ async fn a_connection_to_redis_that_was_killed_is_replaced_before_its_next_use()
             .await
             .unwrap_or_else(|error| panic!("use {round}: {error}"));
         drop(connection);
-        let killed = server
-            .command(&["CLIENT", "KILL", "ID", &id.to_string()])
-            .await;
+        let killed = server.command(&["CLIENT", "KILL", "ID", &id.to_string()]).await;
         assert!(killed.unwrap().contains('1'));
     }
     assert_eq!(pool.stats().retired(Retired::Broken), 9);
@@ -83,15 +78,10 @@ async fn a_session_of_postgresql_that_was_terminated_is_replaced_before_its_next
     for round in 0..20 {
         let session = pool.get().await.unwrap();
         let row = session.query_one("SELECT pg_backend_pid()", &[]).await;
-        let process: i32 = row
-            .unwrap_or_else(|error| panic!("use {round}: {error}"))
-            .get(0);
+        let process: i32 = row.unwrap_or_else(|error| panic!("use {round}: {error}")).get(0);
         drop(session);
         let terminate = "SELECT pg_terminate_backend($1)";
-        administrator
-            .query_one(terminate, &[&process])
-            .await
-            .unwrap();
+        administrator.query_one(terminate, &[&process]).await.unwrap();
     }
     assert_eq!(pool.stats().retired(Retired::Broken), 19);
     pool.close().await;

@@ -49,11 +49,7 @@ pub(crate) struct Read {
 
 impl Read {
     pub(crate) fn new(key: String, value: Value, from_cache: bool) -> Self {
-        Self {
-            key,
-            value,
-            from_cache,
-        }
+        Self { key, value, from_cache }
     }
 }
 

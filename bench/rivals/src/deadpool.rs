@@ -6,9 +6,7 @@ use axum::{
     extract::{Path, Query, State},
     routing::{get, post},
 };
-use deadpool_postgres::{
-    Client, Config, ManagerConfig, Pool, PoolConfig, PoolError, RecyclingMethod, Runtime,
-};
+use deadpool_postgres::{Client, Config, ManagerConfig, Pool, PoolConfig, PoolError, RecyclingMethod, Runtime};
 use tokio_postgres::{NoTls, Row};
 
 use crate::{
@@ -66,9 +64,7 @@ pub(crate) async fn user(State(pool): State<Pool>, Path(id): Path<i64>) -> Answe
 async fn users(State(pool): State<Pool>, Query(page): Query<Page>) -> Answer<Vec<User>> {
     let client = client(&pool).await?;
     let statement = client.prepare_cached(USERS).await?;
-    let rows = client
-        .query(&statement, &[&page.after, &page.limit])
-        .await?;
+    let rows = client.query(&statement, &[&page.after, &page.limit]).await?;
     Ok(Json(rows.iter().map(from_row).collect()))
 }
 
@@ -93,9 +89,7 @@ pub(crate) async fn read_value(pool: &Pool, key: &str) -> Result<Option<Value>, 
 pub(crate) async fn write_value(pool: &Pool, write: &Write) -> Result<i64, Failure> {
     let client = client(pool).await?;
     let statement = client.prepare_cached(WRITE).await?;
-    let row = client
-        .query_one(&statement, &[&write.key, &write.value])
-        .await?;
+    let row = client.query_one(&statement, &[&write.key, &write.value]).await?;
     Ok(row.get(0))
 }
 

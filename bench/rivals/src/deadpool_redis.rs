@@ -46,27 +46,19 @@ pub(crate) async fn router() -> Outcome<Router> {
         .with_state(stores))
 }
 
-async fn read(
-    State(mut stores): State<Stores>,
-    Path(key): Path<String>,
-) -> Result<Json<Read>, Failure> {
+async fn read(State(mut stores): State<Stores>, Path(key): Path<String>) -> Result<Json<Read>, Failure> {
     let cached: Option<Vec<u8>> = stores.cache.get(&key).await?;
     if let Some(cached) = cached {
         let value = serde_json::from_slice(&cached).map_err(Failure::broken)?;
         return Ok(Json(Read::new(key, value, true)));
     }
-    let value = read_value(&stores.pool, &key)
-        .await?
-        .ok_or(Failure::Absent)?;
+    let value = read_value(&stores.pool, &key).await?.ok_or(Failure::Absent)?;
     let cell = serde_json::to_vec(&value).map_err(Failure::broken)?;
     let () = stores.cache.set_ex(&key, cell, LIFETIME).await?;
     Ok(Json(Read::new(key, value, false)))
 }
 
-async fn write(
-    State(mut stores): State<Stores>,
-    Json(write): Json<Write>,
-) -> Result<Json<Written>, Failure> {
+async fn write(State(mut stores): State<Stores>, Json(write): Json<Write>) -> Result<Json<Written>, Failure> {
     let version = write_value(&stores.pool, &write).await?;
     let () = stores.cache.del(&write.key).await?;
     Ok(Json(Written::new(write.key, version)))

@@ -30,9 +30,7 @@ pub(crate) fn serve(address: SocketAddr) -> Outcome<()> {
     let body = serde_json::to_vec(&Read::new("key-00000".to_owned(), value, false))?;
     let body = Bytes::from(body);
     let cores = thread::available_parallelism()?.get();
-    let listeners: Vec<_> = (0..cores)
-        .map(|_| listen(address))
-        .collect::<Result<_, _>>()?;
+    let listeners: Vec<_> = (0..cores).map(|_| listen(address)).collect::<Result<_, _>>()?;
     let threads = listeners.into_iter().map(|listener| {
         let body = body.clone();
         thread::spawn(|| accept(listener, body))

@@ -62,12 +62,11 @@ async fn user(State(pool): State<PgPool>, Path(id): Path<i64>) -> Answer<User> {
 }
 
 async fn users(State(pool): State<PgPool>, Query(page): Query<Page>) -> Answer<Vec<User>> {
-    let users =
-        sqlx::query_as("SELECT id, name, email FROM users WHERE id > $1 ORDER BY id LIMIT $2")
-            .bind(page.after)
-            .bind(page.limit)
-            .fetch_all(&pool)
-            .await?;
+    let users = sqlx::query_as("SELECT id, name, email FROM users WHERE id > $1 ORDER BY id LIMIT $2")
+        .bind(page.after)
+        .bind(page.limit)
+        .fetch_all(&pool)
+        .await?;
     Ok(Json(users))
 }
 

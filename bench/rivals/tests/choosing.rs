@@ -1,9 +1,5 @@
 //! Which of the services is started. That this is a test of the program also has cargo build it for the tests of others.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::process::Command;
 
@@ -13,8 +9,5 @@ fn a_service_that_does_not_exist_is_refused_with_those_that_do() {
     let refused = rivals.arg("hallo").env("PORT", "0").output().unwrap();
     assert_eq!(refused.status.code(), Some(1));
     let errors = String::from_utf8(refused.stderr).unwrap();
-    assert_eq!(
-        errors,
-        "usage: cenote-rivals hello|deadpool|deadpool-redis|sqlx\n"
-    );
+    assert_eq!(errors, "usage: cenote-rivals hello|deadpool|deadpool-redis|sqlx\n");
 }

@@ -10,8 +10,7 @@ use std::{
 
 use cenote_bench::median;
 use cenote_bench::pools::{
-    Bb8, Cenote, Contender, Counting, Crowd, Deadpool, Mobc, Qorb, SIZE, Sqlx, TASKS, Users, alone,
-    per_use, warm,
+    Bb8, Cenote, Contender, Counting, Crowd, Deadpool, Mobc, Qorb, SIZE, Sqlx, TASKS, Users, alone, per_use, warm,
 };
 use tokio::runtime::Builder;
 
@@ -95,9 +94,7 @@ fn print(all: &[Rounds]) {
         "\nMedians of {ROUNDS} rounds, the pools in turn. \
          Crowd: {TASKS} tasks on {SIZE} connections.\n"
     );
-    println!(
-        "| Pool | Alone | Instructions | Crowd, a second | Instructions | Wait, median | p99 | Longest |"
-    );
+    println!("| Pool | Alone | Instructions | Crowd, a second | Instructions | Wait, median | p99 | Longest |");
     println!("|---|---|---|---|---|---|---|---|");
     for rounds in all {
         let [alone, crowd] = rounds.instructions.map(|counted| match counted {

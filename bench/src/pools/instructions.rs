@@ -54,9 +54,7 @@ impl Counting {
         if self.pool != P::NAME {
             return Ok(());
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let pool: P = warm().await;
             match self.users {
@@ -92,8 +90,8 @@ pub fn per_use<P: Contender>(users: Users) -> io::Result<Option<u64>> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             run => run?.stderr,
         };
-        *count = collected(&String::from_utf8_lossy(&report))
-            .ok_or_else(|| io::Error::other("valgrind counted nothing"))?;
+        *count =
+            collected(&String::from_utf8_lossy(&report)).ok_or_else(|| io::Error::other("valgrind counted nothing"))?;
     }
     Ok(Some((counts[1] - counts[0]) / (RUNS[1] - RUNS[0])))
 }

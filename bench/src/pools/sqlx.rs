@@ -15,9 +15,7 @@ impl Contender for Sqlx {
 
     async fn build() -> Self {
         let size = SIZE as u32;
-        let options = PoolOptions::new()
-            .max_connections(size)
-            .min_connections(size);
+        let options = PoolOptions::new().max_connections(size).min_connections(size);
         let options = options.test_before_acquire(false);
         sure(options.connect_with(Inert).await)
     }

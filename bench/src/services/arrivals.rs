@@ -52,18 +52,16 @@ pub(super) async fn arrive(
     for connections in shares(most as usize) {
         let rate = per_second * connections as f64 / most;
         let (result, tally) = oneshot::channel();
-        thread::Builder::new()
-            .name("arrivals".to_owned())
-            .spawn(move || {
-                let users = Rc::new(Users {
-                    address,
-                    window,
-                    connections,
-                    idle: RefCell::default(),
-                    tally: RefCell::default(),
-                });
-                let _ = result.send(on_a_thread(users.arrive(workload, rate)));
-            })?;
+        thread::Builder::new().name("arrivals".to_owned()).spawn(move || {
+            let users = Rc::new(Users {
+                address,
+                window,
+                connections,
+                idle: RefCell::default(),
+                tally: RefCell::default(),
+            });
+            let _ = result.send(on_a_thread(users.arrive(workload, rate)));
+        })?;
         tallies.push(tally);
     }
     let mut all = Tally::default();
@@ -186,16 +184,11 @@ mod tests {
     async fn every_arrival_is_counted_once_and_a_silent_server_is_given_up() {
         let address = forgetful().await;
         let length = Duration::from_millis(500);
-        let tally = arrive(address, Workload::Read, 200.0, length)
-            .await
-            .unwrap();
+        let tally = arrive(address, Workload::Read, 200.0, length).await.unwrap();
         let failed: u64 = tally.failures().values().sum();
         let all = tally.answered() + failed;
         assert!((98..=102).contains(&all), "{tally:?}");
-        assert!(
-            tally.failures().contains_key(&Failure::TooLate),
-            "{tally:?}"
-        );
+        assert!(tally.failures().contains_key(&Failure::TooLate), "{tally:?}");
         assert!(tally.answered() > 0, "{tally:?}");
     }
 }

@@ -85,23 +85,21 @@ impl Clients {
             let (ready, is_ready) = oneshot::channel();
             let (start, started) = oneshot::channel();
             let (result, tally) = oneshot::channel();
-            thread::Builder::new()
-                .name("clients".to_owned())
-                .spawn(move || {
-                    let clients = on_a_thread(async {
-                        let mut connections = Vec::with_capacity(share);
-                        while connections.len() < share {
-                            connections.push(Connection::open(address).await?);
-                        }
-                        // Nobody listens any more if another thread could not connect.
-                        let _ = ready.send(());
-                        let Ok(window) = started.await else {
-                            return Ok(Tally::default());
-                        };
-                        Ok(drive(address, workload, connections, window).await)
-                    });
-                    let _ = result.send(clients);
-                })?;
+            thread::Builder::new().name("clients".to_owned()).spawn(move || {
+                let clients = on_a_thread(async {
+                    let mut connections = Vec::with_capacity(share);
+                    while connections.len() < share {
+                        connections.push(Connection::open(address).await?);
+                    }
+                    // Nobody listens any more if another thread could not connect.
+                    let _ = ready.send(());
+                    let Ok(window) = started.await else {
+                        return Ok(Tally::default());
+                    };
+                    Ok(drive(address, workload, connections, window).await)
+                });
+                let _ = result.send(clients);
+            })?;
             waiting.push((is_ready, start, tally));
         }
         let (mut starts, mut tallies) = (Vec::new(), Vec::new());
@@ -151,12 +149,7 @@ pub(super) fn shares(count: usize) -> Vec<usize> {
 }
 
 /// Has the clients ask until the window ends; what is under way then is given up.
-async fn drive(
-    address: SocketAddr,
-    workload: Workload,
-    connections: Vec<Connection>,
-    window: Window,
-) -> Tally {
+async fn drive(address: SocketAddr, workload: Workload, connections: Vec<Connection>, window: Window) -> Tally {
     let tally = Rc::new(RefCell::new(Tally::default()));
     for connection in connections {
         spawn_local(client(address, workload, connection, window, tally.clone()));
@@ -194,11 +187,7 @@ async fn client(
 }
 
 /// One request, on a new connection if there is none.
-async fn ask(
-    address: SocketAddr,
-    connection: &mut Option<Connection>,
-    request: &[u8],
-) -> Result<(), Failure> {
+async fn ask(address: SocketAddr, connection: &mut Option<Connection>, request: &[u8]) -> Result<(), Failure> {
     let mut current = match connection.take() {
         Some(current) => current,
         None => Connection::open(address).await.map_err(lost)?,

@@ -135,9 +135,7 @@ impl Head {
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(error) => return Err(invalid(error)),
         };
-        let status = response
-            .code
-            .ok_or_else(|| invalid("no status in the answer"))?;
+        let status = response.code.ok_or_else(|| invalid("no status in the answer"))?;
         let (mut body, mut last) = (matches!(status, 204 | 304).then_some(0), false);
         for header in response.headers {
             if body.is_none() && header.name.eq_ignore_ascii_case("content-length") {
@@ -188,10 +186,7 @@ mod tests {
         let bytes = "HTTP/1.1 200 OK\r\nContent-Length: 11\r\nconnection: close\r\n\r\nhello world";
         let mut connection = answered(bytes).await;
         let (head, body) = connection.ask_for_body(b"x").await.unwrap();
-        assert_eq!(
-            (head.status, head.last, body),
-            (200, true, &b"hello world"[..])
-        );
+        assert_eq!((head.status, head.last, body), (200, true, &b"hello world"[..]));
         let head = answered(bytes).await.ask(b"x").await.unwrap();
         assert_eq!((head.status, head.last), (200, true));
     }
@@ -211,8 +206,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_of_unknown_length_is_an_error() {
-        let mut connection =
-            answered("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        let mut connection = answered("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
         let error = connection.ask(b"x").await.unwrap_err();
         assert_eq!(error.to_string(), "an answer without content-length");
     }

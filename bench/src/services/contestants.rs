@@ -83,10 +83,7 @@ pub(super) const ALL: [Contestant; 8] = [
     Contestant {
         name: "cenote-bounded",
         about: "cenote serve, cache in Redis and in its process, at most 1 s stale",
-        program: Program::Cenote(&[
-            ("CACHE_MODE", "bounded"),
-            ("CACHE_MAX_STALENESS_MS", "1000"),
-        ]),
+        program: Program::Cenote(&[("CACHE_MODE", "bounded"), ("CACHE_MAX_STALENESS_MS", "1000")]),
         cache: Cache::Redis,
     },
     Contestant {
@@ -102,11 +99,7 @@ impl Contestant {
     #[must_use]
     pub(super) fn takes_part(&self, workload: Workload, clients: usize) -> bool {
         // What a lone client waits for is a read or a write.
-        let asked = clients > 1
-            || !matches!(
-                workload,
-                Workload::Users | Workload::Mixed | Workload::CachedMixed
-            );
+        let asked = clients > 1 || !matches!(workload, Workload::Users | Workload::Mixed | Workload::CachedMixed);
         let able = if self.name == LIMIT {
             workload == Workload::Read
         } else {

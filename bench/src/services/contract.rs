@@ -57,10 +57,7 @@ pub(super) async fn check(stage: &Stage, service: &Service) -> Outcome<()> {
     }
     let first = json!({"id": 1, "name": "User 1", "email": "user1@example.org"});
     client.get("/users/1").await?.expect(200, &first)?;
-    client
-        .get("/users/999999999")
-        .await?
-        .expect(404, &json!(null))?;
+    client.get("/users/999999999").await?.expect(404, &json!(null))?;
     cache(&mut client, service.contestant.cache != Cache::Off).await
 }
 
@@ -158,11 +155,7 @@ impl Answered {
     }
 
     fn wrong<E: From<String>>(&self, expected: &str) -> E {
-        let Self {
-            question,
-            status,
-            body,
-        } = self;
+        let Self { question, status, body } = self;
         format!("{question}: expected {expected}, got status {status}, {body}").into()
     }
 }

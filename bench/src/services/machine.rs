@@ -39,9 +39,7 @@ pub(super) fn open_files() -> usize {
 
 /// The first processor's name in `/proc/cpuinfo`.
 fn model(cpuinfo: &str) -> Option<&str> {
-    let line = cpuinfo
-        .lines()
-        .find(|line| line.starts_with("model name"))?;
+    let line = cpuinfo.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim())
 }
 

@@ -80,18 +80,9 @@ pub(super) async fn measure(
 }
 
 impl Cpu {
-    fn between(
-        before: &Processes,
-        after: &Processes,
-        stage: &Stage,
-        service: &Service,
-        tally: &Tally,
-    ) -> Self {
-        let spent = |pid: Option<u32>| {
-            pid.map_or(0.0, |pid| {
-                after.cpu(pid).saturating_sub(before.cpu(pid)).as_secs_f64()
-            })
-        };
+    fn between(before: &Processes, after: &Processes, stage: &Stage, service: &Service, tally: &Tally) -> Self {
+        let spent =
+            |pid: Option<u32>| pid.map_or(0.0, |pid| after.cpu(pid).saturating_sub(before.cpu(pid)).as_secs_f64());
         let own = after.own_cpu().saturating_sub(before.own_cpu());
         let [service, postgres, redis, generator] = [
             spent(Some(service.pid)),
@@ -167,11 +158,7 @@ mod tests {
 
     #[test]
     fn one_disturbed_round_does_not_move_the_medians_but_its_errors_count() {
-        let cells = [
-            cell(100.0, 0.01, 0),
-            cell(10.0, 0.6, 3),
-            cell(110.0, 0.02, 1),
-        ];
+        let cells = [cell(100.0, 0.01, 0), cell(10.0, 0.6, 3), cell(110.0, 0.02, 1)];
         let median = Cell::median(&cells);
         assert_eq!(median.per_second, 100.0);
         assert_eq!(median.p50, Duration::from_millis(10));

@@ -2,9 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{
-    Arg, ArgAction, Command, builder::PossibleValuesParser, error::ErrorKind, value_parser,
-};
+use clap::{Arg, ArgAction, Command, builder::PossibleValuesParser, error::ErrorKind, value_parser};
 
 use super::{
     contestants::{ALL, Contestant},
@@ -52,22 +50,17 @@ impl Options {
     /// # Errors
     ///
     /// An argument is unknown or malformed, or help was asked for.
-    pub fn parse<A: Into<OsString> + Clone>(
-        arguments: impl IntoIterator<Item = A>,
-    ) -> Result<Self, clap::Error> {
+    pub fn parse<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -> Result<Self, clap::Error> {
         let mut command = command();
         let mut found = command.try_get_matches_from_mut(arguments)?;
-        let trials: Vec<String> = found
-            .remove_many("workload")
-            .into_iter()
-            .flatten()
-            .collect();
+        let trials: Vec<String> = found.remove_many("workload").into_iter().flatten().collect();
         let names: Vec<String> = found.remove_many("service").into_iter().flatten().collect();
         let wanted = |all: &[String], name: &str| all.is_empty() || all.iter().any(|n| n == name);
         let seconds: f64 = found.remove_one("seconds").unwrap_or_default();
-        let Some(length) = Duration::try_from_secs_f64(seconds).ok().filter(|length| {
-            (Duration::from_millis(100)..=Duration::from_secs(600)).contains(length)
-        }) else {
+        let Some(length) = Duration::try_from_secs_f64(seconds)
+            .ok()
+            .filter(|length| (Duration::from_millis(100)..=Duration::from_secs(600)).contains(length))
+        else {
             let error = "--seconds must be between 0.1 and 600";
             return Err(command.error(ErrorKind::ValueValidation, error));
         };
@@ -79,10 +72,7 @@ impl Options {
                 .collect(),
             overload: wanted(&trials, OVERLOAD),
             idle: wanted(&trials, IDLE),
-            services: ALL
-                .iter()
-                .filter(|service| wanted(&names, service.name))
-                .collect(),
+            services: ALL.iter().filter(|service| wanted(&names, service.name)).collect(),
             clients: found
                 .remove_many("clients")
                 .into_iter()
@@ -154,9 +144,7 @@ fn one(name: &'static str, value: &'static str) -> Arg {
 }
 
 fn several(name: &'static str, value: &'static str) -> Arg {
-    one(name, value)
-        .action(ArgAction::Append)
-        .value_delimiter(',')
+    one(name, value).action(ArgAction::Append).value_delimiter(',')
 }
 
 #[cfg(test)]
@@ -172,24 +160,16 @@ mod tests {
         assert!(options.overload && options.idle);
         assert_eq!(options.services.len(), ALL.len());
         assert_eq!(options.clients, [1, 64, 512]);
-        assert_eq!(
-            (options.length, options.rounds),
-            (Duration::from_secs(3), 3)
-        );
+        assert_eq!((options.length, options.rounds), (Duration::from_secs(3), 3));
     }
 
     #[test]
     fn a_part_is_chosen_by_names() {
-        let arguments =
-            "--workload read,idle --service sqlx --service hello --clients 2 --seconds 0.5";
+        let arguments = "--workload read,idle --service sqlx --service hello --clients 2 --seconds 0.5";
         let options = Options::parse(arguments.split(' ')).unwrap();
         assert_eq!(options.workloads, [Workload::Read]);
         assert!(options.idle && !options.overload);
-        let names: Vec<_> = options
-            .services
-            .iter()
-            .map(|service| service.name)
-            .collect();
+        let names: Vec<_> = options.services.iter().map(|service| service.name).collect();
         assert_eq!(names, ["sqlx", "hello"]);
         assert_eq!(options.clients, [2]);
         assert_eq!(options.length, Duration::from_millis(500));
@@ -197,13 +177,8 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_an_error_that_lists_the_known() {
-        let error = Options::parse(["--workload", "raed"])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("read") && error.contains("overload"),
-            "{error}"
-        );
+        let error = Options::parse(["--workload", "raed"]).unwrap_err().to_string();
+        assert!(error.contains("read") && error.contains("overload"), "{error}");
         for wrong in [["--seconds", "-1"], ["--seconds", "x"], ["--rounds", "0"]] {
             assert!(Options::parse(wrong).is_err(), "{wrong:?}");
         }

@@ -28,11 +28,8 @@ impl Processes {
     ///
     /// There is no `/proc` as Linux has it.
     pub(super) fn look() -> io::Result<Self> {
-        let directory = fs::read_dir("/proc").map_err(|error| {
-            io::Error::other(format!(
-                "CPU and memory are read from Linux's /proc: {error}"
-            ))
-        })?;
+        let directory = fs::read_dir("/proc")
+            .map_err(|error| io::Error::other(format!("CPU and memory are read from Linux's /proc: {error}")))?;
         let mut all = HashMap::new();
         for entry in directory {
             let name = entry?.file_name();
@@ -55,11 +52,7 @@ impl Processes {
     /// The CPU time that a process and all its descendants have used.
     #[must_use]
     pub(super) fn cpu(&self, root: u32) -> Duration {
-        let children = |id| {
-            self.by_id
-                .iter()
-                .filter(move |(_, child)| child.parent == id)
-        };
+        let children = |id| self.by_id.iter().filter(move |(_, child)| child.parent == id);
         let (mut ticks, mut open) = (0, vec![root]);
         while let Some(id) = open.pop() {
             ticks += self.by_id.get(&id).map_or(0, |process| process.ticks);

@@ -23,19 +23,10 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn new(
-        results: &Results,
-        options: &Options,
-        circumstances: &str,
-        command: &str,
-    ) -> Self {
+    pub(super) fn new(results: &Results, options: &Options, circumstances: &str, command: &str) -> Self {
         let mut text = format!("{circumstances}\n\n```sh\n{command}\n```\n\n");
         let seconds = options.length.as_secs_f64();
-        let disturbed = results
-            .steady
-            .values()
-            .flatten()
-            .map(|cell| cell.cpu.others);
+        let disturbed = results.steady.values().flatten().map(|cell| cell.cpu.others);
         let disturbed = disturbed.fold(0.0, f64::max) * 100.0;
         add(
             &mut text,
@@ -53,21 +44,14 @@ impl Report {
             .enumerate()
             .filter(|(position, service)| {
                 results.steady.keys().any(|(_, _, other)| other == position)
-                    || results
-                        .overload
-                        .iter()
-                        .any(|row| row.service == service.name)
+                    || results.overload.iter().any(|row| row.service == service.name)
                     || results.idle.iter().any(|row| row.service == service.name)
             })
             .map(|(_, service)| format!("- `{}`: {}", service.name, service.about))
             .collect();
         about.push(String::new());
         add(&mut text, format_args!("\n{}", about.join("\n")));
-        let mut workloads: Vec<_> = results
-            .steady
-            .keys()
-            .map(|&(workload, ..)| workload)
-            .collect();
+        let mut workloads: Vec<_> = results.steady.keys().map(|&(workload, ..)| workload).collect();
         workloads.dedup();
         for workload in workloads {
             steady(&mut text, results, workload);
@@ -112,10 +96,7 @@ fn steady(text: &mut String, results: &Results, workload: Workload) {
     let (name, other) = (workload.name(), baseline(workload));
     add(
         text,
-        format_args!(
-            "\n**{name}** ({}); ratio to `{other}`\n\n",
-            workload.about()
-        ),
+        format_args!("\n**{name}** ({}); ratio to `{other}`\n\n", workload.about()),
     );
     let other = ALL.iter().position(|service| service.name == other);
     let mut rows = vec![vec![
@@ -151,11 +132,7 @@ fn steady(text: &mut String, results: &Results, workload: Workload) {
             format!("{:.1}", cpu.redis),
             format!("{:.1}", cpu.generator),
             format!("{:.0}", cell.resident as f64 / f64::from(1 << 20)),
-            errors(
-                cell.failures
-                    .iter()
-                    .map(|(failure, count)| (*failure, *count as f64)),
-            ),
+            errors(cell.failures.iter().map(|(failure, count)| (*failure, *count as f64))),
         ]);
     }
     table(text, &rows);
@@ -192,17 +169,9 @@ fn overload(text: &mut String, all: &[Overload]) {
             format!("{:.0}", row.good),
             format!("{:.0} %", row.good / row.best * 100.0),
             millis(row.p99),
-            format!(
-                "{:.0} → {:.0} %",
-                row.generator[0] * 100.0,
-                row.generator[1] * 100.0
-            ),
+            format!("{:.0} → {:.0} %", row.generator[0] * 100.0, row.generator[1] * 100.0),
             format!("{:.0} %", row.good / row.best * left(row.generator) * 100.0),
-            errors(
-                row.failures
-                    .iter()
-                    .map(|(failure, count)| (*failure, *count)),
-            ),
+            errors(row.failures.iter().map(|(failure, count)| (*failure, *count))),
         ]);
     }
     table(text, &rows);
@@ -261,11 +230,7 @@ fn errors(failures: impl Iterator<Item = (Failure, f64)>) -> String {
     let all: Vec<_> = failures
         .map(|(failure, count)| format!("{count:.0} {failure}"))
         .collect();
-    if all.is_empty() {
-        "0".to_owned()
-    } else {
-        all.join(", ")
-    }
+    if all.is_empty() { "0".to_owned() } else { all.join(", ") }
 }
 
 /// A table whose columns stand under each other.
@@ -273,18 +238,11 @@ fn table(text: &mut String, rows: &[Vec<String>]) {
     let columns = rows.first().map_or(0, Vec::len);
     let length = |cell: &String| cell.chars().count();
     let widths: Vec<usize> = (0..columns)
-        .map(|column| {
-            rows.iter()
-                .map(|row| length(&row[column]))
-                .max()
-                .unwrap_or(0)
-        })
+        .map(|column| rows.iter().map(|row| length(&row[column])).max().unwrap_or(0))
         .collect();
     for (index, row) in rows.iter().enumerate() {
         let cells = row.iter().zip(&widths);
-        let cells: Vec<_> = cells
-            .map(|(cell, &width)| format!("{cell:<width$}"))
-            .collect();
+        let cells: Vec<_> = cells.map(|(cell, &width)| format!("{cell:<width$}")).collect();
         add(text, format_args!("| {} |\n", cells.join(" | ")));
         if index == 0 {
             let line: Vec<_> = widths.iter().map(|&width| "-".repeat(width)).collect();
@@ -302,10 +260,7 @@ fn between_markers(old: &str, text: &str) -> Option<String> {
     let [begin, end] = MARKERS;
     let (before, rest) = old.split_once(begin)?;
     let (_, after) = rest.split_once(end)?;
-    Some(format!(
-        "{before}{begin}\n{}\n{end}{after}",
-        text.trim_end()
-    ))
+    Some(format!("{before}{begin}\n{}\n{end}{after}", text.trim_end()))
 }
 
 #[cfg(test)]

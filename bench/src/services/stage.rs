@@ -193,10 +193,7 @@ impl Stage {
             command.env("REDIS_URL", redis.url());
         }
         let log = self.directory.path().join(format!("{name}.log"));
-        let process = command
-            .stdout(Stdio::null())
-            .stderr(File::create(&log)?)
-            .spawn()?;
+        let process = command.stdout(Stdio::null()).stderr(File::create(&log)?).spawn()?;
         let mut service = Service {
             contestant,
             address: (Ipv4Addr::LOCALHOST, port).into(),
@@ -219,8 +216,7 @@ impl Stage {
     ///
     /// The database cannot be used.
     pub(super) async fn settle(&self, contestant: &Contestant) -> Outcome<()> {
-        self.execute(contestant.name, &["VACUUM", "CHECKPOINT"])
-            .await
+        self.execute(contestant.name, &["VACUUM", "CHECKPOINT"]).await
     }
 
     /// Runs statements in a database.

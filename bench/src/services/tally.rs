@@ -111,10 +111,7 @@ mod tests {
         assert_eq!(all.failures().get(&Failure::Status(503)), Some(&4));
         for (share, expected) in [(0.5, 50.0), (0.99, 99.0)] {
             let found = all.latency(share).as_secs_f64() * 1e3;
-            assert!(
-                (found - expected).abs() < expected / 500.0,
-                "{share}: {found}"
-            );
+            assert!((found - expected).abs() < expected / 500.0, "{share}: {found}");
         }
     }
 }

@@ -237,9 +237,7 @@ async fn idle(stage: &Stage, options: &Options, results: &mut Results) -> Outcom
             at_rest.push(Processes::look()?.resident(service.pid) as f64);
             let cell = measure(stage, &service, Workload::Read, BUSY, options.length).await?;
             let idle = Sleepers::open(&service, options.idle_clients).await?;
-            let more = Processes::look()?
-                .resident(service.pid)
-                .saturating_sub(cell.resident);
+            let more = Processes::look()?.resident(service.pid).saturating_sub(cell.resident);
             each.push(more as f64 / options.idle_clients as f64);
             alone.push(cell.per_second);
             let cell = measure(stage, &service, Workload::Read, BUSY, options.length).await?;
@@ -304,12 +302,7 @@ async fn ask(connection: &mut Connection) -> Outcome<()> {
 impl Results {
     /// The medians of a service, if it was measured.
     #[must_use]
-    pub(super) fn medians(
-        &self,
-        workload: Workload,
-        clients: usize,
-        position: usize,
-    ) -> Option<Cell> {
+    pub(super) fn medians(&self, workload: Workload, clients: usize, position: usize) -> Option<Cell> {
         let cells = self.steady.get(&(workload, clients, position))?;
         Some(Cell::median(cells))
     }

@@ -85,10 +85,7 @@ pub(super) fn read(key: u32, out: &mut Vec<u8>) {
 
 /// Appends a GET.
 pub(super) fn get(path: std::fmt::Arguments<'_>, out: &mut Vec<u8>) {
-    append(
-        out,
-        format_args!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n"),
-    );
+    append(out, format_args!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n"));
 }
 
 /// Appends a POST of JSON.
@@ -145,14 +142,8 @@ mod tests {
     fn a_body_is_as_long_as_its_head_says() {
         for request in requests(Workload::Write, 10) {
             let (head, body) = request.split_once("\r\n\r\n").unwrap_or_default();
-            assert!(
-                head.ends_with(&format!("content-length: {}", body.len())),
-                "{request}"
-            );
-            assert!(
-                serde_json::from_str::<serde_json::Value>(body).is_ok(),
-                "{body}"
-            );
+            assert!(head.ends_with(&format!("content-length: {}", body.len())), "{request}");
+            assert!(serde_json::from_str::<serde_json::Value>(body).is_ok(), "{body}");
         }
     }
 }

@@ -98,10 +98,7 @@ impl<O: Origin> Cache<O> {
                 keepers = Some(followers(&shared, &origin, None));
                 Tier::Shared(shared)
             }
-            Mode::Bounded {
-                redis,
-                max_staleness,
-            } => {
+            Mode::Bounded { redis, max_staleness } => {
                 let bound = *max_staleness;
                 let staleness = Staleness::new(bound, Duration::ZERO)
                     .filter(|_| bound >= MIN_STALENESS)
@@ -323,12 +320,7 @@ impl<E: Clone> Inner<E> {
         Some(self.counted(answer))
     }
 
-    async fn look_up<O: Origin<Error = E>>(
-        &self,
-        origin: &O,
-        keys: &[&str],
-        started: Moment,
-    ) -> Result<Vec<Read>, E> {
+    async fn look_up<O: Origin<Error = E>>(&self, origin: &O, keys: &[&str], started: Moment) -> Result<Vec<Read>, E> {
         let answers = self.find(origin, keys, started).await;
         let mut reads = Vec::with_capacity(keys.len());
         for (key, answer) in zip(keys, answers) {
@@ -345,12 +337,7 @@ impl<E: Clone> Inner<E> {
     }
 
     /// The answer for each key, from whoever looks it up.
-    async fn find<O: Origin<Error = E>>(
-        &self,
-        origin: &O,
-        keys: &[&str],
-        started: Moment,
-    ) -> Vec<Result<Answer, E>> {
+    async fn find<O: Origin<Error = E>>(&self, origin: &O, keys: &[&str], started: Moment) -> Vec<Result<Answer, E>> {
         if matches!(self.tier, Tier::Off) {
             return self.tier.load(origin, keys).await;
         }
@@ -438,11 +425,7 @@ fn put_in(reads: &mut [Option<Read>], answers: impl Iterator<Item = Option<Read>
 }
 
 /// The tasks that keep a link to Redis and follow the epoch.
-fn followers<O: Origin>(
-    shared: &Arc<Shared>,
-    origin: &Arc<O>,
-    max_staleness: Option<Duration>,
-) -> Keepers {
+fn followers<O: Origin>(shared: &Arc<Shared>, origin: &Arc<O>, max_staleness: Option<Duration>) -> Keepers {
     let (shared, origin) = (shared.clone(), origin.clone());
     Keepers::start(Box::new(move || {
         vec![

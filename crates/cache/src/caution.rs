@@ -82,10 +82,7 @@ mod tests {
     fn a_redis_that_was_steady_is_trusted_again_once_all_act_without_it() {
         assert_eq!(wait_after(&[(0, 1, false)]), 3);
         assert_eq!(wait_after(&[(0, 1, true), (1, 2, false)]), 3);
-        assert_eq!(
-            wait_after(&[(0, 1, false), (5, 2, true), (50, 3, false)]),
-            3
-        );
+        assert_eq!(wait_after(&[(0, 1, false), (5, 2, true), (50, 3, false)]), 3);
     }
 
     #[test]
@@ -99,12 +96,7 @@ mod tests {
 
     #[test]
     fn an_epoch_that_was_over_before_it_was_seen_counts() {
-        let unseen = [
-            (0, 1, true),
-            (100, 2, false),
-            (101, 2, false),
-            (103, 4, false),
-        ];
+        let unseen = [(0, 1, true), (100, 2, false), (101, 2, false), (103, 4, false)];
         assert_eq!(wait_after(&unseen), 6);
     }
 }

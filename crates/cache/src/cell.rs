@@ -128,16 +128,7 @@ mod tests {
     fn bytes_that_are_no_cell_parse_to_nothing() {
         let too_short = [b'V'; 8];
         let cut_off = [&b"F"[..], &[7; 31]].concat();
-        for bytes in [
-            &b""[..],
-            b"N ",
-            b"L",
-            b"L123",
-            b"F",
-            b"42",
-            &too_short,
-            &cut_off,
-        ] {
+        for bytes in [&b""[..], b"N ", b"L", b"L123", b"F", b"42", &too_short, &cut_off] {
             assert_eq!(Cell::parse(bytes), None, "{bytes:?}");
         }
     }

@@ -61,11 +61,7 @@ impl Cells {
             Some(nonce) => proof::cells(prefix, cache, nonce),
             None => format!("{prefix}:{cache}:ttl:"),
         };
-        Self {
-            link,
-            keyspace,
-            prefix,
-        }
+        Self { link, keyspace, prefix }
     }
 
     /// Whether these are the cells of this keyspace, and can be reached.
@@ -91,12 +87,7 @@ impl Cells {
     }
 
     /// Reads cells and takes the lease of those that are empty: these are found leased, with the caller's token.
-    pub(crate) async fn lease(
-        &self,
-        keys: &[&str],
-        tokens: &[Token],
-        lasts: Duration,
-    ) -> Result<Vec<Found>, Broken> {
+    pub(crate) async fn lease(&self, keys: &[&str], tokens: &[Token], lasts: Duration) -> Result<Vec<Found>, Broken> {
         let lasts = milliseconds(lasts);
         let calls = || {
             let mut calls = self.calls(Command::Lease, keys.len());
@@ -127,19 +118,11 @@ impl Cells {
             calls
         };
         let replies = self.call(Via::Own, calls).await?;
-        Ok(replies
-            .iter()
-            .map(|reply| *reply == Reply::Int(1))
-            .collect())
+        Ok(replies.iter().map(|reply| *reply == Reply::Int(1)).collect())
     }
 
     /// Puts up fences.
-    pub(crate) async fn fence(
-        &self,
-        keys: &[&str],
-        writer: WriterId,
-        lasts: Duration,
-    ) -> Result<(), Broken> {
+    pub(crate) async fn fence(&self, keys: &[&str], writer: WriterId, lasts: Duration) -> Result<(), Broken> {
         let lasts = milliseconds(lasts);
         let arguments = [&writer.0, lasts.as_bytes()];
         self.each(Command::Fence, keys, arguments).await
@@ -170,12 +153,7 @@ impl Cells {
     }
 
     /// A command with the same arguments for each of these.
-    async fn each<const N: usize>(
-        &self,
-        command: Command,
-        keys: &[&str],
-        arguments: [&[u8]; N],
-    ) -> Result<(), Broken> {
+    async fn each<const N: usize>(&self, command: Command, keys: &[&str], arguments: [&[u8]; N]) -> Result<(), Broken> {
         let calls = || {
             let mut calls = self.calls(command, keys.len());
             for key in keys {

@@ -90,11 +90,7 @@ impl Calls {
     }
 
     /// The calls of each of so many places, and which of all each of them is.
-    pub(crate) fn spread(
-        &self,
-        places: usize,
-        place: impl Fn(&[u8]) -> usize,
-    ) -> Vec<(Self, Vec<usize>)> {
+    pub(crate) fn spread(&self, places: usize, place: impl Fn(&[u8]) -> usize) -> Vec<(Self, Vec<usize>)> {
         let empty = |_| (Self::with_capacity(self.command, 0, 0), Vec::new());
         let mut parts: Vec<_> = (0..places).map(empty).collect();
         let mut arguments = self.arguments.iter();
@@ -216,10 +212,7 @@ impl<'a> Batch<'a> {
 
     /// Sends it, and returns the answers for all cells, in the order in which they were added; `None` if the proof was not
     /// found with all of them. Then some commands may have had their effect, and repeating them is harmless.
-    pub(crate) async fn send(
-        mut self,
-        connection: &mut Connection,
-    ) -> RedisResult<Option<Vec<Value>>> {
+    pub(crate) async fn send(mut self, connection: &mut Connection) -> RedisResult<Option<Vec<Value>>> {
         let mut answers = query(&mut self.pipeline, connection).await?;
         if answers.iter().any(is_no_script) {
             // The server has forgotten the scripts. So these had no effect, and are sent again.
@@ -264,11 +257,7 @@ pub(crate) async fn load_scripts(connection: &mut Connection) -> RedisResult<()>
 /// Carries out once what cells are read and changed with, in scripts and outside, on a cell that is nobody's: what the
 /// server or the user's permissions refuse is known before anything depends on it. Within a script a refusal would not
 /// even name the command.
-pub(crate) async fn rehearse(
-    connection: &mut Connection,
-    digests: &Digests,
-    cell: &[u8],
-) -> RedisResult<()> {
+pub(crate) async fn rehearse(connection: &mut Connection, digests: &Digests, cell: &[u8]) -> RedisResult<()> {
     let mut rehearsal = redis::pipe();
     for command in REHEARSED {
         rehearsal.cmd(command).arg(cell);
@@ -289,10 +278,7 @@ pub(crate) async fn rehearse(
 const REHEARSED: [&str; 6] = ["MGET", "GET", "SET", "PTTL", "PEXPIRE", "DEL"];
 
 /// One answer for each command.
-async fn query(
-    pipeline: &mut Pipeline,
-    connection: &mut Connection,
-) -> RedisResult<Vec<RedisResult<Value>>> {
+async fn query(pipeline: &mut Pipeline, connection: &mut Connection) -> RedisResult<Vec<RedisResult<Value>>> {
     let expected = pipeline.len();
     let answers: Vec<_> = pipeline.ignore_errors().query_async(connection).await?;
     if answers.len() == expected {

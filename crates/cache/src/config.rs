@@ -214,9 +214,7 @@ mod tests {
             assert!(check_name(name).is_ok(), "{name}");
         }
         let long = "a".repeat(LONGEST_NAME + 1);
-        for name in [
-            "", ":", "a:b", "7", "-a", "a b", "a{b}", "ä", "a\0", "a\n", &long,
-        ] {
+        for name in ["", ":", "a:b", "7", "-a", "a b", "a{b}", "ä", "a\0", "a\n", &long] {
             assert!(check_name(name).is_err(), "{name:?}");
         }
     }

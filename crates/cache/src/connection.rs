@@ -119,14 +119,9 @@ async fn socket(endpoint: &Endpoint) -> io::Result<Box<dyn Stream>> {
         Endpoint::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
         Endpoint::Tcp { host, port, .. } => {
             let addresses = lookup_host((&**host, *port)).await?;
-            let connects: Vec<_> = addresses
-                .map(|address| Box::pin(TcpStream::connect(address)))
-                .collect();
+            let connects: Vec<_> = addresses.map(|address| Box::pin(TcpStream::connect(address))).collect();
             if connects.is_empty() {
-                return Err(io::Error::new(
-                    io::ErrorKind::NotFound,
-                    "the host has no address",
-                ));
+                return Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
             }
             let (stream, _others) = select_ok(connects).await?;
             stream.set_nodelay(true)?;
@@ -140,9 +135,8 @@ async fn encrypted(
     tls: &Arc<ClientConfig>,
     socket: Box<dyn Stream>,
 ) -> Result<Box<dyn Stream>, RedisProblem> {
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-        RedisProblem::new(Cause::Tls, "no certificate can be for a host of this name")
-    })?;
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| RedisProblem::new(Cause::Tls, "no certificate can be for a host of this name"))?;
     let stream = TlsConnector::from(tls.clone()).connect(name, socket).await;
     match stream {
         Ok(stream) => Ok(Box::new(stream)),
@@ -199,9 +193,7 @@ impl Answers {
 
     async fn next(&mut self, stream: &mut Box<dyn Stream>) -> Result<(), RedisProblem> {
         loop {
-            if !matches!(self.bytes.first(), None | Some(b'+' | b'-'))
-                || self.bytes.len() > Self::LONGEST
-            {
+            if !matches!(self.bytes.first(), None | Some(b'+' | b'-')) || self.bytes.len() > Self::LONGEST {
                 return Err(RedisProblem::not_redis(&self.bytes));
             }
             if let Some(end) = self.bytes.windows(2).position(|pair| pair == b"\r\n") {

@@ -124,9 +124,7 @@ impl Watch {
     pub fn answered(&mut self, row: Row, sent: Moment, now: Moment, lease: Duration) {
         let (row, met) = match self.newest {
             Some((newest, _)) if row.epoch < newest.epoch => return,
-            Some((newest, met)) if (row.epoch, row.trust) == (newest.epoch, newest.trust) => {
-                (newest, met)
-            }
+            Some((newest, met)) if (row.epoch, row.trust) == (newest.epoch, newest.trust) => (newest, met),
             // The first decision is none if there was one before.
             Some((newest, _)) if newest.trust != Trust::Undecided => {
                 let is_first = false;
@@ -154,8 +152,7 @@ impl Watch {
     /// For how long the newest row has been known at `now`.
     #[must_use]
     pub fn known_for(&self, now: Moment) -> Duration {
-        self.newest
-            .map_or(Duration::ZERO, |(_, met)| now.since(met))
+        self.newest.map_or(Duration::ZERO, |(_, met)| now.since(met))
     }
 
     /// The newest row that was seen, acted on or not.
@@ -205,11 +202,7 @@ impl Timing {
     ///
     /// # Errors
     /// [`InvalidTiming`] unless three quarters of the lease and all of the fence are longer than the deadline.
-    pub fn new(
-        lease: Duration,
-        deadline: Duration,
-        fence: Duration,
-    ) -> Result<Self, InvalidTiming> {
+    pub fn new(lease: Duration, deadline: Duration, fence: Duration) -> Result<Self, InvalidTiming> {
         let poll_interval = lease / 4;
         if lease.saturating_sub(poll_interval) <= deadline {
             return Err(InvalidTiming::ShortLease { lease, deadline });
@@ -278,11 +271,7 @@ mod tests {
 
     const fn row(epoch: u64, trust: Trust) -> Row {
         let is_first = false;
-        Row {
-            epoch,
-            trust,
-            is_first,
-        }
+        Row { epoch, trust, is_first }
     }
 
     proptest! {
@@ -390,11 +379,7 @@ mod tests {
             (ONE, Sight::Unreachable, Some((8, Trust::Nothing, false))),
             (Trust::Nothing, Sight::Unreachable, None),
             (Trust::Nothing, Sight::Answers, Some((8, proposed, false))),
-            (
-                Trust::Undecided,
-                Sight::Unreachable,
-                Some((8, Trust::Nothing, true)),
-            ),
+            (Trust::Undecided, Sight::Unreachable, Some((8, Trust::Nothing, true))),
             (Trust::Undecided, Sight::Answers, Some((8, proposed, true))),
         ] {
             assert_eq!(next(trust, seen), expected, "{trust:?} {seen:?}");

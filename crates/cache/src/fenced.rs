@@ -61,9 +61,7 @@ pub enum Coherence {
 
 /// A write that may not be made now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the write could not be announced within {waited:?}: {reason}; nothing was written, try again"
-)]
+#[error("the write could not be announced within {waited:?}: {reason}; nothing was written, try again")]
 pub struct NotFenced {
     /// How long it has been tried.
     pub waited: Duration,
@@ -260,11 +258,7 @@ fn footing(shared: &Shared, now: Moment) -> Result<(View, Option<Arc<Cells>>), O
     }
 }
 
-async fn try_fence(
-    shared: &Arc<Shared>,
-    keys: &[&str],
-    writer: WriterId,
-) -> Result<Fenced, Obstacle> {
+async fn try_fence(shared: &Arc<Shared>, keys: &[&str], writer: WriterId) -> Result<Fenced, Obstacle> {
     let sent = clock::now();
     let (view, cells) = footing(shared, sent)?;
     let lasts = shared.timing.fence();
@@ -314,10 +308,7 @@ fn settle_later(shared: Arc<Shared>, writer: WriterId, keys: Vec<Box<str>>) {
 async fn settling(shared: Arc<Shared>, writer: WriterId, keys: Arc<[Box<str>]>) {
     let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
     let longest = shared.ttl.present.max(shared.ttl.absent);
-    if timeout(longest, settle(&shared, writer, &keys))
-        .await
-        .is_err()
-    {
+    if timeout(longest, settle(&shared, writer, &keys)).await.is_err() {
         tracing::warn!("Redis was never told of a write; what it held of it has ended by now");
     }
     shared.forget_near(&keys);

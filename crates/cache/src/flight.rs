@@ -67,10 +67,7 @@ impl<E> Flights<E> {
     /// Has the next who wants a key look it up, though this leader has not landed.
     pub(crate) fn give_up(&self, key: &str, follower: &Follower<E>) {
         let mut shard = self.shard(key);
-        if shard
-            .get(key)
-            .is_some_and(|flight| flight.same_channel(&follower.0))
-        {
+        if shard.get(key).is_some_and(|flight| flight.same_channel(&follower.0)) {
             shard.remove(key);
         }
     }
@@ -94,10 +91,7 @@ impl<E> Drop for Leader<'_, E> {
     fn drop(&mut self) {
         let own = self.landing.subscribe();
         let mut shard = self.flights.shard(self.key);
-        if shard
-            .get(self.key)
-            .is_some_and(|flight| flight.same_channel(&own))
-        {
+        if shard.get(self.key).is_some_and(|flight| flight.same_channel(&own)) {
             shard.remove(self.key);
         }
     }

@@ -114,12 +114,7 @@ fn check_key(operations: &[&Operation], promise: Promise, violations: &mut Vec<V
     let instances: BTreeSet<_> = operations.iter().map(|it| it.instance).collect();
     let own: BTreeMap<_, _> = instances
         .into_iter()
-        .map(|instance| {
-            (
-                instance,
-                known.acknowledged(|write| write.instance == instance),
-            )
-        })
+        .map(|instance| (instance, known.acknowledged(|write| write.instance == instance)))
         .collect();
 
     let mut explained = Vec::new();

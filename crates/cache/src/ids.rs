@@ -48,10 +48,7 @@ mod tests {
     #[test]
     fn no_two_ids_are_equal() {
         let (one, other) = (Ids::new(), Ids::new());
-        let mut made: Vec<_> = [&one, &other, &one, &other]
-            .iter()
-            .map(|ids| ids.next())
-            .collect();
+        let mut made: Vec<_> = [&one, &other, &one, &other].iter().map(|ids| ids.next()).collect();
         made.sort_unstable();
         made.dedup();
         assert_eq!(made.len(), 4);

@@ -67,11 +67,7 @@ fn lost() -> RedisProblem {
 }
 
 /// Returns when the link is broken: a call failed, or, with the problem, it no longer shows signs of life.
-async fn watch(
-    shared: &Shared,
-    link: &Link,
-    max_staleness: Option<Duration>,
-) -> Result<(), RedisProblem> {
+async fn watch(shared: &Shared, link: &Link, max_staleness: Option<Duration>) -> Result<(), RedisProblem> {
     let proof_interval = max_staleness.map(|bound| bound / PROOFS);
     let probe_interval = shared.timing.poll_interval();
     let beat = proof_interval.map_or(probe_interval, |it| it.min(probe_interval));

@@ -10,10 +10,7 @@ use std::time::Duration;
 use redis::FromRedisValue;
 use tokio::sync::Mutex;
 
-use crate::{
-    clock, connection::Connection, link::Link, moment::Moment, problem::RedisProblem,
-    proof::Identity,
-};
+use crate::{clock, connection::Connection, link::Link, moment::Moment, problem::RedisProblem, proof::Identity};
 
 /// The most steps of a look, and the keys looked at in each: less than a millisecond of Redis.
 const STEPS: usize = 40;
@@ -84,10 +81,7 @@ impl KeyCounter {
             };
         }
         let now = clock::now();
-        if progress
-            .looked
-            .is_none_or(|looked| now.since(looked) >= INTERVAL)
-        {
+        if progress.looked.is_none_or(|looked| now.since(looked) >= INTERVAL) {
             if let Err(problem) = progress
                 .look(&mut link.controls(), &pattern(prefix), link.database())
                 .await
@@ -104,12 +98,7 @@ impl KeyCounter {
 
 impl Progress {
     /// Makes some steps, and guesses if they do not come to the first end.
-    async fn look(
-        &mut self,
-        servers: &mut [Connection],
-        pattern: &[u8],
-        database: u32,
-    ) -> Result<(), RedisProblem> {
+    async fn look(&mut self, servers: &mut [Connection], pattern: &[u8], database: u32) -> Result<(), RedisProblem> {
         let started = clock::now();
         let began = *self.scan.began.get_or_insert(started);
         for _ in 0..STEPS {
@@ -149,11 +138,7 @@ impl Progress {
 
 impl Scan {
     /// What the part that was seen says of the whole.
-    async fn estimate(
-        &self,
-        servers: &mut [Connection],
-        database: u32,
-    ) -> Result<u64, RedisProblem> {
+    async fn estimate(&self, servers: &mut [Connection], database: u32) -> Result<u64, RedisProblem> {
         let mut all = 0;
         for server in servers {
             let told: String = ask(server, redis::cmd("INFO").arg("keyspace")).await?;
@@ -175,26 +160,15 @@ pub(crate) async fn try_to_count(link: &Link, prefix: &str) -> Result<(), RedisP
 }
 
 /// The next cursor, and how many keys there were from this one to that.
-async fn step(
-    server: &mut Connection,
-    cursor: u64,
-    pattern: &[u8],
-) -> Result<(u64, u64), RedisProblem> {
+async fn step(server: &mut Connection, cursor: u64, pattern: &[u8]) -> Result<(u64, u64), RedisProblem> {
     let mut scan = redis::cmd("SCAN");
-    scan.arg(cursor)
-        .arg("MATCH")
-        .arg(pattern)
-        .arg("COUNT")
-        .arg(KEYS);
+    scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(KEYS);
     let (cursor, found): (String, Vec<redis::Value>) = ask(server, &scan).await?;
     let cursor = cursor.parse().unwrap_or(0);
     Ok((cursor, found.len() as u64))
 }
 
-async fn ask<T: FromRedisValue>(
-    server: &mut Connection,
-    command: &redis::Cmd,
-) -> Result<T, RedisProblem> {
+async fn ask<T: FromRedisValue>(server: &mut Connection, command: &redis::Cmd) -> Result<T, RedisProblem> {
     Ok(command.query_async(server).await?)
 }
 
@@ -233,9 +207,6 @@ mod tests {
     #[test]
     fn the_keys_of_a_database_are_those_of_its_line() {
         let info = "# Keyspace\r\ndb0:keys=1,expires=0\r\ndb10:keys=20,expires=1,avg_ttl=3\r\n";
-        assert_eq!(
-            (keys_of(info, 0), keys_of(info, 1), keys_of(info, 10)),
-            (1, 0, 20)
-        );
+        assert_eq!((keys_of(info, 0), keys_of(info, 1), keys_of(info, 10)), (1, 0, 20));
     }
 }

@@ -214,11 +214,7 @@ impl Drop for Service {
 }
 
 impl Gathered {
-    async fn ask(
-        &mut self,
-        way: &Way,
-        connection: &mut Connection,
-    ) -> RedisResult<Option<Vec<Value>>> {
+    async fn ask(&mut self, way: &Way, connection: &mut Connection) -> RedisResult<Option<Vec<Value>>> {
         let mut batch = Batch::new(&way.digests, way.is_in_cluster, way.proof.as_deref());
         if self.cells.is_empty() && self.changes.is_empty() {
             let () = redis::cmd("PING").query_async(connection).await?;

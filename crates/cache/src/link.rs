@@ -88,20 +88,14 @@ impl Link {
             let seed = &plan.servers[at];
             match Self::connect_through(seed, plan, listener.clone()).await {
                 Ok(link) => return Ok(link),
-                Err(problem) if at == 0 || failed.is_none() => {
-                    failed = Some(problem.at(seed.url()))
-                }
+                Err(problem) if at == 0 || failed.is_none() => failed = Some(problem.at(seed.url())),
                 Err(_) => {}
             }
         }
         Err(failed.unwrap_or_else(|| RedisProblem::new(Cause::Mismatch, "no server is named")))
     }
 
-    async fn connect_through<T>(
-        seed: &Server,
-        plan: &Plan,
-        listener: Option<T>,
-    ) -> Result<Self, RedisProblem>
+    async fn connect_through<T>(seed: &Server, plan: &Plan, listener: Option<T>) -> Result<Self, RedisProblem>
     where
         T: Fn(PushInfo) + Clone + Send + Sync + 'static,
     {
@@ -224,12 +218,7 @@ impl Link {
         self.look(epoch, nonce, seen).await
     }
 
-    async fn look(
-        &self,
-        epoch: u64,
-        nonce: Nonce,
-        seen: impl Fn(&Node) -> Seen,
-    ) -> Result<bool, RedisProblem> {
+    async fn look(&self, epoch: u64, nonce: Nonce, seen: impl Fn(&Node) -> Seen) -> Result<bool, RedisProblem> {
         let looking = self.nodes.iter().enumerate().filter_map(|(at, node)| {
             let (key, seen) = (self.proof_key(at, epoch, nonce)?, seen(node));
             Some(async move {
@@ -307,10 +296,7 @@ impl Link {
             let mut asking = self.nodes[next].control();
             let seen = self.seed.topology(&mut asking).await?;
             if !topology.agrees(&seen) {
-                return Err(RedisProblem::new(
-                    Cause::Cluster,
-                    "slots of the cluster have moved",
-                ));
+                return Err(RedisProblem::new(Cause::Cluster, "slots of the cluster have moved"));
             }
         }
         Ok(())
@@ -338,10 +324,7 @@ impl Link {
     }
 
     /// Reads cells, in their order.
-    pub(crate) async fn get_each(
-        &self,
-        cells: impl Iterator<Item = Name<'_>>,
-    ) -> Result<Vec<Value>, Broken> {
+    pub(crate) async fn get_each(&self, cells: impl Iterator<Item = Name<'_>>) -> Result<Vec<Value>, Broken> {
         let asked: Vec<_> = cells.map(|cell| self.ask(cell)).collect();
         let mut values = Vec::with_capacity(asked.len());
         for answer in asked {
@@ -401,7 +384,5 @@ impl Link {
 /// A key of a node, made of this one. If a prefix with a hash tag puts all keys on another node, there is none.
 fn probe_of(topology: &Topology, node: usize, key: &[u8]) -> Option<Vec<u8>> {
     let numbered = (0..10_000).map(|number| [key, format!(":{number}").as_bytes()].concat());
-    numbered
-        .into_iter()
-        .find(|key| topology.primary_of(key) == node)
+    numbered.into_iter().find(|key| topology.primary_of(key) == node)
 }

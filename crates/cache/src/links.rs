@@ -50,8 +50,7 @@ impl Links {
 
     /// The link to this keyspace, if there is one that works.
     pub(crate) fn to(&self, keyspace: Nonce) -> Option<Arc<Link>> {
-        self.current()
-            .filter(|link| link.keyspace() == Some(keyspace))
+        self.current().filter(|link| link.keyspace() == Some(keyspace))
     }
 
     pub(crate) fn current(&self) -> Option<Arc<Link>> {

@@ -27,16 +27,9 @@ impl Local {
     }
 
     /// Loads the values of these keys and keeps them.
-    pub(crate) async fn load<O: Origin>(
-        &self,
-        origin: &O,
-        keys: &[&str],
-    ) -> Result<Vec<Answer>, O::Error> {
+    pub(crate) async fn load<O: Origin>(&self, origin: &O, keys: &[&str]) -> Result<Vec<Answer>, O::Error> {
         let asked = clock::now();
-        let permits: Vec<_> = keys
-            .iter()
-            .map(|key| self.near.permit(key, asked))
-            .collect();
+        let permits: Vec<_> = keys.iter().map(|key| self.near.permit(key, asked)).collect();
         let values = load_each(origin, keys).await?;
         let answers = keys.iter().zip(permits).zip(values);
         Ok(answers

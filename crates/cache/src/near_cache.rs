@@ -42,11 +42,7 @@ pub(crate) struct Ttl {
 impl Ttl {
     /// Up to a tenth less than configured, so that what was loaded together does not end together.
     pub(crate) fn of(&self, value: Option<&Value>) -> Duration {
-        let ttl = if value.is_some() {
-            self.present
-        } else {
-            self.absent
-        };
+        let ttl = if value.is_some() { self.present } else { self.absent };
         ttl - ttl.mul_f64(0.1 * fastrand::f64())
     }
 }
@@ -110,13 +106,7 @@ impl NearCache {
     }
 
     /// Keeps a value, if the permit still holds; says whether it did.
-    pub(crate) fn fill(
-        &self,
-        key: &str,
-        value: Option<Value>,
-        permit: Permit,
-        now: Moment,
-    ) -> bool {
+    pub(crate) fn fill(&self, key: &str, value: Option<Value>, permit: Permit, now: Moment) -> bool {
         let term = Term::new(now, self.ttl.of(value.as_ref()));
         let slot = self.slot(key);
         let holds = slot.generation == permit.0;
@@ -130,12 +120,11 @@ impl NearCache {
     /// Removes what is older than what was just seen in the database. Not to exist counts as newest.
     pub(crate) fn seal(&self, key: &str, seen: Option<&Value>) {
         let slot = self.slot(key);
-        self.entries
-            .remove_if(key, |entry| match (&entry.value, seen) {
-                (Some(kept), Some(seen)) => kept.version < seen.version,
-                (None, None) => false,
-                _ => true,
-            });
+        self.entries.remove_if(key, |entry| match (&entry.value, seen) {
+            (Some(kept), Some(seen)) => kept.version < seen.version,
+            (None, None) => false,
+            _ => true,
+        });
         drop(slot);
     }
 

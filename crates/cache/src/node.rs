@@ -111,10 +111,7 @@ impl Node {
         }
         // One that takes writes would have been refused in its own words.
         if !is_primary {
-            return Err(at_server(RedisProblem::new(
-                Cause::Replica,
-                "it is a replica",
-            )));
+            return Err(at_server(RedisProblem::new(Cause::Replica, "it is a replica")));
         }
         Ok(Self {
             server,
@@ -156,12 +153,7 @@ impl Node {
 
     /// Looks for a proof; `None` if it is not there. It is put back where the server tells the same of its past as it did
     /// when the proof was `seen`, or written for the first time.
-    pub(crate) async fn prove(
-        &self,
-        key: &[u8],
-        holds: Identity,
-        seen: Seen,
-    ) -> Result<Option<Marks>, RedisProblem> {
+    pub(crate) async fn prove(&self, key: &[u8], holds: Identity, seen: Seen) -> Result<Option<Marks>, RedisProblem> {
         let mut prove = Cmd::new();
         prove.arg("EVAL").arg(scripts::PROVE).arg(1).arg(key);
         let lasts = u64::try_from(proof::LASTS.as_millis()).unwrap_or(u64::MAX);
@@ -229,11 +221,7 @@ impl Node {
             lane: Lane::new(),
         });
         self.lanes.rcu(|lanes| {
-            let mut lanes: Vec<_> = lanes
-                .iter()
-                .filter(|known| !known.lane.is_closed())
-                .cloned()
-                .collect();
+            let mut lanes: Vec<_> = lanes.iter().filter(|known| !known.lane.is_closed()).cloned().collect();
             if !lanes.iter().any(|known| is_it(&known)) {
                 lanes.push(made.clone());
             }

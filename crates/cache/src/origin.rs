@@ -27,10 +27,7 @@ pub trait Origin: Send + Sync + 'static {
     ///
     /// Nothing that was committed before the call may be missing: it reads from the primary, outside any snapshot that
     /// was taken before.
-    fn load(
-        &self,
-        keys: &[&str],
-    ) -> impl Future<Output = Result<Vec<Option<Value>>, Self::Error>> + Send;
+    fn load(&self, keys: &[&str]) -> impl Future<Output = Result<Vec<Option<Value>>, Self::Error>> + Send;
 
     /// The epoch's row, as it is committed now. It must answer or fail within a poll interval.
     fn epoch_row(&self) -> impl Future<Output = Result<Row, Self::Error>> + Send;
@@ -51,10 +48,7 @@ pub trait Origin: Send + Sync + 'static {
 ///
 /// # Panics
 /// If it answers for more or fewer: then no answer could be told from another's.
-pub(crate) async fn load_each<O: Origin>(
-    origin: &O,
-    keys: &[&str],
-) -> Result<Vec<Option<Value>>, O::Error> {
+pub(crate) async fn load_each<O: Origin>(origin: &O, keys: &[&str]) -> Result<Vec<Option<Value>>, O::Error> {
     let values = origin.load(keys).await?;
     assert_eq!(values.len(), keys.len(), "an origin answers for each key");
     Ok(values)

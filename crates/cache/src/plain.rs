@@ -39,11 +39,7 @@ impl Plain {
         keys.iter().map(|_| None).collect()
     }
 
-    pub(crate) async fn load<O: Origin>(
-        &self,
-        origin: &O,
-        keys: &[&str],
-    ) -> Result<Vec<Answer>, O::Error> {
+    pub(crate) async fn load<O: Origin>(&self, origin: &O, keys: &[&str]) -> Result<Vec<Answer>, O::Error> {
         let asked = clock::now();
         let values = load_each(origin, keys).await?;
         let since = clock::now();

@@ -50,12 +50,7 @@ pub(crate) async fn poll<O: Origin>(shared: Arc<Shared>, origin: Arc<O>) {
 }
 
 /// Reads the row, looks for the keyspace that it trusts, and takes the view that it allows.
-async fn look<O: Origin>(
-    shared: &Shared,
-    origin: &O,
-    watch: &mut Watch,
-    faults: &mut RowFaults,
-) -> Option<Row> {
+async fn look<O: Origin>(shared: &Shared, origin: &O, watch: &mut Watch, faults: &mut RowFaults) -> Option<Row> {
     let sent = clock::now();
     let lease = shared.timing.lease();
     let answer = timeout(lease, origin.epoch_row()).await;
@@ -157,12 +152,7 @@ fn explain(shared: &Shared, keyspace: Nonce, seen: Sight) {
 }
 
 /// Moves the epoch on; says whether that may have succeeded.
-async fn advance<O: Origin>(
-    shared: &Shared,
-    origin: &O,
-    successor: Row,
-    faults: &mut RowFaults,
-) -> bool {
+async fn advance<O: Origin>(shared: &Shared, origin: &O, successor: Row, faults: &mut RowFaults) -> bool {
     if let Some(nonce) = successor.keyspace()
         && let Err(error) = write_proof(shared, successor.epoch, nonce).await
     {
@@ -192,8 +182,7 @@ async fn advance<O: Origin>(
 /// Marks the keyspace that is to be trusted. Nobody asks for the mark before the row names it.
 async fn write_proof(shared: &Shared, epoch: u64, nonce: Nonce) -> Result<(), RedisProblem> {
     let link = shared.links.current();
-    let link =
-        link.ok_or_else(|| RedisProblem::new(Cause::Unreachable, "there is no connection to it"))?;
+    let link = link.ok_or_else(|| RedisProblem::new(Cause::Unreachable, "there is no connection to it"))?;
     let written = link.write_proof(epoch, nonce).await;
     if written.is_err() {
         link.cut();

@@ -101,13 +101,9 @@ impl Cause {
             Self::Tls => "check the certificates on both sides, and the host in the URL",
             Self::NoTls => "if the server speaks no TLS, the URL must begin with redis://",
             Self::OnlyTls => "the server speaks TLS: the URL must begin with rediss://",
-            Self::NotRedis => {
-                "what listens there is not a Redis; check the host and the port in the URL"
-            }
+            Self::NotRedis => "what listens there is not a Redis; check the host and the port in the URL",
             Self::Unreachable => "check the address in the URL, and that Redis runs there",
-            Self::TimedOut => {
-                "check the address in the URL, the network, and what Redis is busy with"
-            }
+            Self::TimedOut => "check the address in the URL, the network, and what Redis is busy with",
             Self::Closed => {
                 "if it speaks only TLS, the URL must begin with rediss://; if it is no Redis, check the port"
             }
@@ -116,9 +112,7 @@ impl Cause {
             Self::Replica => "name the primary in the URL",
             Self::Loading => "it is used once it has loaded its data",
             Self::Busy => "it is used once the script has ended",
-            Self::OutOfMemory => {
-                "raise its maxmemory, or choose a maxmemory-policy that evicts, such as allkeys-lru"
-            }
+            Self::OutOfMemory => "raise its maxmemory, or choose a maxmemory-policy that evicts, such as allkeys-lru",
             Self::RefusesWrites => "remove the cause that it names",
             Self::Cluster => "it is used once every slot of the cluster is served",
             Self::Mismatch => "change the URL, or the server",
@@ -133,11 +127,7 @@ impl RedisProblem {
     pub(crate) fn new(cause: Cause, happened: impl Into<String>) -> Self {
         let what = What::Happened(happened.into());
         let server = None;
-        Self {
-            server,
-            cause,
-            what,
-        }
+        Self { server, cause, what }
     }
 
     /// An error of the server's, without the mark that it begins with.
@@ -172,8 +162,7 @@ impl RedisProblem {
     /// Says which server it is about, if that is not said yet.
     #[must_use]
     pub(crate) fn at(mut self, server: &RedisUrl) -> Self {
-        self.server
-            .get_or_insert_with(|| server.endpoint.to_string());
+        self.server.get_or_insert_with(|| server.endpoint.to_string());
         self
     }
 
@@ -238,9 +227,7 @@ impl std::error::Error for RedisProblem {}
 impl From<RedisError> for RedisProblem {
     fn from(error: RedisError) -> Self {
         type Inner = Arc<dyn std::error::Error + Send + Sync>;
-        let inner = error
-            .source()
-            .and_then(|source| source.downcast_ref::<Inner>());
+        let inner = error.source().and_then(|source| source.downcast_ref::<Inner>());
         if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<io::Error>()) {
             return error.into();
         }
@@ -270,9 +257,7 @@ impl From<io::Error> for RedisProblem {
 
 impl From<&io::Error> for RedisProblem {
     fn from(error: &io::Error) -> Self {
-        use io::ErrorKind::{
-            BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof,
-        };
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
         if let Some(tls) = inner {
             return tls_problem(tls);
@@ -345,29 +330,18 @@ mod tests {
                 "OOM command not allowed",
                 Cause::OutOfMemory,
             ),
-            (
-                "ERR unknown command 'SCAN'",
-                "ERR unknown command 'SCAN'",
-                Cause::Other,
-            ),
+            ("ERR unknown command 'SCAN'", "ERR unknown command 'SCAN'", Cause::Other),
         ] {
             let problem = RedisProblem::said(words);
             assert_eq!(problem.cause(), cause);
-            assert!(
-                problem.to_string().contains(&format!("\"{told}\"")),
-                "{problem}"
-            );
+            assert!(problem.to_string().contains(&format!("\"{told}\"")), "{problem}");
         }
     }
 
     #[test]
     fn what_a_server_says_is_on_one_line_and_bounded() {
-        let problem =
-            RedisProblem::said(&format!("ERR a\r\nb\u{1b}[31m{}", "é".repeat(1000))).to_string();
-        assert!(
-            !problem.contains(char::is_control) && problem.len() < 600,
-            "{problem}"
-        );
+        let problem = RedisProblem::said(&format!("ERR a\r\nb\u{1b}[31m{}", "é".repeat(1000))).to_string();
+        assert!(!problem.contains(char::is_control) && problem.len() < 600, "{problem}");
         let binary = RedisProblem::not_redis(b"\x00\xffJ\x05").to_string();
         assert!(!binary.contains(char::is_control), "{binary}");
     }

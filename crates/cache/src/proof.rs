@@ -101,10 +101,7 @@ mod tests {
     fn keys_tell_prefixes_caches_and_epochs_apart_and_hide_most_of_the_nonce() {
         let nonce = Nonce([0xab; 20]);
         assert_eq!(cells("app", "users", nonce), "app:users:abababababababab:");
-        assert_eq!(
-            key("app", 7, nonce),
-            format!("app::proof:7:{}", "ab".repeat(20))
-        );
+        assert_eq!(key("app", 7, nonce), format!("app::proof:7:{}", "ab".repeat(20)));
         assert_ne!(draw(), draw());
     }
 

@@ -135,10 +135,7 @@ impl RedisUrl {
             return Err("names servers with TLS and servers without".into());
         }
         if differ(&|one, other| one.user != other.user || one.password != other.password) {
-            return Err(
-                "names servers with different users or passwords; those of a cluster have the same"
-                    .into(),
-            );
+            return Err("names servers with different users or passwords; those of a cluster have the same".into());
         }
         if differ(&|one, other| one.database != other.database) {
             return Err("names servers with different databases".into());
@@ -146,9 +143,7 @@ impl RedisUrl {
         if differ(&|one, other| one.protocol != other.protocol) {
             return Err("names servers with different protocols".into());
         }
-        if first.database != 0
-            && (!others.is_empty() || servers.iter().any(|server| server.must_be_cluster))
-        {
+        if first.database != 0 && (!others.is_empty() || servers.iter().any(|server| server.must_be_cluster)) {
             return Err("names a database of a cluster, which has none but number 0".into());
         }
         Ok(())
@@ -200,9 +195,7 @@ fn split(text: &str) -> Vec<&str> {
 /// The servers of one URL.
 fn parse(text: &str) -> Result<Vec<RedisUrl>> {
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(
-            "holds a blank or a control character; a blank in a password is written %20".into(),
-        );
+        return Err("holds a blank or a control character; a blank in a password is written %20".into());
     }
     let (scheme, rest) = scheme(text).ok_or("must start with redis://, rediss:// or unix://")?;
     let (rest, query) = split_tail(rest)?;
@@ -233,11 +226,7 @@ fn parse(text: &str) -> Result<Vec<RedisUrl>> {
             endpoints.push(Endpoint::Tcp { host, port, tls });
         }
         if let Some(number) = path.strip_prefix('/').filter(|it| !it.is_empty()) {
-            put(
-                &mut options.database,
-                database(number, "a path")?,
-                "databases",
-            )?;
+            put(&mut options.database, database(number, "a path")?, "databases")?;
         }
     }
     for option in query.into_iter().flat_map(|query| query.split('&')) {
@@ -253,22 +242,16 @@ fn split_tail(rest: &str) -> Result<(&str, Option<&str>)> {
     if let Some(at) = rest.find(['?', '#'])
         && rest[at..].contains('@')
     {
-        return Err(
-            "has an @ after a ? or a #; in a password they are written %40, %3F and %23".into(),
-        );
+        return Err("has an @ after a ? or a #; in a password they are written %40, %3F and %23".into());
     }
     match rest.split_once('#') {
         Some((_, "insecure")) => {
-            return Err(
-                "has #insecure, but the server's certificate is always checked; \
+            return Err("has #insecure, but the server's certificate is always checked; \
                         name the authority that has signed it instead"
-                    .into(),
-            );
+                .into());
         }
         Some(_) => {
-            return Err(
-                "has a fragment, which means nothing (# in a password is written %23)".into(),
-            );
+            return Err("has a fragment, which means nothing (# in a password is written %23)".into());
         }
         None => {}
     }
@@ -281,9 +264,7 @@ fn split_tail(rest: &str) -> Result<(&str, Option<&str>)> {
 
 fn unix(host: &str, path: &str) -> Result<Endpoint> {
     if !host.is_empty() {
-        return Err(
-            "names a host and a Unix socket; the path of a socket begins with a third /".into(),
-        );
+        return Err("names a host and a Unix socket; the path of a socket begins with a third /".into());
     }
     if path.len() < 2 {
         return Err("names no Unix socket".into());
@@ -305,9 +286,7 @@ fn host_and_port(text: &str) -> Result<(&str, u16)> {
         }
         None => match text.split_once(':') {
             Some((_, port)) if port.contains(':') => {
-                return Err(
-                    "has more than one : in the host; an IPv6 address is put into brackets".into(),
-                );
+                return Err("has more than one : in the host; an IPv6 address is put into brackets".into());
             }
             Some((host, port)) => (host, Some(port)),
             None => (text, None),
@@ -348,10 +327,7 @@ fn decode(text: &str, what: &str) -> Result<String> {
     while let Some((_, after)) = rest.split_once('%') {
         let digits = after.as_bytes().get(..2);
         if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-            return Err(format!(
-                "has a % in {what} that no two hexadecimal digits follow; a % is written %25"
-            )
-            .into());
+            return Err(format!("has a % in {what} that no two hexadecimal digits follow; a % is written %25").into());
         }
         rest = &after[2..];
     }
@@ -385,9 +361,7 @@ impl Options {
     fn credentials(&mut self, text: &str) -> Result<()> {
         // Perhaps each host was given credentials of its own, and the first of them would pass for a password.
         if text.contains('@') && text.contains(',') {
-            return Err(
-                "has several @ and a comma; in a password they are written %40 and %2C".into(),
-            );
+            return Err("has several @ and a comma; in a password they are written %40 and %2C".into());
         }
         if text.is_empty() {
             return Ok(());
@@ -415,11 +389,7 @@ impl Options {
         }
         let value = decode(value, "an option")?;
         match name {
-            "db" => put(
-                &mut self.database,
-                database(&value, "an option db")?,
-                "databases",
-            ),
+            "db" => put(&mut self.database, database(&value, "an option db")?, "databases"),
             "user" | "username" | "pass" | "password" if value.is_empty() => Ok(()),
             "user" | "username" => put(&mut self.user, value, "users"),
             "pass" | "password" => put(&mut self.password, Secret::new(value), "passwords"),
@@ -453,9 +423,7 @@ fn unknown(name: &str) -> InvalidUrl {
     let known = "db, user, password and protocol";
     let looks_like_one = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     match !name.is_empty() && name.len() <= 40 && name.chars().all(looks_like_one) {
-        true => {
-            format!("has the option {name}, which is not known; those known are {known}").into()
-        }
+        true => format!("has the option {name}, which is not known; those known are {known}").into(),
         false => format!("has an option that is not known; those known are {known}").into(),
     }
 }

@@ -22,11 +22,7 @@ fn tcp(host: &str, port: u16, tls: bool) -> RedisUrl {
 fn with_login(url: RedisUrl, user: Option<&str>, password: &str) -> RedisUrl {
     let password = Some(Secret::new(password.to_owned()));
     let user = user.map(str::to_owned);
-    RedisUrl {
-        user,
-        password,
-        ..url
-    }
+    RedisUrl { user, password, ..url }
 }
 
 fn unix(path: &str) -> RedisUrl {
@@ -47,10 +43,7 @@ fn every_part_of_a_url_is_taken_up() {
         ("valkey://h/", h()),
         ("valkeys://h:1", tcp("h", 1, true)),
         ("redis://[::1]", tcp("::1", 6379, false)),
-        (
-            "rediss://[fe80::1]:6380/2",
-            database(tcp("fe80::1", 6380, true), 2),
-        ),
+        ("rediss://[fe80::1]:6380/2", database(tcp("fe80::1", 6380, true), 2)),
         ("redis://h/007", database(h(), 7)),
         ("redis://h?db=3", database(h(), 3)),
         ("redis://h/3?db=3", database(h(), 3)),
@@ -60,18 +53,9 @@ fn every_part_of_a_url_is_taken_up() {
         ("redis://h?user=u", with_login(h(), Some("u"), "")),
         ("redis://:p@h", with_login(h(), None, "p")),
         ("redis://u:p@h", with_login(h(), Some("u"), "p")),
-        (
-            "redis://u:p@h?username=u&pass=p",
-            with_login(h(), Some("u"), "p"),
-        ),
-        (
-            "redis://h?password=a%2Bb%26c",
-            with_login(h(), None, "a+b&c"),
-        ),
-        (
-            "redis://:%40%3a%2F%23%3F%25%2C%20@h",
-            with_login(h(), None, "@:/#?%, "),
-        ),
+        ("redis://u:p@h?username=u&pass=p", with_login(h(), Some("u"), "p")),
+        ("redis://h?password=a%2Bb%26c", with_login(h(), None, "a+b&c")),
+        ("redis://:%40%3a%2F%23%3F%25%2C%20@h", with_login(h(), None, "@:/#?%, ")),
         ("redis://:pässwörd@h", with_login(h(), None, "pässwörd")),
         ("unix:///run/redis.sock", unix("/run/redis.sock")),
         ("redis+unix:///a%20b?db=1", database(unix("/a b"), 1)),
@@ -173,11 +157,7 @@ fn several_urls_or_hosts_are_several_servers() {
         "redis://:p,q@a:1,redis://:p%2Cq@b",
         "redis://:p,q@a:1 , redis://:p,q@b:6379",
     ] {
-        assert_eq!(
-            parse(text),
-            Ok(vec![login("a", 1), login("b", 6379)]),
-            "{text}"
-        );
+        assert_eq!(parse(text), Ok(vec![login("a", 1), login("b", 6379)]), "{text}");
     }
     assert!("redis://a,b".parse::<RedisUrl>().is_err());
     let cluster = parse("rediss+cluster://a,b").unwrap();
@@ -187,10 +167,7 @@ fn several_urls_or_hosts_are_several_servers() {
 #[test]
 fn what_is_shown_has_no_password() {
     for (text, shown) in [
-        (
-            "redis://user:pw@h:1/2?password=pw",
-            "redis://user:***@h:1/2",
-        ),
+        ("redis://user:pw@h:1/2?password=pw", "redis://user:***@h:1/2"),
         ("redis://pw:@h", "redis://***@h:6379"),
         ("redis://:p@w@h", "redis://:***@h:6379"),
         ("rediss://:pw@[::1]", "rediss://:***@[::1]:6379"),
@@ -218,17 +195,10 @@ struct Parts {
 fn parts() -> impl Strategy<Value = Parts> {
     let schemes = prop::sample::select(vec!["redis", "rediss", "valkey", "valkeys"]);
     let text = "[a-z@:/#?%,&=+ ä~0-9]{1,8}";
-    let hosts = prop_oneof![
-        "[a-z][a-z0-9.-]{0,8}",
-        Just("[::1]".to_owned()),
-        "127\\.0\\.0\\.[1-9]"
-    ];
+    let hosts = prop_oneof!["[a-z][a-z0-9.-]{0,8}", Just("[::1]".to_owned()), "127\\.0\\.0\\.[1-9]"];
     let queries = prop::sample::select(vec!["", "?", "?protocol=3", "?db=1", "?nonsense=2"]);
     let login = prop::option::of((prop::option::of(text), text));
-    let numbers = (
-        prop::option::of(1..=u16::MAX),
-        prop::option::of(0..=u32::MAX),
-    );
+    let numbers = (prop::option::of(1..=u16::MAX), prop::option::of(0..=u32::MAX));
     (schemes, login, hosts, numbers, queries).prop_map(|parts| {
         let (scheme, login, host, (port, database), query) = parts;
         let (user, password) = login.unzip();
@@ -248,8 +218,7 @@ impl Parts {
     /// As it is written: what must be escaped is, and the rest where `all`.
     fn text(&self, all: bool) -> String {
         let escape = |text: &str| -> String {
-            let keeps =
-                |byte: u8| byte.is_ascii_alphanumeric() || !all && b":@,&=+~".contains(&byte);
+            let keeps = |byte: u8| byte.is_ascii_alphanumeric() || !all && b":@,&=+~".contains(&byte);
             let written = |byte: u8| match keeps(byte) {
                 true => char::from(byte).to_string(),
                 false => format!("%{byte:02x}"),

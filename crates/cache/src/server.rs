@@ -44,10 +44,7 @@ impl Server {
             ));
         }
         let tls = match is_tls {
-            true => Some(client_config(
-                redis.authorities.as_deref(),
-                redis.identity.as_ref(),
-            )?),
+            true => Some(client_config(redis.authorities.as_deref(), redis.identity.as_ref())?),
             false => None,
         };
         let server = |url: &RedisUrl| Self {
@@ -101,9 +98,7 @@ impl Server {
         };
         let config = untimed().set_push_sender(told);
         // Only in this version of the protocol does a server tell of changes.
-        let mut connection = self
-            .connect(ProtocolVersion::RESP3, config, timeout)
-            .await?;
+        let mut connection = self.connect(ProtocolVersion::RESP3, config, timeout).await?;
         let tracking = redis::cmd("CLIENT")
             .arg(&["TRACKING", "ON"])
             .query_async(&mut connection)
@@ -130,14 +125,8 @@ impl Server {
     }
 
     /// The topology of the cluster that this server belongs to, as it sees it.
-    pub(crate) async fn topology(
-        &self,
-        connection: &mut Connection,
-    ) -> Result<Topology, RedisProblem> {
-        let slots = redis::cmd("CLUSTER")
-            .arg("SLOTS")
-            .query_async(connection)
-            .await?;
+    pub(crate) async fn topology(&self, connection: &mut Connection) -> Result<Topology, RedisProblem> {
+        let slots = redis::cmd("CLUSTER").arg("SLOTS").query_async(connection).await?;
         Topology::parse(slots, self.host())
     }
 }
@@ -178,9 +167,7 @@ fn read(server: &str, replication: &str) -> Result<Told, RedisProblem> {
         return Err(RedisProblem::new(Cause::TooOld, happened));
     }
     let id = line(server, "run_id:").filter(|id| !id.is_empty());
-    let id = id.ok_or_else(|| {
-        RedisProblem::new(Cause::NotRedis, "it did not tell its run id (INFO server)")
-    })?;
+    let id = id.ok_or_else(|| RedisProblem::new(Cause::NotRedis, "it did not tell its run id (INFO server)"))?;
     Ok(Told {
         run: run(id, replication),
         is_in_cluster: line(server, "redis_mode:") == Some("cluster"),
@@ -220,9 +207,7 @@ mod tests {
     #[test]
     fn another_run_and_a_promotion_are_other_identities_and_a_first_replica_is_not() {
         let info = |id: &str, of: &str, offset: &str| {
-            format!(
-                "role:master\r\nmaster_replid:{id}\r\nmaster_replid2:{of}\r\nsecond_repl_offset:{offset}\r\n"
-            )
+            format!("role:master\r\nmaster_replid:{id}\r\nmaster_replid2:{of}\r\nsecond_repl_offset:{offset}\r\n")
         };
         let identity = run("a", &info("x", "0", "-1"));
         assert_eq!(run("a", &info("y", "0", "-1")), identity);
@@ -273,9 +258,6 @@ mod tests {
         let mut mixed = redis("redis://one");
         mixed.servers.extend(redis("redis://:other@two").servers);
         assert!(matches!(Server::all(&mixed), Err(ConfigError::Url(_))));
-        assert!(matches!(
-            Server::all(&Redis::new(Vec::new())),
-            Err(ConfigError::Url(_))
-        ));
+        assert!(matches!(Server::all(&Redis::new(Vec::new())), Err(ConfigError::Url(_))));
     }
 }

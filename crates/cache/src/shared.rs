@@ -195,11 +195,7 @@ impl Shared {
     }
 
     /// Looks in Redis and takes leases, asks the database for what is missing, and stores it.
-    pub(crate) async fn load<O: Origin>(
-        &self,
-        origin: &O,
-        keys: &[&str],
-    ) -> Vec<Result<Answer, O::Error>> {
+    pub(crate) async fn load<O: Origin>(&self, origin: &O, keys: &[&str]) -> Vec<Result<Answer, O::Error>> {
         let asked = clock::now();
         let permits = self.permits(keys, asked);
         let Some((view, cells)) = self.usable(asked) else {
@@ -219,13 +215,11 @@ impl Shared {
                 Found::Fenced | Found::Nothing => Step::Load(None),
             })
             .collect();
-        let mut answers: Vec<Option<Result<Answer, O::Error>>> =
-            keys.iter().map(|_| None).collect();
+        let mut answers: Vec<Option<Result<Answer, O::Error>>> = keys.iter().map(|_| None).collect();
         self.load_missing(origin, &view, &cells, keys, &steps, &mut answers)
             .await;
         if steps.iter().any(|step| matches!(step, Step::Wait)) {
-            self.wait_for_others(&view, &cells, keys, &permits, &mut steps)
-                .await;
+            self.wait_for_others(&view, &cells, keys, &permits, &mut steps).await;
             self.load_missing(origin, &view, &cells, keys, &steps, &mut answers)
                 .await;
         }
@@ -249,9 +243,7 @@ impl Shared {
         let start = clock::now();
         let mut pause = LEASE_GLANCE;
         loop {
-            let waiting: Vec<_> = (0..steps.len())
-                .filter(|at| matches!(steps[*at], Step::Wait))
-                .collect();
+            let waiting: Vec<_> = (0..steps.len()).filter(|at| matches!(steps[*at], Step::Wait)).collect();
             if waiting.is_empty() {
                 return;
             }
@@ -266,13 +258,10 @@ impl Shared {
             } else {
                 Err(Broken)
             };
-            let found =
-                found.unwrap_or_else(|Broken| wanted.iter().map(|_| Found::Nothing).collect());
+            let found = found.unwrap_or_else(|Broken| wanted.iter().map(|_| Found::Nothing).collect());
             for (at, found) in zip(waiting, found) {
                 steps[at] = match found {
-                    Found::Known(value) => {
-                        Step::Done(self.keep(keys[at], permits[at], value, asked))
-                    }
+                    Found::Known(value) => Step::Done(self.keep(keys[at], permits[at], value, asked)),
                     Found::Leased(_) if !is_last => Step::Wait,
                     _ => Step::Load(None),
                 };
@@ -324,13 +313,7 @@ impl Shared {
     }
 
     /// Stores what was loaded under a lease and seals the rest; says what was stored.
-    async fn store(
-        &self,
-        cells: &Cells,
-        keys: &[&str],
-        loaded: &[ToLoad],
-        values: &[Option<Value>],
-    ) -> Vec<bool> {
+    async fn store(&self, cells: &Cells, keys: &[&str], loaded: &[ToLoad], values: &[Option<Value>]) -> Vec<bool> {
         let fillings: Vec<_> = zip(keys, zip(loaded, values))
             .map(|(key, ((_, token), value))| Filling {
                 key,
@@ -366,13 +349,7 @@ impl Shared {
     }
 
     /// The answer for what was found in a cell; kept near, if it was read through the tracked connection.
-    fn keep(
-        &self,
-        key: &str,
-        permit: Option<Permit>,
-        value: Option<Value>,
-        asked: Moment,
-    ) -> Answer {
+    fn keep(&self, key: &str, permit: Option<Permit>, value: Option<Value>, asked: Moment) -> Answer {
         if let (Some(tracking), Some(permit)) = (&self.tracking, permit) {
             tracking.near.fill(key, value.clone(), permit, asked);
         }

@@ -67,11 +67,7 @@ impl Tier {
     }
 
     /// Asks the database, and keeps what it answers.
-    pub(crate) async fn load<O: Origin>(
-        &self,
-        origin: &O,
-        keys: &[&str],
-    ) -> Vec<Result<Answer, O::Error>> {
+    pub(crate) async fn load<O: Origin>(&self, origin: &O, keys: &[&str]) -> Vec<Result<Answer, O::Error>> {
         let loaded = match self {
             Self::Shared(shared) => return shared.load(origin, keys).await,
             Self::Local { local, .. } => local.load(origin, keys).await,
@@ -147,11 +143,7 @@ impl Tier {
             },
             Self::Shared(shared) => shared.invalidate(keys).await,
         };
-        if told {
-            Coherence::Settled
-        } else {
-            Coherence::Pending
-        }
+        if told { Coherence::Settled } else { Coherence::Pending }
     }
 
     /// Gives up what has been cached until now.
@@ -201,11 +193,7 @@ impl Tier {
     pub(crate) fn state(&self) -> State {
         let reason = match self {
             Self::Off | Self::Local { .. } => None,
-            Self::Plain(Plain(shared)) => shared
-                .links
-                .current()
-                .is_none()
-                .then_some(Reason::Unreachable),
+            Self::Plain(Plain(shared)) => shared.links.current().is_none().then_some(Reason::Unreachable),
             Self::Shared(shared) => match shared.views.valid(clock::now()) {
                 None => Some(Reason::UnknownEpoch),
                 Some(view) if shared.cells(&view).is_some() => None,

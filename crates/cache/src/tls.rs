@@ -22,9 +22,7 @@ pub(crate) fn client_config(
     let mut roots = RootCertStore::empty();
     match authorities {
         Some(pem) => {
-            for certificate in
-                certificates(pem).map_err(|error| refuse(format!("authorities: {error}")))?
-            {
+            for certificate in certificates(pem).map_err(|error| refuse(format!("authorities: {error}")))? {
                 let added = roots.add(certificate);
                 added.map_err(|error| refuse(format!("authorities: {error}")))?;
             }

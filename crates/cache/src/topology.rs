@@ -32,12 +32,7 @@ pub(crate) struct Primary {
 impl Topology {
     /// Reads the answer to `CLUSTER SLOTS` that a server at `host` gave.
     pub(crate) fn parse(answer: Value, host: &str) -> Result<Self, RedisProblem> {
-        let unclear = || {
-            RedisProblem::new(
-                Cause::Other,
-                "its answer to CLUSTER SLOTS is not understood",
-            )
-        };
+        let unclear = || RedisProblem::new(Cause::Other, "its answer to CLUSTER SLOTS is not understood");
         Self::read(answer, host).ok_or_else(unclear)?.whole()
     }
 
@@ -93,11 +88,7 @@ impl Topology {
             }
             next = last + 1;
         }
-        if next == SLOTS {
-            Ok(self)
-        } else {
-            unserved(next)
-        }
+        if next == SLOTS { Ok(self) } else { unserved(next) }
     }
 
     /// The place of the primary that serves a key.
@@ -151,9 +142,9 @@ fn slot(key: &[u8]) -> u16 {
 
 /// CRC-16/XMODEM, as the specification of Redis Cluster asks for.
 fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, byte| {
-        (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)]
-    })
+    bytes
+        .iter()
+        .fold(0, |crc, byte| (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)])
 }
 
 const CRC16: [u16; 256] = {
@@ -244,13 +235,7 @@ mod tests {
 
     #[test]
     fn another_run_or_a_slot_that_moved_is_another_identity() {
-        let halves = |middle| {
-            parse(vec![
-                range(0, middle - 1, "a", 1),
-                range(middle, 16_383, "b", 2),
-            ])
-            .unwrap()
-        };
+        let halves = |middle| parse(vec![range(0, middle - 1, "a", 1), range(middle, 16_383, "b", 2)]).unwrap();
         let runs = [Identity([1; 20]), Identity([2; 20])];
         let identity = halves(8_000).identity(&runs);
         assert_eq!(halves(8_000).identity(&runs), identity);

@@ -29,10 +29,7 @@ fn writers(slot: &Slot) -> Option<&[u8]> {
 
 /// The ids without this one.
 fn without(ids: &[u8], id: WriterId) -> Vec<u8> {
-    let others: Vec<&[u8]> = ids
-        .chunks(ID_LENGTH)
-        .filter(|other| *other != id.0)
-        .collect();
+    let others: Vec<&[u8]> = ids.chunks(ID_LENGTH).filter(|other| *other != id.0).collect();
     others.concat()
 }
 
@@ -82,13 +79,7 @@ pub fn release(slot: Slot, id: WriterId) -> (Slot, bool) {
 /// [`FILL`](crate::scripts::FILL): whether `cell`, which was read from the database, was stored. `cell` is a value or
 /// absent. Without a token it only ever removes: that seals a read which could not be stored.
 #[must_use]
-pub fn fill(
-    slot: Slot,
-    token: Option<Token>,
-    cell: Cell<'_>,
-    milliseconds: u64,
-    now: u64,
-) -> (Slot, bool) {
+pub fn fill(slot: Slot, token: Option<Token>, cell: Cell<'_>, milliseconds: u64, now: u64) -> (Slot, bool) {
     let Some(present) = &slot else {
         return (None, false);
     };
@@ -124,10 +115,7 @@ mod tests {
     const T: Token = Token([7; 16]);
 
     const fn value(version: i64) -> Cell<'static> {
-        Cell::Value {
-            version,
-            value: b"v",
-        }
+        Cell::Value { version, value: b"v" }
     }
 
     #[test]
@@ -152,10 +140,7 @@ mod tests {
         let (slot, held) = release(slot, A);
         assert!(held);
         let (slot, held) = release(slot, A);
-        assert!(
-            !held,
-            "a repeated release takes nothing from the other writer"
-        );
+        assert!(!held, "a repeated release takes nothing from the other writer");
         assert!(fill(slot.clone(), Some(T), value(1), 10, 0).0 == slot);
         assert_eq!(release(slot, B), (None, true));
     }

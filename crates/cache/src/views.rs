@@ -32,10 +32,7 @@ impl Views {
     /// Takes note of why no view can be had before someone changes something; `None`: one can. Wakes those who wait for
     /// one if that is new.
     pub(crate) fn cannot_be_known(&self, why: Option<Arc<str>>) {
-        let mut unreadable = self
-            .unreadable
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = why.is_some() && unreadable.is_none();
         *unreadable = why;
         drop(unreadable);
@@ -58,10 +55,7 @@ impl Views {
     /// Replaces the view. At the beginning of an epoch, `between` runs while there is none at all: whoever looks
     /// afterwards acts on the new epoch.
     pub(crate) fn install(&self, view: View, between: impl FnOnce()) {
-        if self
-            .newest()
-            .is_some_and(|newest| newest.epoch != view.epoch)
-        {
+        if self.newest().is_some_and(|newest| newest.epoch != view.epoch) {
             self.newest.store(None);
             between();
         }

@@ -1,9 +1,6 @@
 //! Values kept near are never older than the bound, and writes of the own instance are seen at once.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod world;
 
@@ -112,10 +109,7 @@ async fn when_redis_freezes_nothing_near_is_served_beyond_the_bound() {
         let before = frozen.elapsed();
         let (_, source) = read(&cache, "key").await;
         match source {
-            Source::Near => assert!(
-                before <= BOUND,
-                "near {before:?} after the last sign of life"
-            ),
+            Source::Near => assert!(before <= BOUND, "near {before:?} after the last sign of life"),
             Source::Database => break,
             Source::Shared => {}
         }
@@ -151,9 +145,7 @@ async fn a_new_epoch_starts_with_nothing_near() {
     let epoch = cache.stats().epoch;
     // As another instance does that cannot reach Redis.
     let next = database.row().without_redis();
-    cenote_cache::origin::Origin::advance(&database, next)
-        .await
-        .unwrap();
+    cenote_cache::origin::Origin::advance(&database, next).await.unwrap();
     until("the epoch is new", || {
         let stats = cache.stats();
         stats.epoch.is_some() && stats.epoch != epoch
@@ -169,15 +161,6 @@ async fn a_bound_too_short_to_be_proven_is_refused() {
     let database = Database::new();
     let redis = cenote_cache::config::Redis::from_url("redis://127.0.0.1:1/").unwrap();
     let max_staleness = Duration::from_millis(5);
-    let config = Config::new(
-        "test",
-        cenote_cache::config::Mode::Bounded {
-            redis,
-            max_staleness,
-        },
-    );
-    assert!(matches!(
-        Cache::new(database, config),
-        Err(ConfigError::Staleness(_))
-    ));
+    let config = Config::new("test", cenote_cache::config::Mode::Bounded { redis, max_staleness });
+    assert!(matches!(Cache::new(database, config), Err(ConfigError::Staleness(_))));
 }

@@ -1,9 +1,6 @@
 //! On a Redis Cluster everything holds as on one server; a primary that is lost, and slots that move, are a new epoch.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod world;
 

@@ -1,9 +1,6 @@
 //! No duration makes anything panic: each is refused by name or works, the longest and none among them.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod world;
 
@@ -115,8 +112,7 @@ async fn with_the_longest_durations_a_cache_works() {
     let mut redis = Redis::from_url(&server.url()).unwrap();
     redis.timeout = Duration::MAX;
     let mut config = config(Mode::Strong(redis));
-    (config.ttl, config.absent_ttl, config.write_patience) =
-        (Duration::MAX, Duration::MAX, Duration::MAX);
+    (config.ttl, config.absent_ttl, config.write_patience) = (Duration::MAX, Duration::MAX, Duration::MAX);
     let database = Database::new();
     database.commit("key", "value");
     let cache = Cache::new(database.clone(), config).unwrap();

@@ -1,9 +1,6 @@
 //! A database whose row of the epoch cannot be read: a cache without its table.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod world;
 
@@ -98,8 +95,7 @@ impl MakeWriter<'_> for Log {
 }
 
 #[tokio::test]
-async fn a_missing_table_is_warned_of_once_with_the_databases_error_and_refuses_writes_without_waiting()
- {
+async fn a_missing_table_is_warned_of_once_with_the_databases_error_and_refuses_writes_without_waiting() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_ansi(false)

@@ -1,9 +1,6 @@
 //! Writes that bypass the cache, told afterwards: key by key, or that some may have been missed.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod world;
 
@@ -88,16 +85,10 @@ async fn the_near_caches_of_other_instances_learn_which_keys_have_changed() {
     database.commit("key", "new");
     assert_eq!(one.invalidate(&["key"]).await, Coherence::Settled);
     assert_eq!(read(&one, "key").await.0, Some(2));
-    until("the other has dropped the key", || {
-        other.near("key").is_none()
-    })
-    .await;
+    until("the other has dropped the key", || other.near("key").is_none()).await;
     assert_eq!(read(&other, "key").await.0, Some(2));
     // Nobody has read it since: it has stayed, and only needs to be proven anew now and then.
-    until("the other key is near", || {
-        other.near("untouched").is_some()
-    })
-    .await;
+    until("the other key is near", || other.near("untouched").is_some()).await;
 }
 
 #[tokio::test]

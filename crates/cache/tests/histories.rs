@@ -1,9 +1,6 @@
 //! Under random load through two instances, with faults in between, every read can be explained.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod world;
 
@@ -76,13 +73,7 @@ async fn read(cache: &Cache<Database>, instance: usize, key: &str, recorder: &Re
 }
 
 /// Now and then the writer vanishes between commit and release.
-async fn write(
-    cache: &Cache<Database>,
-    instance: usize,
-    key: &str,
-    database: &Database,
-    recorder: &Recorder,
-) {
+async fn write(cache: &Cache<Database>, instance: usize, key: &str, database: &Database, recorder: &Recorder) {
     let value = fastrand::u64(..).to_string();
     let invoked = clock::now();
     let Ok(fenced) = cache.fence(&[key]).await else {
@@ -108,11 +99,7 @@ async fn write(
 }
 
 /// Loads the instances from several clients until `faults` are over, and a little longer.
-async fn load(
-    caches: &[Cache<Database>],
-    database: &Database,
-    faults: impl Future<Output = ()>,
-) -> Recorder {
+async fn load(caches: &[Cache<Database>], database: &Database, faults: impl Future<Output = ()>) -> Recorder {
     database.delay(Duration::from_micros(800));
     let recorder = Recorder::default();
     let (over, until_over) = tokio::sync::watch::channel(false);

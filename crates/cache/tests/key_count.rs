@@ -1,9 +1,6 @@
 //! How many keys are in Redis: a guess at first where there is much else, and no work for nobody.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod world;
 
@@ -18,10 +15,7 @@ use world::{Database, bounded, read, ready_cache, redis, strong, until};
 async fn fill(server: &RedisServer, prefix: &str, keys: u32) {
     let fill = "for i = 1, ARGV[2] do redis.call('SET', ARGV[1] .. i, 'N') end";
     let keys = keys.to_string();
-    server
-        .command(&["EVAL", fill, "0", prefix, &keys])
-        .await
-        .unwrap();
+    server.command(&["EVAL", fill, "0", prefix, &keys]).await.unwrap();
 }
 
 async fn scans(server: &RedisServer) -> u64 {
@@ -86,10 +80,7 @@ async fn a_count_that_nobody_waits_for_any_more_goes_no_further() {
 #[tokio::test]
 async fn without_the_permission_to_scan_nothing_is_counted_and_all_else_works() {
     let server = redis().await;
-    server
-        .command(&["ACL", "SETUSER", "default", "-scan"])
-        .await
-        .unwrap();
+    server.command(&["ACL", "SETUSER", "default", "-scan"]).await.unwrap();
     let database = Database::new();
     let cache = ready_cache(&database, bounded(&server, Duration::from_millis(500))).await;
     read(&cache, "key").await;

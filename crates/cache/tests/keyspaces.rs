@@ -1,10 +1,7 @@
 //! Instances that do not see the same keyspace of the same Redis never answer with what a write has replaced; what only
 //! loses the proof of the keyspace costs no epoch.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod world;
 
@@ -19,9 +16,7 @@ use cenote_cache::{
 };
 use cenote_local::{Proxy, RedisServer};
 use tokio::time::{Instant, sleep};
-use world::{
-    Database, LEASE, bounded, cache, read, ready, ready_cache, redis, strong, until, write,
-};
+use world::{Database, LEASE, bounded, cache, read, ready, ready_cache, redis, strong, until, write};
 
 /// Long enough for instances that disagree to change their minds several times.
 const WHILE: Duration = Duration::from_secs(6);
@@ -111,10 +106,7 @@ async fn databases_that_are_swapped_and_swapped_back_bring_no_old_value_back() {
     read(&other, "key").await;
     server.command(&["SWAPDB", "0", "1"]).await.unwrap();
     let version = write(&one, &database, "key", "new").await;
-    assert!(
-        database.epoch() > epoch,
-        "it was acknowledged in another epoch"
-    );
+    assert!(database.epoch() > epoch, "it was acknowledged in another epoch");
     server.command(&["SWAPDB", "0", "1"]).await.unwrap();
     for _ in 0..20 {
         assert_eq!(read(&other, "key").await.0, Some(version));
@@ -138,10 +130,7 @@ async fn a_proof_that_is_lost_before_a_swap_is_not_made_anew_in_the_other_databa
     let command = ["EVAL", lose_and_swap, "1", &database.proof()];
     server.command(&command).await.unwrap();
     let version = write(&one, &database, "key", "new").await;
-    assert!(
-        database.epoch() > epoch,
-        "it was acknowledged in another epoch"
-    );
+    assert!(database.epoch() > epoch, "it was acknowledged in another epoch");
     server.command(&["SWAPDB", "0", "1"]).await.unwrap();
     assert_eq!(read(&other, "key").await.0, Some(version));
     nothing_is_missed([&one, &other], &database, LEASE).await;
@@ -207,10 +196,7 @@ async fn a_flush_while_connections_are_cut_costs_no_epoch() {
     let epoch = database.epoch();
     write(&one, &database, "key", "value").await;
     let cut_and_flush = "redis.call('FLUSHALL')";
-    server
-        .command(&["CLIENT", "KILL", "TYPE", "normal"])
-        .await
-        .unwrap();
+    server.command(&["CLIENT", "KILL", "TYPE", "normal"]).await.unwrap();
     server.command(&["EVAL", cut_and_flush, "0"]).await.unwrap();
     assert_eq!(write(&one, &database, "key", "value").await, 2);
     assert_eq!(read(&one, "key").await.0, Some(2));
@@ -235,12 +221,7 @@ async fn a_first_replica_costs_no_epoch() {
 async fn is_in_step(replica: &RedisServer) {
     let deadline = Instant::now() + Duration::from_secs(30);
     let state = ["INFO", "replication"];
-    while !replica
-        .command(&state)
-        .await
-        .unwrap()
-        .contains("master_link_status:up")
-    {
+    while !replica.command(&state).await.unwrap().contains("master_link_status:up") {
         assert!(Instant::now() < deadline, "the replica is not in step");
         sleep(Duration::from_millis(20)).await;
     }
@@ -279,10 +260,7 @@ async fn a_primary_that_was_a_replica_for_a_moment_is_another() {
     let one = ready_cache(&database, strong(&server)).await;
     write(&one, &database, "key", "value").await;
     let epoch = database.epoch();
-    server
-        .command(&["REPLICAOF", "127.0.0.1", "1"])
-        .await
-        .unwrap();
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]).await.unwrap();
     server.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
     until("it is given up", || database.epoch() > epoch).await;
     ready(&one).await;
@@ -366,10 +344,7 @@ async fn two_databases_with_the_same_epoch_and_the_same_names_have_values_of_the
     for source in [Source::Database, Source::Shared] {
         for (cache, expected) in [(&one, "0"), (&other, "1")] {
             let read = cache.read("key").await.unwrap();
-            assert_eq!(
-                (read.value.unwrap().bytes, read.source),
-                (expected.into(), source)
-            );
+            assert_eq!((read.value.unwrap().bytes, read.source), (expected.into(), source));
         }
     }
 }

@@ -1,9 +1,6 @@
 //! In one process, no read misses an acknowledged write, whatever races with it.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod world;
 
@@ -139,10 +136,7 @@ async fn several_keys_are_one_load_also_where_one_is_named_twice() {
         .into_iter()
         .map(|read| read.value.map(|value| value.bytes))
         .collect();
-    assert_eq!(
-        values,
-        [Some("2".into()), Some("1".into()), None, Some("2".into())]
-    );
+    assert_eq!(values, [Some("2".into()), Some("1".into()), None, Some("2".into())]);
     assert_eq!((database.loads(), database.loaded_keys()), (2, 3));
 }
 

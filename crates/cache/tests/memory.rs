@@ -2,10 +2,7 @@
 //! the allocator.
 
 #![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod world;
 
@@ -49,13 +46,7 @@ impl Origin for Rows {
 fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes: u64 = line
-        .unwrap()
-        .split_whitespace()
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let kilobytes: u64 = line.unwrap().split_whitespace().next().unwrap().parse().unwrap();
     kilobytes << 10
 }
 
@@ -74,13 +65,7 @@ async fn the_process_grows_by_no_more_than_the_bound() {
         let stats = cache.stats();
         assert!(stats.bytes <= BOUND, "{stats:?}");
         assert!(stats.bytes > BOUND / 2, "it is made use of: {stats:?}");
-        println!(
-            "values of {length} bytes: counted {}, grown by {grown}",
-            stats.bytes
-        );
-        assert!(
-            grown <= BOUND + BOUND / 4,
-            "values of {length} bytes: {grown}"
-        );
+        println!("values of {length} bytes: counted {}, grown by {grown}", stats.bytes);
+        assert!(grown <= BOUND + BOUND / 4, "values of {length} bytes: {grown}");
     }
 }

@@ -1,9 +1,6 @@
 //! Without Redis reads go on at once, writes wait until nobody believes it any more, and all recovers by itself.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod world;
 
@@ -17,9 +14,7 @@ use cenote_cache::{
     stats::{Reason, State},
 };
 use tokio::time::{Instant, sleep};
-use world::{
-    Database, LEASE, cache, config, read, ready, ready_cache, redis, strong, until, write,
-};
+use world::{Database, LEASE, cache, config, read, ready, ready_cache, redis, strong, until, write};
 
 /// A call to Redis, the patience before others are told, the lease until they all know, and a busy machine.
 const STALL: Duration = Duration::from_secs(10);
@@ -75,11 +70,7 @@ async fn a_write_that_could_not_be_released_is_settled_once_its_epoch_is_dead() 
 
 /// Two instances are in a later epoch than that in which the first has fenced its write, and the second has stored what
 /// the write is about to replace: the fence, of another epoch, kept nobody from it.
-async fn overtaken(
-    database: &Database,
-    writer: &Cache<Database>,
-    reader: &Cache<Database>,
-) -> Fenced {
+async fn overtaken(database: &Database, writer: &Cache<Database>, reader: &Cache<Database>) -> Fenced {
     write(writer, database, "key", "before").await;
     let fenced = writer.fence(&["key"]).await.unwrap();
     let epoch = writer.stats().epoch.unwrap();
@@ -198,8 +189,7 @@ async fn an_older_value_is_served_while_the_database_fails_only_if_wished_and_ma
 }
 
 #[tokio::test]
-async fn a_frozen_redis_costs_a_read_its_timeout_once_and_stalls_writes_no_longer_than_a_dead_one()
-{
+async fn a_frozen_redis_costs_a_read_its_timeout_once_and_stalls_writes_no_longer_than_a_dead_one() {
     let server = redis().await;
     let database = Database::new();
     let cache = ready_cache(&database, strong(&server)).await;

@@ -1,9 +1,6 @@
 //! The plain cache-aside does what it is known for, so that the other modes can be compared with it.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod world;
 
@@ -18,11 +15,7 @@ use world::{Database, read, ready_cache, redis, until, write};
 async fn what_is_read_is_kept_and_what_is_written_is_deleted() {
     let server = redis().await;
     let database = Database::new();
-    let cache = ready_cache(
-        &database,
-        Mode::Ttl(Redis::from_url(&server.url()).unwrap()),
-    )
-    .await;
+    let cache = ready_cache(&database, Mode::Ttl(Redis::from_url(&server.url()).unwrap())).await;
     write(&cache, &database, "key", "value").await;
     assert_eq!(read(&cache, "key").await, (Some(1), Source::Database));
     assert_eq!(read(&cache, "key").await, (Some(1), Source::Shared));
@@ -36,11 +29,7 @@ async fn a_fill_that_raced_a_write_brings_the_old_value_back() {
     let server = redis().await;
     let database = Database::new();
     database.commit("key", "old");
-    let cache = ready_cache(
-        &database,
-        Mode::Ttl(Redis::from_url(&server.url()).unwrap()),
-    )
-    .await;
+    let cache = ready_cache(&database, Mode::Ttl(Redis::from_url(&server.url()).unwrap())).await;
     database.close_gate();
     let early = tokio::spawn({
         let cache = cache.clone();
@@ -57,11 +46,7 @@ async fn a_fill_that_raced_a_write_brings_the_old_value_back() {
 async fn without_redis_the_database_answers() {
     let server = redis().await;
     let database = Database::new();
-    let cache = ready_cache(
-        &database,
-        Mode::Ttl(Redis::from_url(&server.url()).unwrap()),
-    )
-    .await;
+    let cache = ready_cache(&database, Mode::Ttl(Redis::from_url(&server.url()).unwrap())).await;
     server.kill().await.unwrap();
     for version in 1..4 {
         write(&cache, &database, "key", "value").await;

@@ -1,9 +1,6 @@
 //! Why a Redis is not used is told in its own words, with what to do and without a password.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod world;
 
@@ -57,32 +54,17 @@ async fn with_user(server: &RedisServer, rules: &[&str]) -> String {
 async fn a_login_that_is_refused_is_told_in_the_servers_words() {
     let server = redis().await;
     let port = server.port();
-    let wrong = [
-        "WRONGPASS invalid username-password pair",
-        "the password in the URL",
-    ];
-    for login in [
-        ":hunter3@",
-        "default:hunter3@",
-        "nobody:hunter3@",
-        "nobody:@",
-    ] {
+    let wrong = ["WRONGPASS invalid username-password pair", "the password in the URL"];
+    for login in [":hunter3@", "default:hunter3@", "nobody:hunter3@", "nobody:@"] {
         let refused = problem(&format!("redis://{login}127.0.0.1:{port}")).await;
         tells(&refused, Cause::Login, &wrong);
         assert!(refused.is_permanent());
     }
     let none = problem(&format!("redis://127.0.0.1:{port}")).await;
     tells(&none, Cause::Login, &["NOAUTH Authentication required."]);
-    server
-        .command(&["CONFIG", "SET", "requirepass", ""])
-        .await
-        .unwrap();
+    server.command(&["CONFIG", "SET", "requirepass", ""]).await.unwrap();
     let needless = problem(&format!("redis://:hunter3@127.0.0.1:{port}")).await;
-    tells(
-        &needless,
-        Cause::Login,
-        &["called without any password configured"],
-    );
+    tells(&needless, Cause::Login, &["called without any password configured"]);
 }
 
 #[tokio::test]
@@ -127,15 +109,8 @@ async fn a_permission_that_is_missing_is_named() {
     let redis = Redis::from_url(&url).unwrap();
     check_redis(&Mode::Strong(redis.clone())).await.unwrap();
     let max_staleness = Duration::from_millis(100);
-    let bounded = Mode::Bounded {
-        redis,
-        max_staleness,
-    };
-    tells(
-        &problem_of(&bounded).await,
-        Cause::Permission,
-        &["client|tracking"],
-    );
+    let bounded = Mode::Bounded { redis, max_staleness };
+    tells(&problem_of(&bounded).await, Cause::Permission, &["client|tracking"]);
 }
 
 #[tokio::test]
@@ -156,16 +131,9 @@ async fn servers_that_are_no_cluster_are_told_from_one() {
         one.port()
     ))
     .await;
-    assert!(
-        matches!(both.cause(), Cause::Mismatch | Cause::Login),
-        "{both}"
-    );
+    assert!(matches!(both.cause(), Cause::Mismatch | Cause::Login), "{both}");
     let cluster = one.url().replace("redis://", "redis+cluster://");
-    tells(
-        &problem(&cluster).await,
-        Cause::Mismatch,
-        &["belongs to no cluster"],
-    );
+    tells(&problem(&cluster).await, Cause::Mismatch, &["belongs to no cluster"]);
 }
 
 #[tokio::test]
@@ -175,21 +143,10 @@ async fn a_cluster_with_slots_that_nobody_serves_is_not_used() {
     check_redis(&Mode::Strong(Redis::from_url(&url).unwrap()))
         .await
         .unwrap();
-    cluster.nodes()[0]
-        .command(&["CLUSTER", "DELSLOTS", "7"])
-        .await
-        .unwrap();
-    tells(
-        &problem(&url).await,
-        Cause::Cluster,
-        &["slot 7", "not served"],
-    );
+    cluster.nodes()[0].command(&["CLUSTER", "DELSLOTS", "7"]).await.unwrap();
+    tells(&problem(&url).await, Cause::Cluster, &["slot 7", "not served"]);
     let beyond = problem(&format!("{url}1")).await;
-    tells(
-        &beyond,
-        Cause::Mismatch,
-        &["SELECT is not allowed in cluster mode"],
-    );
+    tells(&beyond, Cause::Mismatch, &["SELECT is not allowed in cluster mode"]);
 }
 
 #[tokio::test]
@@ -197,27 +154,16 @@ async fn a_server_that_takes_no_writes_says_why() {
     let primary = redis().await;
     let replica = primary.replica().start().await.unwrap();
     let read_only = problem(&replica.url()).await;
-    tells(
-        &read_only,
-        Cause::Replica,
-        &["READONLY", "name the primary"],
-    );
+    tells(&read_only, Cause::Replica, &["READONLY", "name the primary"]);
     for (settings, cause, words) in [
-        (
-            &["maxmemory", "1"][..],
-            Cause::OutOfMemory,
-            "OOM command not allowed",
-        ),
+        (&["maxmemory", "1"][..], Cause::OutOfMemory, "OOM command not allowed"),
         (
             &["maxmemory", "0", "min-replicas-to-write", "3"],
             Cause::RefusesWrites,
             "NOREPLICAS",
         ),
     ] {
-        primary
-            .command(&[&["CONFIG", "SET"], settings].concat())
-            .await
-            .unwrap();
+        primary.command(&[&["CONFIG", "SET"], settings].concat()).await.unwrap();
         tells(&problem(&primary.url()).await, cause, &[words]);
     }
 }
@@ -247,11 +193,7 @@ async fn a_server_that_cannot_save_says_so() {
         assert!(Instant::now() < deadline, "it never fails");
         sleep(Duration::from_millis(10)).await;
     }
-    tells(
-        &problem(&server.url()).await,
-        Cause::RefusesWrites,
-        &["MISCONF"],
-    );
+    tells(&problem(&server.url()).await, Cause::RefusesWrites, &["MISCONF"]);
 }
 
 #[tokio::test]
@@ -277,25 +219,14 @@ async fn a_server_that_has_no_time_says_so() {
     tells(&told, Cause::Busy, &["BUSY"]);
     server.command(&["SCRIPT", "KILL"]).await.unwrap();
     let _killed = busy.await.unwrap();
-    server
-        .command(&["CONFIG", "SET", "maxclients", "1"])
-        .await
-        .unwrap();
+    server.command(&["CONFIG", "SET", "maxclients", "1"]).await.unwrap();
     let mut holders = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        holders.push(
-            TcpStream::connect(("127.0.0.1", server.port()))
-                .await
-                .unwrap(),
-        );
+        holders.push(TcpStream::connect(("127.0.0.1", server.port())).await.unwrap());
         match check_redis(&Mode::Strong(Redis::from_url(&server.url()).unwrap())).await {
             Err(CheckError::Redis(problem)) => {
-                tells(
-                    &problem,
-                    Cause::TooManyClients,
-                    &["max number of clients reached"],
-                );
+                tells(&problem, Cause::TooManyClients, &["max number of clients reached"]);
                 break;
             }
             other => assert!(Instant::now() < deadline, "{other:?}"),
@@ -326,10 +257,7 @@ async fn a_server_that_speaks_something_else_is_not_a_redis() {
     let postgres = PostgresServer::temporary().start().await.unwrap();
     for url in ["redis://:hunter2@127.0.0.1", "redis://127.0.0.1"] {
         let other = problem(&format!("{url}:{}", postgres.port())).await;
-        assert!(
-            matches!(other.cause(), Cause::Closed | Cause::NotRedis),
-            "{other}"
-        );
+        assert!(matches!(other.cause(), Cause::Closed | Cause::NotRedis), "{other}");
         assert!(
             other.to_string().contains("no Redis") || other.to_string().contains("not a Redis"),
             "{other}"
@@ -373,20 +301,13 @@ async fn what_keeps_tls_from_working_is_told() {
     let builder = RedisServer::temporary().tls(pem.clone(), key.serialize_pem());
     let server = builder.start().await.unwrap();
     let tls = server.tls_url().unwrap();
-    tells(
-        &problem(&tls).await,
-        Cause::Tls,
-        &["TLS: ", "UnknownIssuer"],
-    );
+    tells(&problem(&tls).await, Cause::Tls, &["TLS: ", "UnknownIssuer"]);
     let mut redis = Redis::from_url(&tls).unwrap();
     redis.authorities = Some(pem.into_bytes());
     let misnamed = problem_of(&Mode::Strong(redis)).await;
     tells(&misnamed, Cause::Tls, &["TLS: ", "elsewhere.example"]);
     let plain = problem(&tls.replace("rediss://", "redis://")).await;
-    assert!(
-        matches!(plain.cause(), Cause::OnlyTls | Cause::Closed),
-        "{plain}"
-    );
+    assert!(matches!(plain.cause(), Cause::OnlyTls | Cause::Closed), "{plain}");
     assert!(plain.to_string().contains("rediss://"), "{plain}");
     let encrypted = problem(&server.url().replace("redis://", "rediss://")).await;
     assert!(encrypted.to_string().contains("redis://"), "{encrypted}");

@@ -1,9 +1,6 @@
 //! One cache serves callers on several runtimes, each with its own way to the database, and outlives any of them.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod world;
 
@@ -49,10 +46,7 @@ impl Origin for Way {
 fn elsewhere<T: Send>(work: impl AsyncFnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            let runtime = runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(work())
         });
         thread.join().unwrap()
@@ -64,10 +58,7 @@ fn modes(server: &RedisServer) -> [Mode; 3] {
     let mut redis = Redis::from_url(&server.url()).unwrap();
     redis.prefix = "bounded".to_owned();
     let max_staleness = Duration::from_millis(400);
-    let bounded = Mode::Bounded {
-        redis,
-        max_staleness,
-    };
+    let bounded = Mode::Bounded { redis, max_staleness };
     [Mode::Local, strong(server), bounded]
 }
 
@@ -235,16 +226,9 @@ async fn what_a_runtime_asks_at_once_goes_to_redis_in_few_commands_over_one_conn
     }
     assert_eq!(cache.stats().fills as usize, READS);
     // One each would be enough for the reads, the leases and the fills, but no command is for more than 128 cells.
-    let (reads, scripts) = (
-        calls(&server, "mget").await,
-        calls(&server, "evalsha").await,
-    );
+    let (reads, scripts) = (calls(&server, "mget").await, calls(&server, "evalsha").await);
     assert!((1..=20).contains(&reads), "{reads} for {} reads", 2 * READS);
-    assert!(
-        (1..=20).contains(&scripts),
-        "{scripts} for {} calls",
-        2 * READS
-    );
+    assert!((1..=20).contains(&scripts), "{scripts} for {} calls", 2 * READS);
     let clients = server.command(&["INFO", "clients"]).await.unwrap();
     // Besides, one watches the server, and one asks this.
     assert!(clients.contains("connected_clients:3"), "{clients}");

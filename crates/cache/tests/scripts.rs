@@ -1,10 +1,7 @@
 //! The Lua scripts do on a real Redis what the functions that the model explores do. Without Redis installed this says
 //! so and passes.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 use cenote_cache::{
     cell::{Cell, Token, WriterId},
@@ -71,16 +68,8 @@ impl Redis {
     }
 
     async fn get_at(&mut self, key: &str) -> Slot {
-        let bytes: Option<Vec<u8>> = cmd("GET")
-            .arg(key)
-            .query_async(&mut self.connection)
-            .await
-            .unwrap();
-        let left: i64 = cmd("PTTL")
-            .arg(key)
-            .query_async(&mut self.connection)
-            .await
-            .unwrap();
+        let bytes: Option<Vec<u8>> = cmd("GET").arg(key).query_async(&mut self.connection).await.unwrap();
+        let left: i64 = cmd("PTTL").arg(key).query_async(&mut self.connection).await.unwrap();
         bytes.map(|bytes| Stored {
             bytes,
             expires_at: u64::try_from(left).ok(),
@@ -95,17 +84,7 @@ fn id() -> [u8; 16] {
 }
 
 fn bytes_of_a_value() -> Vec<u8> {
-    let versions = [
-        1,
-        2,
-        255,
-        256,
-        (1 << 53) + 1,
-        1 << 53,
-        i64::MAX,
-        -1,
-        0x0a00_0000_0000,
-    ];
+    let versions = [1, 2, 255, 256, (1 << 53) + 1, 1 << 53, i64::MAX, -1, 0x0a00_0000_0000];
     let version = versions[fastrand::usize(..versions.len())];
     let value = fastrand::choice([&b""[..], b"v", b"\0\r\n\xff"]).unwrap();
     Cell::Value { version, value }.encode()
@@ -120,9 +99,7 @@ fn anything() -> Slot {
         5 => [&b"F"[..], &id(), &id()].concat(),
         6 => [&b"F"[..], &id()[..fastrand::usize(..16)]].concat(),
         7 => b"V123".to_vec(),
-        _ => fastrand::choice([&b""[..], b"L", b"N1", b"x", b"NN"])
-            .unwrap()
-            .to_vec(),
+        _ => fastrand::choice([&b""[..], b"L", b"N1", b"x", b"NN"]).unwrap().to_vec(),
     };
     let expires_at = fastrand::bool().then_some(1_000_000 * fastrand::u64(1..4));
     Some(Stored { bytes, expires_at })
@@ -200,9 +177,7 @@ async fn on_random_histories_every_script_does_what_its_function_does() {
                     slot
                 }
             };
-            let context = format!(
-                "seed {SEED}, history {history}, step {step}, script {script} on {before:?}"
-            );
+            let context = format!("seed {SEED}, history {history}, step {step}, script {script} on {before:?}");
             assert_alike(&slot, &redis.get().await, &context);
         }
     }
@@ -210,9 +185,7 @@ async fn on_random_histories_every_script_does_what_its_function_does() {
 
 /// A cell, and what is there before a command comes.
 fn cells() -> Vec<(String, Slot)> {
-    (0..50)
-        .map(|number| (format!("cell-{number}"), anything()))
-        .collect()
+    (0..50).map(|number| (format!("cell-{number}"), anything())).collect()
 }
 
 #[tokio::test]
@@ -294,10 +267,7 @@ async fn without_the_proof_no_script_does_anything() {
             let found = bytes.map(|bytes| Stored { bytes, expires_at });
             redis.put_at("proof", &found).await;
             let mut eval = cmd("EVAL");
-            eval.arg(script)
-                .arg(&["2", KEY, "proof"])
-                .arg(arguments)
-                .arg("right");
+            eval.arg(script).arg(&["2", KEY, "proof"]).arg(arguments).arg("right");
             let answer: Value = eval.query_async(&mut redis.connection).await.unwrap();
             assert_eq!(answer != Value::Nil, is_found, "{script} with {proof:?}");
             if !is_found {
@@ -310,8 +280,7 @@ async fn without_the_proof_no_script_does_anything() {
 /// What [`scripts::PROVE`] answers when this was answered before.
 async fn prove(redis: &mut Redis, seen: &str) -> Option<String> {
     let mut eval = cmd("EVAL");
-    eval.arg(scripts::PROVE)
-        .arg(&["1", KEY, "held", "60000", seen]);
+    eval.arg(scripts::PROVE).arg(&["1", KEY, "held", "60000", seen]);
     eval.query_async(&mut redis.connection).await.unwrap()
 }
 

@@ -1,9 +1,6 @@
 //! Nothing that can be printed of a cache's settings has a password or a key.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 use std::{error::Error, fmt::Debug, time::Duration};
 

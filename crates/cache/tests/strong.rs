@@ -1,9 +1,6 @@
 //! With Redis, no read of any instance misses an acknowledged write, and reads never go back.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod world;
 
@@ -177,10 +174,7 @@ async fn several_keys_are_one_load_and_then_none() {
             .into_iter()
             .map(|read| read.value.map(|value| value.bytes))
             .collect();
-        assert_eq!(
-            values,
-            [Some("2".into()), None, Some("1".into()), Some("2".into())]
-        );
+        assert_eq!(values, [Some("2".into()), None, Some("1".into()), Some("2".into())]);
     }
     assert_eq!((database.loads(), database.loaded_keys()), (1, 3));
 }

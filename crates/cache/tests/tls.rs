@@ -1,9 +1,6 @@
 //! TLS, logins and database numbers: what the URL asks for is done, or Redis is not used.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod world;
 
@@ -88,10 +85,7 @@ async fn a_certificate_of_a_trusted_authority_is_accepted() {
     let redis = authority.trusted_for(&server);
     is_used(&cache(&database, redis.clone()), &database).await;
     let max_staleness = Duration::from_millis(400);
-    let bounded = config(Mode::Bounded {
-        redis,
-        max_staleness,
-    });
+    let bounded = config(Mode::Bounded { redis, max_staleness });
     let cache = Cache::new(database.clone(), bounded).unwrap();
     ready(&cache).await;
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -104,11 +98,7 @@ async fn a_certificate_of_a_trusted_authority_is_accepted() {
 async fn a_certificate_of_another_authority_or_for_another_name_is_refused() {
     let authority = Authority::new();
     let server = authority.server("127.0.0.1").await;
-    is_refused(&cache(
-        &Database::new(),
-        Authority::new().trusted_for(&server),
-    ))
-    .await;
+    is_refused(&cache(&Database::new(), Authority::new().trusted_for(&server))).await;
     let untrusted = Redis::from_url(&server.tls_url().unwrap()).unwrap();
     is_refused(&cache(&Database::new(), untrusted)).await;
     let server = authority.server("elsewhere.example").await;
@@ -187,15 +177,7 @@ async fn a_cluster_is_used_over_tls_its_primaries_too() {
 #[tokio::test]
 async fn a_user_logs_in_and_a_wrong_password_is_refused_and_neither_is_shown() {
     let server = RedisServer::temporary().start().await.unwrap();
-    let user = [
-        "ACL",
-        "SETUSER",
-        "cenote",
-        "on",
-        ">secret",
-        "~cenote:*",
-        "+@all",
-    ];
+    let user = ["ACL", "SETUSER", "cenote", "on", ">secret", "~cenote:*", "+@all"];
     server.command(&user).await.unwrap();
     let port = server.port();
     let database = Database::new();
@@ -213,10 +195,7 @@ async fn the_database_number_of_the_url_is_used() {
     let redis = Redis::from_url(&format!("{}3", server.url())).unwrap();
     is_used(&cache(&database, redis), &database).await;
     let keyspace = server.command(&["INFO", "keyspace"]).await.unwrap();
-    assert!(
-        keyspace.contains("db3:") && !keyspace.contains("db0:"),
-        "{keyspace}"
-    );
+    assert!(keyspace.contains("db3:") && !keyspace.contains("db0:"), "{keyspace}");
 }
 
 #[tokio::test]

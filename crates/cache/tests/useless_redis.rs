@@ -1,9 +1,6 @@
 //! A Redis that is there and of no use counts as none: reads and writes go on, and it is used again once it can be.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod world;
 

@@ -127,8 +127,9 @@ impl Account {
     /// Makes this account the owner of a file or directory this process has just made.
     pub(crate) fn own(&self, path: &Path) -> Result<()> {
         match self.switch {
-            Some((uid, gid)) => chown(path, Some(uid), Some(gid))
-                .doing(|| format!("changing owner of {}", path.display())),
+            Some((uid, gid)) => {
+                chown(path, Some(uid), Some(gid)).doing(|| format!("changing owner of {}", path.display()))
+            }
             None => Ok(()),
         }
     }

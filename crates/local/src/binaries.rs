@@ -19,9 +19,9 @@ const MINIMUM: u32 = 14;
 const VERSIONED: [(&str, &str, &str); 5] = [
     ("/usr/lib/postgresql", "", "bin"),          // Debian, Ubuntu
     ("/usr/libexec", "postgresql", ""),          // Alpine
-    ("/usr", "pgsql-", "bin"), // the PostgreSQL project's packages for Fedora and RHEL
+    ("/usr", "pgsql-", "bin"),                   // the PostgreSQL project's packages for Fedora and RHEL
     ("/opt/homebrew/opt", "postgresql@", "bin"), // Homebrew on Apple silicon
-    ("/usr/local/opt", "postgresql@", "bin"), // Homebrew on Intel
+    ("/usr/local/opt", "postgresql@", "bin"),    // Homebrew on Intel
 ];
 
 /// One PostgreSQL installation.
@@ -39,11 +39,9 @@ pub(crate) struct Postgres {
 impl Postgres {
     /// The installation in `dir`, else in `PG_BIN`, else the newest on this machine.
     pub(crate) async fn find(dir: Option<&Path>) -> Result<Self> {
-        let named = dir.map(Path::to_owned).or_else(|| {
-            env::var_os("PG_BIN")
-                .filter(|dir| !dir.is_empty())
-                .map(Into::into)
-        });
+        let named = dir
+            .map(Path::to_owned)
+            .or_else(|| env::var_os("PG_BIN").filter(|dir| !dir.is_empty()).map(Into::into));
         let (places, looked) = match named {
             Some(dir) => {
                 let looked = format!("{} (named by PG_BIN or by the caller)", dir.display());
@@ -139,9 +137,7 @@ async fn places() -> Vec<PathBuf> {
         .output()
         .await
     {
-        places.push(PathBuf::from(
-            String::from_utf8_lossy(&output.stdout).trim(),
-        ));
+        places.push(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     }
     for program in search_path()
         .map(|dir| dir.join("postgres"))
@@ -175,10 +171,7 @@ async fn places() -> Vec<PathBuf> {
 fn search_path() -> impl Iterator<Item = PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/sbin", "/usr/local/bin", "/opt/homebrew/bin"].map(PathBuf::from);
-    env::split_paths(&path)
-        .chain(usual)
-        .collect::<Vec<_>>()
-        .into_iter()
+    env::split_paths(&path).chain(usual).collect::<Vec<_>>().into_iter()
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {
@@ -193,10 +186,7 @@ fn is_program(path: &Path) -> bool {
 
 /// Reads `postgres (PostgreSQL) 15.18 (Debian …)` and `postgres (PostgreSQL) 18beta1`.
 fn parse_version(line: &str) -> Option<(String, u32, u32)> {
-    let version = line
-        .strip_prefix("postgres (PostgreSQL) ")?
-        .split_whitespace()
-        .next()?;
+    let version = line.strip_prefix("postgres (PostgreSQL) ")?.split_whitespace().next()?;
     let digits = |text: &str| {
         text.split(|c: char| !c.is_ascii_digit())
             .next()
@@ -234,23 +224,10 @@ mod tests {
             // fork elsewhere in this one would hold it open a moment longer.
             let script = r#"printf '#!/bin/sh\necho "postgres (PostgreSQL) 13.4"\n' >"$0" && chmod 755 "$0""#;
             let mut shell = std::process::Command::new("sh");
-            assert!(
-                shell
-                    .args(["-c", script])
-                    .arg(&path)
-                    .status()
-                    .unwrap()
-                    .success()
-            );
+            assert!(shell.args(["-c", script]).arg(&path).status().unwrap().success());
         }
-        let error = Postgres::find(Some(dir.path()))
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("13.4") && error.contains("apt-get install"),
-            "{error}"
-        );
+        let error = Postgres::find(Some(dir.path())).await.unwrap_err().to_string();
+        assert!(error.contains("13.4") && error.contains("apt-get install"), "{error}");
         assert!(error.contains(&*dir.path().to_string_lossy()), "{error}");
     }
 }

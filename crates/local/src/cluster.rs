@@ -12,9 +12,7 @@ use std::{
 use cenote_secret::Secret;
 use tokio::time::{Instant, sleep};
 
-use crate::{
-    Error, Result, account::Account, binaries::Postgres, directory, error::Doing, port, process,
-};
+use crate::{Error, Result, account::Account, binaries::Postgres, directory, error::Doing, port, process};
 
 /// The role and the database every private server has.
 pub(crate) const NAME: &str = "cenote";
@@ -42,15 +40,8 @@ pub(crate) struct Cluster {
 /// Makes `run_dir/data` from the template, which is made first if there is none.
 ///
 /// Cancel safety: what is half made lies in `run_dir`.
-pub(crate) async fn temporary(
-    account: &Account,
-    postgres: &Postgres,
-    run_dir: &Path,
-) -> Result<Cluster> {
-    let name = format!(
-        "cenote-template{TEMPLATE_FORMAT}-{}-{}",
-        postgres.version, account.uid
-    );
+pub(crate) async fn temporary(account: &Account, postgres: &Postgres, run_dir: &Path) -> Result<Cluster> {
+    let name = format!("cenote-template{TEMPLATE_FORMAT}-{}-{}", postgres.version, account.uid);
     let template = directory::temporary_parent(account).join(name);
     let data = run_dir.join("data");
     if is_whole(&template, account) {
@@ -60,18 +51,8 @@ pub(crate) async fn temporary(
     account.create_dir(&made)?;
     let password_file = made.join("password");
     account.create_file(&password_file, &port::password()?)?;
-    initialize(
-        account,
-        postgres,
-        &made.join("data"),
-        &password_file,
-        &["--no-sync"],
-    )
-    .await?;
-    account.create_file(
-        &made.join("entries"),
-        &count(&made.join("data")).to_string(),
-    )?;
+    initialize(account, postgres, &made.join("data"), &password_file, &["--no-sync"]).await?;
+    account.create_file(&made.join("entries"), &count(&made.join("data")).to_string())?;
     if fs::rename(&made, &template).is_ok() || is_whole(&template, account) {
         return copy(account, &template, data).await; // ours, or that of a process that was faster
     }
@@ -99,9 +80,7 @@ pub(crate) async fn replica(
     copy.env("PGPASSWORD", primary.password.expose())
         .args(["--checkpoint=fast", "--no-sync", "--no-password"])
         .args(["--write-recovery-conf", "--dbname"])
-        .arg(format!(
-            "host='{host}' port={port} user={NAME} application_name={name}"
-        ))
+        .arg(format!("host='{host}' port={port} user={NAME} application_name={name}"))
         .arg("--pgdata")
         .arg(&data);
     account.run(copy, "").await?;
@@ -137,11 +116,7 @@ async fn copy(account: &Account, template: &Path, data: PathBuf) -> Result<Clust
 /// Opens `dir`, or fills it on first use: `data`, `password` and `lock` lie in it.
 ///
 /// Cancel safety: what is half made is removed by the next call.
-pub(crate) async fn persistent(
-    account: &Account,
-    postgres: &Postgres,
-    dir: &Path,
-) -> Result<Cluster> {
+pub(crate) async fn persistent(account: &Account, postgres: &Postgres, dir: &Path) -> Result<Cluster> {
     let dir = directory::persistent(account, dir).await?;
     let lock = lock(account, &dir)?;
     let (data, password_file) = (dir.join("data"), dir.join("password"));
@@ -165,17 +140,9 @@ pub(crate) async fn persistent(
             let unfinished = dir.join("password.new");
             let _ = fs::remove_file(&unfinished);
             account.create_file(&unfinished, &port::password()?)?;
-            fs::rename(&unfinished, &password_file)
-                .doing(|| format!("moving {}", unfinished.display()))?;
+            fs::rename(&unfinished, &password_file).doing(|| format!("moving {}", unfinished.display()))?;
         }
-        initialize(
-            account,
-            postgres,
-            &half_made,
-            &password_file,
-            &["--data-checksums"],
-        )
-        .await?;
+        initialize(account, postgres, &half_made, &password_file, &["--data-checksums"]).await?;
         fs::rename(&half_made, &data).doing(|| format!("moving {}", half_made.display()))?;
     }
     let password = Secret::new(read(&password_file)?);
@@ -229,11 +196,7 @@ async fn initialize(
     };
     // Byte order, but lower() and friends know all letters; the same on every machine where possible.
     let locale: &[&str] = if postgres.major >= 17 {
-        &[
-            "--locale-provider=builtin",
-            "--builtin-locale=C.UTF-8",
-            "--locale=C",
-        ]
+        &["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
     } else if cfg!(target_os = "macos") {
         &["--locale=C", "--lc-ctype=UTF-8"]
     } else {
@@ -250,9 +213,7 @@ async fn initialize(
         .args(["--single", "-c", "fsync=off", "-D"])
         .arg(data)
         .arg("postgres");
-    account
-        .run(single, &format!("create database {NAME}\n"))
-        .await?;
+    account.run(single, &format!("create database {NAME}\n")).await?;
     Ok(())
 }
 
@@ -329,19 +290,12 @@ async fn clear_stale_pid(dir: &Path, data: &Path) -> Result<()> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(source) => return Err(source).doing(|| format!("reading {}", path.display())),
         };
-        let pid = content
-            .lines()
-            .next()
-            .and_then(|pid| pid.trim().parse().ok());
+        let pid = content.lines().next().and_then(|pid| pid.trim().parse().ok());
         let served = pid.is_some_and(|pid| process::serves(pid, data));
         if !served && !process::any_serves(data) {
             return fs::remove_file(&path).doing(|| format!("removing {}", path.display()));
         }
-        let stopping = !served
-            || content
-                .lines()
-                .nth(7)
-                .is_some_and(|state| state.trim() == "stopping");
+        let stopping = !served || content.lines().nth(7).is_some_and(|state| state.trim() == "stopping");
         if begun.elapsed() > if stopping { STOPPING } else { NOTICE } {
             return Err(Error::AlreadyRunning {
                 dir: dir.to_owned(),

@@ -26,11 +26,7 @@ pub fn default_data_dir() -> Result<PathBuf> {
     if rustix::process::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/cenote"));
     }
-    let absolute = |name: &str| {
-        env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if let Some(base) = absolute("XDG_DATA_HOME") {
         return Ok(base.join("cenote"));
     }
@@ -53,16 +49,9 @@ pub(crate) fn temporary_parent(account: &Account) -> PathBuf {
     let system = env::temp_dir();
     let system = system.canonicalize().unwrap_or(system);
     let fits = system.as_os_str().len() + SOCKET_PATH_REST <= SOCKET_PATH_LIMIT;
-    let open = |path: &Path, bits: u32| {
-        fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & bits == bits)
-    };
-    let usable = !account.is_other()
-        || (open(&system, 0o003) && system.ancestors().all(|path| open(path, 0o001)));
-    if fits && usable {
-        system
-    } else {
-        PathBuf::from("/tmp")
-    }
+    let open = |path: &Path, bits: u32| fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & bits == bits);
+    let usable = !account.is_other() || (open(&system, 0o003) && system.ancestors().all(|path| open(path, 0o001)));
+    if fits && usable { system } else { PathBuf::from("/tmp") }
 }
 
 /// A fresh directory, removed when the guard is dropped.
@@ -132,10 +121,7 @@ mod tests {
         let account = Account::choose().await.unwrap();
         let dir = temporary(&account).unwrap();
         let meta = fs::metadata(dir.path()).unwrap();
-        assert_eq!(
-            (meta.permissions().mode() & 0o777, meta.uid()),
-            (0o700, account.uid)
-        );
+        assert_eq!((meta.permissions().mode() & 0o777, meta.uid()), (0o700, account.uid));
         assert!(dir.path().join("socket/.s.PGSQL.65535").as_os_str().len() <= SOCKET_PATH_LIMIT);
     }
 

@@ -52,18 +52,14 @@ pub enum Error {
     },
 
     /// A client program (`psql`, `pg_basebackup`) is needed for this call and is not installed.
-    #[error(
-        "`{program}` was not found beside the server's programs or in PATH; install the PostgreSQL client package"
-    )]
+    #[error("`{program}` was not found beside the server's programs or in PATH; install the PostgreSQL client package")]
     ClientMissing {
         /// The program's name.
         program: &'static str,
     },
 
     /// Running as root, and there is no unprivileged account to run the server as.
-    #[error(
-        "servers do not run as root, and there is neither a user `postgres` nor `nobody` to run them as"
-    )]
+    #[error("servers do not run as root, and there is neither a user `postgres` nor `nobody` to run them as")]
     NoAccount,
 
     /// Another process uses this data directory.
@@ -168,9 +164,6 @@ pub(crate) trait Doing<T> {
 
 impl<T> Doing<T> for io::Result<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
-        self.map_err(|cause| Error::Io {
-            doing: what(),
-            cause,
-        })
+        self.map_err(|cause| Error::Io { doing: what(), cause })
     }
 }

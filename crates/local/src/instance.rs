@@ -77,11 +77,7 @@ impl Instance {
         loop {
             self.port = port::free()?;
             match self.start().await {
-                Err(Error::Exited { log, .. })
-                    if log.contains(PORT_TAKEN) && attempt < PORT_ATTEMPTS =>
-                {
-                    attempt += 1
-                }
+                Err(Error::Exited { log, .. }) if log.contains(PORT_TAKEN) && attempt < PORT_ATTEMPTS => attempt += 1,
                 started => return started,
             }
         }
@@ -131,9 +127,7 @@ impl Instance {
         loop {
             match self.start().await {
                 // Somebody connects through this port just now; it is ours again in a moment.
-                Err(Error::Exited { log, .. })
-                    if log.contains(PORT_TAKEN) && attempt < 5 * PORT_ATTEMPTS =>
-                {
+                Err(Error::Exited { log, .. }) if log.contains(PORT_TAKEN) && attempt < 5 * PORT_ATTEMPTS => {
                     attempt += 1;
                     sleep(Duration::from_millis(200)).await;
                 }
@@ -177,8 +171,7 @@ impl Instance {
         match &self.probe {
             Probe::PostmasterFile(path) => fs::read_to_string(path).is_ok_and(|content| {
                 let mut lines = content.lines();
-                lines.next() == Some(&pid.to_string())
-                    && lines.nth(6).is_some_and(|state| state.trim() == "ready")
+                lines.next() == Some(&pid.to_string()) && lines.nth(6).is_some_and(|state| state.trim() == "ready")
             }),
             Probe::Ping(password) => {
                 let exchange = async {

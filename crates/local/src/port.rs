@@ -2,9 +2,7 @@
 //! source ports of outgoing connections; otherwise a client that keeps connecting while its server is down could be
 //! given the server's own port, connect to itself, and keep the server from starting again.
 
-use std::{
-    collections::hash_map::RandomState, fs::File, hash::BuildHasher, io::Read, net::TcpListener,
-};
+use std::{collections::hash_map::RandomState, fs::File, hash::BuildHasher, io::Read, net::TcpListener};
 
 use crate::{Result, error::Doing};
 

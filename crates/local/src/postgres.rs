@@ -80,12 +80,9 @@ impl PostgresServer {
     /// # Cancel safety
     /// After a drop the database may exist or not.
     pub async fn create_database(&self, name: &str) -> Result<()> {
-        self.psql(&format!(
-            "create database \"{}\"",
-            name.replace('"', "\"\"")
-        ))
-        .await
-        .map(drop)
+        self.psql(&format!("create database \"{}\"", name.replace('"', "\"\"")))
+            .await
+            .map(drop)
     }
 
     /// Runs statements as the superuser, over the socket, whatever the access rules say about TCP; returns the values
@@ -109,10 +106,7 @@ impl PostgresServer {
     /// A command to paste into a shell. It reads the password from its file, so that it may be shown and logged.
     #[must_use]
     pub fn psql_line(&self) -> String {
-        let psql = self
-            .postgres
-            .client("psql")
-            .unwrap_or_else(|_| "psql".into());
+        let psql = self.postgres.client("psql").unwrap_or_else(|_| "psql".into());
         format!(
             "PGPASSWORD=\"$(cat {})\" {} -h 127.0.0.1 -p {} -U {NAME} {NAME}",
             quoted(&self.cluster.password_file),
@@ -269,10 +263,7 @@ mod tests {
     fn a_path_is_one_word_to_a_shell() {
         for path in ["/usr/bin/psql", "/a b/it's $HOME", "/tmp/\"x\";y"] {
             let script = format!("printf %s {}", quoted(Path::new(path)));
-            let output = std::process::Command::new("sh")
-                .args(["-c", &script])
-                .output()
-                .unwrap();
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
             assert_eq!(String::from_utf8(output.stdout).unwrap(), path);
         }
     }

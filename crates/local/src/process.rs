@@ -8,21 +8,13 @@ pub(crate) fn is_running(pid: u32) -> bool {
         // "pid (name) state parent …"; the name may hold spaces and brackets.
         fs::read_to_string(format!("/proc/{pid}/stat"))
             .ok()
-            .and_then(|stat| {
-                stat.rsplit_once(") ")
-                    .and_then(|(_, rest)| rest.chars().next())
-            })
+            .and_then(|stat| stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()))
     } else {
         let output = Command::new("ps")
             .args(["-o", "stat=", "-p", &pid.to_string()])
             .output()
             .ok();
-        output.and_then(|output| {
-            String::from_utf8_lossy(&output.stdout)
-                .trim()
-                .chars()
-                .next()
-        })
+        output.and_then(|output| String::from_utf8_lossy(&output.stdout).trim().chars().next())
     };
     !matches!(state, None | Some('Z' | 'X'))
 }
@@ -51,8 +43,7 @@ pub(crate) fn any_serves(data: &Path) -> bool {
 }
 
 fn works_in(proc_entry: &Path, data: &Path) -> bool {
-    fs::read_link(proc_entry.join("cwd"))
-        .is_ok_and(|cwd| data.canonicalize().is_ok_and(|data| cwd == data))
+    fs::read_link(proc_entry.join("cwd")).is_ok_and(|cwd| data.canonicalize().is_ok_and(|data| cwd == data))
 }
 
 #[cfg(test)]

@@ -75,20 +75,15 @@ impl Proxy {
     #[must_use]
     pub fn url(&self, server: &str) -> String {
         let start = server.find("://").map_or(0, |at| at + 3);
-        let end = server[start..]
-            .find(['/', '?'])
-            .map_or(server.len(), |at| start + at);
-        let host = server[start..end]
-            .rfind('@')
-            .map_or(start, |at| start + at + 1);
+        let end = server[start..].find(['/', '?']).map_or(server.len(), |at| start + at);
+        let host = server[start..end].rfind('@').map_or(start, |at| start + at + 1);
         format!("{}{}{}", &server[..host], self.address, &server[end..])
     }
 
     /// What has passed so far.
     #[must_use]
     pub fn counts(&self) -> ProxyCounts {
-        let passed =
-            |direction: Direction| self.shared.passed[direction as usize].load(Ordering::Relaxed);
+        let passed = |direction: Direction| self.shared.passed[direction as usize].load(Ordering::Relaxed);
         let open = self.shared.open.borrow();
         ProxyCounts {
             accepted: open.accepted,
@@ -202,10 +197,7 @@ mod tests {
                 "postgresql://me:a@b@host:5432/db?x=1",
                 format!("postgresql://me:a@b@{here}/db?x=1"),
             ),
-            (
-                "redis://:secret@127.0.0.1:1/",
-                format!("redis://:secret@{here}/"),
-            ),
+            ("redis://:secret@127.0.0.1:1/", format!("redis://:secret@{here}/")),
             (
                 "postgresql://host?user=me@home",
                 format!("postgresql://{here}?user=me@home"),

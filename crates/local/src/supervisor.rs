@@ -87,23 +87,19 @@ impl Supervisor {
         let doing = || "starting /bin/sh".into();
         let mut child = command.spawn().doing(doing)?;
         let (Some(requests), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(Error::SupervisorLost {
-                reason: "has no pipes",
-            });
+            return Err(Error::SupervisorLost { reason: "has no pipes" });
         };
         let run_dir = job.run_dir.keep();
         let (sender, replies) = mpsc::unbounded_channel();
         // A thread, so that the server does not depend on a runtime: a handle may be used from several, and whichever
         // way it goes, someone waits for the child.
-        let reading = thread::Builder::new()
-            .name("cenote-supervisor".into())
-            .spawn(move || {
-                for line in BufReader::new(output).lines().map_while(Result::ok) {
-                    let _ = sender.send(line); // nobody listens any more: only the end matters
-                }
-                let _ = child.wait();
-                let _ = fs::remove_dir_all(run_dir); // for a parent directory in which only root may remove
-            });
+        let reading = thread::Builder::new().name("cenote-supervisor".into()).spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                let _ = sender.send(line); // nobody listens any more: only the end matters
+            }
+            let _ = child.wait();
+            let _ = fs::remove_dir_all(run_dir); // for a parent directory in which only root may remove
+        });
         reading.doing(|| "starting a thread".into())?;
         let conversation = Mutex::new(Conversation {
             requests,
@@ -132,9 +128,7 @@ impl Supervisor {
         };
         // A few bytes into a pipe whose reader has read everything before: this does not block.
         let sent = conversation.requests.write_all(line.as_bytes());
-        sent.map_err(|_| Error::SupervisorLost {
-            reason: "has ended",
-        })?;
+        sent.map_err(|_| Error::SupervisorLost { reason: "has ended" })?;
         let reply = timeout(self.patience, async {
             loop {
                 match conversation.replies.recv().await {
@@ -143,9 +137,7 @@ impl Supervisor {
                         _ => {} // the reply to an abandoned request
                     },
                     None => {
-                        break Err(Error::SupervisorLost {
-                            reason: "has ended",
-                        });
+                        break Err(Error::SupervisorLost { reason: "has ended" });
                     }
                 }
             }

@@ -104,10 +104,7 @@ async fn access_rules_are_asked_in_their_order_before_the_usual_ones() {
     let plain = [("sslmode", Path::new("disable"))];
     let refused = encrypted(&server, &plain).await;
     assert!(refused.contains("no encryption"), "{refused}");
-    assert_eq!(
-        encrypted(&server, &[("sslmode", Path::new("require"))]).await,
-        "t"
-    );
+    assert_eq!(encrypted(&server, &[("sslmode", Path::new("require"))]).await, "t");
     let trusted = [("dbname", Path::new("postgres")), plain[0]];
     assert_eq!(encrypted(&server, &trusted).await, "f");
     server.create_database("made").await.unwrap(); // needs no TCP
@@ -139,10 +136,7 @@ async fn nobody_else_can_read_the_key() {
 
     let server = Authority::new().server().start().await.unwrap();
     let key = server.socket_dir().with_file_name("server.key");
-    assert_eq!(
-        fs::metadata(key).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 #[tokio::test]

@@ -1,9 +1,6 @@
 //! No duration makes anything panic: the longest and none among them.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 use std::time::Duration;
 
@@ -23,11 +20,7 @@ async fn a_server_may_take_for_ever_to_start_or_no_time() {
         .unwrap();
     server.restart().await.unwrap();
     drop(server);
-    match PostgresServer::temporary()
-        .start_timeout(Duration::ZERO)
-        .start()
-        .await
-    {
+    match PostgresServer::temporary().start_timeout(Duration::ZERO).start().await {
         Ok(_) | Err(Error::StartTimeout { .. }) => {}
         Err(other) => panic!("{other}"),
     }

@@ -23,11 +23,7 @@ async fn start_and_print_the_error() {
 
 #[tokio::test]
 async fn a_wrong_pg_bin_is_named_along_with_how_to_install() {
-    let mut command: Command = helper(
-        &env::current_exe().unwrap(),
-        "start_and_print_the_error",
-        "",
-    );
+    let mut command: Command = helper(&env::current_exe().unwrap(), "start_and_print_the_error", "");
     let output = command.env("PG_BIN", "/nonexistent/bin").output().unwrap();
     let text = printed(&output);
     for part in [

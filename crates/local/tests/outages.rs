@@ -21,11 +21,7 @@ async fn committed_rows_survive_a_crash() {
         .await
         .unwrap();
     assert_eq!(ask(&server, "show fsync").await, "on");
-    ask(
-        &server,
-        "create table rows as select generate_series(1, 1000) as n",
-    )
-    .await;
+    ask(&server, "create table rows as select generate_series(1, 1000) as n").await;
     for _ in 0..3 {
         ask(&server, "insert into rows values (0)").await;
         server.kill().await.unwrap();
@@ -102,10 +98,7 @@ async fn a_server_somebody_else_killed_is_noticed_and_restarts() {
         .status()
         .unwrap();
     assert!(killed.success());
-    eventually("its end is noticed", Duration::from_secs(20), || {
-        server.pid().is_none()
-    })
-    .await;
+    eventually("its end is noticed", Duration::from_secs(20), || server.pid().is_none()).await;
     server.restart().await.unwrap();
     assert_eq!(ask(&server, "select 1").await, "1");
 }
@@ -145,9 +138,6 @@ async fn dropping_a_killed_server_leaves_no_shared_memory() {
     let dir = server.data_dir().to_owned();
     server.kill().await.unwrap();
     drop(server);
-    eventually("its directory is removed", Duration::from_secs(10), || {
-        !dir.exists()
-    })
-    .await;
+    eventually("its directory is removed", Duration::from_secs(10), || !dir.exists()).await;
     assert!(!listed());
 }

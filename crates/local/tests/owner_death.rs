@@ -27,11 +27,7 @@ async fn owner() {
     let Ok(role) = env::var(HELPER) else { return };
     if role == "redis" {
         let server = RedisServer::temporary().start().await.unwrap();
-        println!(
-            "ready: {} {}",
-            server.pid().unwrap(),
-            env::temp_dir().display()
-        );
+        println!("ready: {} {}", server.pid().unwrap(), env::temp_dir().display());
         std::future::pending::<()>().await;
     }
     if role == "cluster" {
@@ -75,10 +71,7 @@ async fn owner() {
 
 fn start_owner(role: &str) -> (Child, u32, PathBuf, PathBuf) {
     let (owner, words) = start_helper(helper(&env::current_exe().unwrap(), "owner", role));
-    let (data, run) = (
-        PathBuf::from(&words[1]),
-        PathBuf::from(words.last().unwrap()),
-    );
+    let (data, run) = (PathBuf::from(&words[1]), PathBuf::from(words.last().unwrap()));
     (owner, words[0].parse().unwrap(), data, run)
 }
 
@@ -108,11 +101,7 @@ async fn a_replica_is_gone_after_the_owner_was_killed() {
 
 #[tokio::test]
 async fn a_redis_server_is_gone_after_the_owner_was_killed() {
-    if Command::new("redis-server")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
+    if Command::new("redis-server").arg("--version").output().is_err() {
         println!("skipped: no redis-server");
         return;
     }
@@ -124,11 +113,7 @@ async fn a_redis_server_is_gone_after_the_owner_was_killed() {
 
 #[tokio::test]
 async fn the_nodes_of_a_redis_cluster_are_gone_after_the_owner_was_killed() {
-    if Command::new("redis-server")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
+    if Command::new("redis-server").arg("--version").output().is_err() {
         println!("skipped: no redis-server");
         return;
     }
@@ -163,17 +148,10 @@ async fn persistent_data_can_be_used_after_everything_was_killed() {
     let data = dir.path().join("data");
     let (mut owner, pid, _, run) = start_owner(&data.to_string_lossy());
     // The supervisor first, as when a container is killed.
-    let parent =
-        "ps -o ppid= -p $1 2>/dev/null || sed 's/.*) . \\([0-9]*\\) .*/\\1/' /proc/$1/stat";
+    let parent = "ps -o ppid= -p $1 2>/dev/null || sed 's/.*) . \\([0-9]*\\) .*/\\1/' /proc/$1/stat";
     let script = format!("supervisor=$({parent}); kill -9 $supervisor $1 $2");
     let killed = Command::new("sh")
-        .args([
-            "-c",
-            &script,
-            "sh",
-            &pid.to_string(),
-            &owner.id().to_string(),
-        ])
+        .args(["-c", &script, "sh", &pid.to_string(), &owner.id().to_string()])
         .status();
     assert!(killed.unwrap().success());
     owner.wait().unwrap();

@@ -27,11 +27,7 @@ async fn data_and_password_survive_until_the_next_run() {
     assert_eq!(ask(&second, "select answer from kept").await, "42");
     assert!(second.url().contains(&password));
     assert_eq!(
-        fs::metadata(dir.join("password"))
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o777,
+        fs::metadata(dir.join("password")).unwrap().permissions().mode() & 0o777,
         0o600
     );
     second.stop().await.unwrap();
@@ -88,10 +84,7 @@ async fn data_of_another_major_version_are_refused_untouched() {
     drop(first);
     fs::write(&version, "12\n").unwrap();
     let error = PostgresServer::persistent(&dir).start().await.unwrap_err();
-    assert!(
-        matches!(error, Error::OtherMajorVersion { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, Error::OtherMajorVersion { .. }), "{error:?}");
     assert!(error.to_string().contains("PostgreSQL 12"), "{error}");
 }
 
@@ -112,12 +105,6 @@ async fn an_initialisation_that_was_cut_short_is_done_again() {
 
 #[tokio::test]
 async fn a_directory_of_somebody_else_with_files_in_it_is_refused() {
-    let error = PostgresServer::persistent("/etc")
-        .start()
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(error, Error::UnusableDirectory { .. }),
-        "{error:?}"
-    );
+    let error = PostgresServer::persistent("/etc").start().await.unwrap_err();
+    assert!(matches!(error, Error::UnusableDirectory { .. }), "{error:?}");
 }

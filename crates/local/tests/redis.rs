@@ -19,11 +19,7 @@ use tokio::{
 };
 
 async fn server() -> Option<RedisServer> {
-    match RedisServer::temporary()
-        .setting("maxmemory", "10mb")
-        .start()
-        .await
-    {
+    match RedisServer::temporary().setting("maxmemory", "10mb").start().await {
         Err(Error::RedisMissing { .. }) => {
             println!("skipped: no redis-server");
             None
@@ -41,9 +37,7 @@ async fn ask(server: &RedisServer, command: &str) -> String {
 async fn it_answers_and_asks_for_its_password() {
     let Some(server) = server().await else { return };
     assert_eq!(ask(&server, "PING").await, "PONG");
-    let mut stream = TcpStream::connect(("127.0.0.1", server.port()))
-        .await
-        .unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
     stream.write_all(b"PING\r\nQUIT\r\n").await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -151,11 +145,7 @@ async fn it_is_gone_after_stop_and_after_drop() {
 
 #[tokio::test]
 async fn a_setting_it_rejects_is_told_in_its_own_words() {
-    if Command::new("redis-server")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
+    if Command::new("redis-server").arg("--version").output().is_err() {
         return;
     }
     let error = RedisServer::temporary()

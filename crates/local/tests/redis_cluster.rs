@@ -57,11 +57,7 @@ async fn all_nodes_end_when_it_is_dropped() {
     let Some(cluster) = cluster().await else {
         return;
     };
-    let pids: Vec<_> = cluster
-        .nodes()
-        .iter()
-        .map(|node| node.pid().unwrap())
-        .collect();
+    let pids: Vec<_> = cluster.nodes().iter().map(|node| node.pid().unwrap()).collect();
     drop(cluster);
     for pid in pids {
         eventually("the node ends", Duration::from_secs(10), || !runs(pid)).await;

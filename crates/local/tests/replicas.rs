@@ -48,12 +48,7 @@ async fn writes_on_the_primary_appear_on_every_replica() {
     }
     // The databases of a server are its replicas' too.
     primary.create_database("more").await.unwrap();
-    answers(
-        &one,
-        "select count(*) from pg_database where datname = 'more'",
-        "1",
-    )
-    .await;
+    answers(&one, "select count(*) from pg_database where datname = 'more'", "1").await;
 }
 
 #[tokio::test]
@@ -64,11 +59,7 @@ async fn a_replica_refuses_writes_as_read_only() {
     let sql = "\\set VERBOSITY verbose\ncreate table entry (value int)";
     let script = format!("printf '%s\\n' \"$1\" | {}", replica.psql_line());
     let mut shell = tokio::process::Command::new("sh");
-    let output = shell
-        .args(["-c", &script, "sh", sql])
-        .output()
-        .await
-        .unwrap();
+    let output = shell.args(["-c", &script, "sh", sql]).output().await.unwrap();
     assert!(printed(&output).contains("25006"), "{}", printed(&output));
 }
 

@@ -1,9 +1,6 @@
 //! Nothing that can be printed of a private server has its password, a key or what a setting was set to.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 use std::fmt::Debug;
 
@@ -45,11 +42,7 @@ fn a_builder_shows_no_key_and_no_value_of_a_setting() {
 #[tokio::test]
 async fn a_refused_rule_or_setting_is_not_quoted() {
     let rule = format!("host all all all ldap\nldapbindpasswd={MARKER}");
-    let refused = PostgresServer::temporary()
-        .access_rule(rule)
-        .start()
-        .await
-        .unwrap_err();
+    let refused = PostgresServer::temporary().access_rule(rule).start().await.unwrap_err();
     hides(&refused, MARKER);
     assert!(!refused.to_string().contains(MARKER), "{refused}");
     let refused = RedisServer::temporary()

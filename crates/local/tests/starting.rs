@@ -47,26 +47,17 @@ async fn a_temporary_server_answers_psql_over_tcp_and_over_its_socket() {
 
 #[tokio::test]
 async fn two_servers_run_side_by_side() {
-    let (one, two) = tokio::join!(
-        PostgresServer::temporary().start(),
-        PostgresServer::temporary().start()
-    );
+    let (one, two) = tokio::join!(PostgresServer::temporary().start(), PostgresServer::temporary().start());
     let (one, two) = (one.unwrap(), two.unwrap());
     ask(&one, "create table only_here ()").await;
     assert_ne!(one.port(), two.port());
-    assert_eq!(
-        ask(&two, "select to_regclass('only_here') is null").await,
-        "t"
-    );
+    assert_eq!(ask(&two, "select to_regclass('only_here') is null").await, "t");
 }
 
 #[tokio::test]
 async fn a_wrong_password_is_refused() {
     let server = PostgresServer::temporary().start().await.unwrap();
-    let url = format!(
-        "postgresql://cenote:wrong@127.0.0.1:{}/cenote",
-        server.port()
-    );
+    let url = format!("postgresql://cenote:wrong@127.0.0.1:{}/cenote", server.port());
     let output = tokio::process::Command::new("psql")
         .args([&url, "-wc", "select 1"])
         .output()
@@ -112,10 +103,7 @@ async fn a_created_database_is_reached_by_its_url_whatever_its_name() {
 #[tokio::test]
 async fn a_dropped_server_and_its_directory_go_away() {
     let server = PostgresServer::temporary().start().await.unwrap();
-    let (pid, dir) = (
-        server.pid().unwrap(),
-        server.data_dir().parent().unwrap().to_owned(),
-    );
+    let (pid, dir) = (server.pid().unwrap(), server.data_dir().parent().unwrap().to_owned());
     drop(server);
     eventually("the server ends", SOON, || !runs(pid)).await;
     eventually("its directory is removed", SOON, || !dir.exists()).await;
@@ -124,10 +112,7 @@ async fn a_dropped_server_and_its_directory_go_away() {
 #[tokio::test]
 async fn a_dropped_frozen_server_goes_away_too() {
     let server = PostgresServer::temporary().start().await.unwrap();
-    let (pid, dir) = (
-        server.pid().unwrap(),
-        server.data_dir().parent().unwrap().to_owned(),
-    );
+    let (pid, dir) = (server.pid().unwrap(), server.data_dir().parent().unwrap().to_owned());
     server.freeze().await.unwrap();
     drop(server);
     eventually("the server ends", SOON, || !runs(pid)).await;
@@ -137,9 +122,7 @@ async fn a_dropped_frozen_server_goes_away_too() {
 #[tokio::test]
 async fn an_abandoned_start_leaves_nothing_running() {
     for millis in [0, 20, 60, 120, 200] {
-        let start = PostgresServer::temporary()
-            .setting("cluster_name", "abandoned")
-            .start();
+        let start = PostgresServer::temporary().setting("cluster_name", "abandoned").start();
         // Whether it was abandoned early, late or not at all: the handle is dropped here either way.
         let _ = tokio::time::timeout(Duration::from_millis(millis), start).await;
     }
@@ -162,14 +145,7 @@ async fn a_stopped_server_starts_again_on_its_port_with_its_data() {
     let port = server.port();
     server.stop().await.unwrap();
     assert_eq!(server.pid(), None);
-    assert!(
-        !psql(&server, "select 1")
-            .output()
-            .await
-            .unwrap()
-            .status
-            .success()
-    );
+    assert!(!psql(&server, "select 1").output().await.unwrap().status.success());
     assert!(matches!(server.kill().await, Err(Error::NotRunning)));
     server.stop().await.unwrap(); // nothing happens
     server.restart().await.unwrap();

@@ -26,10 +26,7 @@ use crate::{
 /// An idle connection that is clean, and whether it is due for a check. Those found dirty or broken
 /// on the way are dealt with.
 #[inline]
-pub(crate) fn take<M: Manager>(
-    shared: &Arc<Shared<M>>,
-    caller: Caller,
-) -> Option<(Live<M::Connection>, bool)> {
+pub(crate) fn take<M: Manager>(shared: &Arc<Shared<M>>, caller: Caller) -> Option<(Live<M::Connection>, bool)> {
     loop {
         let (live, idle_for) = shared.core().take(caller)?;
         if let Some(live) = shared.sort_out(live) {
@@ -254,11 +251,7 @@ impl<M: Manager> Drop for Queued<'_, M> {
     }
 }
 
-fn timed_out<M: Manager>(
-    shared: &Arc<Shared<M>>,
-    phase: Option<Phase>,
-    place: Place,
-) -> AcquireError<M::Error> {
+fn timed_out<M: Manager>(shared: &Arc<Shared<M>>, phase: Option<Phase>, place: Place) -> AcquireError<M::Error> {
     let holds = shared.core().timed_out(place.caller);
     warn_of_nested(place.caller, holds);
     let snapshot = snapshot(shared);
@@ -300,10 +293,7 @@ fn shed<M: Manager>(shared: &Arc<Shared<M>>) -> AcquireError<M::Error> {
 
 /// The error of whoever waits for what fails for good. The cause is that of the connect that said so:
 /// another may have succeeded meanwhile.
-pub(crate) fn in_vain<M: Manager>(
-    shared: &Arc<Shared<M>>,
-    failure: Failure<M>,
-) -> AcquireError<M::Error> {
+pub(crate) fn in_vain<M: Manager>(shared: &Arc<Shared<M>>, failure: Failure<M>) -> AcquireError<M::Error> {
     let mut snapshot = snapshot(shared);
     snapshot.last_connect_error = Some(failure);
     let retry_after = shared.core().next_news(shared.now());

@@ -148,8 +148,7 @@ impl Config {
 
     /// The longest pause between failing connects, chosen by the user or by default.
     pub(crate) fn longest_pause(&self) -> Duration {
-        self.backoff_max
-            .unwrap_or(LONGEST_PAUSE.max(self.backoff_base))
+        self.backoff_max.unwrap_or(LONGEST_PAUSE.max(self.backoff_base))
     }
 
     /// Most connections that may exist at once.
@@ -169,18 +168,9 @@ impl Config {
                 self.max_size.checked_add(self.max_overflow).is_some(),
                 "max_size + max_overflow is too large",
             ),
-            (
-                self.connect_concurrency >= 1,
-                "connect_concurrency must be at least 1",
-            ),
-            (
-                positive(self.connect_timeout),
-                "connect_timeout must not be zero",
-            ),
-            (
-                positive(self.check_timeout),
-                "check_timeout must not be zero",
-            ),
+            (self.connect_concurrency >= 1, "connect_concurrency must be at least 1"),
+            (positive(self.connect_timeout), "connect_timeout must not be zero"),
+            (positive(self.check_timeout), "check_timeout must not be zero"),
             (
                 self.max_lifetime.is_none_or(positive),
                 "max_lifetime must not be zero; None means unlimited",
@@ -202,14 +192,8 @@ impl Config {
                 "shed_target must not be zero; None means never",
             ),
             (positive(self.backoff_base), "backoff_base must not be zero"),
-            (
-                self.backoff_max.is_none_or(positive),
-                "backoff_max must not be zero",
-            ),
-            (
-                positive(self.backoff_permanent),
-                "backoff_permanent must not be zero",
-            ),
+            (self.backoff_max.is_none_or(positive), "backoff_max must not be zero"),
+            (positive(self.backoff_permanent), "backoff_permanent must not be zero"),
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {
             Some((_, broken)) => Err(InvalidConfig(broken)),

@@ -96,11 +96,7 @@ struct Details<E: Error + 'static> {
 }
 
 impl<E: Error + 'static> AcquireError<E> {
-    pub(crate) fn new(
-        reason: Reason,
-        retry_after: Option<Duration>,
-        snapshot: Snapshot<E>,
-    ) -> Self {
+    pub(crate) fn new(reason: Reason, retry_after: Option<Duration>, snapshot: Snapshot<E>) -> Self {
         Self {
             details: Arc::new(Details {
                 reason,

@@ -27,10 +27,7 @@ impl Forecast {
     /// A line forms, or moves again after a pause: whatever was measured before is void.
     pub fn restart(&mut self, now: Duration) {
         self.previous = None;
-        self.current = Window {
-            since: now,
-            served: 0,
-        };
+        self.current = Window { since: now, served: 0 };
     }
 
     /// So many at the head of the line were served.
@@ -38,10 +35,7 @@ impl Forecast {
         self.current.served = self.current.served.saturating_add(many);
         if self.current.served >= ENOUGH && now >= self.current.since + WINDOW {
             self.previous = Some(self.current);
-            self.current = Window {
-                since: now,
-                served: 0,
-            };
+            self.current = Window { since: now, served: 0 };
         }
     }
 

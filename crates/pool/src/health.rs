@@ -38,8 +38,7 @@ impl Stats {
     ///   or a connection is held for too long.
     pub fn health(&self) -> HealthState {
         let connects_fail = self.connect_failures_in_a_row > 0;
-        let has_trouble =
-            connects_fail || self.paused || self.waiting > 0 || self.shedding || self.leaked > 0;
+        let has_trouble = connects_fail || self.paused || self.waiting > 0 || self.shedding || self.leaked > 0;
         match self.size() {
             _ if !self.open => HealthState::Unhealthy,
             0 if connects_fail => HealthState::Unhealthy,

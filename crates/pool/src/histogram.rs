@@ -84,13 +84,10 @@ impl Histogram {
 
     /// Each bucket's upper bound with the count of all durations up to it, in rising order.
     pub fn cumulative(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
-        self.counts
-            .iter()
-            .enumerate()
-            .scan(0, |total, (index, count)| {
-                *total += count;
-                Some((upper_bound(index), *total))
-            })
+        self.counts.iter().enumerate().scan(0, |total, (index, count)| {
+            *total += count;
+            Some((upper_bound(index), *total))
+        })
     }
 
     /// Adds everything that `other` holds.

@@ -241,9 +241,7 @@ impl<M: Manager> Shared<M> {
             }
             keeper
         };
-        tracing::warn!(
-            "the runtime on which the pool was made is not being run; the pool goes on on that of a caller"
-        );
+        tracing::warn!("the runtime on which the pool was made is not being run; the pool goes on on that of a caller");
         let now = self.now();
         self.core().abandon_tasks();
         for (home, sentinel) in lost {
@@ -362,9 +360,7 @@ impl<M: Manager> Drop for Keeping<M> {
         drop(house);
         shared.core().keep_on(None);
         // Not on the current runtime, which is the one that ends. If there is no other, the next caller finds out.
-        others
-            .into_iter()
-            .find(|runtime| shared.keep_house_on(runtime.clone()));
+        others.into_iter().find(|runtime| shared.keep_house_on(runtime.clone()));
     }
 }
 

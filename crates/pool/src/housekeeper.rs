@@ -97,6 +97,5 @@ fn period(config: &Config) -> Duration {
         config.leak_after,
     ];
     let shortest = shortest.into_iter().flatten().min();
-    (shortest.unwrap_or(Duration::MAX) / 10)
-        .clamp(Duration::from_millis(10), Duration::from_secs(1))
+    (shortest.unwrap_or(Duration::MAX) / 10).clamp(Duration::from_millis(10), Duration::from_secs(1))
 }

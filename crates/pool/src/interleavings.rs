@@ -51,9 +51,7 @@ use shuttle::{
     scheduler::{PctScheduler, RandomScheduler},
 };
 
-use crate::{
-    AcquireError, Condition, Config, Limits, Manager, OwnedPooled, Pool, Reason, runtime::simulated,
-};
+use crate::{AcquireError, Condition, Config, Limits, Manager, OwnedPooled, Pool, Reason, runtime::simulated};
 
 const SEED: u64 = 0x00ce_907e;
 

@@ -151,10 +151,7 @@ impl<M: Manager> Shared<M> {
 
     /// Gives a connection back if it is clean; if not, it is dealt with.
     #[inline]
-    pub(crate) fn sort_out(
-        self: &Arc<Self>,
-        mut live: Live<M::Connection>,
-    ) -> Option<Live<M::Connection>> {
+    pub(crate) fn sort_out(self: &Arc<Self>, mut live: Live<M::Connection>) -> Option<Live<M::Connection>> {
         // Not a value with a `Drop`, which would move the connection twice more on the way of every caller.
         let inspect = AssertUnwindSafe(|| self.manager.inspect(&mut live.connection));
         let condition = match catch_unwind(inspect) {
@@ -409,9 +406,7 @@ impl<M: Manager> Connecting<M> {
         };
         let Some(slot) = self.slot.take() else { return };
         let (took, lifetime, now) = (self.started.elapsed(), shared.lifetime(), shared.now());
-        let (settled, healed) = shared
-            .core()
-            .connected(slot, connection, took, lifetime, now);
+        let (settled, healed) = shared.core().connected(slot, connection, took, lifetime, now);
         if healed.is_some() {
             tracing::info!("connecting works again");
         }

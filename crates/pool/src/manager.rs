@@ -43,10 +43,7 @@ pub trait Manager: Send + Sync + 'static {
     }
 
     /// Brings a [`Condition::Dirty`] connection back to clean; an error closes it.
-    fn clean(
-        &self,
-        connection: &mut Self::Connection,
-    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+    fn clean(&self, connection: &mut Self::Connection) -> impl Future<Output = Result<(), Self::Error>> + Send {
         let _ = connection;
         async { Ok(()) }
     }
@@ -56,10 +53,7 @@ pub trait Manager: Send + Sync + 'static {
     /// Asked before a connection is handed out that has been idle for
     /// [`check_after`](crate::Config::check_after), that [`inspect`](Self::inspect) knows nothing
     /// of, or that was [marked as suspect](crate::Guard::mark_suspect).
-    fn check(
-        &self,
-        connection: &mut Self::Connection,
-    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+    fn check(&self, connection: &mut Self::Connection) -> impl Future<Output = Result<(), Self::Error>> + Send {
         let _ = connection;
         async { Ok(()) }
     }

@@ -77,13 +77,7 @@ impl<F> Outage<F> {
 
     /// A connect that began at `began` failed; nobody tries again for a while. `none_open` says that
     /// the pool has no connection at all.
-    pub(crate) fn failed(
-        &mut self,
-        failure: Failure<F>,
-        began: Duration,
-        none_open: bool,
-        now: Duration,
-    ) -> Failed<F> {
+    pub(crate) fn failed(&mut self, failure: Failure<F>, began: Duration, none_open: bool, now: Duration) -> Failed<F> {
         let Failure {
             error,
             is_permanent,

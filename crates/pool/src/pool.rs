@@ -4,8 +4,8 @@
 use std::{fmt, panic::Location, sync::Arc, time::Duration};
 
 use crate::{
-    AcquireError, Config, ConnectError, Holder, InvalidConfig, Limits, Manager, OwnedPooled, Phase,
-    Pooled, Reason, Stats,
+    AcquireError, Config, ConnectError, Holder, InvalidConfig, Limits, Manager, OwnedPooled, Phase, Pooled, Reason,
+    Stats,
     acquire::{acquire, in_vain, snapshot, take},
     guard::Guard,
     holder::{Caller, HomeId},
@@ -82,9 +82,7 @@ impl<M: Manager> Pool<M> {
     /// Dropping the future leaves the line; a connection handed over in that moment goes to the
     /// next in line.
     #[track_caller]
-    pub fn get(
-        &self,
-    ) -> impl Future<Output = Result<Pooled<'_, M>, AcquireError<M::Error>>> + Send {
+    pub fn get(&self) -> impl Future<Output = Result<Pooled<'_, M>, AcquireError<M::Error>>> + Send {
         self.get_within(self.shared.config.acquire_timeout)
     }
 
@@ -107,9 +105,7 @@ impl<M: Manager> Pool<M> {
     ///
     /// As [`get`](Self::get).
     #[track_caller]
-    pub fn get_owned(
-        &self,
-    ) -> impl Future<Output = Result<OwnedPooled<M>, AcquireError<M::Error>>> + Send + use<M> {
+    pub fn get_owned(&self) -> impl Future<Output = Result<OwnedPooled<M>, AcquireError<M::Error>>> + Send + use<M> {
         let limit = self.shared.config.acquire_timeout;
         let caller = self.caller(Location::caller());
         acquire(self.shared.clone(), limit, caller)
@@ -234,8 +230,7 @@ impl<M: Manager> Pool<M> {
     /// The pause stays when the future is dropped; calling again waits for the same.
     pub fn pause(&self) -> impl Future<Output = ()> + Send + '_ {
         self.shared.core().pause();
-        self.shared
-            .until(|core| core.is_at_rest() || !core.is_paused())
+        self.shared.until(|core| core.is_at_rest() || !core.is_paused())
     }
 
     /// Ends a [`pause`](Self::pause): idle connections go to those in line, in their order, and
@@ -273,8 +268,7 @@ impl<M: Manager> Pool<M> {
     ///
     /// Safe: the pool connects in any case, this only waits for it.
     pub async fn warm_up(&self) -> Result<(), AcquireError<M::Error>> {
-        self.warm_up_within(self.shared.config.connect_timeout)
-            .await
+        self.warm_up_within(self.shared.config.connect_timeout).await
     }
 
     /// As [`warm_up`](Self::warm_up), with another limit.

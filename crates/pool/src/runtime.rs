@@ -21,6 +21,4 @@ pub(crate) mod simulated;
 #[cfg(test)]
 pub(crate) use shuttle::sync::atomic::AtomicU8;
 #[cfg(test)]
-pub(crate) use simulated::{
-    Handle, Instant, Mutex, MutexGuard, RuntimeId, is_cut_off, sleep_until, timeout,
-};
+pub(crate) use simulated::{Handle, Instant, Mutex, MutexGuard, RuntimeId, is_cut_off, sleep_until, timeout};

@@ -87,9 +87,7 @@ impl<W> Waiters<W> {
             }
         }
         self.earliest = earliest;
-        late.into_iter()
-            .map(|key| self.take_out(key).seat)
-            .collect()
+        late.into_iter().map(|key| self.take_out(key).seat).collect()
     }
 
     /// The keys in line, head first.

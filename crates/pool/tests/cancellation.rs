@@ -15,12 +15,7 @@ async fn is_whole(pool: &Pool<Scripted>) {
     settle().await;
     let stats = pool.stats();
     assert_eq!(
-        (
-            stats.in_use,
-            stats.waiting,
-            stats.connecting,
-            stats.cleaning
-        ),
+        (stats.in_use, stats.waiting, stats.connecting, stats.cleaning),
         (0, 0, 0, 0)
     );
     let mut held = Vec::new();
@@ -111,10 +106,7 @@ async fn callers_that_give_up_at_random_moments_lose_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_manager_that_panics_when_it_inspects_costs_the_connection_and_not_its_place() {
     let (pool, server) = pool(small(2));
-    let held = [
-        pool.get_owned().await.unwrap(),
-        pool.get_owned().await.unwrap(),
-    ];
+    let held = [pool.get_owned().await.unwrap(), pool.get_owned().await.unwrap()];
     server.inspect_panics.store(true, SeqCst);
     for held in held {
         let returning = tokio::spawn(async move { drop(held) });

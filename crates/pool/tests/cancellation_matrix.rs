@@ -1,11 +1,7 @@
 //! A caller dropped at every await, whatever it waits for and whatever comes of that, and whoever
 //! comes after it: the pool's counts stay exact, all of its capacity can be had, nothing leaks.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 use std::{
     future::poll_fn,
@@ -226,9 +222,7 @@ async fn drop_after(polls: u32, waits_for: WaitsFor, dropped: Dropped, then: The
         }
         if then == Then::NextInLine {
             let pool = pool.clone();
-            next.get_or_insert_with(|| {
-                tokio::spawn(async move { pool.get_owned().await.map(drop) })
-            });
+            next.get_or_insert_with(|| tokio::spawn(async move { pool.get_owned().await.map(drop) }));
             settle().await;
         }
         // What it waits for comes about, now that it waits.

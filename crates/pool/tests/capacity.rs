@@ -56,11 +56,7 @@ async fn a_close_that_takes_long_holds_nobody_up_while_there_is_room() {
     drop(dirty);
     let waiting = support::in_line(&pool);
     settle().await;
-    assert_eq!(
-        server.opened.load(SeqCst),
-        1,
-        "the one being cleaned will do"
-    );
+    assert_eq!(server.opened.load(SeqCst), 1, "the one being cleaned will do");
     server.clean_gate.add_permits(1);
     settle().await;
     assert_eq!(pool.stats().closing, 1);
@@ -95,11 +91,7 @@ async fn connections_opened_together_do_not_end_together() {
         ..small(8)
     });
     sleep(lifetime.mul_f64(0.9) - Duration::from_secs(1)).await;
-    assert_eq!(
-        server.opened.load(SeqCst),
-        8,
-        "none ends before nine tenths"
-    );
+    assert_eq!(server.opened.load(SeqCst), 8, "none ends before nine tenths");
     let mut moments = std::collections::HashSet::new();
     for _ in 0..105 {
         sleep(Duration::from_secs(1)).await;

@@ -1,9 +1,6 @@
 //! No duration makes anything panic: each is refused by name or works, the longest and none among them.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 use std::{
     io, panic,
@@ -43,9 +40,7 @@ const FIELDS: [Field; 13] = [
     ("leak_after", |config, it| config.leak_after = Some(it)),
     ("backoff_base", |config, it| config.backoff_base = it),
     ("backoff_max", |config, it| config.backoff_max = Some(it)),
-    ("breaker_after", |config, it| {
-        config.breaker_after = Some(it)
-    }),
+    ("breaker_after", |config, it| config.breaker_after = Some(it)),
     ("shed_target", |config, it| config.shed_target = Some(it)),
 ];
 
@@ -68,11 +63,7 @@ async fn is_used(config: Config) {
         );
         drop(together);
     }
-    let _warm = timeout(
-        Duration::from_millis(50),
-        pool.warm_up_within(Duration::MAX),
-    )
-    .await;
+    let _warm = timeout(Duration::from_millis(50), pool.warm_up_within(Duration::MAX)).await;
     let _stats = pool.stats();
     let _closed = timeout(Duration::from_millis(200), pool.close()).await;
 }

@@ -90,19 +90,14 @@ async fn a_connect_under_way_when_the_pool_is_closed_is_closed_too() {
     server.connect_gate.add_permits(support::OPEN);
     closing.await.unwrap();
     assert!(waiting.await.unwrap().is_err());
-    assert_eq!(
-        (server.opened.load(SeqCst), server.open.load(SeqCst)),
-        (1, 0)
-    );
+    assert_eq!((server.opened.load(SeqCst), server.open.load(SeqCst)), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn contradictory_settings_are_refused_and_say_why() {
     let refused = |config: Config| {
         let manager = support::Scripted(std::sync::Arc::default());
-        cenote_pool::Pool::new(manager, config)
-            .unwrap_err()
-            .to_string()
+        cenote_pool::Pool::new(manager, config).unwrap_err().to_string()
     };
     assert!(refused(small(0)).contains("max_size must be at least 1"));
     let crossed = Config {
@@ -125,9 +120,7 @@ type Set = fn(&mut Config, bool, Duration);
 async fn each_setting_may_be_set_alone_to_its_smallest_and_largest() {
     let (short, long) = (Duration::from_millis(1), Duration::from_secs(1 << 40));
     let set: [(&str, Set); 17] = [
-        ("max_size", |c, big, _| {
-            c.max_size = if big { 1 << 20 } else { 1 }
-        }),
+        ("max_size", |c, big, _| c.max_size = if big { 1 << 20 } else { 1 }),
         ("min_size", |c, big, _| {
             c.min_size = Some(if big { c.max_size } else { 0 })
         }),
@@ -160,11 +153,7 @@ async fn each_setting_may_be_set_alone_to_its_smallest_and_largest() {
             let manager = support::Scripted(std::sync::Arc::default());
             let pool = cenote_pool::Pool::new(manager, config);
             let pool = pool.unwrap_or_else(|error| panic!("{name}: {error}"));
-            drop(
-                pool.get()
-                    .await
-                    .unwrap_or_else(|error| panic!("{name}: {error}")),
-            );
+            drop(pool.get().await.unwrap_or_else(|error| panic!("{name}: {error}")));
             pool.close().await;
         }
     }
@@ -200,9 +189,7 @@ async fn a_drain_ends_when_the_last_caller_in_line_runs_out_of_time() {
     server.refuses.store(true, SeqCst);
     let waiting = support::in_line(&pool);
     settle().await;
-    timeout(Duration::from_secs(10), pool.drain())
-        .await
-        .unwrap();
+    timeout(Duration::from_secs(10), pool.drain()).await.unwrap();
     assert!(waiting.await.unwrap().is_err());
 }
 
@@ -218,9 +205,6 @@ async fn a_close_ends_an_earlier_drain_too() {
     });
     settle().await;
     pool.close().await;
-    timeout(Duration::from_secs(1), draining)
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(Duration::from_secs(1), draining).await.unwrap().unwrap();
     assert!(waiting.await.unwrap().is_err());
 }

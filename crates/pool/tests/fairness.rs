@@ -43,10 +43,7 @@ async fn a_newcomer_does_not_overtake_a_caller_that_was_handed_the_connection_bu
     let waiting = support::in_line(&pool);
     settle().await;
     drop(held);
-    assert!(
-        pool.try_get().is_none(),
-        "the connection is promised already"
-    );
+    assert!(pool.try_get().is_none(), "the connection is promised already");
     waiting.await.unwrap().unwrap();
 }
 

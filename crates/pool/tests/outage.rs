@@ -57,10 +57,7 @@ async fn a_connect_that_hangs_is_given_up_after_the_connect_timeout() {
     });
     Server::shut_gate(&server.connect_gate);
     let error = pool.get().await.unwrap_err();
-    assert!(
-        error.to_string().contains("no connection within 1.0 s"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("no connection within 1.0 s"), "{error}");
     server.connect_gate.add_permits(support::OPEN);
     drop(pool.get().await.unwrap());
 }

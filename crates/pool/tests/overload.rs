@@ -41,10 +41,7 @@ async fn under_lasting_overload_a_caller_that_would_wait_in_vain_is_told_so_at_o
     let too_early = caller(&pool, Duration::from_secs(1), ms(100));
     sleep(ms(1500)).await;
     assert!(
-        matches!(
-            too_early.await.unwrap().unwrap_err().reason(),
-            Reason::Timeout { .. }
-        ),
+        matches!(too_early.await.unwrap().unwrap_err().reason(), Reason::Timeout { .. }),
         "nothing is known of a line half a second old"
     );
 
@@ -125,10 +122,7 @@ async fn a_standing_line_is_shed_from_until_the_wait_is_short() {
     assert_eq!(shed, 0);
     let (bounded, shed) = overload(Some(ms(20))).await;
     assert!(bounded < Duration::from_secs(1), "{bounded:?}");
-    assert!(
-        (400..700).contains(&shed),
-        "{shed} of 2500, of which 500 are too many"
-    );
+    assert!((400..700).contains(&shed), "{shed} of 2500, of which 500 are too many");
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,10 +33,7 @@ async fn a_paused_pool_hands_out_nothing_and_resumes_in_the_order_of_the_line() 
     }
     assert_eq!((pool.stats().waiting, pool.stats().idle), (6, 2));
     pool.resume();
-    assert!(
-        pool.try_get().is_none(),
-        "a newcomer is not before the line"
-    );
+    assert!(pool.try_get().is_none(), "a newcomer is not before the line");
     for caller in callers {
         caller.await.unwrap();
     }
@@ -130,10 +127,7 @@ async fn a_pause_that_is_resumed_keeps_nobody_waiting_for_it() {
     settle().await;
     assert!(!pausing.is_finished());
     pool.resume();
-    timeout(Duration::from_secs(1), pausing)
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(Duration::from_secs(1), pausing).await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]

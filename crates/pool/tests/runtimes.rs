@@ -132,9 +132,7 @@ fn connections_given_back_outside_any_runtime_are_dealt_with() {
 #[test]
 fn a_static_pool_serves_many_short_lived_runtimes_one_after_the_other_and_at_once() {
     static POOL: LazyLock<Pool<Scripted>> = LazyLock::new(|| {
-        let make = || {
-            runtime().block_on(async { Pool::new(Scripted(Arc::default()), config(3)).unwrap() })
-        };
+        let make = || runtime().block_on(async { Pool::new(Scripted(Arc::default()), config(3)).unwrap() });
         // The runtime ends here. It could not on a thread that runs another.
         thread::spawn(make).join().unwrap()
     });

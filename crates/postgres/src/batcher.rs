@@ -313,10 +313,7 @@ impl<B: Batch> Batcher<B> {
                 retry_after,
             });
         }
-        let is_watched = state
-            .home
-            .as_ref()
-            .is_some_and(|home| home.id() != here.id());
+        let is_watched = state.home.as_ref().is_some_and(|home| home.id() != here.id());
         let request = Request {
             request,
             answer,
@@ -470,9 +467,7 @@ impl<B: Batch> Shared<B> {
             let places = state.places.iter().filter_map(Weak::upgrade);
             places.filter(|place| place.home == home.id()).collect()
         };
-        tracing::warn!(
-            "the runtime that sends batches is not being run; they are sent from that of a caller"
-        );
+        tracing::warn!("the runtime that sends batches is not being run; they are sent from that of a caller");
         for place in gone {
             place.abandon();
         }

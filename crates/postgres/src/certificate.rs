@@ -146,26 +146,16 @@ fn time(bytes: &[u8]) -> Option<(Duration, &[u8])> {
         None if year < 50 => 2000 + year,
         None => 1900 + year,
     };
-    if !(1..=12).contains(&month)
-        || !(1..=31).contains(&day)
-        || hour > 23
-        || minute > 59
-        || second > 60
-    {
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
     let seconds = days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
-    Some((
-        Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
-        after,
-    ))
+    Some((Duration::from_secs(u64::try_from(seconds).unwrap_or(0)), after))
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
     digits.iter().try_fold(0, |number, digit| {
-        digit
-            .is_ascii_digit()
-            .then(|| number * 10 + i64::from(digit - b'0'))
+        digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0'))
     })
 }
 
@@ -204,8 +194,7 @@ fn element(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use rcgen::{
-        CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519,
-        date_time_ymd,
+        CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, date_time_ymd,
     };
 
     use super::*;
@@ -220,19 +209,15 @@ mod tests {
             let key = KeyPair::generate_for(algorithm).unwrap();
             let params = CertificateParams::new(["h".to_owned()]).unwrap();
             let certificate = params.self_signed(&key).unwrap();
-            assert_eq!(
-                Certificate::read(certificate.der()).unwrap().hash(),
-                expected
-            );
+            assert_eq!(Certificate::read(certificate.der()).unwrap().hash(), expected);
         }
     }
 
     #[test]
     fn the_length_of_an_rsa_key_is_that_of_its_modulus() {
         for length in [1024, 2048] {
-            let command = format!(
-                "req -new -x509 -nodes -newkey rsa:{length} -keyout /dev/null -outform DER -subj /CN=h"
-            );
+            let command =
+                format!("req -new -x509 -nodes -newkey rsa:{length} -keyout /dev/null -outform DER -subj /CN=h");
             let output = std::process::Command::new("openssl")
                 .args(command.split(' '))
                 .output()

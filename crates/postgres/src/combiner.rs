@@ -20,9 +20,7 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use self::rows::Plan;
 pub use self::rows::Rows;
-use crate::{
-    Batch, Batcher, Calls, Connection, Error, Limits, Pool, Pooled, QueueStats, Result, Weight,
-};
+use crate::{Batch, Batcher, Calls, Connection, Error, Limits, Pool, Pooled, QueueStats, Result, Weight};
 
 /// How long a statement waits for a row that somebody else has locked, before what does not need it goes on without.
 const LOCKED: Duration = Duration::from_millis(50);
@@ -273,8 +271,7 @@ impl<C: Combine> Batch for Writes<C> {
             calls.step_aside();
             let connections = once(connection).chain(repeat_with(|| None));
             let parts = zip(locked.parts, connections);
-            join_all(parts.map(|(rows, connection)| self.wait_for(rows, connection, calls, &plan)))
-                .await;
+            join_all(parts.map(|(rows, connection)| self.wait_for(rows, connection, calls, &plan))).await;
         }
     }
 }
@@ -291,8 +288,7 @@ struct Locked {
 impl Locked {
     fn add<W>(&mut self, rows: Vec<Range<usize>>, plan: &Plan<'_, W>) {
         let part = self.parts.len();
-        self.keys
-            .extend(rows.iter().map(|row| (plan.first_of_key(row), part)));
+        self.keys.extend(rows.iter().map(|row| (plan.first_of_key(row), part)));
         self.parts.push(vec![rows]);
     }
 
@@ -364,11 +360,7 @@ struct Work<'a, C: Combine> {
 
 impl<C: Combine> Work<'_, C> {
     /// Makes these rows, and returns those that somebody else has locked, in parts that are to be made by themselves.
-    async fn make(
-        &mut self,
-        rows: &[Range<usize>],
-        mut lock_timeout: Duration,
-    ) -> Vec<Vec<Range<usize>>> {
+    async fn make(&mut self, rows: &[Range<usize>], mut lock_timeout: Duration) -> Vec<Vec<Range<usize>>> {
         let (mut locked, mut met) = (Vec::new(), 0);
         // What is still to be made; the part that comes first is on top.
         let mut parts = vec![Cow::Borrowed(rows)];
@@ -377,8 +369,7 @@ impl<C: Combine> Work<'_, C> {
                 continue;
             }
             let made = self.attempt(&part, lock_timeout).await;
-            let is_locked =
-                !lock_timeout.is_zero() && made.as_ref().is_err_and(Error::is_lock_timeout);
+            let is_locked = !lock_timeout.is_zero() && made.as_ref().is_err_and(Error::is_lock_timeout);
             if is_locked {
                 met += 1;
                 lock_timeout = lock_timeout.min(SEARCHING);
@@ -402,11 +393,7 @@ impl<C: Combine> Work<'_, C> {
     }
 
     /// One statement, again if it certainly had no effect and what was in its way passes.
-    async fn attempt(
-        &mut self,
-        rows: &[Range<usize>],
-        lock_timeout: Duration,
-    ) -> Result<Vec<C::Outcome>> {
+    async fn attempt(&mut self, rows: &[Range<usize>], lock_timeout: Duration) -> Result<Vec<C::Outcome>> {
         let Writes { combine, pool, .. } = self.writes;
         let rows = self.plan.rows(rows);
         let mut tries = pool.config().retry.tries();

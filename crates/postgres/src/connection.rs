@@ -88,11 +88,7 @@ impl Connection {
         // The pool's connect timeout is the deadline of all of this.
         let deadline = after(Instant::now(), config.pool.connect_timeout);
         let session = Box::pin(router.open(deadline)).await?;
-        let Session {
-            client,
-            link,
-            place,
-        } = session;
+        let Session { client, link, place } = session;
         if let Some(listener) = listener {
             link.hear_with(listener);
         }

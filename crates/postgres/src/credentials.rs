@@ -53,10 +53,7 @@ impl Password {
                 let mut text = read.await.map_err(io::Error::other)??;
                 text.truncate(text.trim_end_matches(['\n', '\r']).len());
                 match text.is_empty() {
-                    true => Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "the password file is empty",
-                    )),
+                    true => Err(io::Error::new(io::ErrorKind::InvalidData, "the password file is empty")),
                     false => Ok(text),
                 }
             }

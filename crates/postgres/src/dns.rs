@@ -18,9 +18,7 @@ impl Resolver {
         F: Fn(String, u16) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
-        Self(Some(Arc::new(move |name, port| {
-            Box::pin(function(name, port))
-        })))
+        Self(Some(Arc::new(move |name, port| Box::pin(function(name, port)))))
     }
 
     /// The addresses of a name; never none.
@@ -30,10 +28,7 @@ impl Resolver {
             None => lookup_host((name, port)).await?.collect(),
         };
         match addresses.is_empty() {
-            true => Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "the name has no address",
-            )),
+            true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
             false => Ok(addresses),
         }
     }

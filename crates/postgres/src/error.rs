@@ -85,9 +85,7 @@ pub enum Error {
     WrongStatement(Arc<str>),
 
     /// There are several rows for a key of a [`Loader`](crate::Loader).
-    #[error(
-        "several rows for the key {key}, of which a loader finds one; LoaderMany finds them all"
-    )]
+    #[error("several rows for the key {key}, of which a loader finds one; LoaderMany finds them all")]
     SeveralRows {
         /// The key, shortened if it is long.
         key: Arc<str>,
@@ -167,9 +165,7 @@ impl Error {
             // A fatal error ends the connection; the server may have got as far as the commit.
             let cause = || database.message().into();
             return match is_fatal(database) {
-                true if ends_idle_session(database.code().code()) => {
-                    Self::Disconnected { cause: cause() }
-                }
+                true if ends_idle_session(database.code().code()) => Self::Disconnected { cause: cause() },
                 true => Self::Lost { cause: cause() },
                 false => Self::Database(Box::new(database.clone())),
             };
@@ -507,9 +503,7 @@ impl ConnectionError {
                 host,
                 cause: cause.to_string(),
             },
-            ("unexpected message from server" | "error parsing response from server", _) => {
-                Self::NotPostgres { host }
-            }
+            ("unexpected message from server" | "error parsing response from server", _) => Self::NotPostgres { host },
             _ => error.into(),
         }
     }

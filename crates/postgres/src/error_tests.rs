@@ -79,12 +79,7 @@ async fn refused(url: &str) -> AcquireError {
     let mut config = Config::from_url(url).unwrap();
     config.pool.min_size = Some(0);
     config.pool.acquire_timeout = Duration::from_millis(500);
-    Pool::new(config)
-        .unwrap()
-        .get()
-        .await
-        .map(drop)
-        .unwrap_err()
+    Pool::new(config).unwrap().get().await.map(drop).unwrap_err()
 }
 
 #[tokio::test]
@@ -93,10 +88,7 @@ async fn every_error_says_all_of_it_once_and_has_no_source() {
     let config = tokio_postgres::Config::from_str(&server.url()).unwrap();
     let (client, connection) = config.connect(NoTls).await.unwrap();
     tokio::spawn(connection);
-    let wrong_parameter = client
-        .execute("SELECT $1::int", &[&"text"])
-        .await
-        .unwrap_err();
+    let wrong_parameter = client.execute("SELECT $1::int", &[&"text"]).await.unwrap_err();
     let database = client.execute("SELECT nothing", &[]).await.unwrap_err();
     let database = Box::new(database.as_db_error().unwrap().clone());
     let row = client.query_one("SELECT 1", &[]).await.unwrap();
@@ -106,9 +98,7 @@ async fn every_error_says_all_of_it_once_and_has_no_source() {
     let cause: Arc<str> = "the server ended it".into();
     let errors = [
         acquire.clone().into(),
-        Error::Disconnected {
-            cause: cause.clone(),
-        },
+        Error::Disconnected { cause: cause.clone() },
         Error::QueueFull {
             waiting: 3,
             bytes: 7,
@@ -131,16 +121,11 @@ async fn every_error_says_all_of_it_once_and_has_no_source() {
         Error::SeveralRows { key: "7".into() },
         Error::Decode(Arc::new(wrong_column)),
         Error::Panicked("on purpose".into()),
-        Error::Miscounted {
-            outcomes: 1,
-            writes: 2,
-        },
+        Error::Miscounted { outcomes: 1, writes: 2 },
         Error::RowCount(2),
         Error::ChannelName,
         Error::unexecuted(wrong_parameter, None),
-        Error::NotUnderstood(Arc::new(
-            client.execute("SELECT $1::int", &[&"x"]).await.unwrap_err(),
-        )),
+        Error::NotUnderstood(Arc::new(client.execute("SELECT $1::int", &[&"x"]).await.unwrap_err())),
     ];
     let mut seen = [false; ERRORS];
     for error in &errors {
@@ -202,9 +187,7 @@ async fn every_error_says_all_of_it_once_and_has_no_source() {
     let mut config = Config::from_url(&server.url()).unwrap();
     config.pool = pool;
     says_each_thing_once(&Pool::new(config).unwrap_err());
-    says_each_thing_once(&InvalidConfig::from(
-        Config::from_url("nonsense").unwrap_err(),
-    ));
+    says_each_thing_once(&InvalidConfig::from(Config::from_url("nonsense").unwrap_err()));
 }
 
 #[tokio::test]
@@ -212,10 +195,7 @@ async fn what_is_wrong_with_a_parameter_is_said_by_the_error_itself() {
     let server = PostgresServer::temporary().start().await.unwrap();
     let pool = Pool::new(Config::from_url(&server.url()).unwrap()).unwrap();
     let connection = pool.get().await.unwrap();
-    let error = connection
-        .query("SELECT $1::int", &[&"text"])
-        .await
-        .unwrap_err();
+    let error = connection.query("SELECT $1::int", &[&"text"]).await.unwrap_err();
     let text = error.to_string();
     assert!(
         text.contains("parameter 0") && text.contains("&str") && text.contains("int4"),

@@ -95,11 +95,7 @@ impl Encryption {
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection.
-    pub(crate) async fn encrypt(
-        &self,
-        mut stream: TcpStream,
-        name: &str,
-    ) -> Result<Encrypted, HandshakeError> {
+    pub(crate) async fn encrypt(&self, mut stream: TcpStream, name: &str) -> Result<Encrypted, HandshakeError> {
         if !self.direct && !is_offered(&mut stream).await? {
             return Err(HandshakeError::NotOffered(stream));
         }
@@ -129,10 +125,7 @@ impl Encryption {
             let problem = "the server did not agree to speak PostgreSQL";
             return Err(HandshakeError::Refused(problem.to_owned()));
         }
-        let end_point = verifier
-            .key_was_proven()
-            .then(|| end_point(session))
-            .flatten();
+        let end_point = verifier.key_was_proven().then(|| end_point(session)).flatten();
         Ok(Encrypted { stream, end_point })
     }
 
@@ -144,11 +137,7 @@ impl Encryption {
             None => None,
         };
         let algorithms = provider::default_provider().signature_verification_algorithms;
-        Ok(Arc::new(Verifier::new(
-            self.tls.verify,
-            authorities,
-            algorithms,
-        )))
+        Ok(Arc::new(Verifier::new(self.tls.verify, authorities, algorithms)))
     }
 
     fn config(&self, verifier: &Arc<Verifier>) -> Result<ClientConfig, UnusableFile> {
@@ -167,8 +156,8 @@ impl Encryption {
             None => builder.with_no_client_auth(),
             Some(ours) => {
                 let chain = certificates("sslcert", &ours.certificate)?;
-                let key = PrivateKeyDer::from_pem_file(&ours.key)
-                    .map_err(|error| unreadable("sslkey", &ours.key, error))?;
+                let key =
+                    PrivateKeyDer::from_pem_file(&ours.key).map_err(|error| unreadable("sslkey", &ours.key, error))?;
                 let builder = builder.with_client_auth_cert(chain, key);
                 builder.map_err(unusable("sslcert and sslkey"))?
             }
@@ -194,19 +183,13 @@ async fn is_offered(stream: &mut TcpStream) -> Result<bool, HandshakeError> {
 
 /// rustls reports what is wrong with the other side inside an I/O error.
 fn refused(error: io::Error) -> HandshakeError {
-    match error
-        .get_ref()
-        .and_then(|cause| cause.downcast_ref::<Error>())
-    {
+    match error.get_ref().and_then(|cause| cause.downcast_ref::<Error>()) {
         Some(cause) => HandshakeError::Refused(explain(cause)),
         None => HandshakeError::Io(error),
     }
 }
 
-fn certificates(
-    option: &'static str,
-    file: &Path,
-) -> Result<Vec<CertificateDer<'static>>, UnusableFile> {
+fn certificates(option: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, UnusableFile> {
     let unreadable = |error| unreadable(option, file, error);
     let all: Vec<_> = CertificateDer::pem_file_iter(file)
         .map_err(unreadable)?
@@ -234,17 +217,12 @@ fn authorities(file: &Path) -> Result<Authorities, UnusableFile> {
     let certificates = certificates("sslrootcert", file)?;
     let mut store = RootCertStore::empty();
     for certificate in &certificates {
-        store
-            .add(certificate.clone())
-            .map_err(|error| UnusableFile {
-                option: "sslrootcert",
-                problem: format!("{}: {error}", file.display()),
-            })?;
+        store.add(certificate.clone()).map_err(|error| UnusableFile {
+            option: "sslrootcert",
+            problem: format!("{}: {error}", file.display()),
+        })?;
     }
-    Ok(Authorities {
-        store,
-        certificates,
-    })
+    Ok(Authorities { store, certificates })
 }
 
 fn system_authorities() -> Result<Authorities, UnusableFile> {
@@ -256,10 +234,7 @@ fn system_authorities() -> Result<Authorities, UnusableFile> {
             option: "sslrootcert=system",
             problem: "this system trusts no certificate authorities".to_owned(),
         }),
-        false => Ok(Authorities {
-            store,
-            certificates,
-        }),
+        false => Ok(Authorities { store, certificates }),
     }
 }
 

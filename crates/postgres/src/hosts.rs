@@ -83,9 +83,7 @@ pub(crate) fn targets(config: &Config) -> Vec<Target> {
             }),
         }
     };
-    (0..hosts.len().max(addresses.len()))
-        .filter_map(target)
-        .collect()
+    (0..hosts.len().max(addresses.len())).filter_map(target).collect()
 }
 
 /// What is known of a host, or of one of its addresses.

@@ -21,14 +21,8 @@ fn secs(seconds: u64) -> Duration {
 fn tried(hosts: &mut [Standing], wanted: TargetSession, now: Duration) -> (Vec<usize>, usize) {
     let none: Option<fn(&mut [Candidate])> = None;
     let candidates = order(hosts.iter_mut(), wanted, now, none);
-    let awake = candidates
-        .iter()
-        .filter(|candidate| !candidate.resting)
-        .count();
-    (
-        candidates.iter().map(|candidate| candidate.index).collect(),
-        awake,
-    )
+    let awake = candidates.iter().filter(|candidate| !candidate.resting).count();
+    (candidates.iter().map(|candidate| candidate.index).collect(), awake)
 }
 
 #[test]
@@ -107,10 +101,7 @@ fn hosts_addresses_and_ports_are_paired_as_in_libpq() {
         shown("host=a,b hostaddr=127.0.0.1,127.0.0.2 port=7"),
         [row("a:7", "a", false), row("b:7", "b", false)]
     );
-    assert_eq!(
-        shown("hostaddr=127.0.0.1"),
-        [row("127.0.0.1:5432", "127.0.0.1", false)]
-    );
+    assert_eq!(shown("hostaddr=127.0.0.1"), [row("127.0.0.1:5432", "127.0.0.1", false)]);
     assert_eq!(shown("user=u"), []);
 }
 

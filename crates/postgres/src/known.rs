@@ -213,17 +213,14 @@ impl Known {
                 evicted = true;
             }
         }
-        host.sites
-            .retain(|site| site.misses < MISSES || site.epoch.is_in_use());
+        host.sites.retain(|site| site.misses < MISSES || site.epoch.is_in_use());
         evicted
     }
 }
 
 impl Host {
     fn site(&mut self, endpoint: &Endpoint) -> Option<&mut Site> {
-        self.sites
-            .iter_mut()
-            .find(|site| site.endpoint == *endpoint)
+        self.sites.iter_mut().find(|site| site.endpoint == *endpoint)
     }
 }
 

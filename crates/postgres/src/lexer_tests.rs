@@ -25,10 +25,7 @@ fn comments_strings_and_quoted_names_end_where_they_end_for_the_server() {
         ("/* never ends", vec![]),
         ("-- one\rSET", vec![Word("SET")]),
         ("a--b\nc", vec![Word("a"), Word("c")]),
-        (
-            "1+-/**/-2",
-            vec![Number, Symbol('+'), Symbol('-'), Symbol('-'), Number],
-        ),
+        ("1+-/**/-2", vec![Number, Symbol('+'), Symbol('-'), Symbol('-'), Number]),
         ("'it''s' x", vec![Text, Word("x")]),
         ("'never ends", vec![Text]),
         ("e'\\'' x", vec![Text, Word("x")]),
@@ -38,10 +35,7 @@ fn comments_strings_and_quoted_names_end_where_they_end_for_the_server() {
         ("namee'x'", vec![Word("namee"), Text]),
         ("U&'\\0041' n'x' B'01' x'ff'", vec![Text, Text, Text, Text]),
         ("u & 'x'", vec![Word("u"), Symbol('&'), Text]),
-        (
-            "\"a\"\"b\".c",
-            vec![Quoted("a\"\"b"), Symbol('.'), Word("c")],
-        ),
+        ("\"a\"\"b\".c", vec![Quoted("a\"\"b"), Symbol('.'), Word("c")]),
         ("$$a'b$$", vec![Dollar("a'b")]),
         ("$x$a$$b$x$c", vec![Dollar("a$$b"), Word("c")]),
         (
@@ -72,8 +66,8 @@ fn what_depends_on_the_session_is_doubtful() {
 /// Pieces that open and close what is quoted.
 fn fragment() -> impl Strategy<Value = String> {
     const DELIMITERS: [&str; 22] = [
-        "'", "\"", "$$", "$a$", "$", "/*", "*/", "--", "\n", "\\", "E", "u&", ";", "(", ")", " ",
-        "SET", "1", "ü", "a", "''", "\r",
+        "'", "\"", "$$", "$a$", "$", "/*", "*/", "--", "\n", "\\", "E", "u&", ";", "(", ")", " ", "SET", "1", "ü", "a",
+        "''", "\r",
     ];
     prop_oneof![
         4 => proptest::sample::select(&DELIMITERS[..]).prop_map(str::to_owned),

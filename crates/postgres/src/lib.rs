@@ -90,9 +90,7 @@ mod loader;
 
 pub use batcher::{Batch, Batcher, Calls, Limits, QueueStats, Spare, Weight};
 pub use capacity::Capacity;
-pub use cenote_pool::{
-    Chain, Condition, ConnectError, HealthState, Histogram, Phase, Reason, Retired, Snapshot,
-};
+pub use cenote_pool::{Chain, Condition, ConnectError, HealthState, Histogram, Phase, Reason, Retired, Snapshot};
 pub use combiner::{Combine, Combiner, Rows};
 pub use config::{Config, InvalidConfig, Reset};
 pub use connection::{Answer, Command, Connection, CopyIn, CopyOut, RowStream};

@@ -135,18 +135,14 @@ impl Listener {
     /// # Errors
     ///
     /// As [`connect`](Self::connect).
-    pub async fn connect_with(
-        config: &Config,
-        options: ListenerOptions,
-    ) -> std::result::Result<Self, ConnectionError> {
+    pub async fn connect_with(config: &Config, options: ListenerOptions) -> std::result::Result<Self, ConnectionError> {
         let mut config = config.clone();
         if config.server.get_application_name().is_none() {
             config.server.application_name("cenote listener");
         }
         let connect_timeout = config.pool.connect_timeout;
         let desk = Arc::new(Desk {
-            manager: Postgres::new(config)
-                .map_err(|error| ConnectionError::Failed(error.to_string()))?,
+            manager: Postgres::new(config).map_err(|error| ConnectionError::Failed(error.to_string()))?,
             connect_timeout,
             options,
             mailbox: Arc::new(Mailbox::new(options.buffer)),
@@ -342,11 +338,7 @@ impl Keeper {
         session: &Session,
         request: Request,
     ) -> std::result::Result<(), oneshot::Sender<Result<()>>> {
-        let Request {
-            channel,
-            listen,
-            done,
-        } = request;
+        let Request { channel, listen, done } = request;
         let sql = match listen {
             true => listen_to(&channel),
             false => format!("UN{}", listen_to(&channel)),
@@ -409,9 +401,7 @@ impl Desk {
         let connecting = self.manager.open(Some(listener));
         match timeout(self.connect_timeout, connecting).await {
             Ok(connection) => Ok(Session(connection?)),
-            Err(_) => Err(ConnectionError::Failed(
-                "the server does not answer".to_owned(),
-            )),
+            Err(_) => Err(ConnectionError::Failed("the server does not answer".to_owned())),
         }
     }
 

@@ -221,21 +221,11 @@ macro_rules! loader {
             V: Clone + Send + Sync + 'static,
         {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_tuple(stringify!($name))
-                    .field(&self.stats())
-                    .finish()
+                f.debug_tuple(stringify!($name)).field(&self.stats()).finish()
             }
         }
     };
 }
 
-loader!(
-    Loader,
-    Option<V>,
-    "Returns the value of a key, if it has one."
-);
-loader!(
-    LoaderMany,
-    Vec<V>,
-    "Returns the values of a key; empty if it has none."
-);
+loader!(Loader, Option<V>, "Returns the value of a key, if it has one.");
+loader!(LoaderMany, Vec<V>, "Returns the values of a key; empty if it has none.");

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use cenote_pool::{Condition, Manager};
 
-use crate::{
-    Config, Connection, ConnectionError, InvalidConfig, observer::Observer, router::Router, tap,
-};
+use crate::{Config, Connection, ConnectionError, InvalidConfig, observer::Observer, router::Router, tap};
 
 /// Opens, inspects, cleans and closes connections to PostgreSQL for a [`Pool`](crate::Pool).
 #[derive(Debug)]
@@ -31,10 +29,7 @@ impl Postgres {
     }
 
     /// Opens a connection; what its session is notified of goes to the listener, if it has one.
-    pub(crate) async fn open(
-        &self,
-        listener: Option<Box<tap::Listener>>,
-    ) -> Result<Connection, ConnectionError> {
+    pub(crate) async fn open(&self, listener: Option<Box<tap::Listener>>) -> Result<Connection, ConnectionError> {
         Connection::open(&self.router, &self.config, &self.observer, listener).await
     }
 

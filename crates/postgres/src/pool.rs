@@ -7,8 +7,8 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
 use crate::{
-    AcquireError, Config, Error, InvalidConfig, Postgres, Result, Transaction, TransactionOptions,
-    error::summarize, transaction::Host,
+    AcquireError, Config, Error, InvalidConfig, Postgres, Result, Transaction, TransactionOptions, error::summarize,
+    transaction::Host,
 };
 
 /// A connection on loan from a [`Pool`]; dropping it gives it back.
@@ -62,10 +62,7 @@ impl Pool {
     /// # Panics
     ///
     /// As [`new`](Self::new).
-    pub fn across(
-        mut config: Config,
-        homes: Vec<Handle>,
-    ) -> std::result::Result<Self, InvalidConfig> {
+    pub fn across(mut config: Config, homes: Vec<Handle>) -> std::result::Result<Self, InvalidConfig> {
         if config.server.get_application_name().is_none() {
             config.server.application_name("cenote");
         }
@@ -90,9 +87,7 @@ impl Pool {
     ///
     /// Safe: whoever gives up leaves the line.
     #[track_caller]
-    pub fn get(
-        &self,
-    ) -> impl Future<Output = std::result::Result<Pooled<'_>, AcquireError>> + Send {
+    pub fn get(&self) -> impl Future<Output = std::result::Result<Pooled<'_>, AcquireError>> + Send {
         self.inner.get()
     }
 
@@ -129,9 +124,7 @@ impl Pool {
     ///
     /// As [`get`](Self::get).
     #[track_caller]
-    pub fn get_owned(
-        &self,
-    ) -> impl Future<Output = std::result::Result<OwnedPooled, AcquireError>> + Send + use<> {
+    pub fn get_owned(&self) -> impl Future<Output = std::result::Result<OwnedPooled, AcquireError>> + Send + use<> {
         self.inner.get_owned()
     }
 
@@ -186,8 +179,7 @@ impl Pool {
     where
         F: for<'t> FnMut(&'t mut Transaction<'env>) -> BoxFuture<'t, Result<T>>,
     {
-        self.transaction_with(TransactionOptions::default(), work)
-            .await
+        self.transaction_with(TransactionOptions::default(), work).await
     }
 
     /// As [`transaction`](Self::transaction), with a say in what it may do and see.
@@ -195,11 +187,7 @@ impl Pool {
     /// # Errors
     ///
     /// As [`transaction`](Self::transaction).
-    pub async fn transaction_with<'env, T, F>(
-        &self,
-        options: TransactionOptions,
-        mut work: F,
-    ) -> Result<T>
+    pub async fn transaction_with<'env, T, F>(&self, options: TransactionOptions, mut work: F) -> Result<T>
     where
         F: for<'t> FnMut(&'t mut Transaction<'env>) -> BoxFuture<'t, Result<T>>,
     {
@@ -213,11 +201,7 @@ impl Pool {
         }
     }
 
-    async fn try_transaction<'env, T, F>(
-        &self,
-        options: TransactionOptions,
-        work: &mut F,
-    ) -> Result<T>
+    async fn try_transaction<'env, T, F>(&self, options: TransactionOptions, work: &mut F) -> Result<T>
     where
         F: for<'t> FnMut(&'t mut Transaction<'env>) -> BoxFuture<'t, Result<T>>,
     {
@@ -272,10 +256,7 @@ impl Pool {
             queries: observer.queries(),
             errors: observer.errors(),
             timeouts: observer.timeouts(),
-            last_connect_error: self
-                .inner
-                .last_connect_error()
-                .map(|error| summarize(&error)),
+            last_connect_error: self.inner.last_connect_error().map(|error| summarize(&error)),
         }
     }
 

@@ -49,11 +49,7 @@ impl Default for Retry {
 impl Retry {
     /// Runs `work` until it succeeds, fails with an error for which `when` is false, or has been
     /// tried often enough.
-    pub(crate) async fn run<T, F, Fut>(
-        self,
-        mut work: F,
-        when: impl Fn(&Error) -> bool,
-    ) -> Result<T>
+    pub(crate) async fn run<T, F, Fut>(self, mut work: F, when: impl Fn(&Error) -> bool) -> Result<T>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T>>,

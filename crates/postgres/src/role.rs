@@ -6,8 +6,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, config::TargetSessionAttrs};
 use crate::ConnectionError;
 
 /// Asks for a role in one round trip. Outside a transaction the second is that of the session's next one.
-const QUESTION: &str =
-    "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')";
+const QUESTION: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')";
 
 /// Which servers a pool connects to: libpq's `target_session_attrs`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,9 +95,7 @@ impl Role {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
-        let row = row.ok_or_else(|| {
-            ConnectionError::Failed("the server does not say its role".to_owned())
-        })?;
+        let row = row.ok_or_else(|| ConnectionError::Failed("the server does not say its role".to_owned()))?;
         Ok(Self {
             standby: row.try_get(0)? == Some("t"),
             read_only: row.try_get(1)? == Some("on"),

@@ -109,18 +109,12 @@ impl Router {
     /// # Cancel safety
     ///
     /// Dropping the future closes what was begun; the host being tried counts as failed.
-    pub(crate) async fn open(
-        self: &Arc<Self>,
-        deadline: Instant,
-    ) -> Result<Session, ConnectionError> {
+    pub(crate) async fn open(self: &Arc<Self>, deadline: Instant) -> Result<Session, ConnectionError> {
         let mut server = self.server.clone();
         if let Some(password) = &self.password {
             server.password(password.get().await.map_err(ConnectionError::Password)?);
         }
-        let mut search = Search {
-            server,
-            spare: None,
-        };
+        let mut search = Search { server, spare: None };
         let mut failures = Vec::new();
         let candidates = self.known.hosts();
         for (index, candidate) in candidates.iter().enumerate() {
@@ -225,11 +219,7 @@ impl Router {
             role,
             is_encrypted,
         };
-        Ok(Session {
-            client,
-            link,
-            place,
-        })
+        Ok(Session { client, link, place })
     }
 
     /// Connects and logs in. With `sslmode=prefer` what cannot be had encrypted is tried without, and with `allow` the
@@ -293,20 +283,13 @@ impl Router {
     }
 
     #[cfg(feature = "tls")]
-    async fn encrypt(
-        &self,
-        host: usize,
-        socket: Socket,
-        mode: SslMode,
-    ) -> Result<Socket, ConnectionError> {
+    async fn encrypt(&self, host: usize, socket: Socket, mode: SslMode) -> Result<Socket, ConnectionError> {
         let (Socket::Tcp(stream), Some(encryption)) = (socket, &self.encryption) else {
             return Err(self.not_encrypted(host, "only TCP connections can be"));
         };
         match encryption.encrypt(stream, &self.targets[host].name).await {
             Ok(encrypted) => Ok(Socket::Tls(Box::new(encrypted))),
-            Err(HandshakeError::NotOffered(stream)) if mode == SslMode::Prefer => {
-                Ok(Socket::Tcp(stream))
-            }
+            Err(HandshakeError::NotOffered(stream)) if mode == SslMode::Prefer => Ok(Socket::Tcp(stream)),
             Err(HandshakeError::Io(cause)) => Err(self.unreachable(host, cause)),
             Err(HandshakeError::Stranger) => Err(self.not_postgres(host)),
             Err(refused) => Err(self.not_encrypted(host, &refused.to_string())),
@@ -314,12 +297,7 @@ impl Router {
     }
 
     #[cfg(not(feature = "tls"))]
-    async fn encrypt(
-        &self,
-        host: usize,
-        _socket: Socket,
-        _mode: SslMode,
-    ) -> Result<Socket, ConnectionError> {
+    async fn encrypt(&self, host: usize, _socket: Socket, _mode: SslMode) -> Result<Socket, ConnectionError> {
         Err(self.not_encrypted(host, "this program was built without TLS"))
     }
 
@@ -330,9 +308,7 @@ impl Router {
         host: usize,
         deadline: Instant,
     ) -> Result<Opened, ConnectionError> {
-        let twin = socket
-            .twin()
-            .map_err(|cause| self.unreachable(host, cause))?;
+        let twin = socket.twin().map_err(|cause| self.unreachable(host, cause))?;
         let opened = tap::open(socket, server, deadline).await;
         let error = match opened {
             Ok(opened) => {
@@ -341,9 +317,7 @@ impl Router {
             }
             Err(tap::OpenError::Timeout) => return Err(self.silent(host)),
             Err(tap::OpenError::Stranger) => return Err(self.not_postgres(host)),
-            Err(tap::OpenError::Postgres(error)) => {
-                ConnectionError::of_login(error, self.name(host))
-            }
+            Err(tap::OpenError::Postgres(error)) => ConnectionError::of_login(error, self.name(host)),
         };
         if let ConnectionError::Refused(refusal) = &error
             && tells_of_outage(refusal.code().code())

@@ -61,10 +61,7 @@ fn mentions_anything(sql: &str) -> bool {
     words.any(|word| {
         let is = |name: &&str| word.eq_ignore_ascii_case(name);
         // Names written with escapes begin with a U.
-        SESSION_LOCKS.iter().any(is)
-            || ["set_config", "temp", "temporary", "pg_temp", "u"]
-                .iter()
-                .any(is)
+        SESSION_LOCKS.iter().any(is) || ["set_config", "temp", "temporary", "pg_temp", "u"].iter().any(is)
     })
 }
 
@@ -107,17 +104,15 @@ fn makes_temporary_table(statement: &[Token<'_>]) -> bool {
     let is_temporary = |token: &Token<'_>| token.is_word("temp") || token.is_word("temporary");
     let begins_temporary = |rest: &[Token<'_>]| match rest {
         // These mean nothing.
-        [first, second, ..] if first.is_word("local") || first.is_word("global") => {
-            is_temporary(second)
-        }
+        [first, second, ..] if first.is_word("local") || first.is_word("global") => is_temporary(second),
         [first, ..] => is_temporary(first),
         [] => false,
     };
     let names_schema = || {
         statement.windows(2).any(|pair| match pair {
-            [Token::Word(name) | Token::Quoted(name), Token::Symbol('.')] => name
-                .get(..7)
-                .is_some_and(|begin| begin.eq_ignore_ascii_case("pg_temp")),
+            [Token::Word(name) | Token::Quoted(name), Token::Symbol('.')] => {
+                name.get(..7).is_some_and(|begin| begin.eq_ignore_ascii_case("pg_temp"))
+            }
             _ => false,
         })
     };
@@ -169,9 +164,7 @@ fn is_harmless_to_explain(rest: &[Token<'_>]) -> bool {
         let is_plain = |first: &Token<'_>| plain.iter().any(|keyword| first.is_word(keyword));
         // `SELECT … INTO` makes a table.
         let makes_table = (1..explained.len()).any(|at| {
-            explained[at].is_word("into")
-                && !explained[at - 1].is_word("insert")
-                && !explained[at - 1].is_word("merge")
+            explained[at].is_word("into") && !explained[at - 1].is_word("insert") && !explained[at - 1].is_word("merge")
         });
         explained.first().is_some_and(is_plain) && !makes_table
     }

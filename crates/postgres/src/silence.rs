@@ -32,11 +32,7 @@ impl Silence {
     }
 
     /// Passes on what a poll gave; an error if it gave nothing for too long.
-    pub(crate) fn bound<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        polled: Poll<T>,
-    ) -> Poll<Result<T, TooLong>> {
+    pub(crate) fn bound<T>(&mut self, context: &mut Context<'_>, polled: Poll<T>) -> Poll<Result<T, TooLong>> {
         if let Poll::Ready(output) = polled {
             self.waiting = false;
             return Poll::Ready(Ok(output));
@@ -45,9 +41,7 @@ impl Silence {
             return Poll::Pending;
         };
         let deadline = || after(Instant::now(), limit);
-        let timer = self
-            .timer
-            .get_or_insert_with(|| LocalSleep::until(deadline()));
+        let timer = self.timer.get_or_insert_with(|| LocalSleep::until(deadline()));
         if !self.waiting {
             timer.reset(deadline());
             self.waiting = true;

@@ -75,11 +75,7 @@ impl Timer {
     /// # Cancel safety
     ///
     /// As safe as `work`.
-    pub(crate) async fn bound<T>(
-        &self,
-        deadline: Instant,
-        work: impl Future<Output = T>,
-    ) -> Option<T> {
+    pub(crate) async fn bound<T>(&self, deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         let mut lent = self.lend(deadline);
         poll_fn(|context| {
@@ -154,11 +150,7 @@ mod tests {
     /// The connection was opened, and the timer armed, on a runtime that nobody runs now or that has ended.
     #[test]
     fn whoever_is_bounded_on_another_runtime_is_woken_there() {
-        let runtime = || {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-        };
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
         let (home, here) = (runtime().unwrap(), runtime().unwrap());
         let soon = || Instant::now() + Duration::from_millis(20);
         let timer = home.block_on(async { Timer::new() });

@@ -74,20 +74,14 @@ impl Tls {
     pub(crate) fn check(&self, server: &Config) -> Result<(), &'static str> {
         let mode = server.get_ssl_mode();
         let required = mode == SslMode::Require;
-        if !cfg!(feature = "tls")
-            && (required || self.roots.is_some() || self.certificate.is_some())
-        {
-            return Err(
-                "TLS (sslmode, sslrootcert, sslcert), which this program was built without",
-            );
+        if !cfg!(feature = "tls") && (required || self.roots.is_some() || self.certificate.is_some()) {
+            return Err("TLS (sslmode, sslrootcert, sslcert), which this program was built without");
         }
         if self.verify != Verify::Nothing && !required {
             return Err("a certificate to be verified without requiring one (sslmode)");
         }
         if self.verify != Verify::Nothing && self.roots.is_none() {
-            return Err(
-                "sslmode=verify-ca or verify-full without `sslrootcert`, a file or `system`",
-            );
+            return Err("sslmode=verify-ca or verify-full without `sslrootcert`, a file or `system`");
         }
         if self.roots == Some(Roots::System) && self.verify != Verify::Host {
             return Err("sslrootcert=system with a weaker sslmode than verify-full");

@@ -162,9 +162,7 @@ impl<'a> Transaction<'a> {
             Err(_) => false,
         };
         match answer {
-            Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
-                Err(Error::RolledBack)
-            }
+            Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => Err(Error::RolledBack),
             answer => answer,
         }
     }

@@ -9,8 +9,7 @@ use std::sync::{
 };
 
 use tokio_rustls::rustls::{
-    AlertDescription, CertificateError, DigitallySignedStruct, Error, PeerMisbehaved,
-    RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, DigitallySignedStruct, Error, PeerMisbehaved, RootCertStore, SignatureScheme,
     client::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor, verify_server_name,
@@ -98,24 +97,18 @@ impl Verifier {
         let key = Certificate::read(certificate).map(|certificate| certificate.key);
         let key = key.filter(|key| {
             key.algorithm != alg_id::RSA_ENCRYPTION.as_ref()
-                || key
-                    .rsa_length()
-                    .is_some_and(|length| RSA_LENGTHS.contains(&length))
+                || key.rsa_length().is_some_and(|length| RSA_LENGTHS.contains(&length))
         });
         let mut of_scheme = self
             .algorithms
             .mapping
             .iter()
             .filter(|(scheme, _)| *scheme == signed.scheme);
-        let algorithm = of_scheme
-            .next()
-            .zip(key)
-            .and_then(|((_, algorithms), key)| {
-                let mut algorithms = algorithms.iter().take(algorithms_of_scheme);
-                let algorithm =
-                    algorithms.find(|it| it.public_key_alg_id().as_ref() == key.algorithm)?;
-                Some((algorithm, key))
-            });
+        let algorithm = of_scheme.next().zip(key).and_then(|((_, algorithms), key)| {
+            let mut algorithms = algorithms.iter().take(algorithms_of_scheme);
+            let algorithm = algorithms.find(|it| it.public_key_alg_id().as_ref() == key.algorithm)?;
+            Some((algorithm, key))
+        });
         match algorithm {
             Some((algorithm, key)) => {
                 let checked = algorithm.verify_signature(key.bits, message, signed.signature());
@@ -145,17 +138,14 @@ impl ServerCertVerifier for Verifier {
             return Ok(ServerCertVerified::assertion());
         }
         let authorities = self.authorities.as_ref();
-        let authorities =
-            authorities.ok_or_else(|| Error::General("no authorities are known".to_owned()))?;
+        let authorities = authorities.ok_or_else(|| Error::General("no authorities are known".to_owned()))?;
         let is_own_authority = self.is_own_authority(der, now)?;
         if is_own_authority && self.verify == Verify::Authority {
             return Ok(ServerCertVerified::assertion());
         }
         if Certificate::read(der).is_some_and(|certificate| certificate.version < 3) {
             let problem = match is_own_authority {
-                true => {
-                    "it is X.509 version 1, which names no host: verify-full needs a subjectAltName"
-                }
+                true => "it is X.509 version 1, which names no host: verify-full needs a subjectAltName",
                 false => {
                     "it is X.509 version 1, which cannot be verified: issue it with a subjectAltName, \
                           which makes it version 3"
@@ -198,11 +188,7 @@ impl ServerCertVerifier for Verifier {
         use SignatureScheme as S;
         if matches!(
             signed.scheme,
-            S::RSA_PKCS1_SHA1
-                | S::RSA_PKCS1_SHA256
-                | S::RSA_PKCS1_SHA384
-                | S::RSA_PKCS1_SHA512
-                | S::ECDSA_SHA1_Legacy
+            S::RSA_PKCS1_SHA1 | S::RSA_PKCS1_SHA256 | S::RSA_PKCS1_SHA384 | S::RSA_PKCS1_SHA512 | S::ECDSA_SHA1_Legacy
         ) {
             return Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
         }
@@ -214,10 +200,7 @@ impl ServerCertVerifier for Verifier {
         if self.verify == Verify::Nothing {
             // Those that cannot be checked, of which the first three are for keys of RSA-PSS alone (RFC 8446, 4.2.3).
             schemes.extend([0x0809, 0x080a, 0x080b].map(SignatureScheme::Unknown));
-            schemes.extend([
-                SignatureScheme::ECDSA_NISTP521_SHA512,
-                SignatureScheme::ED448,
-            ]);
+            schemes.extend([SignatureScheme::ECDSA_NISTP521_SHA512, SignatureScheme::ED448]);
         }
         schemes
     }

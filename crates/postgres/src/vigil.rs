@@ -33,10 +33,7 @@ impl Vigil {
         // If this runtime was not run either, as when the process was stopped, that says nothing about the other.
         let stood = self.looked.elapsed() > LOOK * 2;
         self.looked = Instant::now();
-        let asked = self
-            .asked
-            .take()
-            .filter(|(id, _)| *id == home.id() && !stood);
+        let asked = self.asked.take().filter(|(id, _)| *id == home.id() && !stood);
         let is_silent = asked.is_some_and(|(_, mut answer)| answer.try_recv().is_err());
         let (alive, mut answer) = oneshot::channel();
         home.spawn(async move {

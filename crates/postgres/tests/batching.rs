@@ -53,11 +53,7 @@ async fn doubler(waiting: usize, open: bool) -> (Batcher<Doubler>, Arc<Semaphore
     doubler_with(Spare::new(0), waiting, open).await
 }
 
-async fn doubler_with(
-    spare: Spare,
-    waiting: usize,
-    open: bool,
-) -> (Batcher<Doubler>, Arc<Semaphore>, Batches) {
+async fn doubler_with(spare: Spare, waiting: usize, open: bool) -> (Batcher<Doubler>, Arc<Semaphore>, Batches) {
     let pool = support::database().await.pool(4);
     let warm = (pool.get().await.unwrap(), pool.get().await.unwrap());
     drop(warm);
@@ -69,11 +65,7 @@ async fn doubler_with(
     doubler_within(limits, &pool, open)
 }
 
-fn doubler_within(
-    limits: Limits,
-    pool: &Pool,
-    open: bool,
-) -> (Batcher<Doubler>, Arc<Semaphore>, Batches) {
+fn doubler_within(limits: Limits, pool: &Pool, open: bool) -> (Batcher<Doubler>, Arc<Semaphore>, Batches) {
     let gate = Arc::new(Semaphore::new(if open { 2 } else { 0 }));
     let batches = Batches::default();
     let doubler = Doubler {
@@ -137,8 +129,7 @@ async fn what_comes_while_the_lanes_are_busy_goes_together_in_the_order_in_which
     for number in 0..20 {
         let batcher = batcher.clone();
         callers.spawn(async move { (number, batcher.submit(number).await.unwrap()) });
-        let sent =
-            async || batches.lock().await.iter().map(Vec::len).sum::<usize>() > number as usize;
+        let sent = async || batches.lock().await.iter().map(Vec::len).sum::<usize>() > number as usize;
         if number < 2 {
             until(sent).await;
         }
@@ -175,11 +166,7 @@ async fn an_error_reaches_only_the_caller_whose_request_it_answers() {
 async fn a_caller_that_gives_up_in_the_queue_is_not_served_and_harms_nobody() {
     let (batcher, gate, batches) = doubler(100, false).await;
     let busy = occupy(&batcher, &batches).await;
-    assert!(
-        timeout(Duration::from_millis(5), batcher.submit(77))
-            .await
-            .is_err()
-    );
+    assert!(timeout(Duration::from_millis(5), batcher.submit(77)).await.is_err());
     let stays = tokio::spawn({
         let batcher = batcher.clone();
         async move { batcher.submit(78).await }
@@ -220,11 +207,7 @@ async fn a_request_beyond_the_bound_is_refused_at_once() {
     let mut leaves = Box::pin(batcher.submit(5));
     callers.abort_all();
     until(async || batcher.stats().waiting == 0).await;
-    assert!(
-        timeout(Duration::from_millis(1), &mut leaves)
-            .await
-            .is_err()
-    );
+    assert!(timeout(Duration::from_millis(1), &mut leaves).await.is_err());
     drop(leaves);
     gate.add_permits(4);
     assert_eq!(batcher.submit(6).await.unwrap(), 12);
@@ -294,10 +277,7 @@ async fn requests_that_wait_for_too_long_behind_slow_batches_are_told_so() {
     let (batcher, gate, batches) = doubler_within(limits, &pool, false);
     let busy = occupy(&batcher, &batches).await;
     let waits = timeout(Duration::from_secs(5), batcher.submit(5)).await;
-    assert!(matches!(
-        waits,
-        Ok(Err(Error::Deadline { sent: false, .. }))
-    ));
+    assert!(matches!(waits, Ok(Err(Error::Deadline { sent: false, .. }))));
     gate.add_permits(4);
     all_served(busy).await;
     assert_eq!(batcher.submit(6).await.unwrap(), 12);
@@ -347,14 +327,10 @@ async fn a_batcher_has_as_many_lanes_as_it_is_given() {
 async fn those_who_wait_elsewhere_are_served_when_the_runtime_of_the_lanes_ends() {
     let (batcher, gate, batches) = doubler(100, false).await;
     let (other, lent) = (std::thread::spawn, batcher.clone());
-    let runtime = other(|| {
-        tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-    })
-    .join()
-    .unwrap()
-    .unwrap();
+    let runtime = other(|| tokio::runtime::Builder::new_multi_thread().enable_all().build())
+        .join()
+        .unwrap()
+        .unwrap();
     // Its lanes run over there; the callers wait here.
     for number in [2, 4] {
         let batcher = lent.clone();
@@ -413,14 +389,7 @@ async fn a_batch_has_at_most_a_mebibyte_unless_one_request_has_more() {
         answered.unwrap().unwrap();
     }
     let batches: HashSet<Vec<u64>> = batches.lock().await.iter().cloned().collect();
-    let expected: [&[u64]; 6] = [
-        &[2],
-        &[4],
-        &[600_000],
-        &[500_000, 400_000],
-        &[3_000_000],
-        &[8],
-    ];
+    let expected: [&[u64]; 6] = [&[2], &[4], &[600_000], &[500_000, 400_000], &[3_000_000], &[8]];
     assert_eq!(batches, expected.map(<[u64]>::to_vec).into());
 }
 
@@ -440,11 +409,7 @@ async fn a_batch_that_hangs_holds_up_neither_what_comes_later_nor_its_own_caller
     until(async || batches.lock().await.contains(&vec![8])).await;
     gate.add_permits(1);
     assert_eq!(
-        timeout(Duration::from_secs(5), next)
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap(),
+        timeout(Duration::from_secs(5), next).await.unwrap().unwrap().unwrap(),
         16
     );
 }

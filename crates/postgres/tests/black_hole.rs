@@ -1,11 +1,7 @@
 //! A network that swallows what is sent without a word: every wait ends within its bound, and no
 //! connection that went dead in silence is used twice.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 

@@ -1,11 +1,7 @@
 //! Callers who give up at any moment cost nobody anything: no connection is lost, none is left in
 //! a transaction, none answers with someone else's rows.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 
@@ -150,15 +146,9 @@ async fn sixteen_callers_giving_up_at_random_leave_four_sound_connections() {
     }
     let mut completed = 0;
     for task in tasks {
-        completed += timeout(Duration::from_secs(120), task)
-            .await
-            .unwrap()
-            .unwrap();
+        completed += timeout(Duration::from_secs(120), task).await.unwrap().unwrap();
     }
     let all = each * 16;
-    assert!(
-        completed > all / 20 && completed < all,
-        "{completed} of {all}"
-    );
+    assert!(completed > all / 20 && completed < all, "{completed} of {all}");
     assert_sound(&pool, &watcher).await;
 }

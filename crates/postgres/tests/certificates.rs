@@ -44,8 +44,7 @@ impl Made {
 
     /// A server that shows `server.crt`.
     async fn server(&self) -> PostgresServer {
-        let server =
-            PostgresServer::temporary().tls(self.read("server.crt"), self.read("server.key"));
+        let server = PostgresServer::temporary().tls(self.read("server.crt"), self.read("server.key"));
         server.start().await.unwrap()
     }
 
@@ -55,9 +54,7 @@ impl Made {
         let (_, rest) = url.split_once("cenote:").unwrap();
         let (password, _) = rest.split_once('@').unwrap();
         let port = server.port();
-        let target = format!(
-            "host=localhost hostaddr=127.0.0.1 port={port} user=cenote dbname=cenote {options}"
-        );
+        let target = format!("host=localhost hostaddr=127.0.0.1 port={port} user=cenote dbname=cenote {options}");
         let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
         let output = Command::new("psql")
             .args(["-XAtq", "-d", &target, "-c", sql])
@@ -103,10 +100,7 @@ async fn compare(commands: &[&str], reasons: &[(&str, &str)]) {
         let theirs = made.psql(&server, &options);
         let ours = cenote(&server, &options).await;
         let shown = options.replace(&roots, "…");
-        let reason = reasons
-            .iter()
-            .find(|(of, _)| *of == shown)
-            .map(|(_, reason)| *reason);
+        let reason = reasons.iter().find(|(of, _)| *of == shown).map(|(_, reason)| *reason);
         match (&theirs, &ours, reason) {
             (Ok(theirs), Ok(ours), None) => assert_eq!(theirs, ours, "{shown}"),
             // What libpq refuses, such as SCRAM with a certificate that has no hash, need not be refused.

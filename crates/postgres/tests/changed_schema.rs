@@ -1,11 +1,7 @@
 //! What a prepared statement depends on may be dropped and made again while it is cached: types, columns, functions.
 //! Nobody notices outside a transaction, and within one the transaction is repeated.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 
@@ -24,11 +20,7 @@ use support::{Watcher, database};
 struct Label(&'static str);
 
 impl ToSql for Label {
-    fn to_sql(
-        &self,
-        _: &Type,
-        out: &mut BytesMut,
-    ) -> std::result::Result<IsNull, Box<dyn error::Error + Sync + Send>> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> std::result::Result<IsNull, Box<dyn error::Error + Sync + Send>> {
         out.extend_from_slice(self.0.as_bytes());
         Ok(IsNull::No)
     }
@@ -151,24 +143,16 @@ async fn a_column_of_another_type_takes_values_of_that_type_at_once() {
     watcher.run("ALTER TABLE entry ALTER id TYPE text").await;
     let find = "SELECT id FROM entry WHERE id = $1";
     connection.query_one(find, &[&"2"]).await.unwrap();
-    watcher
-        .run("ALTER TABLE entry ALTER id TYPE int USING id::int")
-        .await;
+    watcher.run("ALTER TABLE entry ALTER id TYPE int USING id::int").await;
     connection.query_one(find, &[&2]).await.unwrap();
     let wrong = connection.query(find, &[&"2"]).await.unwrap_err();
     assert!(matches!(wrong, Error::NotSent(_)), "{wrong:?}");
     // A value that was added to a type by then is accepted too.
     watcher.run("CREATE TYPE mood AS ENUM ('calm')").await;
     let label = "SELECT $1::mood::text";
-    connection
-        .query_one(label, &[&Label("calm")])
-        .await
-        .unwrap();
+    connection.query_one(label, &[&Label("calm")]).await.unwrap();
     watcher.run("ALTER TYPE mood ADD VALUE 'cross'").await;
-    connection
-        .query_one(label, &[&Label("cross")])
-        .await
-        .unwrap();
+    connection.query_one(label, &[&Label("cross")]).await.unwrap();
 }
 
 #[tokio::test]
@@ -180,9 +164,7 @@ async fn a_transaction_that_meets_a_recreated_type_is_repeated_at_once() {
     pool.transaction(|transaction| {
         tries += 1;
         Box::pin(async move {
-            transaction
-                .execute("INSERT INTO log VALUES (1)", &[])
-                .await?;
+            transaction.execute("INSERT INTO log VALUES (1)", &[]).await?;
             transaction.query(SELECT, &[]).await?;
             transaction.query(INSERT, &[&Label("cross")]).await?;
             Ok(())
@@ -216,11 +198,7 @@ async fn every_connection_of_the_pool_may_have_a_stale_statement() {
     let mut transactions = Vec::new();
     drop(held);
     for _ in 0..5 {
-        transactions.push(
-            pool.transaction(|transaction| {
-                Box::pin(async move { transaction.query(sql, &[]).await })
-            }),
-        );
+        transactions.push(pool.transaction(|transaction| Box::pin(async move { transaction.query(sql, &[]).await })));
     }
     for done in futures_util::future::join_all(transactions).await {
         done.unwrap();
@@ -268,12 +246,7 @@ impl Combine for Feelings {
         true
     }
 
-    async fn commit(
-        &self,
-        connection: &Connection,
-        rows: &Rows<'_, i32>,
-        _: Duration,
-    ) -> Result<Vec<()>> {
+    async fn commit(&self, connection: &Connection, rows: &Rows<'_, i32>, _: Duration) -> Result<Vec<()>> {
         connection.query(INSERT, &[&Label("calm")]).await?;
         Ok(rows.iter().flatten().map(|_| ()).collect())
     }

@@ -1,11 +1,7 @@
 //! Nothing that one user of a connection left unfinished reaches the next, and a connection on which nothing was left is
 //! given on without a word to the server.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 

@@ -63,10 +63,7 @@ impl Combine for Lines {
         let conditions: Vec<Option<i64>> = rows.iter().map(|row| row[0].only_at).collect();
         let lock_timeout = lock_timeout.as_millis().to_string();
         let changed = connection
-            .query(
-                APPEND,
-                &[&names, &words, &counts, &conditions, &lock_timeout],
-            )
+            .query(APPEND, &[&names, &words, &counts, &conditions, &lock_timeout])
             .await?;
         let mut outcomes = Vec::new();
         for row in rows.iter() {
@@ -81,8 +78,7 @@ impl Combine for Lines {
 }
 
 /// Words may not have an "x" in them.
-const TABLE: &str =
-    "CREATE TABLE line (name text PRIMARY KEY, words text CHECK (words !~ 'x'), version bigint)";
+const TABLE: &str = "CREATE TABLE line (name text PRIMARY KEY, words text CHECK (words !~ 'x'), version bigint)";
 
 async fn lines(max_size: u32) -> (Combiner<Lines>, Pool, Watcher) {
     let database = database().await;
@@ -113,10 +109,7 @@ async fn writes_of_one_key_take_effect_in_the_order_in_which_they_were_submitted
     // Polled in this order, all of them before any is answered.
     let writes = (1..=9).map(|digit| combiner.submit(append("a", digit)));
     let versions = join_all(writes).await;
-    let versions: Vec<_> = versions
-        .into_iter()
-        .map(|version| version.unwrap())
-        .collect();
+    let versions: Vec<_> = versions.into_iter().map(|version| version.unwrap()).collect();
     assert!(versions.into_iter().eq((1..=9).map(Some)));
     assert_eq!(watcher.words_of("a").await, 123_456_789);
     assert!(combiner.stats().batches < 9, "{:?}", combiner.stats());
@@ -138,10 +131,7 @@ async fn what_cannot_be_folded_has_a_statement_of_its_own_in_its_order() {
         append("b", 6),
     ];
     let versions = join_all(writes.map(|write| combiner.submit(write))).await;
-    let versions: Vec<_> = versions
-        .into_iter()
-        .map(|version| version.unwrap())
-        .collect();
+    let versions: Vec<_> = versions.into_iter().map(|version| version.unwrap()).collect();
     let expected = [Some(1), Some(2), Some(3), None, Some(4), Some(1)];
     assert_eq!(versions, expected);
     assert_eq!(watcher.words_of("a").await, 1235);
@@ -199,25 +189,17 @@ async fn a_row_that_somebody_else_has_locked_holds_up_only_the_writes_to_it() {
     for digit in 2..=3 {
         for name in ["c", "d", "h"] {
             let combiner = combiner.clone();
-            locked.push(tokio::spawn(async move {
-                combiner.submit(append(name, digit)).await
-            }));
+            locked.push(tokio::spawn(async move { combiner.submit(append(name, digit)).await }));
         }
         // In the same statements, and behind them.
         for name in ["a", "b", "e", "f", "g", "i"] {
-            let written = timeout(
-                Duration::from_secs(10),
-                combiner.submit(append(name, digit)),
-            );
+            let written = timeout(Duration::from_secs(10), combiner.submit(append(name, digit)));
             assert_eq!(written.await.unwrap().unwrap(), Some(digit));
         }
     }
     let deadline = Instant::now() + SOON;
     while pool.stats().pool.in_use > 1 {
-        assert!(
-            Instant::now() < deadline,
-            "more than one connection waits for locks"
-        );
+        assert!(Instant::now() < deadline, "more than one connection waits for locks");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(locked.iter().all(|write| !write.is_finished()));
@@ -243,10 +225,7 @@ async fn a_lock_that_is_never_let_go_ends_as_a_timeout_and_leaves_nothing() {
     let writes = names.map(|name| combiner.submit(append(name, 1)));
     for written in join_all(writes).await {
         let error = written.unwrap_err();
-        let told = matches!(
-            error,
-            Error::Timeout(_) | Error::Deadline { sent: false, .. }
-        );
+        let told = matches!(error, Error::Timeout(_) | Error::Deadline { sent: false, .. });
         assert!(told, "{error}");
     }
     watcher.run("COMMIT").await;
@@ -283,11 +262,7 @@ async fn a_connection_lost_on_the_way_is_an_unknown_outcome_for_all_and_nothing_
     }
     assert_eq!(watcher.rows_of("line").await, 0);
     assert_eq!(combiner.submit(append("a", 1)).await.unwrap(), Some(1));
-    assert_eq!(
-        pool.stats().queries,
-        2,
-        "one statement each, and no other try"
-    );
+    assert_eq!(pool.stats().queries, 2, "one statement each, and no other try");
 }
 
 #[tokio::test]
@@ -336,19 +311,11 @@ impl Combine for Wrong {
         false
     }
 
-    async fn commit(
-        &self,
-        connection: &Connection,
-        rows: &Rows<'_, &'static str>,
-        _: Duration,
-    ) -> Result<Vec<()>> {
+    async fn commit(&self, connection: &Connection, rows: &Rows<'_, &'static str>, _: Duration) -> Result<Vec<()>> {
         connection.execute("SELECT 1", &[]).await?;
         let words: Vec<_> = rows.iter().flatten().collect();
         assert!(!words.contains(&&&"panic"), "on purpose");
-        Ok(vec![
-            ();
-            words.len() + usize::from(words.contains(&&&"miscount"))
-        ])
+        Ok(vec![(); words.len() + usize::from(words.contains(&&&"miscount"))])
     }
 }
 
@@ -365,13 +332,7 @@ async fn code_that_panics_or_miscounts_is_told_as_an_unknown_outcome_and_costs_n
     assert!(error.is_outcome_unknown() && !error.is_retryable());
     let error = combiner.submit("miscount").await.unwrap_err();
     assert!(
-        matches!(
-            error,
-            Error::Miscounted {
-                outcomes: 2,
-                writes: 1
-            }
-        ),
+        matches!(error, Error::Miscounted { outcomes: 2, writes: 1 }),
         "{error:?}"
     );
     assert!(error.is_outcome_unknown() && !error.is_retryable());

@@ -14,9 +14,7 @@ use std::{
     time::Duration,
 };
 
-use cenote_postgres::{
-    Combine, Combiner, Connection, Error, Limits, Loader, Pool, Result, Retry, Rows, Spare,
-};
+use cenote_postgres::{Combine, Combiner, Connection, Error, Limits, Loader, Pool, Result, Retry, Rows, Spare};
 use fastrand::Rng;
 use support::{Watcher, database, give_up_after};
 use tokio::time::{sleep, timeout};
@@ -89,10 +87,7 @@ impl Combine for Store {
         let made = |row: &[&Change]| steps(row).into_iter().flatten().last().unwrap_or(0);
         let keys: Vec<i64> = rows.iter().map(|row| row[0].key).collect();
         assert!(keys.is_sorted_by(|a, b| a < b), "{keys:?}");
-        let values: Vec<_> = rows
-            .iter()
-            .map(|row| row[row.len() - 1].value.as_deref())
-            .collect();
+        let values: Vec<_> = rows.iter().map(|row| row[row.len() - 1].value.as_deref()).collect();
         let leads = |row: &[&Change]| if row[0].value.is_some() { made(row) } else { 0 };
         let versions: Vec<i64> = rows.iter().map(leads).collect();
         let mut logged = (Vec::new(), Vec::new(), Vec::new());
@@ -121,8 +116,7 @@ impl Combine for Store {
                 ],
             )
             .await?;
-        let newest: HashMap<i64, i64> =
-            changed.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let newest: HashMap<i64, i64> = changed.iter().map(|row| (row.get(0), row.get(1))).collect();
         let outcomes = rows.iter().flat_map(|row| {
             let newest = newest.get(&row[0].key).copied();
             let version = move |step: Option<i64>| Some(newest? - made(row) + step?);
@@ -286,9 +280,7 @@ async fn run(seed: u64) {
     };
     let world = Arc::new(World {
         changes: Combiner::with_limits(Store, &pool, limits),
-        values: Loader::new(pool.clone(), READ, |row| {
-            Ok((row.try_get(1)?, row.try_get(2)?))
-        }),
+        values: Loader::new(pool.clone(), READ, |row| Ok((row.try_get(1)?, row.try_get(2)?))),
         known: Mutex::default(),
     });
     let stop = AtomicBool::new(false);
@@ -336,17 +328,10 @@ async fn holds(pool: &Pool, all: &[Vec<Done>]) {
         let (key, version): (i64, i64) = (row.get(0), row.get(1));
         let versions = log.range((key, 0)..=(key, i64::MAX));
         assert!(
-            versions
-                .clone()
-                .map(|((_, version), _)| *version)
-                .eq(1..=version),
+            versions.clone().map(|((_, version), _)| *version).eq(1..=version),
             "{key}"
         );
-        assert_eq!(
-            log[&(key, version)],
-            row.get::<_, Option<String>>(2),
-            "{key}"
-        );
+        assert_eq!(log[&(key, version)], row.get::<_, Option<String>>(2), "{key}");
     }
     let mut told = BTreeMap::new();
     for done in all {
@@ -354,16 +339,10 @@ async fn holds(pool: &Pool, all: &[Vec<Done>]) {
         for (key, value, outcome) in done {
             if let Told::Made(Some(version)) = outcome {
                 // Its own, what it wrote, and after what it did before.
-                assert!(
-                    told.insert((*key, *version), value).is_none(),
-                    "{key} {version}"
-                );
+                assert!(told.insert((*key, *version), value).is_none(), "{key} {version}");
                 assert_eq!(log.get(&(*key, *version)), Some(value), "{key} {version}");
                 let before = last.insert(*key, *version);
-                assert!(
-                    before < Some(*version),
-                    "{key}: {before:?} before {version}"
-                );
+                assert!(before < Some(*version), "{key}: {before:?} before {version}");
             }
             if let (Told::Made(None), Some(_)) = (outcome, value) {
                 panic!("a write made no version");

@@ -1,10 +1,6 @@
 //! A command that takes too long ends, for its caller and on the server, and takes nobody with it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 
@@ -37,10 +33,7 @@ async fn a_slow_command_fails_at_the_limit_and_ends_on_the_server() {
             true => connection.batch_execute(FOREVER).await.unwrap_err(),
         };
         let took = started.elapsed();
-        assert!(
-            matches!(error, Error::Timeout(it) if it == limit),
-            "{error:?}"
-        );
+        assert!(matches!(error, Error::Timeout(it) if it == limit), "{error:?}");
         assert!(error.is_outcome_unknown() && !error.is_retryable());
         assert!(took >= limit && took < limit + SOON, "{took:?}");
     }

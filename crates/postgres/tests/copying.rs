@@ -1,11 +1,7 @@
 //! COPY moves any amount of data in bounded memory, takes effect as a whole or not at all, and leaves its connection
 //! clean however it ends.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 
@@ -28,9 +24,7 @@ async fn a_million_rows_go_in_and_come_out() {
     let connection = pool.get().await.unwrap();
     let mut copy = connection.copy_in(IN).await.unwrap();
     for thousand in 1000..2000 {
-        let lines: String = (0..1000)
-            .map(|i| format!("{}\n", thousand * 1000 + i))
-            .collect();
+        let lines: String = (0..1000).map(|i| format!("{}\n", thousand * 1000 + i)).collect();
         copy.send(lines.into()).await.unwrap();
     }
     assert_eq!(copy.finish().await.unwrap(), 1_000_000);
@@ -64,9 +58,7 @@ async fn it_is_a_sink_for_a_stream() {
     copy.send_all(&mut lines).await.unwrap();
     assert_eq!(copy.finish().await.unwrap(), 5);
     let mut copy = connection.copy_in(IN).await.unwrap();
-    SinkExt::send(&mut copy, Bytes::from_static(b"6\n"))
-        .await
-        .unwrap();
+    SinkExt::send(&mut copy, Bytes::from_static(b"6\n")).await.unwrap();
     SinkExt::close(&mut copy).await.unwrap();
     assert_eq!(watcher.rows_of("entry").await, 6);
 }
@@ -91,10 +83,7 @@ async fn data_sent_in_vain_undoes_everything_and_says_why() {
 #[tokio::test]
 async fn a_copy_in_dropped_half_way_is_undone_and_its_connection_clean() {
     let (pool, process_id, watcher) = one().await;
-    let many: Bytes = (1..100_000)
-        .map(|i| format!("{i}\n"))
-        .collect::<String>()
-        .into();
+    let many: Bytes = (1..100_000).map(|i| format!("{i}\n")).collect::<String>().into();
     for (pieces, flush) in [(0, false), (1, false), (1, true), (20, true)] {
         let connection = pool.get().await.unwrap();
         let mut copy = connection.copy_in(IN).await.unwrap();
@@ -127,9 +116,7 @@ async fn a_copy_in_given_up_at_any_await_is_undone() {
         .await;
         drop(connection);
         let connection = timeout(SOON, pool.get()).await.unwrap().unwrap();
-        let row = connection
-            .query_one("SELECT $1::int", &[&polls.cast_signed()])
-            .await;
+        let row = connection.query_one("SELECT $1::int", &[&polls.cast_signed()]).await;
         assert_eq!(row.unwrap().get::<_, i32>(0), polls.cast_signed());
         if let Some(result) = copied {
             assert_eq!(result.unwrap(), 1);
@@ -174,11 +161,7 @@ async fn a_refused_copy_says_why_and_costs_its_connection_only() {
     }
 }
 
-async fn assert_as_new_on(
-    pool: &Pool,
-    connection: cenote_postgres::Pooled<'_>,
-    watcher: &support::Watcher,
-) {
+async fn assert_as_new_on(pool: &Pool, connection: cenote_postgres::Pooled<'_>, watcher: &support::Watcher) {
     let process_id = connection.process_id();
     drop(connection);
     assert_as_new(pool, process_id, watcher).await;
@@ -215,10 +198,7 @@ async fn a_server_that_takes_no_data_means_a_timeout_and_is_told_to_stop() {
     // A row of the same key, not yet committed, is waited for.
     let rival = database.watcher().await;
     rival.run("BEGIN; INSERT INTO entry VALUES (2)").await;
-    let many: Bytes = (2..100_000)
-        .map(|i| format!("{i}\n"))
-        .collect::<String>()
-        .into();
+    let many: Bytes = (2..100_000).map(|i| format!("{i}\n")).collect::<String>().into();
     let error = loop {
         if let Err(error) = copy.send(many.clone()).await {
             break error;

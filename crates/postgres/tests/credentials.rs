@@ -56,9 +56,7 @@ async fn a_rotated_password_costs_no_caller_an_error() {
     for password in ["two", "three"] {
         // First the server, then the file: connects fail in between.
         let failures = pool.stats().pool.connect_failures;
-        watcher
-            .run(&format!("ALTER ROLE rotating PASSWORD '{password}'"))
-            .await;
+        watcher.run(&format!("ALTER ROLE rotating PASSWORD '{password}'")).await;
         while pool.stats().pool.connect_failures == failures {
             assert!(Instant::now() < deadline, "nothing connects");
             sleep(Duration::from_millis(5)).await;
@@ -113,22 +111,12 @@ async fn a_missing_or_empty_password_file_is_told_and_a_new_one_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("password");
     config.password = Some(Password::from_file(&file));
-    let error = first(&Pool::new(config.clone()).unwrap())
-        .await
-        .unwrap_err();
+    let error = first(&Pool::new(config.clone()).unwrap()).await.unwrap_err();
     assert!(error.contains("No such file"), "{error}");
     fs::write(&file, "\n").unwrap();
     let pool = Pool::new(config).unwrap();
     let error = first(&pool).await.unwrap_err();
-    assert_eq!(
-        error,
-        "cannot read the password: the password file is empty"
-    );
+    assert_eq!(error, "cannot read the password: the password file is empty");
     fs::write(&file, "secret\r\n").unwrap();
-    pool.get()
-        .await
-        .unwrap()
-        .query_one("SELECT 1", &[])
-        .await
-        .unwrap();
+    pool.get().await.unwrap().query_one("SELECT 1", &[]).await.unwrap();
 }

@@ -1,9 +1,6 @@
 //! No duration makes anything panic: each is refused by name or works, the longest and none among them.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod support;
 
@@ -20,28 +17,16 @@ use tokio::time::timeout;
 type Field = (&'static str, fn(&mut Config, Duration));
 
 const FIELDS: [Field; 12] = [
-    ("acquire_timeout", |config, it| {
-        config.pool.acquire_timeout = it
-    }),
-    ("connect_timeout", |config, it| {
-        config.pool.connect_timeout = it
-    }),
+    ("acquire_timeout", |config, it| config.pool.acquire_timeout = it),
+    ("connect_timeout", |config, it| config.pool.connect_timeout = it),
     ("check_timeout", |config, it| config.pool.check_timeout = it),
     ("clean_timeout", |config, it| config.pool.clean_timeout = it),
     ("close_timeout", |config, it| config.pool.close_timeout = it),
-    ("max_lifetime", |config, it| {
-        config.pool.max_lifetime = Some(it)
-    }),
-    ("command_timeout", |config, it| {
-        config.command_timeout = Some(it)
-    }),
+    ("max_lifetime", |config, it| config.pool.max_lifetime = Some(it)),
+    ("command_timeout", |config, it| config.command_timeout = Some(it)),
     ("slow_query", |config, it| config.slow_query = Some(it)),
-    ("lookup_interval", |config, it| {
-        config.lookup_interval = Some(it)
-    }),
-    ("degraded_latency", |config, it| {
-        config.degraded_latency = it
-    }),
+    ("lookup_interval", |config, it| config.lookup_interval = Some(it)),
+    ("degraded_latency", |config, it| config.degraded_latency = it),
     ("retry.delay", |config, it| config.retry.delay = it),
     ("server.connect_timeout", |config, it| {
         config.server.connect_timeout(it);
@@ -68,8 +53,7 @@ async fn is_used(config: Config, works: bool) {
         Ok(Ok(row)) => assert_eq!(row.get::<_, i32>(0), 7),
         failed => assert!(!works, "{failed:?}"),
     }
-    let retried =
-        pool.retry_idempotent(|| async { pool.get().await?.query("SELECT 1 / 0", &[]).await });
+    let retried = pool.retry_idempotent(|| async { pool.get().await?.query("SELECT 1 / 0", &[]).await });
     let _failed = timeout(Duration::from_millis(300), retried).await;
     let _health = timeout(SOON, pool.health()).await;
     let _closed = timeout(Duration::from_secs(1), pool.close()).await;

@@ -2,11 +2,7 @@
 //! their limits and sessions are ended from outside: the books balance to the last connection, and
 //! the server never sees more sessions than the maximum.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 
@@ -266,10 +262,7 @@ async fn after_a_million_turns_every_connection_is_accounted_for() {
     assert_eq!(discarded, seen(&ledger.discarded));
     let closed: u64 = Retired::ALL.map(|why| stats.pool.retired(why)).iter().sum();
     assert_eq!(stats.pool.connects, closed + u64::from(stats.pool.size()));
-    assert!(
-        seen(&ledger.lost) <= seen(&ledger.ended),
-        "lost without a reason"
-    );
+    assert!(seen(&ledger.lost) <= seen(&ledger.ended), "lost without a reason");
 
     // And none of them is worse for it.
     let mut all = Vec::new();

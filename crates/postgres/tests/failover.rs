@@ -1,11 +1,7 @@
 //! The primary dies under load and its synchronous standby takes its place: what was acknowledged
 //! is there, writes go on, and nobody is given a server that refuses them.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 
@@ -51,20 +47,14 @@ async fn scene() -> Scene {
     ask(&primary, "CREATE TABLE entry (id bigint PRIMARY KEY)").await;
     let standby = primary.replica().synchronous().start().await.unwrap();
     let both = format!(":{},127.0.0.1:{}/", primary.port(), standby.port());
-    let url = primary
-        .url()
-        .replace(&format!(":{}/", primary.port()), &both);
+    let url = primary.url().replace(&format!(":{}/", primary.port()), &both);
     let mut config = Config::from_url(&format!("{url}?target_session_attrs=read-write")).unwrap();
     config.pool.max_size = CONNECTIONS;
     // What a busy machine delays is no outage.
     config.pool.acquire_timeout = Duration::from_secs(5);
     config.command_timeout = Some(Duration::from_secs(5));
     let pool = Pool::new(config).unwrap();
-    Scene {
-        primary,
-        standby,
-        pool,
-    }
+    Scene { primary, standby, pool }
 }
 
 /// Runs statements through the bare driver and returns the last row's number, if there is one.
@@ -156,10 +146,7 @@ fn is_read_only(error: &Error) -> bool {
 
 /// How many acknowledged writes this server does not have.
 async fn lost_on(server: &PostgresServer, record: &Record) -> usize {
-    let there: HashSet<i64> = ask(server, "SELECT id FROM entry")
-        .await
-        .into_iter()
-        .collect();
+    let there: HashSet<i64> = ask(server, "SELECT id FROM entry").await.into_iter().collect();
     let acknowledged = record.acknowledged.lock().unwrap();
     let lost = |(id, _): &&(i64, Instant)| !there.contains(id);
     acknowledged.iter().filter(lost).count()
@@ -191,11 +178,7 @@ async fn a_killed_primary_costs_no_acknowledged_write_and_writes_go_on_at_its_st
         record.errors_after(killed, |_| true),
     );
     assert_eq!(lost_on(&scene.standby, &record).await, 0, "writes lost");
-    assert!(
-        recovered - promoted < RECOVERY,
-        "{:?}",
-        recovered - promoted
-    );
+    assert!(recovered - promoted < RECOVERY, "{:?}", recovered - promoted);
     assert_eq!(record.errors_after(killed, is_read_only), 0);
     // Once writes flow they flow.
     assert_eq!(record.errors_after(recovered + UNREST, |_| true), 0);

@@ -1,11 +1,7 @@
 //! Commands that leave nothing in the session cost their connection nothing at its return; those that do are never
 //! missed.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 
@@ -102,9 +98,7 @@ async fn what_outlives_its_transaction_costs_a_reset_each_time() {
         "BEGIN; DECLARE numbers CURSOR WITH HOLD FOR SELECT 1; COMMIT",
         "EXPLAIN ANALYZE CREATE TEMP TABLE mine AS SELECT 1",
     ] {
-        let cost = cleaned_by(&pool, async |connection| {
-            connection.batch_execute(sql).await
-        });
+        let cost = cleaned_by(&pool, async |connection| connection.batch_execute(sql).await);
         assert_eq!(cost.await, 20, "{sql}");
     }
 }
@@ -119,11 +113,7 @@ async fn a_harmless_command_that_fails_does_not_hide_one_that_is_not() {
             connection.batch_execute(failing).await.unwrap_err();
             connection.execute(failing, &[]).await.unwrap_err();
         }
-        connection
-            .client()
-            .batch_execute("SET a.b = 'left'")
-            .await
-            .unwrap();
+        connection.client().batch_execute("SET a.b = 'left'").await.unwrap();
         drop(connection);
         let connection = pool.get().await.unwrap();
         let left = "SELECT coalesce(current_setting('a.b', true), '')";
@@ -159,8 +149,7 @@ fn script() -> impl Strategy<Value = String> {
         "DECLARE c CURSOR WITH HOLD FOR SELECT 1;",
         "SELECT set_config('a.b', 'left', false);",
     ];
-    proptest::collection::vec(proptest::sample::select(&PIECES[..]), 1..8)
-        .prop_map(|pieces| pieces.concat())
+    proptest::collection::vec(proptest::sample::select(&PIECES[..]), 1..8).prop_map(|pieces| pieces.concat())
 }
 
 #[tokio::test]

@@ -1,10 +1,6 @@
 //! A health check tells the truth, and tells it in time.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 

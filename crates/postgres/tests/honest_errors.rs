@@ -1,10 +1,6 @@
 //! An error says whether the command may have taken effect, and is right.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 
@@ -21,20 +17,14 @@ async fn what_the_driver_refuses_to_send_is_reported_as_not_sent() {
     let errors = [
         ("type", connection.execute(insert, &[&"text"]).await.err()),
         ("too few", connection.execute(insert, &[]).await.err()),
-        (
-            "too many",
-            connection.execute(insert, &[&1, &2]).await.err(),
-        ),
+        ("too many", connection.execute(insert, &[&1, &2]).await.err()),
         ("zero", connection.query("SELECT '\0'", &[]).await.err()),
         ("zero", connection.batch_execute("SELECT '\0'").await.err()),
     ];
     for (what, error) in errors {
         let error = error.unwrap();
         assert!(matches!(error, Error::NotSent(_)), "{what}: {error:?}");
-        assert!(
-            !error.is_outcome_unknown() && !error.is_retryable(),
-            "{what}"
-        );
+        assert!(!error.is_outcome_unknown() && !error.is_retryable(), "{what}");
     }
     assert_eq!(watcher.rows_of("entry").await, 0);
     drop(connection);

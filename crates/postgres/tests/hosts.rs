@@ -44,10 +44,7 @@ async fn new_pair() -> Pair {
 
 /// The database `cenote` of the first server, on these ports.
 fn config(server: &PostgresServer, ports: &[u16], options: &str) -> Config {
-    let hosts: Vec<_> = ports
-        .iter()
-        .map(|port| format!("127.0.0.1:{port}"))
-        .collect();
+    let hosts: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let own = format!("127.0.0.1:{}", server.port());
     let url = server.url().replace(&own, &hosts.join(","));
     let mut config = Config::from_url(&format!("{url}?{options}")).unwrap();
@@ -105,10 +102,7 @@ async fn a_preferred_standby_is_done_without_and_a_required_one_is_not() {
     let mut requires = config(&pair.primary, &ports, "");
     requires.target_session = TargetSession::Standby;
     let error = first(&Pool::new(requires).unwrap()).await.unwrap_err();
-    let expected = format!(
-        "{} is not fit for target_session_attrs=standby",
-        host(ports[0])
-    );
+    let expected = format!("{} is not fit for target_session_attrs=standby", host(ports[0]));
     assert_eq!(error, expected);
 }
 
@@ -141,11 +135,7 @@ async fn a_host_that_swallows_connects_delays_one_of_them_not_all() {
             held.push(stream);
         }
     });
-    let mut config = config(
-        &pair.primary,
-        &[port, pair.primary.port()],
-        "sslmode=disable",
-    );
+    let mut config = config(&pair.primary, &[port, pair.primary.port()], "sslmode=disable");
     config.pool.connect_timeout = Duration::from_secs(4);
     let pool = Pool::new(config).unwrap();
     let started = Instant::now();
@@ -171,9 +161,7 @@ async fn after_a_promotion_writes_go_to_the_new_primary() {
     let pool = Pool::new(config(&primary, &ports, "target_session_attrs=read-write")).unwrap();
     let write = async || {
         let connection = pool.get().await?;
-        connection
-            .batch_execute("CREATE TABLE IF NOT EXISTS t (i int)")
-            .await?;
+        connection.batch_execute("CREATE TABLE IF NOT EXISTS t (i int)").await?;
         Ok::<_, Error>(connection.host().to_owned())
     };
     assert_eq!(write().await.unwrap(), host(primary.port()));
@@ -198,9 +186,7 @@ async fn fence(server: &PostgresServer, is_fenced: bool) {
         connection.batch_execute(statement).await.unwrap();
     }
     eventually("the setting holds", async || {
-        let row = connection
-            .query_one("SHOW default_transaction_read_only", &[])
-            .await;
+        let row = connection.query_one("SHOW default_transaction_read_only", &[]).await;
         row.unwrap().get::<_, &str>(0) == value
     })
     .await;
@@ -251,10 +237,7 @@ async fn a_read_only_error_replaces_all_connections_to_a_host_that_lost_its_role
     for pool in [&moving, &fixed] {
         is_refused(pool).await;
     }
-    eventually("a write on the other host", async || {
-        insert(&moving).await.is_ok()
-    })
-    .await;
+    eventually("a write on the other host", async || insert(&moving).await.is_ok()).await;
     drop(witness);
     eventually("both connections are closed", async || {
         moving.stats().pool.retired(Retired::Broken) == 2
@@ -268,12 +251,7 @@ async fn a_read_only_error_replaces_all_connections_to_a_host_that_lost_its_role
     eventually("new connections", async || {
         let connection = fixed.get().await.unwrap();
         process = connection.process_id();
-        connection
-            .query(row, &[&before.cast_signed()])
-            .await
-            .unwrap()
-            .len()
-            == 1
+        connection.query(row, &[&before.cast_signed()]).await.unwrap().len() == 1
     })
     .await;
     for _ in 0..3 {
@@ -364,34 +342,16 @@ async fn when_a_name_moves_its_connections_move_and_a_failed_lookup_changes_noth
 
     current.store(0, Relaxed);
     let before = lookups.load(Relaxed);
-    eventually("failed lookups", async || {
-        lookups.load(Relaxed) > before + 3
-    })
-    .await;
+    eventually("failed lookups", async || lookups.load(Relaxed) > before + 3).await;
     assert_eq!(pool.stats().pool.idle, 1);
 
     current.store(new, Relaxed);
-    eventually("the idle connection is closed", async || {
-        pool.stats().pool.idle == 0
-    })
-    .await;
+    eventually("the idle connection is closed", async || pool.stats().pool.idle == 0).await;
     // What is in use goes on until it is given back.
-    assert!(
-        !held
-            .query_one(on_standby, &[])
-            .await
-            .unwrap()
-            .get::<_, bool>(0)
-    );
+    assert!(!held.query_one(on_standby, &[]).await.unwrap().get::<_, bool>(0));
     drop(held);
     let moved = pool.get().await.unwrap();
-    assert!(
-        moved
-            .query_one(on_standby, &[])
-            .await
-            .unwrap()
-            .get::<_, bool>(0)
-    );
+    assert!(moved.query_one(on_standby, &[]).await.unwrap().get::<_, bool>(0));
     assert_eq!(moved.host(), format!("database.test:{old}"));
 
     drop(moved);

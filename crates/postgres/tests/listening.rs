@@ -1,10 +1,6 @@
 //! No notification is lost without a gap that says so, whatever happens to the session, the server or the reader.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 
@@ -185,10 +181,7 @@ async fn a_server_that_falls_silent_is_noticed_within_the_bound() {
         assert!(frozen.elapsed() < SOON, "the silence is not noticed");
         sleep(Duration::from_millis(10)).await;
     }
-    let (noticed, bound) = (
-        frozen.elapsed(),
-        options.check_every + options.check_timeout,
-    );
+    let (noticed, bound) = (frozen.elapsed(), options.check_every + options.check_timeout);
     let slack = Duration::from_secs(5);
     assert!(noticed < bound + slack, "{noticed:?}");
     server.thaw().await.unwrap();
@@ -263,10 +256,7 @@ async fn nothing_is_lost_without_a_gap() {
                     }
                     assert!(heard.insert(number), "{number} was heard twice");
                     assert!(number > last, "{number} after {last}");
-                    assert!(
-                        number == last + 1 || after_gap,
-                        "{last}, then {number}, and no gap"
-                    );
+                    assert!(number == last + 1 || after_gap, "{last}, then {number}, and no gap");
                     (last, after_gap) = (number, false);
                     if number.is_multiple_of(500) {
                         sleep(Duration::from_millis(20)).await;

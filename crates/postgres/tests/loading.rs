@@ -49,11 +49,7 @@ async fn every_caller_of_a_loader_gets_the_row_of_its_own_key() {
     }
     assert_eq!(right.load(SeqCst), 64 * 50);
     let statements = pool.stats().queries;
-    assert!(
-        statements < 64 * 50,
-        "{statements} statements for {} look-ups",
-        64 * 50
-    );
+    assert!(statements < 64 * 50, "{statements} statements for {} look-ups", 64 * 50);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,23 +76,15 @@ async fn many_keys_of_one_caller_share_a_statement_with_others_and_come_back_in_
         ended.unwrap();
     }
     let stats = loader.stats();
-    assert_eq!(
-        stats.requests,
-        24 * 40 - 20 + 1,
-        "nothing is sent for no keys"
-    );
+    assert_eq!(stats.requests, 24 * 40 - 20 + 1, "nothing is sent for no keys");
     assert!(stats.batches < stats.requests, "{stats:?}");
-    assert_eq!(
-        (stats.waiting, stats.waiting_bytes, stats.running),
-        (0, 0, 0)
-    );
+    assert_eq!((stats.waiting, stats.waiting_bytes, stats.running), (0, 0, 0));
 }
 
 #[tokio::test]
 async fn a_key_that_the_database_cannot_read_fails_alone() {
     let pool = support::database().await.pool(1);
-    let echo =
-        "SELECT position, key FROM unnest($1::text[]) WITH ORDINALITY AS wanted (key, position)";
+    let echo = "SELECT position, key FROM unnest($1::text[]) WITH ORDINALITY AS wanted (key, position)";
     let loader: Loader<String, String> = Loader::new(pool.clone(), echo, |row| Ok(row.try_get(1)?));
     let held = pool.get().await.unwrap();
     let mut callers = JoinSet::new();
@@ -140,8 +128,7 @@ async fn a_query_that_expects_one_key_is_planned_once_for_batches_of_any_size() 
     }
     let many = loader.load_many((1..=500).collect()).await.unwrap();
     assert_eq!(many.iter().flatten().count(), 500);
-    let plans =
-        "SELECT custom_plans, generic_plans FROM pg_prepared_statements WHERE statement = $1";
+    let plans = "SELECT custom_plans, generic_plans FROM pg_prepared_statements WHERE statement = $1";
     let connection = pool.get().await.unwrap();
     let row = connection.query_one(plans, &[&NAMES]).await.unwrap();
     // PostgreSQL plans the first five for what they ask.
@@ -188,12 +175,7 @@ async fn the_wait_in_the_queue_counts_against_the_wait_for_a_connection() {
 async fn orders(pool: &cenote_postgres::Pool) {
     let create = "CREATE TABLE orders (id bigint, customer bigint); \
          INSERT INTO orders VALUES (2, 10), (1, 20), (3, 20)";
-    pool.get()
-        .await
-        .unwrap()
-        .batch_execute(create)
-        .await
-        .unwrap();
+    pool.get().await.unwrap().batch_execute(create).await.unwrap();
 }
 
 #[tokio::test]
@@ -209,21 +191,14 @@ async fn a_statement_whose_rows_do_not_carry_a_position_is_an_error_the_first_ti
             "SELECT 1 AS position, o.customer FROM orders AS o WHERE o.id = ANY($1::bigint[])",
             "not int4",
         ),
-        (
-            "DELETE FROM orders WHERE id = ANY($1::bigint[])",
-            "must return rows",
-        ),
+        ("DELETE FROM orders WHERE id = ANY($1::bigint[])", "must return rows"),
     ];
     for (sql, why) in wrong {
         let loader: Loader<i64, i64> = Loader::new(pool.clone(), sql, |row| Ok(row.try_get(1)?));
-        let many: LoaderMany<i64, i64> =
-            LoaderMany::new(pool.clone(), sql, |row| Ok(row.try_get(1)?));
+        let many: LoaderMany<i64, i64> = LoaderMany::new(pool.clone(), sql, |row| Ok(row.try_get(1)?));
         // A key without rows would show nothing wrong.
         for key in [77, 1] {
-            let errors = [
-                loader.load(key).await.map(drop),
-                many.load(key).await.map(drop),
-            ];
+            let errors = [loader.load(key).await.map(drop), many.load(key).await.map(drop)];
             for error in errors.map(Result::unwrap_err) {
                 assert!(matches!(error, Error::WrongStatement(_)), "{error:?}");
                 assert!(error.to_string().contains(why), "{error}");
@@ -237,24 +212,12 @@ async fn a_statement_whose_rows_do_not_carry_a_position_is_an_error_the_first_ti
 #[tokio::test]
 async fn a_position_that_no_key_has_is_an_error_and_nobody_gets_the_row() {
     let pool = support::database().await.pool(1);
-    let positions = [
-        "0",
-        "3",
-        "-1",
-        "",
-        "9223372036854775807",
-        "-9223372036854775808",
-    ];
+    let positions = ["0", "3", "-1", "", "9223372036854775807", "-9223372036854775808"];
     for position in positions {
-        let sql =
-            format!("SELECT nullif('{position}', '')::bigint AS position, 7::bigint, $1::bigint[]");
-        let loader: Loader<i64, i64> =
-            Loader::new(pool.clone(), sql.leak(), |row| Ok(row.try_get(1)?));
+        let sql = format!("SELECT nullif('{position}', '')::bigint AS position, 7::bigint, $1::bigint[]");
+        let loader: Loader<i64, i64> = Loader::new(pool.clone(), sql.leak(), |row| Ok(row.try_get(1)?));
         let error = loader.load_many(vec![1, 2]).await.unwrap_err();
-        assert!(
-            matches!(error, Error::WrongStatement(_)),
-            "{position}: {error}"
-        );
+        assert!(matches!(error, Error::WrongStatement(_)), "{position}: {error}");
     }
 }
 
@@ -265,8 +228,7 @@ const OF_CUSTOMERS: &str = "SELECT position, id FROM unnest($1::bigint[]) \
 async fn a_second_row_for_a_key_is_an_error_that_names_it_and_concerns_nobody_else() {
     let pool = support::database().await.pool(1);
     orders(&pool).await;
-    let loader: Loader<i64, i64> =
-        Loader::new(pool.clone(), OF_CUSTOMERS, |row| Ok(row.try_get(1)?));
+    let loader: Loader<i64, i64> = Loader::new(pool.clone(), OF_CUSTOMERS, |row| Ok(row.try_get(1)?));
     let held = pool.get().await.unwrap();
     let (one, none, two) = tokio::join!(loader.load(10), loader.load(30), async {
         let asked = loader.load(20);
@@ -288,14 +250,8 @@ async fn a_second_row_for_a_key_is_an_error_that_names_it_and_concerns_nobody_el
 async fn a_loader_of_many_gives_each_key_all_of_its_rows_in_their_order() {
     let pool = support::database().await.pool(1);
     orders(&pool).await;
-    let loader: LoaderMany<i64, i64> =
-        LoaderMany::new(pool.clone(), OF_CUSTOMERS, |row| Ok(row.try_get(1)?));
-    let (one, two, again, none) = tokio::join!(
-        loader.load(10),
-        loader.load(20),
-        loader.load(20),
-        loader.load(30)
-    );
+    let loader: LoaderMany<i64, i64> = LoaderMany::new(pool.clone(), OF_CUSTOMERS, |row| Ok(row.try_get(1)?));
+    let (one, two, again, none) = tokio::join!(loader.load(10), loader.load(20), loader.load(20), loader.load(30));
     assert_eq!((one.unwrap(), none.unwrap()), (vec![2], vec![]));
     assert_eq!((two.unwrap(), again.unwrap()), (vec![3, 1], vec![3, 1]));
     let many = loader.load_many(vec![20, 30, 10]).await.unwrap();

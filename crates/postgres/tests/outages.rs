@@ -1,10 +1,6 @@
 //! What callers see while the server is away, and that everything works when it is back.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 
@@ -252,10 +248,7 @@ async fn a_cancel_the_server_did_not_confirm_keeps_its_connection_from_further_u
     server.thaw().await.unwrap();
     for _ in 0..20 {
         let again = connection.query("SELECT pg_sleep(0.01)", &[]).await;
-        assert!(
-            matches!(again, Err(Error::Disconnected { .. })),
-            "{again:?}"
-        );
+        assert!(matches!(again, Err(Error::Disconnected { .. })), "{again:?}");
         sleep(Duration::from_millis(5)).await;
     }
     drop(connection);
@@ -363,10 +356,7 @@ async fn the_server_never_sees_more_sessions_than_the_maximum() {
     while looks < 300 || discarded.load(Relaxed) < 60 {
         most = most.max(watcher.sessions("%").await);
         looks += 1;
-        assert!(
-            Instant::now() < deadline,
-            "{looks} looks, {discarded:?} discarded"
-        );
+        assert!(Instant::now() < deadline, "{looks} looks, {discarded:?} discarded");
     }
     tasks.shutdown().await;
     assert!((1..=3).contains(&most), "{most} sessions");

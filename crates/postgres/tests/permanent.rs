@@ -84,11 +84,7 @@ async fn a_refusal_that_repeating_does_not_cure_is_told_at_once_in_the_servers_w
         })
     };
     let private = config(server, |config| {
-        config
-            .server
-            .user("stranger")
-            .password("p")
-            .dbname("private");
+        config.server.user("stranger").password("p").dbname("private");
     });
     for (config, words) in [
         (as_role("cenote"), "password authentication failed for user"),
@@ -98,10 +94,7 @@ async fn a_refusal_that_repeating_does_not_cure_is_told_at_once_in_the_servers_w
         (to("nowhere"), "database \"nowhere\" does not exist"),
         (to("closed"), "is not currently accepting connections"),
         (private, "permission denied for database"),
-        (
-            with("-c nonsense=1"),
-            "unrecognized configuration parameter",
-        ),
+        (with("-c nonsense=1"), "unrecognized configuration parameter"),
         (with("-c work_mem=much"), "invalid value for parameter"),
         (with("-c max_connections=7"), "cannot be changed"),
         (with("nonsense"), "invalid command-line argument"),
@@ -147,10 +140,7 @@ async fn stranger(greeting: &'static [u8], speaks_first: bool) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_postgresql_is_told_apart_whether_encryption_is_asked_for_or_not() {
     for (greeting, speaks_first) in [
-        (
-            &b"HTTP/1.1 400 Bad Request\r\nServer: nginx\r\n\r\n"[..],
-            false,
-        ),
+        (&b"HTTP/1.1 400 Bad Request\r\nServer: nginx\r\n\r\n"[..], false),
         (b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", true),
         (b"220 mail.example.org ESMTP Postfix\r\n", true),
         (b"\x4a\x00\x00\x00\x0a8.0.36\x00", true),
@@ -181,8 +171,7 @@ async fn a_socket_whose_path_no_system_takes_is_told_at_once() {
 
 /// PgBouncer has one code for all.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pooler_that_will_never_take_the_connection_is_told_apart_from_one_whose_server_is_away()
-{
+async fn a_pooler_that_will_never_take_the_connection_is_told_apart_from_one_whose_server_is_away() {
     for (answer, permanent) in [
         (
             &b"E\0\0\0\x40SFATAL\0C08P01\0Munsupported startup parameter: options\0\0"[..],
@@ -218,10 +207,7 @@ async fn what_may_still_come_is_waited_for_and_its_cause_is_the_first_thing_told
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().display().to_string().replace('/', "%2F");
     for (url, words) in [
-        (
-            format!("postgresql://u:p@127.0.0.1:{port}/d"),
-            "onnection refused",
-        ),
+        (format!("postgresql://u:p@127.0.0.1:{port}/d"), "onnection refused"),
         (format!("postgresql://u:p@{socket}/d"), "No such file"),
         (
             "postgresql://u:p@nowhere.invalid/d".to_owned(),
@@ -266,11 +252,7 @@ async fn of_several_hosts_each_must_refuse_for_good_before_nothing_is_waited_for
     for words in ["onnection refused", "password authentication failed"] {
         assert!(said.contains(words), "{said}");
     }
-    is_permanent(
-        hosts([right, right], Some("wrong")),
-        "password authentication failed",
-    )
-    .await;
+    is_permanent(hosts([right, right], Some("wrong")), "password authentication failed").await;
     // A stranger at the first does no harm.
     let web = stranger(b"HTTP/1.1 400 Bad Request\r\n\r\n", false).await;
     let web: u16 = web.split([':', '/']).nth(5).unwrap().parse().unwrap();

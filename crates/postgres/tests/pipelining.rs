@@ -7,9 +7,7 @@ mod support;
 use std::time::Duration;
 
 use cenote_local::Direction;
-use cenote_postgres::{
-    Answer, Command, Connection, Error, Pool, Result, tokio_postgres::types::ToSql,
-};
+use cenote_postgres::{Answer, Command, Connection, Error, Pool, Result, tokio_postgres::types::ToSql};
 use support::{SOON, Watcher, database, give_up_after, through_proxy};
 use tokio::time::{sleep, timeout};
 
@@ -85,12 +83,7 @@ async fn one_that_fails_stops_none_of_the_others() {
     let answers = add_all(&connection, &[1, 2, 1, 3]).await;
     let codes: Vec<_> = answers
         .iter()
-        .map(|answer| {
-            answer
-                .as_ref()
-                .err()
-                .map(|error| error.code().unwrap().code())
-        })
+        .map(|answer| answer.as_ref().err().map(|error| error.code().unwrap().code()))
         .collect();
     assert_eq!(codes, [None, None, Some("23505"), None]);
     assert_eq!(watcher.rows_of("entry").await, 3);
@@ -134,10 +127,7 @@ async fn dropped_at_any_point_the_connection_comes_back_clean() {
             Command::new("SELECT pg_sleep(20)", &[]),
         ]);
         // By the number of its polls, or by time while the server sleeps.
-        let given_up = timeout(
-            Duration::from_millis(50),
-            give_up_after(polls % 8 + 1, pipeline),
-        );
+        let given_up = timeout(Duration::from_millis(50), give_up_after(polls % 8 + 1, pipeline));
         assert!(!matches!(given_up.await, Ok(Some(_))));
         drop(connection);
         let connection = timeout(SOON, pool.get()).await.unwrap().unwrap();
@@ -169,12 +159,7 @@ async fn what_was_answered_before_the_connection_was_lost_is_known_and_the_rest_
         assert!(error.is_outcome_unknown(), "{error}");
     }
     drop(connection);
-    pool.get()
-        .await
-        .unwrap()
-        .execute(ADD, &[&3i64])
-        .await
-        .unwrap();
+    pool.get().await.unwrap().execute(ADD, &[&3i64]).await.unwrap();
     assert_eq!(watcher.rows_of("entry").await, 2);
 }
 

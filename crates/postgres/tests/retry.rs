@@ -1,10 +1,6 @@
 //! Only what passes by itself is tried again, and only so often.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 
@@ -171,9 +167,7 @@ async fn a_unique_violation_is_not_repeated() {
         let work = async || {
             tries.set(tries.get() + 1);
             let connection = pool.get().await?;
-            connection
-                .execute("INSERT INTO entry VALUES (1)", &[])
-                .await
+            connection.execute("INSERT INTO entry VALUES (1)", &[]).await
         };
         let error = match idempotent {
             false => pool.retry(work).await.unwrap_err(),

@@ -6,9 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use cenote_postgres::{
-    Combine, Combiner, Connection, Error, Event, Listener, Loader, Pool, Result, Rows,
-};
+use cenote_postgres::{Combine, Combiner, Connection, Error, Event, Listener, Loader, Pool, Result, Rows};
 use support::{Database, SOON, database};
 use tokio::runtime::{Builder, Runtime};
 
@@ -66,10 +64,7 @@ async fn ask(pool: &Pool) -> i32 {
 #[test]
 fn a_pool_serves_callers_elsewhere_whatever_became_of_its_runtime() {
     let world = World::new();
-    for (fate, used) in FATES
-        .into_iter()
-        .flat_map(|fate| [(fate, false), (fate, true)])
-    {
+    for (fate, used) in FATES.into_iter().flat_map(|fate| [(fate, false), (fate, true)]) {
         let (pool, home) = made(fate, async || {
             let mut config = world.database.config(1);
             config.command_timeout = Some(Duration::from_millis(500));
@@ -116,14 +111,9 @@ fn a_command_on_a_connection_from_a_runtime_that_nobody_runs_ends_at_its_timeout
     assert!(matches!(answer, Err(Error::Timeout(_))), "{answer:?}");
     assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
     drop((connection, home));
-    let (connection, _) = made(Fate::Ends, async || {
-        world.database.pool(1).get_owned().await.unwrap()
-    });
+    let (connection, _) = made(Fate::Ends, async || world.database.pool(1).get_owned().await.unwrap());
     let answer = runtime().block_on(connection.query("SELECT 1", &[]));
-    assert!(
-        matches!(answer, Err(Error::Disconnected { .. })),
-        "{answer:?}"
-    );
+    assert!(matches!(answer, Err(Error::Disconnected { .. })), "{answer:?}");
 }
 
 const SQUARES: &str = "SELECT position, key * key FROM unnest($1::bigint[]) \
@@ -148,10 +138,7 @@ fn a_loader_serves_callers_elsewhere_whatever_became_of_its_runtime() {
                 match (fate, found) {
                     (_, Ok(found)) => assert_eq!(found, Some(16)),
                     (Fate::Stands, Err(error)) => {
-                        assert!(
-                            matches!(error, Error::Timeout(_) | Error::Lost { .. }),
-                            "{error}"
-                        );
+                        assert!(matches!(error, Error::Timeout(_) | Error::Lost { .. }), "{error}");
                     }
                     (Fate::Ends, Err(error)) => panic!("{error}"),
                 }
@@ -183,12 +170,7 @@ impl Combine for Count {
         true
     }
 
-    async fn commit(
-        &self,
-        connection: &Connection,
-        rows: &Rows<'_, String>,
-        _: Duration,
-    ) -> Result<Vec<()>> {
+    async fn commit(&self, connection: &Connection, rows: &Rows<'_, String>, _: Duration) -> Result<Vec<()>> {
         let names: Vec<&str> = rows.iter().flatten().map(|name| name.as_str()).collect();
         let insert = "INSERT INTO counted SELECT * FROM unnest($1::text[])";
         connection.execute(insert, &[&names]).await?;
@@ -242,12 +224,7 @@ fn a_write_in_line_behind_a_batch_on_a_runtime_that_nobody_runs_is_made_all_the_
         config.command_timeout = Some(Duration::from_millis(500));
         let pool = Pool::new(config).unwrap();
         let table = "CREATE TABLE counted (name text)";
-        pool.get()
-            .await
-            .unwrap()
-            .batch_execute(table)
-            .await
-            .unwrap();
+        pool.get().await.unwrap().batch_execute(table).await.unwrap();
         let combiner = Combiner::new(Count, &pool);
         (pool, combiner)
     });
@@ -319,10 +296,7 @@ fn a_pool_serves_many_short_lived_runtimes_one_after_the_other_and_at_once() {
     });
     runtime().block_on(async {
         let all = [pool.get().await, pool.get().await, pool.get().await];
-        assert!(
-            all.iter().all(std::result::Result::is_ok),
-            "no place is lost"
-        );
+        assert!(all.iter().all(std::result::Result::is_ok), "no place is lost");
         drop(all);
         pool.close().await;
     });

@@ -1,9 +1,6 @@
 //! Nothing that can be printed of a pool, its settings and what it is given has a password or a parameter.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 use std::{error::Error, fmt::Debug, time::Duration};
 
@@ -45,10 +42,7 @@ async fn neither_settings_nor_a_pool_nor_its_errors_show_a_password() {
 #[test]
 fn a_command_shows_its_statement_and_not_its_parameters() {
     let command = format!("{:?}", Command::new("SELECT $1", &[&MARKER]));
-    assert!(
-        command.contains("SELECT") && !command.contains(MARKER),
-        "{command}"
-    );
+    assert!(command.contains("SELECT") && !command.contains(MARKER), "{command}");
 }
 
 #[test]

@@ -1,10 +1,6 @@
 //! Whether all connections fit is known before the last of them is refused.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 
@@ -54,9 +50,7 @@ async fn limits_of_the_role_and_the_database_hold_for_ordinary_users() {
     let mut config = database.config(10);
     let name = config.server.get_dbname().unwrap().to_owned();
     // Of no concern to the superuser.
-    watcher
-        .run(&format!("ALTER DATABASE {name} CONNECTION LIMIT 40"))
-        .await;
+    watcher.run(&format!("ALTER DATABASE {name} CONNECTION LIMIT 40")).await;
     let pool = Pool::new(config.clone()).unwrap();
     let capacity = pool.check_capacity(5, 0).await.unwrap();
     assert_eq!((capacity.database, capacity.role), (None, None));

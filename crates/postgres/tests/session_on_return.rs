@@ -1,10 +1,6 @@
 //! Nothing that one user of a connection did to its session reaches the next.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 
@@ -154,10 +150,7 @@ const LOCKS: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' A
 #[tokio::test]
 async fn advisory_locks_are_given_up() {
     let (pool, process_id, watcher) = one().await;
-    for sql in [
-        "SELECT pg_advisory_lock(7)",
-        "SELECT pg_try_advisory_lock_shared(7, 8)",
-    ] {
+    for sql in ["SELECT pg_advisory_lock(7)", "SELECT pg_try_advisory_lock_shared(7, 8)"] {
         for prepared in [true, true, false] {
             let connection = pool.get().await.unwrap();
             match prepared {

@@ -1,11 +1,7 @@
 //! A statement is prepared once per connection, the server does not keep more of them than it was
 //! told to, and whatever makes one stale is healed where that is safe.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 
@@ -34,10 +30,7 @@ async fn a_statement_is_prepared_once_however_often_it_runs() {
         assert_eq!(prepared(&connection, sql).await, 1);
         let row = connection.client().query_one(age, &[&sql]).await.unwrap();
         let prepared_at: String = row.get(0);
-        assert_eq!(
-            *first_prepared.get_or_insert(prepared_at.clone()),
-            prepared_at
-        );
+        assert_eq!(*first_prepared.get_or_insert(prepared_at.clone()), prepared_at);
     }
     assert_eq!(pool.stats().pool.connects, 1);
 }
@@ -77,11 +70,7 @@ async fn a_changed_result_type_is_healed() {
     let sql = "SELECT * FROM entry";
     let connection = pool.get().await.unwrap();
     assert_eq!(connection.query_one(sql, &[]).await.unwrap().len(), 1);
-    for (change, columns) in [
-        ("ADD note text", 2),
-        ("ALTER id TYPE bigint", 2),
-        ("DROP note", 1),
-    ] {
+    for (change, columns) in [("ADD note text", 2), ("ALTER id TYPE bigint", 2), ("DROP note", 1)] {
         watcher.run(&format!("ALTER TABLE entry {change}")).await;
         let row = connection.query_one(sql, &[]).await.unwrap();
         assert_eq!(row.len(), columns, "after {change}");

@@ -1,10 +1,6 @@
 //! Statements that a user of a connection prepared or forgot by hand reach the next no more than anything else.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 

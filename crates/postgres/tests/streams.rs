@@ -1,10 +1,6 @@
 //! Rows arrive as they are read, in bounded memory, and what is left unread harms nobody.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 

@@ -1,11 +1,7 @@
 //! Ten thousand commands run into their limit and are cancelled on the server, on connections that
 //! others use before and after: not one of the others is cancelled or gets another's answer.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
 
 mod support;
 

@@ -85,8 +85,7 @@ async fn setup() -> &'static Setup {
             .access_rule("hostssl certified all all scram-sha-256 clientcert=verify-ca")
             .access_rule("hostssl unencrypted all all reject")
             .access_rule("hostnossl certified all all reject");
-        let (encrypted, plain) =
-            tokio::join!(encrypted.start(), PostgresServer::temporary().start());
+        let (encrypted, plain) = tokio::join!(encrypted.start(), PostgresServer::temporary().start());
         let encrypted = encrypted.unwrap();
         for database in ["certified", "unencrypted"] {
             encrypted.create_database(database).await.unwrap();
@@ -129,37 +128,12 @@ async fn each_sslmode_encrypts_or_refuses_as_libpq_does() {
     let misnamed = Err("not valid for name");
     let not_offered = Err("does not offer TLS");
     for (server, name, options, expected) in [
-        (
-            &setup.encrypted,
-            "localhost",
-            "sslmode=disable".to_owned(),
-            Ok(false),
-        ),
-        (
-            &setup.encrypted,
-            "localhost",
-            "sslmode=prefer".to_owned(),
-            Ok(true),
-        ),
+        (&setup.encrypted, "localhost", "sslmode=disable".to_owned(), Ok(false)),
+        (&setup.encrypted, "localhost", "sslmode=prefer".to_owned(), Ok(true)),
         (&setup.encrypted, "localhost", String::new(), Ok(true)),
-        (
-            &setup.encrypted,
-            "localhost",
-            "sslmode=allow".to_owned(),
-            Ok(false),
-        ),
-        (
-            &setup.encrypted,
-            "elsewhere",
-            "sslmode=require".to_owned(),
-            Ok(true),
-        ),
-        (
-            &setup.encrypted,
-            "no_name-",
-            "sslmode=require".to_owned(),
-            Ok(true),
-        ),
+        (&setup.encrypted, "localhost", "sslmode=allow".to_owned(), Ok(false)),
+        (&setup.encrypted, "elsewhere", "sslmode=require".to_owned(), Ok(true)),
+        (&setup.encrypted, "no_name-", "sslmode=require".to_owned(), Ok(true)),
         (
             &setup.encrypted,
             "elsewhere",
@@ -202,24 +176,9 @@ async fn each_sslmode_encrypts_or_refuses_as_libpq_does() {
             format!("sslmode=verify-full&sslrootcert={theirs}"),
             untrusted,
         ),
-        (
-            &setup.plain,
-            "localhost",
-            "sslmode=disable".to_owned(),
-            Ok(false),
-        ),
-        (
-            &setup.plain,
-            "localhost",
-            "sslmode=prefer".to_owned(),
-            Ok(false),
-        ),
-        (
-            &setup.plain,
-            "localhost",
-            "sslmode=require".to_owned(),
-            not_offered,
-        ),
+        (&setup.plain, "localhost", "sslmode=disable".to_owned(), Ok(false)),
+        (&setup.plain, "localhost", "sslmode=prefer".to_owned(), Ok(false)),
+        (&setup.plain, "localhost", "sslmode=require".to_owned(), not_offered),
         (
             &setup.plain,
             "localhost",
@@ -241,9 +200,7 @@ async fn what_is_preferred_encrypted_goes_plain_where_only_that_is_let_in() {
     let setup = setup().await;
     let only_plain = |options| config(&setup.encrypted, "localhost", "unencrypted", options);
     assert_eq!(is_encrypted(only_plain("sslmode=prefer")).await, Ok(false));
-    let error = is_encrypted(only_plain("sslmode=require"))
-        .await
-        .unwrap_err();
+    let error = is_encrypted(only_plain("sslmode=require")).await.unwrap_err();
     assert!(error.contains("pg_hba.conf"), "{error}");
 }
 
@@ -275,12 +232,7 @@ async fn a_client_certificate_is_shown_where_one_is_asked_for() {
     assert_eq!(is_encrypted(with).await, Ok(true));
     let with = config(&setup.encrypted, "localhost", "certified", &options);
     assert_eq!(is_encrypted(with).await, Ok(true));
-    let without = config(
-        &setup.encrypted,
-        "localhost",
-        "certified",
-        "sslmode=require",
-    );
+    let without = config(&setup.encrypted, "localhost", "certified", "sslmode=require");
     let error = is_encrypted(without).await.unwrap_err();
     assert!(error.contains("valid client certificate"), "{error}");
 }
@@ -323,25 +275,18 @@ async fn a_file_that_cannot_be_used_is_named_at_the_start_and_a_renewed_one_is_r
             panic!("{file}: {refused:?}")
         };
         let text = error.to_string();
-        assert!(
-            text.contains("sslrootcert") && text.contains(expected),
-            "{text}"
-        );
+        assert!(text.contains("sslrootcert") && text.contains(expected), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
     }
 
-    let roots = setup
-        .authority
-        .file("renewed.crt", &setup.stranger.issuer.pem());
+    let roots = setup.authority.file("renewed.crt", &setup.stranger.issuer.pem());
     let options = format!("sslmode=verify-full&sslrootcert={}", roots.display());
     let mut config = config(&setup.encrypted, "localhost", "cenote", &options);
     config.pool.backoff_permanent = Duration::from_millis(100);
     let pool = Pool::new(config).unwrap();
     let error = first(&pool).await.unwrap_err();
     assert!(error.contains("no authority in sslrootcert"), "{error}");
-    setup
-        .authority
-        .file("renewed.crt", &setup.authority.issuer.pem());
+    setup.authority.file("renewed.crt", &setup.authority.issuer.pem());
     let deadline = tokio::time::Instant::now() + support::SOON;
     while let Err(error) = pool.get().await {
         assert!(tokio::time::Instant::now() < deadline, "{error}");
@@ -363,9 +308,7 @@ async fn listening_in(port: u16) -> (u16, Arc<Mutex<Vec<[u8; 8]>>>) {
                 client.read_exact(&mut begin).await.unwrap();
                 hears.lock().unwrap().push(begin);
                 let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-                tokio::io::AsyncWriteExt::write_all(&mut server, &begin)
-                    .await
-                    .unwrap();
+                tokio::io::AsyncWriteExt::write_all(&mut server, &begin).await.unwrap();
                 let _ended = copy_bidirectional(&mut client, &mut server).await;
             });
         }
@@ -378,10 +321,8 @@ async fn a_cancel_goes_encrypted_and_leaves_the_connection_usable() {
     let setup = setup().await;
     let (port, heard) = listening_in(setup.encrypted.port()).await;
     let mut config = config(&setup.encrypted, "localhost", "cenote", "sslmode=require");
-    let through = url(&setup.encrypted, "localhost", "cenote", "sslmode=require").replace(
-        &format!(":{}/", setup.encrypted.port()),
-        &format!(":{port}/"),
-    );
+    let through = url(&setup.encrypted, "localhost", "cenote", "sslmode=require")
+        .replace(&format!(":{}/", setup.encrypted.port()), &format!(":{port}/"));
     config.server = Config::from_url(&through).unwrap().server;
     config.command_timeout = Some(Duration::from_secs(1));
     config.pool.max_size = 1;
@@ -411,10 +352,7 @@ async fn a_dirty_connection_is_cleaned_over_tls_too() {
     let pool = Pool::new(config).unwrap();
     let connection = pool.get().await.unwrap();
     let process = connection.process_id();
-    connection
-        .batch_execute("BEGIN; SET work_mem = '1MB'")
-        .await
-        .unwrap();
+    connection.batch_execute("BEGIN; SET work_mem = '1MB'").await.unwrap();
     drop(connection);
     let connection = pool.get().await.unwrap();
     assert_eq!(connection.process_id(), process);

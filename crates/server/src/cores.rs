@@ -34,8 +34,7 @@ impl Cores {
     ///
     /// Those of the system: too many threads or open files.
     pub(crate) fn start(count: Option<usize>) -> io::Result<Self> {
-        let count =
-            count.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
+        let count = count.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
         let (stop, _) = watch::channel(());
         let mut cores = Self {
             runtimes: Vec::with_capacity(count),
@@ -119,9 +118,7 @@ mod tests {
     async fn a_task_that_panics_costs_its_core_nothing() {
         let cores = Cores::start(Some(1)).unwrap();
         let core = &cores.runtimes()[0];
-        core.spawn(async { panic!("on purpose") })
-            .await
-            .unwrap_err();
+        core.spawn(async { panic!("on purpose") }).await.unwrap_err();
         assert_eq!(core.spawn(async { 7 }).await.unwrap(), 7);
         cores.stop();
     }

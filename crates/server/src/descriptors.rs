@@ -43,8 +43,7 @@ pub(crate) struct TooFew {
 }
 
 /// For messages.
-pub(crate) const HOW_TO_RAISE: &str =
-    "`ulimit -Hn`, LimitNOFILE= of systemd, --ulimit nofile= of docker";
+pub(crate) const HOW_TO_RAISE: &str = "`ulimit -Hn`, LimitNOFILE= of systemd, --ulimit nofile= of docker";
 
 impl Descriptors {
     /// Raises the limit, and counts what is open. Call it when what is always open is: listeners and threads.
@@ -85,8 +84,7 @@ fn raise() -> Option<usize> {
         maximum: before.maximum,
     };
     // Where the system refuses, the lower one goes on to hold.
-    let after =
-        setrlimit(Resource::Nofile, raised).map_or(before, |()| getrlimit(Resource::Nofile));
+    let after = setrlimit(Resource::Nofile, raised).map_or(before, |()| getrlimit(Resource::Nofile));
     let limit = after.current?;
     Some(usize::try_from(limit).unwrap_or(usize::MAX))
 }
@@ -130,9 +128,7 @@ mod tests {
     #[test]
     fn what_is_open_is_counted() {
         let before = open().unwrap();
-        let _files: Vec<_> = (0..500)
-            .map(|_| fs::File::open("/dev/null").unwrap())
-            .collect();
+        let _files: Vec<_> = (0..500).map(|_| fs::File::open("/dev/null").unwrap()).collect();
         assert!(open().unwrap() >= before + 400);
     }
 }

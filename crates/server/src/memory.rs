@@ -118,15 +118,9 @@ impl Claim {
 
     /// Gives back what an answer of this length does not need, and ends with the last of its bytes.
     pub(crate) fn hold(mut self, answer: Vec<u8>) -> Bytes {
-        let unused = self
-            .0
-            .num_permits()
-            .saturating_sub(answer.len().div_ceil(UNIT));
+        let unused = self.0.num_permits().saturating_sub(answer.len().div_ceil(UNIT));
         drop(self.0.split(unused));
-        Bytes::from_owner(Held {
-            answer,
-            _claim: self,
-        })
+        Bytes::from_owner(Held { answer, _claim: self })
     }
 }
 

@@ -215,9 +215,7 @@ impl Refusal {
         let mut response = Response::new(self.description);
         let problem = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
         let problem = RefOr::T(problem);
-        response
-            .content
-            .insert("application/problem+json".to_owned(), problem);
+        response.content.insert("application/problem+json".to_owned(), problem);
         let id = ("x-request-id", "Under which the log speaks of this request");
         for (name, description) in self.header.into_iter().chain([id]) {
             let mut header = Header::new(match name {
@@ -239,9 +237,7 @@ pub(crate) fn complete(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::Op
     bound_keys(components);
     for refusal in REFUSALS {
         let response = RefOr::T(refusal.response());
-        components
-            .responses
-            .insert(refusal.name.to_owned(), response);
+        components.responses.insert(refusal.name.to_owned(), response);
     }
     for item in api.paths.paths.values_mut() {
         for operation in operations(item) {
@@ -257,9 +253,7 @@ pub(crate) fn complete(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::Op
                 };
                 let responses = &mut operation.responses.responses;
                 let response = Ref::from_response_name(refusal.name);
-                responses
-                    .entry(status.to_owned())
-                    .or_insert(RefOr::Ref(response));
+                responses.entry(status.to_owned()).or_insert(RefOr::Ref(response));
             }
         }
     }
@@ -274,10 +268,7 @@ fn shared(operation: &Operation) -> impl Iterator<Item = &'static str> + use<> {
     };
     let asks_database = !tagged("operations");
     let has_body = operation.request_body.is_some();
-    let has_parameters = operation
-        .parameters
-        .as_ref()
-        .is_some_and(|all| !all.is_empty());
+    let has_parameters = operation.parameters.as_ref().is_some_and(|all| !all.is_empty());
     [
         (true, &["400", "500", "503"][..]),
         (has_body || has_parameters, &["422"]),
@@ -342,9 +333,7 @@ fn never_null(schema: &mut Option<RefOr<Schema>>) {
 }
 
 fn types() -> impl Iterator<Item = &'static str> {
-    REFUSALS
-        .iter()
-        .flat_map(|refusal| refusal.types.iter().copied())
+    REFUSALS.iter().flat_map(|refusal| refusal.types.iter().copied())
 }
 
 /// Says in a route's macro, as `responses(NotFound)`, that it may be answered with this refusal.
@@ -389,13 +378,7 @@ mod tests {
                 explained.insert((status.to_owned(), kind.trim_matches('`').to_owned()));
             }
             // And those that no route answers with: `type` (status, …).
-            for part in line
-                .split('`')
-                .collect::<Vec<_>>()
-                .windows(2)
-                .skip(1)
-                .step_by(2)
-            {
+            for part in line.split('`').collect::<Vec<_>>().windows(2).skip(1).step_by(2) {
                 if let Some(status) = part[1].strip_prefix(" (")
                     && let Some(status) = status.get(..3)
                     && status.parse::<u16>().is_ok()
@@ -423,19 +406,13 @@ mod tests {
                     let Some((before, rest)) = after.split_once('"') else {
                         continue;
                     };
-                    let only_a_status = before
-                        .chars()
-                        .all(|c| c.is_alphabetic() || " _:,\n".contains(c));
-                    if !only_a_status || !(call == "unavailable(" || before.contains("StatusCode"))
-                    {
+                    let only_a_status = before.chars().all(|c| c.is_alphabetic() || " _:,\n".contains(c));
+                    if !only_a_status || !(call == "unavailable(" || before.contains("StatusCode")) {
                         continue;
                     }
                     let kind = rest.split('"').next().unwrap();
                     // In the constructors themselves it is a title.
-                    if !kind
-                        .bytes()
-                        .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
-                    {
+                    if !kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') {
                         continue;
                     }
                     assert!(described.contains(kind), "{kind:?} in {file}");
@@ -446,10 +423,7 @@ mod tests {
 
     fn sources() -> Vec<(String, String)> {
         let mut found = Vec::new();
-        let mut folders = vec![std::path::PathBuf::from(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/src"
-        ))];
+        let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();

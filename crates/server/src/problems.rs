@@ -69,9 +69,7 @@ fn of_value(error: &Error, fields: [&'static str; 2], indexed: &'static str) -> 
     };
     let field = match code {
         "54000" => Some(indexed),
-        _ => (0..fields.len())
-            .find(|at| parameter(*at))
-            .map(|at| fields[at]),
+        _ => (0..fields.len()).find(|at| parameter(*at)).map(|at| fields[at]),
     };
     let named = field.unwrap_or("");
     Some(Problem::unprocessable().field(named, detail))
@@ -80,12 +78,9 @@ fn of_value(error: &Error, fields: [&'static str; 2], indexed: &'static str) -> 
 /// There is no room for a large answer.
 pub(crate) fn of_full(Full { waited }: Full) -> Problem {
     let seconds = waited.as_secs_f64();
-    let detail = format!(
-        "waited {seconds:.1} s for memory: other large answers have not been taken by their clients"
-    );
+    let detail = format!("waited {seconds:.1} s for memory: other large answers have not been taken by their clients");
     let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-    Problem::unavailable("answers-waiting", detail, RETRY_AFTER)
-        .member("waited_ms", Member::Number(waited))
+    Problem::unavailable("answers-waiting", detail, RETRY_AFTER).member("waited_ms", Member::Number(waited))
 }
 
 /// Nothing was written, because readers could not be kept from older values.
@@ -103,8 +98,7 @@ fn of_not_fenced(NotFenced { waited, reason }: NotFenced) -> Problem {
     };
     let detail = format!("nothing was written: {why} for {seconds:.1} s");
     let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-    Problem::unavailable("cache-unreachable", detail, RETRY_AFTER)
-        .member("waited_ms", Member::Number(waited))
+    Problem::unavailable("cache-unreachable", detail, RETRY_AFTER).member("waited_ms", Member::Number(waited))
 }
 
 /// A command that changes something failed.
@@ -144,11 +138,9 @@ fn of(error: Error, outcome: &str) -> Problem {
             Problem::unavailable(slug, detail, RETRY_AFTER)
         }
         Error::Database(refused) => of_code(refused.code().code()),
-        Error::Stale(_) => Problem::unavailable(
-            "schema-not-ready",
-            "the database schema is being changed",
-            RETRY_AFTER,
-        ),
+        Error::Stale(_) => {
+            Problem::unavailable("schema-not-ready", "the database schema is being changed", RETRY_AFTER)
+        }
         _ => Problem::internal("the database driver failed"),
     }
     .cause(error)
@@ -165,10 +157,9 @@ fn of_code(code: &str) -> Problem {
     let unavailable = |slug, detail| Problem::unavailable(slug, detail, RETRY_AFTER);
     match code {
         "57014" => Problem::gateway_timeout("the database stopped the statement"),
-        "40001" | "40P01" | "55P03" => unavailable(
-            "conflict-retries-exhausted",
-            "too many callers change the same thing",
-        ),
+        "40001" | "40P01" | "55P03" => {
+            unavailable("conflict-retries-exhausted", "too many callers change the same thing")
+        }
         "42P01" | "42703" => unavailable("schema-not-ready", "the database schema is not ready"),
         "25006" => read_only(),
         "42501" => unavailable(
@@ -176,14 +167,11 @@ fn of_code(code: &str) -> Problem {
             "the database role may not use the tables as the service does",
         ),
         _ => match code.get(..2) {
-            Some("22" | "54") => {
-                Problem::unprocessable().field("", "is nothing that the database can hold")
-            }
+            Some("22" | "54") => Problem::unprocessable().field("", "is nothing that the database can hold"),
             // An identity that is behind its table is nothing that the client can mend.
-            Some("23" | "P0") if code != "23505" => Problem::unprocessable().field(
-                "",
-                "is refused by a rule that somebody has added to the database",
-            ),
+            Some("23" | "P0") if code != "23505" => {
+                Problem::unprocessable().field("", "is refused by a rule that somebody has added to the database")
+            }
             Some("53") => unavailable("database-exhausted", "the database is out of resources"),
             Some("57" | "08") => unavailable("database-unavailable", "the database is restarting"),
             _ => Problem::internal("the database refused the statement"),
@@ -200,14 +188,11 @@ fn whole_seconds(hint: Option<Duration>) -> u32 {
 fn of_deadline(waited: Duration, sent: bool, outcome: &str) -> Problem {
     let seconds = waited.as_secs_f64();
     if sent {
-        return Problem::gateway_timeout(format!(
-            "the database did not answer within {seconds:.2} s{outcome}"
-        ));
+        return Problem::gateway_timeout(format!("the database did not answer within {seconds:.2} s{outcome}"));
     }
     let detail = format!("waited {seconds:.2} s for the database; nothing was sent");
     let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-    Problem::unavailable("pool-timeout", detail, RETRY_AFTER)
-        .member("waited_ms", Member::Number(waited))
+    Problem::unavailable("pool-timeout", detail, RETRY_AFTER).member("waited_ms", Member::Number(waited))
 }
 
 /// No connection was to be had: say why, in numbers.

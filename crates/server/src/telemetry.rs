@@ -38,17 +38,10 @@ pub(crate) fn init(settings: &LogSettings) {
             .with_target(false)
             .with_ansi(is_colored(stderr().is_terminal(), env::var_os("NO_COLOR")))
             .try_init(),
-        false => log
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .try_init(),
+        false => log.json().flatten_event(true).with_current_span(false).try_init(),
     };
     output::write_errors_in_background(|dropped| {
-        tracing::warn!(
-            dropped,
-            "lines of the log were dropped: standard error took no more"
-        )
+        tracing::warn!(dropped, "lines of the log were dropped: standard error took no more")
     });
     // The standard one waits for the reader of standard error.
     std::panic::set_hook(Box::new(log_panic));
@@ -57,14 +50,8 @@ pub(crate) fn init(settings: &LogSettings) {
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string);
     let backtrace = Backtrace::capture();
-    let backtrace =
-        (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
-    tracing::error!(
-        place,
-        backtrace,
-        "panicked: {}",
-        panic_text(panic.payload())
-    );
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(place, backtrace, "panicked: {}", panic_text(panic.payload()));
 }
 
 /// Colors are for terminals, unless <https://no-color.org> says no.

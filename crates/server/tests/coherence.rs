@@ -1,9 +1,6 @@
 //! What clients saw while things went wrong, judged: a short part of what `make coherence` does for every mode and fault.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 use std::{path::PathBuf, time::Duration};
 

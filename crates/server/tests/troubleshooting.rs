@@ -1,10 +1,7 @@
 //! `docs/troubleshooting.md` explains every message that a user can meet at the start: each sentence in the code from
 //! which such messages are made is looked for there.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 use std::{
     fs,
@@ -127,10 +124,7 @@ fn literals(source: &str) -> Vec<String> {
         } else if let Some(character) = here.strip_prefix('\'') {
             // A character, or a lifetime.
             let length = match character.starts_with('\\') {
-                true => character
-                    .get(2..)
-                    .and_then(|rest| rest.find('\''))
-                    .map(|end| end + 2),
+                true => character.get(2..).and_then(|rest| rest.find('\'')).map(|end| end + 2),
                 false => character.char_indices().nth(1).map(|(end, _)| end),
             };
             let end = length.filter(|end| character[*end..].starts_with('\''));
@@ -234,10 +228,7 @@ fn every_message_of_the_start_is_explained() {
             let longest = said.max_by_key(|part| part.len()).unwrap();
             let longest = plain(longest.trim_matches([' ', ':', ';', ',', '(', ')', '.', '"']));
             if !document.contains(&longest) {
-                missing.push(format!(
-                    "{}: {text:?}",
-                    place.file_name().unwrap().display()
-                ));
+                missing.push(format!("{}: {text:?}", place.file_name().unwrap().display()));
             }
         }
     }

@@ -67,8 +67,7 @@ impl<'a> Known<'a> {
 
     /// What was acknowledged of these writes.
     pub(super) fn acknowledged(&self, of: impl Fn(&Operation) -> bool) -> Newest {
-        let acknowledged =
-            |(write, version): &(&Operation, i64)| of(write).then_some((write.returned?, *version));
+        let acknowledged = |(write, version): &(&Operation, i64)| of(write).then_some((write.returned?, *version));
         Newest::new(self.told.iter().filter_map(acknowledged).collect())
     }
 
@@ -91,20 +90,13 @@ impl<'a> Known<'a> {
     }
 
     /// Whether this version can be a write of this value that had begun.
-    fn is_value_of(
-        &mut self,
-        version: i64,
-        digest: u64,
-        begun: impl Fn(&Operation) -> bool,
-    ) -> bool {
+    fn is_value_of(&mut self, version: i64, digest: u64, begun: impl Fn(&Operation) -> bool) -> bool {
         let open = self.open.get_mut(&digest);
         let begun_of = |writes: &[&Operation]| writes.iter().filter(|it| begun(it)).count();
         match (self.owners.entry(version), open) {
             (Entry::Occupied(owner), open) => match owner.get() {
                 Owner::Told(write) => begun(write) && wrote(write, digest),
-                Owner::Found(found) => {
-                    *found == digest && open.is_some_and(|(writes, _)| begun_of(writes) > 0)
-                }
+                Owner::Found(found) => *found == digest && open.is_some_and(|(writes, _)| begun_of(writes) > 0),
             },
             (Entry::Vacant(owner), Some((writes, found))) if *found < begun_of(writes) => {
                 owner.insert(Owner::Found(digest));

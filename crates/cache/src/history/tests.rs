@@ -35,30 +35,20 @@ fn read(invoked: u64, returned: u64, found: Option<i64>) -> Operation {
 }
 
 fn fault(history: &[Operation], promise: Promise) -> Option<Fault> {
-    check(history, promise)
-        .first()
-        .map(|violation| violation.fault)
+    check(history, promise).first().map(|violation| violation.fault)
 }
 
 #[test]
 fn a_read_beside_a_write_may_find_either() {
     for found in [1, 2] {
-        let history = [
-            write(0, Some(1), 1),
-            write(2, Some(5), 2),
-            read(3, 4, Some(found)),
-        ];
+        let history = [write(0, Some(1), 1), write(2, Some(5), 2), read(3, 4, Some(found))];
         assert_eq!(fault(&history, STRICT), None);
     }
 }
 
 #[test]
 fn a_read_after_an_acknowledgement_must_not_find_less() {
-    let history = [
-        write(0, Some(1), 1),
-        write(2, Some(3), 2),
-        read(4, 5, Some(1)),
-    ];
+    let history = [write(0, Some(1), 1), write(2, Some(3), 2), read(4, 5, Some(1))];
     assert_eq!(fault(&history, STRICT), Some(Fault::Stale(2)));
     let history = [write(0, Some(1), 1), read(4, 5, None)];
     assert_eq!(fault(&history, STRICT), Some(Fault::Stale(1)));
@@ -72,20 +62,10 @@ fn a_bound_lets_others_be_behind_but_not_the_own_instance() {
     };
     let mut elsewhere = write(2, Some(3), 2);
     elsewhere.instance = 1;
-    let late = |invoked| {
-        [
-            write(0, Some(1), 1),
-            elsewhere.clone(),
-            read(invoked, 20, Some(1)),
-        ]
-    };
+    let late = |invoked| [write(0, Some(1), 1), elsewhere.clone(), read(invoked, 20, Some(1))];
     assert_eq!(fault(&late(8), bounded), None);
     assert_eq!(fault(&late(9), bounded), Some(Fault::Stale(2)));
-    let here = [
-        write(0, Some(1), 1),
-        write(2, Some(3), 2),
-        read(4, 5, Some(1)),
-    ];
+    let here = [write(0, Some(1), 1), write(2, Some(3), 2), read(4, 5, Some(1))];
     assert_eq!(fault(&here, bounded), Some(Fault::Stale(2)));
 }
 
@@ -108,11 +88,7 @@ fn reads_must_not_go_back_even_before_the_acknowledgement() {
 #[test]
 fn a_write_of_unknown_outcome_may_show_up_at_any_time_or_never() {
     for found in [1, 2] {
-        let history = [
-            write(0, Some(1), 1),
-            write(2, None, 2),
-            read(50, 51, Some(found)),
-        ];
+        let history = [write(0, Some(1), 1), write(2, None, 2), read(50, 51, Some(found))];
         assert_eq!(fault(&history, STRICT), None);
     }
 }
@@ -155,10 +131,7 @@ fn every_violation_is_told_and_does_not_hide_the_next() {
         read(10, 11, Some(2)),
     ];
     let faults: Vec<_> = check(&history, STRICT).iter().map(|it| it.fault).collect();
-    assert_eq!(
-        faults,
-        [Fault::Stale(2), Fault::FromNowhere, Fault::Stale(2)]
-    );
+    assert_eq!(faults, [Fault::Stale(2), Fault::FromNowhere, Fault::Stale(2)]);
 }
 
 #[test]
@@ -173,11 +146,7 @@ fn a_delete_of_unknown_outcome_may_show_up_and_then_stays() {
     assert_eq!(fault(&history, STRICT), None);
     history.push(read(60, 61, None));
     assert_eq!(fault(&history, STRICT), None);
-    let again = [
-        &history[..],
-        &[write(70, Some(71), 3), read(80, 81, Some(3))],
-    ]
-    .concat();
+    let again = [&history[..], &[write(70, Some(71), 3), read(80, 81, Some(3))]].concat();
     assert_eq!(fault(&again, STRICT), None);
     history.push(read(70, 71, Some(1)));
     assert_eq!(fault(&history, STRICT), Some(Fault::WentBack(2)));
@@ -205,11 +174,7 @@ fn a_write_of_unknown_outcome_is_found_in_one_version() {
 fn a_write_gets_a_version_above_what_was_there_and_of_its_own() {
     let behind = [write(0, Some(1), 5), write(2, Some(3), 4)];
     assert_eq!(fault(&behind, STRICT), Some(Fault::NotNewer(5)));
-    let seen = [
-        write(0, Some(9), 5),
-        read(1, 2, Some(5)),
-        write(3, Some(9), 4),
-    ];
+    let seen = [write(0, Some(9), 5), read(1, 2, Some(5)), write(3, Some(9), 4)];
     assert_eq!(fault(&seen, STRICT), Some(Fault::NotNewer(5)));
     let mut same = write(2, Some(9), 5);
     same.kind = Kind::Write {

@@ -104,11 +104,7 @@ impl Scenario {
         if self.lacks(Rule::UndecidedWaits) && found.is_first {
             watch = Watch::default();
         }
-        let sent = if self.lacks(Rule::PollBySending) {
-            0
-        } else {
-            poll.age
-        };
+        let sent = if self.lacks(Rule::PollBySending) { 0 } else { poll.age };
         watch.answered(found, ago(sent), now(), lease);
 
         me.poll = None;
@@ -116,9 +112,7 @@ impl Scenario {
         if newest.epoch != found.epoch {
             return;
         }
-        let is_new = me
-            .known
-            .is_none_or(|known| known.row.epoch != poll.row.epoch);
+        let is_new = me.known.is_none_or(|known| known.row.epoch != poll.row.epoch);
         if is_new {
             let row = newest.into();
             me.known = Some(Known { row, age: 0 });

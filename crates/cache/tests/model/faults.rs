@@ -10,10 +10,7 @@ use crate::{
 
 impl Scenario {
     pub(crate) fn failures(&self, state: &State, emit: Emit<'_>) {
-        let world = |what| Label {
-            who: Who::World,
-            what,
-        };
+        let world = |what| Label { who: Who::World, what };
         if let Some((target, command)) = state.stray {
             let mut next = *state;
             next.stray = None;
@@ -129,11 +126,7 @@ impl Scenario {
     /// Ends a connection. Only the tracked one is noticed later than at once: the others carry nothing unasked.
     fn cut(&self, state: &mut State, instance: usize) {
         let tracked = self.mode == Mode::Bounded && instance == 0;
-        state.instances[instance].connection = if tracked {
-            Connection::Cut
-        } else {
-            Connection::Down
-        };
+        state.instances[instance].connection = if tracked { Connection::Cut } else { Connection::Down };
         if tracked {
             for server in &mut state.servers {
                 (server.tracked, server.held_back) = (false, false);

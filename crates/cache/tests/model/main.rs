@@ -5,10 +5,7 @@
 //! by the production functions; around them are the steps of instances and servers, and time as a tick that may come
 //! between any two of them.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 mod state;
 

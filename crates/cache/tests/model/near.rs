@@ -59,9 +59,7 @@ impl Scenario {
         }
         for server in 0..2_u8 {
             let last = from.wire.iter().flatten().last();
-            if state.servers[usize::from(server)].held_back
-                && state.hears(server)
-                && last != Some(&Message::Invalidate)
+            if state.servers[usize::from(server)].held_back && state.hears(server) && last != Some(&Message::Invalidate)
             {
                 let mut next = *state;
                 next.servers[usize::from(server)].held_back = false;

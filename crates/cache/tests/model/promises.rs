@@ -8,12 +8,7 @@ use crate::{rules::Scenario, scenarios, search::explore};
 fn keeps_its_promises(scenario: &Scenario) {
     let started = Instant::now();
     let found = explore(scenario);
-    println!(
-        "{} states, {} deep, {:?}",
-        found.states,
-        found.depth,
-        started.elapsed()
-    );
+    println!("{} states, {} deep, {:?}", found.states, found.depth, started.elapsed());
     if let Some((what, trace)) = found.violation {
         panic!("{what}\n{}", trace.join("\n"));
     }

@@ -26,11 +26,7 @@ impl Scenario {
         if epoch == NO_EPOCH || !state.reaches(instance, server) {
             return Way::Closed;
         }
-        let target = Target {
-            server,
-            epoch,
-            nonce,
-        };
+        let target = Target { server, epoch, nonce };
         match from.sighting {
             Some((seen, _)) if seen == nonce => {
                 if self.lacks(Rule::ProofInCommand) || self.sees(state, server, nonce) {
@@ -50,8 +46,7 @@ impl Scenario {
         let from = &state.instances[instance];
         let is_gone = state.servers[usize::from(from.server)].proofs[usize::from(nonce)].is_none();
         let unswapped = Some((nonce, state.swaps));
-        let blind = self.lacks(Rule::ProofPutBackIfUnswapped)
-            && from.sighting.is_some_and(|(seen, _)| seen == nonce);
+        let blind = self.lacks(Rule::ProofPutBackIfUnswapped) && from.sighting.is_some_and(|(seen, _)| seen == nonce);
         is_gone && (from.sighting == unswapped || blind)
     }
 

@@ -111,14 +111,10 @@ impl Scenario {
     fn flight(&self, state: &State, number: usize) -> Option<u8> {
         let mine = state.calls[number].target.epoch;
         let leads = |call: &Call| {
-            matches!(
-                call.at,
-                At::Loading { lease: true } | At::Loaded { lease: true, .. }
-            ) && call.target.epoch == mine
+            matches!(call.at, At::Loading { lease: true } | At::Loaded { lease: true, .. }) && call.target.epoch == mine
         };
         let leader = (0..self.calls.len()).find(|&other| {
-            self.calls[other] == Some((self.instance_of(number), Does::Read))
-                && leads(&state.calls[other])
+            self.calls[other] == Some((self.instance_of(number), Does::Read)) && leads(&state.calls[other])
         })?;
         u8::try_from(leader).ok()
     }
@@ -166,11 +162,7 @@ impl Scenario {
         let epoch = state.calls[number].target.epoch;
         let version = state.database.version;
         let deleted = state.database.deletes & (1 << version) != 0;
-        let seen = if deleted {
-            Seen::Absent
-        } else {
-            Seen::Value(version)
-        };
+        let seen = if deleted { Seen::Absent } else { Seen::Value(version) };
         let covered = self.view_covers(state, self.instance_of(number), epoch)
             || self.lacks(Rule::StatementWithinView)
             || self.mode == Mode::Local;

@@ -52,9 +52,7 @@ fn from_slot(slot: &Slot) -> Cell {
         cell::Cell::Absent => Cell::Absent,
         cell::Cell::Lease(token) => Cell::Lease(token.0[0]),
         cell::Cell::Fence(writers) => Cell::Fence {
-            writers: writers
-                .iter()
-                .fold(0, |bits, writer| bits | 1 << writer.0[0]),
+            writers: writers.iter().fold(0, |bits, writer| bits | 1 << writer.0[0]),
             ttl: (stored.expires_at.unwrap() - NOW).try_into().unwrap(),
         },
     }
@@ -104,17 +102,10 @@ impl Scenario {
     fn run(&self, cell: Cell, command: Command) -> (Cell, Answer) {
         let ttl = self.fence;
         match (self.without, command, cell) {
-            (
-                Some(Rule::LeaseToken),
-                Command::Fill {
-                    token: Some(_),
-                    seen,
-                },
-                Cell::Lease(_),
-            ) => (seen.into(), Answer::Filled(true)),
-            (Some(Rule::Seal), Command::Fill { token, .. }, _)
-                if token.map(Cell::Lease) != Some(cell) =>
-            {
+            (Some(Rule::LeaseToken), Command::Fill { token: Some(_), seen }, Cell::Lease(_)) => {
+                (seen.into(), Answer::Filled(true))
+            }
+            (Some(Rule::Seal), Command::Fill { token, .. }, _) if token.map(Cell::Lease) != Some(cell) => {
                 (cell, Answer::Filled(false))
             }
             (Some(Rule::IdsNotLast), Command::Fence(writer), _) => {
@@ -125,22 +116,14 @@ impl Scenario {
                 let writers = writers + 1;
                 (Cell::Fence { writers, ttl }, Answer::Done)
             }
-            (Some(Rule::IdsNotCounter), Command::Fence(_), _) => {
-                (Cell::Fence { writers: 1, ttl }, Answer::Done)
-            }
-            (Some(Rule::IdsNotCounter), Command::Release(_), Cell::Fence { writers, ttl })
-                if writers > 1 =>
-            {
+            (Some(Rule::IdsNotCounter), Command::Fence(_), _) => (Cell::Fence { writers: 1, ttl }, Answer::Done),
+            (Some(Rule::IdsNotCounter), Command::Release(_), Cell::Fence { writers, ttl }) if writers > 1 => {
                 let writers = writers - 1;
                 (Cell::Fence { writers, ttl }, Answer::Done)
             }
             (Some(Rule::IdsNotCounter), Command::Release(_), _) => (Cell::Empty, Answer::Done),
-            (Some(Rule::IdsNotCounter), Command::Fill { .. }, Cell::Fence { .. }) => {
-                (cell, Answer::Filled(false))
-            }
-            (Some(Rule::IdsNotCounter), Command::Lease(_), Cell::Fence { .. }) => {
-                (cell, Answer::Found(cell))
-            }
+            (Some(Rule::IdsNotCounter), Command::Fill { .. }, Cell::Fence { .. }) => (cell, Answer::Filled(false)),
+            (Some(Rule::IdsNotCounter), Command::Lease(_), Cell::Fence { .. }) => (cell, Answer::Found(cell)),
             _ => run(cell, command, ttl),
         }
     }
@@ -190,9 +173,7 @@ impl Scenario {
     /// Pushes what the connection must be told of a change.
     pub(crate) fn changed(&self, state: &mut State, server: u8) {
         let connected = state.hears(server);
-        let Server {
-            tracked, held_back, ..
-        } = &mut state.servers[usize::from(server)];
+        let Server { tracked, held_back, .. } = &mut state.servers[usize::from(server)];
         if self.lacks(Rule::NoBroadcast) {
             *held_back |= connected;
         } else if std::mem::take(tracked) && connected {
@@ -229,9 +210,7 @@ impl State {
     /// Whether the instance is connected to a server that runs.
     pub(crate) fn reaches(&self, instance: usize, server: u8) -> bool {
         let from = &self.instances[instance];
-        from.connection == Connection::Up
-            && from.server == server
-            && self.servers[usize::from(server)].alive
+        from.connection == Connection::Up && from.server == server && self.servers[usize::from(server)].alive
     }
 }
 

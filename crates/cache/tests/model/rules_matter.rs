@@ -40,10 +40,7 @@ fn it_breaks_if_a_write_puts_up_no_fence() {
 
 #[test]
 fn it_breaks_if_a_fence_falls_before_its_statement_ends() {
-    breaks(
-        &without(Rule::FenceOutlastsStatement, scenarios::CUT),
-        GoingBack,
-    );
+    breaks(&without(Rule::FenceOutlastsStatement, scenarios::CUT), GoingBack);
 }
 
 #[test]
@@ -61,10 +58,7 @@ fn it_breaks_if_a_fence_knows_its_last_writer_only() {
 
 #[test]
 fn it_breaks_if_a_fence_counts_its_writers() {
-    breaks(
-        &without(Rule::IdsNotCounter, scenarios::CUT_AND_STRAYS),
-        GoingBack,
-    );
+    breaks(&without(Rule::IdsNotCounter, scenarios::CUT_AND_STRAYS), GoingBack);
 }
 
 #[test]
@@ -74,18 +68,12 @@ fn it_breaks_if_a_read_that_is_not_stored_does_not_seal() {
 
 #[test]
 fn it_breaks_if_a_flight_is_shared_though_its_fill_failed() {
-    breaks(
-        &without(Rule::ShareOnlyFilled, scenarios::LOSS),
-        ReadAfterWrite,
-    );
+    breaks(&without(Rule::ShareOnlyFilled, scenarios::LOSS), ReadAfterWrite);
 }
 
 #[test]
 fn it_breaks_if_a_late_commit_is_released_in_an_epoch_that_is_over() {
-    breaks(
-        &without(Rule::ReleaseUnderView, scenarios::LATE),
-        ReadAfterWrite,
-    );
+    breaks(&without(Rule::ReleaseUnderView, scenarios::LATE), ReadAfterWrite);
 }
 
 #[test]
@@ -105,10 +93,7 @@ fn it_breaks_if_a_poll_counts_from_its_answer() {
 
 #[test]
 fn it_breaks_if_recovery_goes_back_to_the_epoch_before() {
-    breaks(
-        &without(Rule::NewEpochOnRecovery, scenarios::OUTAGE),
-        ReadAfterWrite,
-    );
+    breaks(&without(Rule::NewEpochOnRecovery, scenarios::OUTAGE), ReadAfterWrite);
 }
 
 #[test]
@@ -121,18 +106,12 @@ fn it_breaks_if_a_statement_outlives_its_view() {
 
 #[test]
 fn it_breaks_if_a_proof_does_not_name_its_run() {
-    breaks(
-        &without(Rule::ProofNamesRun, scenarios::RESTART),
-        ReadAfterWrite,
-    );
+    breaks(&without(Rule::ProofNamesRun, scenarios::RESTART), ReadAfterWrite);
 }
 
 #[test]
 fn it_breaks_if_any_database_of_the_trusted_run_is_believed() {
-    breaks(
-        &without(Rule::Keyspace, scenarios::DATABASES),
-        ReadAfterWrite,
-    );
+    breaks(&without(Rule::Keyspace, scenarios::DATABASES), ReadAfterWrite);
 }
 
 #[test]
@@ -153,10 +132,7 @@ fn it_breaks_if_a_proof_is_put_back_wherever_it_is_not() {
 
 #[test]
 fn it_breaks_if_what_is_undecided_is_acted_on() {
-    breaks(
-        &without(Rule::UndecidedWaits, scenarios::FRESH_EPOCHS),
-        TwoEpochs,
-    );
+    breaks(&without(Rule::UndecidedWaits, scenarios::FRESH_EPOCHS), TwoEpochs);
 }
 
 #[test]
@@ -171,10 +147,7 @@ fn it_breaks_if_local_writes_do_not_drop_what_is_kept() {
 
 #[test]
 fn it_breaks_if_near_hits_keep_what_was_invalidated_on_its_way() {
-    breaks(
-        &without(Rule::Generation, scenarios::BOUNDED_CUT),
-        Staleness,
-    );
+    breaks(&without(Rule::Generation, scenarios::BOUNDED_CUT), Staleness);
 }
 
 #[test]
@@ -189,18 +162,12 @@ fn it_breaks_if_a_nil_push_is_ignored() {
 
 #[test]
 fn it_breaks_if_near_entries_outlive_their_connection() {
-    breaks(
-        &without(Rule::DropOnDisconnect, scenarios::BOUNDED_CUT),
-        Staleness,
-    );
+    breaks(&without(Rule::DropOnDisconnect, scenarios::BOUNDED_CUT), Staleness);
 }
 
 #[test]
 fn it_breaks_if_a_ping_counts_from_its_answer() {
-    breaks(
-        &without(Rule::PingBySending, scenarios::BOUNDED_CUT),
-        Staleness,
-    );
+    breaks(&without(Rule::PingBySending, scenarios::BOUNDED_CUT), Staleness);
 }
 
 #[test]
@@ -210,26 +177,17 @@ fn it_breaks_if_the_tick_of_the_clock_is_not_taken_off() {
 
 #[test]
 fn it_breaks_if_invalidations_are_broadcast() {
-    breaks(
-        &without(Rule::NoBroadcast, scenarios::BOUNDED_CUT),
-        Staleness,
-    );
+    breaks(&without(Rule::NoBroadcast, scenarios::BOUNDED_CUT), Staleness);
 }
 
 #[test]
 fn it_breaks_if_what_was_filled_is_kept_near() {
-    breaks(
-        &without(Rule::TrackedReply, scenarios::BOUNDED_FILL),
-        Staleness,
-    );
+    breaks(&without(Rule::TrackedReply, scenarios::BOUNDED_FILL), Staleness);
 }
 
 #[test]
 fn it_breaks_if_near_hits_need_no_view() {
-    breaks(
-        &without(Rule::NearUnderView, scenarios::BOUNDED_SPLIT),
-        Staleness,
-    );
+    breaks(&without(Rule::NearUnderView, scenarios::BOUNDED_SPLIT), Staleness);
 }
 
 /// The documented limit: an instance that is cut off from Redis cannot seal, and at the same time the fence is lost.

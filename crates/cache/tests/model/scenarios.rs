@@ -187,13 +187,7 @@ pub(crate) const SPLIT_FROM_WRITER: Scenario = Scenario {
 
 /// The same, and instance A only reads.
 pub(crate) const SPLIT_FROM_READER: Scenario = Scenario {
-    calls: [
-        Some((B, Write)),
-        Some((A, Read)),
-        Some((A, Read)),
-        None,
-        None,
-    ],
+    calls: [Some((B, Write)), Some((A, Read)), Some((A, Read)), None, None],
     fence: 1,
     split: false,
     connected: [0, 0],
@@ -221,13 +215,7 @@ pub(crate) const OUTAGE: Scenario = Scenario {
 
 /// A commit takes effect after its deadline, and after its view. Only what is acknowledged must be seen.
 pub(crate) const LATE: Scenario = Scenario {
-    calls: [
-        Some((A, Write)),
-        Some((B, Read)),
-        Some((B, Read)),
-        None,
-        None,
-    ],
+    calls: [Some((A, Write)), Some((B, Read)), Some((B, Read)), None, None],
     polls: [true; 2],
     fence: 1,
     faults: Faults { late: 1, ..NONE },
@@ -238,13 +226,7 @@ pub(crate) const LATE: Scenario = Scenario {
 /// Near hits while another instance writes, and the tracked connection ends.
 pub(crate) const BOUNDED_CUT: Scenario = Scenario {
     mode: Mode::Bounded,
-    calls: [
-        Some((B, Write)),
-        Some((A, Read)),
-        Some((A, Read)),
-        None,
-        None,
-    ],
+    calls: [Some((B, Write)), Some((A, Read)), Some((A, Read)), None, None],
     start: Cell::Value(1),
     faults: Faults { cut: 1, ..NONE },
     holds: &[Staleness],
@@ -270,13 +252,7 @@ pub(crate) const BOUNDED_FILL: Scenario = Scenario {
 
 /// Near hits while the same instance writes.
 pub(crate) const BOUNDED_OWN: Scenario = Scenario {
-    calls: [
-        Some((A, Write)),
-        Some((A, Read)),
-        Some((A, Read)),
-        None,
-        None,
-    ],
+    calls: [Some((A, Write)), Some((A, Read)), Some((A, Read)), None, None],
     faults: NONE,
     ..BOUNDED_CUT
 };
@@ -293,13 +269,7 @@ pub(crate) const BOUNDED_SPLIT: Scenario = Scenario {
 
 /// Two instances are connected to different databases of one Redis, whose run is trusted.
 pub(crate) const DATABASES: Scenario = Scenario {
-    calls: [
-        Some((B, Write)),
-        Some((A, Read)),
-        Some((A, Read)),
-        None,
-        None,
-    ],
+    calls: [Some((B, Write)), Some((A, Read)), Some((A, Read)), None, None],
     epochs: true,
     databases: true,
     connected: [0, 1],
@@ -379,13 +349,7 @@ pub(crate) const FRESH: Scenario = Scenario {
     ..BASE
 };
 
-const TWO_READS: Calls = [
-    Some((A, Write)),
-    Some((A, Read)),
-    Some((B, Read)),
-    None,
-    None,
-];
+const TWO_READS: Calls = [Some((A, Write)), Some((A, Read)), Some((B, Read)), None, None];
 
 /// With reads of both instances, which must not go back.
 pub(crate) const RESTART_WIDE: Scenario = Scenario {

@@ -9,8 +9,8 @@ use crate::{
     rules::{self, Does, Mode, Rule, Scenario},
     search::Model,
     state::{
-        At, CALLS, Call, Cell, Connection, Database, History, INSTANCES, Instance, Known, NEVER,
-        NO_EPOCH, Owed, Property, Row, Server, State, Target, Trust, VERSIONS, View, WIRE,
+        At, CALLS, Call, Cell, Connection, Database, History, INSTANCES, Instance, Known, NEVER, NO_EPOCH, Owed,
+        Property, Row, Server, State, Target, Trust, VERSIONS, View, WIRE,
     },
 };
 
@@ -93,12 +93,7 @@ impl Model for Scenario {
         let other_cell = if self.split { self.start } else { Cell::Empty };
         let servers = [
             server(0, true, self.start, first_proof),
-            server(
-                u8::from(!self.databases),
-                is_there,
-                other_cell,
-                copied_proof,
-            ),
+            server(u8::from(!self.databases), is_there, other_cell, copied_proof),
         ];
         let row = Row {
             epoch: 0,
@@ -128,10 +123,7 @@ impl Model for Scenario {
             instances: self.connected.map(|server| Instance {
                 view,
                 poll: None,
-                known: view.map(|_| Known {
-                    row,
-                    age: rules::LEASE,
-                }),
+                known: view.map(|_| Known { row, age: rules::LEASE }),
                 server,
                 sighting: None,
                 connection: Connection::Up,
@@ -177,9 +169,7 @@ impl Model for Scenario {
                 continue;
             };
             // Alike calls may be exchanged for each other: only the first of them begins.
-            let waits = |earlier: usize| {
-                self.calls[earlier] == *call && state.calls[earlier].at == At::Idle
-            };
+            let waits = |earlier: usize| self.calls[earlier] == *call && state.calls[earlier].at == At::Idle;
             if state.calls[number].at == At::Idle && (0..number).any(waits) {
                 continue;
             }
@@ -223,23 +213,16 @@ impl Model for Scenario {
         if let Some(property) = state.broken {
             return Some(format!("{property:?}"));
         }
-        let epochs = state
-            .instances
-            .map(|instance| instance.view.map(|view| view.epoch));
+        let epochs = state.instances.map(|instance| instance.view.map(|view| view.epoch));
         let two = matches!(epochs, [Some(a), Some(b)] if a != b);
         (two && self.promises(Property::TwoEpochs)).then(|| format!("{:?}", Property::TwoEpochs))
     }
 
     fn describe(&self, state: &State) -> String {
-        let mut line = format!(
-            "row v{}, {:?}",
-            state.database.version, state.servers[0].cells[0]
-        );
+        let mut line = format!("row v{}, {:?}", state.database.version, state.servers[0].cells[0]);
         if self.epochs {
             let Row { epoch, trust, .. } = state.database.row;
-            let views = state
-                .instances
-                .map(|instance| instance.view.map(|view| view.epoch));
+            let views = state.instances.map(|instance| instance.view.map(|view| view.epoch));
             line += &format!(
                 "; then {:?}; epoch {epoch} {trust:?}, views {views:?}",
                 state.servers[1].cells
@@ -269,9 +252,7 @@ impl Scenario {
     pub(crate) fn view_covers(&self, state: &State, instance: usize, epoch: u8) -> bool {
         state.instances[instance].view.is_some_and(|view| {
             view.epoch == epoch
-                && (!self.epochs
-                    || Term::new(ago(view.age), ticks(rules::LEASE))
-                        .fits(now(), ticks(rules::DEADLINE)))
+                && (!self.epochs || Term::new(ago(view.age), ticks(rules::LEASE)).fits(now(), ticks(rules::DEADLINE)))
         })
     }
 
@@ -295,9 +276,7 @@ impl Scenario {
             if self.epochs {
                 instance.view = instance.view.and_then(|mut view| {
                     view.age += 1;
-                    Term::new(ago(view.age), term)
-                        .is_running(now())
-                        .then_some(view)
+                    Term::new(ago(view.age), term).is_running(now()).then_some(view)
                 });
                 if let Some(known) = &mut instance.known {
                     older(&mut known.age, rules::LEASE);

@@ -62,16 +62,12 @@ impl Scenario {
         let unfenced = state.instances[self.instance_of(number)]
             .view
             .is_some_and(|view| view.keyspace.is_none() && view.epoch == call.target.epoch);
-        let stands =
-            Term::new(ago(call.age), ticks(self.fence)).fits(now(), ticks(rules::DEADLINE));
+        let stands = Term::new(ago(call.age), ticks(self.fence)).fits(now(), ticks(rules::DEADLINE));
         let fenced = unfenced || stands || self.lacks(Rule::FenceOutlastsStatement);
         let (allowed, late) = (local || viewed && fenced, state.left.late > 0);
         if !allowed {
             next.calls[number].at = At::Fencing;
-            emit(
-                self.label(number, "has run out of time and begins anew"),
-                next,
-            );
+            emit(self.label(number, "has run out of time and begins anew"), next);
             next = *state;
         }
         if !allowed && !late {
@@ -88,14 +84,7 @@ impl Scenario {
             self.acknowledge(&mut next, number, version);
         }
         emit(
-            self.label(
-                number,
-                if allowed {
-                    "commits"
-                } else {
-                    "commits too late"
-                },
-            ),
+            self.label(number, if allowed { "commits" } else { "commits too late" }),
             next,
         );
     }
@@ -112,10 +101,7 @@ impl Scenario {
             };
             let Some(nonce) = view.keyspace else {
                 self.acknowledge(&mut next, number, version);
-                return emit(
-                    self.label(number, "has nothing to release and is acknowledged"),
-                    next,
-                );
+                return emit(self.label(number, "has nothing to release and is acknowledged"), next);
             };
             next.calls[number].target.epoch = view.epoch;
             next.calls[number].target.nonce = nonce;

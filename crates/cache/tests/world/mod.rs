@@ -2,10 +2,7 @@
 //! and its epoch obey the rules that [`Origin`] states.
 
 #![allow(dead_code, reason = "each test file uses its part")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the failed assertion"
-)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
 use std::{
     collections::HashMap,
@@ -134,10 +131,7 @@ impl Database {
 
     /// Returns when so many loads have seen the rows and wait.
     pub(crate) async fn at_gate(&self, loads: usize) {
-        until("loads stand at the gate", || {
-            self.0.at_gate.load(SeqCst) == loads
-        })
-        .await;
+        until("loads stand at the gate", || self.0.at_gate.load(SeqCst) == loads).await;
     }
 
     /// Those who stand at the gate stay there, later ones pass by.
@@ -166,10 +160,7 @@ impl Database {
     /// The key in Redis of a cell of the caches that [`config`] is for.
     pub(crate) fn cell(&self, key: &str) -> String {
         let nonce = self.keyspace().0;
-        let digits: String = nonce[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digits: String = nonce[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         format!("cenote:{NAME}:{digits}:{key}")
     }
 
@@ -191,10 +182,7 @@ impl Origin for Database {
             let rows = self.0.rows.lock().unwrap();
             let value = |key: &&str| {
                 let (version, bytes) = rows.get(*key)?.clone();
-                Some(Value {
-                    version,
-                    bytes: bytes?,
-                })
+                Some(Value { version, bytes: bytes? })
             };
             keys.iter().map(value).collect()
         };
@@ -281,12 +269,7 @@ pub(crate) async fn ready_cache(database: &Database, mode: Mode) -> Cache<Databa
 }
 
 /// Writes as a service does: fence, commit, release.
-pub(crate) async fn write(
-    cache: &Cache<Database>,
-    database: &Database,
-    key: &str,
-    value: &str,
-) -> i64 {
+pub(crate) async fn write(cache: &Cache<Database>, database: &Database, key: &str, value: &str) -> i64 {
     loop {
         let fenced = cache.fence(&[key]).await.unwrap();
         if fenced.fits(DEADLINE) {

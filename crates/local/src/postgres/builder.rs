@@ -154,11 +154,7 @@ pub(super) async fn launch(
     if fs::metadata(&log).is_ok_and(|meta| meta.len() > LOG_LIMIT) {
         let _ = fs::rename(&log, log.with_extension("log.old"));
     }
-    let mut command = vec![
-        postgres.program("postgres").into(),
-        "-D".into(),
-        data.clone().into(),
-    ];
+    let mut command = vec![postgres.program("postgres").into(), "-D".into(), data.clone().into()];
     command.extend(options.arguments(&run, &socket_dir, temporary));
     command.push("-p".into());
     let job = Job {

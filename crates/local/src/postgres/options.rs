@@ -43,11 +43,7 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field(
                 "settings",
-                &self
-                    .settings
-                    .iter()
-                    .map(|(name, _)| name)
-                    .collect::<Vec<_>>(),
+                &self.settings.iter().map(|(name, _)| name).collect::<Vec<_>>(),
             )
             .field("access_rules", &self.access_rules.len())
             .field("tls", &self.tls.is_some())
@@ -89,12 +85,7 @@ impl Options {
     }
 
     /// Everything but the program, the data directory and the port.
-    pub(super) fn arguments(
-        &self,
-        run: &Path,
-        socket_dir: &Path,
-        temporary: bool,
-    ) -> Vec<OsString> {
+    pub(super) fn arguments(&self, run: &Path, socket_dir: &Path, temporary: bool) -> Vec<OsString> {
         let mut arguments = Vec::new();
         let mut set = |name: &str, value: OsString| {
             let mut setting = OsString::from(format!("{name}="));
@@ -140,15 +131,11 @@ fn check_setting(name: &str, value: &str) -> Result<()> {
     };
     let named = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
     match name {
-        _ if name.is_empty() || !name.chars().all(named) => {
-            invalid("a name consists of letters, digits, `_` and `.`")
-        }
+        _ if name.is_empty() || !name.chars().all(named) => invalid("a name consists of letters, digits, `_` and `.`"),
         _ if value.contains('\0') => invalid("the value contains a NUL byte"),
-        "port"
-        | "listen_addresses"
-        | "unix_socket_directories"
-        | "logging_collector"
-        | "data_directory" => invalid("a private server chooses this itself"),
+        "port" | "listen_addresses" | "unix_socket_directories" | "logging_collector" | "data_directory" => {
+            invalid("a private server chooses this itself")
+        }
         _ => Ok(()),
     }
 }

@@ -42,9 +42,7 @@ impl<'a> ReplicaBuilder<'a> {
     pub(super) fn new(primary: &'a PostgresServer) -> Self {
         let mut options = primary.options.clone();
         // Once promoted it waits for none of its former fellows.
-        options
-            .settings
-            .retain(|(name, _)| name != "synchronous_standby_names");
+        options.settings.retain(|(name, _)| name != "synchronous_standby_names");
         options.settings.push((
             "wal_retrieve_retry_interval".into(), // how soon it finds a restarted primary; usually 5 s
             "100ms".into(),
@@ -96,9 +94,7 @@ impl<'a> ReplicaBuilder<'a> {
             primary.start_timeout,
         )
         .await?;
-        primary
-            .until_replica(&name, "state", "streaming", &replica)
-            .await?;
+        primary.until_replica(&name, "state", "streaming", &replica).await?;
         if self.synchronous {
             primary.wait_for_commits_of(&name, &replica).await?;
         }
@@ -113,24 +109,15 @@ impl PostgresServer {
         names.push(name.to_owned());
         let list = format!("FIRST {} ({})", names.len(), names.join(", "));
         let set = format!("alter system set synchronous_standby_names = '{list}'");
-        self.psql(&format!("{set};\nselect pg_reload_conf()"))
-            .await?;
-        self.until_replica(name, "sync_state", "sync", replica)
-            .await?;
+        self.psql(&format!("{set};\nselect pg_reload_conf()")).await?;
+        self.until_replica(name, "sync_state", "sync", replica).await?;
         // Commits wait once the checkpointer has read the setting. Before a checkpoint it reads what it was told to.
         self.psql("checkpoint").await.map(drop)
     }
 
     /// Waits until the primary says this about its replica, but no longer than a start may take.
-    async fn until_replica(
-        &self,
-        name: &str,
-        column: &str,
-        expected: &str,
-        replica: &Self,
-    ) -> Result<()> {
-        let query =
-            format!("select {column} from pg_stat_replication where application_name = '{name}'");
+    async fn until_replica(&self, name: &str, column: &str, expected: &str, replica: &Self) -> Result<()> {
+        let query = format!("select {column} from pg_stat_replication where application_name = '{name}'");
         let begun = Instant::now();
         while self.psql(&query).await?.trim() != expected {
             if begun.elapsed() > self.start_timeout {

@@ -70,9 +70,7 @@ pub(super) async fn run(client: TcpStream, number: u64, shared: Arc<Shared>) {
 async fn pass(client: &TcpStream, server: &mut Option<TcpStream>, shared: &Shared) -> End {
     let accepted = Instant::now();
     loop {
-        shared
-            .until_faults(|faults| faults.hold == [false; 2])
-            .await;
+        shared.until_faults(|faults| faults.hold == [false; 2]).await;
         let due = accepted + shared.faults.borrow().delay_connects;
         if due <= Instant::now() {
             break;

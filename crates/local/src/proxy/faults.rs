@@ -43,9 +43,7 @@ impl Faults {
     pub(super) fn corrupt(&mut self, direction: Direction, bytes: &mut [u8]) {
         let turn = &mut self.corrupt[direction as usize];
         if let Some(left) = *turn {
-            let here = usize::try_from(left)
-                .ok()
-                .and_then(|left| bytes.get_mut(left));
+            let here = usize::try_from(left).ok().and_then(|left| bytes.get_mut(left));
             *turn = match here {
                 Some(byte) => {
                     *byte = !*byte;

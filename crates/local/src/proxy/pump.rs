@@ -31,12 +31,7 @@ enum Item {
     End(End),
 }
 
-pub(super) async fn pump(
-    from: &TcpStream,
-    to: &TcpStream,
-    direction: Direction,
-    shared: &Shared,
-) -> End {
+pub(super) async fn pump(from: &TcpStream, to: &TcpStream, direction: Direction, shared: &Shared) -> End {
     let way = direction as usize;
     let mut faults = shared.faults.subscribe();
     let mut on_the_way: VecDeque<(Instant, Item)> = VecDeque::new();
@@ -48,9 +43,7 @@ pub(super) async fn pump(
             (faults.hold[way], faults.delay[way])
         };
         let room = on_the_way.len() < ON_THE_WAY;
-        let due = on_the_way
-            .front()
-            .and_then(|(read, _)| read.checked_add(delay));
+        let due = on_the_way.front().and_then(|(read, _)| read.checked_add(delay));
         select! {
             biased;
             _ = faults.changed() => {}

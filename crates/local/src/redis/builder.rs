@@ -41,11 +41,7 @@ impl fmt::Debug for RedisBuilder {
         f.debug_struct("RedisBuilder")
             .field(
                 "settings",
-                &self
-                    .settings
-                    .iter()
-                    .map(|(name, _)| name)
-                    .collect::<Vec<_>>(),
+                &self.settings.iter().map(|(name, _)| name).collect::<Vec<_>>(),
             )
             .field("program", &self.program)
             .field("tls", &self.tls.is_some())
@@ -127,11 +123,7 @@ impl RedisBuilder {
                 certificate_file.display(),
                 key_file.display()
             );
-            let clients = if self.tls_clients.is_some() {
-                "yes"
-            } else {
-                "no"
-            };
+            let clients = if self.tls_clients.is_some() { "yes" } else { "no" };
             let _ = writeln!(config, "tls-auth-clients {clients}");
         }
         if let Some(authorities) = &self.tls_clients {
@@ -146,22 +138,10 @@ impl RedisBuilder {
             log: run.join("redis.log"),
             signal: "TERM",
             patience: Duration::from_secs(5),
-            command: vec![
-                program.into(),
-                file.into(),
-                "--dir".into(),
-                run.into(),
-                "--port".into(),
-            ],
+            command: vec![program.into(), file.into(), "--dir".into(), run.into(), "--port".into()],
         };
         let probe = Probe::Ping(password.clone());
-        let mut instance = Instance::new(
-            "redis-server",
-            &account,
-            job,
-            probe,
-            Duration::from_secs(30),
-        )?;
+        let mut instance = Instance::new("redis-server", &account, job, probe, Duration::from_secs(30))?;
         instance.launch().await?;
         let server = RedisServer {
             instance,

@@ -132,12 +132,10 @@ impl RedisCluster {
         for (number, node) in primaries.iter().enumerate() {
             let first = (number * SLOTS / PRIMARIES).to_string();
             let last = ((number + 1) * SLOTS / PRIMARIES - 1).to_string();
-            node.command(&["CLUSTER", "ADDSLOTSRANGE", &first, &last])
-                .await?;
+            node.command(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]).await?;
             // Distinct from the start: otherwise they first have to settle whose claims are newer.
             let epoch = (number + 1).to_string();
-            node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch])
-                .await?;
+            node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await?;
         }
         for (node, bus) in self.nodes.iter().zip(buses).skip(1) {
             let (port, bus) = (node.port().to_string(), bus.to_string());
@@ -162,8 +160,7 @@ impl RedisCluster {
         for node in running() {
             let info = node.command(&["CLUSTER", "INFO"]).await?;
             let replication = node.command(&["INFO", "replication"]).await?;
-            if !info.contains("cluster_state:ok") || replication.contains("master_link_status:down")
-            {
+            if !info.contains("cluster_state:ok") || replication.contains("master_link_status:down") {
                 return Ok(false);
             }
             ids.insert(node.command(&["CLUSTER", "MYID"]).await?);
@@ -173,8 +170,7 @@ impl RedisCluster {
         Ok(agreed.is_some_and(|owners| {
             let replicas = owners.iter().filter(|owner| owner.slots.is_empty());
             let serve = owners.iter().filter(|owner| !owner.slots.is_empty());
-            let followed = serve.clone().count() == PRIMARIES
-                && replicas.count() + PRIMARIES == running().count();
+            let followed = serve.clone().count() == PRIMARIES && replicas.count() + PRIMARIES == running().count();
             followed && serve.into_iter().all(|owner| ids.contains(&owner.id))
         }))
     }
@@ -212,14 +208,8 @@ mod tests {
         let nodes = "aa 127.0.0.1:1@2 myself,master - 0 0 1 connected 0-5460 5462\n\
                      bb 127.0.0.1:3@4 slave aa 0 0 1 connected\n\
                      cc 127.0.0.1:5@6 master,fail - 0 0 1 connected\n";
-        let owners: Vec<_> = owners(nodes)
-            .into_iter()
-            .map(|owner| (owner.id, owner.slots))
-            .collect();
+        let owners: Vec<_> = owners(nodes).into_iter().map(|owner| (owner.id, owner.slots)).collect();
         let expected = [("aa", "0-5460 5462"), ("bb", "")];
-        assert_eq!(
-            owners,
-            expected.map(|(id, slots)| (id.to_owned(), slots.to_owned()))
-        );
+        assert_eq!(owners, expected.map(|(id, slots)| (id.to_owned(), slots.to_owned())));
     }
 }

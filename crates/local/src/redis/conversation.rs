@@ -49,9 +49,7 @@ async fn exchange(port: u16, password: &str, words: &[&str]) -> io::Result<Strin
 const OK: &str = "+OK\r\n";
 
 fn encode(words: &[&str]) -> String {
-    let words_of_it = words
-        .iter()
-        .map(|word| format!("${}\r\n{word}\r\n", word.len()));
+    let words_of_it = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len()));
     format!("*{}\r\n{}", words.len(), words_of_it.collect::<String>())
 }
 

@@ -19,10 +19,7 @@ pub(crate) fn psql(server: &PostgresServer, statement: &str) -> tokio::process::
     let mut command = tokio::process::Command::new("sh");
     command
         .arg("-c")
-        .arg(format!(
-            "{} -X -A -t -v ON_ERROR_STOP=1 -c \"$1\"",
-            server.psql_line()
-        ))
+        .arg(format!("{} -X -A -t -v ON_ERROR_STOP=1 -c \"$1\"", server.psql_line()))
         .args(["sh", statement]);
     command
         .stdin(Stdio::null())
@@ -71,13 +68,7 @@ pub(crate) fn runs(pid: u32) -> bool {
 pub(crate) fn helper(program: &Path, test: &str, role: &str) -> Command {
     let mut command = Command::new(program);
     command
-        .args([
-            "--exact",
-            test,
-            "--ignored",
-            "--nocapture",
-            "--test-threads=1",
-        ])
+        .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
         .env(HELPER, role)
         .current_dir("/");
     command
@@ -85,11 +76,7 @@ pub(crate) fn helper(program: &Path, test: &str, role: &str) -> Command {
 
 /// Starts a helper and returns what it prints after `ready:`, as words.
 pub(crate) fn start_helper(mut command: Command) -> (Child, Vec<String>) {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = lines
         .map_while(Result::ok)

@@ -140,9 +140,7 @@ fn who_joined_first_is_served_first() {
         }
         let turns = std::mem::take(&mut *turns.lock().unwrap());
         for (_, joined, served) in &turns {
-            let overtaken = turns
-                .iter()
-                .any(|(asked, _, before)| joined < asked && before < served);
+            let overtaken = turns.iter().any(|(asked, _, before)| joined < asked && before < served);
             assert!(!overtaken, "someone who came later was served before");
         }
         is_whole(pool).await;

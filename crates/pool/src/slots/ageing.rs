@@ -26,12 +26,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             let rested = now.saturating_sub(live.idle_since);
             let reason = if live.expires <= now {
                 Some(Retired::Lifetime)
-            } else if open > self.config.warm()
-                && self
-                    .config
-                    .idle_timeout
-                    .is_some_and(|limit| rested >= limit)
-            {
+            } else if open > self.config.warm() && self.config.idle_timeout.is_some_and(|limit| rested >= limit) {
                 Some(Retired::Idle)
             } else {
                 None

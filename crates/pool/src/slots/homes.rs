@@ -68,9 +68,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     #[inline(never)] // what is on top usually is of the home of whoever comes next
     fn pop_from_below(&mut self, home: HomeId) -> Option<Live<C>> {
         let near = self.idle.iter().rev().take(LOOK);
-        let depth = near
-            .map(|live| self.slots[live.slot].home)
-            .position(|at| at == home);
+        let depth = near.map(|live| self.slots[live.slot].home).position(|at| at == home);
         let top = self.idle.len().checked_sub(1)?;
         if depth.is_none() {
             self.homes[home].went_elsewhere += 1;

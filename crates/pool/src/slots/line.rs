@@ -113,9 +113,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         }
         let patience = deadline.saturating_sub(self.now);
         match wait {
-            Some(wait) if growing == 0 && wait > patience => {
-                Some(Refusal::Hopeless(wait - patience))
-            }
+            Some(wait) if growing == 0 && wait > patience => Some(Refusal::Hopeless(wait - patience)),
             _ => None,
         }
     }
@@ -136,16 +134,9 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     }
 
     /// What is to be done now that one more is in line.
-    fn queued(
-        &mut self,
-        ticket: Ticket,
-        deadline: Duration,
-        holds: Option<Holder>,
-    ) -> Joined<C, W> {
+    fn queued(&mut self, ticket: Ticket, deadline: Duration, holds: Option<Holder>) -> Joined<C, W> {
         let due = self.connects_due();
-        let wake_at = self
-            .retry_at()
-            .map_or(deadline, |retry| retry.min(deadline));
+        let wake_at = self.retry_at().map_or(deadline, |retry| retry.min(deadline));
         let is_next = wake_at < self.next_round;
         self.next_round = self.next_round.min(wake_at);
         Joined::Queued {
@@ -202,11 +193,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         let mut shed = Vec::new();
         while let Some(codel) = &mut self.codel
             && let Some(since) = self.waiters.oldest()
-            && codel.sheds(
-                self.now.saturating_sub(since),
-                self.waiters.len() == 1,
-                self.now,
-            )
+            && codel.sheds(self.now.saturating_sub(since), self.waiters.len() == 1, self.now)
             && let Some((seat, _)) = self.waiters.next()
         {
             self.tally.counts.shed += 1;

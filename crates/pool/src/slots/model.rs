@@ -112,10 +112,7 @@ impl Model {
     }
 
     fn link(&mut self, name: u32) -> &mut Link {
-        self.links
-            .iter_mut()
-            .find(|link| link.name == name)
-            .unwrap()
+        self.links.iter_mut().find(|link| link.name == name).unwrap()
     }
 
     fn count(&self, state: State) -> usize {
@@ -147,8 +144,7 @@ impl Model {
                 0 => usize::MAX,
                 _ => 1 + self.grown,
             };
-            let awaited =
-                self.line.len() > connecting + self.count(State::Cleaning) && connecting < growth;
+            let awaited = self.line.len() > connecting + self.count(State::Cleaning) && connecting < growth;
             let cold = self.is_cold();
             let possible = !matches!(self.mode, Mode::Paused | Mode::Closed) && self.may_connect();
             if !possible || !(awaited || cold) {
@@ -260,11 +256,7 @@ impl Model {
             return Entered::Refused(Refusal::Full(None));
         }
         let joined = self.now;
-        self.line.push(Waiting {
-            name,
-            joined,
-            deadline,
-        });
+        self.line.push(Waiting { name, joined, deadline });
         let connects = self.connects().len();
         let wake_at = self.retry().unwrap_or(deadline).min(deadline);
         let is_next = wake_at < self.next_round;
@@ -358,8 +350,7 @@ impl Model {
         if self.waits_in_vain() {
             in_vain.extend(self.line.drain(..).map(|caller| caller.name));
             self.refused += in_vain.len() as u64;
-            self.given
-                .extend(in_vain.iter().map(|&name| (name, Given::InVain)));
+            self.given.extend(in_vain.iter().map(|&name| (name, Given::InVain)));
         }
         (std::mem::replace(&mut self.has_error, true), in_vain)
     }
@@ -399,8 +390,7 @@ impl Model {
             .partition(|caller| caller.deadline <= now);
         self.line = patient;
         let late: Vec<_> = late.into_iter().map(|caller| caller.name).collect();
-        self.given
-            .extend(late.iter().map(|&name| (name, Given::Late)));
+        self.given.extend(late.iter().map(|&name| (name, Given::Late)));
         let deadlines = self.line.iter().map(|caller| caller.deadline);
         let next = deadlines.chain(self.retry()).chain([round]).min();
         self.next_round = next.unwrap();
@@ -458,8 +448,7 @@ impl Model {
         if self.mode == Mode::Closed {
             refused.extend(self.line.drain(..).map(|caller| caller.name));
         }
-        self.given
-            .extend(refused.iter().map(|&name| (name, Given::Closed)));
+        self.given.extend(refused.iter().map(|&name| (name, Given::Closed)));
         (settled, refused)
     }
 

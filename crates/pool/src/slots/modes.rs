@@ -45,11 +45,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
 
     /// Ends the taking in of callers, and a pause; gives out what is idle to be closed and, unless
     /// they are still to be served, those in line.
-    pub(crate) fn shut(
-        &mut self,
-        serve_waiters: bool,
-        now: Duration,
-    ) -> (Vec<Settled<C, W>>, Vec<W>) {
+    pub(crate) fn shut(&mut self, serve_waiters: bool, now: Duration) -> (Vec<Settled<C, W>>, Vec<W>) {
         let mut settled = match serve_waiters {
             true => self.resume(now),
             false => Vec::new(),

@@ -137,10 +137,7 @@ impl World {
 
     fn follow(&mut self, settled: Settled<u32, u32>) {
         match settled {
-            Settled::Idle { .. } => assert!(
-                self.line.is_empty() || self.paused,
-                "idle although someone waits"
-            ),
+            Settled::Idle { .. } => assert!(self.line.is_empty() || self.paused, "idle although someone waits"),
             Settled::Handed { to, live, shed } => {
                 for shed in shed {
                     let (first, ticket) = self.line.remove(0);
@@ -194,16 +191,11 @@ impl World {
                     self.opened += 1;
                     let lifetime = Some(Duration::from_secs(60));
                     let took = Duration::from_millis(1);
-                    let (settled, _) =
-                        self.core
-                            .connected(slot, self.opened, took, lifetime, self.now);
+                    let (settled, _) = self.core.connected(slot, self.opened, took, lifetime, self.now);
                     self.follow(settled);
                 }
             }
-            Step::ConnectFailed {
-                which,
-                is_permanent,
-            } => {
+            Step::ConnectFailed { which, is_permanent } => {
                 if let Some(slot) = pick(&mut self.connecting, which) {
                     let took = Duration::from_millis(1);
                     let failure = failure(is_permanent, 0.5);
@@ -231,8 +223,7 @@ impl World {
             Step::Cleaned(index) => {
                 let settled = match pick(&mut self.lifted, index) {
                     Some(live) => Some(self.core.put_back(live, self.now)),
-                    None => pick(&mut self.cleaning, index)
-                        .map(|live| self.core.settle(live, Some(self.now))),
+                    None => pick(&mut self.cleaning, index).map(|live| self.core.settle(live, Some(self.now))),
                 };
                 if let Some(settled) = settled {
                     self.follow(settled);
@@ -344,13 +335,9 @@ impl World {
 
     fn check(&mut self) {
         let census = self.core.census();
-        let slots =
-            census.connecting + census.idle + census.in_use + census.cleaning + census.closing;
+        let slots = census.connecting + census.idle + census.in_use + census.cleaning + census.closing;
         let capacity = self.core.config().capacity();
-        assert!(
-            slots <= capacity.max(self.bound),
-            "more slots than the capacity"
-        );
+        assert!(slots <= capacity.max(self.bound), "more slots than the capacity");
         assert!(
             !self.core.breaker_is_open() || self.core.existing() == 0,
             "taken for dead, although a connection is open"
@@ -363,10 +350,7 @@ impl World {
         );
         assert_eq!(census.connecting as usize, self.connecting.len());
         assert_eq!(census.idle as usize, self.core.idle.len());
-        assert_eq!(
-            census.cleaning as usize,
-            self.cleaning.len() + self.lifted.len()
-        );
+        assert_eq!(census.cleaning as usize, self.cleaning.len() + self.lifted.len());
         assert!(
             self.core.idle.is_sorted_by_key(|live| live.idle_since),
             "the longest idle is not at the bottom"
@@ -391,10 +375,7 @@ impl World {
             self.check();
         }
         assert!(self.line.is_empty(), "someone waits for ever");
-        assert!(
-            self.shut || !self.core.breaker_is_open(),
-            "the breaker is stuck"
-        );
+        assert!(self.shut || !self.core.breaker_is_open(), "the breaker is stuck");
         match self.shut {
             true => assert!(self.core.is_over(), "a slot was lost"),
             false => {
@@ -493,10 +474,7 @@ fn a_connection_beyond_the_maximum_is_closed_on_return_unless_someone_waits() {
         core.settle(held.remove(0), None),
         Settled::Handed { to: 9, .. }
     ));
-    assert!(matches!(
-        core.settle(held.remove(0), None),
-        Settled::Retired(_)
-    ));
+    assert!(matches!(core.settle(held.remove(0), None), Settled::Retired(_)));
 }
 
 #[test]

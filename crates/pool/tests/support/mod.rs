@@ -1,10 +1,6 @@
 //! A connection that is a number, and a manager that does what a test tells it.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file uses a part of it"
-)]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
 
 use std::{

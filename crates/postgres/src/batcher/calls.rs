@@ -72,19 +72,12 @@ impl<B: Batch> Calls<B> {
     }
 
     /// As [`answer_all`](Self::answer_all), of the requests with these indices.
-    pub fn answer_each(
-        &self,
-        indices: Range<usize>,
-        mut answer: impl FnMut(usize) -> Result<B::Response>,
-    ) {
+    pub fn answer_each(&self, indices: Range<usize>, mut answer: impl FnMut(usize) -> Result<B::Response>) {
         // Not answered under the lock, as `answer` may be slow.
         let callers: Vec<_> = {
             let callers = &mut self.open().callers;
             // Empty if the batch was given up.
-            indices
-                .clone()
-                .map(|index| callers.get_mut(index)?.take())
-                .collect()
+            indices.clone().map(|index| callers.get_mut(index)?.take()).collect()
         };
         for (index, caller) in indices.zip(callers) {
             if let Some(caller) = caller {

@@ -230,11 +230,7 @@ impl<B: Batch> Drop for Place<B> {
         state.places.retain(|place| place.strong_count() > 0);
         if stopped {
             // The runtime is shutting down. Those who wait on it must learn of it; others take over.
-            if state
-                .home
-                .as_ref()
-                .is_some_and(|home| home.id() == self.home)
-            {
+            if state.home.as_ref().is_some_and(|home| home.id() == self.home) {
                 state.home = None;
             }
             let waiting = state.queue.take_out(|request| !request.is_watched);
@@ -263,9 +259,7 @@ impl<B: Batch> Shared<B> {
                 }
                 // The line for connections is too long for these; those behind them have more patience.
                 Reason::Overloaded => state.queue.drain(self.limits.batch),
-                Reason::Unavailable | Reason::Permanent | Reason::Closed => {
-                    state.queue.drain(usize::MAX)
-                }
+                Reason::Unavailable | Reason::Permanent | Reason::Closed => state.queue.drain(usize::MAX),
             }
         };
         for waiting in refused {

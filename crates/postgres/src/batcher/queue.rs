@@ -307,10 +307,7 @@ impl<T> Queue<T> {
             tickets.extend(old.map(|(ticket, _)| ticket));
         }
         self.stale += tickets.len();
-        tickets
-            .into_iter()
-            .map(|ticket| self.remove(ticket))
-            .collect()
+        tickets.into_iter().map(|ticket| self.remove(ticket)).collect()
     }
 
     /// Takes out the first so many in the line.
@@ -329,10 +326,7 @@ impl<T> Queue<T> {
 
     /// Takes out all of which this is true, wherever they wait.
     pub(super) fn take_out(&mut self, which: impl Fn(&T) -> bool) -> Vec<Waiting<T>> {
-        let waiting = self
-            .waiting
-            .iter()
-            .filter(|(_, waiting)| which(&waiting.item));
+        let waiting = self.waiting.iter().filter(|(_, waiting)| which(&waiting.item));
         let tickets: Vec<Ticket> = waiting
             .map(|(index, waiting)| Ticket {
                 index,
@@ -340,10 +334,7 @@ impl<T> Queue<T> {
             })
             .collect();
         self.stale += tickets.len();
-        tickets
-            .into_iter()
-            .map(|ticket| self.remove(ticket))
-            .collect()
+        tickets.into_iter().map(|ticket| self.remove(ticket)).collect()
     }
 
     fn get(&self, ticket: Ticket) -> Option<&Waiting<T>> {

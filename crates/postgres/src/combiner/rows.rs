@@ -85,11 +85,7 @@ impl<'a, W> Plan<'a, W> {
     }
 
     /// The writes of one row, in more rows than one, which are to be made one after the other.
-    pub(super) fn split<C: Combine<Write = W>>(
-        &self,
-        combine: &C,
-        row: &Range<usize>,
-    ) -> Vec<Range<usize>> {
+    pub(super) fn split<C: Combine<Write = W>>(&self, combine: &C, row: &Range<usize>) -> Vec<Range<usize>> {
         let middle = row.start + row.len() / 2;
         let mut rows = Vec::with_capacity(2);
         rows.push(row.start..middle);

@@ -57,9 +57,8 @@ impl Connection {
         {
             self.inner.role_in_doubt.store(true, Relaxed);
         }
-        let lost = self.inner.stray_cancel.load(Relaxed)
-            || self.inner.types_lost.load(Relaxed)
-            || self.inner.place.is_stale();
+        let lost =
+            self.inner.stray_cancel.load(Relaxed) || self.inner.types_lost.load(Relaxed) || self.inner.place.is_stale();
         let unproven = self.inner.reset == Reset::Always && self.inner.used.load(Relaxed);
         match verdict {
             _ if lost => Condition::Broken,

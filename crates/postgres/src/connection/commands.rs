@@ -46,9 +46,7 @@ impl Failure {
     /// The same, where it is known to come from a change and cannot be cured here.
     pub(super) fn stale(self) -> Self {
         match self {
-            Self::Unexecuted(error) | Self::Executed(error) | Self::Stale(error) => {
-                Self::Stale(error)
-            }
+            Self::Unexecuted(error) | Self::Executed(error) | Self::Stale(error) => Self::Stale(error),
         }
     }
 }
@@ -162,10 +160,7 @@ impl Connection {
     /// # Errors
     ///
     /// As [`transaction`](Self::transaction).
-    pub async fn transaction_with(
-        &mut self,
-        options: TransactionOptions,
-    ) -> Result<crate::Transaction<'_>> {
+    pub async fn transaction_with(&mut self, options: TransactionOptions) -> Result<crate::Transaction<'_>> {
         crate::Transaction::begin(self.into(), options).await
     }
 
@@ -217,21 +212,14 @@ impl Connection {
     }
 
     /// Has a statement prepared anew the next time if its failure says so.
-    pub(super) fn forget_if_stale(
-        &self,
-        sql: &str,
-        stale: &Ready,
-        failure: Failure,
-    ) -> (Failure, Staleness) {
+    pub(super) fn forget_if_stale(&self, sql: &str, stale: &Ready, failure: Failure) -> (Failure, Staleness) {
         let staleness = match &failure {
             // It may be something within it, after a part of it was committed.
             _ if stale.prepared.effects.commits => Staleness::None,
             Failure::Unexecuted(error) | Failure::Executed(error) => Staleness::of(error),
             Failure::Stale(_) => Staleness::None,
         };
-        let Inner {
-            client, statements, ..
-        } = &*self.inner;
+        let Inner { client, statements, .. } = &*self.inner;
         match staleness {
             Staleness::Parameters | Staleness::Possible if !stale.is_cached => {
                 return (failure, Staleness::None);
@@ -252,11 +240,7 @@ impl Connection {
     }
 
     /// What a look at the columns of a statement says, prepared and kept for its use.
-    pub(crate) async fn describe<T>(
-        &self,
-        sql: &str,
-        look: impl FnOnce(&[tokio_postgres::Column]) -> T,
-    ) -> Result<T> {
+    pub(crate) async fn describe<T>(&self, sql: &str, look: impl FnOnce(&[tokio_postgres::Column]) -> T) -> Result<T> {
         self.bounded(async { Ok(look(self.prepare(sql).await?.prepared.statement.columns())) })
             .await
     }
@@ -313,9 +297,7 @@ impl Connection {
 
     /// A statement ready to run: from the cache, or prepared and kept there.
     pub(super) async fn prepare(&self, sql: &str) -> std::result::Result<Ready, Failure> {
-        let Inner {
-            link, statements, ..
-        } = &*self.inner;
+        let Inner { link, statements, .. } = &*self.inner;
         if link.take_stale() {
             statements.clear();
         }
@@ -401,10 +383,7 @@ impl Connection {
     }
 
     /// Runs what is a part of a command, within the time that a whole one has.
-    pub(super) async fn bounded<T>(
-        &self,
-        run: impl Future<Output = std::result::Result<T, Failure>>,
-    ) -> Result<T> {
+    pub(super) async fn bounded<T>(&self, run: impl Future<Output = std::result::Result<T, Failure>>) -> Result<T> {
         self.bounded_from(Instant::now(), run).await
     }
 

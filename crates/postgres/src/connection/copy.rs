@@ -160,10 +160,7 @@ impl Sink<Bytes> for CopyIn<'_> {
 impl Stream for CopyOut<'_> {
     type Item = Result<Bytes>;
 
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes>>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
         self.0.poll(context)
     }
 }

@@ -80,10 +80,7 @@ impl Connection {
     ///
     /// Dropping the future stops nothing that was sent. When the connection is given back to its pool what is still
     /// running is cancelled; which of the statements were executed is not known then.
-    pub async fn pipeline<const N: usize>(
-        &self,
-        commands: [Command<'_>; N],
-    ) -> [Result<Answer>; N] {
+    pub async fn pipeline<const N: usize>(&self, commands: [Command<'_>; N]) -> [Result<Answer>; N] {
         let mut answers = self.pipeline_all(&commands).await.into_iter();
         std::array::from_fn(|_| answers.next().unwrap_or(Err(Error::RowCount(0))))
     }
@@ -116,11 +113,7 @@ impl Connection {
         join_all(sent).await
     }
 
-    async fn answer_to(
-        &self,
-        ready: &Ready,
-        command: &Command<'_>,
-    ) -> std::result::Result<Answer, Failure> {
+    async fn answer_to(&self, ready: &Ready, command: &Command<'_>) -> std::result::Result<Answer, Failure> {
         let answer = self.collect(ready, command.parameters).await;
         answer.map_err(|failure| {
             match self.forget_if_stale(command.sql, ready, failure) {

@@ -41,11 +41,7 @@ impl Connection {
     /// # Errors
     ///
     /// See [`Error`]; the stream may also end with one.
-    pub async fn query_stream(
-        &self,
-        sql: &str,
-        parameters: &[Parameter<'_>],
-    ) -> Result<RowStream<'_>> {
+    pub async fn query_stream(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<RowStream<'_>> {
         let (rows, effects) = self.command(sql, self.start(sql, parameters)).await?;
         Ok(RowStream(Inflow::new(self, rows, effects)))
     }

@@ -83,12 +83,7 @@ impl<F: Default> Asked<F> {
 }
 
 impl<K, V, F> LookUp<K, V, F> {
-    pub(super) fn new(
-        pool: Pool,
-        sql: Arc<str>,
-        read: fn(Row) -> Decoded<V>,
-        bytes: fn(&K) -> usize,
-    ) -> Self {
+    pub(super) fn new(pool: Pool, sql: Arc<str>, read: fn(Row) -> Decoded<V>, bytes: fn(&K) -> usize) -> Self {
         Self {
             pool,
             sql,
@@ -214,11 +209,7 @@ where
     }
 
     /// On this connection, or if it was lost on another.
-    async fn ask<'p>(
-        &'p self,
-        connection: &mut Option<Pooled<'p>>,
-        keys: &[&K],
-    ) -> Result<Vec<Row>> {
+    async fn ask<'p>(&'p self, connection: &mut Option<Pooled<'p>>, keys: &[&K]) -> Result<Vec<Row>> {
         let mut tries = self.pool.config().retry.tries();
         loop {
             let asked = match connection.take() {
@@ -277,10 +268,7 @@ fn place_of(row: &Row, keys: usize) -> Result<usize> {
     place.filter(|place| *place < keys).ok_or_else(|| {
         let position = position.map_or("null".to_owned(), |position| position.to_string());
         Error::WrongStatement(
-            format!(
-                "a loader's statement returned a row with the position {position}, of {keys} keys"
-            )
-            .into(),
+            format!("a loader's statement returned a row with the position {position}, of {keys} keys").into(),
         )
     })
 }

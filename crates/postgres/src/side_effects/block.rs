@@ -75,10 +75,7 @@ fn only_known(tokens: &[Token<'_>]) -> bool {
             return true;
         }
         declares = (declares || token.is_word("declare")) && !token.is_word("begin");
-        let assigns = matches!(
-            tokens.get(at + 1),
-            Some(Token::Symbol(':' | '=' | '.' | '['))
-        );
+        let assigns = matches!(tokens.get(at + 1), Some(Token::Symbol(':' | '=' | '.' | '[')));
         declares || assigns || KNOWN.iter().any(|known| word.eq_ignore_ascii_case(known))
     })
 }

@@ -38,11 +38,7 @@ pub(crate) enum CancelError {
 ///
 /// # Cancel safety
 /// Dropping the future leaves a request under way that may hit a later statement.
-pub(crate) async fn cancel<S>(
-    token: &CancelToken,
-    stream: S,
-    deadline: Instant,
-) -> Result<(), CancelError>
+pub(crate) async fn cancel<S>(token: &CancelToken, stream: S, deadline: Instant) -> Result<(), CancelError>
 where
     S: TlsStream + Unpin,
 {
@@ -64,21 +60,13 @@ struct ToEof<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for ToEof<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ToEof<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 

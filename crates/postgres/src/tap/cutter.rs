@@ -64,11 +64,7 @@ impl Cutter {
     /// for an untyped one), or takes them all if it does not end within them.
     /// `keep` says whether the body of a message with that tag matters.
     #[inline]
-    pub(super) fn next(
-        &mut self,
-        bytes: &mut &[u8],
-        keep: impl Fn(u8) -> bool,
-    ) -> Result<Option<u8>, Garbled> {
+    pub(super) fn next(&mut self, bytes: &mut &[u8], keep: impl Fn(u8) -> bool) -> Result<Option<u8>, Garbled> {
         if self.have < HEADER {
             let wanted = HEADER - self.have;
             // Whole headers are by far the usual case, and copying a constant

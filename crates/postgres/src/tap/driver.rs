@@ -60,11 +60,7 @@ pub(crate) struct Opened {
 ///
 /// # Cancel safety
 /// Dropping the future closes the stream. The backend ends when it notices.
-pub(crate) async fn open<S>(
-    stream: S,
-    config: &Config,
-    deadline: Instant,
-) -> Result<Opened, OpenError>
+pub(crate) async fn open<S>(stream: S, config: &Config, deadline: Instant) -> Result<Opened, OpenError>
 where
     S: TlsStream + Unpin + Send + 'static,
 {
@@ -73,19 +69,19 @@ where
     let status = Arc::new(Status::new());
     let tap = Tap::new(stream, Arc::clone(&status));
     let connected = timeout_at(deadline, config.connect_raw(tap, Settled)).await;
-    let (client, connection) = connected
-        .map_err(|_| OpenError::Timeout)?
-        .map_err(|error| match is_of_stranger(&error) {
-            true => OpenError::Stranger,
-            false => OpenError::Postgres(error),
-        })?;
+    let (client, connection) =
+        connected
+            .map_err(|_| OpenError::Timeout)?
+            .map_err(|error| match is_of_stranger(&error) {
+                true => OpenError::Stranger,
+                false => OpenError::Postgres(error),
+            })?;
     let role = Role::reported(|name| connection.parameter(name));
     let link = Link::spawn(connection, status);
     Ok(Opened { client, link, role })
 }
 
-type PollMessage =
-    dyn FnMut(&mut Context<'_>) -> Poll<Option<Result<AsyncMessage, tokio_postgres::Error>>> + Send;
+type PollMessage = dyn FnMut(&mut Context<'_>) -> Poll<Option<Result<AsyncMessage, tokio_postgres::Error>>> + Send;
 
 /// What hears the notifications of a connection.
 pub(crate) type Listener = dyn FnMut(Notification) + Send;
@@ -342,8 +338,7 @@ impl Link {
     /// # Cancel safety
     /// Safe.
     pub(crate) async fn settle(&self, deadline: Instant) -> Verdict {
-        self.wait(deadline, |verdict| verdict != Verdict::Busy)
-            .await
+        self.wait(deadline, |verdict| verdict != Verdict::Busy).await
     }
 
     /// Waits until the connection is quiet or broken, and returns the verdict; at

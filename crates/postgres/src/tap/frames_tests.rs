@@ -22,12 +22,7 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
 }
 
 fn start_up() -> Vec<u8> {
-    [
-        &12_u32.to_be_bytes()[..],
-        &196_608_u32.to_be_bytes(),
-        b"u\0\0\0",
-    ]
-    .concat()
+    [&12_u32.to_be_bytes()[..], &196_608_u32.to_be_bytes(), b"u\0\0\0"].concat()
 }
 
 fn error(severity: &str, code: &str) -> Vec<u8> {
@@ -36,10 +31,7 @@ fn error(severity: &str, code: &str) -> Vec<u8> {
 }
 
 fn client(tags: &str) -> Said {
-    (
-        Client,
-        tags.bytes().flat_map(|tag| message(tag, b"abc")).collect(),
-    )
+    (Client, tags.bytes().flat_map(|tag| message(tag, b"abc")).collect())
 }
 
 fn ready(status: &str) -> Said {
@@ -83,19 +75,8 @@ fn follow(said: &[Said]) -> Frames {
 /// All of the state but what is left over in the cutters' buffers.
 fn state(frames: &Frames) -> impl PartialEq + std::fmt::Debug {
     (
-        (
-            frames.phase,
-            frames.bits(),
-            frames.fault,
-            frames.dirt,
-            frames.error,
-        ),
-        (
-            frames.owed.clone(),
-            frames.eaten,
-            frames.copy_ended,
-            frames.copying,
-        ),
+        (frames.phase, frames.bits(), frames.fault, frames.dirt, frames.error),
+        (frames.owed.clone(), frames.eaten, frames.copy_ended, frames.copying),
         (
             frames.copy_failure,
             frames.rows,
@@ -132,20 +113,13 @@ fn a_query_is_owed_until_it_is_ready() {
 #[test]
 fn a_select_that_shows_no_rows_is_dirt() {
     let done = |tag: &str| server(b'C', tag);
-    let (row, columns, none) = (
-        server(b'D', "row"),
-        server(b'T', "columns"),
-        server(b'n', ""),
-    );
+    let (row, columns, none) = (server(b'D', "row"), server(b'T', "columns"), server(b'n', ""));
     let simple = client("Q");
     let extended = client("BES");
     for (said, dirt) in [
         (vec![simple.clone(), done("SELECT 0")], Dirt::SESSION),
         (vec![simple.clone(), done("SELECT 5")], Dirt::SESSION),
-        (
-            vec![simple.clone(), columns.clone(), done("SELECT 0")],
-            Dirt::NONE,
-        ),
+        (vec![simple.clone(), columns.clone(), done("SELECT 0")], Dirt::NONE),
         // Two statements in one query.
         (
             vec![simple, columns.clone(), done("SELECT 0"), done("SELECT 0")],
@@ -155,10 +129,7 @@ fn a_select_that_shows_no_rows_is_dirt() {
         (vec![extended.clone(), row, done("SELECT 1")], Dirt::NONE),
         // Its rows were described when it was prepared, and there are none: it cannot be told.
         (vec![extended.clone(), done("SELECT 0")], Dirt::NONE),
-        (
-            vec![extended.clone(), none, done("SELECT 0")],
-            Dirt::SESSION,
-        ),
+        (vec![extended.clone(), none, done("SELECT 0")], Dirt::SESSION),
         (vec![extended, columns, done("SELECT 0")], Dirt::NONE),
     ] {
         let mut frames = follow(&said);
@@ -192,17 +163,8 @@ fn settings_that_come_back_with_the_end_of_their_transaction_are_none() {
 #[test]
 fn each_completion_that_its_text_may_excuse_is_counted() {
     let done = |tag: &str| server(b'C', tag);
-    let mut frames = follow(&[
-        client("Q"),
-        done("SET"),
-        done("SET"),
-        done("BEGIN"),
-        ready("T"),
-    ]);
-    assert_eq!(
-        (frames.take_dirt(), frames.take_claims()),
-        (Dirt::CLAIMED, 2)
-    );
+    let mut frames = follow(&[client("Q"), done("SET"), done("SET"), done("BEGIN"), ready("T")]);
+    assert_eq!((frames.take_dirt(), frames.take_claims()), (Dirt::CLAIMED, 2));
     assert_eq!((frames.take_dirt(), frames.take_claims()), (Dirt::NONE, 0));
 }
 
@@ -249,10 +211,7 @@ fn a_second_answer_to_a_failed_copy_is_not_taken_for_another() {
     say(&mut frames, &client("QCS"));
     say(&mut frames, &server(b'N', ""));
     assert_eq!(frames.bits(), status::UNPROVEN | status::OWED);
-    assert_eq!(
-        frames.on_read(&message(b'Z', b"I")),
-        Err(Fault::CopyRefused)
-    );
+    assert_eq!(frames.on_read(&message(b'Z', b"I")), Err(Fault::CopyRefused));
 }
 
 #[test]
@@ -345,9 +304,7 @@ fn no_two_or_three_way_cut_changes_anything() {
     let longest = longest.max().unwrap();
     for first in 0..=longest {
         for second in first..=longest {
-            let cut = follow_cut(&said, |bytes| {
-                vec![first.min(bytes.len()), second.min(bytes.len())]
-            });
+            let cut = follow_cut(&said, |bytes| vec![first.min(bytes.len()), second.min(bytes.len())]);
             assert_eq!(state(&cut), state(&whole), "cut at {first} and {second}");
         }
     }

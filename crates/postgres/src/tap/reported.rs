@@ -31,11 +31,7 @@ impl Reported {
             false => None,
         };
         self.changed = true;
-        match self
-            .settings
-            .iter_mut()
-            .find(|setting| *setting.name == *name)
-        {
+        match self.settings.iter_mut().find(|setting| *setting.name == *name) {
             Some(setting) => setting.now = now,
             None => self.settings.push(Setting {
                 name: name.into(),

@@ -219,27 +219,21 @@ impl SqlStateCode {
     /// The code, if it is what the standard says it is: five letters or digits.
     pub(super) fn new(code: &[u8]) -> Option<Self> {
         let code: [u8; 5] = code.try_into().ok()?;
-        code.iter()
-            .all(u8::is_ascii_alphanumeric)
-            .then_some(Self(code))
+        code.iter().all(u8::is_ascii_alphanumeric).then_some(Self(code))
     }
 
     /// Of two errors in a row, the one to remember: one that is about the server
     /// rather than about a statement, else the later.
     pub(super) fn more_telling(first: Option<Self>, second: Option<Self>) -> Option<Self> {
         match (first, second) {
-            (Some(first), Some(second)) if first.is_about_server() && !second.is_about_server() => {
-                Some(first)
-            }
+            (Some(first), Some(second)) if first.is_about_server() && !second.is_about_server() => Some(first),
             _ => second.or(first),
         }
     }
 
     /// Whether it says that the server comes or goes, or has become a standby.
     fn is_about_server(self) -> bool {
-        matches!(&self.0, b"25006" | b"25P03")
-            || self.0.starts_with(b"08")
-            || self.0.starts_with(b"57P")
+        matches!(&self.0, b"25006" | b"25P03") || self.0.starts_with(b"08") || self.0.starts_with(b"57P")
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -390,8 +384,7 @@ impl Status {
     }
 
     pub(super) fn take_stale(&self) -> bool {
-        self.word.load(Ordering::Relaxed) & STALE != 0
-            && self.word.fetch_and(!STALE, Ordering::AcqRel) & STALE != 0
+        self.word.load(Ordering::Relaxed) & STALE != 0 && self.word.fetch_and(!STALE, Ordering::AcqRel) & STALE != 0
     }
 
     pub(super) fn set_error(&self, code: SqlStateCode) {

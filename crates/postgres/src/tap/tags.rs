@@ -9,8 +9,7 @@ use super::status::Dirt;
 /// CommandComplete message, with or without its terminating NUL).
 pub(super) fn dirt(tag: &[u8]) -> Dirt {
     match command(tag) {
-        b"SELECT" | b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE" | b"FETCH" | b"MOVE" | b"COPY"
-        | b"SHOW" => Dirt::NONE,
+        b"SELECT" | b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE" | b"FETCH" | b"MOVE" | b"COPY" | b"SHOW" => Dirt::NONE,
         b"BEGIN"
         | b"START TRANSACTION"
         | b"COMMIT"
@@ -37,9 +36,7 @@ pub(super) fn dirt(tag: &[u8]) -> Dirt {
         | b"REVOKE" => Dirt::NONE,
         // Of these the text may tell that nothing outlives the transaction: `SET LOCAL`.
         b"SET" | b"EXPLAIN" | b"DECLARE CURSOR" | b"DO" => Dirt::CLAIMED,
-        b"PREPARE" | b"DEALLOCATE" | b"DEALLOCATE ALL" | b"DISCARD ALL" | b"DISCARD PLANS" => {
-            Dirt::STATEMENTS
-        }
+        b"PREPARE" | b"DEALLOCATE" | b"DEALLOCATE ALL" | b"DISCARD ALL" | b"DISCARD PLANS" => Dirt::STATEMENTS,
         _ => Dirt::SESSION,
     }
 }

@@ -38,9 +38,7 @@ impl Server {
 
     /// A raw stream to the server.
     pub(super) async fn tcp(&self) -> TcpStream {
-        let stream = TcpStream::connect(("127.0.0.1", self.0.port()))
-            .await
-            .unwrap();
+        let stream = TcpStream::connect(("127.0.0.1", self.0.port())).await.unwrap();
         stream.set_nodelay(true).unwrap();
         stream
     }

@@ -111,22 +111,12 @@ async fn after_a_query_it_is_clean_on_any_stream() {
     let server = server().await;
     for (client, link) in [server.connect().await, server.connect_unix().await] {
         assert_eq!(link.verdict(), CLEAN);
-        assert_eq!(
-            client
-                .query_one("select 1", &[])
-                .await
-                .unwrap()
-                .get::<_, i32>(0),
-            1
-        );
+        assert_eq!(client.query_one("select 1", &[]).await.unwrap().get::<_, i32>(0), 1);
         // The statement was dropped and closes itself.
         assert_eq!(link.wait_quiet(within(1_000)).await, CLEAN);
         assert!(client.batch_execute("select nonsense").await.is_err());
         assert_eq!(link.wait_quiet(within(1_000)).await, CLEAN);
-        assert_eq!(
-            link.take_error().unwrap().as_str(),
-            SqlState::UNDEFINED_COLUMN.code()
-        );
+        assert_eq!(link.take_error().unwrap().as_str(), SqlState::UNDEFINED_COLUMN.code());
         assert_eq!(link.take_error(), None);
     }
 }
@@ -137,10 +127,7 @@ async fn a_request_in_the_channel_is_seen_at_once() {
     let (client, link) = server.connect().await;
     assert!(poll_times(client.batch_execute("begin"), 1).await.is_none());
     assert_eq!(link.verdict(), Verdict::Busy);
-    assert!(matches!(
-        link.poll_inline(),
-        Verdict::Unfinished { owed: true, .. }
-    ));
+    assert!(matches!(link.poll_inline(), Verdict::Unfinished { owed: true, .. }));
     let open = quiet(Transaction::Open, Dirt::NONE);
     assert_eq!(link.wait_quiet(within(1_000)).await, open);
     assert!(give_back(server, &client, &link).await);
@@ -159,10 +146,7 @@ async fn a_dropped_query_is_cancelled_and_then_quiet() {
     assert!(verdict.is_cancellable(), "{verdict:?}");
     cancel_on(server, &client.cancel_token()).await;
     assert_eq!(link.wait_quiet(within(1_000)).await, CLEAN);
-    assert_eq!(
-        link.take_error().unwrap().as_str(),
-        SqlState::QUERY_CANCELED.code()
-    );
+    assert_eq!(link.take_error().unwrap().as_str(), SqlState::QUERY_CANCELED.code());
 }
 
 #[tokio::test]
@@ -185,10 +169,7 @@ async fn transactions_left_behind_show() {
     let server = server().await;
     let (mut client, link) = server.connect().await;
     client.batch_execute("begin; select 1").await.unwrap();
-    assert_eq!(
-        link.settle(within(1_000)).await,
-        quiet(Transaction::Open, Dirt::NONE)
-    );
+    assert_eq!(link.settle(within(1_000)).await, quiet(Transaction::Open, Dirt::NONE));
     client.batch_execute("select 1/0").await.unwrap_err();
     let failed = quiet(Transaction::Failed, Dirt::NONE);
     assert_eq!(link.wait_quiet(within(1_000)).await, failed);
@@ -228,19 +209,11 @@ async fn dirt_shows_and_is_forgotten_once_cleaned() {
 async fn a_copy_in_held_or_dropped_is_never_taken_for_quiet() {
     let server = server().await;
     let (client, link) = server.connect().await;
-    client
-        .batch_execute("create temp table t (a int)")
-        .await
-        .unwrap();
+    client.batch_execute("create temp table t (a int)").await.unwrap();
     link.settle(within(1_000)).await;
     link.clear_dirt(Dirt::SESSION);
 
-    let mut sink = pin!(
-        client
-            .copy_in::<_, Bytes>("copy t from stdin")
-            .await
-            .unwrap()
-    );
+    let mut sink = pin!(client.copy_in::<_, Bytes>("copy t from stdin").await.unwrap());
     sink.send(Bytes::from_static(b"1\n")).await.unwrap();
     let verdict = link.wait_quiet(within(20)).await;
     assert!(
@@ -313,10 +286,7 @@ async fn a_terminated_backend_breaks_it_and_says_why() {
         .await
         .unwrap();
     assert!(link.is_broken());
-    assert_eq!(
-        link.take_error().unwrap().as_str(),
-        SqlState::ADMIN_SHUTDOWN.code()
-    );
+    assert_eq!(link.take_error().unwrap().as_str(), SqlState::ADMIN_SHUTDOWN.code());
     let reason = link.death().unwrap();
     assert!(reason.contains("administrator command"), "{reason}");
 }
@@ -402,11 +372,7 @@ async fn misbehave(client: &mut Client, link: &Link, kept: &mut Vec<Pin<Box<dyn 
                 kept.push(Box::pin(stream));
             }
         }
-        12 => drop(
-            client
-                .copy_in::<_, Bytes>("copy tap_fuzz_view from stdin")
-                .await,
-        ),
+        12 => drop(client.copy_in::<_, Bytes>("copy tap_fuzz_view from stdin").await),
         _ => drop(poll_times(client.query_one("select 1", &[]), times).await),
     }
     if fastrand::u32(0..8) == 0 {
@@ -453,9 +419,7 @@ async fn no_caller_can_make_an_unclean_connection_look_clean() {
         let parameters: [&(dyn ToSql + Sync); 1] = [&round];
         let next = client.query_one(question, &parameters);
         let row = tokio::time::timeout(Duration::from_secs(5), next).await;
-        let row = row
-            .expect("the next query hangs")
-            .expect("the next query fails");
+        let row = row.expect("the next query hangs").expect("the next query fails");
         assert_eq!((row.get(0), row.get(1)), (round, "0"), "seed {seed}");
     }
     assert!(reused > destroyed, "reused {reused}, destroyed {destroyed}");

@@ -35,18 +35,14 @@ pub(super) fn read(text: &str) -> Result<Vec<Given>> {
     if let Some(rest) = text.strip_prefix("jdbc:")
         && without_scheme(rest).is_some()
     {
-        return Err(
-            "starts with jdbc:; remove that, and write user and password as \
+        return Err("starts with jdbc:; remove that, and write user and password as \
                     postgresql://user:password@host/name"
-                .into(),
-        );
+            .into());
     }
     if is_url(text) || !text.contains('=') {
-        return Err(
-            "must start with postgresql:// or postgres:// (in lower case), \
+        return Err("must start with postgresql:// or postgres:// (in lower case), \
                     or be a list such as `host=… user=… dbname=…`"
-                .into(),
-        );
+            .into());
     }
     read_list(text)
 }
@@ -55,10 +51,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Given>> {
 fn without_scheme(text: &str) -> Option<&str> {
     let (scheme, rest) = text.split_once("://")?;
     let (name, driver) = scheme.split_once('+').unwrap_or((scheme, "driver"));
-    let is_driver = !driver.is_empty()
-        && driver
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let is_driver = !driver.is_empty() && driver.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     (matches!(name, "postgresql" | "postgres") && is_driver).then_some(rest)
 }
 
@@ -72,10 +65,7 @@ fn is_url(text: &str) -> bool {
 /// `[user[:password]@][host[:port],…][/dbname][?name=value&…]`
 fn read_url(text: &str) -> Result<Vec<Given>> {
     if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
-        return Err(
-            "holds a blank or a control character; in a URL it is percent-encoded, a blank as %20"
-                .into(),
-        );
+        return Err("holds a blank or a control character; in a URL it is percent-encoded, a blank as %20".into());
     }
     let mut given = Vec::new();
     let mut add = |name, value: &str| -> Result<()> {
@@ -89,12 +79,12 @@ fn read_url(text: &str) -> Result<Vec<Given>> {
     let rest = match head.split_once('@') {
         None => text,
         Some((_, hosts)) if hosts.contains('@') => {
-            return Err(
-                "has more than one @; write those in the user or the password as %40".into(),
-            );
+            return Err("has more than one @; write those in the user or the password as %40".into());
         }
         Some((credentials, _)) if credentials.contains('?') => {
-            return Err("has a ? before its @; in the user or the password write ? as %3F, in an option write @ as %40".into());
+            return Err(
+                "has a ? before its @; in the user or the password write ? as %3F, in an option write @ as %40".into(),
+            );
         }
         Some((credentials, _)) => {
             let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
@@ -147,10 +137,7 @@ fn hosts(text: &str) -> Result<Hosts<'_>> {
                 }
                 0
             }
-            None => read
-                .rest
-                .find([':', '/', '?', ','])
-                .unwrap_or(read.rest.len()),
+            None => read.rest.find([':', '/', '?', ',']).unwrap_or(read.rest.len()),
         };
         read.hosts += &read.rest[..end];
         read.rest = &read.rest[end..];
@@ -172,17 +159,12 @@ fn read_query(query: &str, given: &mut Vec<Given>) -> Result<()> {
     // A bare @ may be the end of a password, and what looks like an option a piece of it.
     let mut printable = !query.contains('@');
     // libpq takes one & at the end.
-    let query = query
-        .strip_suffix('&')
-        .filter(|rest| !rest.is_empty())
-        .unwrap_or(query);
+    let query = query.strip_suffix('&').filter(|rest| !rest.is_empty()).unwrap_or(query);
     if query.is_empty() {
         return Ok(());
     }
     for option in query.split('&') {
-        let (name, value) = option
-            .split_once('=')
-            .ok_or("has an option without = in its query")?;
+        let (name, value) = option.split_once('=').ok_or("has an option without = in its query")?;
         if value.contains('=') {
             return Err("has an option with two = in its query; write = in a value as %3D".into());
         }
@@ -214,10 +196,7 @@ fn decode(text: &str) -> Result<String> {
         let byte = hex(0).zip(hex(1)).map(|(high, low)| high << 4 | low);
         match byte.and_then(|byte| u8::try_from(byte).ok()) {
             None => {
-                return Err(
-                    "has a % that is not followed by two hexadecimal digits; write % itself as %25"
-                        .into(),
-                );
+                return Err("has a % that is not followed by two hexadecimal digits; write % itself as %25".into());
             }
             Some(0) => return Err("has a %00; no value may hold a NUL character".into()),
             Some(byte) => bytes.push(byte),
@@ -239,8 +218,7 @@ fn read_list(text: &str) -> Result<Vec<Given>> {
         let end = rest.find(|c| c == '=' || is_space(c)).unwrap_or(rest.len());
         let (name, after) = rest.split_at(end);
         let after = after.trim_start_matches(is_space).strip_prefix('=');
-        let after =
-            after.ok_or("is not a PostgreSQL connection string: it has a word without =")?;
+        let after = after.ok_or("is not a PostgreSQL connection string: it has a word without =")?;
         let after = after.trim_start_matches(is_space);
         let (value, after) = match after.strip_prefix('\'') {
             Some(quoted) => quoted_value(quoted)?,
@@ -252,8 +230,7 @@ fn read_list(text: &str) -> Result<Vec<Given>> {
             printable,
         });
         // What follows a password may be its second word.
-        printable =
-            (printable || given.len() == 1) && options::is_known(name) && !options::is_secret(name);
+        printable = (printable || given.len() == 1) && options::is_known(name) && !options::is_secret(name);
         rest = after.trim_start_matches(is_space);
     }
     Ok(given)

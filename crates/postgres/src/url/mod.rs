@@ -136,8 +136,7 @@ impl ConnectionString {
             Some(name) => word("target_session_attrs", name, &TargetSession::NAMES)?,
         };
         check(&server)?;
-        tls.check(&server)
-            .map_err(|problem| format!("asks for {problem}"))?;
+        tls.check(&server).map_err(|problem| format!("asks for {problem}"))?;
         Ok(Parts {
             server,
             tls,
@@ -165,9 +164,9 @@ fn number(options: &Options, option: &str) -> Result<Option<i32>> {
         return Ok(None);
     };
     let number = text.trim_ascii().parse();
-    number.map(Some).map_err(|_| {
-        format!("has an invalid value for option `{option}`: it is a whole number").into()
-    })
+    number
+        .map(Some)
+        .map_err(|_| format!("has an invalid value for option `{option}`: it is a whole number").into())
 }
 
 /// A number above zero; libpq takes others for "not set".
@@ -179,9 +178,7 @@ fn positive(options: &Options, option: &str) -> Result<Option<u32>> {
 }
 
 fn set_timeouts(options: &Options, server: &mut tokio_postgres::Config) -> Result<()> {
-    let seconds = |option| -> Result<_> {
-        Ok(positive(options, option)?.map(|it| Duration::from_secs(it.into())))
-    };
+    let seconds = |option| -> Result<_> { Ok(positive(options, option)?.map(|it| Duration::from_secs(it.into()))) };
     if let Some(limit) = seconds("connect_timeout")? {
         server.connect_timeout(limit);
     }
@@ -204,12 +201,7 @@ fn set_timeouts(options: &Options, server: &mut tokio_postgres::Config) -> Resul
 }
 
 fn set_hosts(options: &Options, server: &mut tokio_postgres::Config) -> Result<()> {
-    let list = |option| {
-        options
-            .get(option)
-            .into_iter()
-            .flat_map(|list| list.split(','))
-    };
+    let list = |option| options.get(option).into_iter().flat_map(|list| list.split(','));
     for host in list("host") {
         if host.is_empty() {
             return Err("has an empty host in option `host`; write each of them out".into());
@@ -217,9 +209,9 @@ fn set_hosts(options: &Options, server: &mut tokio_postgres::Config) -> Result<(
         server.host(host);
     }
     for address in list("hostaddr") {
-        let address: IpAddr = address.parse().map_err(
-            |_| "has an invalid value for option `hostaddr`: it is an IP address for each host",
-        )?;
+        let address: IpAddr = address
+            .parse()
+            .map_err(|_| "has an invalid value for option `hostaddr`: it is an IP address for each host")?;
         server.hostaddr(address);
     }
     for port in list("port") {
@@ -227,7 +219,9 @@ fn set_hosts(options: &Options, server: &mut tokio_postgres::Config) -> Result<(
             "" => 5432,
             text => match text.parse() {
                 Ok(0) | Err(_) => {
-                    return Err("has an invalid value for option `port`: it is a number from 1 to 65535 for each host".into());
+                    return Err(
+                        "has an invalid value for option `port`: it is a number from 1 to 65535 for each host".into(),
+                    );
                 }
                 Ok(port) => port,
             },
@@ -343,17 +337,10 @@ mod plain_tests {
 
     #[test]
     fn without_tls_only_plain_connections_are_promised() {
-        for options in [
-            "sslmode=require",
-            "sslrootcert=system",
-            "sslcert=c&sslkey=k",
-        ] {
+        for options in ["sslmode=require", "sslrootcert=system", "sslcert=c&sslkey=k"] {
             let text: ConnectionString = format!("postgresql://h/d?{options}").parse().unwrap();
             let complaint = text.parts().unwrap_err().to_string();
-            assert!(
-                complaint.contains("built without"),
-                "{options}: {complaint}"
-            );
+            assert!(complaint.contains("built without"), "{options}: {complaint}");
         }
         assert!(
             "postgresql://h/d?sslmode=prefer"

@@ -29,9 +29,7 @@ const OPTIONS: [(&str, Fate); 52] = [
     (
         "client_encoding",
         Only(
-            &[
-                "UTF8", "utf8", "UTF-8", "utf-8", "unicode", "UNICODE", "auto",
-            ],
+            &["UTF8", "utf8", "UTF-8", "utf-8", "unicode", "UNICODE", "auto"],
             "the connection always uses UTF8",
         ),
     ),
@@ -59,10 +57,7 @@ const OPTIONS: [(&str, Fate); 52] = [
         "max_protocol_version",
         Only(&["3.0", "3.2", "latest"], "the protocol is 3.0"),
     ),
-    (
-        "min_protocol_version",
-        Only(&["3.0"], "the protocol is 3.0"),
-    ),
+    ("min_protocol_version", Only(&["3.0"], "the protocol is 3.0")),
     ("oauth_client_id", NO_OAUTH),
     ("oauth_client_secret", NO_OAUTH),
     ("oauth_issuer", NO_OAUTH),
@@ -85,9 +80,7 @@ const OPTIONS: [(&str, Fate); 52] = [
     ),
     (
         "require_auth",
-        Refused(
-            "the kind of login cannot be prescribed; channel_binding=require makes sure of SCRAM",
-        ),
+        Refused("the kind of login cannot be prescribed; channel_binding=require makes sure of SCRAM"),
     ),
     (
         "requirepeer",
@@ -96,20 +89,11 @@ const OPTIONS: [(&str, Fate); 52] = [
     ("requiressl", Honoured),
     ("scram_client_key", NO_KEYS),
     ("scram_server_key", NO_KEYS),
-    (
-        "service",
-        Refused("write out what the service file says of it"),
-    ),
-    (
-        "servicefile",
-        Refused("write out what the service file says"),
-    ),
+    ("service", Refused("write out what the service file says of it")),
+    ("servicefile", Refused("write out what the service file says")),
     (
         "ssl_max_protocol_version",
-        Only(
-            &["TLSv1.3"],
-            "TLS 1.2 and 1.3 are spoken; restrict them at the server",
-        ),
+        Only(&["TLSv1.3"], "TLS 1.2 and 1.3 are spoken; restrict them at the server"),
     ),
     (
         "ssl_min_protocol_version",
@@ -138,10 +122,7 @@ const OPTIONS: [(&str, Fate); 52] = [
         Refused("keys cannot be encrypted; write a decrypted one with `openssl pkey`"),
     ),
     ("sslrootcert", Honoured),
-    (
-        "sslsni",
-        Only(&["1"], "the name of the host is always sent"),
-    ),
+    ("sslsni", Only(&["1"], "the name of the host is always sent")),
     ("target_session_attrs", Honoured),
     ("tcp_user_timeout", Honoured),
     ("user", Honoured),
@@ -156,37 +137,19 @@ const FOREIGN: [(&str, &str); 32] = [
         "set COMMAND_TIMEOUT; in code Config::command_timeout",
     ),
     ("connectTimeout", "write connect_timeout"),
-    (
-        "connection_limit",
-        "set DB_POOL_MAX_SIZE; in code pool.max_size",
-    ),
+    ("connection_limit", "set DB_POOL_MAX_SIZE; in code pool.max_size"),
     ("currentSchema", "write options=-c%20search_path%3D…"),
     ("database", "write dbname"),
     ("hostname", "write host"),
     ("loginTimeout", "write connect_timeout"),
-    (
-        "max_overflow",
-        "set DB_POOL_MAX_OVERFLOW; in code pool.max_overflow",
-    ),
+    ("max_overflow", "set DB_POOL_MAX_OVERFLOW; in code pool.max_overflow"),
     ("passwd", "write password"),
     ("pgbouncer", "leave it out"),
-    (
-        "pool_max_conns",
-        "set DB_POOL_MAX_SIZE; in code pool.max_size",
-    ),
-    (
-        "pool_min_conns",
-        "set DB_POOL_MIN_SIZE; in code pool.min_size",
-    ),
-    (
-        "pool_recycle",
-        "set DB_POOL_RECYCLE; in code pool.max_lifetime",
-    ),
+    ("pool_max_conns", "set DB_POOL_MAX_SIZE; in code pool.max_size"),
+    ("pool_min_conns", "set DB_POOL_MIN_SIZE; in code pool.min_size"),
+    ("pool_recycle", "set DB_POOL_RECYCLE; in code pool.max_lifetime"),
     ("pool_size", "set DB_POOL_MAX_SIZE; in code pool.max_size"),
-    (
-        "pool_timeout",
-        "set DB_POOL_TIMEOUT; in code pool.acquire_timeout",
-    ),
+    ("pool_timeout", "set DB_POOL_TIMEOUT; in code pool.acquire_timeout"),
     ("prepareThreshold", "leave it out"),
     (
         "prepared_statement_cache_size",
@@ -196,14 +159,8 @@ const FOREIGN: [(&str, &str); 32] = [
     ("schema", "write options=-c%20search_path%3D…"),
     ("search_path", "write options=-c%20search_path%3D…"),
     ("server_settings", "write options=-c%20name%3Dvalue"),
-    (
-        "socketTimeout",
-        "set COMMAND_TIMEOUT; in code Config::command_timeout",
-    ),
-    (
-        "ssl",
-        "write sslmode=require, or sslmode=verify-full with sslrootcert",
-    ),
+    ("socketTimeout", "set COMMAND_TIMEOUT; in code Config::command_timeout"),
+    ("ssl", "write sslmode=require, or sslmode=verify-full with sslrootcert"),
     (
         "sslaccept",
         "write sslmode=verify-full with sslrootcert, or sslmode=require",
@@ -216,10 +173,7 @@ const FOREIGN: [(&str, &str); 32] = [
         "statement_cache_size",
         "set DB_STATEMENT_CACHE; in code Config::statement_cache",
     ),
-    (
-        "statement_timeout",
-        "write options=-c%20statement_timeout%3D…",
-    ),
+    ("statement_timeout", "write options=-c%20statement_timeout%3D…"),
     ("timeout", "write connect_timeout"),
     ("timezone", "write options=-c%20TimeZone%3D…"),
     ("username", "write user"),
@@ -234,12 +188,7 @@ pub(super) fn is_known(name: &str) -> bool {
 pub(super) fn is_secret(name: &str) -> bool {
     matches!(
         name,
-        "password"
-            | "passwd"
-            | "sslpassword"
-            | "oauth_client_secret"
-            | "scram_client_key"
-            | "scram_server_key"
+        "password" | "passwd" | "sslpassword" | "oauth_client_secret" | "scram_client_key" | "scram_server_key"
     )
 }
 
@@ -260,21 +209,13 @@ impl Options {
     }
 
     fn take(&mut self, given: Given) -> Result<()> {
-        let Given {
-            name,
-            value,
-            printable,
-        } = given;
+        let Given { name, value, printable } = given;
         let Some((name, fate)) = OPTIONS.iter().find(|(known, _)| *known == name) else {
             return Err(unknown(&name, printable));
         };
         match fate {
             Honoured if *name == "requiressl" => {
-                let mode = if value.starts_with('1') {
-                    "require"
-                } else {
-                    "prefer"
-                };
+                let mode = if value.starts_with('1') { "require" } else { "prefer" };
                 self.set("sslmode", mode.to_owned());
             }
             Honoured => self.set(name, value),
@@ -285,9 +226,7 @@ impl Options {
             }
             Refused(_) if value.is_empty() => {}
             Refused(cure) => {
-                return Err(
-                    format!("has the option `{name}`, which is not supported: {cure}").into(),
-                );
+                return Err(format!("has the option `{name}`, which is not supported: {cure}").into());
             }
         }
         Ok(())
@@ -314,11 +253,8 @@ fn unknown(name: &str, printable: bool) -> InvalidUrl {
     if let Some((name, cure)) = FOREIGN.iter().find(|(known, _)| *known == name) {
         return format!("has the unknown option `{name}`: {cure}").into();
     }
-    let is_word = !name.is_empty()
-        && name.len() <= 40
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    let is_word =
+        !name.is_empty() && name.len() <= 40 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
     match printable && is_word {
         true => format!("has the unknown option `{name}`").into(),
         // It may be a piece of a password.

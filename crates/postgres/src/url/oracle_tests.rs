@@ -29,9 +29,7 @@ type Map = BTreeMap<String, Vec<u8>>;
 /// libpq's options that are not empty.
 fn libpq(text: &str) -> Option<Map> {
     static ORACLE: Mutex<Option<Oracle>> = Mutex::new(None);
-    let mut oracle = ORACLE
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut oracle = ORACLE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let oracle = oracle.get_or_insert_with(|| Oracle::start(PROGRAM));
     let fields = oracle.ask(&[text.as_bytes()])?;
     let pairs = fields
@@ -122,14 +120,7 @@ fn option() -> impl Strategy<Value = (&'static str, String)> {
     prop_oneof![
         (select(&TEXTS[..]), value()),
         (
-            select(
-                &[
-                    "connect_timeout",
-                    "keepalives",
-                    "keepalives_idle",
-                    "tcp_user_timeout"
-                ][..]
-            ),
+            select(&["connect_timeout", "keepalives", "keepalives_idle", "tcp_user_timeout"][..]),
             "[0-9]{1,4}"
         ),
         select(

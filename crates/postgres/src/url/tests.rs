@@ -21,28 +21,16 @@ fn each_sslmode_says_whether_to_encrypt_and_what_to_check() {
         ("sslmode=disable", (SslMode::Disable, Verify::Nothing)),
         ("sslmode=allow", (SslMode::Prefer, Verify::Nothing)),
         ("sslmode=require", (SslMode::Require, Verify::Nothing)),
-        (
-            "sslmode=require&sslrootcert=/ca",
-            (SslMode::Require, Verify::Authority),
-        ),
+        ("sslmode=require&sslrootcert=/ca", (SslMode::Require, Verify::Authority)),
         (
             "sslmode=verify-ca&sslrootcert=/ca",
             (SslMode::Require, Verify::Authority),
         ),
-        (
-            "sslrootcert=/ca&sslmode=verify-full",
-            (SslMode::Require, Verify::Host),
-        ),
+        ("sslrootcert=/ca&sslmode=verify-full", (SslMode::Require, Verify::Host)),
         ("sslrootcert=system", (SslMode::Require, Verify::Host)),
-        (
-            "sslmode=disable&sslmode=require",
-            (SslMode::Require, Verify::Nothing),
-        ),
+        ("sslmode=disable&sslmode=require", (SslMode::Require, Verify::Nothing)),
     ] {
-        let list = format!(
-            "host=h {}",
-            options.replace('&', " ").replace("sslmode= ", "")
-        );
+        let list = format!("host=h {}", options.replace('&', " ").replace("sslmode= ", ""));
         for text in [format!("postgresql://h/d?{options}"), list] {
             if text.ends_with("sslmode=") {
                 continue; // in a list an empty value has quotes
@@ -67,10 +55,7 @@ fn names_of_files_are_decoded_and_the_rest_reaches_the_driver_unchanged() {
     assert_eq!(url.server.get_application_name(), Some("a&b"));
     assert_eq!(url.server.get_ports(), [1, 2]);
     assert_eq!(url.server.get_connect_timeout().unwrap().as_secs(), 7);
-    assert_eq!(
-        url.server.get_load_balance_hosts(),
-        LoadBalanceHosts::Random
-    );
+    assert_eq!(url.server.get_load_balance_hosts(), LoadBalanceHosts::Random);
     assert_eq!(url.server.get_channel_binding(), ChannelBinding::Require);
     assert_eq!(url.server.get_ssl_negotiation(), SslNegotiation::Direct);
     assert_eq!(url.tls.roots, Some(Roots::File("/a b&c".into())));
@@ -106,10 +91,7 @@ fn complaints_name_the_option_and_quote_nothing_else() {
         ("postgresql://u:1?hunter2@h/d", "%3F"),
         ("postgresql://u:hunter2%@h/d", "%25"),
         ("postgresql://u:hun ter2@h/d", "%20"),
-        (
-            "postgresql://u:p@h/d?password=a&hunter2=b",
-            "unknown option",
-        ),
+        ("postgresql://u:p@h/d?password=a&hunter2=b", "unknown option"),
         ("postgresql://u:1/d?hunter2=b@h/d", "unknown option"),
         ("postgresql://h/d?nonsense=2", "`nonsense`"),
         ("host=h nonsense=2", "`nonsense`"),
@@ -121,48 +103,27 @@ fn complaints_name_the_option_and_quote_nothing_else() {
         ("host=h:5432", "colon"),
         ("postgresql://h/d?host=a,,b", "empty host"),
         ("postgresql://h/d?hostaddr=hunter2", "`hostaddr`"),
-        (
-            "postgresql://h/d?connect_timeout=hunter2",
-            "`connect_timeout`",
-        ),
+        ("postgresql://h/d?connect_timeout=hunter2", "`connect_timeout`"),
         ("postgresql://h/d?service=hunter2", "`service`"),
         ("postgresql://h/d?sslpassword=hunter2", "openssl pkey"),
         ("postgresql://h/d?requirepeer=hunter2", "`requirepeer`"),
         ("postgresql://u:hunter2", "`port`"),
         ("postgresql://h/d?sslmode=hunter2", "verify-full"),
-        (
-            "postgresql://h/d?target_session_attrs=hunter2",
-            "prefer-standby",
-        ),
-        (
-            "postgresql://h/d?load_balance_hosts=hunter2",
-            "`load_balance_hosts`",
-        ),
-        (
-            "postgresql://h/d?channel_binding=hunter2",
-            "`channel_binding`",
-        ),
+        ("postgresql://h/d?target_session_attrs=hunter2", "prefer-standby"),
+        ("postgresql://h/d?load_balance_hosts=hunter2", "`load_balance_hosts`"),
+        ("postgresql://h/d?channel_binding=hunter2", "`channel_binding`"),
         ("postgresql://h/d?passfile=hunter2", "`passfile`"),
         ("postgresql://h/d?sslcert=hunter2", "`sslkey`"),
         ("postgresql://h/d?sslmode=verify-full", "`sslrootcert`"),
-        (
-            "postgresql://h/d?sslmode=require&sslrootcert=system",
-            "weaker",
-        ),
-        (
-            "postgresql://h/d?sslnegotiation=direct",
-            "sslnegotiation=direct",
-        ),
+        ("postgresql://h/d?sslmode=require&sslrootcert=system", "weaker"),
+        ("postgresql://h/d?sslnegotiation=direct", "sslnegotiation=direct"),
         (
             "postgresql://h/d?sslmode=disable&channel_binding=require",
             "channel_binding",
         ),
         ("postgresql://h/d?sslrootcert=%ff", "UTF-8"),
         ("host=h password=oh hunter2=x", "unknown option"),
-        (
-            "host=h password=oh hunter2",
-            "not a PostgreSQL connection string",
-        ),
+        ("host=h password=oh hunter2", "not a PostgreSQL connection string"),
         ("host=h password='hunter2", "quote"),
         ("postgresql://a,b,c/d?port=3,4", "as many ports"),
         ("host=a,b hostaddr=127.0.0.1", "as many addresses"),

@@ -1,11 +1,7 @@
 //! A real server, a database of one's own on it, and a second session that sees what the pool
 //! cannot be asked about itself.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file uses a part of it"
-)]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
 
 pub mod connecting;
@@ -179,16 +175,10 @@ impl Watcher {
 
     /// Waits until there is no such session.
     pub async fn sees_gone(&self, process_id: u32) {
-        self.waits("is gone", process_id, |activity| activity.is_none())
-            .await;
+        self.waits("is gone", process_id, |activity| activity.is_none()).await;
     }
 
-    async fn waits(
-        &self,
-        what: &str,
-        process_id: u32,
-        holds: impl Fn(Option<(String, String)>) -> bool,
-    ) {
+    async fn waits(&self, what: &str, process_id: u32, holds: impl Fn(Option<(String, String)>) -> bool) {
         let deadline = Instant::now() + SOON;
         loop {
             let activity = self.activity(process_id).await;

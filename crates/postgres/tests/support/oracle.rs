@@ -49,10 +49,7 @@ impl Oracle {
 
     /// What it answers, or `None` if it refuses the question.
     pub(crate) fn ask(&mut self, fields: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
-        let line: Vec<_> = fields
-            .iter()
-            .map(|field| format!("x{}", hex(field)))
-            .collect();
+        let line: Vec<_> = fields.iter().map(|field| format!("x{}", hex(field))).collect();
         writeln!(self.questions.as_ref().unwrap(), "{}", line.join(" ")).unwrap();
         let mut answer = String::new();
         self.answers.read_line(&mut answer).unwrap();

@@ -28,9 +28,5 @@ pub async fn assert_as_new(pool: &Pool, process_id: u32, watcher: &Watcher) {
     let insert = "INSERT INTO entry VALUES (1000)";
     connection.execute(insert, &[]).await.unwrap();
     let written = "SELECT count(*) FROM entry WHERE id = 1000";
-    assert_eq!(
-        watcher.number(written, &[]).await,
-        1,
-        "it was a transaction"
-    );
+    assert_eq!(watcher.number(written, &[]).await, 1, "it was a transaction");
 }

@@ -96,9 +96,8 @@ impl Tally {
     fn finish(mut self) -> ExitCode {
         let Self { passed, failed, .. } = self;
         let total = passed + failed;
-        self.output.line(format_args!(
-            "Total: {total} | Passed: {passed} | Failed: {failed}"
-        ));
+        self.output
+            .line(format_args!("Total: {total} | Passed: {passed} | Failed: {failed}"));
         self.output.finish(match failed {
             0 => ExitCode::SUCCESS,
             _ => ExitCode::FAILURE,
@@ -129,8 +128,7 @@ async fn connect(pool: &Pool, settings: &Settings) -> Outcome {
 }
 
 async fn version(pool: &Pool) -> Outcome {
-    let sql =
-        "SELECT current_setting('server_version_num')::int, current_setting('server_version')";
+    let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version')";
     let row = ask(pool, sql).await?;
     let (number, name): (i32, String) = (row.get(0), row.get(1));
     match number >= OLDEST {
@@ -259,11 +257,7 @@ async fn redis(store: &Store, settings: &Settings) -> Outcome {
     }
     let millis = started.elapsed().as_secs_f64() * 1000.0;
     // The trial's own connection, for what follows.
-    while store
-        .cache_stats()
-        .is_some_and(|stats| stats.state != State::Ok)
-        && !is_over()
-    {
+    while store.cache_stats().is_some_and(|stats| stats.state != State::Ok) && !is_over() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(format!("connected in {millis:.1} ms"))

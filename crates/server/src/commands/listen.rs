@@ -59,9 +59,7 @@ fn bind(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
             .into_iter()
             .next()
             .map(|(address, error)| io::Error::new(error.kind(), format!("{address}: {error}")));
-        return Err(error.unwrap_or_else(|| {
-            io::Error::new(io::ErrorKind::NotFound, "the name has no address")
-        }));
+        return Err(error.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
     }
     for (address, error) in absent {
         tracing::warn!(%address, %error, "this machine does not have an address of HOST; listening on the others");
@@ -80,10 +78,7 @@ fn is_absent(error: &io::Error) -> bool {
 
 /// What the log says of it: where to go, and where the documentation is.
 pub(super) fn describe(addresses: &[SocketAddr]) -> String {
-    let all: Vec<_> = addresses
-        .iter()
-        .map(|address| format!("http://{address}"))
-        .collect();
+    let all: Vec<_> = addresses.iter().map(|address| format!("http://{address}")).collect();
     let docs = addresses.first().map_or_else(String::new, |first| {
         // An address that means all of them is none to go to.
         let ip = match first.ip() {
@@ -91,10 +86,7 @@ pub(super) fn describe(addresses: &[SocketAddr]) -> String {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
-        format!(
-            "; docs at http://{}/docs",
-            SocketAddr::new(ip, first.port())
-        )
+        format!("; docs at http://{}/docs", SocketAddr::new(ip, first.port()))
     });
     format!("listening on {}{docs}", all.join(" and "))
 }
@@ -110,10 +102,7 @@ mod tests {
     #[tokio::test]
     async fn localhost_is_both_families_on_one_port() {
         let listeners = listen("localhost", 0).await.unwrap();
-        let addresses: Vec<_> = listeners
-            .iter()
-            .map(|it| it.local_addr().unwrap())
-            .collect();
+        let addresses: Vec<_> = listeners.iter().map(|it| it.local_addr().unwrap()).collect();
         assert!(
             addresses.iter().all(|it| it.port() == addresses[0].port()),
             "{addresses:?}"
@@ -142,12 +131,7 @@ mod tests {
         let port = taken.local_addr().unwrap().port();
         let error = listen("localhost", port).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
-        assert!(
-            error
-                .to_string()
-                .starts_with(&format!("127.0.0.1:{port}: ")),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with(&format!("127.0.0.1:{port}: ")), "{error}");
     }
 
     #[tokio::test]

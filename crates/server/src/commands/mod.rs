@@ -34,21 +34,10 @@ fn command() -> Command {
             "check",
             "Try everything the service needs: PASS or FAIL for each",
         ))
-        .subcommand(with_settings(
-            "migrate",
-            "Bring the database schema up to date",
-        ))
+        .subcommand(with_settings("migrate", "Bring the database schema up to date"))
         .subcommand(
-            with_settings(
-                "config",
-                "Show the settings in force and where each comes from",
-            )
-            .arg(
-                Arg::new("json")
-                    .long("json")
-                    .action(ArgAction::SetTrue)
-                    .help("As JSON"),
-            ),
+            with_settings("config", "Show the settings in force and where each comes from")
+                .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON")),
         )
         .subcommand(Command::new("openapi").about("Print the description of the API"))
 }
@@ -92,8 +81,7 @@ fn dispatch(matches: &ArgMatches) -> ExitCode {
 }
 
 fn load(arguments: &ArgMatches) -> Result<Loaded, ExitCode> {
-    let directory =
-        env::current_dir().map_err(|error| fail("cannot tell where it runs", &error))?;
+    let directory = env::current_dir().map_err(|error| fail("cannot tell where it runs", &error))?;
     let loaded = settings::load(arguments, env::vars_os(), &directory);
     loaded.map_err(|errors| {
         output::complain(errors);
@@ -139,9 +127,7 @@ fn warn(warnings: &[String]) {
 
 /// Runs a command on this thread.
 fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(work),
         Err(error) => fail("cannot start", &error),
@@ -159,9 +145,7 @@ fn migrate(loaded: Loaded) -> ExitCode {
         let migrated = bring_up_to_date(&database, &loaded.settings).await;
         database.close().await;
         match migrated {
-            Ok(added) if added.is_empty() => {
-                print(|output| output.line("the schema is up to date"))
-            }
+            Ok(added) if added.is_empty() => print(|output| output.line("the schema is up to date")),
             Ok(added) => print(|output| output.line(format_args!("added {}", added.join(", ")))),
             Err(error) => fail("cannot migrate", &error),
         }
@@ -169,10 +153,7 @@ fn migrate(loaded: Loaded) -> ExitCode {
 }
 
 /// Adds what the schema lacks and names it, waiting as long as somebody does who runs a command.
-async fn bring_up_to_date(
-    database: &Database,
-    settings: &Settings,
-) -> Result<Vec<String>, Unusable> {
+async fn bring_up_to_date(database: &Database, settings: &Settings) -> Result<Vec<String>, Unusable> {
     let deadline = Instant::now() + reach::patience(settings);
     reach::reach(&database.pool, Some(deadline)).await?;
     let migration = cache::migration(settings);

@@ -35,12 +35,7 @@ pub(super) fn announce(config: &Config) {
         hosts.extend(server.get_hostaddrs().iter().map(ToString::to_string));
     }
     let (user, database) = (server.get_user(), server.get_dbname());
-    tracing::info!(
-        user,
-        database,
-        "connecting to PostgreSQL at {}",
-        hosts.join(", ")
-    );
+    tracing::info!(user, database, "connecting to PostgreSQL at {}", hosts.join(", "));
 }
 
 /// How long a command that is waited for by somebody waits for the database.
@@ -56,10 +51,7 @@ pub(super) enum Unusable {
     #[error(transparent)]
     Never(AcquireError),
     #[error("not reached within {} s: {} ({})", .waited.as_secs(), cause(.last), .last.snapshot())]
-    Late {
-        waited: Duration,
-        last: AcquireError,
-    },
+    Late { waited: Duration, last: AcquireError },
     #[error(transparent)]
     Schema(#[from] MigrateError),
 }
@@ -77,9 +69,7 @@ impl Unusable {
     /// What `/health` may say of it: nothing that holds an address.
     pub(super) fn shown(&self) -> Option<String> {
         match self {
-            Self::Schema(error @ (MigrateError::Standby { .. } | MigrateError::Locked(_))) => {
-                Some(error.to_string())
-            }
+            Self::Schema(error @ (MigrateError::Standby { .. } | MigrateError::Locked(_))) => Some(error.to_string()),
             _ => None,
         }
     }
@@ -105,10 +95,7 @@ pub(super) async fn reach(pool: &Pool, deadline: Option<Instant>) -> Result<(), 
         }
         if deadline.is_some_and(|deadline| now >= deadline) {
             let waited = now - started;
-            return Err(Unusable::Late {
-                waited,
-                last: error,
-            });
+            return Err(Unusable::Late { waited, last: error });
         }
         if now >= say_next {
             let seconds = (now - started).as_secs();

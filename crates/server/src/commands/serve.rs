@@ -56,16 +56,10 @@ async fn serve(settings: Settings) -> ExitCode {
     let listeners = match listen(host, *port).await {
         Ok(listeners) => listeners,
         Err(error) => {
-            return fail(
-                &format!("cannot listen on HOST {host:?}, PORT {port}"),
-                &error,
-            );
+            return fail(&format!("cannot listen on HOST {host:?}, PORT {port}"), &error);
         }
     };
-    let addresses: Vec<_> = listeners
-        .iter()
-        .filter_map(|it| it.local_addr().ok())
-        .collect();
+    let addresses: Vec<_> = listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
     let cores = match Cores::start(settings.http.cores) {
         Ok(cores) => cores,
         Err(error) => return fail("cannot start a thread for each of HTTP_CORES", &error),
@@ -155,13 +149,7 @@ async fn serve(settings: Settings) -> ExitCode {
 /// cache says what it is, and uses Redis once it is over.
 async fn redis_suits(settings: &Settings) -> Result<(), CacheError> {
     match try_redis(settings).await {
-        Err(error)
-            if error
-                .redis()
-                .is_some_and(|it| it.cause() != Cause::Mismatch) =>
-        {
-            Ok(())
-        }
+        Err(error) if error.redis().is_some_and(|it| it.cause() != Cause::Mismatch) => Ok(()),
         tried => tried,
     }
 }

@@ -119,10 +119,7 @@ impl Activity {
     pub(super) fn note_read(&self) {
         let now = self.now();
         self.last_read.store(now, Relaxed);
-        if self.counts.load(Relaxed) < IN_FLIGHT
-            && !self.http2.load(Relaxed)
-            && self.head_since.load(Relaxed) == 0
-        {
+        if self.counts.load(Relaxed) < IN_FLIGHT && !self.http2.load(Relaxed) && self.head_since.load(Relaxed) == 0 {
             self.head_since.store(now, Relaxed);
         }
     }
@@ -173,9 +170,7 @@ impl Activity {
 
     /// Whether the peer of an HTTP/1 connection has sent a whole request and waits for the answer.
     pub(super) fn is_awaited(&self) -> bool {
-        self.counts.load(Relaxed) >= IN_FLIGHT
-            && !self.http2.load(Relaxed)
-            && !self.arriving_body.load(Relaxed)
+        self.counts.load(Relaxed) >= IN_FLIGHT && !self.http2.load(Relaxed) && !self.arriving_body.load(Relaxed)
     }
 
     /// The peer has ended its side while it waits for an answer.
@@ -320,11 +315,7 @@ impl Drop for InFlight {
         if self.activity.progress.load(Relaxed) == 0 {
             self.activity.progress.store(self.started.max(1), Relaxed);
         }
-        let mine = if self.busy {
-            IN_FLIGHT | BUSY
-        } else {
-            IN_FLIGHT
-        };
+        let mine = if self.busy { IN_FLIGHT | BUSY } else { IN_FLIGHT };
         self.activity.counts.fetch_sub(mine, Relaxed);
     }
 }

@@ -56,12 +56,7 @@ struct Arriving {
 }
 
 impl RequestBody {
-    pub(super) fn new(
-        incoming: Incoming,
-        limit: u64,
-        deadline: Instant,
-        activity: &Arc<Activity>,
-    ) -> Self {
+    pub(super) fn new(incoming: Incoming, limit: u64, deadline: Instant, activity: &Arc<Activity>) -> Self {
         if incoming.is_end_stream() {
             return Self(None);
         }
@@ -82,10 +77,7 @@ impl HttpBody for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(this) = &mut self.0 else {
             return Poll::Ready(None);
         };
@@ -96,9 +88,7 @@ impl HttpBody for RequestBody {
         }
         let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
             let deadline = this.deadline;
-            let timer = this
-                .timer
-                .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
             ready!(timer.as_mut().poll(cx));
             return Poll::Ready(Some(Err(BodyError::TimedOut)));
         };
@@ -160,10 +150,7 @@ impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = <Body as HttpBody>::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         if frame.is_pending() {
             self.request.take_back();

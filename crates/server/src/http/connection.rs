@@ -183,9 +183,7 @@ where
         match self.project() {
             ConversationProjection::Http1 { .. } if phase == Phase::Leaving => {}
             ConversationProjection::Http1 { connection } => connection.graceful_shutdown(),
-            ConversationProjection::Either { connection } => {
-                connection.as_mut().graceful_shutdown()
-            }
+            ConversationProjection::Either { connection } => connection.as_mut().graceful_shutdown(),
         }
     }
 }

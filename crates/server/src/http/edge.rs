@@ -53,12 +53,7 @@ pub(super) fn answer<S: Service>(
         };
         let request = request.map(|incoming| {
             let deadline = in_flight.started_plus(edge.config.body_timeout);
-            RequestBody::new(
-                incoming,
-                edge.config.max_body,
-                deadline,
-                in_flight.activity(),
-            )
+            RequestBody::new(incoming, edge.config.max_body, deadline, in_flight.activity())
         });
         // What a handler leaves behind when it panics is dropped with it.
         let answered = AssertUnwindSafe(async {
@@ -104,10 +99,7 @@ fn finish<S>(
         headers.insert(DATE, date);
     }
     // What was not read of the body makes the connection useless for another HTTP/1 request.
-    let is_useless = matches!(
-        status,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE
-    );
+    let is_useless = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE);
     if seen.version < Version::HTTP_2 && (is_useless || edge.fleet.phase() > Phase::Serving) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -77,9 +77,7 @@ where
             }
         }
     };
-    let found = all
-        .iter()
-        .map(|wrong| (shown(&wrong.path), wrong.detail.clone()));
+    let found = all.iter().map(|wrong| (shown(&wrong.path), wrong.detail.clone()));
     let mut found: Vec<_> = found.collect();
     if let Some(Err(report)) = fitted.map(|fitted| fitted.validate()) {
         // What was replaced is named already.
@@ -100,9 +98,7 @@ pub(super) fn problem(wrong: impl IntoIterator<Item = (String, Cow<'static, str>
 }
 
 /// Asks the value's own rules.
-pub(super) fn broken_rules<T: Validate<Context = ()>>(
-    value: &T,
-) -> Vec<(String, Cow<'static, str>)> {
+pub(super) fn broken_rules<T: Validate<Context = ()>>(value: &T) -> Vec<(String, Cow<'static, str>)> {
     let Err(report) = value.validate() else {
         return Vec::new();
     };
@@ -180,14 +176,10 @@ fn replace<T: DeserializeOwned>(value: &mut Value, wrong: &Wrong, left: &mut usi
             return false;
         };
         match (last, place) {
-            (Step::Key(name), Value::Object(fields))
-                if wrong.missing || fields.contains_key(name) =>
-            {
+            (Step::Key(name), Value::Object(fields)) if wrong.missing || fields.contains_key(name) => {
                 fields.insert(name.clone(), fitting);
             }
-            (Step::Index(index), Value::Array(items)) if *index < items.len() => {
-                items[*index] = fitting
-            }
+            (Step::Index(index), Value::Array(items)) if *index < items.len() => items[*index] = fitting,
             _ => return false,
         }
         match first_wrong::<T, _>(&*value) {
@@ -226,23 +218,17 @@ pub(super) fn words(words: &str) -> (Option<String>, Cow<'static, str>) {
     if let Some(name) = named("duplicate field `") {
         return (Some(name), TWICE.into());
     }
-    let expected = words
-        .rsplit_once(", expected ")
-        .map_or("", |(_, after)| after);
+    let expected = words.rsplit_once(", expected ").map_or("", |(_, after)| after);
     let expected = expected.split(" at line ").next().unwrap_or_default();
     let detail = match expected {
         _ if words.starts_with("unknown field ") => "is not known".into(),
-        _ if !words.starts_with("invalid ") && !words.starts_with("unknown ") => {
-            "is not valid".into()
-        }
+        _ if !words.starts_with("invalid ") && !words.starts_with("unknown ") => "is not valid".into(),
         "" => "is not valid".into(),
         "a sequence" => "must be a list".into(),
         "a boolean" => "must be true or false".into(),
         "a map" => "must be an object".into(),
         expected if expected.starts_with("struct ") => "must be an object".into(),
-        expected => {
-            number(expected).map_or_else(|| format!("must be {expected}").into(), Cow::Borrowed)
-        }
+        expected => number(expected).map_or_else(|| format!("must be {expected}").into(), Cow::Borrowed),
     };
     (None, detail)
 }
@@ -251,9 +237,7 @@ pub(super) fn words(words: &str) -> (Option<String>, Cow<'static, str>) {
 pub(super) fn number(kind: &str) -> Option<&'static str> {
     match kind {
         "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => Some("must be a whole number"),
-        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" => {
-            Some("must be a whole number, not below 0")
-        }
+        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" => Some("must be a whole number, not below 0"),
         "f32" | "f64" => Some("must be a number"),
         _ => None,
     }

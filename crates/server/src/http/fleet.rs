@@ -3,9 +3,7 @@
 //! Invariant: `live` counts exactly the [`Member`]s alive on each core. The phase only goes forward.
 
 use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicU8, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Release,
-};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -112,10 +110,7 @@ impl Fleet {
         self.phase.store(Phase::Draining as u8, Release);
         self.draining.notify_waiters();
         if tokio::time::timeout(bound, self.emptied()).await.is_ok() {
-            return Drained {
-                finished: open,
-                cut: 0,
-            };
+            return Drained { finished: open, cut: 0 };
         }
         let cut = self.live();
         self.phase.store(Phase::Cut as u8, Release);

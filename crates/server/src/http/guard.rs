@@ -56,8 +56,7 @@ impl<'a> Guard<'a> {
         let mut this = self.project();
         if !*this.registered {
             // Once is enough: this is polled by the root of its task, so the waker stays the same.
-            *this.registered = this.draining.as_mut().poll(cx).is_pending()
-                && this.cut.as_mut().poll(cx).is_pending();
+            *this.registered = this.draining.as_mut().poll(cx).is_pending() && this.cut.as_mut().poll(cx).is_pending();
         }
         loop {
             let phase = match this.fleet.phase() {
@@ -68,10 +67,7 @@ impl<'a> Guard<'a> {
             if let Poll::Ready(done) = work(cx, phase) {
                 return Poll::Ready(done);
             }
-            let verdict = this
-                .watchdog
-                .as_mut()
-                .poll_verdict(cx, this.activity, this.limits);
+            let verdict = this.watchdog.as_mut().poll_verdict(cx, this.activity, this.limits);
             let verdict = ready!(verdict);
             match verdict {
                 // It is done by polling once more, as is the goodbye.

@@ -36,9 +36,7 @@ fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Pr
         };
     };
     if hosts.next().is_some() {
-        return Err(Problem::bad_request(
-            "the header Host is given more than once",
-        ));
+        return Err(Problem::bad_request("the header Host is given more than once"));
     }
     if !is_host(host.as_bytes()) {
         return Err(Problem::bad_request(
@@ -51,9 +49,9 @@ fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Pr
     };
     // In HTTP/1.1 a target with an authority of its own wins.
     match uri.authority() {
-        Some(authority) if version == Version::HTTP_2 && differs(authority) => Err(
-            Problem::bad_request("the header Host differs from the authority"),
-        ),
+        Some(authority) if version == Version::HTTP_2 && differs(authority) => {
+            Err(Problem::bad_request("the header Host differs from the authority"))
+        }
         _ => Ok(()),
     }
 }
@@ -68,9 +66,7 @@ fn check_target(method: &Method, uri: &Uri) -> Result<(), Problem> {
     if !is_target {
         return Err(Problem::bad_request("the request target is not a path"));
     }
-    let length = uri
-        .path_and_query()
-        .map_or(0, |target| target.as_str().len());
+    let length = uri.path_and_query().map_or(0, |target| target.as_str().len());
     if length > LONGEST_TARGET {
         let detail = format!("the path and query are longer than {LONGEST_TARGET} bytes");
         return Err(Problem::new(
@@ -82,9 +78,9 @@ fn check_target(method: &Method, uri: &Uri) -> Result<(), Problem> {
     }
     // RFC 9110, section 4.2.4: it serves to mislead.
     match uri.authority() {
-        Some(authority) if authority.as_str().contains('@') => Err(Problem::bad_request(
-            "the request target must not hold a user name",
-        )),
+        Some(authority) if authority.as_str().contains('@') => {
+            Err(Problem::bad_request("the request target must not hold a user name"))
+        }
         _ => Ok(()),
     }
 }
@@ -160,11 +156,7 @@ fn is_name(host: &[u8]) -> bool {
     loop {
         match rest {
             [] => return true,
-            [b'%', high, low, after @ ..]
-                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-            {
-                rest = after
-            }
+            [b'%', high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest = after,
             [byte, after @ ..] if NAME[usize::from(*byte)] => rest = after,
             _ => return false,
         }
@@ -180,20 +172,7 @@ const NAME: [bool; 256] = {
         table[byte] = is_plain
             || matches!(
                 byte as u8,
-                b'-' | b'.'
-                    | b'_'
-                    | b'~'
-                    | b'!'
-                    | b'$'
-                    | b'&'
-                    | b'\''
-                    | b'('
-                    | b')'
-                    | b'*'
-                    | b'+'
-                    | b','
-                    | b';'
-                    | b'='
+                b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
             );
         byte += 1;
     }
@@ -228,9 +207,8 @@ mod tests {
             assert!(is_host(host.as_bytes()), "{host}");
         }
         for host in [
-            "a b", "a/b", "user@x", "x:y", "x:80:80", "x:123456", "[::1", "::1", "[x]", "[::1]x",
-            "[v.a]", "[v1.]", "a%4", "a%zz", "a?b", "a#b", "http://x", "\u{e9}", "a\"b", "a\\b",
-            "x:-1", "[]",
+            "a b", "a/b", "user@x", "x:y", "x:80:80", "x:123456", "[::1", "::1", "[x]", "[::1]x", "[v.a]", "[v1.]",
+            "a%4", "a%zz", "a?b", "a#b", "http://x", "\u{e9}", "a\"b", "a\\b", "x:-1", "[]",
         ] {
             assert!(!is_host(host.as_bytes()), "{host}");
         }

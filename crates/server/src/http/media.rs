@@ -71,9 +71,7 @@ fn is_json(essence: &str) -> bool {
     let Some((kind, subtype)) = essence.split_once('/') else {
         return false;
     };
-    let suffix = subtype
-        .rsplit_once('+')
-        .map_or(subtype, |(_, suffix)| suffix);
+    let suffix = subtype.rsplit_once('+').map_or(subtype, |(_, suffix)| suffix);
     kind.eq_ignore_ascii_case("application") && suffix.eq_ignore_ascii_case("json")
 }
 
@@ -116,6 +114,5 @@ fn is_no_coding(codings: &HeaderValue) -> bool {
 }
 
 fn wrong_type(detail: &'static str) -> Problem {
-    Problem::unsupported_media_type(detail)
-        .header(ACCEPT, HeaderValue::from_static("application/json"))
+    Problem::unsupported_media_type(detail).header(ACCEPT, HeaderValue::from_static("application/json"))
 }

@@ -45,13 +45,9 @@ async fn wrong_path(parts: &mut Parts, rejection: PathRejection) -> Problem {
     };
     let (index, key, detail) = match error.into_kind() {
         ErrorKind::InvalidUtf8InPathParam { .. } => return not_utf8(),
-        ErrorKind::ParseErrorAtKey {
-            key, expected_type, ..
-        } => (0, Some(key), expects(expected_type)),
+        ErrorKind::ParseErrorAtKey { key, expected_type, .. } => (0, Some(key), expects(expected_type)),
         ErrorKind::ParseErrorAtIndex {
-            index,
-            expected_type,
-            ..
+            index, expected_type, ..
         } => (index, None, expects(expected_type)),
         ErrorKind::ParseError { expected_type, .. } => (0, None, expects(expected_type)),
         ErrorKind::DeserializeError { key, .. } => (0, Some(key), "is not valid".into()),
@@ -62,11 +58,7 @@ async fn wrong_path(parts: &mut Parts, rejection: PathRejection) -> Problem {
     let key = match key {
         Some(key) => key,
         None => match RawPathParams::from_request_parts(parts, &()).await {
-            Ok(params) => params
-                .iter()
-                .nth(index)
-                .map_or("", |(key, _)| key)
-                .to_owned(),
+            Ok(params) => params.iter().nth(index).map_or("", |(key, _)| key).to_owned(),
             Err(_) => String::new(),
         },
     };
@@ -164,9 +156,7 @@ impl<'de, T: FromStr> Deserialize<'de> for Number<T> {
         }
         let number = text.parse().map(Self);
         number.map_err(|_| {
-            D::Error::custom(
-                "invalid value, expected a whole number that is neither too small nor too large",
-            )
+            D::Error::custom("invalid value, expected a whole number that is neither too small nor too large")
         })
     }
 }
@@ -175,9 +165,7 @@ impl<'de, T: FromStr> Deserialize<'de> for Number<T> {
 ///
 /// # Errors
 /// If it is none.
-pub fn number<'de, T: FromStr, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
+pub fn number<'de, T: FromStr, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     Number::deserialize(deserializer).map(|Number(number)| Some(number))
 }
 
@@ -206,9 +194,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
 /// # Errors
 /// The same.
 pub fn key_in(raw: &str) -> Result<Cow<'_, str>, Problem> {
-    let key = percent_decode_str(raw)
-        .decode_utf8()
-        .map_err(|_| not_utf8())?;
+    let key = percent_decode_str(raw).decode_utf8().map_err(|_| not_utf8())?;
     match key.as_bytes().contains(&0) {
         true => Err(Problem::unprocessable().field("key", "must not contain the NUL character")),
         false => Ok(key),

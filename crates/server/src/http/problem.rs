@@ -140,36 +140,21 @@ impl Problem {
     /// 400: the request cannot be understood.
     #[must_use]
     pub fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "bad-request",
-            "Bad request",
-            detail,
-        )
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", "Bad request", detail)
     }
 
     /// 400: the body is not JSON.
     #[must_use]
     pub fn malformed_json(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "malformed-json",
-            "Malformed JSON",
-            detail,
-        )
+        Self::new(StatusCode::BAD_REQUEST, "malformed-json", "Malformed JSON", detail)
     }
 
     /// 401: who asks is not known. `WWW-Authenticate: Bearer` is added.
     #[must_use]
     pub fn unauthorized() -> Self {
         let detail = "this needs a valid bearer token";
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "Not authenticated",
-            detail,
-        )
-        .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Not authenticated", detail)
+            .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
     /// 403: who asks may not.
@@ -278,29 +263,13 @@ impl Problem {
     #[must_use]
     pub fn internal(cause: impl fmt::Display + Send + Sync + 'static) -> Self {
         let detail = "the server failed; the log has the reason under the request id";
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "Internal error",
-            detail,
-        )
-        .cause(cause)
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail).cause(cause)
     }
 
     /// 503 of the kind `slug`: it may work after `retry_after` seconds.
     #[must_use]
-    pub fn unavailable(
-        slug: &'static str,
-        detail: impl Into<Cow<'static, str>>,
-        retry_after: u32,
-    ) -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            slug,
-            "Service unavailable",
-            detail,
-        )
-        .retry_after(retry_after)
+    pub fn unavailable(slug: &'static str, detail: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, slug, "Service unavailable", detail).retry_after(retry_after)
     }
 
     /// 504: what was asked ran into its timeout.
@@ -359,10 +328,7 @@ impl Problem {
         let mut whole = Whole::new(Full::from(body));
         *whole.status_mut() = self.0.status;
         let headers = whole.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         for (name, value) in self.0.headers.drain(..) {
             headers.insert(name, value);
         }

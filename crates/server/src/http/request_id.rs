@@ -29,11 +29,7 @@ pub(super) fn fresh() -> HeaderValue {
     let mut id = [0_u8; 16];
     for digit in &mut id {
         let nibble = (bits >> 60) as u8;
-        *digit = if nibble < 10 {
-            b'0' + nibble
-        } else {
-            b'a' + nibble - 10
-        };
+        *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
         bits <<= 4;
     }
     // Hexadecimal digits always make a header value.

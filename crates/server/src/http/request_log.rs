@@ -47,12 +47,7 @@ impl RequestLog {
 
     /// Logs a request that failed for a reason of ours, or was slow; at level `debug` every one. Returns the id of one
     /// that failed, for whatever reason, or is worth a line: whoever asks about it needs a name for it.
-    pub(super) fn note<B>(
-        &self,
-        seen: &Seen,
-        response: &Response<B>,
-        elapsed: Duration,
-    ) -> Option<HeaderValue> {
+    pub(super) fn note<B>(&self, seen: &Seen, response: &Response<B>, elapsed: Duration) -> Option<HeaderValue> {
         let status = response.status();
         let failed = status.is_client_error() || status.is_server_error();
         let slow = elapsed >= self.slow;
@@ -72,14 +67,7 @@ impl RequestLog {
         Some(id)
     }
 
-    fn write(
-        &self,
-        seen: &Seen,
-        status: StatusCode,
-        cause: Option<&Cause>,
-        elapsed: Duration,
-        id: &HeaderValue,
-    ) {
+    fn write(&self, seen: &Seen, status: StatusCode, cause: Option<&Cause>, elapsed: Duration, id: &HeaderValue) {
         let (method, path) = (&seen.method, seen.uri.path());
         let (status, request_id) = (status.as_u16(), id.to_str().unwrap_or_default());
         let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
@@ -111,10 +99,7 @@ impl RequestLog {
         }
         let left_out = (before as u32).saturating_sub(MOST_LINES);
         if left_out > 0 {
-            tracing::warn!(
-                left_out,
-                "more requests failed or were slow than were logged"
-            );
+            tracing::warn!(left_out, "more requests failed or were slow than were logged");
         }
         true
     }

@@ -36,9 +36,7 @@ impl Service for Router {
             (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, &Method::OPTIONS) => {
                 options(&plus_options(response.headers().get(ALLOW)))
             }
-            (status @ (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED), _)
-                if uri.path().ends_with('/') =>
-            {
+            (status @ (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED), _) if uri.path().ends_with('/') => {
                 match without_slash(self, &uri, &method, status).await {
                     Some(location) => moved(location),
                     None => with_options(response).map(Either::Right),
@@ -106,27 +104,17 @@ fn plus_options(allow: Option<&HeaderValue>) -> HeaderValue {
 
 /// Where the same is found without the slashes at the end, relative to this target: as a service of FastAPI has it. None
 /// where nothing is found, or nothing that would take this method where another is taken with the slash.
-async fn without_slash(
-    router: &Router,
-    uri: &Uri,
-    method: &Method,
-    status: StatusCode,
-) -> Option<HeaderValue> {
+async fn without_slash(router: &Router, uri: &Uri, method: &Method, status: StatusCode) -> Option<HeaderValue> {
     let path = uri.path();
     let bare = path.trim_end_matches('/');
     let allow = allowed(router, bare).await?;
     let mut methods = allow.to_str().unwrap_or_default().split(',');
-    if status == StatusCode::METHOD_NOT_ALLOWED
-        && !methods.any(|allowed| allowed == method.as_str())
-    {
+    if status == StatusCode::METHOD_NOT_ALLOWED && !methods.any(|allowed| allowed == method.as_str()) {
         return None;
     }
     let up = "../".repeat(path.len() - bare.len());
     let (_, last) = bare.rsplit_once('/')?;
-    let query = uri
-        .query()
-        .map(|query| format!("?{query}"))
-        .unwrap_or_default();
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     HeaderValue::from_bytes(format!("{up}{last}{query}").as_bytes()).ok()
 }
 

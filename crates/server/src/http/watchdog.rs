@@ -58,12 +58,10 @@ impl Watchdog {
     ) -> Poll<Verdict> {
         let mut this = self.project();
         loop {
-            let due = activity
-                .due(limits)
-                .map(|(at, limit)| match *this.patience {
-                    Some(patience) if limit == Limit::Idle => (at.max(patience), limit),
-                    _ => (at, limit),
-                });
+            let due = activity.due(limits).map(|(at, limit)| match *this.patience {
+                Some(patience) if limit == Limit::Idle => (at.max(patience), limit),
+                _ => (at, limit),
+            });
             if let Some((at, _)) = due
                 && at < *this.armed
             {
@@ -75,10 +73,7 @@ impl Watchdog {
                 return Poll::Pending;
             }
             // Unconstrained: a poll refused for lack of budget would leave the waker unregistered.
-            if Pin::new(&mut unconstrained(this.timer.as_mut()))
-                .poll(cx)
-                .is_pending()
-            {
+            if Pin::new(&mut unconstrained(this.timer.as_mut())).poll(cx).is_pending() {
                 *this.unregistered = false;
                 return Poll::Pending;
             }

@@ -155,10 +155,7 @@ mod tests {
         }
         reader.answer.send(Ok(())).unwrap();
         assert_eq!(reader.written.recv().unwrap().len(), MOST_WAITING);
-        assert!(
-            reader.dropped.try_recv().is_err(),
-            "there was no room for it"
-        );
+        assert!(reader.dropped.try_recv().is_err(), "there was no room for it");
         reader.answer.send(Ok(())).unwrap();
         assert_eq!(reader.dropped.recv().unwrap(), 2);
         reader.log.push(b"again\n");

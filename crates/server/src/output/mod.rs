@@ -49,9 +49,7 @@ impl Output {
     pub(crate) fn finish(self, code: ExitCode) -> ExitCode {
         match self.error {
             Some(error) if error.kind() != ErrorKind::BrokenPipe => {
-                complain(format_args!(
-                    "cenote: cannot write to standard output: {error}"
-                ));
+                complain(format_args!("cenote: cannot write to standard output: {error}"));
                 ExitCode::FAILURE
             }
             _ => code,
@@ -62,9 +60,7 @@ impl Output {
 impl From<io::Result<()>> for Output {
     /// The output of something that has written to standard output by itself.
     fn from(written: io::Result<()>) -> Self {
-        Self {
-            error: written.err(),
-        }
+        Self { error: written.err() }
     }
 }
 
@@ -103,11 +99,7 @@ pub(crate) fn write_errors_in_background(dropped: fn(u64)) {
     let writer = log.clone();
     let write = move || writer.run(|lines| write_all(io::stderr(), lines), dropped);
     // Without a thread, each line is written by the task that logs it.
-    if std::thread::Builder::new()
-        .name("log".to_owned())
-        .spawn(write)
-        .is_ok()
-    {
+    if std::thread::Builder::new().name("log".to_owned()).spawn(write).is_ok() {
         // A second call finds the first one's.
         let _already = LOG.set(log);
     }

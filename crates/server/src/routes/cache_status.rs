@@ -36,21 +36,14 @@ pub(super) fn add_all(headers: &mut HeaderMap, mode: CacheMode, reads: &[Read]) 
         .filter(|(count, _)| *count > 0)
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
-    let outcome = if from(Source::Database) > 0 {
-        "fwd=miss"
-    } else {
-        "hit"
-    };
+    let outcome = if from(Source::Database) > 0 { "fwd=miss" } else { "hit" };
     let status = format!("cenote; {outcome}; detail=\"{}/{mode}\"", detail.join(", "));
     // Words and numbers always make a header value.
     if let Ok(status) = HeaderValue::from_str(&status) {
         headers.insert(CACHE_STATUS, status);
     }
     let ages = reads.iter().map(|read| read.age);
-    add_age(
-        headers,
-        ages.reduce(|one, other| Some(one?.max(other?))).flatten(),
-    );
+    add_age(headers, ages.reduce(|one, other| Some(one?.max(other?))).flatten());
 }
 
 fn add_age(headers: &mut HeaderMap, age: Option<Duration>) {

@@ -50,9 +50,7 @@ async fn to_the_pages() -> Whole {
 fn page(file: &str, config: Arc<Config<'static>>) -> Result<Whole, Problem> {
     match serve(file, config) {
         Ok(Some(SwaggerFile {
-            bytes,
-            content_type,
-            ..
+            bytes, content_type, ..
         })) => Ok(of_type(&content_type, Bytes::from(bytes.into_owned()))),
         Ok(None) => Err(Problem::not_found("there is no such page")),
         Err(error) => Err(Problem::internal(error.to_string())),
@@ -62,8 +60,6 @@ fn page(file: &str, config: Arc<Config<'static>>) -> Result<Whole, Problem> {
 fn of_type(kind: &str, body: Bytes) -> Whole {
     let mut whole = Whole::new(Full::from(body));
     let kind = HeaderValue::from_str(kind);
-    whole
-        .headers_mut()
-        .extend(kind.map(|kind| (CONTENT_TYPE, kind)));
+    whole.headers_mut().extend(kind.map(|kind| (CONTENT_TYPE, kind)));
     whole
 }

@@ -11,9 +11,7 @@ use idna::{
     uts46::{DnsLength, Hyphens, Uts46},
 };
 use unicode_normalization::UnicodeNormalization;
-use unicode_properties::{
-    GeneralCategory as Category, GeneralCategoryGroup as Group, UnicodeGeneralCategory,
-};
+use unicode_properties::{GeneralCategory as Category, GeneralCategoryGroup as Group, UnicodeGeneralCategory};
 
 /// Bytes of an address (RFC 5321, erratum 1690 of RFC 3696).
 pub(super) const LONGEST: usize = 254;
@@ -88,29 +86,19 @@ fn judge_domain(domain: &str) -> Result<String, &'static str> {
     }
     match ascii.rsplit_once('.') {
         None => Err("must have a dot behind the @"),
-        Some((_, top)) if !top.ends_with(|c: char| c.is_ascii_alphabetic()) => {
-            Err("must end with a top-level domain")
-        }
+        Some((_, top)) if !top.ends_with(|c: char| c.is_ascii_alphabetic()) => Err("must end with a top-level domain"),
         Some(_) => Ok(ascii.into_owned()),
     }
 }
 
 /// Letters, digits and marks of any script, and what RFC 5892 adds to them.
 fn is_in_domain(c: char) -> bool {
-    use Category::{
-        DecimalNumber, LowercaseLetter, ModifierLetter, NonspacingMark, OtherLetter, SpacingMark,
-    };
-    let exceptions =
-        "-.\u{b7}\u{375}\u{5f3}\u{5f4}\u{30fb}\u{200c}\u{200d}\u{6fd}\u{6fe}\u{f0b}\u{3007}";
+    use Category::{DecimalNumber, LowercaseLetter, ModifierLetter, NonspacingMark, OtherLetter, SpacingMark};
+    let exceptions = "-.\u{b7}\u{375}\u{5f3}\u{5f4}\u{30fb}\u{200c}\u{200d}\u{6fd}\u{6fe}\u{f0b}\u{3007}";
     exceptions.contains(c)
         || matches!(
             c.general_category(),
-            LowercaseLetter
-                | OtherLetter
-                | ModifierLetter
-                | NonspacingMark
-                | SpacingMark
-                | DecimalNumber
+            LowercaseLetter | OtherLetter | ModifierLetter | NonspacingMark | SpacingMark | DecimalNumber
         )
 }
 

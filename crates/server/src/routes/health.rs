@@ -66,9 +66,7 @@ pub(super) async fn health(State(app): State<App>) -> Whole {
     let status = match (stage, database.state) {
         (Stage::Starting, _) | (_, HealthState::Unhealthy | HealthState::Unknown) => "unhealthy",
         (_, HealthState::Degraded) => "degraded",
-        (_, HealthState::Healthy) if cache.problem.is_some() || pool.problem.is_some() => {
-            "degraded"
-        }
+        (_, HealthState::Healthy) if cache.problem.is_some() || pool.problem.is_some() => "degraded",
         (_, HealthState::Healthy) => "ok",
     };
     let body = Health {
@@ -112,8 +110,7 @@ fn pool(app: &App) -> Part {
 }
 
 fn problem_of_pool(Stats { pool: stats, .. }: &Stats) -> Option<String> {
-    let (failures, waiting, leaked) =
-        (stats.connect_failures_in_a_row, stats.waiting, stats.leaked);
+    let (failures, waiting, leaked) = (stats.connect_failures_in_a_row, stats.waiting, stats.leaked);
     Some(match stats.longest_wait {
         _ if !stats.open => "draining".to_owned(),
         _ if failures > 0 => format!("the last {failures} connects failed"),
@@ -132,16 +129,10 @@ fn problem_of_pool(Stats { pool: stats, .. }: &Stats) -> Option<String> {
 
 /// What is wrong with what waits to share a statement.
 fn problem_of_queues(app: &App) -> Option<String> {
-    let Queues {
-        reads,
-        writes,
-        users,
-    } = app.queues();
+    let Queues { reads, writes, users } = app.queues();
     let all = reads + writes + users;
     match all.longest_wait {
-        _ if all.refusing => {
-            Some("more requests than the database can serve; some were refused".to_owned())
-        }
+        _ if all.refusing => Some("more requests than the database can serve; some were refused".to_owned()),
         longest if longest >= STANDING => Some(format!(
             "{} requests wait to be sent to the database, the first for {:.0} ms",
             all.waiting,
@@ -154,13 +145,10 @@ fn problem_of_queues(app: &App) -> Option<String> {
 fn cache(app: &App) -> Part {
     let stats = app.store.cache_stats();
     let deaf = app.has_feed && !app.store.feed_stats().listening;
-    let problem = stats
-        .and_then(|stats| problem_of_cache(&stats))
-        .or_else(|| {
-            let interrupted =
-                "the change feed is interrupted: what bypasses the service is not seen";
-            deaf.then(|| interrupted.to_owned())
-        });
+    let problem = stats.and_then(|stats| problem_of_cache(&stats)).or_else(|| {
+        let interrupted = "the change feed is interrupted: what bypasses the service is not seen";
+        deaf.then(|| interrupted.to_owned())
+    });
     Part {
         state: match (app.cache_mode, &problem) {
             (CacheMode::Off, _) => "off",
@@ -187,9 +175,7 @@ pub(super) fn problem_of_cache(stats: &CacheStats) -> Option<String> {
                          the same server and database number in all of them; reads and writes go to the database";
             return Some(other.to_owned());
         }
-        Reason::Unreachable => {
-            "Redis does not answer; reads go to the database, writes wait until that is agreed on"
-        }
+        Reason::Unreachable => "Redis does not answer; reads go to the database, writes wait until that is agreed on",
     };
     Some(match &stats.redis_problem {
         Some(problem) => format!("{effect}. {}", problem.without_address()),

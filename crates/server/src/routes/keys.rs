@@ -38,12 +38,7 @@ pub(super) const ENVELOPE: usize = 72;
 pub(super) struct Write {
     /// 1 to 2048 bytes, no NUL.
     #[garde(custom(valid_key))]
-    #[schema(
-        example = "greeting",
-        min_length = 1,
-        max_length = 2048,
-        pattern = "^[^\\u0000]*$"
-    )]
+    #[schema(example = "greeting", min_length = 1, max_length = 2048, pattern = "^[^\\u0000]*$")]
     key: String,
     /// No NUL.
     #[garde(custom(no_nul))]
@@ -88,8 +83,7 @@ pub(super) fn valid_key(key: &str, context: &()) -> garde::Result {
 }
 
 fn check(key: &str) -> Result<(), Problem> {
-    valid_key(key, &())
-        .map_err(|error| Problem::unprocessable().field("key", error.message().to_owned()))
+    valid_key(key, &()).map_err(|error| Problem::unprocessable().field("key", error.message().to_owned()))
 }
 
 /// Stores a value. It is durable when this is answered, and every read that begins later sees it.
@@ -115,11 +109,7 @@ pub(super) async fn write_by_router(
     store(&app, write, Preconditions::of(&headers)?.condition()).await
 }
 
-async fn store(
-    app: &App,
-    Write { key, value }: Write,
-    condition: Option<Condition>,
-) -> Result<Whole, Problem> {
+async fn store(app: &App, Write { key, value }: Write, condition: Option<Condition>) -> Result<Whole, Problem> {
     let change = Change::write(key.clone(), value).only_if(condition);
     let written = match app.store.change(change).await.map_err(of_cached_write)? {
         Changed::Made(written) => written,
@@ -192,11 +182,7 @@ fn needed(read: &Read, preconditions: &Preconditions) -> Option<usize> {
 async fn large(app: &App, key: &str, mut size: usize) -> Result<(Read, Option<Claim>), Problem> {
     loop {
         let claim = app.memory.answers.claim(2 * size).await.map_err(of_full)?;
-        let reads = app
-            .store
-            .read_large(&[(key, size)])
-            .await
-            .map_err(of_read)?;
+        let reads = app.store.read_large(&[(key, size)]).await.map_err(of_read)?;
         let Some(read) = reads.into_iter().next() else {
             return Err(Problem::internal("a read answered nothing"));
         };
@@ -208,21 +194,12 @@ async fn large(app: &App, key: &str, mut size: usize) -> Result<(Read, Option<Cl
     }
 }
 
-pub(super) async fn read_by_router(
-    State(app): State<App>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Whole, Problem> {
+pub(super) async fn read_by_router(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Result<Whole, Problem> {
     let key = uri.path().strip_prefix("/read/").unwrap_or_default();
     read(&app, key, &headers).await
 }
 
-fn answer(
-    key: &str,
-    read: &Read,
-    preconditions: &Preconditions,
-    claim: Option<Claim>,
-) -> Result<Whole, Problem> {
+fn answer(key: &str, read: &Read, preconditions: &Preconditions, claim: Option<Claim>) -> Result<Whole, Problem> {
     let Some(found) = &read.value else {
         return Err(Problem::not_found("there is no value under this key"));
     };
@@ -274,11 +251,7 @@ pub(super) fn text(value: &Value) -> Result<&str, Problem> {
     NotFound,
     PreconditionFailed,
 ))]
-pub(super) async fn delete(
-    State(app): State<App>,
-    Key(key): Key,
-    headers: HeaderMap,
-) -> Result<Whole, Problem> {
+pub(super) async fn delete(State(app): State<App>, Key(key): Key, headers: HeaderMap) -> Result<Whole, Problem> {
     check(&key)?;
     let condition = Preconditions::of(&headers)?.condition();
     let change = Change::delete(key.clone()).only_if(condition);

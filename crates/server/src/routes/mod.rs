@@ -62,9 +62,7 @@ impl Service for Routes {
             Method::POST if path == "/write" => keys::write(&self.app, request).await,
             _ => return self.router.call(request).await,
         };
-        answered
-            .unwrap_or_else(Problem::into_whole)
-            .map(Either::Left)
+        answered.unwrap_or_else(Problem::into_whole).map(Either::Left)
     }
 }
 
@@ -79,10 +77,7 @@ fn router(app: App) -> Router {
         .route("/write", post(keys::write_by_router))
         .route("/read", post(read_many::read_many))
         .route("/read/", get(keys::read_by_router).delete(keys::delete))
-        .route(
-            "/read/{*key}",
-            get(keys::read_by_router).delete(keys::delete),
-        )
+        .route("/read/{*key}", get(keys::read_by_router).delete(keys::delete))
         .route("/users", get(users::list).post(users::add))
         .route("/users/", get(users::list).post(users::add))
         .route("/users/{id}", get(users::get_by_router))

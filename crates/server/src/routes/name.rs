@@ -1,9 +1,7 @@
 //! Which names are taken. Invariant: a name that is taken shows something, on one line, and does not change how the text
 //! around it reads.
 
-use unicode_properties::{
-    GeneralCategory as Category, GeneralCategoryGroup as Group, UnicodeGeneralCategory,
-};
+use unicode_properties::{GeneralCategory as Category, GeneralCategoryGroup as Group, UnicodeGeneralCategory};
 
 /// Characters of a name.
 pub(super) const LONGEST: usize = 200;
@@ -36,9 +34,7 @@ fn judge(name: &str) -> Result<(), &'static str> {
     match shown.next() {
         None => Err("must not consist of blanks and invisible characters"),
         // It would join whatever is shown before the name.
-        Some(first) if first.general_category_group() == Group::Mark => {
-            Err("must not begin with a combining mark")
-        }
+        Some(first) if first.general_category_group() == Group::Mark => Err("must not begin with a combining mark"),
         Some(_) => Ok(()),
     }
 }

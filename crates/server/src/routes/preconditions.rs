@@ -33,9 +33,7 @@ impl Preconditions {
         let if_match = tags(headers, &IF_MATCH)?.map(|tags| match tags {
             Tags::Any => Condition::Unlike(vec![ABSENT]),
             // A weak tag never matches here: section 13.1.1 asks for the strong comparison.
-            Tags::These(tags) => {
-                Condition::Among(versions(tags.into_iter().filter(|tag| !tag.weak)))
-            }
+            Tags::These(tags) => Condition::Among(versions(tags.into_iter().filter(|tag| !tag.weak))),
         });
         let if_none_match = tags(headers, &IF_NONE_MATCH)?.map(|tags| match tags {
             Tags::Any => Condition::Among(vec![ABSENT]),
@@ -96,8 +94,7 @@ pub(super) fn entity_tag(version: i64) -> HeaderValue {
     let mut tag = [b'"'; 22];
     tag[1..=digits.len()].copy_from_slice(digits);
     // Digits between quotes always make a header value.
-    HeaderValue::from_bytes(&tag[..digits.len() + 2])
-        .unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
+    HeaderValue::from_bytes(&tag[..digits.len() + 2]).unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
 }
 
 /// The value of one of the headers.
@@ -176,9 +173,7 @@ fn first_tag(text: &[u8]) -> Option<(Tag<'_>, &[u8])> {
     let text = text.strip_prefix(b"\"")?;
     let end = text.iter().position(|byte| *byte == b'"')?;
     let opaque = &text[..end];
-    let is_tag = opaque
-        .iter()
-        .all(|byte| matches!(byte, 0x21 | 0x23..=0x7e | 0x80..));
+    let is_tag = opaque.iter().all(|byte| matches!(byte, 0x21 | 0x23..=0x7e | 0x80..));
     is_tag.then_some((Tag { weak, opaque }, &text[end + 1..]))
 }
 
@@ -191,10 +186,7 @@ mod tests {
     fn of(name: HeaderName, values: &[&str]) -> Result<Preconditions, Problem> {
         let mut headers = HeaderMap::new();
         for value in values {
-            headers.append(
-                name.clone(),
-                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
-            );
+            headers.append(name.clone(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         Preconditions::of(&headers)
     }
@@ -218,25 +210,14 @@ mod tests {
                 vec![],
             ),
         ] {
-            assert_eq!(
-                condition(IF_MATCH, values),
-                Some(Among(versions.clone())),
-                "{values:?}"
-            );
-            assert_eq!(
-                condition(IF_NONE_MATCH, values),
-                Some(Unlike(versions)),
-                "{values:?}"
-            );
+            assert_eq!(condition(IF_MATCH, values), Some(Among(versions.clone())), "{values:?}");
+            assert_eq!(condition(IF_NONE_MATCH, values), Some(Unlike(versions)), "{values:?}");
         }
         let weak = ["W/\"2\", \"3\""];
         assert_eq!(condition(IF_MATCH, &weak), Some(Among(vec![3])));
         assert_eq!(condition(IF_NONE_MATCH, &weak), Some(Unlike(vec![2, 3])));
         assert_eq!(condition(IF_MATCH, &["*"]), Some(Unlike(vec![ABSENT])));
-        assert_eq!(
-            condition(IF_NONE_MATCH, &[" * "]),
-            Some(Among(vec![ABSENT]))
-        );
+        assert_eq!(condition(IF_NONE_MATCH, &[" * "]), Some(Among(vec![ABSENT])));
     }
 
     #[test]

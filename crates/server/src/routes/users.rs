@@ -40,12 +40,7 @@ pub(super) struct NewUser {
     /// At most 254 bytes; international domains and local parts too. Not taken yet, upper and lower case aside: Unicode
     /// decides what is the same, whatever the database's locale.
     #[garde(custom(email::valid))]
-    #[schema(
-        example = "ada@example.org",
-        format = "email",
-        min_length = 3,
-        max_length = 254
-    )]
+    #[schema(example = "ada@example.org", format = "email", min_length = 3, max_length = 254)]
     email: String,
 }
 
@@ -71,10 +66,7 @@ pub(super) struct Page {
         ("Link" = String, description = "`rel=\"next\"`: where the next page is, relative to the address that was asked for; none on the last"),
     )),
 ))]
-pub(super) async fn list(
-    State(app): State<App>,
-    Query(page): Query<Page>,
-) -> Result<Whole, Problem> {
+pub(super) async fn list(State(app): State<App>, Query(page): Query<Page>) -> Result<Whole, Problem> {
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT) as usize;
     let mut claim: Option<Claim> = None;
     let (users, more, mut response) = loop {
@@ -120,9 +112,7 @@ pub(super) async fn add(
     }
     let added = app.store.add_user(&name, &email).await;
     let Some(user) = added.map_err(of_new_user)? else {
-        return Err(Problem::conflict(
-            "a user with this e-mail address exists already",
-        ));
+        return Err(Problem::conflict("a user with this e-mail address exists already"));
     };
     let mut response = json_of(SIZE, &user);
     *response.status_mut() = StatusCode::CREATED;
@@ -157,9 +147,6 @@ pub(super) async fn get_by_router(
     get(&app, id).await
 }
 
-fn header(
-    name: axum::http::HeaderName,
-    value: &str,
-) -> Option<(axum::http::HeaderName, HeaderValue)> {
+fn header(name: axum::http::HeaderName, value: &str) -> Option<(axum::http::HeaderName, HeaderValue)> {
     Some((name, HeaderValue::from_str(value).ok()?))
 }

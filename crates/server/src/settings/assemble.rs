@@ -9,8 +9,8 @@ use super::resolve::{Found, Resolver};
 use super::sources::{Cited, Origin};
 use super::table::{self as t, Setting};
 use super::typed::{
-    CacheMode, CacheModeName, CacheSettings, HttpSettings, LogSettings, PoolSettings, RedisTls,
-    RetrySettings, Settings, ShutdownSettings, StatementSettings,
+    CacheMode, CacheModeName, CacheSettings, HttpSettings, LogSettings, PoolSettings, RedisTls, RetrySettings,
+    Settings, ShutdownSettings, StatementSettings,
 };
 use super::{parse, server};
 
@@ -74,9 +74,7 @@ fn pool(r: &mut Resolver<'_>) -> PoolSettings {
 }
 
 fn pool_sizes(r: &mut Resolver<'_>) -> (usize, usize) {
-    let profile = r
-        .optional(&t::POOL_PROFILE)
-        .map(|profile| profile.min_and_max());
+    let profile = r.optional(&t::POOL_PROFILE).map(|profile| profile.min_and_max());
     let (min, min_origin) = size(r, &t::DB_POOL_MIN_SIZE, profile.map(|(min, _)| min));
     let (max, max_origin) = size(r, &t::DB_POOL_MAX_SIZE, profile.map(|(_, max)| max));
     let (Some(min), Some(max)) = (min, max) else {
@@ -92,10 +90,7 @@ fn pool_sizes(r: &mut Resolver<'_>) -> (usize, usize) {
     if min > max {
         let bound = Cited(t::DB_POOL_MAX_SIZE.about.name(), &max_origin);
         let message = format!("\"{min}\" is more than the {max} of {bound}");
-        r.problem(
-            Cited(t::DB_POOL_MIN_SIZE.about.name(), &min_origin),
-            message,
-        );
+        r.problem(Cited(t::DB_POOL_MIN_SIZE.about.name(), &min_origin), message);
     }
     (min, max)
 }
@@ -106,9 +101,7 @@ fn size(
     profile: Option<usize>,
 ) -> (Option<usize>, Origin) {
     let found = match (r.search(setting, r.everywhere()), profile) {
-        (Found::Nothing, Some(size)) => {
-            Found::Value(size, Origin::Follows(t::POOL_PROFILE.about.name()))
-        }
+        (Found::Nothing, Some(size)) => Found::Value(size, Origin::Follows(t::POOL_PROFILE.about.name())),
         (Found::Nothing, None) => Found::Value(r.default_of(setting), Origin::Default),
         (found, _) => found,
     };
@@ -126,15 +119,9 @@ fn cache(r: &mut Resolver<'_>, instances: usize) -> CacheSettings {
     let (name, mode_origin) = match mode {
         Found::Value(name, origin) => (name, origin),
         // What one process keeps, the writes of another would not reach.
-        _ if redis.is_nothing() && instances > 1 => (
-            CacheModeName::Off,
-            Origin::Follows(t::INSTANCES.about.name()),
-        ),
+        _ if redis.is_nothing() && instances > 1 => (CacheModeName::Off, Origin::Follows(t::INSTANCES.about.name())),
         _ if redis.is_nothing() => (CacheModeName::Local, Origin::Default),
-        _ => (
-            CacheModeName::Strong,
-            Origin::Follows(t::REDIS_URL.about.name()),
-        ),
+        _ => (CacheModeName::Strong, Origin::Follows(t::REDIS_URL.about.name())),
     };
     r.show(&t::CACHE_MODE, &name, mode_origin.clone());
     if name.needs_redis() && redis.is_nothing() {
@@ -190,10 +177,7 @@ fn cache_mode(r: &mut Resolver<'_>, name: CacheModeName, mode_origin: &Origin) -
         let mode = Cited(t::CACHE_MODE.about.name(), mode_origin);
         let shown = t::CACHE_MODE.kind.show(&name);
         let message = format!("means nothing with \"{shown}\" of {mode}; only bounded has a bound");
-        r.problem(
-            Cited(t::CACHE_MAX_STALENESS_MS.about.name(), origin),
-            message,
-        );
+        r.problem(Cited(t::CACHE_MAX_STALENESS_MS.about.name(), origin), message);
     }
     if let Found::Value(bound, origin) = &bound
         && *bound < MIN_STALENESS

@@ -55,10 +55,7 @@ impl Kind for DatabaseUrl {
     const PLACEHOLDER: &'static str = "URL";
 
     fn parse(&self, text: &str) -> Result<Dsn, String> {
-        let text: ConnectionString = text
-            .trim()
-            .parse()
-            .map_err(|problem: InvalidUrl| problem.to_string())?;
+        let text: ConnectionString = text.trim().parse().map_err(|problem: InvalidUrl| problem.to_string())?;
         Dsn::new(text)
     }
 
@@ -77,11 +74,7 @@ impl Kind for DatabaseUrl {
 }
 
 /// What has no meaning in a URL stays as it is, so that what is shown can be read, and used.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Prints where a configuration leads: a URL with the password struck out.
 pub(crate) fn show_config(config: &Config) -> String {
@@ -177,11 +170,7 @@ mod tests {
             let dsn = DatabaseUrl.parse(text).unwrap();
             assert_eq!(dsn.config.server.get_user(), Some("u"), "{text}");
             assert_eq!(dsn.config.server.get_password(), Some(&b"p"[..]), "{text}");
-            assert_eq!(
-                DatabaseUrl.show(&dsn),
-                "postgresql://u:***@h:5433/d",
-                "{text}"
-            );
+            assert_eq!(DatabaseUrl.show(&dsn), "postgresql://u:***@h:5433/d", "{text}");
             assert!(dsn.names_port(), "{text}");
         }
     }
@@ -232,10 +221,7 @@ mod tests {
             ),
             ("postgresql://[::1]/d", "postgresql://[::1]:5432/d"),
             ("hostaddr=::1 user=u", "postgresql://u@[::1]:5432"),
-            (
-                "postgresql://%2Frun%2Fpg/d",
-                "postgresql://%2Frun%2Fpg:5432/d",
-            ),
+            ("postgresql://%2Frun%2Fpg/d", "postgresql://%2Frun%2Fpg:5432/d"),
         ] {
             assert_eq!(DatabaseUrl.show(&DatabaseUrl.parse(text).unwrap()), shown);
         }

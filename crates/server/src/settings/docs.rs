@@ -31,9 +31,7 @@ pub fn env_example() -> String {
 pub fn markdown() -> String {
     let mut output = String::new();
     for (group, rows) in groups() {
-        output += &format!(
-            "\n### {group}\n\n| Setting | Value | Default | Meaning |\n|---|---|---|---|\n"
-        );
+        output += &format!("\n### {group}\n\n| Setting | Value | Default | Meaning |\n|---|---|---|---|\n");
         for row in rows {
             let about = row.about();
             let names: Vec<_> = about.names.iter().map(|name| format!("`{name}`")).collect();

@@ -28,17 +28,11 @@ pub(crate) struct SyntaxError {
 }
 
 /// Reads a whole file. `environment` answers `${NAME}` before the file itself does.
-pub(crate) fn parse(
-    text: &str,
-    environment: &dyn Fn(&str) -> Option<String>,
-) -> (Vec<Assignment>, Vec<SyntaxError>) {
+pub(crate) fn parse(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> (Vec<Assignment>, Vec<SyntaxError>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // As Python opens a text file.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
-    let mut reader = Reader {
-        rest: &text,
-        line: 1,
-    };
+    let mut reader = Reader { rest: &text, line: 1 };
     let mut seen = HashMap::new();
     let (mut assignments, mut errors) = (Vec::new(), Vec::new());
     loop {
@@ -67,11 +61,7 @@ pub(crate) fn parse(
             Ok(None) => {}
             Err(message) => {
                 let name = name_of(start);
-                errors.push(SyntaxError {
-                    line,
-                    name,
-                    message,
-                });
+                errors.push(SyntaxError { line, name, message });
                 reader.take_while(|c| c != '\n');
             }
         }
@@ -151,11 +141,7 @@ impl<'a> Reader<'a> {
                 let blanks = self.take_while(is_blank);
                 // Right behind the = it belongs to the value.
                 let is_comment = !blanks.is_empty() && self.rest.starts_with('#');
-                Some(if is_comment {
-                    String::new()
-                } else {
-                    self.value()?
-                })
+                Some(if is_comment { String::new() } else { self.value()? })
             }
             false => None,
         };

@@ -29,9 +29,7 @@ fn theirs(text: &str) -> HashMap<String, Option<String>> {
     let mut oracle = ORACLE.lock().unwrap_or_else(PoisonError::into_inner);
     let oracle = oracle.get_or_insert_with(|| Oracle::start(PROGRAM));
     let fields = oracle.ask(&[text.as_bytes()]).unwrap();
-    let mut fields = fields
-        .into_iter()
-        .map(|field| String::from_utf8(field).unwrap());
+    let mut fields = fields.into_iter().map(|field| String::from_utf8(field).unwrap());
     let mut pairs = HashMap::new();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
         pairs.insert(name, value.strip_prefix('+').map(str::to_owned));
@@ -49,10 +47,7 @@ fn read(text: &str) -> (Vec<Assignment>, Vec<SyntaxError>) {
 
 fn ours(text: &str) -> HashMap<String, Option<String>> {
     let (assignments, _) = read(text);
-    assignments
-        .into_iter()
-        .map(|it| (it.name, it.value))
-        .collect()
+    assignments.into_iter().map(|it| (it.name, it.value)).collect()
 }
 
 #[test]
@@ -122,10 +117,7 @@ fn what_is_not_set_anywhere_is_noticed() {
 fn lines_are_counted_across_comments_and_quoted_line_breaks() {
     let (assignments, errors) = read("# one\n\nA='x\ny'\nB=2\n");
     assert_eq!(errors, []);
-    let lines: Vec<_> = assignments
-        .iter()
-        .map(|it| (it.name.as_str(), it.line))
-        .collect();
+    let lines: Vec<_> = assignments.iter().map(|it| (it.name.as_str(), it.line)).collect();
     assert_eq!(lines, [("A", 3), ("B", 5)]);
 }
 
@@ -133,14 +125,8 @@ fn lines_are_counted_across_comments_and_quoted_line_breaks() {
 fn every_broken_line_is_named_and_the_others_still_count() {
     let (assignments, errors) = read("A=1\nno equals\n=x\nB=2\nexport C='x' y\nF=\"open\nG=3\n");
     assert_eq!(assignments.len(), 3);
-    let found: Vec<_> = errors
-        .iter()
-        .map(|error| (error.line, error.name.as_deref()))
-        .collect();
-    assert_eq!(
-        found,
-        [(2, Some("no")), (3, None), (5, Some("C")), (6, Some("F"))]
-    );
+    let found: Vec<_> = errors.iter().map(|error| (error.line, error.name.as_deref())).collect();
+    assert_eq!(found, [(2, Some("no")), (3, None), (5, Some("C")), (6, Some("F"))]);
 }
 
 proptest! {

@@ -32,8 +32,7 @@ fn duration(text: &str, unit: Duration) -> Result<Duration, String> {
     if number < 0.0 {
         return Err("is negative".into());
     }
-    let span = Duration::try_from_secs_f64(number * unit.as_secs_f64())
-        .map_err(|_| "is longer than ten years")?;
+    let span = Duration::try_from_secs_f64(number * unit.as_secs_f64()).map_err(|_| "is longer than ten years")?;
     if span > LONGEST {
         return Err("is longer than ten years".into());
     }
@@ -154,11 +153,7 @@ mod tests {
             ("1.5h", 5_400_000),
             ("1e2", 100_000),
         ] {
-            assert_eq!(
-                seconds.parse(text),
-                Ok(Duration::from_millis(millis)),
-                "{text}"
-            );
+            assert_eq!(seconds.parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         assert_eq!(Milliseconds.parse("250"), Ok(Duration::from_millis(250)));
     }
@@ -166,8 +161,7 @@ mod tests {
     #[test]
     fn a_duration_that_is_not_a_finite_positive_number_is_refused() {
         for text in [
-            "", "s", "ten", "NaN", "inf", "-1", "-0.1s", "1d", "5 5", "1e300", "11y", "1e-30",
-            "0x10",
+            "", "s", "ten", "NaN", "inf", "-1", "-0.1s", "1d", "5 5", "1e300", "11y", "1e-30", "0x10",
         ] {
             assert!(Seconds(Zero::Plain).parse(text).is_err(), "{text}");
         }

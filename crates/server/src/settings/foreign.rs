@@ -28,15 +28,7 @@ const SETTINGS: [(&str, &[&str]); 6] = [
 ];
 
 /// Beginnings of names that are about a PostgreSQL database, or about the one database of a program.
-const PREFIXES: [&str; 7] = [
-    "DATABASE_",
-    "DB_",
-    "PG_",
-    "POSTGRES_",
-    "POSTGRESQL_",
-    "PSQL_",
-    "RDS_",
-];
+const PREFIXES: [&str; 7] = ["DATABASE_", "DB_", "PG_", "POSTGRES_", "POSTGRESQL_", "PSQL_", "RDS_"];
 
 /// libpq's own names, and those of some frameworks.
 const NAMES: [(&str, &str); 12] = [
@@ -72,12 +64,7 @@ pub(crate) fn recognize(name: &str, value: &str, origin: Origin) -> Option<Forei
 
 fn meaning(upper: &str) -> Option<&'static str> {
     // Databases for tests and the like are not the program's own.
-    let is_other = |part| {
-        matches!(
-            part,
-            "TEST" | "TESTING" | "SHADOW" | "SERVICE" | "DIRECT" | "REPLICAS"
-        )
-    };
+    let is_other = |part| matches!(part, "TEST" | "TESTING" | "SHADOW" | "SERVICE" | "DIRECT" | "REPLICAS");
     if upper.split('_').any(is_other) {
         return None;
     }
@@ -85,18 +72,12 @@ fn meaning(upper: &str) -> Option<&'static str> {
         return Some(setting);
     }
     let by_ending = |ending: &str| {
-        let found = SETTINGS
-            .iter()
-            .find(|(_, endings)| endings.contains(&ending));
+        let found = SETTINGS.iter().find(|(_, endings)| endings.contains(&ending));
         found.map(|(setting, _)| *setting)
     };
     // A prefix of the program's own: APP_DATABASE_URL, SQLALCHEMY_DATABASE_URI.
-    let database = upper
-        .find("_DATABASE_UR")
-        .map(|at| &upper[at + "_DATABASE_".len()..]);
-    let prefixed = PREFIXES
-        .iter()
-        .find_map(|prefix| upper.strip_prefix(prefix));
+    let database = upper.find("_DATABASE_UR").map(|at| &upper[at + "_DATABASE_".len()..]);
+    let prefixed = PREFIXES.iter().find_map(|prefix| upper.strip_prefix(prefix));
     prefixed.or(database).and_then(by_ending)
 }
 
@@ -114,9 +95,7 @@ impl ForeignName {
                 .to_owned();
         }
         match self.setting {
-            "DATABASE_URL" => {
-                "is not read; set DATABASE_URL=postgresql://user:password@host:5432/name".to_owned()
-            }
+            "DATABASE_URL" => "is not read; set DATABASE_URL=postgresql://user:password@host:5432/name".to_owned(),
             setting => format!("is not read; set {setting} or DATABASE_URL"),
         }
     }

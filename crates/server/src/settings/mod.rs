@@ -43,8 +43,8 @@ pub use report::{Report, ReportRow};
 pub use schema_name::SchemaName;
 pub use sources::{Origin, args};
 pub use typed::{
-    CacheFeed, CacheMode, CacheSettings, HttpSettings, LogFormat, LogSettings, Migrate,
-    PoolSettings, RedisTls, RetrySettings, Settings, ShutdownSettings, StatementSettings,
+    CacheFeed, CacheMode, CacheSettings, HttpSettings, LogFormat, LogSettings, Migrate, PoolSettings, RedisTls,
+    RetrySettings, Settings, ShutdownSettings, StatementSettings,
 };
 
 use parse::Kind;
@@ -118,9 +118,7 @@ fn file_layer(resolver: &mut Resolver<'_>, directory: &Path) -> Layer {
             resolver.show(setting, &path, origin);
             sources::toml(&text, &shown)
         }
-        Err(error) if origin == Origin::Default && error.kind() == io::ErrorKind::NotFound => {
-            Layer::default()
-        }
+        Err(error) if origin == Origin::Default && error.kind() == io::ErrorKind::NotFound => Layer::default(),
         Err(error) => {
             let cited = Cited(setting.about.name(), &origin);
             let message = format!("cannot read {shown:?}: {error}");

@@ -46,9 +46,7 @@ pub(crate) fn warning(name: &str) -> Option<String> {
     }
     match closest(name) {
         Some(known) => Some(format!("is not a setting; did you mean {known}?")),
-        None if OWN_PREFIXES.iter().any(|own| upper.starts_with(own)) => {
-            Some("is not a setting and is ignored".into())
-        }
+        None if OWN_PREFIXES.iter().any(|own| upper.starts_with(own)) => Some("is not a setting and is ignored".into()),
         None => None,
     }
 }
@@ -79,10 +77,7 @@ mod tests {
             ("REDIS_URL_FIEL", "REDIS_URL_FILE"),
         ] {
             let warning = warning(name).unwrap();
-            assert!(
-                warning.contains(&format!("did you mean {meant}?")),
-                "{name}: {warning}"
-            );
+            assert!(warning.contains(&format!("did you mean {meant}?")), "{name}: {warning}");
         }
         for name in [
             "DB_POOL_PRE_PING",

@@ -59,11 +59,9 @@ where
     fn parse(&self, text: &str) -> Result<T, String> {
         let text = text.trim();
         if text.starts_with("tcp://") {
-            return Err(
-                "is not a whole number; Kubernetes sets such a variable for a Service, \
+            return Err("is not a whole number; Kubernetes sets such a variable for a Service, \
                  `enableServiceLinks: false` in the pod prevents it"
-                    .into(),
-            );
+                .into());
         }
         let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -252,12 +250,8 @@ fn database_host(host: &str) -> Result<&str, String> {
     match check_host(bare) {
         Ok(()) => Ok(bare),
         Err(_) if has_port(host) => Err("holds a port; that goes into DB_PORT".into()),
-        Err(_) if host.contains('/') => {
-            Err("holds a path; the name of the database goes into DB_NAME".into())
-        }
-        Err(_) if host.contains('@') => {
-            Err("holds an @; user and password go into DB_USER and DB_PASS".into())
-        }
+        Err(_) if host.contains('/') => Err("holds a path; the name of the database goes into DB_NAME".into()),
+        Err(_) if host.contains('@') => Err("holds an @; user and password go into DB_USER and DB_PASS".into()),
         Err(complaint) => Err(complaint.into()),
     }
 }
@@ -307,9 +301,7 @@ impl Kind for ListenHost {
     fn parse(&self, text: &str) -> Result<String, String> {
         let text = text.trim();
         if text == "*" {
-            return Err(
-                "is not an address; 0.0.0.0 means every IPv4 address, :: every address".into(),
-            );
+            return Err("is not an address; 0.0.0.0 means every IPv4 address, :: every address".into());
         }
         if text.contains("://") {
             return Err("is a URL; give the address alone, and the port in PORT".into());
@@ -392,8 +384,7 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// a misspelt level would switch the log off.
 fn check_directive(directive: &str) -> Result<(), String> {
     let is_level = |word: &str| {
-        let is_number =
-            word.len() == 1 && ('0'..='5').contains(&word.chars().next().unwrap_or_default());
+        let is_number = word.len() == 1 && ('0'..='5').contains(&word.chars().next().unwrap_or_default());
         is_number || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))
     };
     // A filter by spans and their fields, which may hold commas, is left to tracing.
@@ -402,12 +393,7 @@ fn check_directive(directive: &str) -> Result<(), String> {
     }
     match directive.split_once('=') {
         _ if is_level(directive) => Ok(()),
-        None if directive.contains("::")
-            || directive == "cenote"
-            || directive.starts_with("cenote_") =>
-        {
-            Ok(())
-        }
+        None if directive.contains("::") || directive == "cenote" || directive.starts_with("cenote_") => Ok(()),
         None => Err(format!(
             "holds {directive:?}, which is no level ({}); for a module write its level too, as in cenote=debug",
             LEVELS.join(", ")
@@ -474,42 +460,20 @@ mod tests {
         let kind = Whole::<u16>(1..=100);
         assert_eq!(kind.parse(" 7 "), Ok(7));
         for text in ["ten", "", "1.5", "0x1", "1_0", "-"] {
-            assert_eq!(
-                kind.parse(text),
-                Err("is not a whole number".into()),
-                "{text}"
-            );
+            assert_eq!(kind.parse(text), Err("is not a whole number".into()), "{text}");
         }
         for text in ["0", "101", "-1", "99999999999999999999999"] {
-            assert_eq!(
-                kind.parse(text),
-                Err("is not within 1 to 100".into()),
-                "{text}"
-            );
+            assert_eq!(kind.parse(text), Err("is not within 1 to 100".into()), "{text}");
         }
     }
 
     #[test]
     fn a_size_takes_k_and_m() {
         let kind = Bytes(1..=10 << 20);
-        for (text, bytes) in [
-            ("7", 7),
-            ("64k", 65_536),
-            ("1m", 1_048_576),
-            ("1 M", 1_048_576),
-        ] {
+        for (text, bytes) in [("7", 7), ("64k", 65_536), ("1m", 1_048_576), ("1 M", 1_048_576)] {
             assert_eq!(kind.parse(text), Ok(bytes), "{text}");
         }
-        for text in [
-            "0",
-            "11m",
-            "1g",
-            "m",
-            "",
-            "-1",
-            "1.5m",
-            "99999999999999999999m",
-        ] {
+        for text in ["0", "11m", "1g", "m", "", "-1", "1.5m", "99999999999999999999m"] {
             assert!(kind.parse(text).is_err(), "{text}");
         }
     }

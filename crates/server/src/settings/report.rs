@@ -35,19 +35,9 @@ impl Report {
     pub(crate) fn new(mut shown: HashMap<&'static str, (Option<String>, Origin)>) -> Self {
         let row = |name| {
             let (value, origin) = shown.remove(name).unwrap_or((None, Origin::Default));
-            ReportRow {
-                name,
-                value,
-                origin,
-            }
+            ReportRow { name, value, origin }
         };
-        Self(
-            TABLE
-                .iter()
-                .map(|row| row.about().name())
-                .map(row)
-                .collect(),
-        )
+        Self(TABLE.iter().map(|row| row.about().name()).map(row).collect())
     }
 
     /// The rows.
@@ -70,12 +60,7 @@ impl Report {
         };
         let width = |text: &str| text.chars().count();
         let name_width = self.0.iter().map(|row| width(row.name)).max().unwrap_or(0);
-        let value_width = self
-            .0
-            .iter()
-            .map(|row| width(&value(row)))
-            .max()
-            .unwrap_or(0);
+        let value_width = self.0.iter().map(|row| width(&value(row))).max().unwrap_or(0);
         let mut output = String::new();
         for row in &self.0 {
             let line = format!(

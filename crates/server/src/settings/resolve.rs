@@ -97,11 +97,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Reads a setting from the highest of some layers that mentions it. Defaults do not count.
-    pub(crate) fn search<K: Kind>(
-        &mut self,
-        setting: &Setting<K>,
-        layers: Range<usize>,
-    ) -> Found<K::Value> {
+    pub(crate) fn search<K: Kind>(&mut self, setting: &Setting<K>, layers: Range<usize>) -> Found<K::Value> {
         let name = setting.about.name();
         let entries: Vec<Entry> = self
             .layers
@@ -138,19 +134,13 @@ impl<'a> Resolver<'a> {
     }
 
     /// The file that the value [`search`](Self::search) finds is in, if it is in one.
-    pub(crate) fn file_of<K: Kind>(
-        &self,
-        setting: &Setting<K>,
-        layers: Range<usize>,
-    ) -> Option<PathBuf> {
+    pub(crate) fn file_of<K: Kind>(&self, setting: &Setting<K>, layers: Range<usize>) -> Option<PathBuf> {
         let layers = self.layers.get(layers)?;
         let entries = layers.iter().map(|layer| {
             let name = setting.about.name();
             layer.iter().filter(move |entry| entry.setting == name)
         });
-        let mut highest = entries
-            .into_iter()
-            .find(|entries| entries.clone().next().is_some())?;
+        let mut highest = entries.into_iter().find(|entries| entries.clone().next().is_some())?;
         let entry = highest.find(|entry| entry.file)?;
         Some(self.directory.join(entry.text.expose()))
     }
@@ -182,14 +172,13 @@ impl<'a> Resolver<'a> {
             }
         };
         let text = text.expose();
-        let parsed =
-            setting
-                .kind
-                .parse(text)
-                .and_then(|value| match visible(&setting.kind, text) {
-                    None => Ok(value),
-                    Some(complaint) => Err(complaint),
-                });
+        let parsed = setting
+            .kind
+            .parse(text)
+            .and_then(|value| match visible(&setting.kind, text) {
+                None => Ok(value),
+                Some(complaint) => Err(complaint),
+            });
         match parsed {
             Ok(value) => Some(value),
             // A file may hold a secret even where the setting is none: the wrong file was named.
@@ -212,8 +201,7 @@ impl<'a> Resolver<'a> {
         }
         let path = self.directory.join(entry.text.expose());
         // Debug keeps a strange path on one line.
-        let bytes =
-            std::fs::read(&path).map_err(|error| format!("cannot read {path:?}: {error}"))?;
+        let bytes = std::fs::read(&path).map_err(|error| format!("cannot read {path:?}: {error}"))?;
         let text = String::from_utf8(bytes).map_err(|_| format!("{path:?} is not UTF-8"))?;
         let text = without_break(text.strip_prefix('\u{feff}').unwrap_or(&text));
         if text.is_empty() {
@@ -225,14 +213,12 @@ impl<'a> Resolver<'a> {
     /// Records what is in force for the report.
     pub(crate) fn show<K: Kind>(&mut self, setting: &Setting<K>, value: &K::Value, origin: Origin) {
         let text = setting.kind.show(value);
-        self.shown
-            .insert(setting.about.name(), (Some(text), origin));
+        self.shown.insert(setting.about.name(), (Some(text), origin));
     }
 
     /// Records that nothing is in force.
     pub(crate) fn show_nothing<K: Kind>(&mut self, setting: &Setting<K>) {
-        self.shown
-            .insert(setting.about.name(), (None, Origin::Default));
+        self.shown.insert(setting.about.name(), (None, Origin::Default));
     }
 
     /// The value somebody wrote, if any.
@@ -290,8 +276,5 @@ fn visible<K: Kind>(kind: &K, text: &str) -> Option<String> {
     } else {
         "an invisible"
     };
-    Some(format!(
-        "holds {what} character, U+{:04X}",
-        u32::from(hidden)
-    ))
+    Some(format!("holds {what} character, U+{:04X}", u32::from(hidden)))
 }

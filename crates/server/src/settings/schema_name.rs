@@ -49,9 +49,7 @@ impl Kind for SchemaIdentifier {
             return Err("is not a schema's name of letters, digits, `_`, `-` and `$`".into());
         }
         if name.len() > LONGEST {
-            return Err(format!(
-                "is longer than the {LONGEST} bytes of a name in PostgreSQL"
-            ));
+            return Err(format!("is longer than the {LONGEST} bytes of a name in PostgreSQL"));
         }
         if name.starts_with("pg_") || name == "information_schema" {
             return Err("is a schema of PostgreSQL's own".into());

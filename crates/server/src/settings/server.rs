@@ -77,11 +77,7 @@ fn refuse_foreign_names(r: &mut Resolver<'_>, has_parts: bool) {
 struct Part<T>(Option<(T, Origin)>);
 
 impl<T> Part<T> {
-    fn read<K: Kind<Value = T>>(
-        r: &mut Resolver<'_>,
-        setting: &Setting<K>,
-        layers: Range<usize>,
-    ) -> Self {
+    fn read<K: Kind<Value = T>>(r: &mut Resolver<'_>, setting: &Setting<K>, layers: Range<usize>) -> Self {
         let found = r.search(setting, layers);
         r.show_found(setting, &found);
         Self(match found {
@@ -116,31 +112,11 @@ impl Parts {
 
     /// How to refer to the parts in a message: by the first of them.
     fn cited(&self) -> Option<Cited<'_>> {
-        let host = self
-            .host
-            .0
-            .as_ref()
-            .map(|(_, origin)| Cited("DB_HOST", origin));
-        let name = self
-            .name
-            .0
-            .as_ref()
-            .map(|(_, origin)| Cited("DB_NAME", origin));
-        let user = self
-            .user
-            .0
-            .as_ref()
-            .map(|(_, origin)| Cited("DB_USER", origin));
-        let pass = self
-            .password
-            .0
-            .as_ref()
-            .map(|(_, origin)| Cited("DB_PASS", origin));
-        let port = self
-            .port
-            .0
-            .as_ref()
-            .map(|(_, origin)| Cited("DB_PORT", origin));
+        let host = self.host.0.as_ref().map(|(_, origin)| Cited("DB_HOST", origin));
+        let name = self.name.0.as_ref().map(|(_, origin)| Cited("DB_NAME", origin));
+        let user = self.user.0.as_ref().map(|(_, origin)| Cited("DB_USER", origin));
+        let pass = self.password.0.as_ref().map(|(_, origin)| Cited("DB_PASS", origin));
+        let port = self.port.0.as_ref().map(|(_, origin)| Cited("DB_PORT", origin));
         host.or(name).or(user).or(pass).or(port)
     }
 
@@ -197,13 +173,7 @@ impl Parts {
                 if let Err(complaint) = dsn.set_port(port) {
                     r.problem(cited, complaint);
                 }
-            } else if dsn
-                .config
-                .server
-                .get_ports()
-                .iter()
-                .any(|other| *other != port)
-            {
+            } else if dsn.config.server.get_ports().iter().any(|other| *other != port) {
                 r.problem(cited, differs("port"));
             }
         }

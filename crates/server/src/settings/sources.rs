@@ -217,12 +217,7 @@ pub(crate) fn dotenv(path: &Path, variables: &[(OsString, OsString)]) -> Layer {
             }
         },
         // A directory of this name is a Python virtual environment.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::IsADirectory
-            ) =>
-        {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => {
             return layer;
         }
         Err(error) => {
@@ -237,21 +232,16 @@ pub(crate) fn dotenv(path: &Path, variables: &[(OsString, OsString)]) -> Layer {
     };
     let (assignments, errors) = dotenv::parse(&text, &lookup);
     for error in errors {
-        let dotenv::SyntaxError {
-            line,
-            name,
-            message,
-        } = error;
+        let dotenv::SyntaxError { line, name, message } = error;
         match name.as_deref().and_then(table::find) {
             Some(named) => {
                 let origin = Origin::DotEnv {
                     name: named.full(),
                     line,
                 };
-                layer.problems.push(Problem::new(
-                    Cited("", &origin),
-                    format!("the line {message}"),
-                ));
+                layer
+                    .problems
+                    .push(Problem::new(Cited("", &origin), format!("the line {message}")));
             }
             // Other programs read this file too.
             None => layer
@@ -274,22 +264,16 @@ pub(crate) fn dotenv(path: &Path, variables: &[(OsString, OsString)]) -> Layer {
         match table::find(&name) {
             Some(_) if is_unresolved => {
                 let problem = "refers with ${…} to a variable that is not set";
-                layer
-                    .problems
-                    .push(Problem::new(Cited("", &origin), problem));
+                layer.problems.push(Problem::new(Cited("", &origin), problem));
             }
             Some(_) if value.is_empty() => {}
             Some(named) => layer.entries.push(Entry::new(named, value, origin)),
             None => {
                 if let Some(warning) = near::warning(&name) {
                     let name = name.escape_debug();
-                    layer
-                        .warnings
-                        .push(format!("{name} from .env line {line} {warning}"));
+                    layer.warnings.push(format!("{name} from .env line {line} {warning}"));
                 }
-                layer
-                    .foreign
-                    .extend(foreign::recognize(&name, &value, origin));
+                layer.foreign.extend(foreign::recognize(&name, &value, origin));
             }
         }
     }
@@ -323,9 +307,7 @@ pub(crate) fn toml(text: &str, file: &str) -> Layer {
             line,
         };
         let mut refuse = |message: String| {
-            layer
-                .problems
-                .push(Problem::new(Cited("", &origin), message));
+            layer.problems.push(Problem::new(Cited("", &origin), message));
         };
         let known = table::all_names()
             .filter(|named| named.row.indirect())

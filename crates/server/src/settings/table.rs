@@ -8,8 +8,7 @@ use std::time::Duration;
 use super::database::DatabaseUrl;
 use super::duration::{Milliseconds, Seconds, SecondsOrOff, Zero};
 use super::parse::{
-    Bytes, ConfigFile, DatabaseHost, Kind, ListenHost, Location, LogFilter, OneOf, Password,
-    Switch, Text, Whole,
+    Bytes, ConfigFile, DatabaseHost, Kind, ListenHost, Location, LogFilter, OneOf, Password, Switch, Text, Whole,
 };
 use super::redis::RedisServers;
 use super::schema_name::SchemaIdentifier;
@@ -114,18 +113,11 @@ impl Named {
 /// Every name of every setting, with and without `_FILE`.
 pub(crate) fn all_names() -> impl Iterator<Item = Named> {
     TABLE.iter().flat_map(|row| {
-        let forms: &[bool] = if row.indirect() {
-            &[false, true]
-        } else {
-            &[false]
-        };
-        row.about().names.iter().flat_map(move |name| {
-            forms.iter().map(move |&file| Named {
-                row: *row,
-                name,
-                file,
-            })
-        })
+        let forms: &[bool] = if row.indirect() { &[false, true] } else { &[false] };
+        row.about()
+            .names
+            .iter()
+            .flat_map(move |name| forms.iter().map(move |&file| Named { row: *row, name, file }))
     })
 }
 

@@ -51,11 +51,8 @@ pub enum Migrate {
 }
 
 impl Migrate {
-    pub(crate) const WORDS: &[(&'static str, Self)] = &[
-        ("auto", Self::Auto),
-        ("check", Self::Check),
-        ("off", Self::Off),
-    ];
+    pub(crate) const WORDS: &[(&'static str, Self)] =
+        &[("auto", Self::Auto), ("check", Self::Check), ("off", Self::Off)];
 }
 
 /// The connection pool. `min <= max` and `max >= 1`.
@@ -144,8 +141,7 @@ pub enum CacheFeed {
 }
 
 impl CacheFeed {
-    pub(crate) const WORDS: &[(&'static str, Self)] =
-        &[("off", Self::Off), ("notify", Self::Notify)];
+    pub(crate) const WORDS: &[(&'static str, Self)] = &[("off", Self::Off), ("notify", Self::Notify)];
 }
 
 /// What a cached read guarantees.
@@ -264,11 +260,8 @@ pub enum LogFormat {
 }
 
 impl LogFormat {
-    pub(crate) const WORDS: &[(&'static str, Self)] = &[
-        ("auto", Self::Auto),
-        ("pretty", Self::Pretty),
-        ("json", Self::Json),
-    ];
+    pub(crate) const WORDS: &[(&'static str, Self)] =
+        &[("auto", Self::Auto), ("pretty", Self::Pretty), ("json", Self::Json)];
 }
 
 /// Pool sizes under one name.

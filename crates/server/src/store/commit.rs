@@ -86,19 +86,14 @@ impl Committer {
         connection: &Connection,
         statement: &Statement<'_>,
     ) -> Result<(Vec<Row>, Release), WriteError> {
-        let Statement {
-            keys,
-            sql,
-            parameters,
-        } = statement;
+        let Statement { keys, sql, parameters } = statement;
         let Some(cache) = &self.cache else {
             return Ok((connection.query(sql, parameters).await?, Release(None)));
         };
         let mut fenced = cache.fence_now(keys).await?;
         // Putting it up may have taken what the statement needs.
         while !fenced.fits(self.deadline) {
-            let _nothing_was_written =
-                Release::of(mem::replace(&mut fenced, cache.fence_now(keys).await?));
+            let _nothing_was_written = Release::of(mem::replace(&mut fenced, cache.fence_now(keys).await?));
         }
         match connection.query(sql, parameters).await {
             // Unreleased: it may still happen.

@@ -72,19 +72,14 @@ fn single(mut characters: impl ExactSizeIterator<Item = char>) -> Option<char> {
 
 /// Gives the users that are there their keys, and adds the index, in the transaction of its caller. Returns how many
 /// users have an address that an older one has.
-pub(super) async fn prepare(
-    transaction: &impl GenericClient,
-    schema: &SchemaName,
-) -> Result<u64, Error> {
+pub(super) async fn prepare(transaction: &impl GenericClient, schema: &SchemaName) -> Result<u64, Error> {
     transaction.batch_execute(&schema.fill(LOCK)).await?;
     let rows = transaction.query(&schema.fill(NOT_ASCII), &[]).await?;
     let keyed = rows
         .iter()
         .filter_map(|row| Some((row.get::<_, i64>(0), key(row.get(1))?)));
     let (ids, keys): (Vec<i64>, Vec<String>) = keyed.unzip();
-    transaction
-        .execute(&schema.fill(FILL), &[&ids, &keys])
-        .await?;
+    transaction.execute(&schema.fill(FILL), &[&ids, &keys]).await?;
     let apart = transaction.execute(&schema.fill(SET_APART), &[]).await?;
     transaction.batch_execute(&schema.fill(INDEX)).await?;
     Ok(apart)

@@ -44,11 +44,7 @@ const ACTED_ON: u8 = 2;
 impl Epoch {
     /// Beside this pool; a question waits `within` so long for the connection and as long for its
     /// answer.
-    pub(super) fn beside(
-        pool: &Pool,
-        within: Duration,
-        schema: &SchemaName,
-    ) -> Result<Self, InvalidConfig> {
+    pub(super) fn beside(pool: &Pool, within: Duration, schema: &SchemaName) -> Result<Self, InvalidConfig> {
         let mut config = pool.config().clone();
         let name = config.server.get_application_name().unwrap_or("cenote");
         let name = format!("{name} epoch");
@@ -84,11 +80,7 @@ impl Epoch {
         let is_standby: bool = row.get(4);
         let since = match is_standby {
             true => 0,
-            false => self
-                .since_standby
-                .load(Relaxed)
-                .saturating_add(1)
-                .min(ACTED_ON),
+            false => self.since_standby.load(Relaxed).saturating_add(1).min(ACTED_ON),
         };
         self.since_standby.store(since, Relaxed);
         Ok(Row {

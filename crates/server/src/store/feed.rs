@@ -179,10 +179,6 @@ impl Probes {
         if instance != self.instance || at != self.newest.load(SeqCst) {
             return None;
         }
-        Some(
-            self.begun
-                .elapsed()
-                .saturating_sub(Duration::from_micros(at)),
-        )
+        Some(self.begun.elapsed().saturating_sub(Duration::from_micros(at)))
     }
 }

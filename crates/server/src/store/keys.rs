@@ -105,9 +105,7 @@ impl Store {
         };
         match read {
             // One by one, so that the others are found.
-            Err(error) if is_unrepresentable(&error) => {
-                try_join_all(keys.iter().map(|key| self.read(key))).await
-            }
+            Err(error) if is_unrepresentable(&error) => try_join_all(keys.iter().map(|key| self.read(key))).await,
             read => read,
         }
     }
@@ -262,8 +260,7 @@ pub(super) fn changes(
     limits: &Limits,
     schema: &SchemaName,
 ) -> Vec<Combiner<Changes>> {
-    let [change, write, conditional] =
-        [CHANGE, WRITE, CONDITIONAL].map(|sql| Arc::<str>::from(schema.fill(sql)));
+    let [change, write, conditional] = [CHANGE, WRITE, CONDITIONAL].map(|sql| Arc::<str>::from(schema.fill(sql)));
     let changes = || Changes {
         committer: committer.clone(),
         change: change.clone(),
@@ -304,18 +301,17 @@ impl Combine for Changes {
         let lock_timeout = lock_timeout.as_millis().to_string();
         let conditions = conditions(rows);
         let one: [&(dyn ToSql + Sync); 4];
-        let (sql, parameters): (&str, &[&(dyn ToSql + Sync)]) =
-            match (&*keys, &*values, &*versions, &conditions) {
-                (.., Some([among, unlike])) => (
-                    &self.conditional,
-                    &[&keys, &values, &versions, among, unlike, &lock_timeout],
-                ),
-                ([key], [Some(value)], [versions], None) => {
-                    one = [key, value, versions, &lock_timeout];
-                    (&self.write, &one)
-                }
-                _ => (&self.change, &[&keys, &values, &versions, &lock_timeout]),
-            };
+        let (sql, parameters): (&str, &[&(dyn ToSql + Sync)]) = match (&*keys, &*values, &*versions, &conditions) {
+            (.., Some([among, unlike])) => (
+                &self.conditional,
+                &[&keys, &values, &versions, among, unlike, &lock_timeout],
+            ),
+            ([key], [Some(value)], [versions], None) => {
+                one = [key, value, versions, &lock_timeout];
+                (&self.write, &one)
+            }
+            _ => (&self.change, &[&keys, &values, &versions, &lock_timeout]),
+        };
         let statement = Statement {
             keys: &keys,
             sql,
@@ -373,11 +369,7 @@ fn conditions(rows: &Rows<'_, Arc<Change>>) -> Option<[Vec<Option<String>>; 2]> 
         return None;
     }
     let arrays = |row| condition(row).map_or([None, None], |condition| condition.arrays());
-    let (among, unlike) = rows
-        .iter()
-        .map(arrays)
-        .map(|[one, other]| (one, other))
-        .unzip();
+    let (among, unlike) = rows.iter().map(arrays).map(|[one, other]| (one, other)).unzip();
     Some([among, unlike])
 }
 
@@ -422,11 +414,7 @@ mod tests {
         let change = |value: &Option<&str>| {
             let (key, value) = ("key".to_owned(), value.map(str::to_owned));
             let condition = None;
-            Arc::new(Change {
-                key,
-                value,
-                condition,
-            })
+            Arc::new(Change { key, value, condition })
         };
         values.iter().map(change).collect()
     }

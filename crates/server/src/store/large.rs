@@ -74,9 +74,7 @@ fn value_of(row: &Row) -> Value {
 
 /// Whether a read brought no more than a note.
 pub(crate) fn is_note(read: &Read) -> bool {
-    read.value
-        .as_ref()
-        .is_some_and(|value| noted_size(value).is_some())
+    read.value.as_ref().is_some_and(|value| noted_size(value).is_some())
 }
 
 #[cfg(test)]

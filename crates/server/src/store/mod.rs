@@ -114,11 +114,7 @@ pub(crate) enum StoreError {
 impl Store {
     /// One for each home of this pool, with queues of its own and one cache for all. The pool's server ends a statement
     /// within the cache's deadline.
-    pub(crate) fn per_home(
-        pool: &Pool,
-        config: Config,
-        tables: &Tables,
-    ) -> Result<Vec<Self>, StoreError> {
+    pub(crate) fn per_home(pool: &Pool, config: Config, tables: &Tables) -> Result<Vec<Self>, StoreError> {
         let Tables { schema, backlog } = tables;
         let (deadline, write_patience) = (config.timing.deadline(), config.write_patience);
         let cache_patience = config.timing.lease() * KNOWN_WITHIN;
@@ -146,14 +142,10 @@ impl Store {
         let feed: Arc<Feed> = Arc::default();
         let settled: Arc<Settled> = Arc::default();
         let changes = keys::changes(&committer, pool, &limits(), schema);
-        let queues = changes
-            .into_iter()
-            .zip(users::loaders(pool, &limits(), schema));
+        let queues = changes.into_iter().zip(users::loaders(pool, &limits(), schema));
         let statements = Arc::new(Statements::of(schema));
         let store = |((pool, values), (changes, users)): ((Pool, Values), _)| Self {
-            cache: cache
-                .as_ref()
-                .map(|cache| cache.with_origin(values.clone())),
+            cache: cache.as_ref().map(|cache| cache.with_origin(values.clone())),
             feed: feed.clone(),
             pool,
             values,
@@ -194,12 +186,7 @@ impl Store {
     /// Drops from the cache what bypasses the service, for ever. To be called once, where the triggers are.
     pub(crate) async fn follow_changes(&self) {
         match &self.cache {
-            Some(cache) => {
-                self.feed
-                    .clone()
-                    .follow(self.pool.clone(), cache.clone())
-                    .await
-            }
+            Some(cache) => self.feed.clone().follow(self.pool.clone(), cache.clone()).await,
             None => std::future::pending().await,
         }
     }

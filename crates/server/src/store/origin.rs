@@ -24,9 +24,7 @@ const READ: &str = "SELECT wanted.position, CASE WHEN octet_length(kv.value) <= 
 fn value(row: Row) -> Decoded<Value> {
     let text: Option<&str> = row.try_get(1)?;
     let size: Option<i32> = row.try_get(3)?;
-    Ok(value_or_note(text, row.try_get(2)?, || {
-        size.unwrap_or_default()
-    }))
+    Ok(value_or_note(text, row.try_get(2)?, || size.unwrap_or_default()))
 }
 
 /// The values in PostgreSQL. Cloning it gives another handle.
@@ -40,12 +38,7 @@ pub(crate) struct Values {
 
 impl Values {
     /// One for each of the pool's homes.
-    pub(super) fn per_home(
-        pool: &Pool,
-        limits: &Limits,
-        epoch: Option<Epoch>,
-        schema: &SchemaName,
-    ) -> Vec<Self> {
+    pub(super) fn per_home(pool: &Pool, limits: &Limits, epoch: Option<Epoch>, schema: &SchemaName) -> Vec<Self> {
         let epoch = epoch.map(Arc::new);
         let loaders = Loader::per_home(pool, schema.fill(READ), value, String::len, limits);
         let values = |loader| Self {
@@ -109,9 +102,7 @@ impl Origin for Values {
     /// A missing table, a missing permission: what the database refuses and time does not cure.
     fn is_permanent(&self, error: &Error) -> bool {
         match error {
-            Error::Database(refused) => {
-                !error.is_retryable() && refused.code().code().starts_with("42")
-            }
+            Error::Database(refused) => !error.is_retryable() && refused.code().code().starts_with("42"),
             Error::Acquire(refused) => !refused.is_retryable(),
             _ => false,
         }

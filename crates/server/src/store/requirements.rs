@@ -22,8 +22,7 @@ const FIRST_SCHEMA: &str = "SELECT schema FROM pg_catalog.unnest(pg_catalog.curr
      WHERE NOT pg_catalog.starts_with(schema, 'pg_temp') ORDER BY place LIMIT 1";
 const DURABILITY: &str = "SELECT name, setting, source, current_user::text, current_database()::text \
      FROM pg_catalog.pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')";
-const STANDBYS: &str =
-    "SELECT setting <> '' FROM pg_catalog.pg_settings WHERE name = 'synchronous_standby_names'";
+const STANDBYS: &str = "SELECT setting <> '' FROM pg_catalog.pg_settings WHERE name = 'synchronous_standby_names'";
 const UNLOGGED: &str = "SELECT relname::text FROM pg_catalog.pg_class WHERE relpersistence <> 'p' \
      AND oid IN (to_regclass('{schema}.kv'), to_regclass('{schema}.users'), to_regclass('{schema}.cache_epoch')) ORDER BY 1";
 const RULES: &str = "SELECT ev_class::regclass::text, rulename::text FROM pg_catalog.pg_rewrite \
@@ -95,9 +94,7 @@ pub(crate) async fn session(client: &impl GenericClient) -> Result<Findings, Err
                  Create one with ENCODING 'UTF8' TEMPLATE template0, and load a dump of this one into it"
                     .to_owned(),
             ),
-            ("default_transaction_isolation", value)
-                if !matches!(value, "read committed" | "read uncommitted") =>
-            {
+            ("default_transaction_isolation", value) if !matches!(value, "read committed" | "read uncommitted") => {
                 wrong.push(format!(
                     "{}: writes of one key at the same time would fail and wait. {}",
                     setting.described(),
@@ -122,10 +119,7 @@ pub(crate) async fn session(client: &impl GenericClient) -> Result<Findings, Err
 }
 
 /// What hides rows of the tables, or keeps them from being written as they are.
-pub(crate) async fn tables(
-    client: &impl GenericClient,
-    schema: &SchemaName,
-) -> Result<Findings, Error> {
+pub(crate) async fn tables(client: &impl GenericClient, schema: &SchemaName) -> Result<Findings, Error> {
     let mut wrong = Findings::new();
     for row in client.query(&schema.fill(HIDDEN_ROWS), &[]).await? {
         let (table, role): (&str, &str) = (row.get(0), row.get(1));
@@ -147,10 +141,7 @@ pub(crate) async fn tables(
 }
 
 /// Why a write that was answered may be lost when the server, or its machine, crashes.
-pub(crate) async fn durability(
-    client: &impl GenericClient,
-    schema: &SchemaName,
-) -> Result<Findings, Error> {
+pub(crate) async fn durability(client: &impl GenericClient, schema: &SchemaName) -> Result<Findings, Error> {
     let mut lossy = Findings::new();
     for row in client.query(DURABILITY, &[]).await? {
         let setting = Setting::of(&row);
@@ -177,9 +168,7 @@ pub(crate) async fn durability(
 }
 
 /// What a commit waits for, in words, where it is worth saying.
-pub(crate) async fn replication(
-    client: &impl GenericClient,
-) -> Result<Option<&'static str>, Error> {
+pub(crate) async fn replication(client: &impl GenericClient) -> Result<Option<&'static str>, Error> {
     let has_standbys: bool = client.query_one(STANDBYS, &[]).await?.get(0);
     let row = client
         .query_one("SELECT current_setting('synchronous_commit')", &[])

@@ -129,11 +129,7 @@ impl Serialize for UserRow {
 }
 
 /// Looks users up, many callers' at a time.
-pub(super) fn loaders(
-    pool: &Pool,
-    limits: &Limits,
-    schema: &SchemaName,
-) -> Vec<Loader<i64, Arc<UserRow>>> {
+pub(super) fn loaders(pool: &Pool, limits: &Limits, schema: &SchemaName) -> Vec<Loader<i64, Arc<UserRow>>> {
     let user = |row| Ok(Arc::new(UserRow(row)));
     Loader::per_home(pool, schema.fill(GET), user, |_| size_of::<i64>(), limits)
 }
@@ -204,8 +200,7 @@ impl Store {
     /// Adds a user; `None` if the address is taken.
     pub(crate) async fn add_user(&self, name: &str, email: &str) -> Result<Option<UserRow>> {
         let (pool, key) = (&self.pool, email::key(email));
-        let (add, parameters): (_, [&(dyn ToSql + Sync); 3]) =
-            (&self.statements.add, [&name, &email, &key]);
+        let (add, parameters): (_, [&(dyn ToSql + Sync); 3]) = (&self.statements.add, [&name, &email, &key]);
         let added = pool
             .retry(|| async { pool.get().await?.query_one(add, &parameters).await })
             .await;

@@ -30,18 +30,8 @@ struct Nested {
 
 fn server() -> Server {
     let echo = async |Json(entry): Json<Entry>| {
-        let emails: Vec<_> = entry
-            .more
-            .iter()
-            .map(|nested| nested.email.as_str())
-            .collect();
-        format!(
-            "{}={}*{}{}",
-            entry.key,
-            entry.value,
-            entry.count,
-            emails.join(",")
-        )
+        let emails: Vec<_> = entry.more.iter().map(|nested| nested.email.as_str()).collect();
+        format!("{}={}*{}{}", entry.key, entry.value, entry.count, emails.join(","))
     };
     let config = HttpConfig {
         max_body: 4096,
@@ -54,18 +44,13 @@ fn server() -> Server {
 async fn a_right_body_gets_through_in_one_piece_or_many() {
     let server = server();
     assert_eq!(
-        server
-            .post("/", r#" {"key":"a","value":"é","x":[{}]} "#)
-            .await
-            .text(),
+        server.post("/", r#" {"key":"a","value":"é","x":[{}]} "#).await.text(),
         "a=é*0"
     );
     let mut client = server.client().await;
     client.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/vnd.x+JSON; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n").await;
     for piece in [r#"{"ke"#, r#"y":"#, r#""b"}"#] {
-        client
-            .send(format!("{:x}\r\n{piece}\r\n", piece.len()))
-            .await;
+        client.send(format!("{:x}\r\n{piece}\r\n", piece.len())).await;
         tokio::task::yield_now().await;
     }
     client.send("0\r\n\r\n").await;
@@ -97,28 +82,18 @@ async fn what_is_not_json_is_400_with_its_place_and_without_its_text() {
         let answer = server.post("/", body).await;
         let text = String::from_utf8_lossy(body);
         // A struct cannot begin with `[`: there the kind is noticed before the depth.
-        assert!(
-            matches!(answer.status, 400 | 422),
-            "{text}: {}",
-            answer.text()
-        );
+        assert!(matches!(answer.status, 400 | 422), "{text}: {}", answer.text());
         assert!(!answer.text().contains("hush"), "{text}: {}", answer.text());
         let detail = answer.problem()["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains(place), "{text}: {detail}");
-        assert_eq!(
-            answer.problem()["type"],
-            "urn:cenote:problem:malformed-json"
-        );
+        assert_eq!(answer.problem()["type"], "urn:cenote:problem:malformed-json");
     }
 }
 
 #[tokio::test]
 async fn what_does_not_fit_is_422_naming_the_field() {
     let server = server();
-    let long = format!(
-        r#"{{"key":"a","more":[{{"email":{{"{}":1}}}}]}}"#,
-        "hush".repeat(200)
-    );
+    let long = format!(r#"{{"key":"a","more":[{{"email":{{"{}":1}}}}]}}"#, "hush".repeat(200));
     let deep = "[".repeat(2000);
     let cases = [
         ("{}", "key", "is required"),
@@ -162,11 +137,7 @@ async fn what_does_not_fit_is_422_naming_the_field() {
         (r#""hush""#, "", "must be an object"),
         ("null", "", "must be an object"),
         // Well-formed, but nothing can store it.
-        (
-            r#"{"key":"a\u0000b"}"#,
-            "key",
-            "must not contain the NUL character",
-        ),
+        (r#"{"key":"a\u0000b"}"#, "key", "must not contain the NUL character"),
     ];
     for (body, field, detail) in cases {
         let answer = server.post("/", body).await;
@@ -222,12 +193,7 @@ async fn everything_that_is_wrong_is_named_at_once() {
     // However much is wrong, the answer is bounded.
     let many = format!(r#"{{"key":"a","more":[{}1]}}"#, "{},".repeat(1000));
     let answer = server.post("/", many).await;
-    assert_eq!(
-        (answer.status, answer.fields().len()),
-        (422, 32),
-        "{}",
-        answer.text()
-    );
+    assert_eq!((answer.status, answer.fields().len()), (422, 32), "{}", answer.text());
 }
 
 #[tokio::test]
@@ -249,9 +215,7 @@ async fn a_rule_says_of_what_it_speaks() {
 
 /// A body of two bytes with these headers.
 async fn say(server: &Server, headers: &str) -> crate::support::Answer {
-    let request = format!(
-        "POST / HTTP/1.1\r\nhost: x\r\n{headers}content-length: 11\r\n\r\n{{\"key\":\"a\"}}"
-    );
+    let request = format!("POST / HTTP/1.1\r\nhost: x\r\n{headers}content-length: 11\r\n\r\n{{\"key\":\"a\"}}");
     server.ask(request).await
 }
 
@@ -284,11 +248,7 @@ async fn a_body_said_to_be_something_else_is_415_with_what_is_right() {
     }
     let twice = "content-type: application/json\r\ncontent-type: application/json\r\n";
     assert_eq!(say(&server, twice).await.status, 415);
-    let form = say(
-        &server,
-        "content-type: application/x-www-form-urlencoded\r\n",
-    )
-    .await;
+    let form = say(&server, "content-type: application/x-www-form-urlencoded\r\n").await;
     assert!(
         form.text().contains("-H 'content-type: application/json'"),
         "{}",
@@ -324,11 +284,7 @@ async fn a_body_of_which_nothing_is_said_is_json_unless_a_page_of_another_site_s
             "sec-fetch-site: same-origin\r\norigin: http://renamed\r\n",
         ] {
             let answer = say(&server, &format!("{kind}{from}")).await;
-            assert_eq!(
-                (answer.status, answer.text()),
-                (200, "a=*0"),
-                "{kind}{from}"
-            );
+            assert_eq!((answer.status, answer.text()), (200, "a=*0"), "{kind}{from}");
         }
         for from in [
             "sec-fetch-site: cross-site\r\n",
@@ -345,8 +301,7 @@ async fn a_body_of_which_nothing_is_said_is_json_unless_a_page_of_another_site_s
         }
     }
     // Said to be JSON, a browser has asked before whether it may.
-    let said =
-        "content-type: application/json\r\nsec-fetch-site: cross-site\r\norigin: http://y\r\n";
+    let said = "content-type: application/json\r\nsec-fetch-site: cross-site\r\norigin: http://y\r\n";
     assert_eq!(say(&server, said).await.status, 200);
     let nothing = server.ask("POST / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_eq!(
@@ -389,20 +344,17 @@ async fn a_body_announced_too_long_is_413_before_it_is_sent() {
     let mut client = server.client().await;
     client.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 4097\r\n\r\n").await;
     let answer = client.answer().await;
-    assert_eq!(
-        (answer.status, &answer.problem()["limit_bytes"]),
-        (413, &4096.into())
-    );
+    assert_eq!((answer.status, &answer.problem()["limit_bytes"]), (413, &4096.into()));
     assert_eq!(answer.headers["connection"], "close");
 }
 
 #[tokio::test]
 async fn a_body_that_turns_out_too_long_is_413() {
     let mut client = server().client().await;
-    client.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n").await;
     client
-        .send(format!("1001\r\n{}\r\n", " ".repeat(4097)))
+        .send("POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
         .await;
+    client.send(format!("1001\r\n{}\r\n", " ".repeat(4097))).await;
     assert_eq!(client.answer().await.status, 413);
 }
 
@@ -411,7 +363,11 @@ async fn a_peer_busy_sending_a_long_body_still_gets_its_413() {
     const SIZE: usize = 16 * 1024 * 1024;
     let server = server();
     let mut client = server.client().await;
-    client.send(format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {SIZE}\r\n\r\n")).await;
+    client
+        .send(format!(
+            "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {SIZE}\r\n\r\n"
+        ))
+        .await;
     client.send(vec![b' '; SIZE]).await;
     assert_eq!(client.answer().await.status, 413);
 }
@@ -419,6 +375,10 @@ async fn a_peer_busy_sending_a_long_body_still_gets_its_413() {
 #[tokio::test]
 async fn a_body_framed_wrongly_is_400() {
     let mut client = server().client().await;
-    client.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n").await;
+    client
+        .send(
+            "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        )
+        .await;
     assert_eq!(client.answer().await.status, 400);
 }

@@ -41,10 +41,7 @@ async fn a_connection_beyond_the_bound_is_told_503_and_others_go_on() {
     assert_eq!(answer.status, 503);
     assert_eq!(answer.headers["retry-after"], "1");
     assert_eq!(answer.headers["connection"], "close");
-    assert_eq!(
-        answer.problem()["type"],
-        "urn:cenote:problem:too-many-connections"
-    );
+    assert_eq!(answer.problem()["type"], "urn:cenote:problem:too-many-connections");
     third.ended().await;
 
     one.send(get_request("/")).await;
@@ -82,8 +79,7 @@ async fn a_refused_peer_that_sends_nothing_is_closed_too() {
             ..HttpConfig::default()
         },
     );
-    let silent: Vec<Client> =
-        futures_util::future::join_all((0..100).map(|_| server.client())).await;
+    let silent: Vec<Client> = futures_util::future::join_all((0..100).map(|_| server.client())).await;
     for client in silent {
         client.ended().await;
     }
@@ -112,29 +108,20 @@ async fn a_head_request_gets_the_head_of_the_get() {
         all.starts_with("HTTP/1.1 200 OK\r\n") && all.ends_with("\r\n\r\n"),
         "{all}"
     );
-    assert!(
-        all.contains("content-length: 5\r\n") && all.contains("date: "),
-        "{all}"
-    );
+    assert!(all.contains("content-length: 5\r\n") && all.contains("date: "), "{all}");
 }
 
 #[tokio::test]
 async fn a_head_beyond_the_bound_is_answered_431() {
     let server = start(router(), HttpConfig::default());
-    let long = format!(
-        "GET / HTTP/1.1\r\nhost: x\r\nlong: {}\r\n\r\n",
-        "x".repeat(100_000)
-    );
+    let long = format!("GET / HTTP/1.1\r\nhost: x\r\nlong: {}\r\n\r\n", "x".repeat(100_000));
     assert_eq!(server.ask(long).await.status, 431);
 }
 
 #[tokio::test]
 async fn garbage_is_answered_400() {
     let server = start(router(), HttpConfig::default());
-    assert_eq!(
-        server.ask("\x16\x03\x01 what is this\r\n\r\n").await.status,
-        400
-    );
+    assert_eq!(server.ask("\x16\x03\x01 what is this\r\n\r\n").await.status, 400);
 }
 
 pub(crate) async fn http2(server: &Server) -> SendRequest<Full<Bytes>> {
@@ -155,17 +142,12 @@ async fn http2_is_spoken_to_those_who_know_before() {
             let request = axum::http::Request::post(format!("http://x/{n}"));
             let body = Full::from(format!("body {n}"));
             sender.ready().await.unwrap();
-            let response = sender
-                .send_request(request.body(body).unwrap())
-                .await
-                .unwrap();
+            let response = sender.send_request(request.body(body).unwrap()).await.unwrap();
             assert_eq!(response.status(), 200);
             response.into_body().collect().await.unwrap().to_bytes()
         }
     });
-    let bodies = timeout(LONG, futures_util::future::join_all(requests))
-        .await
-        .unwrap();
+    let bodies = timeout(LONG, futures_util::future::join_all(requests)).await.unwrap();
     for (n, body) in bodies.iter().enumerate() {
         assert_eq!(*body, format!("body {n}"));
     }

@@ -54,10 +54,7 @@ async fn each_core_serves_equally_many_connections_and_each_connection_stays_whe
         assert_eq!(core_of(client).await, core);
         *count.entry(core).or_insert(0) += 1;
     }
-    assert_eq!(
-        Vec::from_iter(count),
-        ["a", "b", "c"].map(|core| (core.to_owned(), 3))
-    );
+    assert_eq!(Vec::from_iter(count), ["a", "b", "c"].map(|core| (core.to_owned(), 3)));
 }
 
 #[tokio::test]
@@ -110,13 +107,7 @@ async fn a_shutdown_drains_every_core() {
         core_of(client).await;
     }
     let drained = timeout(LONG, server.stop()).await.unwrap().unwrap();
-    assert_eq!(
-        drained,
-        Drained {
-            finished: 7,
-            cut: 0
-        }
-    );
+    assert_eq!(drained, Drained { finished: 7, cut: 0 });
     for client in idle {
         client.ended().await;
     }

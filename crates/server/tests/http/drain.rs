@@ -42,23 +42,15 @@ async fn a_request_in_flight_is_answered_and_its_connection_closed() {
 
     let drained = server.stop();
     // The listening socket is closed first; then the handler goes on.
-    timeout(LONG, async {
-        while TcpStream::connect(address).await.is_ok() {}
-    })
-    .await
-    .unwrap();
+    timeout(LONG, async { while TcpStream::connect(address).await.is_ok() {} })
+        .await
+        .unwrap();
     go.notify_one();
     let answer = client.answer().await;
     assert_eq!(answer.text(), "finished");
     assert_eq!(answer.headers["connection"], "close");
     client.ended().await;
-    assert_eq!(
-        drained.await.unwrap(),
-        Drained {
-            finished: 1,
-            cut: 0
-        }
-    );
+    assert_eq!(drained.await.unwrap(), Drained { finished: 1, cut: 0 });
 }
 
 #[tokio::test]
@@ -69,26 +61,17 @@ async fn idle_and_silent_connections_are_closed_at_once() {
     idle.send(get_request("/")).await;
     assert_eq!(idle.answer().await.status, 200);
     let mut two = http2(&server).await;
-    let request = axum::http::Request::get("http://x/")
-        .body("".into())
-        .unwrap();
+    let request = axum::http::Request::get("http://x/").body("".into()).unwrap();
     assert_eq!(two.send_request(request).await.unwrap().status(), 200);
 
     let drained = timeout(LONG, server.stop()).await.unwrap().unwrap();
-    assert_eq!(
-        drained,
-        Drained {
-            finished: 3,
-            cut: 0
-        }
-    );
+    assert_eq!(drained, Drained { finished: 3, cut: 0 });
     idle.ended().await;
     silent.ended().await;
 }
 
 #[tokio::test]
-async fn while_leaving_each_answer_closes_its_connection_and_newcomers_and_idle_ones_are_still_served()
- {
+async fn while_leaving_each_answer_closes_its_connection_and_newcomers_and_idle_ones_are_still_served() {
     let (router, ..) = router();
     let server = start(router, HttpConfig::default());
     let address = server.address;
@@ -123,10 +106,7 @@ async fn while_leaving_each_answer_closes_its_connection_and_newcomers_and_idle_
     busy.ended().await;
     idle.send(get_request("/")).await;
     let answer = idle.answer().await;
-    assert_eq!(
-        (answer.text(), &*answer.headers["connection"]),
-        ("hello", "close")
-    );
+    assert_eq!((answer.text(), &*answer.headers["connection"]), ("hello", "close"));
     idle.ended().await;
     let mut newcomer = Client::connect(address).await;
     newcomer.send(get_request("/")).await;
@@ -148,34 +128,19 @@ async fn an_http2_request_in_flight_is_answered() {
     let server = start(router, HttpConfig::default());
     let address = server.address;
     let mut client = http2(&server).await;
-    let request = axum::http::Request::get("http://x/held")
-        .body("".into())
-        .unwrap();
+    let request = axum::http::Request::get("http://x/held").body("".into()).unwrap();
     let answer = tokio::spawn(client.send_request(request));
     begun.wait().await;
     let drained = server.stop();
-    timeout(LONG, async {
-        while TcpStream::connect(address).await.is_ok() {}
-    })
-    .await
-    .unwrap();
+    timeout(LONG, async { while TcpStream::connect(address).await.is_ok() {} })
+        .await
+        .unwrap();
     go.notify_one();
-    assert_eq!(
-        timeout(LONG, answer)
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap()
-            .status(),
-        200
-    );
+    assert_eq!(timeout(LONG, answer).await.unwrap().unwrap().unwrap().status(), 200);
     drop(client);
     assert_eq!(
         timeout(LONG, drained).await.unwrap().unwrap(),
-        Drained {
-            finished: 1,
-            cut: 0
-        }
+        Drained { finished: 1, cut: 0 }
     );
 }
 
@@ -196,13 +161,7 @@ async fn what_outlasts_the_bound_is_cut_and_counted() {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(
-        drained,
-        Drained {
-            finished: 1,
-            cut: 1
-        }
-    );
+    assert_eq!(drained, Drained { finished: 1, cut: 1 });
     assert_eq!(held.ended().await, b"");
     idle.ended().await;
 }

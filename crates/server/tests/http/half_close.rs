@@ -148,14 +148,8 @@ async fn half_a_head_or_half_a_body_before_the_end_has_no_effect() {
         ("POST / HTTP/1.1\r\nho".to_owned(), false),
         (format!("{head}content-length: 2\r\n\r\n{{"), true),
         (format!("{head}content-length: 2\r\n\r\n"), true),
-        (
-            format!("{head}transfer-encoding: chunked\r\n\r\n1\r\n{{"),
-            true,
-        ),
-        (
-            format!("{head}transfer-encoding: chunked\r\n\r\n2\r\n{{}}\r\n"),
-            true,
-        ),
+        (format!("{head}transfer-encoding: chunked\r\n\r\n1\r\n{{"), true),
+        (format!("{head}transfer-encoding: chunked\r\n\r\n2\r\n{{}}\r\n"), true),
     ] {
         let mut client = server.client().await;
         client.send(&half).await;
@@ -255,9 +249,7 @@ async fn a_client_of_http_1_0_gets_no_interim_answer() {
 async fn an_http2_client_that_ends_the_connection_has_gone() {
     let (server, mut handler) = held(HttpConfig::default());
     let mut client = http2(&server).await;
-    let request = axum::http::Request::get("http://x/held")
-        .body("".into())
-        .unwrap();
+    let request = axum::http::Request::get("http://x/held").body("".into()).unwrap();
     let answer = tokio::spawn(client.send_request(request));
     handler.has_begun().await;
     answer.abort();

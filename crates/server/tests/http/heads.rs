@@ -56,15 +56,7 @@ async fn http_1_1_needs_one_host_that_can_be_one() {
             assert!(detail.contains("Host"), "{detail}");
         }
     }
-    for host in [
-        "x",
-        "x:",
-        "x:80",
-        "127.0.0.1:8000",
-        "[::1]:8000",
-        "",
-        "EXAMPLE.org",
-    ] {
+    for host in ["x", "x:", "x:80", "127.0.0.1:8000", "[::1]:8000", "", "EXAMPLE.org"] {
         let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n");
         assert_eq!(status(&server, &request).await, 200, "{host}");
     }
@@ -116,9 +108,7 @@ async fn an_http2_request_has_an_authority_and_a_host_that_differs_is_refused() 
 async fn a_body_is_framed_in_one_way() {
     let server = server();
     let post = |framing: &str, body: &str| {
-        format!(
-            "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{framing}\r\n{body}"
-        )
+        format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{framing}\r\n{body}")
     };
     let chunked = "2\r\n{}\r\n0\r\n\r\n";
     for (framing, body, expected) in [
@@ -146,10 +136,7 @@ async fn a_body_is_framed_in_one_way() {
     ] {
         let answer = server.ask(post(framing, body)).await;
         assert_eq!(answer.status, expected, "{framing}: {}", answer.text());
-        let closes = answer
-            .headers
-            .get("connection")
-            .is_some_and(|value| value == "close");
+        let closes = answer.headers.get("connection").is_some_and(|value| value == "close");
         assert_eq!(closes, expected != 200, "{framing}");
     }
     // With both, the coding counts, and the connection ends (RFC 9112, section 6.1).
@@ -158,9 +145,7 @@ async fn a_body_is_framed_in_one_way() {
         "transfer-encoding: chunked\r\ncontent-length: 5\r\n",
     ] {
         let mut client = server.client().await;
-        client
-            .send(post(framing, chunked) + &get_request("/"))
-            .await;
+        client.send(post(framing, chunked) + &get_request("/")).await;
         let answer = client.answer().await;
         assert_eq!(
             (answer.status, &*answer.headers["connection"]),
@@ -190,10 +175,7 @@ async fn a_body_is_framed_in_one_way() {
         let mut client = server.client().await;
         client.send(post(framing, "{}")).await;
         let all = String::from_utf8(client.ended().await).unwrap();
-        assert!(
-            all.is_empty() || all.starts_with("HTTP/1.1 4"),
-            "{framing}: {all}"
-        );
+        assert!(all.is_empty() || all.starts_with("HTTP/1.1 4"), "{framing}: {all}");
         assert!(!all.contains("taken"), "{framing}");
     }
 }
@@ -201,22 +183,14 @@ async fn a_body_is_framed_in_one_way() {
 #[tokio::test]
 async fn a_target_too_long_is_414_and_a_head_too_large_431() {
     let server = server();
-    let of = |length: usize| {
-        format!(
-            "GET /read/{} HTTP/1.1\r\nhost: x\r\n\r\n",
-            "x".repeat(length)
-        )
-    };
+    let of = |length: usize| format!("GET /read/{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(length));
     assert_eq!(status(&server, &of(8000)).await, 200);
     assert_eq!(status(&server, &of(20_000)).await, 414);
     assert_eq!(status(&server, &of(60_000)).await, 414);
     assert_eq!(status(&server, &of(100_000)).await, 431);
     let query = format!("GET /?{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(20_000));
     assert_eq!(status(&server, &query).await, 414);
-    let many = format!(
-        "GET / HTTP/1.1\r\nhost: x\r\n{}\r\n",
-        "a: b\r\n".repeat(200)
-    );
+    let many = format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(200));
     assert_eq!(status(&server, &many).await, 431);
 }
 
@@ -238,10 +212,7 @@ async fn what_is_only_unusual_is_served() {
         ),
         ("GET / HTTP/1.1\r\nhost: x\r\nrange: bytes=0-1\r\n\r\n", 200),
         ("GET / HTTP/1.1\r\nhost: x\r\nexpect: whatever\r\n\r\n", 200),
-        (
-            "GET / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\r\n",
-            200,
-        ),
+        ("GET / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\r\n", 200),
         ("GET //read/x HTTP/1.1\r\nhost: x\r\n\r\n", 404),
         ("GET /./read/x HTTP/1.1\r\nhost: x\r\n\r\n", 404),
         ("get / HTTP/1.1\r\nhost: x\r\n\r\n", 405),
@@ -289,9 +260,7 @@ async fn every_answer_says_when_it_was_made() {
     ] {
         let date = server.ask(request).await.headers["date"].clone();
         let date = httpdate::parse_http_date(&date).unwrap();
-        let apart = date
-            .duration_since(now)
-            .unwrap_or_else(|error| error.duration());
+        let apart = date.duration_since(now).unwrap_or_else(|error| error.duration());
         assert!(apart.as_secs() < 60, "{apart:?}");
     }
 }

@@ -19,10 +19,7 @@ fn server() -> Server {
     let router = Router::new()
         .route("/", get(async || "hello"))
         .route("/panics", get(panics))
-        .route(
-            "/fails",
-            get(async || Problem::internal("the disk is full")),
-        )
+        .route("/fails", get(async || Problem::internal("the disk is full")))
         .route(
             "/slow",
             get(async || {
@@ -127,9 +124,7 @@ impl<'a> MakeWriter<'a> for Log {
 
 impl Log {
     fn install(&self, level: tracing::Level) -> tracing::subscriber::DefaultGuard {
-        let builder = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_max_level(level);
+        let builder = tracing_subscriber::fmt().with_ansi(false).with_max_level(level);
         tracing::subscriber::set_default(builder.with_writer(self.clone()).finish())
     }
 
@@ -160,10 +155,7 @@ async fn a_failure_and_a_slow_request_are_logged_and_a_good_one_is_not() {
     ] {
         assert!(line.contains(part), "{part} not in {line}");
     }
-    assert!(
-        !line.contains("hush") && line.lines().count() == 1,
-        "{line}"
-    );
+    assert!(!line.contains("hush") && line.lines().count() == 1, "{line}");
 
     server.ask(get_request("/panics")).await;
     assert!(log.take().contains("at the disco"));

@@ -114,18 +114,12 @@ async fn a_key_that_is_not_utf8_is_400() {
 #[tokio::test]
 async fn a_key_with_nul_is_422() {
     let answer = server().ask(get_request("/read/a%00b")).await;
-    assert_eq!(
-        (answer.status, answer.fields()),
-        (422, vec!["key".to_owned()])
-    );
+    assert_eq!((answer.status, answer.fields()), (422, vec!["key".to_owned()]));
 }
 
 #[tokio::test]
 async fn a_percent_sign_that_encodes_nothing_stays() {
-    assert_eq!(
-        server().ask(get_request("/read/100%&%zz")).await.text(),
-        "key:100%&%zz"
-    );
+    assert_eq!(server().ask(get_request("/read/100%&%zz")).await.text(), "key:100%&%zz");
 }
 
 #[tokio::test]
@@ -179,11 +173,7 @@ async fn a_parameter_that_does_not_fit_is_422_naming_it() {
         "x=%zz&limit=5",
     ] {
         let answer = server.ask(get_request(&format!("/users/?{query}"))).await;
-        assert!(
-            answer.text().starts_with("Some(5)"),
-            "{query}: {}",
-            answer.text()
-        );
+        assert!(answer.text().starts_with("Some(5)"), "{query}: {}", answer.text());
     }
     for (query, field) in [
         ("limit=+5", "limit"),
@@ -226,8 +216,5 @@ async fn every_parameter_that_does_not_fit_is_named() {
     let answer = server.ask(get_request("/users/?limit=1001")).await;
     assert_eq!(answer.problem()["errors"][0]["detail"], "must be 1 to 1000");
     let answer = server.ask(get_request("/users/?limit=x")).await;
-    assert_eq!(
-        answer.problem()["errors"][0]["detail"],
-        "must be a whole number"
-    );
+    assert_eq!(answer.problem()["errors"][0]["detail"], "must be a whole number");
 }

@@ -23,10 +23,7 @@ async fn a_wrong_method_is_a_405_problem_that_lists_the_right_ones() {
     let answer = server.ask("PUT /a HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_eq!(answer.status, 405);
     assert_eq!(answer.headers["allow"], "GET,HEAD,DELETE,OPTIONS");
-    assert_eq!(
-        answer.problem()["type"],
-        "urn:cenote:problem:method-not-allowed"
-    );
+    assert_eq!(answer.problem()["type"], "urn:cenote:problem:method-not-allowed");
 }
 
 #[tokio::test]
@@ -42,42 +39,27 @@ async fn every_status_of_the_contract_has_its_problem() {
         (408, "request-timeout", Problem::request_timeout),
         (409, "conflict", || Problem::conflict("d")),
         (413, "payload-too-large", || Problem::payload_too_large(7)),
-        (415, "unsupported-media-type", || {
-            Problem::unsupported_media_type("d")
-        }),
+        (415, "unsupported-media-type", || Problem::unsupported_media_type("d")),
         (422, "validation", || {
             Problem::unprocessable().field("a.b", "is required")
         }),
         (429, "too-many-requests", || Problem::too_many_requests(3)),
         (500, "internal", || Problem::internal("secret")),
-        (503, "pool-timeout", || {
-            Problem::unavailable("pool-timeout", "d", 2)
-        }),
-        (504, "command-timeout", || {
-            Problem::gateway_timeout("d").cause("secret")
-        }),
+        (503, "pool-timeout", || Problem::unavailable("pool-timeout", "d", 2)),
+        (504, "command-timeout", || Problem::gateway_timeout("d").cause("secret")),
         (418, "teapot", || {
             Problem::new(StatusCode::IM_A_TEAPOT, "teapot", "Teapot", "d")
         }),
     ];
-    let router = all
-        .iter()
-        .enumerate()
-        .fold(Router::new(), |router, (n, (.., make))| {
-            let make = *make;
-            router.route(&format!("/{n}"), get(async move || make()))
-        });
+    let router = all.iter().enumerate().fold(Router::new(), |router, (n, (.., make))| {
+        let make = *make;
+        router.route(&format!("/{n}"), get(async move || make()))
+    });
     let server = start(router, HttpConfig::default());
     for (n, (status, slug, make)) in all.iter().enumerate() {
         let answer = server.ask(get_request(&format!("/{n}"))).await;
-        assert_eq!(
-            (answer.status, make().status().as_u16()),
-            (*status, *status)
-        );
-        assert_eq!(
-            answer.problem()["type"],
-            format!("urn:cenote:problem:{slug}")
-        );
+        assert_eq!((answer.status, make().status().as_u16()), (*status, *status));
+        assert_eq!(answer.problem()["type"], format!("urn:cenote:problem:{slug}"));
         assert!(!answer.text().contains("secret"));
         match status {
             429 => assert_eq!(answer.headers["retry-after"], "3"),

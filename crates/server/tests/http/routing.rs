@@ -42,24 +42,16 @@ async fn options_is_answered_on_every_path_with_what_is_allowed_there() {
         ("http://x/health/live", "GET,HEAD,OPTIONS"),
     ] {
         let answer = ask(&server, "OPTIONS", path).await;
-        assert_eq!(
-            (answer.status, &*answer.headers["allow"]),
-            (204, allow),
-            "{path}"
-        );
+        assert_eq!((answer.status, &*answer.headers["allow"]), (204, allow), "{path}");
         assert!(answer.body.is_empty() && !answer.headers.contains_key("content-type"));
     }
     // As a load balancer asks by default.
     assert_eq!(server.ask("OPTIONS / HTTP/1.0\r\n\r\n").await.status, 204);
     // A page of another site learns of no permission.
-    let preflight = "OPTIONS /write HTTP/1.1\r\nhost: x\r\norigin: http://y\r\naccess-control-request-method: POST\r\n\r\n";
+    let preflight =
+        "OPTIONS /write HTTP/1.1\r\nhost: x\r\norigin: http://y\r\naccess-control-request-method: POST\r\n\r\n";
     let answer = server.ask(preflight).await;
-    assert!(
-        !answer
-            .headers
-            .keys()
-            .any(|name| name.starts_with("access-control"))
-    );
+    assert!(!answer.headers.keys().any(|name| name.starts_with("access-control")));
 }
 
 #[tokio::test]

@@ -48,10 +48,7 @@ pub(crate) fn start_on(runtimes: Vec<Handle>, router: Router, config: HttpConfig
             std::future::pending::<()>().await;
         }
     };
-    let done =
-        tokio::spawn(
-            async move { serve(listener, cores, config, told(left), told(stopped)).await },
-        );
+    let done = tokio::spawn(async move { serve(listener, cores, config, told(left), told(stopped)).await });
     Server {
         address,
         leave,
@@ -122,12 +119,7 @@ impl Answer {
     pub(crate) fn problem(&self) -> Value {
         assert_eq!(self.headers["content-type"], "application/problem+json");
         let problem: Value = serde_json::from_slice(&self.body).unwrap();
-        assert!(
-            problem["type"]
-                .as_str()
-                .unwrap()
-                .starts_with("urn:cenote:problem:")
-        );
+        assert!(problem["type"].as_str().unwrap().starts_with("urn:cenote:problem:"));
         assert!(problem["title"].is_string() && problem["detail"].is_string());
         assert_eq!(problem["status"], self.status);
         problem
@@ -166,31 +158,18 @@ impl Client {
             assert!(self.more().await, "closed before an answer");
         };
         let mut lines = head.lines();
-        let status = lines
-            .next()
-            .unwrap()
-            .split(' ')
-            .nth(1)
-            .unwrap()
-            .parse()
-            .unwrap();
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
         let headers: HashMap<_, _> = lines
             .filter_map(|line| line.split_once(": "))
             .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
             .collect();
-        let length = headers
-            .get("content-length")
-            .map_or(0, |n| n.parse::<usize>().unwrap());
+        let length = headers.get("content-length").map_or(0, |n| n.parse::<usize>().unwrap());
         while self.buffer.len() < length {
             assert!(self.more().await, "closed within an answer");
         }
         let rest = self.buffer.split_off(length);
         let body = std::mem::replace(&mut self.buffer, rest);
-        Answer {
-            status,
-            headers,
-            body,
-        }
+        Answer { status, headers, body }
     }
 
     /// Waits until the server has ended the connection, and gives back what it sent before.

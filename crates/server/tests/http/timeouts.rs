@@ -153,10 +153,7 @@ async fn a_body_that_trickles_does_not_extend_its_timeout() {
         "POST /write HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9999\r\n\r\n",
     );
     let mut answer = [0; 12];
-    timeout(LONG, read.read_exact(&mut answer))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(LONG, read.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!(&answer, b"HTTP/1.1 408");
     assert!(begun.elapsed() >= SHORT);
     timeout(LONG, trickle).await.unwrap().unwrap();
@@ -271,10 +268,7 @@ async fn a_peer_that_reads_slowly_but_steadily_is_served_to_the_end() {
     let mut got = 0;
     let mut chunk = vec![0; 1024 * 1024];
     while got < SIZE {
-        let n = timeout(LONG, client.stream.read(&mut chunk))
-            .await
-            .unwrap()
-            .unwrap();
+        let n = timeout(LONG, client.stream.read(&mut chunk)).await.unwrap().unwrap();
         assert!(n > 0, "cut after {got}");
         got += n;
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -297,9 +291,7 @@ async fn an_http2_peer_that_opens_no_window_loses_its_connection() {
         .await
         .unwrap();
     let connection = tokio::spawn(connection);
-    let request = axum::http::Request::get("http://x/")
-        .body(Body::empty())
-        .unwrap();
+    let request = axum::http::Request::get("http://x/").body(Body::empty()).unwrap();
     let response = sender.send_request(request).await.unwrap();
     assert_eq!(response.status(), 200);
     // Ended, in whatever way the client calls it.

@@ -121,12 +121,7 @@ fn address() -> impl Strategy<Value = String> {
     let letters = "[a-zA-Z0-9äöüßéñабвгдежαβγδ中文字日本語अआ]{1,6}";
     let odd = "[-._+'\"@, \\t<>()ʼ·×]{0,1}";
     let local = (letters, odd, letters).prop_map(|(a, b, c)| a + &b + &c);
-    let domain = (
-        letters,
-        "[-._@ ]{0,2}",
-        letters,
-        "\\.(org|de|рф|中国|c|123|a1|1a|)",
-    )
+    let domain = (letters, "[-._@ ]{0,2}", letters, "\\.(org|de|рф|中国|c|123|a1|1a|)")
         .prop_map(|(a, b, c, d)| a + &b + &c + &d);
     (local, domain).prop_map(|(local, domain)| format!("{local}@{domain}"))
 }
@@ -157,9 +152,7 @@ async fn addresses_are_taken_that_email_validator_takes_and_no_others() {
             }
         };
         if taken != expected {
-            different.push(format!(
-                "{address:?}: taken {taken}, by email-validator {expected}"
-            ));
+            different.push(format!("{address:?}: taken {taken}, by email-validator {expected}"));
         }
     }
     assert!(different.is_empty(), "{different:#?}");
@@ -168,15 +161,9 @@ async fn addresses_are_taken_that_email_validator_takes_and_no_others() {
 #[tokio::test]
 async fn a_name_that_shows_nothing_or_turns_text_round_is_refused_with_the_reason() {
     let service = Service::start(&[]).await;
-    for (n, name) in ["李小龍", "Jose\u{301}", "محمد", "O’Brien", "👩‍🚀"]
-        .iter()
-        .enumerate()
-    {
+    for (n, name) in ["李小龍", "Jose\u{301}", "محمد", "O’Brien", "👩‍🚀"].iter().enumerate() {
         let body = json!({"name": name, "email": format!("{n}@example.org")});
-        assert_eq!(
-            service.post("/users/", &body).await.json(201)["name"],
-            *name
-        );
+        assert_eq!(service.post("/users/", &body).await.json(201)["name"], *name);
     }
     for (name, why) in [
         (" \t ", "control"),

@@ -35,10 +35,7 @@ fn body(value: &str) -> Value {
 async fn goes_on_without_redis(service: &Service) {
     let lost = Instant::now();
     let read = service.read("key").await.json(200);
-    assert_eq!(
-        (&read["value"], &read["from_cache"]),
-        (&json!("before"), &json!(false))
-    );
+    assert_eq!((&read["value"], &read["from_cache"]), (&json!("before"), &json!(false)));
     let written = service.post("/write", &body("during")).await;
     let stalled = lost.elapsed();
     written.json(200);
@@ -62,10 +59,7 @@ async fn goes_on_without_redis(service: &Service) {
         );
     }
     let stats = service.cache_stats().await;
-    assert_eq!(
-        (&stats["state"], &stats["pending"]),
-        (&json!("degraded"), &json!(0))
-    );
+    assert_eq!((&stats["state"], &stats["pending"]), (&json!("degraded"), &json!(0)));
     assert!(stats["bypassed"].as_u64().unwrap() > 0, "{stats}");
 }
 
@@ -73,10 +67,7 @@ async fn goes_on_without_redis(service: &Service) {
 async fn comes_back(service: &Service) {
     service.uses_its_cache().await;
     let read = service.read("key").await.json(200);
-    assert_eq!(
-        (&read["value"], &read["from_cache"]),
-        (&json!("4"), &json!(false))
-    );
+    assert_eq!((&read["value"], &read["from_cache"]), (&json!("4"), &json!(false)));
     is_hit(service, "key").await;
     service.write("key", "after").await;
     assert_eq!(service.read("key").await.json(200)["value"], "after");
@@ -118,10 +109,7 @@ async fn a_service_started_without_its_redis_serves_from_the_database_until_it_i
     service.write("key", "value").await;
     for _ in 0..2 {
         let read = service.read("key").await.json(200);
-        assert_eq!(
-            (&read["value"], &read["from_cache"]),
-            (&json!("value"), &json!(false))
-        );
+        assert_eq!((&read["value"], &read["from_cache"]), (&json!("value"), &json!(false)));
     }
     assert_eq!(service.get("/health").await.json(200)["status"], "degraded");
     redis.restart().await.unwrap();
@@ -153,10 +141,7 @@ async fn a_write_that_cannot_be_announced_is_503_and_writes_nothing() {
         assert!(problem["waited_ms"].as_u64().unwrap() >= 4_000, "{problem}");
     }
     let read = service.read("key").await.json(200);
-    assert_eq!(
-        (&read["value"], &read["from_cache"]),
-        (&json!("before"), &json!(false))
-    );
+    assert_eq!((&read["value"], &read["from_cache"]), (&json!("before"), &json!(false)));
     session.run("COMMIT").await;
     service.uses_its_cache().await;
     let again = service.write("key", "after").await;
@@ -227,19 +212,14 @@ async fn a_write_that_redis_cannot_be_told_of_is_202_and_not_a_plain_success() {
 }
 
 #[tokio::test]
-async fn while_the_database_is_down_nothing_old_is_answered_unless_asked_for_and_then_it_is_marked()
-{
+async fn while_the_database_is_down_nothing_old_is_answered_unless_asked_for_and_then_it_is_marked() {
     let redis = redis().await;
     let postgres = server("100").await;
     let database = Database::create_on(&postgres).await;
     let url = redis.url();
     let quick = ("DB_POOL_TIMEOUT", "0.5");
     let strict = [("REDIS_URL", &*url), quick];
-    let lenient = [
-        ("REDIS_URL", &*url),
-        quick,
-        ("CACHE_STALE_ON_ERROR", "true"),
-    ];
+    let lenient = [("REDIS_URL", &*url), quick, ("CACHE_STALE_ON_ERROR", "true")];
     let strict = Service::start_with(&database, &strict).await;
     let lenient = Service::start_with(&database, &lenient).await;
     for service in [&strict, &lenient] {
@@ -259,10 +239,7 @@ async fn while_the_database_is_down_nothing_old_is_answered_unless_asked_for_and
     assert_eq!(source(&old), "cenote; hit; detail=shared/strong/stale");
     assert!(!old.headers.contains_key("age"));
     let old = old.json(200);
-    assert_eq!(
-        (&old["value"], &old["stale"]),
-        (&json!("value"), &json!(true))
-    );
+    assert_eq!((&old["value"], &old["stale"]), (&json!("value"), &json!(true)));
     let many = lenient.post("/read", &json!({"keys": ["key"]})).await;
     let status = "cenote; hit; detail=\"1 shared, 1 stale/strong\"";
     assert_eq!(source(&many), status);
@@ -278,10 +255,7 @@ async fn while_the_database_is_down_nothing_old_is_answered_unless_asked_for_and
     for service in [&strict, &lenient] {
         service.uses_its_cache().await;
         let read = service.read("key").await.json(200);
-        assert_eq!(
-            (&read["value"], &read["stale"]),
-            (&json!("value"), &Value::Null)
-        );
+        assert_eq!((&read["value"], &read["stale"]), (&json!("value"), &Value::Null));
     }
     lenient.write("key", "after").await;
     assert_eq!(strict.read("key").await.json(200)["value"], "after");
@@ -307,10 +281,7 @@ async fn a_statement_of_an_instance_that_hangs_is_ended_by_the_server_before_its
     writing.await.unwrap().problem(504, "command-timeout");
     service.uses_its_cache().await;
     let read = service.read("key").await.json(200);
-    assert_eq!(
-        (&read["value"], &read["version"]),
-        (&json!("before"), &json!(version))
-    );
+    assert_eq!((&read["value"], &read["version"]), (&json!("before"), &json!(version)));
 }
 
 #[tokio::test]
@@ -320,10 +291,7 @@ async fn writes_go_on_after_the_row_of_the_epoch_was_set_back_or_deleted() {
     for settings in [&[][..], &[("REDIS_URL", &*redis.url())]] {
         let service = Service::start_with(&database, settings).await;
         let session = database.session().await;
-        for change in [
-            "UPDATE cache_epoch SET epoch = epoch - 7",
-            "TRUNCATE cache_epoch",
-        ] {
+        for change in ["UPDATE cache_epoch SET epoch = epoch - 7", "TRUNCATE cache_epoch"] {
             let before = service.write("key", change).await;
             session.run(change).await;
             let body = json!({"key": "key", "value": "after"});

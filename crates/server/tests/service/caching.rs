@@ -31,20 +31,13 @@ async fn a_value_is_loaded_once_and_then_served_from_this_process() {
         assert!(again.headers["age"].parse::<u32>().unwrap() < 60);
         let tag = format!("\"{version}\"");
         assert_eq!(again.headers["etag"], tag);
-        let expected =
-            json!({"key": "key", "value": "value", "version": version, "from_cache": true});
+        let expected = json!({"key": "key", "value": "value", "version": version, "from_cache": true});
         assert_eq!(again.json(200), expected);
     }
     assert_eq!(service.queries().await, queries);
     let stats = service.cache_stats().await;
-    assert_eq!(
-        (&stats["mode"], &stats["state"]),
-        (&json!("local"), &json!("ok"))
-    );
-    assert_eq!(
-        (&stats["hits"], &stats["near_hits"]),
-        (&json!(5), &json!(5))
-    );
+    assert_eq!((&stats["mode"], &stats["state"]), (&json!("local"), &json!("ok")));
+    assert_eq!((&stats["hits"], &stats["near_hits"]), (&json!(5), &json!(5)));
     assert_eq!((&stats["misses"], &stats["fills"]), (&json!(1), &json!(1)));
     assert_eq!((&stats["keys"], &stats["fences"]), (&json!(1), &json!(1)));
     assert!(stats["bytes"].as_u64().unwrap() > 8);
@@ -58,9 +51,7 @@ async fn an_entity_tag_is_compared_without_the_database_too() {
     service.read("key").await.json(200);
     let queries = service.queries().await;
     let tag = format!("\"{version}\"");
-    let known = service
-        .ask("GET", "/read/key", &[("if-none-match", &tag)], "")
-        .await;
+    let known = service.ask("GET", "/read/key", &[("if-none-match", &tag)], "").await;
     assert_eq!((known.status, source(&known)), (304, NEAR));
     assert_eq!(known.headers["etag"], tag);
     assert_eq!(service.queries().await, queries);
@@ -134,16 +125,10 @@ async fn with_the_cache_off_nothing_is_added() {
         assert_eq!(source(&read), "");
         assert!(!read.headers.contains_key("age"));
         let read = read.json(200);
-        assert_eq!(
-            (&read["value"], &read["from_cache"]),
-            (&json!(value), &json!(false))
-        );
+        assert_eq!((&read["value"], &read["from_cache"]), (&json!(value), &json!(false)));
     }
     let stats = service.cache_stats().await;
-    assert_eq!(
-        (&stats["mode"], &stats["state"]),
-        (&json!("off"), &json!("off"))
-    );
+    assert_eq!((&stats["mode"], &stats["state"]), (&json!("off"), &json!("off")));
     assert_eq!(stats["hits"], 0);
     let health = service.get("/health").await.json(200);
     assert_eq!(health["cache"]["state"], "off");
@@ -176,10 +161,7 @@ async fn no_reader_of_a_cached_key_misses_a_write_or_a_delete_that_was_answered(
                     let read = connection.ask("GET", &path, &[], "").await.unwrap();
                     if read.status == 200 {
                         let version = read.json(200)["version"].as_i64().unwrap();
-                        assert!(
-                            version > written + 1,
-                            "{version} after {written} and a delete"
-                        );
+                        assert!(version > written + 1, "{version} after {written} and a delete");
                     }
                 }
             }

@@ -43,17 +43,13 @@ async fn every_kind_of_change_is_seen(service: &Service) {
         .await;
     sees(service, "a", "old", "changed").await;
     sees(service, "b", "old", "changed").await;
-    session
-        .run("INSERT INTO kv VALUES ('new', 'inserted')")
-        .await;
+    session.run("INSERT INTO kv VALUES ('new', 'inserted')").await;
     eventually("the row is seen", async || {
         (service.read("new").await.status == 200).then_some(())
     })
     .await;
     is_cached(service, "c").await;
-    session
-        .run("UPDATE kv SET key = 'moved' WHERE key = 'c'")
-        .await;
+    session.run("UPDATE kv SET key = 'moved' WHERE key = 'c'").await;
     eventually("it is gone from here", async || {
         (service.read("c").await.status == 404).then_some(())
     })
@@ -101,9 +97,7 @@ async fn in_redis_every_kind_of_change_is_seen() {
 async fn keys_of_any_length_and_kind_are_told_apart() {
     let service = Service::start(&[NOTIFY]).await;
     let session = service.database.session().await;
-    let mut keys: Vec<String> = (0..10)
-        .map(|n| format!("{n}{}", "x".repeat(2047)))
-        .collect();
+    let mut keys: Vec<String> = (0..10).map(|n| format!("{n}{}", "x".repeat(2047))).collect();
     keys.extend(["\"quoted\"", "back\\slash", "new\nline", "żółw", "[", "*"].map(String::from));
     for key in &keys {
         service.write(key, "old").await;
@@ -130,9 +124,7 @@ async fn the_service_does_not_tell_itself_of_its_own_writes() {
     service.delete("/read/3").await;
     is_cached(&service, "7").await;
     let session = service.database.session().await;
-    session
-        .run("UPDATE kv SET value = 'last' WHERE key = '7'")
-        .await;
+    session.run("UPDATE kv SET value = 'last' WHERE key = '7'").await;
     sees(&service, "7", "value", "last").await;
     // It came behind whatever was told of before, so that is counted by now.
     eventually("it is counted", async || {
@@ -202,9 +194,7 @@ async fn a_session_that_is_cut_off_without_a_word_is_missed_and_replaced() {
         let health = service.get("/health").await;
         let body: serde_json::Value = serde_json::from_slice(&health.body).unwrap();
         let problem = body["cache"]["problem"].as_str();
-        problem
-            .is_some_and(|it| it.contains("feed"))
-            .then_some(body)
+        problem.is_some_and(|it| it.contains("feed")).then_some(body)
     })
     .await;
     assert_ne!(health["status"], "ok");

@@ -18,10 +18,7 @@ fn tally(ended: &Ended) -> (usize, usize) {
     let (passed, failed) = (count("PASS  "), count("FAIL  "));
     assert_eq!(passed + failed, checks.len(), "{ended:?}");
     let all = passed + failed;
-    assert_eq!(
-        *total,
-        format!("Total: {all} | Passed: {passed} | Failed: {failed}")
-    );
+    assert_eq!(*total, format!("Total: {all} | Passed: {passed} | Failed: {failed}"));
     (passed, failed)
 }
 
@@ -66,10 +63,7 @@ async fn check_fails_when_nobody_answers() {
 async fn check_fails_when_the_server_has_too_few_connections() {
     let database = Database::create_durable().await;
     assert_eq!(launch("migrate", &database).run().await.code, Some(0));
-    let ended = launch("check", &database)
-        .env("INSTANCES", "100")
-        .run()
-        .await;
+    let ended = launch("check", &database).env("INSTANCES", "100").run().await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert_eq!(tally(&ended).1, 1);
     assert!(ended.output.contains("FAIL  connections: "), "{ended:?}");
@@ -148,15 +142,8 @@ async fn help_names_every_command_and_no_command_is_an_error() {
 /// What the line that the log offers for a shell answers to a query.
 fn psql(line: &str, query: &str) -> String {
     let command = format!("{line} -X -A -t -c \"$1\"");
-    let output = Command::new("sh")
-        .args(["-c", &command, "sh", query])
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = Command::new("sh").args(["-c", &command, "sh", query]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
@@ -174,10 +161,7 @@ async fn start_private(data: &Path) -> (Service, String, u16) {
     let message = logged["message"].as_str().unwrap();
     let (_, line) = message.split_once("Look into it with: ").unwrap();
     let line = line.to_owned();
-    let port = line
-        .split(" -p ")
-        .nth(1)
-        .and_then(|rest| rest.split(' ').next());
+    let port = line.split(" -p ").nth(1).and_then(|rest| rest.split(' ').next());
     let port = port.unwrap().parse().unwrap();
     (service, line, port)
 }
@@ -254,8 +238,6 @@ fn postmaster(data: &Path) -> Option<u32> {
 }
 
 fn kill(pid: u32) {
-    let killed = Command::new("kill")
-        .args(["-KILL", &pid.to_string()])
-        .status();
+    let killed = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
     assert!(killed.unwrap().success());
 }

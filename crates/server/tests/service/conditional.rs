@@ -26,10 +26,7 @@ impl Service {
 
     async fn holds(&self, key: &str, value: &str, version: i64) {
         let read = self.read(key).await.json(200);
-        assert_eq!(
-            (&read["value"], &read["version"]),
-            (&json!(value), &json!(version))
-        );
+        assert_eq!((&read["value"], &read["version"]), (&json!(value), &json!(version)));
     }
 }
 
@@ -64,13 +61,9 @@ async fn a_delete_with_the_entity_tag_of_another_version_deletes_nothing() {
 async fn a_write_with_if_match_replaces_only_that_version() {
     let service = Service::start(&[]).await;
     service.write("key", "one").await;
-    let written = service
-        .write_if("key", "two", &[("if-match", "\"1\"")])
-        .await;
+    let written = service.write_if("key", "two", &[("if-match", "\"1\"")]).await;
     assert_eq!(written.json(200)["version"], 2);
-    let lost = service
-        .write_if("key", "lost", &[("if-match", "\"1\"")])
-        .await;
+    let lost = service.write_if("key", "lost", &[("if-match", "\"1\"")]).await;
     lost.problem(412, "precondition-failed");
     assert_eq!(lost.headers["etag"], "\"2\"");
     service.holds("key", "two", 2).await;
@@ -137,17 +130,9 @@ async fn a_read_with_if_match_is_412_unless_it_is_that_version_and_if_none_match
         assert_eq!(ask(&[("if-match", "*")]).await, 200);
         assert_eq!(ask(&[("if-match", "\"2\"")]).await, 412);
         assert_eq!(ask(&[("if-match", "W/\"1\"")]).await, 412);
-        assert_eq!(
-            ask(&[("if-match", "\"1\""), ("if-none-match", "\"1\"")]).await,
-            304
-        );
-        assert_eq!(
-            ask(&[("if-match", "\"2\""), ("if-none-match", "\"1\"")]).await,
-            412
-        );
-        let absent = service
-            .ask(method, "/read/absent", &[("if-match", "*")], "")
-            .await;
+        assert_eq!(ask(&[("if-match", "\"1\""), ("if-none-match", "\"1\"")]).await, 304);
+        assert_eq!(ask(&[("if-match", "\"2\""), ("if-none-match", "\"1\"")]).await, 412);
+        let absent = service.ask(method, "/read/absent", &[("if-match", "*")], "").await;
         assert_eq!(absent.status, 404);
     }
 }
@@ -165,10 +150,7 @@ async fn a_condition_that_cannot_be_understood_is_400_and_names_the_header() {
                 service.ask("GET", "/read/key", &headers, "").await,
             ] {
                 let problem = refused.problem(400, "bad-request");
-                assert!(
-                    problem["detail"].as_str().unwrap().contains(name),
-                    "{problem}"
-                );
+                assert!(problem["detail"].as_str().unwrap().contains(name), "{problem}");
             }
         }
     }
@@ -179,11 +161,7 @@ async fn a_condition_that_cannot_be_understood_is_400_and_names_the_header() {
 async fn a_user_is_not_added_under_a_condition_because_users_have_no_versions() {
     let service = Service::start(&[]).await;
     let body = json!({"name": "Ada", "email": "ada@example.org"}).to_string();
-    for header in [
-        ("if-match", "*"),
-        ("if-match", "\"1\""),
-        ("if-none-match", "*"),
-    ] {
+    for header in [("if-match", "*"), ("if-match", "\"1\""), ("if-none-match", "*")] {
         let refused = service.ask("POST", "/users/", &[JSON, header], &body).await;
         refused.problem(412, "precondition-failed");
     }
@@ -204,10 +182,7 @@ async fn add_one(connection: &mut Connection, key: &str) {
         };
         let body = json!({"key": key, "value": (value + 1).to_string()}).to_string();
         let headers = [JSON, (header.0, &*header.1)];
-        let written = connection
-            .ask("POST", "/write", &headers, body)
-            .await
-            .unwrap();
+        let written = connection.ask("POST", "/write", &headers, body).await.unwrap();
         match written.status {
             200 => return,
             _ => written.problem(412, "precondition-failed"),
@@ -261,10 +236,7 @@ async fn of_fifty_who_create_one_key_at_once_one_does_also_beside_writes_without
         }
         statuses.sort_unstable();
         assert_eq!(statuses[0], 200);
-        assert!(
-            statuses[1..].iter().all(|status| *status == 412),
-            "{statuses:?}"
-        );
+        assert!(statuses[1..].iter().all(|status| *status == 412), "{statuses:?}");
     }
 }
 
@@ -397,10 +369,7 @@ async fn ask(connection: &mut Connection, key: &str, action: &Action) -> std::io
         }
         Action::Delete { only_if } => {
             let condition = with(&condition(only_if));
-            let headers: Vec<_> = condition
-                .iter()
-                .map(|(name, value)| (*name, &**value))
-                .collect();
+            let headers: Vec<_> = condition.iter().map(|(name, value)| (*name, &**value)).collect();
             connection.ask("DELETE", &path, &headers, "").await
         }
         Action::Read => connection.ask("GET", &path, &[], "").await,
@@ -438,9 +407,7 @@ fn check(history: &[Event]) {
         for event in events {
             // A change whose condition asks for absence follows nothing, or a delete.
             if let Outcome::Made(version) = event.outcome
-                && let Action::Write {
-                    only_if: Some(0), ..
-                } = event.action
+                && let Action::Write { only_if: Some(0), .. } = event.action
                 && let Some((value, before)) = made.get(&(version - 1))
             {
                 assert_eq!(*value, None, "{event:?} after {before:?}");
@@ -460,9 +427,7 @@ fn check(history: &[Event]) {
                 Outcome::Refused(0) | Outcome::Found(0, _) | Outcome::Unknown => continue,
                 Outcome::Refused(version) | Outcome::Found(version, _) => version,
             };
-            let mut earlier = made
-                .iter()
-                .filter(|(_, (_, maker))| maker.answered < event.asked);
+            let mut earlier = made.iter().filter(|(_, (_, maker))| maker.answered < event.asked);
             if let Some((newest, (_, maker))) = earlier.next_back() {
                 assert!(seen >= *newest, "{event:?} misses {maker:?}");
             }
@@ -473,9 +438,7 @@ fn check(history: &[Event]) {
             if !is_absent {
                 continue;
             }
-            let mut earlier = made
-                .iter()
-                .filter(|(_, (_, maker))| maker.answered < event.asked);
+            let mut earlier = made.iter().filter(|(_, (_, maker))| maker.answered < event.asked);
             let Some((newest, (Some(_), maker))) = earlier.next_back() else {
                 continue;
             };
@@ -498,13 +461,7 @@ async fn histories(services: [&Service; 2], seed: u64, steps: usize) -> Vec<Even
     let clients = (0..10).map(|n: u64| {
         let address = services[n as usize % 2].address;
         let seed = seed * 100 + n;
-        tokio::spawn(client(
-            address,
-            seed,
-            steps,
-            Arc::clone(&clock),
-            history.clone(),
-        ))
+        tokio::spawn(client(address, seed, steps, Arc::clone(&clock), history.clone()))
     });
     for client in clients.collect::<Vec<_>>() {
         client.await.unwrap();
@@ -523,14 +480,8 @@ async fn writes_and_deletes_with_and_without_conditions_from_two_instances_have_
     check(&history);
     let refused = |event: &&Event| matches!(event.outcome, Outcome::Refused(1..));
     let made = |event: &&Event| matches!(event.outcome, Outcome::Made(_));
-    assert!(
-        history.iter().filter(refused).count() > 10,
-        "conditions did fail"
-    );
-    assert!(
-        history.iter().filter(made).count() > 100,
-        "changes were made"
-    );
+    assert!(history.iter().filter(refused).count() > 10, "conditions did fail");
+    assert!(history.iter().filter(made).count() > 100, "changes were made");
 }
 
 #[tokio::test]
@@ -556,11 +507,7 @@ async fn nothing_is_acknowledged_falsely_while_postgresql_is_killed_under_condit
     // What stands in the database is what the last change that was told of made, or one that nobody was told of.
     let (client, connection) = tokio_postgres::connect(&database.url, NoTls).await.unwrap();
     tokio::spawn(connection);
-    for row in client
-        .query("SELECT key, value, version FROM kv", &[])
-        .await
-        .unwrap()
-    {
+    for row in client.query("SELECT key, value, version FROM kv", &[]).await.unwrap() {
         let (key, value, version): (&str, Option<&str>, i64) = (row.get(0), row.get(1), row.get(2));
         for event in history.iter().filter(|event| event.key == key) {
             let Outcome::Made(made) = event.outcome else {

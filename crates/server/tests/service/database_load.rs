@@ -64,8 +64,7 @@ async fn ask(connection: &mut Connection, zipf: &mut Zipf, requests: usize) {
 }
 
 #[tokio::test]
-async fn of_95_reads_and_5_writes_nine_in_ten_reads_are_hits_and_nine_in_ten_statements_are_saved()
-{
+async fn of_95_reads_and_5_writes_nine_in_ten_reads_are_hits_and_nine_in_ten_statements_are_saved() {
     let off = Service::start(&[("CACHE_MODE", "off")]).await;
     filled(&off).await;
     let before = off.queries().await;
@@ -89,8 +88,5 @@ async fn of_95_reads_and_5_writes_nine_in_ten_reads_are_hits_and_nine_in_ten_sta
     println!("{requests} requests: {statements} statements, hit rate {hit_rate:.3}");
     assert!(hit_rate >= 0.9, "{hits} hits, {misses} misses");
     let saved = 1.0 - statements as f64 / requests as f64;
-    assert!(
-        saved >= 0.9,
-        "{statements} statements for {requests} requests"
-    );
+    assert!(saved >= 0.9, "{statements} statements for {requests} requests");
 }

@@ -11,10 +11,7 @@ const LONG: u64 = 60;
 /// The program with a limit of open files, the soft one lower than the hard one.
 fn limited(soft: u32, hard: u32, settings: &[(&str, &str)]) -> Launch {
     let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$@\"");
-    Launch::new(&["serve"])
-        .through(&script)
-        .env("PORT", "0")
-        .envs(settings)
+    Launch::new(&["serve"]).through(&script).env("PORT", "0").envs(settings)
 }
 
 async fn start(launch: Launch, database: &Database) -> Service {
@@ -24,9 +21,7 @@ async fn start(launch: Launch, database: &Database) -> Service {
 }
 
 fn open_files_of(process: &Process) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", process.id()))
-        .unwrap()
-        .count()
+    std::fs::read_dir(format!("/proc/{}/fd", process.id())).unwrap().count()
 }
 
 /// Changes the soft limit of a running program.
@@ -69,10 +64,7 @@ async fn the_soft_limit_is_raised_and_clients_beyond_the_hard_one_get_a_503() {
     let (served, refused) = (count(404), count(503));
     assert_eq!(served + refused, statuses.len(), "{statuses:?}");
     // Connections of before may have been about to end.
-    assert!(
-        (clients - 5..=clients).contains(&served),
-        "{clients}: {statuses:?}"
-    );
+    assert!((clients - 5..=clients).contains(&served), "{clients}: {statuses:?}");
     assert!(open_files_of(&service) < 256);
 
     drop(connections);
@@ -114,8 +106,5 @@ async fn a_limit_that_leaves_no_clients_ends_the_start_with_the_figures() {
         .run()
         .await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(
-        ended.log.contains("the limit of open files is 64"),
-        "{ended:?}"
-    );
+    assert!(ended.log.contains("the limit of open files is 64"), "{ended:?}");
 }

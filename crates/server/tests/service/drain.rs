@@ -6,8 +6,7 @@ use serde_json::json;
 use tokio::{task::JoinHandle, time::Instant};
 
 use crate::support::{
-    Answer, Connection, Database, Ended, Launch, SOON, Service, Session, eventually, millis, secs,
-    server,
+    Answer, Connection, Database, Ended, Launch, SOON, Service, Session, eventually, millis, secs, server,
 };
 
 const SETTINGS: [(&str, &str); 2] = [("COMMAND_TIMEOUT", "30"), ("SHUTDOWN_DELAY", "1")];
@@ -49,10 +48,7 @@ async fn ready_turns_503_before_the_listener_closes_and_the_request_in_flight_is
     // While balancers find out, whoever still comes is served.
     service.get("/health/live").await.json(200);
     service.write("other", "value").await;
-    assert!(
-        asked.elapsed() < secs(4),
-        "the machine is too slow for this test"
-    );
+    assert!(asked.elapsed() < secs(4), "the machine is too slow for this test");
 
     eventually("the listener closes", async || {
         Connection::open(service.address).await.err()
@@ -88,10 +84,7 @@ async fn a_second_signal_ends_it_at_once() {
 async fn without_requests_in_flight_it_ends_after_the_delay_and_closes_idle_connections() {
     let service = Service::start(&SETTINGS).await;
     let mut idle = service.connect().await;
-    idle.ask("GET", "/health/live", &[], "")
-        .await
-        .unwrap()
-        .json(200);
+    idle.ask("GET", "/health/live", &[], "").await.unwrap().json(200);
     let session = service.database.session().await;
     assert!(session.sessions().await > 0);
     let asked = Instant::now();
@@ -127,10 +120,9 @@ async fn a_request_that_does_not_end_is_cut_off_after_the_bound() {
     let ended = ended(service, SOON).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!((millis(900)..secs(15)).contains(&asked.elapsed()));
-    eventually(
-        "its statement is cancelled and its sessions end",
-        async || (session.sessions().await == 0).then_some(()),
-    )
+    eventually("its statement is cancelled and its sessions end", async || {
+        (session.sessions().await == 0).then_some(())
+    })
     .await;
     session.run("COMMIT").await;
 }

@@ -5,14 +5,8 @@ use crate::support::{Database, Launch, Service};
 async fn check(database: &Database) -> (Option<i32>, String) {
     let launch = Launch::new(&["check"]).env("DATABASE_URL", &database.url);
     let ended = launch.run().await;
-    let line = ended
-        .output
-        .lines()
-        .find(|line| line.contains("durability: "));
-    (
-        ended.code,
-        line.unwrap_or_else(|| panic!("{ended:?}")).to_owned(),
-    )
+    let line = ended.output.lines().find(|line| line.contains("durability: "));
+    (ended.code, line.unwrap_or_else(|| panic!("{ended:?}")).to_owned())
 }
 
 async fn migrated(database: &Database) {
@@ -42,9 +36,7 @@ async fn check_names_what_may_lose_a_write_where_it_was_set_and_the_cure() {
     assert_eq!((code, &line[..4]), (Some(0), "PASS"), "{line}");
 
     for table in ["kv", "users", "cache_epoch"] {
-        session
-            .run(&format!("ALTER TABLE {table} SET UNLOGGED"))
-            .await;
+        session.run(&format!("ALTER TABLE {table} SET UNLOGGED")).await;
         let (_, line) = check(&database).await;
         assert!(line.starts_with("FAIL") && line.contains(table), "{line}");
         session.run(line.split("Run: ").nth(1).unwrap()).await;
@@ -53,16 +45,11 @@ async fn check_names_what_may_lose_a_write_where_it_was_set_and_the_cure() {
     let mut own = database.clone();
     own.url += "?options=-c%20synchronous_commit%3Doff";
     let (_, line) = check(&own).await;
-    assert!(
-        line.starts_with("FAIL") && line.contains("DATABASE_URL"),
-        "{line}"
-    );
+    assert!(line.starts_with("FAIL") && line.contains("DATABASE_URL"), "{line}");
 
     // Which waits for this machine's disk alone; what that means is told.
     session
-        .run(&format!(
-            "ALTER DATABASE {name} SET synchronous_commit = local"
-        ))
+        .run(&format!("ALTER DATABASE {name} SET synchronous_commit = local"))
         .await;
     assert!(check(&database).await.1.starts_with("PASS"));
 }
@@ -90,10 +77,7 @@ async fn a_service_whose_writes_may_be_lost_says_so_once_and_serves() {
     durable.logged("ready").await;
     assert!(!durable.log().contains("may be lost"), "{}", durable.log());
     let session = database.session().await;
-    let off = format!(
-        "ALTER DATABASE {} SET synchronous_commit = off",
-        database.name
-    );
+    let off = format!("ALTER DATABASE {} SET synchronous_commit = off", database.name);
     session.run(&off).await;
     let service = Service::start_with(&database, &[]).await;
     let warning = service.logged("writes that are answered").await;

@@ -36,9 +36,7 @@ async fn a_value_that_the_encoding_does_not_have_is_422_and_its_neighbours_are_w
         service.read(CRAB).await.problem(404, "not-found");
         let path = format!("/read/{}", encoded(CRAB));
         service.delete(&path).await.problem(404, "not-found");
-        let many = service
-            .post("/read", &json!({"keys": ["7", CRAB, "8"]}))
-            .await;
+        let many = service.post("/read", &json!({"keys": ["7", CRAB, "8"]})).await;
         let many = many.json(200);
         assert_eq!(many["missing"], json!([CRAB]));
         assert_eq!(many["found"].as_object().unwrap().len(), 2);
@@ -57,10 +55,7 @@ async fn in_the_modes_with_a_cache_too() {
     for _ in 0..2 {
         service.read(CRAB).await.problem(404, "not-found");
         let body = json!({"key": "key", "value": CRAB});
-        assert_eq!(
-            service.post("/write", &body).await.wrong_fields(),
-            ["value"]
-        );
+        assert_eq!(service.post("/write", &body).await.wrong_fields(), ["value"]);
     }
     service.write("key", "value").await;
     let many = service.post("/read", &json!({"keys": [CRAB, "key"]})).await;
@@ -71,14 +66,9 @@ async fn in_the_modes_with_a_cache_too() {
 async fn a_value_that_a_column_is_too_short_for_is_422() {
     let service = Service::start(&[]).await;
     let session = service.database.session().await;
-    session
-        .run("ALTER TABLE users ALTER name TYPE varchar(3)")
-        .await;
+    session.run("ALTER TABLE users ALTER name TYPE varchar(3)").await;
     let user = json!({"name": "Grace", "email": "grace@example.org"});
-    service
-        .post("/users/", &user)
-        .await
-        .problem(422, "validation");
+    service.post("/users/", &user).await.problem(422, "validation");
 }
 
 #[tokio::test]
@@ -113,7 +103,8 @@ async fn addresses_are_compared_the_same_whatever_the_locale() {
     add("inf@example.org").await.json(201);
     // A user that is added by other means is kept apart by the same index.
     let session = database.session().await;
-    let taken = "SELECT count(*) FROM users WHERE coalesce(email_key, lower(email::text COLLATE \"C\")) = 'info@example.org'";
+    let taken =
+        "SELECT count(*) FROM users WHERE coalesce(email_key, lower(email::text COLLATE \"C\")) = 'info@example.org'";
     assert_eq!(session.number(taken).await, 1);
 }
 
@@ -144,9 +135,6 @@ async fn users_that_are_there_keep_their_rows_when_addresses_are_compared_anew()
     let service = Service::start_with(&database, &[]).await;
     for taken in ["Info@example.org", "PLAIN@example.org"] {
         let user = json!({"name": "Eve", "email": taken});
-        service
-            .post("/users/", &user)
-            .await
-            .problem(409, "conflict");
+        service.post("/users/", &user).await.problem(409, "conflict");
     }
 }

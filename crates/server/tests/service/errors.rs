@@ -10,14 +10,7 @@ const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 async fn a_body_that_is_not_json_is_400_with_line_and_column() {
     let service = Service::start(&[]).await;
     for path in ["/write", "/read", "/users/"] {
-        for body in [
-            "{",
-            "{\"key\": }",
-            "nonsense",
-            "{'key': 1}",
-            "\u{feff}{}",
-            "  ",
-        ] {
+        for body in ["{", "{\"key\": }", "nonsense", "{'key': 1}", "\u{feff}{}", "  "] {
             let answer = service.ask("POST", path, &JSON, body).await;
             answer.problem(400, "malformed-json");
         }
@@ -27,9 +20,7 @@ async fn a_body_that_is_not_json_is_400_with_line_and_column() {
     let invalid = b"{\"key\":\"\xff\",\"value\":\"\"}";
     let answer = service.ask("POST", "/write", &JSON, invalid).await;
     answer.problem(400, "malformed-json");
-    let answer = service
-        .ask("POST", "/write", &JSON, "{\n  \"key\": tru")
-        .await;
+    let answer = service.ask("POST", "/write", &JSON, "{\n  \"key\": tru").await;
     let detail = answer.problem(400, "malformed-json")["detail"].to_string();
     assert!(detail.contains("line 2"), "{detail}");
 }
@@ -59,14 +50,7 @@ async fn a_body_that_does_not_fit_is_422_and_names_the_field() {
 #[tokio::test]
 async fn an_unknown_path_is_404_and_an_unknown_method_405_with_those_that_work() {
     let service = Service::start(&[]).await;
-    for path in [
-        "/nothing",
-        "/writes",
-        "/users/1/posts",
-        "/health/x",
-        "/read.txt",
-        "//",
-    ] {
+    for path in ["/nothing", "/writes", "/users/1/posts", "/health/x", "/read.txt", "//"] {
         service.get(path).await.problem(404, "not-found");
     }
     for (method, path, allowed) in [
@@ -109,11 +93,7 @@ async fn a_body_beyond_the_limit_is_413_and_one_at_the_limit_is_not() {
 async fn a_body_of_another_media_type_is_415() {
     let service = Service::start(&[]).await;
     let body = json!({"key": "k", "value": "v"}).to_string();
-    for kind in [
-        "text/plain",
-        "application/x-www-form-urlencoded",
-        "application/jsonp",
-    ] {
+    for kind in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp"] {
         let headers = [("content-type", kind)];
         let answer = service.ask("POST", "/write", &headers, &body).await;
         answer.problem(415, "unsupported-media-type");
@@ -125,10 +105,7 @@ async fn a_body_of_another_media_type_is_415() {
         "application/x+json",
     ] {
         let headers = [("content-type", kind)];
-        service
-            .ask("POST", "/write", &headers, &body)
-            .await
-            .json(200);
+        service.ask("POST", "/write", &headers, &body).await.json(200);
     }
 }
 
@@ -156,9 +133,7 @@ async fn a_refused_statement_tells_the_caller_nothing_and_the_log_the_reason() {
     for answer in [
         service.get("/read/key").await,
         service.delete("/read/key").await,
-        service
-            .post("/write", &json!({"key": "key", "value": "v"}))
-            .await,
+        service.post("/write", &json!({"key": "key", "value": "v"})).await,
         service.post("/read", &json!({"keys": ["key"]})).await,
         service.get("/users/").await,
         service.get("/users/1").await,
@@ -215,9 +190,7 @@ async fn a_pool_timeout_says_how_long_it_waited_and_what_the_pool_was_doing() {
     let detail = problem["detail"].as_str().unwrap();
     let waited = problem["waited_ms"].as_f64().unwrap() / 1000.0;
     assert!((0.3..10.0).contains(&waited), "{problem}");
-    let told = detail
-        .strip_prefix("waited ")
-        .and_then(|rest| rest.split(' ').next());
+    let told = detail.strip_prefix("waited ").and_then(|rest| rest.split(' ').next());
     let told: f64 = told.unwrap().parse().unwrap();
     assert!((told - waited).abs() < 0.01, "{problem}");
     for part in ["1 of 1 in use", "0 idle", "0 connecting"] {
@@ -263,18 +236,11 @@ async fn a_command_that_takes_too_long_is_504_and_is_ended_on_the_server_too() {
     let service = Service::start(&settings).await;
     service.write("key", "one").await;
     let session = service.database.session().await;
-    session
-        .run("BEGIN; LOCK TABLE kv IN ACCESS EXCLUSIVE MODE")
-        .await;
+    session.run("BEGIN; LOCK TABLE kv IN ACCESS EXCLUSIVE MODE").await;
     let read = service.get("/read/key").await;
     let detail = read.problem(504, "command-timeout")["detail"].to_string();
-    assert!(
-        detail.contains("1.5 s") && !detail.contains("not known"),
-        "{detail}"
-    );
-    let write = service
-        .post("/write", &json!({"key": "key", "value": "two"}))
-        .await;
+    assert!(detail.contains("1.5 s") && !detail.contains("not known"), "{detail}");
+    let write = service.post("/write", &json!({"key": "key", "value": "two"})).await;
     let detail = write.problem(504, "command-timeout")["detail"].to_string();
     assert!(detail.contains("not known"), "{detail}");
     session.sees_blocked(0).await;

@@ -63,10 +63,7 @@ async fn two_services_that_start_together_over_an_empty_database_miss_nothing() 
             let version = writer.write(&key, "value").await;
             for service in [reader, writer, reader] {
                 let read = service.read(&key).await.json(200);
-                assert!(
-                    read["version"].as_i64() >= Some(version),
-                    "{read} after {version}"
-                );
+                assert!(read["version"].as_i64() >= Some(version), "{read} after {version}");
             }
         }
         rounds += 1;

@@ -35,20 +35,8 @@ async fn behaves(service: &Service, given: &str) {
     assert_eq!(added.status, 201, "{given}: {}", added.text());
     let location = resolve("/users/", &added.headers["location"]);
     assert_eq!(service.get(&location).await.json(200)["name"], "Ada \\");
-    service
-        .post("/users/", &user)
-        .await
-        .problem(409, "conflict");
-    assert_eq!(
-        service
-            .get("/users/")
-            .await
-            .json(200)
-            .as_array()
-            .unwrap()
-            .len(),
-        1
-    );
+    service.post("/users/", &user).await.problem(409, "conflict");
+    assert_eq!(service.get("/users/").await.json(200).as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -147,9 +135,7 @@ async fn settings_that_would_stall_or_mislead_are_named_with_their_cure() {
                 let service = Service::start_with(&database, &[]).await;
                 behaves(&service, setting).await;
                 let undo = "ALTER ROLE CURRENT_USER IN DATABASE";
-                session
-                    .run(&format!("{undo} {} RESET ALL", database.name))
-                    .await;
+                session.run(&format!("{undo} {} RESET ALL", database.name)).await;
             }
         }
     }
@@ -180,31 +166,20 @@ async fn tables_whose_rows_are_hidden_or_rewritten_are_named_with_the_cure() {
         let ended = launch(command).run().await;
         assert_eq!(ended.code, Some(1), "{command}: {ended:?}");
         let said = ended.output + &ended.log;
-        assert!(
-            said.contains("the rule audit") && said.contains("DROP RULE"),
-            "{said}"
-        );
+        assert!(said.contains("the rule audit") && said.contains("DROP RULE"), "{said}");
     }
     session.run("DROP RULE audit ON kv").await;
     let [host, port, _, password] = database.parts();
-    let url = format!(
-        "postgresql://reader:{password}@{host}:{port}/{}",
-        database.name
-    );
+    let url = format!("postgresql://reader:{password}@{host}:{port}/{}", database.name);
     session
         .run(&format!(
             "CREATE ROLE reader LOGIN PASSWORD '{password}'; ALTER TABLE kv ENABLE ROW LEVEL SECURITY; \
              GRANT ALL ON ALL TABLES IN SCHEMA public TO reader; GRANT ALL ON SCHEMA public TO reader"
         ))
         .await;
-    let ended = Launch::new(&["check"])
-        .env("DATABASE_URL", &url)
-        .run()
-        .await;
+    let ended = Launch::new(&["check"]).env("DATABASE_URL", &url).run().await;
     assert!(
-        ended
-            .output
-            .contains("row-level security hides rows of the table kv"),
+        ended.output.contains("row-level security hides rows of the table kv"),
         "{ended:?}"
     );
 }

@@ -40,11 +40,7 @@ async fn requests_may_come_over_http2_many_at_once() {
     });
     futures_util::future::join_all(writes).await;
     let reads = (0..50).map(|n| ask("GET", format!("/read/key%20{n}"), String::new()));
-    for (n, read) in futures_util::future::join_all(reads)
-        .await
-        .iter()
-        .enumerate()
-    {
+    for (n, read) in futures_util::future::join_all(reads).await.iter().enumerate() {
         assert_eq!(read["value"], n.to_string());
     }
 }

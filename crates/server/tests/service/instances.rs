@@ -62,10 +62,7 @@ async fn a_value_loaded_by_one_instance_is_a_hit_for_the_others() {
         assert_eq!(read.json(200)["from_cache"], true);
     }
     let stats = services[2].cache_stats().await;
-    assert_eq!(
-        (&stats["mode"], &stats["shared_hits"]),
-        (&json!("strong"), &json!(1))
-    );
+    assert_eq!((&stats["mode"], &stats["shared_hits"]), (&json!("strong"), &json!(1)));
     assert!(stats["epoch"].is_u64(), "{stats}");
 }
 
@@ -166,10 +163,7 @@ struct Sums {
 }
 
 async fn sums(services: &[Arc<Service>]) -> Sums {
-    let mut sums = Sums {
-        queries: 0,
-        outages: 0,
-    };
+    let mut sums = Sums { queries: 0, outages: 0 };
     for service in services {
         sums.queries += service.queries().await;
         let stats = service.cache_stats().await;

@@ -18,10 +18,7 @@ async fn keys(service: &Service) -> u64 {
 
 /// Waits until the count is this. With nothing else in the database nothing is guessed.
 async fn counts(service: &Service, expected: u64) {
-    eventually("the count", async || {
-        (keys(service).await == expected).then_some(())
-    })
-    .await;
+    eventually("the count", async || (keys(service).await == expected).then_some(())).await;
     assert_eq!(service.cache_stats().await["keys_estimated"], false);
 }
 
@@ -109,10 +106,7 @@ async fn while_redis_is_gone_nothing_in_it_is_counted() {
     service.read("key").await;
     counts(&service, 1).await;
     redis.kill().await.unwrap();
-    eventually("it is given up", async || {
-        (keys(&service).await == 0).then_some(())
-    })
-    .await;
+    eventually("it is given up", async || (keys(&service).await == 0).then_some(())).await;
 }
 
 #[tokio::test]

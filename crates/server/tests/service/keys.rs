@@ -45,10 +45,7 @@ async fn versions_grow_with_every_write_and_go_on_after_a_delete() {
             assert!(version > last, "{version} after {last}");
             last = version;
             let read = service.read("key").await.json(200);
-            assert_eq!(
-                (&read["value"], &read["version"]),
-                (&json!(value), &json!(version))
-            );
+            assert_eq!((&read["value"], &read["version"]), (&json!(value), &json!(version)));
         }
         let deleted = service.delete("/read/key").await;
         assert_eq!((deleted.status, deleted.body.len()), (204, 0));
@@ -287,15 +284,7 @@ async fn any_utf8_is_a_key_and_no_two_are_confused() {
 #[tokio::test]
 async fn slashes_and_dots_may_stand_in_the_path_as_they_are() {
     let service = Service::start(&[]).await;
-    for key in [
-        "a/b/c",
-        "a//b",
-        "/leading",
-        "trailing/",
-        "..",
-        "a/../b",
-        ".",
-    ] {
+    for key in ["a/b/c", "a//b", "/leading", "trailing/", "..", "a/../b", "."] {
         service.write(key, key).await;
         let read = service.get(&format!("/read/{key}")).await.json(200);
         assert_eq!((&read["key"], &read["value"]), (&json!(key), &json!(key)));
@@ -342,9 +331,7 @@ async fn a_key_is_1_to_2048_bytes_without_nul() {
         assert_eq!(many.wrong_fields(), ["keys[1]"], "{key:?}");
     }
     // Random bytes, which no index can shorten.
-    let random: String = (0..682)
-        .map(|_| fastrand::char('\u{800}'..'\u{d7ff}'))
-        .collect();
+    let random: String = (0..682).map(|_| fastrand::char('\u{800}'..'\u{d7ff}')).collect();
     service.write(&random, "random").await;
     assert_eq!(service.read(&random).await.json(200)["value"], "random");
 }
@@ -360,14 +347,7 @@ async fn a_path_that_is_not_utf8_is_400() {
 async fn a_value_may_be_anything_but_nul() {
     let service = Service::start(&[]).await;
     let long = "0123456789".repeat(90_000);
-    for value in [
-        "",
-        " ",
-        "{\"a\":[1,2]}",
-        "línea\r\n\t\u{1}\u{7f}",
-        "🦀",
-        &long,
-    ] {
+    for value in ["", " ", "{\"a\":[1,2]}", "línea\r\n\t\u{1}\u{7f}", "🦀", &long] {
         service.write("key", value).await;
         let read = service.read("key").await.json(200);
         assert!(read["value"] == value, "{:.40}", value);
@@ -380,10 +360,7 @@ async fn a_value_may_be_anything_but_nul() {
 #[tokio::test]
 async fn many_keys_are_read_in_one_request() {
     let service = Service::start(&[]).await;
-    let versions = [
-        service.write("a", "1").await,
-        service.write("b/c", "2").await,
-    ];
+    let versions = [service.write("a", "1").await, service.write("b/c", "2").await];
     let wanted = json!({"keys": ["z", "a", "b/c", "y", "a", "z"]});
     let many = service.post("/read", &wanted).await.json(200);
     assert_eq!(many["missing"], json!(["z", "y"]));
@@ -418,9 +395,7 @@ async fn requests_may_follow_each_other_on_one_connection_without_waiting() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let service = Service::start(&[]).await;
     service.write("key", "value").await;
-    let mut stream = tokio::net::TcpStream::connect(service.address)
-        .await
-        .unwrap();
+    let mut stream = tokio::net::TcpStream::connect(service.address).await.unwrap();
     let request = "GET /read/key HTTP/1.1\r\nhost: x\r\n\r\n".repeat(19)
         + "GET /read/key HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -481,10 +456,7 @@ async fn every_method_and_spelling_of_the_routes_most_asked_for_is_answered() {
         assert_eq!((moved.status, &*moved.headers["location"]), (307, location));
     }
     service.get("/reads").await.problem(404, "not-found");
-    service
-        .get("/write")
-        .await
-        .problem(405, "method-not-allowed");
+    service.get("/write").await.problem(405, "method-not-allowed");
     service.delete("/read/a/b%20c").await;
     service.get("/read/a/b%20c").await.problem(404, "not-found");
 }

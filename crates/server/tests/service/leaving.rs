@@ -10,11 +10,7 @@ use tokio::{
 
 use crate::support::{Service, Session, eventually};
 
-const SETTINGS: [(&str, &str); 3] = [
-    ("COMMAND_TIMEOUT", "60"),
-    ("CACHE_MODE", "off"),
-    ("DB_POOL_MAX", "2"),
-];
+const SETTINGS: [(&str, &str); 3] = [("COMMAND_TIMEOUT", "60"), ("CACHE_MODE", "off"), ("DB_POOL_MAX", "2")];
 
 /// A service, and a session that has locked the row `slow`, and more if it is told to.
 async fn locked(more: &str) -> (Arc<Service>, Session) {
@@ -97,9 +93,6 @@ async fn the_statement_of_a_client_that_has_gone_is_cancelled_and_has_no_effect(
         session.sees_blocked(0).await;
         session.run("COMMIT").await;
         let read = service.read("slow").await.json(200);
-        assert_eq!(
-            (&read["value"], &read["version"]),
-            (&"held".into(), &1.into())
-        );
+        assert_eq!((&read["value"], &read["version"]), (&"held".into(), &1.into()));
     }
 }

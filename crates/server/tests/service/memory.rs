@@ -23,16 +23,8 @@ impl Process {
     /// Resident memory in bytes.
     fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
-        line.split_whitespace()
-            .nth(1)
-            .unwrap()
-            .parse::<u64>()
-            .unwrap()
-            * 1024
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 }
 
@@ -102,10 +94,7 @@ async fn many_large_values_are_read_in_parts_and_within_bounds() {
         keys.insert(7, "absent".to_owned());
         let mut refused = 0;
         while !keys.is_empty() {
-            let answer = connection
-                .post("/read", &json!({ "keys": keys }))
-                .await
-                .unwrap();
+            let answer = connection.post("/read", &json!({ "keys": keys })).await.unwrap();
             if answer.status == 503 {
                 answer.problem(503, "answers-waiting");
                 refused += 1;
@@ -124,10 +113,7 @@ async fn many_large_values_are_read_in_parts_and_within_bounds() {
                 found.len() + deferred.len() + many["missing"].as_array().unwrap().len(),
                 keys.len()
             );
-            keys = deferred
-                .iter()
-                .map(|key| key.as_str().unwrap().to_owned())
-                .collect();
+            keys = deferred.iter().map(|key| key.as_str().unwrap().to_owned()).collect();
         }
     };
     let address = service.address;
@@ -201,10 +187,7 @@ async fn streams_of_http2_that_are_not_read_take_bounded_memory() {
     assert!(statuses.contains(&503), "100 do not fit");
     // Who reads after all gets the whole.
     let late = taken.pop().unwrap().into_body().collect();
-    let late = timeout(Duration::from_secs(30), late)
-        .await
-        .unwrap()
-        .unwrap();
+    let late = timeout(Duration::from_secs(30), late).await.unwrap().unwrap();
     assert!(late.to_bytes().len() > 1_000_000);
     drop((taken, sender));
     connection.abort();
@@ -223,15 +206,10 @@ async fn a_value_above_32_kib_is_current_and_its_version_is_known_without_loadin
             let read = answer.json(200);
             assert!(read["value"] == **text, "of the write before");
             assert_eq!(read["version"], version);
-            let many = service
-                .post("/read", &json!({"keys": ["key"]}))
-                .await
-                .json(200);
+            let many = service.post("/read", &json!({"keys": ["key"]})).await.json(200);
             assert!(many["found"]["key"]["value"] == **text);
             let tag = &answer.headers["etag"];
-            let known = service
-                .ask("GET", "/read/key", &[("if-none-match", tag)], "")
-                .await;
+            let known = service.ask("GET", "/read/key", &[("if-none-match", tag)], "").await;
             assert_eq!(known.status, 304);
         }
     }
@@ -250,10 +228,7 @@ async fn a_thousand_values_of_32_kib_in_one_request_are_bounded_too() {
     let client = async |address| {
         let mut connection = Connection::open(address).await.unwrap();
         let keys: Vec<String> = (1..=1000).map(|n| n.to_string()).collect();
-        let answer = connection
-            .post("/read", &json!({ "keys": keys }))
-            .await
-            .unwrap();
+        let answer = connection.post("/read", &json!({ "keys": keys })).await.unwrap();
         match answer.status {
             200 => {
                 let many = answer.json(200);

@@ -63,13 +63,7 @@ async fn description(directory: &Path) -> Value {
 async fn the_description_is_valid_openapi() {
     let directory = tempfile::tempdir().unwrap();
     description(directory.path()).await;
-    let checked = [
-        "-m",
-        "openapi_spec_validator",
-        "--errors",
-        "all",
-        "openapi.json",
-    ];
+    let checked = ["-m", "openapi_spec_validator", "--errors", "all", "openapi.json"];
     succeeded(&run("python", directory.path(), &checked).await);
 }
 
@@ -77,11 +71,7 @@ async fn the_description_is_valid_openapi() {
 async fn the_description_has_the_bounds_that_the_service_keeps() {
     let directory = tempfile::tempdir().unwrap();
     let api = description(directory.path()).await;
-    let at = |pointer: &str| {
-        api.pointer(pointer)
-            .unwrap_or_else(|| panic!("no {pointer}"))
-            .clone()
-    };
+    let at = |pointer: &str| api.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}")).clone();
     let schemas = "/components/schemas";
     for (pointer, value) in [
         (format!("{schemas}/Write/properties/key/minLength"), 1_u64),
@@ -115,11 +105,7 @@ async fn the_description_has_the_bounds_that_the_service_keeps() {
         assert_eq!(post(path, beyond).await, 422, "{path}");
     }
     let parameters = at("/paths/~1users~1/get/parameters");
-    let limit = parameters
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|one| one["name"] == "limit");
+    let limit = parameters.as_array().unwrap().iter().find(|one| one["name"] == "limit");
     let limit = &limit.unwrap()["schema"];
     assert_eq!(
         (limit["minimum"].as_u64(), limit["maximum"].as_u64()),
@@ -137,15 +123,9 @@ async fn every_operation_names_each_status_that_its_requests_may_get() {
     let database = &["504"][..];
     for (operation, own) in [
         ("post /write", &[&["200", "202", "412"], body, database][..]),
-        (
-            "get /read/{key}",
-            &[&["200", "304", "404", "412", "422"], database],
-        ),
+        ("get /read/{key}", &[&["200", "304", "404", "412", "422"], database]),
         ("post /read", &[&["200"], body, database]),
-        (
-            "delete /read/{key}",
-            &[&["202", "204", "404", "412", "422"], database],
-        ),
+        ("delete /read/{key}", &[&["202", "204", "404", "412", "422"], database]),
         ("get /users/", &[&["200", "422"], database]),
         ("post /users/", &[&["201", "409", "412"], body, database]),
         ("get /users/{id}", &[&["200", "404", "422"], database]),
@@ -167,10 +147,7 @@ async fn every_operation_names_each_status_that_its_requests_may_get() {
                 Some(reference) => api.pointer(reference.trim_start_matches('#')).unwrap(),
                 None => response,
             };
-            assert!(
-                !response["description"].as_str().unwrap().is_empty(),
-                "{operation}"
-            );
+            assert!(!response["description"].as_str().unwrap().is_empty(), "{operation}");
         }
     }
     let headers = |name: &str| api["components"]["responses"][name]["headers"].clone();
@@ -216,11 +193,7 @@ async fn a_client_that_is_generated_from_the_description_works() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     description(at).await;
-    std::fs::write(
-        at.join("config.yml"),
-        "package_name_override: cenote_client\n",
-    )
-    .unwrap();
+    std::fs::write(at.join("config.yml"), "package_name_override: cenote_client\n").unwrap();
     let generate = [
         "generate",
         "--path",

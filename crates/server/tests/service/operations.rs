@@ -59,13 +59,7 @@ async fn pool_stats_have_the_names_the_older_systems_had_and_count_along() {
     let service = Service::start(&[("DB_POOL_MIN", "3"), ("DB_POOL_MAX", "7")]).await;
     let stats = async || service.get("/pool-stats").await.json(200);
     let before = stats().await;
-    for name in [
-        "pool_size",
-        "checked_in",
-        "checked_out",
-        "overflow",
-        "invalid",
-    ] {
+    for name in ["pool_size", "checked_in", "checked_out", "overflow", "invalid"] {
         assert!(before[name].is_u64(), "{name} in {before}");
     }
     for name in ["query_count", "error_count", "waiting", "connecting"] {
@@ -84,9 +78,7 @@ async fn pool_stats_have_the_names_the_older_systems_had_and_count_along() {
     session
         .run("ALTER TABLE kv ADD CONSTRAINT odd CHECK (value <> 'no')")
         .await;
-    let refused = service
-        .post("/write", &json!({"key": "key", "value": "no"}))
-        .await;
+    let refused = service.post("/write", &json!({"key": "key", "value": "no"})).await;
     refused.problem(422, "validation");
     let after = stats().await;
     let grown = |name: &str| after[name].as_u64().unwrap() - before[name].as_u64().unwrap();
@@ -107,9 +99,7 @@ async fn the_pool_opens_its_warm_connections_and_overflow_only_under_load() {
     ];
     let service = std::sync::Arc::new(Service::start(&settings).await);
     let session = service.database.session().await;
-    session
-        .run("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
-        .await;
+    session.run("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE").await;
     // Each list has a connection of its own; look-ups and writes would share them.
     let lists = (0..5).map(|_| {
         let service = service.clone();
@@ -133,11 +123,7 @@ async fn the_pool_opens_its_warm_connections_and_overflow_only_under_load() {
 
 #[tokio::test]
 async fn a_pool_whose_connections_are_all_in_use_is_degraded_and_still_ready() {
-    let settings = [
-        ("DB_POOL_MIN", "1"),
-        ("DB_POOL_MAX", "1"),
-        ("COMMAND_TIMEOUT", "20"),
-    ];
+    let settings = [("DB_POOL_MIN", "1"), ("DB_POOL_MAX", "1"), ("COMMAND_TIMEOUT", "20")];
     let service = std::sync::Arc::new(Service::start(&settings).await);
     service.write("key", "one").await;
     let session = service.database.session().await;
@@ -164,11 +150,7 @@ async fn a_pool_whose_connections_are_all_in_use_is_degraded_and_still_ready() {
 
 #[tokio::test]
 async fn while_requests_stand_in_line_health_says_so_and_that_of_the_pool_too() {
-    let settings = [
-        ("DB_POOL_MIN", "2"),
-        ("DB_POOL_MAX", "2"),
-        ("COMMAND_TIMEOUT", "20"),
-    ];
+    let settings = [("DB_POOL_MIN", "2"), ("DB_POOL_MAX", "2"), ("COMMAND_TIMEOUT", "20")];
     let service = std::sync::Arc::new(Service::start(&settings).await);
     let session = service.database.session().await;
     session

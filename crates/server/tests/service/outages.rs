@@ -8,9 +8,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::support::{
-    Database, Load, Service, eventually, millis, nothing_is_lost, rate, secs, server,
-};
+use crate::support::{Database, Load, Service, eventually, millis, nothing_is_lost, rate, secs, server};
 
 #[tokio::test]
 async fn a_crash_under_load_loses_no_acknowledged_write_and_is_over_when_the_server_is_back() {
@@ -27,9 +25,7 @@ async fn a_crash_under_load_loses_no_acknowledged_write_and_is_over_when_the_ser
         )
         .await;
     service.write("held", "one").await;
-    session
-        .run("BEGIN; SELECT FROM kv WHERE key = 'held' FOR UPDATE")
-        .await;
+    session.run("BEGIN; SELECT FROM kv WHERE key = 'held' FOR UPDATE").await;
     let mut connection = service.connect().await;
     let held = tokio::spawn(async move {
         let body = json!({"key": "held", "value": "two"});
@@ -58,10 +54,7 @@ async fn a_crash_under_load_loses_no_acknowledged_write_and_is_over_when_the_ser
     let before = rate(&all, begun, secs(1));
     let after = rate(&all, back + secs(5), secs(1));
     assert!(before > 0.0);
-    assert!(
-        after > before / 3.0,
-        "{before:.0}/s before, {after:.0}/s after"
-    );
+    assert!(after > before / 3.0, "{before:.0}/s before, {after:.0}/s after");
     let first = all
         .iter()
         .flat_map(|seen| &seen.successes)
@@ -138,10 +131,7 @@ async fn while_the_server_hangs_every_request_is_answered_in_time_and_memory_sta
     );
     let slowest = all.iter().map(|seen| seen.slowest).max().unwrap();
     assert!(slowest < secs(3 + 5), "{slowest:?}");
-    assert!(
-        rate(&all, ready + secs(1), secs(1)) > 0.0,
-        "it does not recover"
-    );
+    assert!(rate(&all, ready + secs(1), secs(1)) > 0.0, "it does not recover");
     if let (Some(before), Some(after)) = (before, after) {
         assert!(after < before + 32 * 1024, "from {before} to {after} KiB");
     }
@@ -159,10 +149,7 @@ async fn a_write_whose_connection_is_ended_is_reported_as_unknown_and_never_as_d
     session.run("BEGIN; UPDATE kv SET value = 'held'").await;
     let (post, delete) = (service.clone(), service.clone());
     let writes = [
-        tokio::spawn(async move {
-            post.post("/write", &json!({"key": "key", "value": "two"}))
-                .await
-        }),
+        tokio::spawn(async move { post.post("/write", &json!({"key": "key", "value": "two"})).await }),
         tokio::spawn(async move { delete.delete("/read/other").await }),
     ];
     session.sees_blocked(2).await;
@@ -175,10 +162,7 @@ async fn a_write_whose_connection_is_ended_is_reported_as_unknown_and_never_as_d
     session.run("ROLLBACK").await;
     for key in ["key", "other"] {
         let read = service.read(key).await.json(200);
-        assert_eq!(
-            (&read["value"], &read["version"]),
-            (&json!("one"), &json!(1))
-        );
+        assert_eq!((&read["value"], &read["version"]), (&json!("one"), &json!(1)));
         assert_eq!(service.write(key, "three").await, 2);
     }
 }
@@ -193,9 +177,7 @@ async fn a_read_whose_connection_is_ended_is_tried_again() {
     let service = Arc::new(Service::start(&settings).await);
     service.write("key", "one").await;
     let session = service.database.session().await;
-    session
-        .run("BEGIN; LOCK TABLE kv IN ACCESS EXCLUSIVE MODE")
-        .await;
+    session.run("BEGIN; LOCK TABLE kv IN ACCESS EXCLUSIVE MODE").await;
     let reading = tokio::spawn({
         let service = service.clone();
         async move { service.read("key").await }
@@ -217,9 +199,7 @@ async fn callers_who_hang_up_leave_nothing_running_and_no_connection_taken() {
     ];
     let service = Arc::new(Service::start(&settings).await);
     let session = service.database.session().await;
-    session
-        .run("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
-        .await;
+    session.run("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE").await;
     for round in 0..5 {
         // Two that hold a connection each, and some in line.
         let callers = (0..6).map(|n| {
@@ -280,11 +260,7 @@ async fn a_crash_in_the_middle_of_a_write_is_reported_as_unknown() {
         .await;
     let writing = tokio::spawn({
         let service = service.clone();
-        async move {
-            service
-                .post("/write", &json!({"key": "key", "value": "two"}))
-                .await
-        }
+        async move { service.post("/write", &json!({"key": "key", "value": "two"})).await }
     });
     session.sees_blocked(1).await;
     server.kill().await.unwrap();
@@ -313,32 +289,22 @@ async fn a_server_full_of_others_is_503_and_named_as_the_reason() {
     let session = service.database.session().await;
     session.terminate("true").await;
     let mut others = Vec::new();
-    while let Ok((client, connection)) =
-        tokio_postgres::connect(&service.database.url, tokio_postgres::NoTls).await
-    {
+    while let Ok((client, connection)) = tokio_postgres::connect(&service.database.url, tokio_postgres::NoTls).await {
         tokio::spawn(connection);
         others.push(client);
     }
     assert!(others.len() >= 8);
     for answer in [
-        service
-            .post("/write", &json!({"key": "key", "value": "two"}))
-            .await,
+        service.post("/write", &json!({"key": "key", "value": "two"})).await,
         service.read("key").await,
     ] {
         let problem = answer.problem(503, "pool-timeout");
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains("too many connections"), "{detail}");
-        assert_eq!(
-            problem["last_connect_error"],
-            "the server has too many connections"
-        );
+        assert_eq!(problem["last_connect_error"], "the server has too many connections");
     }
     let stats = service.get("/pool-stats").await.json(200);
-    assert_eq!(
-        stats["last_connect_error"],
-        "the server has too many connections"
-    );
+    assert_eq!(stats["last_connect_error"], "the server has too many connections");
     let health = service.get("/health").await.json(503);
     assert_eq!(health["database"]["state"], "unhealthy");
     drop(others);
@@ -361,9 +327,7 @@ async fn a_service_started_before_its_database_waits_for_it() {
         service.get("/health/live").await.json(200);
         service.get("/health/ready").await.problem(503, "not-ready");
         assert_eq!(service.get("/health").await.status, 503);
-        let write = service
-            .post("/write", &json!({"key": "key", "value": "v"}))
-            .await;
+        let write = service.post("/write", &json!({"key": "key", "value": "v"})).await;
         // Nobody waits once the database has been out of reach for five seconds.
         let kind = match write.text().contains("out of reach") {
             true => "database-unavailable",

@@ -99,12 +99,7 @@ async fn a_reader_that_stalls_holds_up_no_request_and_learns_how_many_lines_it_m
 #[tokio::test]
 async fn a_reader_that_stalls_does_not_hold_up_the_end() {
     let (process, mut connection, _log) = logging_to_a_pipe().await;
-    asks(
-        &mut connection,
-        500,
-        &format!("/nothing/{}", "x".repeat(4000)),
-    )
-    .await;
+    asks(&mut connection, 500, &format!("/nothing/{}", "x".repeat(4000))).await;
     ends_well(process).await;
 }
 
@@ -158,9 +153,7 @@ fn commands() -> Vec<Vec<&'static str>> {
         "migrate",
         "check",
     ];
-    commands
-        .map(|command| command.split(' ').collect())
-        .to_vec()
+    commands.map(|command| command.split(' ').collect()).to_vec()
 }
 
 fn launch(arguments: &[&str], database: &Database) -> Launch {
@@ -193,12 +186,7 @@ async fn a_command_whose_result_finds_no_room_fails_and_says_so() {
 #[tokio::test]
 async fn what_is_wrong_is_told_by_the_exit_code_even_if_nobody_can_read_it() {
     let database = Database::create_durable().await;
-    for (arguments, code) in [
-        (["surf"], 2),
-        (["config"], 2),
-        (["check"], 1),
-        (["migrate"], 1),
-    ] {
+    for (arguments, code) in [(["surf"], 2), (["config"], 2), (["check"], 1), (["migrate"], 1)] {
         for output in ["gone", "full"] {
             let wrong = match arguments {
                 ["config"] => ("CACHE_TTL", "soon"),

@@ -45,19 +45,9 @@ async fn what_a_rule_of_the_database_refuses_is_422_and_costs_the_neighbours_not
 async fn every_answer_tells_caches_on_the_way_to_ask_first() {
     let service = Service::start(&[]).await;
     service.write("key", "value").await;
-    for path in [
-        "/read/key",
-        "/read/none",
-        "/users/",
-        "/health",
-        "/metrics",
-        "/",
-    ] {
+    for path in ["/read/key", "/read/none", "/users/", "/health", "/metrics", "/"] {
         let answer = service.get(path).await;
         let said = answer.headers.get("cache-control").map(|value| &**value);
-        assert!(
-            matches!(said, Some("no-cache" | "no-store")),
-            "{path}: {said:?}"
-        );
+        assert!(matches!(said, Some("no-cache" | "no-store")), "{path}: {said:?}");
     }
 }

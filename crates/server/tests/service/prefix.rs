@@ -37,11 +37,8 @@ async fn pass(mut client: TcpStream, service: SocketAddr) -> std::io::Result<()>
             .await;
     };
     let mut server = TcpStream::connect(service).await?;
-    server
-        .write_all(format!("{method} {rest}").as_bytes())
-        .await?;
-    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
-        (client.split(), server.split());
+    server.write_all(format!("{method} {rest}").as_bytes()).await?;
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.split(), server.split());
     tokio::select! {
         _ = copy(&mut from_client, &mut to_server) => {}
         _ = copy(&mut from_server, &mut to_client) => {}
@@ -133,11 +130,7 @@ async fn references_lead_to_where_they_should() {
     let server = description["servers"][0]["url"].as_str().unwrap();
     let server = resolve(&description_at, server);
     let health = browser
-        .ask(
-            "GET",
-            &format!("{}/health", server.trim_end_matches('/')),
-            "",
-        )
+        .ask("GET", &format!("{}/health", server.trim_end_matches('/')), "")
         .await;
     assert_eq!(health.json(200)["status"], "ok");
     assert!(description["paths"]["/health"].is_object());
@@ -155,12 +148,6 @@ async fn the_older_address_of_the_health_is_the_same() {
     }
     assert_eq!(answers[0], answers[1]);
     let moved = service.get("/api/health/").await;
-    assert_eq!(
-        (moved.status, &*moved.headers["location"]),
-        (307, "../health")
-    );
-    assert_eq!(
-        service.ask("HEAD", "/api/health", &[], "").await.status,
-        200
-    );
+    assert_eq!((moved.status, &*moved.headers["location"]), (307, "../health"));
+    assert_eq!(service.ask("HEAD", "/api/health", &[], "").await.status, 200);
 }

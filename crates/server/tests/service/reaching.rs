@@ -8,19 +8,14 @@ use crate::support::{Database, Launch, Service, eventually, secs, server};
 /// Each command that needs a database ends at once, with the words.
 async fn ends(url: &str, words: &str) {
     for command in ["serve", "migrate", "check"] {
-        let launch = Launch::new(&[command])
-            .env("PORT", "0")
-            .env("DATABASE_URL", url);
+        let launch = Launch::new(&[command]).env("PORT", "0").env("DATABASE_URL", url);
         let ended = launch.run().await;
         assert_eq!(ended.code, Some(1), "{command} {url}: {ended:?}");
         // The pool's timeout is 30 s.
         assert!(ended.took < secs(15), "{command} {url}: {ended:?}");
         let said = format!("{}\n{}", ended.output, ended.log);
         assert!(said.contains(words), "{command}: {words:?} in {ended:?}");
-        assert!(
-            ended.log.contains("connecting to PostgreSQL at "),
-            "{ended:?}"
-        );
+        assert!(ended.log.contains("connecting to PostgreSQL at "), "{ended:?}");
     }
 }
 
@@ -35,32 +30,20 @@ async fn what_never_passes_ends_every_command_at_once_with_the_servers_words() {
     let session = database.session().await;
     let roles = "CREATE ROLE rejected LOGIN PASSWORD 'p'; CREATE ROLE idle NOLOGIN PASSWORD 'p'";
     session.run(roles).await;
-    session
-        .run("CREATE DATABASE closed ALLOW_CONNECTIONS false")
-        .await;
+    session.run("CREATE DATABASE closed ALLOW_CONNECTIONS false").await;
     let [host, port, user, password] = database.parts();
-    let url =
-        |credentials: &str, name: &str| format!("postgresql://{credentials}@{host}:{port}/{name}");
+    let url = |credentials: &str, name: &str| format!("postgresql://{credentials}@{host}:{port}/{name}");
     let right = format!("{user}:{password}");
     for (url, words) in [
-        (
-            url(user, &database.name),
-            "asks for a password, and none is set",
-        ),
+        (url(user, &database.name), "asks for a password, and none is set"),
         (
             url(&format!("{user}:wrong"), &database.name),
             "password authentication failed",
         ),
-        (
-            url("rejected:p", &database.name),
-            "pg_hba.conf rejects connection",
-        ),
+        (url("rejected:p", &database.name), "pg_hba.conf rejects connection"),
         (url("idle:p", &database.name), "is not permitted to log in"),
         (url(&right, "nowhere"), "does not exist"),
-        (
-            url(&right, "closed"),
-            "is not currently accepting connections",
-        ),
+        (url(&right, "closed"), "is not currently accepting connections"),
         (
             format!("{}?sslmode=require", url(&right, &database.name)),
             "does not offer TLS",
@@ -91,16 +74,12 @@ async fn a_server_that_does_not_listen_yet_is_waited_for_and_the_log_says_for_wh
         assert!(ended.took >= secs(2), "{ended:?}");
         let at_once = format!("connecting to PostgreSQL at 127.0.0.1:{port}");
         assert!(ended.log.contains(&at_once), "{ended:?}");
-        let meanwhile =
-            format!("waiting for the database: cannot reach 127.0.0.1:{port}: Connection refused");
+        let meanwhile = format!("waiting for the database: cannot reach 127.0.0.1:{port}: Connection refused");
         assert!(ended.log.contains(&meanwhile), "{ended:?}");
         // The cause before the pool's counts.
         let said = format!("{}{}", ended.output, ended.log);
         let last = said.lines().rfind(|line| line.contains(" in use")).unwrap();
-        assert!(
-            last.find("Connection refused") < last.find(" in use"),
-            "{last}"
-        );
+        assert!(last.find("Connection refused") < last.find(" in use"), "{last}");
     }
 }
 
@@ -109,19 +88,14 @@ async fn a_server_without_a_free_connection_is_waited_for() {
     let server = server("8").await;
     let database = Database::create_on(&server).await;
     let mut others = Vec::new();
-    while let Ok((client, connection)) =
-        tokio_postgres::connect(&database.url, tokio_postgres::NoTls).await
-    {
+    while let Ok((client, connection)) = tokio_postgres::connect(&database.url, tokio_postgres::NoTls).await {
         tokio::spawn(connection);
         others.push(client);
     }
     let service = Service::launch_with(&database, &[("DB_POOL_MAX_SIZE", "2")]).await;
     let waiting = service.logged("waiting for the database: ").await;
     let said = waiting["message"].as_str().unwrap();
-    assert!(
-        said.contains("the server refused the connection: "),
-        "{said}"
-    );
+    assert!(said.contains("the server refused the connection: "), "{said}");
     drop(others);
     service.is_ready().await;
 }

@@ -11,13 +11,13 @@ async fn fence(database: &Database, is_fenced: bool) {
     let value = if is_fenced { "on" } else { "off" };
     // The second statement cannot be part of a transaction.
     session
-        .run(&format!(
-            "ALTER SYSTEM SET default_transaction_read_only = {value}"
-        ))
+        .run(&format!("ALTER SYSTEM SET default_transaction_read_only = {value}"))
         .await;
     session.run("SELECT pg_reload_conf()").await;
     eventually("the setting holds", async || {
-        let holds = format!("SELECT count(*) FROM pg_settings WHERE name = 'default_transaction_read_only' AND setting = '{value}'");
+        let holds = format!(
+            "SELECT count(*) FROM pg_settings WHERE name = 'default_transaction_read_only' AND setting = '{value}'"
+        );
         (session.number(&holds).await == 1).then_some(())
     })
     .await;
@@ -35,20 +35,8 @@ async fn is_read_only(service: &Service) {
     assert_eq!(service.read("key").await.json(200)["value"], "value");
     service.delete("/read/key").await.problem(503, "read-only");
     let body = json!({"name": "New", "email": "new@example.org"});
-    service
-        .post("/users/", &body)
-        .await
-        .problem(503, "read-only");
-    assert_eq!(
-        service
-            .get("/users/")
-            .await
-            .json(200)
-            .as_array()
-            .unwrap()
-            .len(),
-        1
-    );
+    service.post("/users/", &body).await.problem(503, "read-only");
+    assert_eq!(service.get("/users/").await.json(200).as_array().unwrap().len(), 1);
     eventually("health says so", async || {
         let health = service.get("/health").await.json(200);
         let said = health["database"]["problem"]
@@ -95,10 +83,7 @@ async fn a_database_that_is_made_read_only_serves_reads_and_everything_once_it_i
         // One that starts now asks for nothing that is not there.
         let started = Service::start_with(&database, settings).await;
         is_read_only(&started).await;
-        let ended = Launch::new(&["migrate"])
-            .env("DATABASE_URL", &database.url)
-            .run()
-            .await;
+        let ended = Launch::new(&["migrate"]).env("DATABASE_URL", &database.url).run().await;
         assert_eq!(ended.output.trim(), "the schema is up to date", "{ended:?}");
         fence(&database, false).await;
         for service in [running, started] {
@@ -149,10 +134,7 @@ async fn a_standby_whose_primary_has_no_schema_yet_is_waited_for() {
     let waiting = service.logged("the database cannot be used yet").await;
     let error = waiting["error"].as_str().unwrap();
     assert!(error.contains("is a standby"), "{error}");
-    let migrated = Launch::new(&["migrate"])
-        .env("DATABASE_URL", &database.url)
-        .run()
-        .await;
+    let migrated = Launch::new(&["migrate"]).env("DATABASE_URL", &database.url).run().await;
     assert_eq!(migrated.code, Some(0), "{migrated:?}");
     service.is_ready().await;
 }

@@ -9,9 +9,7 @@ const DOCS: &str = include_str!("../../../../docs/settings.md");
 
 /// The rules of the user in the docs.
 fn documented() -> Vec<&'static str> {
-    let line = DOCS
-        .lines()
-        .find(|line| line.starts_with("ACL SETUSER cenote "));
+    let line = DOCS.lines().find(|line| line.starts_with("ACL SETUSER cenote "));
     line.unwrap().split(' ').skip(3).collect()
 }
 
@@ -24,10 +22,7 @@ async fn with_user(redis: &RedisServer, rules: &[&str]) -> String {
 
 async fn migrated() -> Database {
     let database = Database::create_durable().await;
-    let migrated = Launch::new(&["migrate"])
-        .env("DATABASE_URL", &database.url)
-        .run()
-        .await;
+    let migrated = Launch::new(&["migrate"]).env("DATABASE_URL", &database.url).run().await;
     assert_eq!(migrated.code, Some(0), "{migrated:?}");
     database
 }
@@ -72,12 +67,7 @@ async fn why_redis_is_not_used_is_in_check_in_health_and_once_in_the_log() {
         })
     })
     .await;
-    assert!(
-        service.cache_stats().await["problem"]
-            .as_str()
-            .unwrap()
-            .contains(words)
-    );
+    assert!(service.cache_stats().await["problem"].as_str().unwrap().contains(words));
     eventually("it was tried some more", async || {
         (service.cache_stats().await["redis_errors"].as_u64()? > 5).then_some(())
     })
@@ -92,32 +82,20 @@ async fn why_redis_is_not_used_is_in_check_in_health_and_once_in_the_log() {
         .await
         .unwrap();
     service.uses_its_cache().await;
-    assert_eq!(
-        service.get("/health").await.json(200)["cache"]["problem"],
-        json!(null)
-    );
+    assert_eq!(service.get("/health").await.json(200)["cache"]["problem"], json!(null));
     assert_eq!(told(&service.log(), "connected to Redis"), 1);
     // Another cause is told again.
-    redis
-        .command(&["CONFIG", "SET", "maxmemory", "1"])
-        .await
-        .unwrap();
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
     service
         .logged_with("Redis is not used", |event| {
             event["message"].to_string().contains("OOM")
         })
         .await;
-    redis
-        .command(&["CONFIG", "SET", "maxmemory", "0"])
-        .await
-        .unwrap();
+    redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
     service.uses_its_cache().await;
     let log = service.log();
     assert_eq!(
-        (
-            told(&log, "Redis is not used"),
-            told(&log, "connected to Redis")
-        ),
+        (told(&log, "Redis is not used"), told(&log, "connected to Redis")),
         (2, 2)
     );
     assert!(!log.contains("hunter2"));
@@ -126,20 +104,12 @@ async fn why_redis_is_not_used_is_in_check_in_health_and_once_in_the_log() {
 #[tokio::test]
 async fn a_url_that_asks_for_what_the_server_is_not_ends_the_start() {
     let (one, other) = (redis().await, redis().await);
-    one.command(&["CONFIG", "SET", "requirepass", "same"])
-        .await
-        .unwrap();
-    other
-        .command(&["CONFIG", "SET", "requirepass", "same"])
-        .await
-        .unwrap();
+    one.command(&["CONFIG", "SET", "requirepass", "same"]).await.unwrap();
+    other.command(&["CONFIG", "SET", "requirepass", "same"]).await.unwrap();
     let (port, second) = (one.port(), other.port());
     let database = migrated().await;
     for (url, words) in [
-        (
-            format!("redis://:same@127.0.0.1:{port}/99"),
-            "DB index is out of range",
-        ),
+        (format!("redis://:same@127.0.0.1:{port}/99"), "DB index is out of range"),
         (
             format!("redis://:same@127.0.0.1:{port},127.0.0.1:{second}"),
             "must be those of one",
@@ -149,10 +119,7 @@ async fn a_url_that_asks_for_what_the_server_is_not_ends_the_start() {
             "belongs to no cluster",
         ),
     ] {
-        let ended = command("serve", &database, &url, "strong")
-            .env("PORT", "0")
-            .run()
-            .await;
+        let ended = command("serve", &database, &url, "strong").env("PORT", "0").run().await;
         assert_eq!(ended.code, Some(1), "{ended:?}");
         assert!(
             ended.log.contains("REDIS_URL cannot be used") && ended.log.contains(words),
@@ -205,29 +172,18 @@ async fn a_permission_that_is_missing_fails_the_check_by_name() {
     let rules = documented();
     let commands = rules.iter().filter_map(|rule| rule.strip_prefix('+'));
     for missing in commands.filter(|command| *command != "cluster|slots") {
-        let left: Vec<_> = rules
-            .iter()
-            .filter(|rule| rule[1..] != *missing)
-            .copied()
-            .collect();
+        let left: Vec<_> = rules.iter().filter(|rule| rule[1..] != *missing).copied().collect();
         let url = with_user(&redis, &left).await + "/1";
         let checked = command("check", &database, &url, "bounded").run().await;
         assert_eq!(checked.code, Some(1), "{missing}: {checked:?}");
-        let line = checked
-            .output
-            .lines()
-            .find(|line| line.starts_with("FAIL  redis: "));
+        let line = checked.output.lines().find(|line| line.starts_with("FAIL  redis: "));
         let line = line.unwrap_or_else(|| panic!("{missing}: {checked:?}"));
         assert!(
             line.contains("NOPERM") && line.contains(&format!("'{missing}'")),
             "{missing}: {line}"
         );
     }
-    let keys: Vec<_> = rules
-        .iter()
-        .filter(|rule| !rule.starts_with('~'))
-        .copied()
-        .collect();
+    let keys: Vec<_> = rules.iter().filter(|rule| !rule.starts_with('~')).copied().collect();
     let url = with_user(&redis, &[&keys[..], &["~other:*"]].concat()).await;
     let checked = command("check", &database, &url, "strong").run().await;
     assert_eq!(checked.code, Some(1), "{checked:?}");
@@ -254,11 +210,7 @@ async fn a_cluster_works_with_the_documented_permissions_and_not_without_its_own
             .ended(secs(60))
             .await;
         assert_eq!(checked.code, Some(code), "{checked:?}");
-        assert_eq!(
-            checked.output.contains("'cluster|slots'"),
-            code == 1,
-            "{checked:?}"
-        );
+        assert_eq!(checked.output.contains("'cluster|slots'"), code == 1, "{checked:?}");
     }
 }
 
@@ -279,9 +231,6 @@ async fn a_server_that_is_no_redis_is_told_from_one() {
             .lines()
             .find(|line| line.starts_with("FAIL  redis: "))
             .unwrap();
-        assert!(
-            line.contains("no Redis") || line.contains("not a Redis"),
-            "{line}"
-        );
+        assert!(line.contains("no Redis") || line.contains("not a Redis"), "{line}");
     }
 }

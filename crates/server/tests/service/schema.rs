@@ -51,9 +51,7 @@ async fn a_role_that_may_only_read_and_write_rows_serves_a_schema_that_is_up_to_
     let database = Database::create_durable().await;
     let session = database.session().await;
     // PostgreSQL 14 let everyone make tables.
-    session
-        .run("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-        .await;
+    session.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
     for feed in ["off", "notify"] {
         let feed = [("CACHE_FEED", feed)];
         let ended = launch("migrate", &database).envs(&feed).run().await;
@@ -69,9 +67,7 @@ async fn a_role_that_may_only_read_and_write_rows_serves_a_schema_that_is_up_to_
 async fn what_is_missing_and_may_not_be_added_ends_the_start_with_what_to_do() {
     let database = Database::create().await;
     let session = database.session().await;
-    session
-        .run("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-        .await;
+    session.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
     let clerk = as_clerk(&database, &session, "public").await;
     for command in ["serve", "migrate"] {
         let ended = launch(command, &clerk).env("PORT", "0").run().await;
@@ -85,16 +81,11 @@ async fn what_is_missing_and_may_not_be_added_ends_the_start_with_what_to_do() {
 #[tokio::test]
 async fn migrate_check_ends_with_what_is_missing_and_migrate_off_looks_at_nothing() {
     let database = Database::create().await;
-    let check = launch("serve", &database)
-        .env("PORT", "0")
-        .env("MIGRATE", "check");
+    let check = launch("serve", &database).env("PORT", "0").env("MIGRATE", "check");
     let ended = check.run().await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let last = ended.log.lines().last().unwrap();
-    for words in [
-        "lacks table kv, table users, table cache_epoch",
-        "cenote migrate",
-    ] {
+    for words in ["lacks table kv, table users, table cache_epoch", "cenote migrate"] {
         assert!(last.contains(words), "{words:?}: {ended:?}");
     }
     let service = Service::start_with(&database, &[("MIGRATE", "off")]).await;
@@ -124,19 +115,13 @@ async fn a_users_table_of_another_program_is_adopted_with_its_rows_numbers_and_s
     assert_eq!(users[0]["email"], "ada@example.org");
     for email in ["ada@example.org", "ADA@example.org"] {
         let body = json!({"name": "Another", "email": email});
-        service
-            .post("/users/", &body)
-            .await
-            .problem(409, "conflict");
+        service.post("/users/", &body).await.problem(409, "conflict");
     }
     // The other program goes on as before.
     session
         .run("INSERT INTO users (name, email) VALUES ('Later', 'later@example.org')")
         .await;
-    assert_eq!(
-        service.get("/users/?after=8").await.json(200)[0]["name"],
-        "Later"
-    );
+    assert_eq!(service.get("/users/?after=8").await.json(200)[0]["name"], "Later");
     let ended = launch("migrate", &database).run().await;
     assert_eq!(ended.output.trim(), "the schema is up to date");
 }
@@ -153,10 +138,7 @@ async fn a_key_value_table_of_another_program_is_adopted_with_its_rows() {
         .await;
     let service = Service::start_with(&database, &[]).await;
     let old = service.read("old").await.json(200);
-    assert_eq!(
-        (&old["value"], &old["version"]),
-        (&json!("kept"), &json!(1))
-    );
+    assert_eq!((&old["value"], &old["version"]), (&json!("kept"), &json!(1)));
     assert_eq!(service.write("old", "new").await, 2);
     assert_eq!(service.delete("/read/old").await.status, 204);
     works(&service).await;
@@ -241,9 +223,7 @@ async fn in_a_schema_of_its_own_the_service_leaves_the_applications_tables_alone
     assert_eq!(session.number(theirs).await, 1);
     // What bypasses the service is seen there too.
     service.read("key").await.json(200);
-    session
-        .run("UPDATE \"Own-Tables\".kv SET value = 'changed'")
-        .await;
+    session.run("UPDATE \"Own-Tables\".kv SET value = 'changed'").await;
     eventually("the change is seen", async || {
         (service.read("key").await.json(200)["value"] == "changed").then_some(())
     })
@@ -281,10 +261,7 @@ async fn a_lock_that_another_session_holds_is_named_in_the_log_and_in_health_and
         let service = Service::launch_with(&database, &[]).await;
         let waiting = service.logged(&format!("waiting: {words}")).await;
         let said = waiting["message"].as_str().unwrap();
-        assert!(
-            said.contains("process ") && said.contains("deploy tool"),
-            "{said}"
-        );
+        assert!(said.contains("process ") && said.contains("deploy tool"), "{said}");
         let health = service.get("/health").await;
         assert_eq!(health.status, 503);
         assert!(health.text().contains("deploy tool"), "{}", health.text());
@@ -335,8 +312,7 @@ async fn columns_that_the_row_of_the_epoch_lacks_are_added_and_trust_nothing() {
         .await;
     let migrated = launch("migrate", &database).run().await;
     assert_eq!(migrated.code, Some(0), "{migrated:?}");
-    let row =
-        "SELECT count(*) FROM cache_epoch WHERE epoch = 7 AND is_decided AND keyspace IS NULL";
+    let row = "SELECT count(*) FROM cache_epoch WHERE epoch = 7 AND is_decided AND keyspace IS NULL";
     assert_eq!(session.number(row).await, 1);
     works(&Service::start_with(&database, &[]).await).await;
 }

@@ -18,19 +18,13 @@ async fn is_refused(settings: &[(&str, &str)], words: &[&str]) {
         .envs(settings)
         .run()
         .await;
-    assert!(
-        !matches!(ended.code, None | Some(0)),
-        "{settings:?}: {ended:?}"
-    );
+    assert!(!matches!(ended.code, None | Some(0)), "{settings:?}: {ended:?}");
     assert!(ended.took < secs(10), "{settings:?}: {ended:?}");
     assert_eq!(ended.output, "");
     let lines: Vec<_> = ended.log.lines().collect();
     assert_eq!(lines.len(), 1, "{settings:?}: {ended:?}");
     for word in words {
-        assert!(
-            lines[0].contains(word),
-            "{word:?} for {settings:?}: {ended:?}"
-        );
+        assert!(lines[0].contains(word), "{word:?} for {settings:?}: {ended:?}");
     }
     assert!(!ended.log.contains(SECRET), "{ended:?}");
 }
@@ -63,10 +57,7 @@ async fn a_malformed_value_stops_the_start_and_is_named() {
         ("REDIS_URL", "http://cache"),
         ("DATABASE_URL", "mysql://u@h/d"),
         ("DATABASE_URL", "postgresql://u:correct-horse-battery@h:x/d"),
-        (
-            "DATABASE_URL",
-            "postgresql://u:correct-horse-battery@h/d?sslmode=maybe",
-        ),
+        ("DATABASE_URL", "postgresql://u:correct-horse-battery@h/d?sslmode=maybe"),
         ("DB_PORT", "5432x"),
         ("DB_PASSWORD_FILE", "nowhere"),
         ("CENOTE_CONFIG", "nowhere.toml"),
@@ -118,9 +109,7 @@ async fn a_port_in_use_stops_the_start() {
 
 /// Runs a service that cannot use its database to its end.
 async fn ends(command: &str, url: &str) -> Ended {
-    let launch = Launch::new(&[command])
-        .env("PORT", "0")
-        .env("DATABASE_URL", url);
+    let launch = Launch::new(&[command]).env("PORT", "0").env("DATABASE_URL", url);
     let ended = launch.run().await;
     assert!(!matches!(ended.code, None | Some(0)), "{ended:?}");
     assert!(ended.took < secs(10), "{ended:?}");
@@ -144,10 +133,7 @@ async fn a_wrong_password_or_a_missing_database_ends_the_program_with_the_reason
         assert!(last.contains("\"nowhere\" does not exist"), "{ended:?}");
         assert!(!ended.log.contains(password), "{ended:?}");
     }
-    for (url, reason) in [
-        (wrong, "password authentication failed"),
-        (missing, "does not exist"),
-    ] {
+    for (url, reason) in [(wrong, "password authentication failed"), (missing, "does not exist")] {
         let ended = ends("check", &url).await;
         assert!(ended.output.starts_with("FAIL  connect: "), "{ended:?}");
         assert!(ended.output.contains(reason), "{ended:?}");
@@ -162,10 +148,7 @@ async fn the_log_says_what_pool_was_made() {
         (&[][..], (2, 10, 0, 30.0)),
         (&[("POOL_PROFILE", "low")], (2, 5, 0, 30.0)),
         (&[("POOL_PROFILE", "medium")], (5, 20, 0, 30.0)),
-        (
-            &[("POOL_PROFILE", "high"), ("POOL_MIN_SIZE", "1")],
-            (1, 50, 0, 30.0),
-        ),
+        (&[("POOL_PROFILE", "high"), ("POOL_MIN_SIZE", "1")], (1, 50, 0, 30.0)),
         (
             &[
                 ("DB_POOL_MIN_SIZE", "3"),
@@ -197,11 +180,7 @@ async fn more_connections_than_the_server_has_are_warned_of() {
     ];
     let service = Service::start_with(&database, &few).await;
     service.logged("ready").await;
-    assert!(
-        !service.log().contains("max_connections"),
-        "{}",
-        service.log()
-    );
+    assert!(!service.log().contains("max_connections"), "{}", service.log());
     drop(service);
     let many = [
         ("INSTANCES", "20"),
@@ -213,12 +192,7 @@ async fn more_connections_than_the_server_has_are_warned_of() {
     assert_eq!(warning["level"], "WARN");
     assert_eq!(warning["wanted"], 300);
     assert_eq!(warning["available"], 297);
-    assert!(
-        warning["message"]
-            .as_str()
-            .unwrap()
-            .contains("max_connections")
-    );
+    assert!(warning["message"].as_str().unwrap().contains("max_connections"));
 }
 
 #[tokio::test]
@@ -236,26 +210,15 @@ async fn the_database_may_be_given_in_parts_and_its_password_in_a_file() {
         .envs(&parts)
         .env("DB_PASSWORD_FILE", "secret")
         .file("secret", &format!("{password}\n"));
-    let direct = Launch::new(&["serve"])
-        .envs(&parts)
-        .env("DB_PASS", password);
-    let alias = Launch::new(&["serve"])
-        .envs(&parts)
-        .env("DB_PASSWORD", password);
+    let direct = Launch::new(&["serve"]).envs(&parts).env("DB_PASS", password);
+    let alias = Launch::new(&["serve"]).envs(&parts).env("DB_PASSWORD", password);
     for launch in [file, direct, alias] {
         let service = Service::over(launch.spawn(), &database).await;
         service.is_ready().await;
         service.write("key", "value").await;
         assert!(!service.log().contains(password));
     }
-    assert!(
-        database
-            .session()
-            .await
-            .number("SELECT version FROM kv")
-            .await
-            == 3
-    );
+    assert!(database.session().await.number("SELECT version FROM kv").await == 3);
 }
 
 #[tokio::test]
@@ -267,10 +230,7 @@ async fn a_dotenv_file_and_a_toml_file_are_enough() {
          DB_NAME={}\nPORT=0\n",
         database.name
     );
-    let toml = format!(
-        "port = 0\ndatabase_url = \"{}\"\ndb_pool_max_size = 3\n",
-        database.url
-    );
+    let toml = format!("port = 0\ndatabase_url = \"{}\"\ndb_pool_max_size = 3\n", database.url);
     for launch in [
         Launch::new(&["serve"]).file(".env", &dotenv),
         Launch::new(&["serve"]).file("cenote.toml", &toml),
@@ -286,10 +246,7 @@ async fn a_dotenv_file_and_a_toml_file_are_enough() {
 fn row<'a>(rows: &'a Value, name: &str) -> (&'a str, &'a str) {
     let rows = rows.as_array().unwrap();
     let row = rows.iter().find(|row| row["name"] == name).unwrap();
-    (
-        row["value"].as_str().unwrap_or("-"),
-        row["origin"].as_str().unwrap(),
-    )
+    (row["value"].as_str().unwrap_or("-"), row["origin"].as_str().unwrap())
 }
 
 #[tokio::test]
@@ -317,10 +274,7 @@ async fn config_shows_what_is_in_force_and_where_it_comes_from() {
         assert!(from.contains(origin), "{name} from {from}");
     }
     let ended = launch(&[]).run().await;
-    let line = ended
-        .output
-        .lines()
-        .find(|line| line.starts_with("COMMAND_TIMEOUT"));
+    let line = ended.output.lines().find(|line| line.starts_with("COMMAND_TIMEOUT"));
     let words: Vec<_> = line.unwrap().split_whitespace().collect();
     assert_eq!(words[..2], ["COMMAND_TIMEOUT", "6s"]);
 }
@@ -331,9 +285,7 @@ async fn config_redacts_every_secret() {
     let redis = format!("redis://ada:{SECRET}@cache.example.org/1");
     for form in [&["config"][..], &["config", "--json"]] {
         for launch in [
-            Launch::new(form)
-                .env("DATABASE_URL", &url)
-                .env("REDIS_URL", &redis),
+            Launch::new(form).env("DATABASE_URL", &url).env("REDIS_URL", &redis),
             Launch::new(form).file(".env", &format!("DATABASE_URL={url}\nREDIS_URL={redis}\n")),
             Launch::new(form)
                 .env("DB_HOST", "db.example.org")
@@ -354,10 +306,7 @@ async fn config_redacts_every_secret() {
 
 #[tokio::test]
 async fn a_setting_that_looks_misspelt_is_warned_of() {
-    let ended = Launch::new(&["config"])
-        .env("DB_POOL_TIMOUT", "3")
-        .run()
-        .await;
+    let ended = Launch::new(&["config"]).env("DB_POOL_TIMOUT", "3").run().await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.log.contains("DB_POOL_TIMOUT"), "{ended:?}");
     assert!(ended.log.contains("DB_POOL_TIMEOUT"), "{ended:?}");
@@ -368,10 +317,7 @@ async fn statements_are_logged_when_asked_for_and_without_their_values() {
     let service = Service::start(&[("DB_ECHO", "true")]).await;
     service.write("key-in-the-open", "value-in-the-open").await;
     crate::support::eventually("the statement is logged", async || {
-        service
-            .log()
-            .contains("INSERT INTO \\\"public\\\".kv")
-            .then_some(())
+        service.log().contains("INSERT INTO \\\"public\\\".kv").then_some(())
     })
     .await;
     assert!(!service.log().contains("in-the-open"), "{}", service.log());
@@ -398,11 +344,7 @@ async fn the_longest_and_the_shortest_spans_of_time_work() {
     ];
     for mode in ["local", "strong", "bounded"] {
         let longest = spans.map(|name| (name, "87600h"));
-        let cache = [
-            ("REDIS_URL", &*url),
-            ("CACHE_MODE", mode),
-            ("SHUTDOWN_DELAY", "0"),
-        ];
+        let cache = [("REDIS_URL", &*url), ("CACHE_MODE", mode), ("SHUTDOWN_DELAY", "0")];
         let service = Service::start(&[&longest[..], &cache].concat()).await;
         service.uses_its_cache().await;
         let version = service.write("key", "value").await;

@@ -18,10 +18,7 @@ async fn a_user_is_added_with_201_and_a_location_to_find_it_at() {
         let user = json!({"name": name, "email": format!("{name}@example.org")});
         let added = service.post(path, &user).await;
         let body = added.json(201);
-        assert_eq!(
-            (&body["name"], &body["email"]),
-            (&user["name"], &user["email"])
-        );
+        assert_eq!((&body["name"], &body["email"]), (&user["name"], &user["email"]));
         let location = resolve(path, &added.headers["location"]);
         assert_eq!(location, format!("/users/{}", body["id"]));
         assert_eq!(service.get(&location).await.json(200), body);
@@ -60,10 +57,7 @@ async fn of_twenty_who_want_one_address_at_once_one_gets_it() {
     }
     statuses.sort_unstable();
     assert_eq!(statuses[0], 201);
-    assert!(
-        statuses[1..].iter().all(|status| *status == 409),
-        "{statuses:?}"
-    );
+    assert!(statuses[1..].iter().all(|status| *status == 409), "{statuses:?}");
 }
 
 #[tokio::test]
@@ -92,10 +86,7 @@ async fn following_the_links_visits_every_user_once_in_order() {
             assert_eq!(relation, "; rel=\"next\"");
             path = resolve(&path, target.strip_prefix('<').unwrap());
         }
-        let names: Vec<_> = seen
-            .iter()
-            .map(|user| user["name"].as_str().unwrap())
-            .collect();
+        let names: Vec<_> = seen.iter().map(|user| user["name"].as_str().unwrap()).collect();
         let expected: Vec<_> = (0..25).map(|n| format!("user {n}")).collect();
         assert_eq!(names, expected, "with limit {limit}");
     }
@@ -211,11 +202,7 @@ async fn whoever_goes_on_from_the_last_user_misses_none_that_is_being_added() {
                 if n % 20 == 0 {
                     let id = added["id"].as_i64().unwrap();
                     let path = format!("/users/?limit=1&after={}", id - 1);
-                    let listed = connection
-                        .ask("GET", &path, &[], "")
-                        .await
-                        .unwrap()
-                        .json(200);
+                    let listed = connection.ask("GET", &path, &[], "").await.unwrap().json(200);
                     assert_eq!(listed[0]["id"], id, "{listed}");
                 }
                 // Some numbers are never used.
@@ -231,11 +218,7 @@ async fn whoever_goes_on_from_the_last_user_misses_none_that_is_being_added() {
     let (mut after, mut seen, mut ended) = (0, Vec::new(), false);
     loop {
         let path = format!("/users/?limit=50&after={after}");
-        let page = connection
-            .ask("GET", &path, &[], "")
-            .await
-            .unwrap()
-            .json(200);
+        let page = connection.ask("GET", &path, &[], "").await.unwrap().json(200);
         let page = page.as_array().unwrap();
         for user in page {
             let id = user["id"].as_i64().unwrap();

@@ -21,10 +21,7 @@ fn a_url_and_its_parts_in_one_source_must_agree() {
             errors.starts_with(&format!("{part} from the environment: differs")),
             "{errors}"
         );
-        assert!(
-            errors.ends_with("in DATABASE_URL from the environment"),
-            "{errors}"
-        );
+        assert!(errors.ends_with("in DATABASE_URL from the environment"), "{errors}");
     }
 }
 
@@ -55,10 +52,7 @@ fn parts_alone_name_a_database_and_combine_across_sources() {
     let world = env(&[("DB_PASSWORD", "p"), ("DB_PORT", "7")]);
     let world = world.file(".env", "DB_HOST=b\nDB_PASS=q\n");
     let config = world.settings().database.unwrap();
-    assert_eq!(
-        (host(&config).as_str(), config.server.get_ports()),
-        ("b", &[7][..])
-    );
+    assert_eq!((host(&config).as_str(), config.server.get_ports()), ("b", &[7][..]));
     assert_eq!(config.server.get_password(), Some(&b"p"[..]));
     let config = env(&[("DB_NAME", "d")]).settings().database.unwrap();
     assert_eq!(host(&config), "localhost");
@@ -70,10 +64,7 @@ fn a_url_from_above_replaces_the_parts_below() {
     let world = world.file(".env", "DB_HOST=b\nDB_USER=u\nDB_PASS=hunter2\n");
     let config = world.settings().database.unwrap();
     assert_eq!(host(&config), "a");
-    assert_eq!(
-        (config.server.get_user(), config.server.get_password()),
-        (None, None)
-    );
+    assert_eq!((config.server.get_user(), config.server.get_password()), (None, None));
 }
 
 #[test]
@@ -82,15 +73,10 @@ fn parts_from_above_replace_the_url_below_with_a_warning() {
     let loaded = world.loaded();
     let config = loaded.settings.database.unwrap();
     assert_eq!(host(&config), "b");
-    assert_eq!(
-        (config.server.get_user(), config.server.get_password()),
-        (None, None)
-    );
+    assert_eq!((config.server.get_user(), config.server.get_password()), (None, None));
     assert_eq!(
         loaded.warnings,
-        [
-            "DATABASE_URL from .env line 1 is not used: DB_HOST from the environment takes precedence and replaces it"
-        ]
+        ["DATABASE_URL from .env line 1 is not used: DB_HOST from the environment takes precedence and replaces it"]
     );
 }
 
@@ -130,26 +116,14 @@ fn another_programs_name_for_the_database_is_told_of_where_none_is_set() {
         ("POSTGRES_DB", "shop", "DB_NAME"),
         ("POSTGRES_URL", "postgres://u:hunter2@h/d", "DATABASE_URL"),
         ("DATABASE_URI", "postgres://u:hunter2@h/d", "DATABASE_URL"),
-        (
-            "SQLALCHEMY_DATABASE_URI",
-            "postgres://u:hunter2@h/d",
-            "DATABASE_URL",
-        ),
-        (
-            "DB_CONNECTION_STRING",
-            "postgres://u:hunter2@h/d",
-            "DATABASE_URL",
-        ),
+        ("SQLALCHEMY_DATABASE_URI", "postgres://u:hunter2@h/d", "DATABASE_URL"),
+        ("DB_CONNECTION_STRING", "postgres://u:hunter2@h/d", "DATABASE_URL"),
         (
             "JDBC_DATABASE_URL",
             "jdbc:postgresql://h/d?password=hunter2",
             "DATABASE_URL",
         ),
-        (
-            "APP_DATABASE_URL",
-            "postgres://u:hunter2@h/d",
-            "DATABASE_URL",
-        ),
+        ("APP_DATABASE_URL", "postgres://u:hunter2@h/d", "DATABASE_URL"),
         ("DB_DSN", "db.example.org:1521/XEPDB1", "Oracle"),
         ("DB_DSN", "postgres://u:hunter2@h/d", "DATABASE_URL"),
         ("db_host", "db", "DB_HOST"),
@@ -157,10 +131,7 @@ fn another_programs_name_for_the_database_is_told_of_where_none_is_set() {
     ] {
         for (world, place) in [
             (env(&[(name, value)]), "the environment"),
-            (
-                World::new().file(".env", &format!("{name}={value}\n")),
-                ".env line 1",
-            ),
+            (World::new().file(".env", &format!("{name}={value}\n")), ".env line 1"),
         ] {
             let errors = world.errors();
             assert!(
@@ -198,9 +169,6 @@ fn another_programs_name_for_the_server_is_told_of_where_only_the_name_of_the_da
         "{errors}"
     );
     let errors = env(&[("DB_NAME", "shop"), ("PGHOST", "db")]).errors();
-    assert!(
-        errors.starts_with("PGHOST from the environment: "),
-        "{errors}"
-    );
+    assert!(errors.starts_with("PGHOST from the environment: "), "{errors}");
     env(&[("DB_NAME", "shop"), ("PGUSER", "me"), ("POSTGRES_DB", "x")]).settings();
 }

@@ -27,10 +27,7 @@ fn the_settings_example_is_in_sync_with_the_table() {
 
 #[test]
 fn the_settings_document_is_in_sync_with_the_table() {
-    let path = Path::new(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../docs/settings.md"
-    ));
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/settings.md"));
     let document = fs::read_to_string(path).unwrap();
     let (before, rest) = document.split_once("<!-- settings:begin").unwrap();
     let (marker, rest) = rest.split_once("-->\n").unwrap();

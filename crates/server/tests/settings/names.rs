@@ -18,10 +18,7 @@ fn with_nothing_set_every_default_of_the_contract_holds() {
     assert_eq!((it.pool.min, it.pool.max, it.pool.overflow), (2, 10, 0));
     assert_eq!(it.pool.timeout, secs(30));
     assert_eq!(it.pool.max_waiters, 10_000);
-    assert_eq!(
-        (it.pool.queue_bytes, it.pool.queue_wait),
-        (64 << 20, secs(2))
-    );
+    assert_eq!((it.pool.queue_bytes, it.pool.queue_wait), (64 << 20, secs(2)));
     assert_eq!(it.pool.recycle, Some(secs(1800)));
     assert_eq!(it.pool.idle_timeout, Some(secs(300)));
     assert_eq!(it.pool.connect_timeout, secs(5));
@@ -40,10 +37,7 @@ fn with_nothing_set_every_default_of_the_contract_holds() {
     assert_eq!(it.http.body_timeout, secs(15));
     assert_eq!(it.http.idle_timeout, secs(75));
     assert_eq!(it.http.max_body, 1 << 20);
-    assert_eq!(
-        (it.shutdown.delay, it.shutdown.timeout),
-        (secs(1), secs(30))
-    );
+    assert_eq!((it.shutdown.delay, it.shutdown.timeout), (secs(1), secs(30)));
     assert_eq!(it.log.filter, "info");
     assert_eq!(it.log.format, LogFormat::Auto);
     assert_eq!(loaded.warnings, Vec::<String>::new());
@@ -57,21 +51,15 @@ type Row = (&'static [&'static str], &'static str, fn(&Settings) -> bool);
 
 /// Every setting but `DB_PORT` and `DB_PASS`, which name no database alone, and `CACHE_MAX_STALENESS_MS`.
 const ROWS: &[Row] = &[
-    (&["DATABASE_URL"], "postgresql://h/d", |s| {
-        s.database.is_some()
-    }),
+    (&["DATABASE_URL"], "postgresql://h/d", |s| s.database.is_some()),
     (&["DB_HOST"], "h", |s| {
         s.database.as_ref().is_some_and(|c| host(c) == "h")
     }),
     (&["DB_USER"], "u", |s| {
-        s.database
-            .as_ref()
-            .is_some_and(|c| c.server.get_user() == Some("u"))
+        s.database.as_ref().is_some_and(|c| c.server.get_user() == Some("u"))
     }),
     (&["DB_NAME"], "n", |s| {
-        s.database
-            .as_ref()
-            .is_some_and(|c| c.server.get_dbname() == Some("n"))
+        s.database.as_ref().is_some_and(|c| c.server.get_dbname() == Some("n"))
     }),
     (&["DATA_DIR"], "/data", |s| {
         s.data_dir.as_deref() == Some(Path::new("/data"))
@@ -82,51 +70,28 @@ const ROWS: &[Row] = &[
     (&["POOL_PROFILE"], "very-high", |s| {
         (s.pool.min, s.pool.max) == (20, 100)
     }),
+    (&["DB_POOL_MIN_SIZE", "POOL_MIN_SIZE", "DB_POOL_MIN"], "3", |s| {
+        s.pool.min == 3
+    }),
     (
-        &["DB_POOL_MIN_SIZE", "POOL_MIN_SIZE", "DB_POOL_MIN"],
-        "3",
-        |s| s.pool.min == 3,
-    ),
-    (
-        &[
-            "DB_POOL_MAX_SIZE",
-            "POOL_MAX_SIZE",
-            "DB_POOL_MAX",
-            "DB_POOL_SIZE",
-        ],
+        &["DB_POOL_MAX_SIZE", "POOL_MAX_SIZE", "DB_POOL_MAX", "DB_POOL_SIZE"],
         "33",
         |s| s.pool.max == 33,
     ),
     (&["DB_POOL_MAX_OVERFLOW"], "5", |s| s.pool.overflow == 5),
-    (&["DB_POOL_TIMEOUT"], "0.5", |s| {
-        s.pool.timeout == millis(500)
-    }),
+    (&["DB_POOL_TIMEOUT"], "0.5", |s| s.pool.timeout == millis(500)),
     (&["DB_POOL_MAX_WAITERS"], "7", |s| s.pool.max_waiters == 7),
-    (&["DB_QUEUE_MAX_BYTES"], "3m", |s| {
-        s.pool.queue_bytes == 3 << 20
-    }),
-    (&["DB_QUEUE_MAX_WAIT"], "250ms", |s| {
-        s.pool.queue_wait == millis(250)
-    }),
-    (&["DB_POOL_RECYCLE"], "1h", |s| {
-        s.pool.recycle == Some(secs(3600))
-    }),
-    (&["DB_POOL_IDLE_TIMEOUT"], "0", |s| {
-        s.pool.idle_timeout.is_none()
-    }),
-    (&["DB_CONNECT_TIMEOUT"], "9", |s| {
-        s.pool.connect_timeout == secs(9)
-    }),
-    (&["COMMAND_TIMEOUT"], "2m", |s| {
-        s.statements.timeout == secs(120)
-    }),
+    (&["DB_QUEUE_MAX_BYTES"], "3m", |s| s.pool.queue_bytes == 3 << 20),
+    (&["DB_QUEUE_MAX_WAIT"], "250ms", |s| s.pool.queue_wait == millis(250)),
+    (&["DB_POOL_RECYCLE"], "1h", |s| s.pool.recycle == Some(secs(3600))),
+    (&["DB_POOL_IDLE_TIMEOUT"], "0", |s| s.pool.idle_timeout.is_none()),
+    (&["DB_CONNECT_TIMEOUT"], "9", |s| s.pool.connect_timeout == secs(9)),
+    (&["COMMAND_TIMEOUT"], "2m", |s| s.statements.timeout == secs(120)),
     (&["DB_STATEMENT_CACHE"], "0", |s| s.statements.cache == 0),
     (&["DB_ECHO"], "yes", |s| s.statements.echo),
     (&["DB_SLOW_QUERY"], "0", |s| s.statements.slow.is_none()),
     (&["DB_RETRY_ATTEMPTS"], "8", |s| s.retry.attempts == 8),
-    (&["DB_RETRY_DELAY"], "250ms", |s| {
-        s.retry.delay == millis(250)
-    }),
+    (&["DB_RETRY_DELAY"], "250ms", |s| s.retry.delay == millis(250)),
     (&["REDIS_URL"], "rediss://h", |s| s.cache.redis.is_some()),
     (&["REDIS_TLS_CA"], "/ca.pem", |s| {
         s.cache.redis_tls.authorities.is_some()
@@ -134,35 +99,19 @@ const ROWS: &[Row] = &[
     (&["CACHE_MODE"], "off", |s| s.cache.mode == CacheMode::Off),
     (&["CACHE_TTL"], "60", |s| s.cache.ttl == secs(60)),
     (&["CACHE_STALE_ON_ERROR"], "on", |s| s.cache.stale_on_error),
-    (&["CACHE_NEAR_BYTES"], "1m", |s| {
-        s.cache.near_bytes == 1_048_576
-    }),
-    (&["CACHE_FEED"], "notify", |s| {
-        s.cache.feed == CacheFeed::Notify
-    }),
+    (&["CACHE_NEAR_BYTES"], "1m", |s| s.cache.near_bytes == 1_048_576),
+    (&["CACHE_FEED"], "notify", |s| s.cache.feed == CacheFeed::Notify),
     (&["HOST"], "0.0.0.0", |s| s.http.host == "0.0.0.0"),
     (&["PORT"], "0", |s| s.http.port == 0),
     (&["HTTP_CORES"], "3", |s| s.http.cores == Some(3)),
-    (&["HTTP_MAX_CONNECTIONS"], "100", |s| {
-        s.http.max_connections == 100
-    }),
-    (&["HTTP_HEADER_TIMEOUT"], "1", |s| {
-        s.http.header_timeout == secs(1)
-    }),
-    (&["HTTP_BODY_TIMEOUT"], "1", |s| {
-        s.http.body_timeout == secs(1)
-    }),
-    (&["HTTP_IDLE_TIMEOUT"], "1", |s| {
-        s.http.idle_timeout == secs(1)
-    }),
+    (&["HTTP_MAX_CONNECTIONS"], "100", |s| s.http.max_connections == 100),
+    (&["HTTP_HEADER_TIMEOUT"], "1", |s| s.http.header_timeout == secs(1)),
+    (&["HTTP_BODY_TIMEOUT"], "1", |s| s.http.body_timeout == secs(1)),
+    (&["HTTP_IDLE_TIMEOUT"], "1", |s| s.http.idle_timeout == secs(1)),
     (&["HTTP_MAX_BODY"], "64k", |s| s.http.max_body == 65_536),
-    (&["HTTP_ANSWER_MEMORY"], "8m", |s| {
-        s.http.answer_memory == 8 << 20
-    }),
+    (&["HTTP_ANSWER_MEMORY"], "8m", |s| s.http.answer_memory == 8 << 20),
     (&["SHUTDOWN_DELAY"], "0", |s| s.shutdown.delay.is_zero()),
-    (&["SHUTDOWN_TIMEOUT"], "2", |s| {
-        s.shutdown.timeout == secs(2)
-    }),
+    (&["SHUTDOWN_TIMEOUT"], "2", |s| s.shutdown.timeout == secs(2)),
     (&["LOG", "RUST_LOG"], "info,cenote=debug", |s| {
         s.log.filter == "info,cenote=debug"
     }),
@@ -177,31 +126,16 @@ fn every_name_works_in_every_source_with_and_without_file() {
             let flag = key.replace('_', "-");
             let file = || World::new().file("value", &format!("{value}\n"));
             for (what, world) in [
-                (
-                    "command line",
-                    World::new().arg(&format!("--{flag}")).arg(value),
-                ),
+                ("command line", World::new().arg(&format!("--{flag}")).arg(value)),
                 ("environment", env(&[(name, value)])),
-                (
-                    ".env",
-                    World::new().file(".env", &format!("{name}={value}\n")),
-                ),
+                (".env", World::new().file(".env", &format!("{name}={value}\n"))),
                 (
                     "TOML",
                     World::new().file("cenote.toml", &format!("{key} = {value:?}\n")),
                 ),
-                (
-                    "command line file",
-                    file().arg(&format!("--{flag}-file=value")),
-                ),
-                (
-                    "environment file",
-                    file().env(&format!("{name}_FILE"), "value"),
-                ),
-                (
-                    ".env file",
-                    file().file(".env", &format!("{name}_FILE=value")),
-                ),
+                ("command line file", file().arg(&format!("--{flag}-file=value"))),
+                ("environment file", file().env(&format!("{name}_FILE"), "value")),
+                (".env file", file().file(".env", &format!("{name}_FILE=value"))),
                 (
                     "TOML file",
                     file().file("cenote.toml", &format!("{key}_file = 'value'")),
@@ -240,10 +174,7 @@ fn two_names_of_one_setting_agree_or_are_both_named() {
             env(&[(names[0], value), (alias, value)]).settings();
             let other = if names[0] == "LOG" { "warn" } else { "1" };
             let errors = env(&[(names[0], value), (alias, other)]).errors();
-            assert!(
-                errors.contains(names[0]) && errors.contains(alias),
-                "{errors}"
-            );
+            assert!(errors.contains(names[0]) && errors.contains(alias), "{errors}");
         }
     }
     assert_eq!(

@@ -44,28 +44,17 @@ fn the_report_has_every_setting_with_value_and_origin_and_no_secret() {
 
 #[test]
 fn the_columns_of_the_report_are_aligned_whatever_the_values_hold() {
-    let text = env(&[("DB_NAME", "a b\"c'"), ("DB_USER", "ü")])
-        .loaded()
-        .report
-        .text();
+    let text = env(&[("DB_NAME", "a b\"c'"), ("DB_USER", "ü")]).loaded().report.text();
     let column = |line: &str, origin: &str| line.chars().count() - origin.chars().count();
     let lines: Vec<_> = text.lines().collect();
     let default = lines.iter().find(|line| line.starts_with("PORT")).unwrap();
-    let user = lines
-        .iter()
-        .find(|line| line.starts_with("DB_USER"))
-        .unwrap();
-    assert_eq!(
-        column(default, "default"),
-        column(user, "environment DB_USER")
-    );
+    let user = lines.iter().find(|line| line.starts_with("DB_USER")).unwrap();
+    assert_eq!(column(default, "default"), column(user, "environment DB_USER"));
 }
 
 #[test]
 fn the_help_lists_principal_flags_with_default_and_variables() {
-    let mut command = clap::Command::new("serve")
-        .term_width(0)
-        .args(settings::args());
+    let mut command = clap::Command::new("serve").term_width(0).args(settings::args());
     command.clone().debug_assert();
     let help = command.render_long_help().to_string();
     assert!(help.contains("--db-pool-max-size <N>"), "{help}");

@@ -8,36 +8,19 @@ use crate::world::{World, env, millis, secs};
 
 #[test]
 fn a_conflict_is_found_in_every_source_and_names_what_was_written() {
-    let errors = World::new()
-        .arg("--db-pool-size=7")
-        .arg("--pool-max-size=8")
-        .errors();
-    assert!(
-        errors.contains("--pool-max-size from the command line"),
-        "{errors}"
-    );
-    assert!(
-        errors.contains("--db-pool-size from the command line"),
-        "{errors}"
-    );
+    let errors = World::new().arg("--db-pool-size=7").arg("--pool-max-size=8").errors();
+    assert!(errors.contains("--pool-max-size from the command line"), "{errors}");
+    assert!(errors.contains("--db-pool-size from the command line"), "{errors}");
     assert_eq!(
-        World::new()
-            .file(".env", "DB_POOL_MAX=7\nDB_POOL_MAX=8\n")
-            .errors(),
+        World::new().file(".env", "DB_POOL_MAX=7\nDB_POOL_MAX=8\n").errors(),
         "DB_POOL_MAX from .env line 1: \"7\" differs from \"8\" in DB_POOL_MAX from .env line 2; \
          they name one setting"
     );
     let errors = World::new()
         .file("cenote.toml", "db_pool_max = 7\npool_max_size = 8\n")
         .errors();
-    assert!(
-        errors.contains("db_pool_max from cenote.toml line 1"),
-        "{errors}"
-    );
-    assert!(
-        errors.contains("pool_max_size from cenote.toml line 2"),
-        "{errors}"
-    );
+    assert!(errors.contains("db_pool_max from cenote.toml line 1"), "{errors}");
+    assert!(errors.contains("pool_max_size from cenote.toml line 2"), "{errors}");
 }
 
 #[test]
@@ -103,13 +86,8 @@ fn a_toml_file_is_named_by_flag_environment_or_dotenv() {
     let errors = World::new().arg("--config=none.toml").errors();
     let expected = "--config from the command line: cannot read \"none.toml\": ";
     assert!(errors.starts_with(expected), "{errors}");
-    let errors = World::new()
-        .file("cenote.toml", "cenote_config = 'x'")
-        .errors();
-    assert!(
-        errors.contains("cannot be set in the file it names"),
-        "{errors}"
-    );
+    let errors = World::new().file("cenote.toml", "cenote_config = 'x'").errors();
+    assert!(errors.contains("cannot be set in the file it names"), "{errors}");
 }
 
 #[test]
@@ -147,9 +125,7 @@ fn an_unknown_toml_key_is_an_error_with_a_suggestion() {
 #[test]
 fn a_syntax_error_names_the_line_and_does_not_quote_it() {
     assert_eq!(
-        World::new()
-            .file(".env", "PORT=1\nDB_PASS hunter2 and more\n")
-            .errors(),
+        World::new().file(".env", "PORT=1\nDB_PASS hunter2 and more\n").errors(),
         "DB_PASS from .env line 2: the line has no = after the name"
     );
     let errors = World::new()
@@ -164,10 +140,7 @@ fn lines_of_other_programs_that_make_no_sense_give_a_warning_and_the_others_coun
     let text = "hunter2 and more\nPORT=1\n=x\nSECRET_KEY=\"open\nHOST=::1\n";
     let loaded = World::new().file(".env", text).loaded();
     assert_eq!(
-        (
-            loaded.settings.http.port,
-            loaded.settings.http.host.as_str()
-        ),
+        (loaded.settings.http.port, loaded.settings.http.host.as_str()),
         (1, "::1")
     );
     assert_eq!(
@@ -197,11 +170,7 @@ fn a_reference_to_what_is_not_set_is_an_error_in_a_setting_and_nothing_elsewhere
 
 #[test]
 fn a_value_may_begin_with_a_number_sign() {
-    let config = World::new()
-        .file(".env", "DB_NAME=#x\n")
-        .settings()
-        .database
-        .unwrap();
+    let config = World::new().file(".env", "DB_NAME=#x\n").settings().database.unwrap();
     assert_eq!(config.server.get_dbname(), Some("#x"));
 }
 
@@ -231,10 +200,7 @@ fn a_line_break_at_the_end_of_a_value_is_dropped_in_every_source() {
         ] {
             let world = env(&[("DB_USER", "u"), (name, &format!("{text}{end}"))]);
             let shown = world.loaded().report.text();
-            assert!(
-                !shown.contains("\\n") && !shown.contains("\\r"),
-                "{name}: {shown}"
-            );
+            assert!(!shown.contains("\\n") && !shown.contains("\\r"), "{name}: {shown}");
         }
     }
 }
@@ -249,11 +215,7 @@ fn what_nobody_sees_in_a_value_is_named_by_its_code_point() {
         ("DB_USER", " me", "starts or ends with a blank"),
         ("DB_PASS", "hunter\u{1b}2", "a control character, U+001B"),
         ("DATA_DIR", "/x\u{200b}", "an invisible character, U+200B"),
-        (
-            "DATABASE_URL",
-            "\u{feff}postgresql://u:hunter2@h/d",
-            "must start with",
-        ),
+        ("DATABASE_URL", "\u{feff}postgresql://u:hunter2@h/d", "must start with"),
         (
             "DATABASE_URL",
             "postgresql://u:hunter2@h/d\u{200b}",
@@ -264,10 +226,7 @@ fn what_nobody_sees_in_a_value_is_named_by_its_code_point() {
         let found = errors
             .lines()
             .any(|line| line.starts_with(name) && line.contains(named));
-        assert!(
-            found && !errors.contains("hunter"),
-            "{name} {value:?}: {errors}"
-        );
+        assert!(found && !errors.contains("hunter"), "{name} {value:?}: {errors}");
     }
 }
 
@@ -300,17 +259,11 @@ fn a_name_and_its_file_in_one_source_agree_or_are_both_named() {
     assert_eq!(config.server.get_password(), Some(&b"hunter2"[..]));
     // And it is read again for every connection.
     let source = format!("{:?}", config.password.unwrap());
-    assert!(
-        source.starts_with("File(") && source.ends_with("pw\")"),
-        "{source}"
-    );
+    assert!(source.starts_with("File(") && source.ends_with("pw\")"), "{source}");
     world().env("DB_PASS", "hunter2").settings();
     let errors = world().env("DB_PASS", "hunter3").errors();
     assert!(errors.contains("DB_PASS from the environment"), "{errors}");
-    assert!(
-        errors.contains("DB_PASS_FILE from the environment"),
-        "{errors}"
-    );
+    assert!(errors.contains("DB_PASS_FILE from the environment"), "{errors}");
     assert!(!errors.contains("hunter"), "{errors}");
 }
 
@@ -319,9 +272,7 @@ fn a_file_that_cannot_be_read_is_named_with_its_variable() {
     let errors = env(&[("DB_PASS_FILE", "/no/such/file"), ("DB_HOST", "h")]).errors();
     let expected = "DB_PASS_FILE from the environment: cannot read \"/no/such/file\": ";
     assert!(errors.starts_with(expected), "{errors}");
-    let errors = env(&[("REDIS_URL_FILE", "empty")])
-        .file("empty", "\n")
-        .errors();
+    let errors = env(&[("REDIS_URL_FILE", "empty")]).file("empty", "\n").errors();
     assert!(errors.contains("is empty"), "{errors}");
 }
 

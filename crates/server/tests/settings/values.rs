@@ -41,14 +41,7 @@ fn malformed_values_are_refused_for_every_setting_that_has_a_form() {
         ("DATABASE_URL", &["mysql://h", "x"][..]),
         (
             "DB_PORT",
-            &[
-                "0",
-                "65536",
-                "70000",
-                "x",
-                "5432/tcp",
-                "tcp://172.17.0.2:5432",
-            ],
+            &["0", "65536", "70000", "x", "5432/tcp", "tcp://172.17.0.2:5432"],
         ),
         ("INSTANCES", &["0"]),
         ("POOL_PROFILE", &["huge"]),
@@ -74,10 +67,7 @@ fn malformed_values_are_refused_for_every_setting_that_has_a_form() {
         ("CACHE_MAX_STALENESS_MS", &["0", "x"]),
         ("CACHE_STALE_ON_ERROR", &["x"]),
         ("HOST", &["a:1", "a b", "*", "http://a", "[::1]:80"]),
-        (
-            "PORT",
-            &["65536", "-1", "http", "0.0.0.0:8000", "http://a:80"],
-        ),
+        ("PORT", &["65536", "-1", "http", "0.0.0.0:8000", "http://a:80"]),
         ("HTTP_MAX_CONNECTIONS", &["0"]),
         ("HTTP_HEADER_TIMEOUT", &["0"]),
         ("HTTP_BODY_TIMEOUT", &["0"]),
@@ -111,18 +101,9 @@ fn profiles_set_both_sizes_and_explicit_sizes_win() {
         assert_eq!((it.pool.min, it.pool.max), sizes);
     }
     let world = env(&[("POOL_PROFILE", "medium"), ("DB_POOL_MAX_SIZE", "30")]);
-    assert_eq!(
-        (world.settings().pool.min, world.settings().pool.max),
-        (5, 30)
-    );
-    assert_eq!(
-        world.origin("DB_POOL_MIN_SIZE"),
-        "default with POOL_PROFILE"
-    );
-    assert_eq!(
-        world.origin("DB_POOL_MAX_SIZE"),
-        "environment DB_POOL_MAX_SIZE"
-    );
+    assert_eq!((world.settings().pool.min, world.settings().pool.max), (5, 30));
+    assert_eq!(world.origin("DB_POOL_MIN_SIZE"), "default with POOL_PROFILE");
+    assert_eq!(world.origin("DB_POOL_MAX_SIZE"), "environment DB_POOL_MAX_SIZE");
 }
 
 #[test]
@@ -132,20 +113,11 @@ fn the_smallest_pool_is_not_larger_than_the_largest() {
         "DB_POOL_MIN from the environment: \"7\" is more than the 6 of DB_POOL_SIZE from the environment"
     );
     let errors = env(&[("DB_POOL_MIN_SIZE", "11")]).errors();
-    assert!(
-        errors.contains("the 10 of DB_POOL_MAX_SIZE by default"),
-        "{errors}"
-    );
+    assert!(errors.contains("the 10 of DB_POOL_MAX_SIZE by default"), "{errors}");
     // A default gives way to what somebody chose.
     let world = env(&[("DB_POOL_MAX_SIZE", "1")]);
-    assert_eq!(
-        (world.settings().pool.min, world.settings().pool.max),
-        (1, 1)
-    );
-    assert_eq!(
-        world.origin("DB_POOL_MIN_SIZE"),
-        "default with DB_POOL_MAX_SIZE"
-    );
+    assert_eq!((world.settings().pool.min, world.settings().pool.max), (1, 1));
+    assert_eq!(world.origin("DB_POOL_MIN_SIZE"), "default with DB_POOL_MAX_SIZE");
 }
 
 #[test]
@@ -159,9 +131,7 @@ fn the_cache_mode_follows_redis_and_needs_it() {
             format!("CACHE_MODE from the environment: \"{mode}\" needs REDIS_URL")
         );
     }
-    let bounded = CacheMode::Bounded {
-        max_staleness: secs(1),
-    };
+    let bounded = CacheMode::Bounded { max_staleness: secs(1) };
     for (name, mode) in [
         ("local", CacheMode::Local),
         ("strong", CacheMode::Strong),
@@ -169,10 +139,7 @@ fn the_cache_mode_follows_redis_and_needs_it() {
         ("ttl", CacheMode::Ttl),
         ("off", CacheMode::Off),
     ] {
-        assert_eq!(
-            env(&[redis, ("CACHE_MODE", name)]).settings().cache.mode,
-            mode
-        );
+        assert_eq!(env(&[redis, ("CACHE_MODE", name)]).settings().cache.mode, mode);
     }
 }
 
@@ -220,11 +187,7 @@ fn a_staleness_bound_belongs_to_the_bounded_mode() {
     let it = env(&[redis, bound, ("CACHE_MODE", "bounded")]).settings();
     let max_staleness = millis(250);
     assert_eq!(it.cache.mode, CacheMode::Bounded { max_staleness });
-    for variables in [
-        &[bound][..],
-        &[redis, bound],
-        &[redis, bound, ("CACHE_MODE", "ttl")],
-    ] {
+    for variables in [&[bound][..], &[redis, bound], &[redis, bound, ("CACHE_MODE", "ttl")]] {
         let errors = env(variables).errors();
         assert!(
             errors.starts_with("CACHE_MAX_STALENESS_MS from the environment"),
@@ -242,10 +205,7 @@ fn the_flag_of_a_switch_needs_no_value() {
 #[test]
 fn a_negative_number_after_a_flag_is_its_value() {
     let errors = World::new().arg("--port").arg("-1").errors();
-    assert!(
-        errors.starts_with("--port from the command line: \"-1\""),
-        "{errors}"
-    );
+    assert!(errors.starts_with("--port from the command line: \"-1\""), "{errors}");
 }
 
 /// Each a span of time.
@@ -271,8 +231,7 @@ fn a_span_of_time_that_no_clock_can_show_is_refused_by_name() {
     for name in SPANS {
         for span in ["1e300", "99999999999h", "18446744073709551615", "87601h"] {
             let errors = env(&[(name, span)]).errors();
-            let expected =
-                format!("{name} from the environment: \"{span}\" is longer than ten years");
+            let expected = format!("{name} from the environment: \"{span}\" is longer than ten years");
             assert!(errors.starts_with(&expected), "{errors}");
         }
         env(&[(name, "87600h")]).settings();

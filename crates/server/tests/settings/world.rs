@@ -11,9 +11,7 @@ use tokio_postgres::config::Host;
 
 /// Built once: clap's own checks of so many arguments take long without optimization.
 static COMMAND: LazyLock<clap::Command> = LazyLock::new(|| {
-    let mut command = clap::Command::new("serve")
-        .no_binary_name(true)
-        .args(settings::args());
+    let mut command = clap::Command::new("serve").no_binary_name(true).args(settings::args());
     command.build();
     command
 });

@@ -174,9 +174,7 @@ impl Pair {
 
     /// The same for what was idle.
     fn all_placed(&mut self, settled: Vec<Settled<u32, u32>>) -> Vec<Placed> {
-        let placed = settled
-            .into_iter()
-            .map(|one| self.placed(one, Origin::Stack));
+        let placed = settled.into_iter().map(|one| self.placed(one, Origin::Stack));
         placed.collect()
     }
 
@@ -288,17 +286,12 @@ impl Pair {
                     let lifetime = Duration::from_millis(lifetime);
                     let took = Duration::ZERO;
                     let (expected, heals) = self.model.connected(name, lifetime);
-                    let (settled, healed) =
-                        self.core
-                            .connected(slot, name, took, Some(lifetime), self.now);
+                    let (settled, healed) = self.core.connected(slot, name, took, Some(lifetime), self.now);
                     assert_eq!(healed.is_some(), heals);
                     assert_eq!(self.placed(settled, Origin::Connect), expected);
                 }
             }
-            Step::ConnectFailed {
-                which,
-                is_permanent,
-            } => {
+            Step::ConnectFailed { which, is_permanent } => {
                 if let Some((name, slot)) = pick(&mut self.connecting, which) {
                     let failure = Failure {
                         error: "refused",
@@ -401,10 +394,7 @@ impl Pair {
                 Entered::Took(name)
             }
             Joined::Queued {
-                ticket,
-                due,
-                is_next,
-                ..
+                ticket, due, is_next, ..
             } => {
                 self.tickets.push((self.callers, ticket));
                 let connects = due.len();
@@ -412,9 +402,7 @@ impl Pair {
                 Entered::Waits { connects, is_next }
             }
             Joined::Refused(Refusal::Full(_), _) => Entered::Refused(Refusal::Full(None)),
-            Joined::Refused(Refusal::InVain(_), _) => {
-                Entered::Refused(Refusal::InVain(Duration::ZERO))
-            }
+            Joined::Refused(Refusal::InVain(_), _) => Entered::Refused(Refusal::InVain(Duration::ZERO)),
             Joined::Refused(refusal, _) => Entered::Refused(refusal),
         };
         assert_eq!(entered, expected);

@@ -69,11 +69,7 @@ fn those_of_a_key_under_way_come_after_it_in_order_and_before_newcomers() {
     for (item, key) in [("a", 1), ("b", 2), ("c", 1), ("d", 3)] {
         world.push(item, Some(key));
     }
-    assert_eq!(
-        world.take(),
-        ["a", "b", "c"],
-        "one batch may have several of a key"
-    );
+    assert_eq!(world.take(), ["a", "b", "c"], "one batch may have several of a key");
     let leaves = world.push("e", Some(1));
     for (item, key) in [("f", 2), ("g", 1), ("h", 4)] {
         world.push(item, Some(key));
@@ -145,9 +141,7 @@ fn a_line_that_moves_too_slowly_refuses_whoever_would_wait_in_vain() {
             break;
         }
     }
-    let refused = world
-        .queue
-        .room(None, 10, HOUR, 0, &world.limits, world.now);
+    let refused = world.queue.room(None, 10, HOUR, 0, &world.limits, world.now);
     let retry_after = refused.unwrap_err().unwrap().as_secs();
     assert!(
         (20..25).contains(&retry_after),
@@ -165,15 +159,11 @@ fn those_that_would_be_late_give_way_only_where_there_are_too_many() {
     let soon = world.now + Duration::from_millis(120);
     let weight = Weight { rows: 1, bytes: 1 };
     for _ in 0..2 {
-        world
-            .queue
-            .push("late", None, weight, Some(soon), world.now);
+        world.queue.push("late", None, weight, Some(soon), world.now);
     }
     assert_eq!(world.take(), ["late"; 2], "nobody else needs the place");
     for _ in 0..2 {
-        world
-            .queue
-            .push("late", None, weight, Some(soon), world.now);
+        world.queue.push("late", None, weight, Some(soon), world.now);
     }
     for _ in 0..3 {
         world.push("in time", None);

@@ -64,10 +64,7 @@ pub(super) struct Column {
 }
 
 impl Catalog {
-    pub(super) async fn read(
-        client: &impl GenericClient,
-        schema: &SchemaName,
-    ) -> Result<Self, Error> {
+    pub(super) async fn read(client: &impl GenericClient, schema: &SchemaName) -> Result<Self, Error> {
         let (schema, names) = (schema.as_str(), TABLES.map(|table| table.name));
         let rest = client.query_one(REST, &[&schema]).await?;
         let mut catalog = Self {

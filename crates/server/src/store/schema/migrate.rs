@@ -69,13 +69,8 @@ pub(crate) enum MigrateError {
         "the schema {schema} cannot be used: {problem}; change that, or set DB_SCHEMA to another schema for the \
          service's own tables"
     )]
-    Incompatible {
-        schema: SchemaName,
-        problem: Incompatible,
-    },
-    #[error(
-        "the schema {schema} lacks {missing}; run `cenote migrate` as a role that may add it, or set MIGRATE=auto"
-    )]
+    Incompatible { schema: SchemaName, problem: Incompatible },
+    #[error("the schema {schema} lacks {missing}; run `cenote migrate` as a role that may add it, or set MIGRATE=auto")]
     Missing { schema: SchemaName, missing: String },
     #[error(
         "the schema {schema} lacks {missing}, and this database is a standby, which gets it from its primary; run \
@@ -230,9 +225,7 @@ impl Migration {
         }
         let done = loop {
             match self.apply(client, &mut wait).await {
-                Err(MigrateError::Step { cause, .. } | MigrateError::Catalog(cause))
-                    if is_locked(&cause) =>
-                {
+                Err(MigrateError::Step { cause, .. } | MigrateError::Catalog(cause)) if is_locked(&cause) => {
                     let holder = holder(client, TABLE_HOLDER, &self.schema.as_str()).await;
                     wait.again(holder, LOCKED).await?;
                 }
@@ -253,9 +246,7 @@ impl Migration {
                 .read_only(true);
             let transaction = begun.start().await?;
             // Even the catalog's description of an index waits for who has locked its table.
-            transaction
-                .batch_execute("SET LOCAL lock_timeout = '1s'")
-                .await?;
+            transaction.batch_execute("SET LOCAL lock_timeout = '1s'").await?;
             let wrong = [
                 requirements::session(&transaction).await?,
                 requirements::tables(&transaction, &self.schema).await?,
@@ -282,18 +273,10 @@ impl Migration {
         })
     }
 
-    async fn apply(
-        &self,
-        client: &mut Client,
-        wait: &mut Wait<'_>,
-    ) -> Result<Vec<String>, MigrateError> {
+    async fn apply(&self, client: &mut Client, wait: &mut Wait<'_>) -> Result<Vec<String>, MigrateError> {
         let failed = |what: &str| {
             let (schema, what) = (self.schema.clone(), what.to_owned());
-            move |cause| MigrateError::Step {
-                schema,
-                what,
-                cause,
-            }
+            move |cause| MigrateError::Step { schema, what, cause }
         };
         let anything = "what is missing";
         // With an older snapshot, what another instance has just added would not be seen.
@@ -317,9 +300,7 @@ impl Migration {
         for Step { what, work } in &steps {
             let added = match work {
                 Work::Sql(sql) => transaction.batch_execute(sql).await,
-                Work::EmailIndex => email::prepare(&transaction, &self.schema)
-                    .await
-                    .map(warn_of_twins),
+                Work::EmailIndex => email::prepare(&transaction, &self.schema).await.map(warn_of_twins),
             };
             added.map_err(failed(what))?;
         }
@@ -355,11 +336,7 @@ fn named(steps: &[Step]) -> String {
 }
 
 /// Who holds a lock; nobody if that cannot be told.
-async fn holder(
-    client: &impl GenericClient,
-    sql: &str,
-    of: &(dyn tokio_postgres::types::ToSql + Sync),
-) -> Holder {
+async fn holder(client: &impl GenericClient, sql: &str, of: &(dyn tokio_postgres::types::ToSql + Sync)) -> Holder {
     let row = client.query_opt(sql, &[of]).await.ok().flatten();
     Holder(row.map(|row| (row.get(0), row.get(1))))
 }
@@ -376,16 +353,12 @@ impl Wait<'_> {
     /// Says what is waited for if it is time to, and pauses.
     async fn again(&mut self, holder: Holder, what: &str) -> Result<(), MigrateError> {
         let waited = self.since.elapsed();
-        if self
-            .deadline
-            .is_some_and(|deadline| Instant::now() >= deadline)
-        {
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(MigrateError::Locked(holder));
         }
         if waited >= self.say_next {
             self.say_next = waited + SAY_AGAIN;
-            self.waiting
-                .on(Some((&format!("{what}: {holder}"), waited)));
+            self.waiting.on(Some((&format!("{what}: {holder}"), waited)));
         }
         sleep(LOOK).await;
         Ok(())

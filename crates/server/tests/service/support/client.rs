@@ -142,11 +142,7 @@ impl Answer {
         assert_eq!(self.status, status, "{text}");
         assert_eq!(self.headers["content-type"], "application/problem+json");
         let problem: Value = serde_json::from_slice(&self.body).unwrap();
-        assert_eq!(
-            problem["type"],
-            format!("urn:cenote:problem:{kind}"),
-            "{text}"
-        );
+        assert_eq!(problem["type"], format!("urn:cenote:problem:{kind}"), "{text}");
         assert_eq!(problem["status"], status, "{text}");
         for name in ["title", "detail"] {
             assert!(!problem[name].as_str().unwrap().is_empty(), "{text}");

@@ -58,10 +58,7 @@ impl Database {
         let session = database.session().await;
         let plain = database.name.clone();
         database.name += "_odd";
-        let create = format!(
-            "CREATE DATABASE {} TEMPLATE template0 {options}",
-            database.name
-        );
+        let create = format!("CREATE DATABASE {} TEMPLATE template0 {options}", database.name);
         session.run(&create).await;
         database.url = database
             .url

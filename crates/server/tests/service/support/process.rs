@@ -138,10 +138,7 @@ impl Pipe {
 
     /// Waits for the end of the pipe.
     async fn whole(&self) -> String {
-        eventually("the pipe ends", async || {
-            self.0.lock().unwrap().1.then_some(())
-        })
-        .await;
+        eventually("the pipe ends", async || self.0.lock().unwrap().1.then_some(())).await;
         self.text()
     }
 }
@@ -181,9 +178,7 @@ impl Process {
     /// Sends a signal to the process group that it leads.
     pub(crate) fn signal_group(&self, name: &str) {
         let group = format!("-{}", self.id());
-        let sent = Command::new("kill")
-            .args(["-s", name, "--", &group])
-            .status();
+        let sent = Command::new("kill").args(["-s", name, "--", &group]).status();
         assert!(sent.unwrap().success());
     }
 
@@ -202,9 +197,7 @@ impl Process {
         let deadline = Instant::now() + SOON;
         loop {
             let log = self.log();
-            let mut events = log
-                .lines()
-                .filter_map(|line| serde_json::from_str(line).ok());
+            let mut events = log.lines().filter_map(|line| serde_json::from_str(line).ok());
             let wanted = |event: &Value| {
                 let text = event["message"].as_str();
                 text.is_some_and(|text| text.starts_with(message)) && holds(event)

@@ -102,10 +102,7 @@ impl Service {
         let body = json!({ "key": key, "value": value });
         async move {
             let written = self.post("/write", &body).await.json(200);
-            assert_eq!(
-                (&written["status"], &written["key"]),
-                (&json!("ok"), &body["key"])
-            );
+            assert_eq!((&written["status"], &written["key"]), (&json!("ok"), &body["key"]));
             written["version"].as_i64().unwrap()
         }
     }
