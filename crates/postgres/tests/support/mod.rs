@@ -34,16 +34,21 @@ pub struct Database {
     url: String,
 }
 
-/// A fresh database on the server that all tests of this file share.
+/// A fresh database on the server that the tests of a binary share.
 pub async fn database() -> Database {
     static SERVER: OnceCell<PostgresServer> = OnceCell::const_new();
-    let server = SERVER.get_or_init(server).await;
+    // As many tests as the machine has cores run at the same time, each with a few connections.
+    let server = SERVER.get_or_init(|| server_with("500")).await;
     database_on(server).await
 }
 
-/// A server for tests that stop, kill or freeze theirs.
+/// A server for a test that stops, kills, freezes or configures it.
 pub async fn server() -> PostgresServer {
-    let builder = PostgresServer::temporary().setting("max_connections", "100");
+    server_with("100").await
+}
+
+async fn server_with(max_connections: &str) -> PostgresServer {
+    let builder = PostgresServer::temporary().setting("max_connections", max_connections);
     builder.start().await.unwrap()
 }
 

@@ -1,0 +1,18 @@
+//! What the server is told a connection is for.
+
+use cenote_postgres::{Config, Pool};
+
+use crate::support;
+
+#[tokio::test]
+async fn a_connection_is_called_what_the_url_says_or_else_cenote() {
+    let server = support::server().await;
+    for (options, expected) in [("", "cenote"), ("application_name=till", "till")] {
+        let config = Config::from_url(&format!("{}?{options}", server.url())).unwrap();
+        let pool = Pool::new(config).unwrap();
+        let connection = pool.get().await.unwrap();
+        let own = "SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+        let row = connection.query_one(own, &[]).await.unwrap();
+        assert_eq!(row.get::<_, String>(0), expected);
+    }
+}

@@ -1,0 +1,119 @@
+//! Passwords that change while the pool runs.
+
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use cenote_postgres::{Config, Password, Pool};
+use tokio::time::{Instant, sleep};
+
+use crate::support::{self, SOON, connecting::first, database};
+
+/// A role of one's own, and what connects as it.
+async fn config_of(role: &str, password: &str) -> (support::Watcher, Config) {
+    let database = database().await;
+    let watcher = database.watcher().await;
+    let sql = format!("CREATE ROLE {role} LOGIN PASSWORD '{password}'");
+    watcher.run(&sql).await;
+    let mut config = database.config(4);
+    config.server.user(role);
+    (watcher, config)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_password_costs_no_caller_an_error() {
+    let (watcher, mut config) = config_of("rotating", "one").await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    fs::write(&file, "one\n").unwrap();
+    config.password = Some(Password::from_file(&file));
+    config.pool.max_lifetime = Some(Duration::from_millis(100));
+    let pool = Pool::new(config).unwrap();
+
+    let over = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(AtomicU64::new(0));
+    let callers: Vec<_> = (0..8)
+        .map(|_| {
+            let (pool, over, done) = (pool.clone(), over.clone(), done.clone());
+            tokio::spawn(async move {
+                while !over.load(Relaxed) {
+                    let connection = pool.get().await.unwrap();
+                    connection.query_one("SELECT 1", &[]).await.unwrap();
+                    done.fetch_add(1, Relaxed);
+                }
+            })
+        })
+        .collect();
+    let deadline = Instant::now() + SOON;
+    for password in ["two", "three"] {
+        // First the server, then the file: connects fail in between.
+        let failures = pool.stats().pool.connect_failures;
+        watcher.run(&format!("ALTER ROLE rotating PASSWORD '{password}'")).await;
+        while pool.stats().pool.connect_failures == failures {
+            assert!(Instant::now() < deadline, "nothing connects");
+            sleep(Duration::from_millis(5)).await;
+        }
+        fs::write(&file, password).unwrap();
+        let connects = pool.stats().pool.connects;
+        while pool.stats().pool.connects < connects + 8 {
+            assert!(Instant::now() < deadline, "the new password is not used");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+    over.store(true, Relaxed);
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert!(done.load(Relaxed) > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_is_asked_for_every_connection_and_its_failure_is_told() {
+    let (_watcher, mut config) = config_of("asking", "secret").await;
+    let asked = Arc::new(AtomicU64::new(0));
+    let is_sealed = Arc::new(AtomicBool::new(true));
+    let (counter, vault) = (asked.clone(), is_sealed.clone());
+    config.password = Some(Password::from_fn(move || {
+        counter.fetch_add(1, Relaxed);
+        let sealed = vault.load(Relaxed);
+        async move {
+            match sealed {
+                true => Err(std::io::Error::other("the vault is sealed")),
+                false => Ok("secret".to_owned()),
+            }
+        }
+    }));
+    assert!(!format!("{config:?}").contains("secret"));
+    config.pool.max_size = 1;
+    let pool = Pool::new(config).unwrap();
+    let error = first(&pool).await.unwrap_err();
+    assert_eq!(error, "cannot read the password: the vault is sealed");
+    is_sealed.store(false, Relaxed);
+    for _ in 0..3 {
+        let before = asked.load(Relaxed);
+        pool.get().await.unwrap().discard();
+        drop(pool.get().await.unwrap());
+        assert!(asked.load(Relaxed) > before);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_or_empty_password_file_is_told_and_a_new_one_is_read() {
+    let (_watcher, mut config) = config_of("waiting", "secret").await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    config.password = Some(Password::from_file(&file));
+    let error = first(&Pool::new(config.clone()).unwrap()).await.unwrap_err();
+    assert!(error.contains("No such file"), "{error}");
+    fs::write(&file, "\n").unwrap();
+    let pool = Pool::new(config).unwrap();
+    let error = first(&pool).await.unwrap_err();
+    assert_eq!(error, "cannot read the password: the password file is empty");
+    fs::write(&file, "secret\r\n").unwrap();
+    pool.get().await.unwrap().query_one("SELECT 1", &[]).await.unwrap();
+}

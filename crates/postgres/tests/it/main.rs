@@ -1,0 +1,47 @@
+//! The behaviour of the pool over real PostgreSQL servers, one module for each behaviour.
+//!
+//! One binary, because linking each file by itself took longer than running it. Three tests have a binary of their own,
+//! because they would disturb others or be disturbed: `durations`, `endurance` and `overload`. Tests run at the same time
+//! and share one server, on which each has its own database; a test that changes more than that starts its own server.
+
+#![cfg(test)]
+
+mod application_name;
+mod batching;
+mod black_hole;
+mod cancellation;
+#[cfg(feature = "tls")]
+mod certificates;
+mod changed_schema;
+mod clean_on_return;
+mod combining;
+mod combining_histories;
+mod command_timeout;
+mod copying;
+mod credentials;
+mod failover;
+mod harmless_commands;
+mod health;
+mod honest_errors;
+mod hosts;
+mod listening;
+mod loading;
+mod outages;
+mod permanent;
+mod pipelining;
+mod retry;
+mod runtimes;
+mod savepoints;
+mod secrets;
+mod server_capacity;
+mod session_on_return;
+mod statement_cache;
+mod statements_on_return;
+mod streams;
+#[path = "../support/mod.rs"]
+mod support;
+mod timeouts_beside_neighbours;
+#[cfg(feature = "tls")]
+mod tls;
+mod transaction_retries;
+mod transactions;
