@@ -1,7 +1,10 @@
-//! No duration makes anything panic: each is refused by name or works, the longest and none among them.
+//! No duration of the settings makes anything panic, not the longest and not zero: each is refused by name or works.
+//!
+//! A binary of its own, because it counts the panics of the whole process.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
+#[allow(dead_code, reason = "this test uses a part of it")]
 mod support;
 
 use std::{
@@ -43,7 +46,7 @@ fn count_panics() {
     }));
 }
 
-/// With the longest everything works; with none, nothing panics.
+/// Uses a pool. With the longest duration everything works; with zero, nothing panics.
 async fn is_used(config: Config, works: bool) {
     let Ok(pool) = Pool::new(config) else {
         return assert!(!works, "it is refused");
@@ -60,7 +63,7 @@ async fn is_used(config: Config, works: bool) {
 }
 
 #[tokio::test]
-async fn every_duration_of_a_pool_may_be_the_longest_or_none() {
+async fn every_duration_of_a_pool_may_be_the_longest_or_zero() {
     count_panics();
     let database = database().await;
     for (name, set) in FIELDS {

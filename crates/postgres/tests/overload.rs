@@ -1,7 +1,10 @@
-//! More requests than the database can serve: those that are served are served in time, the others are told at once.
+//! More requests than the database can serve: those that are served are served in time, the others are refused at once.
+//!
+//! A binary of its own, because it measures how much is served: no other test may run meanwhile.
 
 #![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
 
+#[allow(dead_code, reason = "this test uses a part of it")]
 mod support;
 
 use std::time::Duration;
@@ -13,7 +16,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-/// Statements of which each takes 20 ms, whatever goes together in it: what can be served is known.
+/// A statement takes 20 ms, however many requests share it, so the rate that can be served is known.
 struct Slow;
 
 impl Batch for Slow {
@@ -34,22 +37,22 @@ impl Batch for Slow {
     }
 }
 
-/// What one caller is willing to wait.
+/// How long a caller waits.
 const PATIENCE: Duration = Duration::from_millis(400);
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// Answered in time, a second.
+    /// Requests answered in time, per second.
     goodput: f64,
     refused: usize,
     expired: usize,
-    /// Sent for nothing: their callers had given up.
+    /// Requests that were sent although their callers had given up.
     wasted: usize,
-    /// The longest that somebody waited to be refused.
+    /// The longest time until a refusal.
     slowest_refusal: Duration,
 }
 
-/// Callers that come at this rate, whatever becomes of those before them.
+/// Callers that come at this rate, whether those before them are answered or not.
 async fn load(batcher: &Batcher<Slow>, per_second: f64, during: Duration) -> Seen {
     const TICK: Duration = Duration::from_millis(5);
     let mut ticks = interval(TICK);
@@ -97,12 +100,12 @@ async fn at_four_times_what_can_be_served_as_much_is_served_in_time_as_ever() {
         ..Limits::of(&pool)
     };
     let batcher = Batcher::with_limits(Slow, &pool, limits);
-    // Others on this machine can only take away from what is measured.
+    // Other work on this machine can only lower what is measured.
     let mut more_tries = 0..2;
     let is_kept = async || {
         let before = best(&batcher).await;
         let overloaded = load(&batcher, before * 4.0, Duration::from_secs(4)).await;
-        // It is over when the load is, and the machine is as fast as it was.
+        // The overload ends with the load; the machine may have become slower meanwhile.
         let after = best(&batcher).await;
         println!("best {before:.0}/s and {after:.0}/s; at four times that: {overloaded:?}");
         assert!(overloaded.refused > 0, "{overloaded:?}");
@@ -115,7 +118,7 @@ async fn at_four_times_what_can_be_served_as_much_is_served_in_time_as_ever() {
     }
 }
 
-/// What can be served, a second: by callers of whom there are always enough.
+/// The requests per second that can be served, measured with enough callers at all times.
 async fn best(batcher: &Batcher<Slow>) -> f64 {
     let started = Instant::now();
     let mut callers = JoinSet::new();

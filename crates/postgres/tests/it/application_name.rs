@@ -1,11 +1,11 @@
-//! What the server is told a connection is for.
+//! The name under which the server lists a connection.
 
 use cenote_postgres::{Config, Pool};
 
 use crate::support;
 
 #[tokio::test]
-async fn a_connection_is_called_what_the_url_says_or_else_cenote() {
+async fn the_application_name_is_that_of_the_url_or_else_cenote() {
     let server = support::server().await;
     for (options, expected) in [("", "cenote"), ("application_name=till", "till")] {
         let config = Config::from_url(&format!("{}?{options}", server.url())).unwrap();

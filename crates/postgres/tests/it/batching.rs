@@ -1,4 +1,4 @@
-//! Requests that go together, and what each caller gets of it.
+//! Requests that go together in batches, and what each caller is told.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -7,13 +7,13 @@ use tokio::{
     runtime::Handle,
     sync::{Mutex, Semaphore},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
-use crate::support;
+use crate::support::{self, SOON, never, until};
 
-/// Doubles numbers, refuses odd hundreds, panics at 1313, and remembers what went together. Numbers that end in 7 are
-/// all about the same.
+/// Doubles numbers, refuses odd hundreds, panics at 1313, and remembers what went together. Numbers that end in 7 share
+/// one key.
 struct Doubler {
     gate: Arc<Semaphore>,
     batches: Batches,
@@ -46,7 +46,7 @@ impl Batch for Doubler {
     }
 }
 
-/// Over a warm pool, with room for so many that wait, and two lanes however long they take.
+/// A batcher over a warm pool, with room for `waiting` requests, and two batches at a time however long they take.
 async fn doubler(waiting: usize, open: bool) -> (Batcher<Doubler>, Arc<Semaphore>, Batches) {
     doubler_with(Spare::new(0), waiting, open).await
 }
@@ -73,13 +73,14 @@ fn doubler_within(limits: Limits, pool: &Pool, open: bool) -> (Batcher<Doubler>,
     (Batcher::with_limits(doubler, pool, limits), gate, batches)
 }
 
-/// Two batches that wait for the gate: both lanes are busy.
+/// Two batches that wait for the gate, so that nothing more is sent.
 async fn occupy(batcher: &Batcher<Doubler>, batches: &Batches) -> JoinSet<Result<u64, Error>> {
     let mut callers = JoinSet::new();
     for number in 0..2 {
         let batcher = batcher.clone();
         callers.spawn(async move { batcher.submit(number).await });
-        until(async || batches.lock().await.concat().len() > number as usize).await;
+        let sent = async || batches.lock().await.concat().len() > number as usize;
+        until("the request is sent", sent).await;
     }
     callers
 }
@@ -90,7 +91,7 @@ async fn all_served(mut callers: JoinSet<Result<u64, Error>>) {
     }
 }
 
-/// The batchers of a pool with two homes, of whose connections they may take three.
+/// The batchers of a pool on two runtimes. Together they may take three of its connections.
 async fn doublers() -> ([Batcher<Doubler>; 2], Arc<Semaphore>, Batches) {
     let config = support::database().await.config(9);
     let homes = vec![Handle::current(); 2];
@@ -103,13 +104,10 @@ async fn doublers() -> ([Batcher<Doubler>; 2], Arc<Semaphore>, Batches) {
     (batchers.try_into().unwrap(), gate, batches)
 }
 
-async fn until(mut is_true: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !is_true().await {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(Duration::from_secs(10), waiting).await.unwrap();
+/// Waits until this request is sent, whether alone or with others.
+async fn is_sent(batches: &Batches, number: u64) {
+    let sent = async || batches.lock().await.concat().contains(&number);
+    until("the request is sent", sent).await;
 }
 
 #[tokio::test]
@@ -129,7 +127,7 @@ async fn what_comes_while_the_lanes_are_busy_goes_together_in_the_order_in_which
         callers.spawn(async move { (number, batcher.submit(number).await.unwrap()) });
         let sent = async || batches.lock().await.iter().map(Vec::len).sum::<usize>() > number as usize;
         if number < 2 {
-            until(sent).await;
+            until("the request is sent", sent).await;
         }
         tokio::task::yield_now().await;
     }
@@ -201,10 +199,10 @@ async fn a_request_beyond_the_bound_is_refused_at_once() {
     let stats = batcher.stats();
     assert_eq!((stats.waiting, stats.waiting_bytes), (3, 2 + 3 + 4));
     assert_eq!((stats.refused, stats.refusing), (1, true));
-    // Whoever leaves makes room.
+    // A caller that leaves makes room.
     let mut leaves = Box::pin(batcher.submit(5));
     callers.abort_all();
-    until(async || batcher.stats().waiting == 0).await;
+    until("nobody waits", async || batcher.stats().waiting == 0).await;
     assert!(timeout(Duration::from_millis(1), &mut leaves).await.is_err());
     drop(leaves);
     gate.add_permits(4);
@@ -246,7 +244,8 @@ async fn a_caller_whose_time_is_over_is_told_whether_it_was_sent_and_what_was_no
         ..Limits::of(&pool)
     };
     let (batcher, gate, batches) = doubler_within(limits, &pool, false);
-    let limit = Duration::from_millis(300);
+    // Long enough to be sent in time, if a connection is free.
+    let limit = Duration::from_secs(1);
     let busy = occupy(&batcher, &batches).await;
     let waits = batcher.submit_within(5, limit).await;
     assert!(!waits.as_ref().unwrap_err().is_outcome_unknown());
@@ -267,14 +266,15 @@ async fn requests_that_wait_for_too_long_behind_slow_batches_are_told_so() {
     let pool = support::database().await.pool(4);
     let limits = Limits {
         spare: Spare::new(0),
-        wait: Duration::from_millis(60),
+        // Long enough to be sent in time, if a connection is free.
+        wait: Duration::from_millis(500),
         ..Limits::of(&pool)
     };
-    // To connect takes longer than a request is willing to wait here.
+    // Connections are opened before: no request is to wait for that.
     drop((pool.get().await.unwrap(), pool.get().await.unwrap()));
     let (batcher, gate, batches) = doubler_within(limits, &pool, false);
     let busy = occupy(&batcher, &batches).await;
-    let waits = timeout(Duration::from_secs(5), batcher.submit(5)).await;
+    let waits = timeout(SOON, batcher.submit(5)).await;
     assert!(matches!(waits, Ok(Err(Error::Deadline { sent: false, .. }))));
     gate.add_permits(4);
     all_served(busy).await;
@@ -286,12 +286,15 @@ async fn requests_that_wait_for_too_long_behind_slow_batches_are_told_so() {
 async fn requests_of_one_key_go_one_batch_after_the_other_and_hold_up_no_others() {
     let (batcher, gate, batches) = doubler_with(Spare::new(2), 100, false).await;
     let mut callers = JoinSet::new();
-    // All lanes are free for those of the key; only one is taken.
-    for (sent, number) in [(1, 7), (1, 17), (1, 27), (2, 2), (3, 4)] {
+    // All connections are free for the requests of the key; only one is taken. 2 and 4 are behind 17 and 27 in the queue:
+    // once they are sent, 17 and 27 have been passed over.
+    for (sent, waiting, number) in [(1, 0, 7), (1, 1, 17), (1, 2, 27), (2, 2, 2), (3, 2, 4)] {
         let submitted = batcher.clone();
         callers.spawn(async move { submitted.submit(number).await });
-        until(async || batches.lock().await.concat().len() >= sent).await;
-        sleep(Duration::from_millis(30)).await;
+        until("the request is sent, or waits", async || {
+            batches.lock().await.concat().len() == sent && batcher.stats().waiting == waiting
+        })
+        .await;
     }
     assert_eq!(*batches.lock().await, [[7], [2], [4]]);
     assert_eq!(batcher.stats().waiting, 2);
@@ -301,7 +304,7 @@ async fn requests_of_one_key_go_one_batch_after_the_other_and_hold_up_no_others(
 }
 
 #[tokio::test]
-async fn a_batcher_has_as_many_lanes_as_it_is_given() {
+async fn a_batcher_sends_as_many_batches_at_a_time_as_its_limits_say() {
     let pool = support::database().await.pool(4);
     let limits = Limits {
         lanes: 1,
@@ -313,7 +316,7 @@ async fn a_batcher_has_as_many_lanes_as_it_is_given() {
     for number in 0..9 {
         let batcher = batcher.clone();
         callers.spawn(async move { batcher.submit(number).await });
-        until(async || !batches.lock().await.is_empty()).await;
+        is_sent(&batches, 0).await;
         tokio::task::yield_now().await;
     }
     gate.add_permits(1);
@@ -322,30 +325,38 @@ async fn a_batcher_has_as_many_lanes_as_it_is_given() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn those_who_wait_elsewhere_are_served_when_the_runtime_of_the_lanes_ends() {
+async fn callers_on_another_runtime_are_served_when_the_runtime_of_the_batches_ends() {
     let (batcher, gate, batches) = doubler(100, false).await;
     let (other, lent) = (std::thread::spawn, batcher.clone());
     let runtime = other(|| tokio::runtime::Builder::new_multi_thread().enable_all().build())
         .join()
         .unwrap()
         .unwrap();
-    // Its lanes run over there; the callers wait here.
+    // The batches run over there; the caller waits here.
     for number in [2, 4] {
         let batcher = lent.clone();
         runtime.spawn(async move { batcher.submit(number).await });
-        until(async || batches.lock().await.concat().contains(&number)).await;
+        is_sent(&batches, number).await;
     }
     let waits = tokio::spawn(async move { batcher.submit(6).await });
-    until(async || lent.stats().waiting == 1).await;
+    until("the request waits", async || lent.stats().waiting == 1).await;
     runtime.shutdown_background();
     gate.add_permits(4);
-    let told = timeout(Duration::from_secs(10), waits).await;
+    let told = timeout(SOON, waits).await;
     assert_eq!(told.unwrap().unwrap().unwrap(), 12);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batcher_works_on_when_a_runtime_that_used_it_has_ended() {
-    let (batcher, gate, _) = doubler(100, false).await;
+    let pool = support::database().await.pool(4);
+    drop((pool.get().await.unwrap(), pool.get().await.unwrap()));
+    // The second batch at a time is one that is sent because the first takes long.
+    let limits = Limits {
+        lanes: 1,
+        spare: Spare::new(1),
+        ..Limits::of(&pool)
+    };
+    let (batcher, gate, batches) = doubler_within(limits, &pool, false);
     let lent = batcher.clone();
     let there = std::thread::spawn(move || {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -353,20 +364,21 @@ async fn a_batcher_works_on_when_a_runtime_that_used_it_has_ended() {
         gate.add_permits(1);
         let answer = runtime.block_on(lent.submit(2));
         gate.forget_permits(1);
-        // Its lane ends, too.
-        runtime.block_on(until(async || lent.stats().running == 0));
+        // The task that sent it ends, too.
+        runtime.block_on(until("nothing runs", async || lent.stats().running == 0));
         (answer, gate)
     });
     let (answer, gate) = there.join().unwrap();
     assert_eq!(answer.unwrap(), 4);
-    let callers = async { tokio::join!(batcher.submit(4), batcher.submit(6)) };
-    // Longer than a lane is patient.
-    let opens = async {
-        sleep(Duration::from_millis(50)).await;
-        gate.add_permits(9);
-    };
-    let (answers, ()) = tokio::join!(callers, opens);
-    assert_eq!((answers.0.unwrap(), answers.1.unwrap()), (8, 12));
+    let mut callers = JoinSet::new();
+    // 6 is sent only once a timer of this runtime has found that 4 takes long.
+    for number in [4, 6] {
+        let batcher = batcher.clone();
+        callers.spawn(async move { batcher.submit(number).await });
+        is_sent(&batches, number).await;
+    }
+    gate.add_permits(9);
+    all_served(callers).await;
 }
 
 #[tokio::test]
@@ -378,7 +390,7 @@ async fn a_batch_has_at_most_a_mebibyte_unless_one_request_has_more() {
         let batcher = batcher.clone();
         callers.spawn(async move { batcher.submit(size).await });
         if index < 2 {
-            until(async || batches.lock().await.concat().len() > index).await;
+            is_sent(&batches, size).await;
         }
         tokio::task::yield_now().await;
     }
@@ -399,17 +411,14 @@ async fn a_batch_that_hangs_holds_up_neither_what_comes_later_nor_its_own_caller
         let batcher = batcher.clone();
         async move { batcher.submit(7).await }
     });
-    until(async || batches.lock().await.contains(&vec![7])).await;
+    is_sent(&batches, 7).await;
     later.abort();
     stuck.shutdown().await;
-    // All three are given up: whoever comes next finds the gate with nobody in front of it.
+    // All three are given up, so the one permit below is for the next request.
     let next = tokio::spawn(async move { batcher.submit(8).await });
-    until(async || batches.lock().await.contains(&vec![8])).await;
+    is_sent(&batches, 8).await;
     gate.add_permits(1);
-    assert_eq!(
-        timeout(Duration::from_secs(5), next).await.unwrap().unwrap().unwrap(),
-        16
-    );
+    assert_eq!(timeout(SOON, next).await.unwrap().unwrap().unwrap(), 16);
 }
 
 #[tokio::test]
@@ -420,29 +429,30 @@ async fn the_batchers_of_a_pool_share_what_they_may_take_and_each_may_always_tak
         let batcher = batcher.clone();
         callers.spawn(async move { (number, batcher.submit(number).await.unwrap()) });
     };
-    // One takes its own place and then, since that takes long, the one there is besides.
+    // The first takes its own connection and then, since that takes long, the only extra one.
     for number in [1, 2] {
         submit(&one, number);
-        until(async || batches.lock().await.contains(&vec![number])).await;
+        is_sent(&batches, number).await;
     }
     submit(&one, 3);
-    // The other finds its own place free, and no more.
+    // The second finds its own connection free, and no other.
     submit(&two, 4);
-    until(async || batches.lock().await.contains(&vec![4])).await;
+    is_sent(&batches, 4).await;
     submit(&two, 5);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let more_is_sent = async || batches.lock().await.len() > 3;
+    never("more connections were taken than the batchers may take", more_is_sent).await;
     assert_eq!(*batches.lock().await, [[1], [2], [4]]);
     gate.add_permits(1);
     while let Some(answered) = callers.join_next().await {
         let (number, double) = answered.unwrap();
         assert_eq!(double, number * 2);
     }
-    // Nothing is left taken: there is a third place again.
+    // All three connections are free again.
     let mut callers = JoinSet::new();
     let _closed = gate.acquire().await.unwrap();
     for (batcher, number) in [(&two, 6), (&two, 7), (&one, 8)] {
         let batcher = batcher.clone();
         callers.spawn(async move { batcher.submit(number).await });
-        until(async || batches.lock().await.contains(&vec![number])).await;
+        is_sent(&batches, number).await;
     }
 }

@@ -1,5 +1,5 @@
-//! A network that swallows what is sent without a word: every wait ends within its bound, and no
-//! connection that went dead in silence is used twice.
+//! A network that drops everything silently: every wait ends within its bound, and a connection that died that way is
+//! used by one caller at most.
 
 use std::time::Duration;
 
@@ -7,18 +7,16 @@ use cenote_local::{Direction, Proxy};
 use cenote_postgres::{Config, Error, HealthState, Pool, Retired};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::{SOON, Watcher, database, through_proxy};
+use crate::support::{SLACK, SOON, Watcher, database, through_proxy, until, until_ok};
 
 const CONNECTIONS: u32 = 4;
 const COMMAND: Duration = Duration::from_secs(1);
 const ACQUIRE: Duration = Duration::from_secs(2);
 /// What a health check promises.
 const HEALTH: Duration = Duration::from_millis(1500);
-/// What a busy machine may add to any of them.
-const SLACK: Duration = Duration::from_secs(4);
 
-/// A pool with all its connections open and idle, the proxy between it and the server, and a
-/// watcher at the server.
+/// A pool with all its connections open and idle, the proxy between it and the server, and a second session that does not
+/// use the proxy.
 struct Scene {
     pool: Pool,
     proxy: Proxy,
@@ -32,7 +30,7 @@ async fn scene(change: impl FnOnce(&mut Config)) -> Scene {
     config.command_timeout = Some(COMMAND);
     config.pool.acquire_timeout = ACQUIRE;
     config.pool.min_size = Some(CONNECTIONS);
-    // Until the server confirms a close, or this time is over, nothing takes the connection's place.
+    // A connection is replaced once the server has confirmed its close, or after this time.
     config.pool.close_timeout = Duration::from_millis(300);
     change(&mut config);
     let pool = Pool::new(config).unwrap();
@@ -48,17 +46,13 @@ async fn scene(change: impl FnOnce(&mut Config)) -> Scene {
 impl Scene {
     /// Waits until there are as many sessions as the pool has connections, all of them idle.
     async fn is_back_to_normal(&self) {
-        let deadline = Instant::now() + SOON;
-        loop {
+        until_ok("all connections are open and idle", async || {
             let sessions = self.watcher.sessions("%").await;
-            let idle = self.pool.stats().pool.idle;
-            if sessions == i64::from(CONNECTIONS) && idle == CONNECTIONS {
-                return;
-            }
             let stats = self.pool.stats();
-            assert!(Instant::now() < deadline, "{sessions} sessions: {stats:?}");
-            sleep(Duration::from_millis(5)).await;
-        }
+            let is_normal = sessions == i64::from(CONNECTIONS) && stats.pool.idle == CONNECTIONS;
+            is_normal.then_some(()).ok_or((sessions, stats))
+        })
+        .await;
     }
 }
 
@@ -70,7 +64,7 @@ enum Outcome {
     NoAnswer,
 }
 
-/// Takes a connection and asks something, and checks that both end in time.
+/// Takes a connection and runs a query, and checks that both end within their bounds.
 async fn ask(pool: &Pool) -> Outcome {
     let started = Instant::now();
     let taken = pool.get().await;
@@ -93,7 +87,7 @@ async fn ask(pool: &Pool) -> Outcome {
     }
 }
 
-/// So many callers at once, and then each as often again.
+/// Many callers at the same time, each asking `times` times.
 async fn ask_all(pool: &Pool, callers: u32, times: u32) -> Vec<Outcome> {
     let callers = (0..callers).map(|_| {
         let pool = pool.clone();
@@ -117,13 +111,13 @@ fn number_of(outcomes: &[Outcome], wanted: &Outcome) -> usize {
 }
 
 #[tokio::test]
-async fn behind_a_silent_network_every_wait_ends_in_time_and_all_is_well_afterwards() {
+async fn behind_a_silent_network_every_wait_ends_in_time_and_afterwards_every_query_is_answered() {
     let scene = scene(|_| {}).await;
     let pool = &scene.pool;
     scene.proxy.freeze();
     let outcomes = ask_all(pool, 3 * CONNECTIONS, 2).await;
     assert_eq!(number_of(&outcomes, &Outcome::Answered), 0);
-    // Each connection is found dead by one caller; the others are told that there is none.
+    // Each connection is found dead by one caller; the others are told that no connection is free.
     let dead = number_of(&outcomes, &Outcome::NoAnswer);
     assert_eq!(dead, CONNECTIONS as usize, "{outcomes:?}");
 
@@ -155,40 +149,42 @@ async fn the_first_health_check_notices_a_silent_network_within_its_bound() {
 }
 
 #[tokio::test]
-async fn a_half_open_connection_disappoints_one_caller_and_is_never_used_again() {
+async fn a_half_open_connection_fails_one_caller_and_is_never_used_again() {
     let scene = scene(|_| {}).await;
     let pool = &scene.pool;
     scene.proxy.half_open().await;
-    // One after the other, so that every caller could get a connection another has found dead.
+    // One after the other, so that each caller could get a connection that another has found dead.
     let mut outcomes = Vec::new();
     for _ in 0..5 * CONNECTIONS {
         outcomes.push(ask(pool).await);
     }
-    let disappointed = number_of(&outcomes, &Outcome::NoAnswer);
-    assert!(disappointed <= CONNECTIONS as usize, "{outcomes:?}");
-    assert!(disappointed > 0, "nothing was half-open");
+    let failed = number_of(&outcomes, &Outcome::NoAnswer);
+    assert!(failed <= CONNECTIONS as usize, "{outcomes:?}");
+    assert!(failed > 0, "nothing was half-open");
     assert_eq!(number_of(&outcomes, &Outcome::NoConnection), 0);
     let outcomes = ask_all(pool, CONNECTIONS, 5).await;
     let more = number_of(&outcomes, &Outcome::NoAnswer);
-    assert!(disappointed + more <= CONNECTIONS as usize, "{more} more");
+    assert!(failed + more <= CONNECTIONS as usize, "{more} more");
     let outcomes = ask_all(pool, 3 * CONNECTIONS, 20).await;
     assert!(outcomes.iter().all(|it| *it == Outcome::Answered));
     scene.is_back_to_normal().await;
 }
 
 #[tokio::test]
-async fn with_checks_a_half_open_connection_disappoints_nobody() {
+async fn with_checks_a_half_open_connection_fails_no_caller() {
     let rested = Duration::from_millis(100);
     let scene = scene(|config| {
         config.pool.check_after = Some(rested);
         config.pool.check_timeout = Duration::from_millis(200);
-        config.pool.acquire_timeout = SOON; // one caller may have to wait for all checks
+        // One caller may have to wait for all checks.
+        config.pool.acquire_timeout = SOON;
     })
     .await;
     scene.proxy.half_open().await;
+    // Only a connection that has been idle for some time is checked.
     sleep(rested * 2).await;
     for _ in 0..3 {
-        // All at once, or the one at the bottom would never be asked for.
+        // All at the same time: otherwise the connection at the bottom of the stack is never taken.
         let mut held = Vec::new();
         for _ in 0..CONNECTIONS {
             held.push(timeout(SOON, scene.pool.get()).await.unwrap().unwrap());
@@ -212,11 +208,7 @@ async fn a_commit_whose_answer_does_not_arrive_is_reported_as_unknown_and_may_ha
     scene.proxy.hold(Direction::ToClient);
     let error = transaction.commit().await.unwrap_err();
     assert!(error.is_outcome_unknown(), "{error:?}");
-    let deadline = Instant::now() + SOON;
-    while scene.watcher.rows_of("entry").await == 0 {
-        assert!(Instant::now() < deadline, "the commit has not happened");
-        sleep(Duration::from_millis(5)).await;
-    }
+    until("the commit happens", async || scene.watcher.rows_of("entry").await > 0).await;
     drop(connection);
     scene.proxy.heal();
     scene.is_back_to_normal().await;
@@ -228,7 +220,7 @@ async fn a_garbled_answer_is_an_error_and_costs_its_connection() {
     let connection = scene.pool.get().await.unwrap();
     let process_id = connection.process_id();
     connection.query_one("SELECT 42", &[]).await.unwrap();
-    scene.proxy.corrupt(Direction::ToClient, 1); // how long the message is
+    scene.proxy.corrupt(Direction::ToClient, 1); // a byte of the length of the message
     let error = connection.query_one("SELECT 42", &[]).await.unwrap_err();
     assert!(matches!(error, Error::Lost { .. }), "{error:?}");
     drop(connection);

@@ -1,4 +1,4 @@
-//! Certificates as `openssl` makes them, beside psql: what libpq connects to, cenote does too, or says why not.
+//! Certificates made by `openssl`, compared with psql: cenote connects where libpq does, or says why not.
 
 use std::{fs, process::Command};
 
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::connecting::{first, lazy};
 
-/// Files made by openssl.
+/// A directory of files made by openssl.
 struct Made {
     directory: TempDir,
 }
@@ -38,13 +38,13 @@ impl Made {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// A server that shows `server.crt`.
+    /// A server with the certificate `server.crt`.
     async fn server(&self) -> PostgresServer {
         let server = PostgresServer::temporary().tls(self.read("server.crt"), self.read("server.key"));
         server.start().await.unwrap()
     }
 
-    /// Whether psql gets an encrypted connection, or what it says.
+    /// Whether the connection of psql is encrypted, or the error of psql.
     fn psql(&self, server: &PostgresServer, options: &str) -> Result<bool, String> {
         let url = server.url();
         let (_, rest) = url.split_once("cenote:").unwrap();
@@ -65,7 +65,7 @@ impl Made {
     }
 }
 
-/// Whether cenote gets an encrypted connection, or what it says.
+/// Whether the connection of cenote is encrypted, or its error.
 async fn cenote(server: &PostgresServer, options: &str) -> Result<bool, String> {
     let url = server.url().replace("127.0.0.1", "localhost");
     let options = options.replace(' ', "&");
@@ -77,7 +77,7 @@ async fn cenote(server: &PostgresServer, options: &str) -> Result<bool, String> 
     Ok(connection.query_one(sql, &[]).await.unwrap().get(0))
 }
 
-/// Tries every mode with both. `reasons` are for the modes in which cenote refuses what psql takes.
+/// Tries each mode with both. `reasons` are the errors for the modes in which cenote refuses what psql accepts.
 async fn compare(commands: &[&str], reasons: &[(&str, &str)]) {
     let made = Made::new(commands);
     let server = made.server().await;
@@ -99,7 +99,7 @@ async fn compare(commands: &[&str], reasons: &[(&str, &str)]) {
         let reason = reasons.iter().find(|(of, _)| *of == shown).map(|(_, reason)| *reason);
         match (&theirs, &ours, reason) {
             (Ok(theirs), Ok(ours), None) => assert_eq!(theirs, ours, "{shown}"),
-            // What libpq refuses, such as SCRAM with a certificate that has no hash, need not be refused.
+            // Cenote may accept what libpq refuses, such as SCRAM with a certificate that has no hash.
             (Err(_), _, None) => {}
             (_, Err(ours), Some(reason)) => assert!(ours.contains(reason), "{shown}: {ours}"),
             _ => panic!("{shown}: psql {theirs:?}, cenote {ours:?}, expected {reason:?}"),
@@ -116,8 +116,8 @@ const CA: [&str; 2] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_of_version_1_from_an_authority_will_do_where_none_is_verified() {
-    // The recipe of PostgreSQL's documentation.
+async fn a_certificate_of_version_1_from_an_authority_is_accepted_where_none_is_verified() {
+    // As in the documentation of PostgreSQL.
     let sign = "x509 -req -in server.csr -days 30 -CA root.crt -CAkey root.key -CAcreateserial -out server.crt";
     compare(
         &[CA[0], CA[1], sign],
@@ -142,7 +142,7 @@ async fn a_self_signed_certificate_of_version_1_is_its_own_authority() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_self_signed_certificate_without_subject_alternative_name_is_its_own_authority() {
-    // The other recipe of PostgreSQL's documentation. openssl marks it as an authority.
+    // As in the documentation of PostgreSQL, too. openssl marks it as an authority.
     let make = "req -new -x509 -days 30 -nodes -newkey rsa:2048 -keyout server.key -out server.crt -subj /CN=localhost";
     compare(
         &[make, "x509 -in server.crt -out root.crt"],
@@ -173,13 +173,13 @@ async fn a_certificate_for_an_elliptic_curve_passes_every_check() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ed25519_certificate_will_do_without_channel_binding() {
+async fn an_ed25519_certificate_is_accepted_without_channel_binding() {
     let make = "req -new -x509 -days 30 -nodes -newkey ed25519 -keyout server.key -out server.crt -subj /CN=localhost \
                 -addext subjectAltName=DNS:localhost";
     compare(&[make, "x509 -in server.crt -out root.crt"], &[]).await;
 }
 
-/// Keys that ring cannot check signatures of: without verification they will do, otherwise it is said.
+/// A key whose signatures ring cannot check is accepted without verification, and otherwise a clear error.
 async fn key_is_not_supported(make: &str) {
     let unsupported = "kinds of key that are supported";
     compare(
@@ -195,7 +195,7 @@ async fn key_is_not_supported(make: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_of_a_large_curve_will_do_where_none_is_verified() {
+async fn a_key_of_a_large_curve_is_accepted_where_none_is_verified() {
     key_is_not_supported(
         "req -new -x509 -days 30 -nodes -newkey ec -pkeyopt ec_paramgen_curve:secp521r1 -keyout server.key -out server.crt \
          -subj /CN=localhost -addext subjectAltName=DNS:localhost",
@@ -204,7 +204,7 @@ async fn a_key_of_a_large_curve_will_do_where_none_is_verified() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_rsa_key_for_pss_alone_will_do_where_none_is_verified() {
+async fn an_rsa_key_for_pss_alone_is_accepted_where_none_is_verified() {
     key_is_not_supported(
         "req -new -x509 -days 30 -nodes -newkey rsa-pss -pkeyopt rsa_keygen_bits:2048 -keyout server.key -out server.crt \
          -subj /CN=localhost -addext subjectAltName=DNS:localhost",
@@ -213,7 +213,7 @@ async fn an_rsa_key_for_pss_alone_will_do_where_none_is_verified() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_expired_certificate_will_do_where_none_is_verified() {
+async fn an_expired_certificate_is_accepted_where_none_is_verified() {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(2019, 1, 1);
@@ -237,7 +237,7 @@ async fn an_expired_certificate_will_do_where_none_is_verified() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_the_key_of_a_trusted_certificate_is_refused() {
-    // It shows a certificate of the same name that was never trusted.
+    // The server has another certificate of the same name, which is not trusted.
     let made = Made::new(&[
         CA[1],
         "x509 -req -in server.csr -days 30 -signkey server.key -out server.crt",

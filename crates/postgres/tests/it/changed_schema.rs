@@ -1,5 +1,5 @@
-//! What a prepared statement depends on may be dropped and made again while it is cached: types, columns, functions.
-//! Nobody notices outside a transaction, and within one the transaction is repeated.
+//! Types, columns and functions may be dropped and made again while a prepared statement that uses them is cached. Outside a
+//! transaction no caller notices, and a transaction is repeated.
 
 use std::{error, time::Duration};
 
@@ -42,7 +42,7 @@ async fn one() -> (Pool, Watcher) {
     let watcher = database.watcher().await;
     watcher.run(MAKE).await;
     let mut config = database.config(1);
-    // Whatever is repeated after a pause never ends.
+    // A retry after a pause would hang this test.
     config.retry.delay = Duration::from_secs(3600);
     let pool = Pool::new(config).unwrap();
     let connection = pool.get().await.unwrap();
@@ -53,7 +53,7 @@ async fn one() -> (Pool, Watcher) {
 }
 
 #[tokio::test]
-async fn a_type_that_is_dropped_and_made_again_is_no_concern_of_the_callers() {
+async fn callers_do_not_notice_a_type_that_is_dropped_and_made_again() {
     let (pool, watcher) = one().await;
     for _ in 0..3 {
         watcher.run(MAKE_AGAIN).await;
@@ -71,7 +71,7 @@ async fn a_type_that_is_dropped_and_made_again_is_no_concern_of_the_callers() {
 }
 
 #[tokio::test]
-async fn so_is_whatever_else_a_statement_depends_on() {
+async fn callers_do_not_notice_a_change_of_anything_else_a_statement_depends_on() {
     let database = database().await;
     let watcher = database.watcher().await;
     let pool = database.pool(1);
@@ -122,7 +122,7 @@ async fn so_is_whatever_else_a_statement_depends_on() {
     assert_eq!(pool.stats().pool.connects, 1);
 }
 
-/// A prepared statement keeps the types of its parameters, which callers of the new schema no longer give.
+/// A prepared statement keeps the types of its parameters, but callers of the new schema give others.
 #[tokio::test]
 async fn a_column_of_another_type_takes_values_of_that_type_at_once() {
     let database = database().await;
@@ -133,7 +133,7 @@ async fn a_column_of_another_type_takes_values_of_that_type_at_once() {
     let insert = "INSERT INTO entry VALUES ($1)";
     connection.execute(insert, &[&1_i32]).await.unwrap();
     watcher.run("ALTER TABLE entry ALTER id TYPE bigint").await;
-    // Not even a transaction has to be repeated: nothing was sent.
+    // Nothing was sent, so not even a transaction has to be repeated.
     let transaction = connection.transaction().await.unwrap();
     transaction.execute(insert, &[&2_i64]).await.unwrap();
     transaction.commit().await.unwrap();
@@ -144,7 +144,7 @@ async fn a_column_of_another_type_takes_values_of_that_type_at_once() {
     connection.query_one(find, &[&2]).await.unwrap();
     let wrong = connection.query(find, &[&"2"]).await.unwrap_err();
     assert!(matches!(wrong, Error::NotSent(_)), "{wrong:?}");
-    // A value that was added to a type by then is accepted too.
+    // A value that was added to a type later is accepted too.
     watcher.run("CREATE TYPE mood AS ENUM ('calm')").await;
     let label = "SELECT $1::mood::text";
     connection.query_one(label, &[&Label("calm")]).await.unwrap();
@@ -169,7 +169,7 @@ async fn a_transaction_that_meets_a_recreated_type_is_repeated_at_once() {
     })
     .await
     .unwrap();
-    // Once for both statements.
+    // One repetition for both statements.
     assert_eq!(tries, 2);
     assert_eq!(watcher.rows_of("log").await, 1);
 }
@@ -191,7 +191,7 @@ async fn every_connection_of_the_pool_may_have_a_stale_statement() {
         connection.query(sql, &[]).await.unwrap();
     }
     watcher.run("ALTER TABLE entry ADD note text").await;
-    // Taken in turn: first in, last out would give the same one again.
+    // All at the same time: one after the other, they would all get the same connection.
     let mut transactions = Vec::new();
     drop(held);
     for _ in 0..5 {
@@ -203,7 +203,7 @@ async fn every_connection_of_the_pool_may_have_a_stale_statement() {
 }
 
 #[tokio::test]
-async fn within_a_transaction_and_a_pipeline_the_error_says_so_and_the_next_try_is_healed() {
+async fn in_a_transaction_and_a_pipeline_a_stale_statement_is_an_error_and_the_next_try_works() {
     let (pool, watcher) = one().await;
     let mut connection = pool.get().await.unwrap();
     watcher.run(MAKE_AGAIN).await;
@@ -268,9 +268,9 @@ async fn loaders_and_combiners_go_on_with_a_recreated_type() {
     assert_eq!(loads.load(7).await.unwrap(), Some(true));
 }
 
-/// What it has committed is not committed twice.
+/// Otherwise its first part would be committed twice.
 #[tokio::test]
-async fn a_procedure_that_fails_after_a_commit_of_its_own_is_not_run_again() {
+async fn a_procedure_that_fails_after_it_has_committed_is_not_run_again() {
     let database = database().await;
     let watcher = database.watcher().await;
     watcher
@@ -291,13 +291,13 @@ async fn a_procedure_that_fails_after_a_commit_of_its_own_is_not_run_again() {
     assert_eq!(watcher.rows_of("entry").await, 2);
 }
 
-/// The driver looks types up with statements of its own that it cannot be told are gone.
+/// The driver looks up types with its own prepared statements, and cannot be told that they are gone.
 #[tokio::test]
-async fn a_connection_that_cannot_look_types_up_any_more_is_replaced() {
+async fn a_connection_that_can_no_longer_look_up_types_is_replaced() {
     let (pool, watcher) = one().await;
     watcher.run("CREATE TYPE hue AS ENUM ('red')").await;
     let connection = pool.get().await.unwrap();
-    // Within a function, so that the wire does not show it.
+    // In a DO block, so that the library does not see it.
     let forget = "DO $$BEGIN EXECUTE 'DEALLOCATE ALL'; END$$";
     connection.batch_execute(forget).await.unwrap();
     let sql = "SELECT 'red'::hue";

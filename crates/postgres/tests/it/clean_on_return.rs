@@ -1,5 +1,5 @@
-//! Nothing that one user of a connection left unfinished reaches the next, and a connection on which nothing was left is
-//! given on without a word to the server.
+//! Nothing that one user of a connection leaves unfinished reaches the next, and the return of a clean connection sends
+//! nothing to the server.
 
 use std::sync::{
     Arc,
@@ -56,7 +56,7 @@ async fn a_failed_transaction_is_rolled_back() {
     let connection = pool.get().await.unwrap();
     connection.batch_execute("BEGIN").await.unwrap();
     connection.query("SELECT 1 / 0", &[]).await.unwrap_err();
-    // The error arrives before the server says so.
+    // The error arrives before the server has changed the state.
     let aborted = "idle in transaction (aborted)";
     watcher.sees(process_id, aborted).await;
     drop(connection);
@@ -78,7 +78,7 @@ async fn a_dropped_query_is_cancelled_on_the_server_and_its_connection_is_used_a
 }
 
 #[tokio::test]
-async fn a_begin_dropped_at_any_moment_leaves_no_transaction() {
+async fn a_begin_dropped_at_any_await_leaves_no_transaction() {
     let (pool, process_id, watcher) = one().await;
     for polls in 1.. {
         let mut connection = pool.get().await.unwrap();
@@ -121,7 +121,7 @@ async fn a_row_stream_held_past_the_return_costs_its_connection_and_nobody_elses
     let stream = held.client().query_raw(rows, [0i32; 0]).await.unwrap();
     let mut stream = Box::pin(stream);
     stream.next().await.unwrap().unwrap();
-    // Cancelled earlier it would end with few enough rows to be delivered, and be clean.
+    // If it were cancelled earlier, the few rows until then would be delivered, and the connection would be clean.
     watcher.sees_stuck(held_id).await;
     drop((held, other));
 
@@ -137,7 +137,7 @@ async fn a_row_stream_held_past_the_return_costs_its_connection_and_nobody_elses
     assert_ne!(both.0.process_id(), both.1.process_id());
 }
 
-/// Passes connections on to the server, and counts the bytes that go there.
+/// A proxy that counts the bytes that go to the server.
 async fn counting_proxy(server: (String, u16)) -> (u16, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -184,7 +184,7 @@ async fn a_clean_return_sends_nothing() {
     }
     let pool = Pool::new(config).unwrap();
 
-    // Whatever ends well leaves nothing to clean.
+    // All of this ends well and leaves nothing to clean.
     let mut connection = pool.get().await.unwrap();
     let work = "SELECT id FROM entry WHERE id > $1";
     connection.query(work, &[&0]).await.unwrap();
@@ -208,13 +208,13 @@ async fn a_clean_return_sends_nothing() {
     for _ in 0..100 {
         drop(pool.get().await.unwrap());
     }
-    // What the driver had been told to send would go before this.
+    // If anything had been queued in the driver, it would be sent before this.
     let connection = pool.get().await.unwrap();
     connection.query(work, &[&0]).await.unwrap();
     let once = sent.load(Relaxed) - before;
     connection.query(work, &[&0]).await.unwrap();
     let twice = sent.load(Relaxed) - before;
-    assert!(once > 0, "no witness");
+    assert!(once > 0, "nothing is counted");
     assert_eq!(twice, 2 * once, "more was sent than the queries");
     assert_eq!(pool.stats().pool.cleaned, 0);
     assert_eq!(pool.stats().pool.connects, 1);

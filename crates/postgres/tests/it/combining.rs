@@ -1,21 +1,21 @@
-//! Writes that share a commit, and what each caller is told of its own.
+//! Writes that share a commit, and what each caller is told about its own write.
 
 use std::{sync::Arc, time::Duration};
 
 use cenote_postgres::{Combine, Combiner, Connection, Error, Limits, Pool, Result, Rows};
 use futures_util::future::join_all;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use crate::support::{SOON, Watcher, database};
+use crate::support::{SOON, Watcher, database, until};
 
-/// Appends words to lines, of which every append makes a version.
+/// Appends words to lines. Each append makes a new version of its line.
 struct Lines;
 
 #[derive(Clone)]
 struct Append {
     line: &'static str,
     word: String,
-    /// Only if the line has this many words; such a write cannot be folded.
+    /// Append only if this is the line's version; such a write cannot be folded.
     only_at: Option<i64>,
 }
 
@@ -32,7 +32,7 @@ const APPEND: &str = "WITH patience AS MATERIALIZED (SELECT set_config('lock_tim
 impl Combine for Lines {
     type Key = str;
     type Write = Append;
-    /// The version it made, if its condition held.
+    /// The version that the append made, if its condition held.
     type Outcome = Option<i64>;
 
     fn key<'a>(&self, append: &'a Append) -> &'a str {
@@ -74,7 +74,7 @@ impl Combine for Lines {
     }
 }
 
-/// Words may not have an "x" in them.
+/// A word must not contain an "x".
 const TABLE: &str = "CREATE TABLE line (name text PRIMARY KEY, words text CHECK (words !~ 'x'), version bigint)";
 
 async fn lines(max_size: u32) -> (Combiner<Lines>, Pool, Watcher) {
@@ -103,7 +103,7 @@ impl Watcher {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_of_one_key_take_effect_in_the_order_in_which_they_were_submitted() {
     let (combiner, _pool, watcher) = lines(10).await;
-    // Polled in this order, all of them before any is answered.
+    // Polled in this order, all of them before the first is answered.
     let writes = (1..=9).map(|digit| combiner.submit(append("a", digit)));
     let versions = join_all(writes).await;
     let versions: Vec<_> = versions.into_iter().map(|version| version.unwrap()).collect();
@@ -113,7 +113,7 @@ async fn writes_of_one_key_take_effect_in_the_order_in_which_they_were_submitted
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_folded_has_a_statement_of_its_own_in_its_order() {
+async fn a_write_that_cannot_be_folded_goes_in_its_own_statement_in_its_order() {
     let (combiner, _pool, watcher) = lines(10).await;
     let conditional = |digit, at| Append {
         only_at: Some(at),
@@ -144,9 +144,10 @@ async fn a_value_that_the_database_refuses_fails_alone() {
         let combiner = combiner.clone();
         tokio::spawn(async move { combiner.submit(append(name, word)).await })
     });
-    while combiner.stats().waiting < names.len() {
-        tokio::task::yield_now().await;
-    }
+    until("all wait for the connection", async || {
+        combiner.stats().waiting == names.len()
+    })
+    .await;
     drop(held);
     for (name, write) in names.into_iter().zip(writes) {
         let written = write.await.unwrap();
@@ -160,7 +161,7 @@ async fn a_value_that_the_database_refuses_fails_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_value_that_the_database_refuses_fails_alone_among_those_of_its_key_too() {
+async fn a_value_that_the_database_refuses_fails_alone_also_among_writes_of_its_key() {
     let (combiner, pool, watcher) = lines(1).await;
     let held = pool.get().await.unwrap();
     let words = ["1", "2", "x", "3", "x", "4", "5"];
@@ -174,7 +175,7 @@ async fn a_value_that_the_database_refuses_fails_alone_among_those_of_its_key_to
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_that_somebody_else_has_locked_holds_up_only_the_writes_to_it() {
+async fn a_row_that_another_session_has_locked_holds_up_only_the_writes_to_it() {
     let (combiner, pool, watcher) = lines(6).await;
     let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
     for name in names {
@@ -190,15 +191,14 @@ async fn a_row_that_somebody_else_has_locked_holds_up_only_the_writes_to_it() {
         }
         // In the same statements, and behind them.
         for name in ["a", "b", "e", "f", "g", "i"] {
-            let written = timeout(Duration::from_secs(10), combiner.submit(append(name, digit)));
+            let written = timeout(SOON, combiner.submit(append(name, digit)));
             assert_eq!(written.await.unwrap().unwrap(), Some(digit));
         }
     }
-    let deadline = Instant::now() + SOON;
-    while pool.stats().pool.in_use > 1 {
-        assert!(Instant::now() < deadline, "more than one connection waits for locks");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("only one connection waits for locks", async || {
+        pool.stats().pool.in_use <= 1
+    })
+    .await;
     assert!(locked.iter().all(|write| !write.is_finished()));
     watcher.run("COMMIT").await;
     for (nth, write) in locked.into_iter().enumerate() {
@@ -209,7 +209,7 @@ async fn a_row_that_somebody_else_has_locked_holds_up_only_the_writes_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_that_is_never_let_go_ends_as_a_timeout_and_leaves_nothing() {
+async fn a_lock_that_is_never_released_ends_as_a_timeout_and_leaves_nothing() {
     let database = database().await;
     let watcher = database.watcher().await;
     watcher.run(TABLE).await;
@@ -230,13 +230,13 @@ async fn a_lock_that_is_never_let_go_ends_as_a_timeout_and_leaves_nothing() {
     assert_eq!(watcher.rows_of("line").await, 1);
 }
 
-/// Sleeps for long at "z".
+/// A write of "z" takes a minute.
 const NAP: &str = "CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF new.words = 'z' THEN PERFORM pg_sleep(60); END IF; RETURN new; END $$;
     CREATE TRIGGER nap BEFORE INSERT ON line FOR EACH ROW EXECUTE FUNCTION nap()";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_lost_on_the_way_is_an_unknown_outcome_for_all_and_nothing_is_repeated() {
+async fn a_connection_lost_during_the_statement_is_an_unknown_outcome_for_all_and_nothing_is_repeated() {
     let (combiner, pool, watcher) = lines(1).await;
     watcher.run(NAP).await;
     let held = pool.get().await.unwrap();
@@ -246,9 +246,10 @@ async fn a_connection_lost_on_the_way_is_an_unknown_outcome_for_all_and_nothing_
         let word = if name == "b" { "z" } else { "1" };
         tokio::spawn(async move { combiner.submit(append(name, word)).await })
     });
-    while combiner.stats().waiting < names.len() {
-        tokio::task::yield_now().await;
-    }
+    until("all wait for the connection", async || {
+        combiner.stats().waiting == names.len()
+    })
+    .await;
     let process = held.process_id();
     drop(held);
     watcher.sees_running(process, "INSERT INTO line").await;
@@ -259,7 +260,11 @@ async fn a_connection_lost_on_the_way_is_an_unknown_outcome_for_all_and_nothing_
     }
     assert_eq!(watcher.rows_of("line").await, 0);
     assert_eq!(combiner.submit(append("a", 1)).await.unwrap(), Some(1));
-    assert_eq!(pool.stats().queries, 2, "one statement each, and no other try");
+    assert_eq!(
+        pool.stats().queries,
+        2,
+        "one statement for each batch, and no second try"
+    );
 }
 
 #[tokio::test]
@@ -288,7 +293,7 @@ async fn two_combiners_over_one_pool_do_not_deadlock() {
     assert_eq!(pool.stats().errors, 0);
 }
 
-/// Makes nothing; what it tells of it depends on the words.
+/// Writes nothing; whether it panics or miscounts depends on the words.
 struct Wrong;
 
 impl Combine for Wrong {
@@ -317,7 +322,7 @@ impl Combine for Wrong {
 }
 
 #[tokio::test]
-async fn code_that_panics_or_miscounts_is_told_as_an_unknown_outcome_and_costs_no_connection() {
+async fn code_that_panics_or_miscounts_is_an_unknown_outcome_and_costs_no_connection() {
     let pool = database().await.pool(1);
     let process_id = pool.get().await.unwrap().process_id();
     let combiner = Combiner::new(Wrong, &pool);

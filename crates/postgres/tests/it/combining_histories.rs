@@ -1,5 +1,5 @@
-//! Random crowds of callers that write, delete and read by key, while some give up, some values are refused, rows are
-//! locked from outside and connections are killed; and what each of them was told, held against what is there.
+//! Random callers write, delete and read by key, while some give up, some values are refused, rows are locked from outside
+//! and connections are killed. What each caller was told is then compared with the tables.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,21 +14,21 @@ use cenote_postgres::{Combine, Combiner, Connection, Error, Limits, Loader, Pool
 use fastrand::Rng;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{self, Watcher, database, give_up_after};
+use crate::support::{self, Watcher, database, give_up_after, until};
 
-/// A value to be stored under a key, or the key's end.
+/// Stores a value under a key, or deletes the key.
 struct Change {
     key: i64,
     value: Option<String>,
 }
 
-/// Keeps every version that a statement made: what became of each change can be looked up afterwards.
+/// Logs every version that a statement made, so that the outcome of each change can be looked up afterwards.
 struct Store;
 
-/// Values may not be "bad".
+/// A value must not be "bad".
 const TABLES: &str = "CREATE TABLE kv (key bigint PRIMARY KEY, value text, version bigint NOT NULL);
     CREATE TABLE log (key bigint, value text CHECK (value <> 'bad'), version bigint, PRIMARY KEY (key, version));";
-/// One statement, which also logs each change by its own version. It deletes what is there only: see the service.
+/// One statement, which also logs each change with its own version. A key without a value is not deleted.
 const CHANGE: &str = "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', $4, true)),
     changed AS (
         INSERT INTO kv SELECT change.* FROM patience,
@@ -46,7 +46,7 @@ const READ: &str = "SELECT wanted.position, kv.value, kv.version \
     FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (key, position) \
     JOIN kv ON kv.key = wanted.key AND kv.value IS NOT NULL";
 
-/// How many versions are made up to each change of a row, its own included, or none if it makes none.
+/// For each change of a row, the number of versions up to its own, or `None` if the change makes no version.
 fn steps(row: &[&Change]) -> Vec<Option<i64>> {
     let (mut made, mut is_there) = (0, true);
     let step = |change: &&Change| {
@@ -123,18 +123,18 @@ impl Combine for Store {
     }
 }
 
-/// What became of a change, as its caller was told.
+/// The outcome of a change, as its caller was told.
 #[derive(Clone, Copy, Debug)]
 enum Told {
-    /// It made this version, or none.
+    /// The change made this version, or none.
     Made(Option<i64>),
-    /// It had no effect.
+    /// The change had no effect.
     Failed,
-    /// It may have had.
+    /// The change may have had an effect.
     Unknown,
 }
 
-/// What one caller did to one key, in order: what it wrote, and what it was told.
+/// One change of a caller: the key, the value, and what the caller was told.
 type Done = (i64, Option<String>, Told);
 
 const KEYS: i64 = 6;
@@ -163,7 +163,7 @@ impl World {
         let is_bad = value.as_deref() == Some("bad");
         let change = Change { key, value };
         let told = match rng.u32(0..20) {
-            // Gives up on the way, by polls or by time; or has a deadline.
+            // Gives up half-way, after a number of polls or after a time; or has a deadline.
             0 => give_up_after(rng.u32(1..4), self.changes.submit(change)).await,
             1 => {
                 let limit = Duration::from_micros(rng.u64(0..20_000));
@@ -189,10 +189,10 @@ impl World {
             Some(Err(error)) => {
                 let is_told_why = match &error {
                     Error::Deadline { sent, .. } => !sent,
-                    // Its deadline was too short for the line.
+                    // Its deadline was too short for the queue.
                     Error::QueueFull { .. } => true,
                     Error::Database(refused) => is_bad && refused.code().code() == "23514",
-                    // As good as the retries: killed over and over before it was sent.
+                    // Its connections were killed before the statement was sent, more often than it is retried.
                     Error::Disconnected { .. } => true,
                     _ => false,
                 };
@@ -236,12 +236,13 @@ async fn caller(world: Arc<World>, id: usize, mut rng: Rng, rounds: usize) -> Ve
     done
 }
 
-/// Kills sessions and locks rows until told to stop.
+/// Kills sessions and locks rows until it is told to stop.
 async fn trouble(watcher: &Watcher, mut rng: Rng, stop: &AtomicBool) {
     let kill = "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity \
                 WHERE datname = current_database() AND pid <> pg_backend_pid() \
                 AND backend_type = 'client backend' ORDER BY random() LIMIT 1) AS one";
     while !stop.load(SeqCst) {
+        // The faults come at random times.
         sleep(Duration::from_millis(rng.u64(5..40))).await;
         match rng.bool() {
             true => assert!(watcher.number(kill, &[]).await <= 1),
@@ -296,20 +297,18 @@ async fn run(seed: u64) {
     };
     let troubles = trouble(&watcher, Rng::with_seed(seed ^ 1), &stop);
     let (all, ()) = tokio::join!(crowd, troubles);
-    // What callers left behind goes on for a while yet, or does not.
-    let stats = || world.changes.stats();
-    let over = async {
-        while stats().running > 0 || stats().waiting > 0 || pool.stats().pool.in_use > 0 {
-            sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(support::SOON, over).await.unwrap();
+    // Changes whose callers gave up may still be under way.
+    until("nothing is under way", async || {
+        let stats = world.changes.stats();
+        stats.running == 0 && stats.waiting == 0 && pool.stats().pool.in_use == 0
+    })
+    .await;
     holds(&pool, &all).await;
 }
 
-/// Whether what is there is what the callers were told.
+/// Checks that the tables agree with what the callers were told.
 async fn holds(pool: &Pool, all: &[Vec<Done>]) {
-    // The last kill may still be on its way.
+    // The last session to be killed may end during this query.
     let query = async |sql| {
         let query = || async { pool.get().await?.query(sql, &[]).await };
         pool.retry_idempotent(query).await.unwrap()
@@ -319,7 +318,7 @@ async fn holds(pool: &Pool, all: &[Vec<Done>]) {
         .iter()
         .map(|row| ((row.get(0), row.get(1)), row.get(2)))
         .collect();
-    // Versions are dense, and the newest is what stands under the key.
+    // The versions of a key are dense, and the newest is the one in its row.
     let standing = query("SELECT key, version, value FROM kv").await;
     for row in &standing {
         let (key, version): (i64, i64) = (row.get(0), row.get(1));
@@ -335,7 +334,7 @@ async fn holds(pool: &Pool, all: &[Vec<Done>]) {
         let mut last = HashMap::new();
         for (key, value, outcome) in done {
             if let Told::Made(Some(version)) = outcome {
-                // Its own, what it wrote, and after what it did before.
+                // A version of its own, with the value it wrote, after its own earlier versions.
                 assert!(told.insert((*key, *version), value).is_none(), "{key} {version}");
                 assert_eq!(log.get(&(*key, *version)), Some(value), "{key} {version}");
                 let before = last.insert(*key, *version);
@@ -346,7 +345,7 @@ async fn holds(pool: &Pool, all: &[Vec<Done>]) {
             }
         }
     }
-    // Whatever nobody was told of is a change whose caller was not told; and what failed did not happen.
+    // Each other version is a change whose outcome its caller does not know. So a failed change has made none.
     let mut unknown: HashMap<(i64, Option<&String>), usize> = HashMap::new();
     for (key, value, outcome) in all.iter().flatten() {
         if matches!(outcome, Told::Unknown) {
@@ -358,7 +357,7 @@ async fn holds(pool: &Pool, all: &[Vec<Done>]) {
             continue;
         }
         let left = unknown.get_mut(&(*key, value.as_ref()));
-        let left = left.unwrap_or_else(|| panic!("{key} {version}: nobody knows of {value:?}"));
+        let left = left.unwrap_or_else(|| panic!("{key} {version}: no caller wrote {value:?}"));
         *left = left.checked_sub(1).unwrap();
     }
 }
@@ -373,9 +372,9 @@ async fn everyone_is_told_of_their_own_change_and_nothing_that_was_acknowledged_
     }
 }
 
-/// Per core, as the service has it: nothing of one runtime is needed by the others.
+/// As in the service, where each core has a runtime with one thread.
 #[tokio::test]
-async fn the_same_on_one_thread() {
+async fn everyone_is_told_of_their_own_change_also_on_one_thread() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     run(seed).await;

@@ -1,4 +1,4 @@
-//! A command that takes too long ends, for its caller and on the server, and takes nobody with it.
+//! A command that takes too long ends, for its caller and on the server, and no other command is cancelled with it.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ async fn a_held_connection_runs_its_next_command_at_once() {
     let connection = pool.get().await.unwrap();
     for round in 0..3 {
         connection.query(FOREVER, &[]).await.unwrap_err();
-        // Behind the earlier one it would run into the limit too.
+        // If it waited for the earlier one, it would run into the limit too.
         let row = connection.query_one("SELECT $1::int", &[&round]).await;
         assert_eq!(row.unwrap().get::<_, i32>(0), round);
     }
@@ -95,8 +95,8 @@ async fn a_timeout_inside_a_transaction_followed_by_a_drop_rolls_back() {
     assert_eq!(watcher.rows_of("entry").await, 1);
 }
 
-/// Commands that end just before, just after and just when they are cancelled, and on the same
-/// few connections others, without a limit, that nobody may cancel.
+/// Commands that end just before, just after and just when they are cancelled, and on the same few connections commands
+/// without a limit, which must not be cancelled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_elses_command_is_ever_cancelled() {
     let limit = Duration::from_millis(20);
@@ -138,8 +138,8 @@ async fn nobody_elses_command_is_ever_cancelled() {
     );
 }
 
-/// The next command on the connection first has the timed out one cancelled. Whoever gives up
-/// during that leaves a cancel request behind that has yet to arrive.
+/// The next command on the connection first has the timed-out one cancelled. A caller that gives up during that leaves a
+/// cancel request behind that has not arrived yet.
 #[tokio::test]
 async fn a_cancel_that_was_given_up_hits_nobody_later() {
     let limit = Duration::from_millis(10);
@@ -156,6 +156,7 @@ async fn a_cancel_that_was_given_up_hits_nobody_later() {
             let next = connection.client().query("SELECT pg_sleep(0.002)", &[]);
             next.await.expect("cancelled by someone else");
         }
+        // A cancel request that is late arrives now, if there is one: no gate can show that there is none.
         sleep(Duration::from_millis(1)).await;
     }
     assert!(pool.stats().timeouts > u64::from(rounds) / 2);

@@ -1,5 +1,5 @@
-//! COPY moves any amount of data in bounded memory, takes effect as a whole or not at all, and leaves its connection
-//! clean however it ends.
+//! COPY moves any amount of data in bounded memory, takes effect completely or not at all, and always leaves its
+//! connection clean.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ async fn a_million_rows_go_in_and_come_out() {
 }
 
 #[tokio::test]
-async fn it_is_a_sink_for_a_stream() {
+async fn a_copy_in_is_a_sink_for_a_stream() {
     let (pool, _, watcher) = one().await;
     let connection = pool.get().await.unwrap();
     let mut copy = connection.copy_in(IN).await.unwrap();
@@ -61,7 +61,7 @@ async fn it_is_a_sink_for_a_stream() {
 }
 
 #[tokio::test]
-async fn data_sent_in_vain_undoes_everything_and_says_why() {
+async fn data_that_the_server_refuses_undoes_the_whole_copy_and_the_error_says_why() {
     let (pool, process_id, watcher) = one().await;
     for bad in ["not a number\n", "1\n"] {
         let connection = pool.get().await.unwrap();
@@ -98,7 +98,7 @@ async fn a_copy_in_dropped_half_way_is_undone_and_its_connection_clean() {
     assert_eq!(pool.stats().pool.connects, 1);
 }
 
-/// Either way the connection that is had next is clean, and nothing is there but with an answer.
+/// In any case the next connection is clean, and the table has at most this one row.
 #[tokio::test]
 async fn a_copy_in_given_up_at_any_await_is_undone() {
     let (pool, _, watcher) = one().await;
@@ -178,7 +178,7 @@ async fn a_sink_of_the_driver_held_past_the_return_costs_its_connection_and_nobo
     drop(sink);
 }
 
-/// Another session holds the table; the data piles up until the socket takes no more.
+/// Another session blocks the table, so the data piles up until the socket takes no more.
 #[tokio::test]
 async fn a_server_that_takes_no_data_means_a_timeout_and_is_told_to_stop() {
     let database = database().await;
@@ -192,7 +192,7 @@ async fn a_server_that_takes_no_data_means_a_timeout_and_is_told_to_stop() {
     let mut copy = connection.copy_in(IN).await.unwrap();
     copy.send("1\n".into()).await.unwrap();
     copy.flush().await.unwrap();
-    // A row of the same key, not yet committed, is waited for.
+    // The server waits for this row of the same key, which is not committed.
     let rival = database.watcher().await;
     rival.run("BEGIN; INSERT INTO entry VALUES (2)").await;
     let many: Bytes = (2..100_000).map(|i| format!("{i}\n")).collect::<String>().into();
@@ -204,7 +204,7 @@ async fn a_server_that_takes_no_data_means_a_timeout_and_is_told_to_stop() {
     assert!(matches!(error, Error::Timeout(_)), "{error:?}");
     drop(copy);
     drop(connection);
-    // Still locked out, and yet it ends.
+    // The row is still blocked, and yet the session ends.
     watcher.sees_gone(process_id).await;
     rival.run("ROLLBACK").await;
     assert_as_new_on(&pool, pool.get().await.unwrap(), &watcher).await;

@@ -9,13 +9,11 @@ use std::{
     time::Duration,
 };
 
+use crate::support::{Watcher, connecting::first, database, until};
 use cenote_postgres::{Config, Password, Pool};
-use tokio::time::{Instant, sleep};
 
-use crate::support::{self, SOON, connecting::first, database};
-
-/// A role of one's own, and what connects as it.
-async fn config_of(role: &str, password: &str) -> (support::Watcher, Config) {
+/// A new role, and a configuration that connects as it.
+async fn config_of(role: &str, password: &str) -> (Watcher, Config) {
     let database = database().await;
     let watcher = database.watcher().await;
     let sql = format!("CREATE ROLE {role} LOGIN PASSWORD '{password}'");
@@ -49,21 +47,20 @@ async fn a_rotated_password_costs_no_caller_an_error() {
             })
         })
         .collect();
-    let deadline = Instant::now() + SOON;
     for password in ["two", "three"] {
         // First the server, then the file: connects fail in between.
         let failures = pool.stats().pool.connect_failures;
         watcher.run(&format!("ALTER ROLE rotating PASSWORD '{password}'")).await;
-        while pool.stats().pool.connect_failures == failures {
-            assert!(Instant::now() < deadline, "nothing connects");
-            sleep(Duration::from_millis(5)).await;
-        }
+        until("a connect fails", async || {
+            pool.stats().pool.connect_failures > failures
+        })
+        .await;
         fs::write(&file, password).unwrap();
         let connects = pool.stats().pool.connects;
-        while pool.stats().pool.connects < connects + 8 {
-            assert!(Instant::now() < deadline, "the new password is not used");
-            sleep(Duration::from_millis(5)).await;
-        }
+        until("the new password is used", async || {
+            pool.stats().pool.connects >= connects + 8
+        })
+        .await;
     }
     over.store(true, Relaxed);
     for caller in callers {
@@ -73,7 +70,7 @@ async fn a_rotated_password_costs_no_caller_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_function_is_asked_for_every_connection_and_its_failure_is_told() {
+async fn a_password_function_is_called_for_every_connection_and_its_failure_is_reported() {
     let (_watcher, mut config) = config_of("asking", "secret").await;
     let asked = Arc::new(AtomicU64::new(0));
     let is_sealed = Arc::new(AtomicBool::new(true));
@@ -103,7 +100,7 @@ async fn a_function_is_asked_for_every_connection_and_its_failure_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_or_empty_password_file_is_told_and_a_new_one_is_read() {
+async fn a_missing_or_empty_password_file_is_reported_and_a_new_one_is_read() {
     let (_watcher, mut config) = config_of("waiting", "secret").await;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("password");

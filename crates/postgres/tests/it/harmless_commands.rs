@@ -1,5 +1,4 @@
-//! Commands that leave nothing in the session cost their connection nothing at its return; those that do are never
-//! missed.
+//! A command that leaves nothing in the session costs no reset at the return; one that leaves something is always noticed.
 
 use cenote_postgres::{Connection, Pool, Result};
 use futures_util::TryStreamExt;
@@ -19,7 +18,7 @@ fn cleaned(pool: &Pool) -> u64 {
     pool.stats().pool.cleaned
 }
 
-/// Uses a connection many times, and says how often it had to be cleaned.
+/// Uses a connection 20 times, and returns how often it was cleaned.
 async fn cleaned_by(pool: &Pool, work: impl AsyncFn(&mut Connection) -> Result<()>) -> u64 {
     let before = cleaned(pool);
     for _ in 0..20 {
@@ -31,7 +30,7 @@ async fn cleaned_by(pool: &Pool, work: impl AsyncFn(&mut Connection) -> Result<(
 }
 
 #[tokio::test]
-async fn what_ends_with_its_transaction_costs_no_reset() {
+async fn a_change_that_ends_with_its_transaction_costs_no_reset() {
     let (pool, process_id, watcher) = one().await;
     watcher
         .run("CREATE TABLE weather (temp int); INSERT INTO weather VALUES (20)")
@@ -84,7 +83,7 @@ async fn what_ends_with_its_transaction_costs_no_reset() {
 }
 
 #[tokio::test]
-async fn what_outlives_its_transaction_costs_a_reset_each_time() {
+async fn a_change_that_outlives_its_transaction_costs_a_reset_each_time() {
     let (pool, _, _watcher) = one().await;
     for sql in [
         "SET LOCAL a.b = 1; SET a.b = 1",
@@ -100,9 +99,9 @@ async fn what_outlives_its_transaction_costs_a_reset_each_time() {
     }
 }
 
-/// A command that fails has no completion that could be excused, so it must not excuse that of another.
+/// A failed command has no completion tag to excuse, so it must not excuse the tag of another command.
 #[tokio::test]
-async fn a_harmless_command_that_fails_does_not_hide_one_that_is_not() {
+async fn a_harmless_command_that_fails_does_not_hide_a_harmful_one() {
     let (pool, _, _watcher) = one().await;
     for failing in ["SET LOCAL lock_timeout = 'soon'", "EXPLAIN SELECT nothing"] {
         let connection = pool.get().await.unwrap();
@@ -118,7 +117,7 @@ async fn a_harmless_command_that_fails_does_not_hide_one_that_is_not() {
     }
 }
 
-/// Pieces of scripts that set, set for a transaction, and hide both where they are neither.
+/// Scripts of statements that set something, set it for a transaction, or contain such text without running it.
 fn script() -> impl Strategy<Value = String> {
     const PIECES: [&str; 24] = [
         "SET LOCAL a.b = 'left';",
@@ -150,7 +149,7 @@ fn script() -> impl Strategy<Value = String> {
 }
 
 #[tokio::test]
-async fn whatever_a_script_does_to_its_session_the_next_user_does_not_see() {
+async fn the_next_user_sees_nothing_of_what_a_script_did_to_its_session() {
     let database = database().await;
     let pool = database.pool(1);
     let mut runner = TestRunner::new(Config::default());
@@ -159,7 +158,7 @@ async fn whatever_a_script_does_to_its_session_the_next_user_does_not_see() {
     for _ in 0..rounds("SCRIPTS", 300) {
         let script = script().new_tree(&mut runner).unwrap().current();
         let connection = pool.get().await.unwrap();
-        // Some are refused half-way.
+        // Some scripts fail half-way.
         let _done = connection.batch_execute(&script).await;
         drop(connection);
         let connection = pool.get().await.unwrap();

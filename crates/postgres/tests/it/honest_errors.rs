@@ -1,13 +1,14 @@
 //! An error says whether the command may have taken effect, and is right.
 
-use std::time::Duration;
+use std::thread;
 
 use cenote_postgres::Error;
+use tokio::runtime::Builder;
 
-use crate::support::single::one;
+use crate::support::{database, single::one};
 
 #[tokio::test]
-async fn what_the_driver_refuses_to_send_is_reported_as_not_sent() {
+async fn a_command_that_the_driver_refuses_to_send_is_reported_as_not_sent() {
     let (pool, process_id, watcher) = one().await;
     let connection = pool.get().await.unwrap();
     let insert = "INSERT INTO entry VALUES ($1)";
@@ -28,7 +29,7 @@ async fn what_the_driver_refuses_to_send_is_reported_as_not_sent() {
     assert_eq!(pool.get().await.unwrap().process_id(), process_id);
 }
 
-/// The driver does not know what to do with the data of a COPY here. The server has run what came before it.
+/// The driver does not expect the data of a COPY here. The server has already run the statement before it.
 #[tokio::test]
 async fn an_answer_that_is_not_understood_leaves_the_outcome_open() {
     let (pool, _, watcher) = one().await;
@@ -40,11 +41,14 @@ async fn an_answer_that_is_not_understood_leaves_the_outcome_open() {
     assert_eq!(watcher.rows_of("entry").await, 1);
 }
 
-/// The server looks whether a session has been idle for too long before it begins a command, so what it ends with that
-/// reason it has not begun.
+/// The server checks whether a session has been idle for too long before it begins a command. So a command that it answers
+/// with the end of the session has not begun.
 #[tokio::test]
 async fn a_command_that_meets_the_end_of_an_idle_session_certainly_had_no_effect() {
-    let (pool, _, watcher) = one().await;
+    let database = database().await;
+    let watcher = database.watcher().await;
+    watcher.run("CREATE TABLE entry (id int PRIMARY KEY)").await;
+    let pool = database.pool(1);
     for (limit, begins) in [
         ("SET idle_session_timeout = 50", false),
         ("SET idle_in_transaction_session_timeout = 50", true),
@@ -54,9 +58,15 @@ async fn a_command_that_meets_the_end_of_an_idle_session_certainly_had_no_effect
         if begins {
             connection.batch_execute("BEGIN").await.unwrap();
         }
-        // Nobody reads what the server says meanwhile: the runtime has this thread alone.
-        #[expect(clippy::disallowed_methods, reason = "the worker is to be blocked")]
-        std::thread::sleep(Duration::from_secs(1));
+        // The test's runtime has this thread alone. It is blocked until the session has ended, so the pool cannot read
+        // what the server says.
+        let (database, process_id) = (&database, connection.process_id());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async { database.watcher().await.sees_gone(process_id).await });
+            });
+        });
         let insert = connection.batch_execute("INSERT INTO entry VALUES (1)");
         let error = insert.await.unwrap_err();
         assert!(matches!(error, Error::Disconnected { .. }), "{error:?}");

@@ -1,4 +1,4 @@
-//! Several hosts: which one is chosen, and what happens when it changes.
+//! Several hosts: which one is chosen, and what happens when one changes.
 
 use std::{
     collections::HashSet,
@@ -18,11 +18,12 @@ use tokio::{
 };
 
 use crate::support::{
-    self, SOON,
+    self,
     connecting::{first, lazy},
+    until,
 };
 
-/// A primary and its standby, never changed.
+/// A primary and its standby, which no test changes.
 struct Pair {
     primary: PostgresServer,
     standby: PostgresServer,
@@ -55,15 +56,6 @@ fn host(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
 
-/// Waits until it holds.
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "never: {what}");
-        sleep(Duration::from_millis(10)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn each_target_is_found_wherever_it_is_listed() {
     let pair = pair().await;
@@ -90,7 +82,7 @@ async fn each_target_is_found_wherever_it_is_listed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_preferred_standby_is_done_without_and_a_required_one_is_not() {
+async fn a_preferred_standby_may_be_missing_and_a_required_one_may_not() {
     let pair = pair().await;
     let ports = [pair.primary.port()];
     let prefers = config(&pair.primary, &ports, "target_session_attrs=prefer-standby");
@@ -109,7 +101,7 @@ async fn balanced_load_reaches_every_host() {
     let ports = [pair.primary.port(), pair.standby.port()];
     let pool = Pool::new(config(&pair.primary, &ports, "load_balance_hosts=random")).unwrap();
     let mut seen = HashSet::new();
-    eventually("both hosts", async || {
+    until("both hosts", async || {
         let connection = pool.get().await.unwrap();
         seen.insert(connection.host().to_owned());
         connection.discard();
@@ -141,7 +133,7 @@ async fn a_host_that_swallows_connects_delays_one_of_them_not_all() {
         assert_eq!(connection.host(), host(pair.primary.port()));
         connection.discard();
     }
-    // It rests 1, 2, 4 … s, and takes its half of the connect timeout when it is tried.
+    // The host rests for 1, 2, 4 … s between tries, and each try takes its half of the connect timeout.
     let tries = tries.load(Relaxed);
     let most = 2 + (started.elapsed().as_secs_f64() / 2.0) as usize;
     assert!(
@@ -166,7 +158,7 @@ async fn after_a_promotion_writes_go_to_the_new_primary() {
     let failed = timeout(Duration::from_millis(500), write()).await;
     assert!(!matches!(failed, Ok(Ok(_))), "{failed:?}");
     standby.promote().await.unwrap();
-    eventually(
+    until(
         "a write on the new primary",
         async || matches!(write().await, Ok(host) if host.ends_with(&standby.port().to_string())),
     )
@@ -182,17 +174,17 @@ async fn fence(server: &PostgresServer, is_fenced: bool) {
     for statement in [&*sql, "SELECT pg_reload_conf()"] {
         connection.batch_execute(statement).await.unwrap();
     }
-    eventually("the setting holds", async || {
+    until("the setting holds", async || {
         let row = connection.query_one("SHOW default_transaction_read_only", &[]).await;
         row.unwrap().get::<_, &str>(0) == value
     })
     .await;
 }
 
-/// Inserts until the fence is felt, as each session does in its own time.
+/// Inserts until it is refused: each session notices the fence in its own time.
 async fn is_refused(pool: &Pool) {
     let mut refused = None;
-    eventually("a refusal", async || {
+    until("a refusal", async || {
         refused = insert(pool).await.err();
         refused.is_some()
     })
@@ -210,7 +202,7 @@ async fn insert(pool: &Pool) -> Result<u32, Error> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_only_error_replaces_all_connections_to_a_host_that_lost_its_role_once() {
     let (one, two) = tokio::join!(support::server(), support::server());
-    // Both with the same password, or the pool could not move.
+    // Both have the same password, so that the pool can move.
     let password = Config::from_url(&one.url()).unwrap().server;
     let password = String::from_utf8(password.get_password().unwrap().to_vec()).unwrap();
     for server in [&one, &two] {
@@ -227,25 +219,25 @@ async fn a_read_only_error_replaces_all_connections_to_a_host_that_lost_its_role
         assert_eq!(both.0.host(), both.1.host());
     }
     let before = insert(&fixed).await.unwrap();
-    // It meets no error itself.
+    // This connection meets no error itself.
     let witness = moving.get().await.unwrap();
 
     fence(&one, true).await;
     for pool in [&moving, &fixed] {
         is_refused(pool).await;
     }
-    eventually("a write on the other host", async || insert(&moving).await.is_ok()).await;
+    until("a write on the other host", async || insert(&moving).await.is_ok()).await;
     drop(witness);
-    eventually("both connections are closed", async || {
+    until("both connections are closed", async || {
         moving.stats().pool.retired(Retired::Broken) == 2
     })
     .await;
     assert_eq!(moving.get().await.unwrap().host(), host(two.port()));
 
-    // Where there is nowhere to go the connections are opened anew, once: it is what it is now.
+    // The pool of one host opens its connections again, once, because no other host takes writes.
     let row = "SELECT 1 WHERE pg_backend_pid() <> $1";
     let mut process = 0;
-    eventually("new connections", async || {
+    until("new connections", async || {
         let connection = fixed.get().await.unwrap();
         process = connection.process_id();
         connection.query(row, &[&before.cast_signed()]).await.unwrap().len() == 1
@@ -257,7 +249,7 @@ async fn a_read_only_error_replaces_all_connections_to_a_host_that_lost_its_role
     let connects = fixed.stats().pool.connects;
     assert!(connects <= 5, "{connects} connects");
     fence(&one, false).await;
-    eventually("a write", async || insert(&fixed).await.is_ok()).await;
+    until("a write", async || insert(&fixed).await.is_ok()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -278,7 +270,7 @@ async fn a_read_only_transaction_of_the_applications_own_costs_no_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_ended_session_costs_one_connection() {
+async fn a_session_that_is_ended_costs_one_connection() {
     let pair = pair().await;
     let pool = Pool::new(config(&pair.primary, &[pair.primary.port()], "")).unwrap();
     let (victim, witness) = (pool.get().await.unwrap(), pool.get().await.unwrap());
@@ -288,7 +280,7 @@ async fn one_ended_session_costs_one_connection() {
     let lost = victim.query_one("SELECT 1", &[]).await;
     assert!(lost.is_err());
     drop((victim, witness));
-    eventually("it is gone", async || pool.stats().pool.idle == 1).await;
+    until("the ended session is noticed", async || pool.stats().pool.idle == 1).await;
     assert_eq!(pool.get().await.unwrap().process_id(), stays);
 }
 
@@ -304,7 +296,7 @@ async fn an_idle_connection_whose_server_was_promoted_is_not_handed_out() {
         assert_eq!(connection.host(), host(standby.port()));
         connection.process_id()
     };
-    // Checked, and still what it was.
+    // The check finds the same role.
     assert_eq!(pool.get().await.unwrap().process_id(), process);
     standby.promote().await.unwrap();
     assert_ne!(pool.get().await.unwrap().process_id(), process);
@@ -339,12 +331,12 @@ async fn when_a_name_moves_its_connections_move_and_a_failed_lookup_changes_noth
 
     current.store(0, Relaxed);
     let before = lookups.load(Relaxed);
-    eventually("failed lookups", async || lookups.load(Relaxed) > before + 3).await;
+    until("failed lookups", async || lookups.load(Relaxed) > before + 3).await;
     assert_eq!(pool.stats().pool.idle, 1);
 
     current.store(new, Relaxed);
-    eventually("the idle connection is closed", async || pool.stats().pool.idle == 0).await;
-    // What is in use goes on until it is given back.
+    until("the idle connection is closed", async || pool.stats().pool.idle == 0).await;
+    // A connection in use goes on until it is returned.
     assert!(!held.query_one(on_standby, &[]).await.unwrap().get::<_, bool>(0));
     drop(held);
     let moved = pool.get().await.unwrap();
@@ -354,7 +346,8 @@ async fn when_a_name_moves_its_connections_move_and_a_failed_lookup_changes_noth
     drop(moved);
     drop(pool);
     let mut before = lookups.load(Relaxed);
-    eventually("the watch has ended", async || {
+    until("the watch has ended", async || {
+        // Nothing shows that no lookup comes but time, here that of five lookups.
         sleep(Duration::from_millis(50)).await;
         before == std::mem::replace(&mut before, lookups.load(Relaxed))
     })
@@ -372,15 +365,15 @@ async fn a_drained_host_is_left_by_all_its_connections_and_used_again_once_resto
 
     assert!(pool.drain_host(&host(ports[0])));
     assert!(!pool.drain_host("elsewhere:5432"));
-    // Whoever has one may go on with it.
+    // A caller may go on with the connection that it has.
     used.execute("SELECT 1", &[]).await.unwrap();
-    eventually("the idle one is closed", async || {
+    until("the idle connection is closed", async || {
         pool.stats().pool.retired(Retired::Broken) == 1
     })
     .await;
     assert_eq!(pool.get().await.unwrap().host(), host(ports[1]));
     drop(used);
-    eventually("so is the used one", async || {
+    until("the used connection is closed too", async || {
         pool.stats().pool.retired(Retired::Broken) == 2
     })
     .await;
@@ -393,7 +386,7 @@ async fn a_drained_host_is_left_by_all_its_connections_and_used_again_once_resto
     assert_eq!(pool.get().await.unwrap().host(), host(ports[0]));
 }
 
-/// What a server says when it, or the way to it, is about to go. The server raises them itself here.
+/// Errors that a server sends when it, or the network in front of it, is about to go away. Here a statement raises them.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_error_that_tells_of_a_failover_has_all_connections_to_its_host_replaced() {
     let pair = pair().await;
@@ -412,12 +405,12 @@ async fn each_error_that_tells_of_a_failover_has_all_connections_to_its_host_rep
         let (idle, used) = (pool.get().await.unwrap(), pool.get().await.unwrap());
         let processes = [idle.process_id(), used.process_id()];
         drop(idle);
-        let raise = format!("DO $$ BEGIN RAISE 'so it goes' USING ERRCODE = '{code}'; END $$");
+        let raise = format!("DO $$ BEGIN RAISE 'raised by the test' USING ERRCODE = '{code}'; END $$");
         let error = used.batch_execute(&raise).await.unwrap_err();
         assert_eq!(error.code().unwrap().code(), code);
         drop(used);
         if gives_up {
-            eventually("both are closed", async || {
+            until("both are closed", async || {
                 pool.stats().pool.retired(Retired::Broken) == 2
             })
             .await;

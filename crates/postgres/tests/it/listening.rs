@@ -1,13 +1,13 @@
-//! No notification is lost without a gap that says so, whatever happens to the session, the server or the reader.
+//! No notification is lost without a [`Gap`](Event::Gap), whatever happens to the session, the server or the reader.
 
-use std::{cell::Cell, collections::HashSet, time::Duration};
+use std::{cell::Cell, collections::HashSet, pin::pin, time::Duration};
 
 use cenote_postgres::{Error, Event, Listener, ListenerOptions};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::{Database, SOON, Watcher, database, database_on, server};
+use crate::support::{Database, SLACK, SOON, Watcher, database, database_on, server, until};
 
-/// A busy machine is not taken for one that is silent.
+/// The timeout is long, so that a busy server is not taken for a silent one.
 const OPTIONS: ListenerOptions = ListenerOptions {
     buffer: 1000,
     check_every: Duration::from_millis(300),
@@ -51,14 +51,14 @@ async fn process_id(watcher: &Watcher) -> u32 {
     u32::try_from(watcher.number(&sql, &[]).await).unwrap()
 }
 
-/// That there is nothing to hear: what is said now is heard next.
+/// Checks that no event waits: a notification that is sent now is received next.
 async fn assert_nothing_else(listener: &mut Listener, watcher: &Watcher, channel: &str) {
     notify(watcher, channel, "the end").await;
     assert_eq!(heard(listener).await, "the end");
 }
 
 #[tokio::test]
-async fn what_is_said_is_heard_in_order_and_whole() {
+async fn notifications_are_received_in_order_and_complete() {
     let database = database().await;
     let watcher = database.watcher().await;
     let mut listener = listener(&database, "news").await;
@@ -108,7 +108,7 @@ async fn a_channel_may_have_any_name() {
 }
 
 #[tokio::test]
-async fn a_channel_that_is_given_up_is_silent() {
+async fn nothing_is_received_from_a_channel_after_unlisten() {
     let database = database().await;
     let watcher = database.watcher().await;
     let mut listener = listener(&database, "news").await;
@@ -116,7 +116,7 @@ async fn a_channel_that_is_given_up_is_silent() {
     listener.unlisten("gossip").await.unwrap();
     notify(&watcher, "gossip", "psst").await;
     assert_nothing_else(&mut listener, &watcher, "news").await;
-    // A new session does not take it up again.
+    // A new session does not listen to it again.
     watcher.terminate(process_id(&watcher).await).await;
     assert_eq!(next(&mut listener).await, Event::Gap);
     notify(&watcher, "gossip", "psst").await;
@@ -124,7 +124,7 @@ async fn a_channel_that_is_given_up_is_silent() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_ended_is_replaced_and_means_one_gap() {
+async fn a_session_that_is_ended_is_replaced_and_gives_one_gap() {
     let database = database().await;
     let watcher = database.watcher().await;
     let mut listener = listener(&database, "news").await;
@@ -143,19 +143,15 @@ async fn a_server_that_comes_back_is_listened_to_again() {
     let database = database_on(&server).await;
     let mut listener = listener(&database, "news").await;
     server.kill().await.unwrap();
-    // Asked for while there is nobody to ask.
-    let deadline = Instant::now() + SOON;
-    while listener.is_connected() {
-        assert!(Instant::now() < deadline, "the loss is not noticed");
-        sleep(Duration::from_millis(5)).await;
+    until("the loss is noticed", async || !listener.is_connected()).await;
+    {
+        // Begun while there is no server.
+        let mut listening = pin!(listener.listen("more"));
+        assert!(timeout(Duration::ZERO, &mut listening).await.is_err());
+        let (listening, restarted) = tokio::join!(timeout(SOON, listening), server.restart());
+        listening.unwrap().unwrap();
+        restarted.unwrap();
     }
-    let listening = listener.listen("more");
-    let restart = async {
-        sleep(Duration::from_millis(200)).await;
-        server.restart().await.unwrap();
-    };
-    let (listening, ()) = tokio::join!(listening, restart);
-    listening.unwrap();
     assert_eq!(next(&mut listener).await, Event::Gap);
     let watcher = database.watcher().await;
     notify(&watcher, "more", "hello").await;
@@ -174,13 +170,9 @@ async fn a_server_that_falls_silent_is_noticed_within_the_bound() {
     let mut listener = listener_with(&database, "news", options).await;
     server.freeze().await.unwrap();
     let frozen = Instant::now();
-    while listener.is_connected() {
-        assert!(frozen.elapsed() < SOON, "the silence is not noticed");
-        sleep(Duration::from_millis(10)).await;
-    }
+    until("the silence is noticed", async || !listener.is_connected()).await;
     let (noticed, bound) = (frozen.elapsed(), options.check_every + options.check_timeout);
-    let slack = Duration::from_secs(5);
-    assert!(noticed < bound + slack, "{noticed:?}");
+    assert!(noticed < bound + SLACK, "{noticed:?}");
     server.thaw().await.unwrap();
     assert_eq!(next(&mut listener).await, Event::Gap);
     let watcher = database.watcher().await;
@@ -188,7 +180,7 @@ async fn a_server_that_falls_silent_is_noticed_within_the_bound() {
 }
 
 #[tokio::test]
-async fn a_flood_nobody_reads_means_one_gap_after_what_was_kept() {
+async fn a_flood_that_is_not_read_gives_one_gap_after_the_notifications_that_were_kept() {
     let database = database().await;
     let watcher = database.watcher().await;
     let mut listener = listener(&database, "news").await;
@@ -197,7 +189,7 @@ async fn a_flood_nobody_reads_means_one_gap_after_what_was_kept() {
     // Answered after the flood has arrived.
     listener.listen("other").await.unwrap();
     assert_eq!(heard(&mut listener).await, "1");
-    // There is room for this, but it must not be heard before the gap.
+    // There is room for this one, but it must not be received before the gap.
     notify(&watcher, "news", "too late").await;
     listener.listen("another").await.unwrap();
     for i in 2..=OPTIONS.buffer {
@@ -207,7 +199,7 @@ async fn a_flood_nobody_reads_means_one_gap_after_what_was_kept() {
     assert_nothing_else(&mut listener, &watcher, "news").await;
 }
 
-/// A slow reader, floods, and a session that is ended again and again: between two gaps nothing is missing.
+/// A slow reader, floods, and a session that is ended several times: between two gaps nothing is missing.
 #[tokio::test]
 async fn nothing_is_lost_without_a_gap() {
     let database = database().await;
@@ -225,14 +217,15 @@ async fn nothing_is_lost_without_a_gap() {
             watcher.run(&hundred).await;
             if i % 4000 == 2001 {
                 let there = format!("SELECT count(*) {SESSIONS}");
-                while killer.number(&there, &[]).await == 0 {
-                    sleep(Duration::from_millis(5)).await;
-                }
+                until("the listener has a session", async || {
+                    killer.number(&there, &[]).await > 0
+                })
+                .await;
                 let sql = format!("SELECT count(pg_terminate_backend(pid)) {SESSIONS}");
                 kills.set(kills.get() + killer.number(&sql, &[]).await);
             }
         }
-        // Said until it is heard: the session may be away just then.
+        // Repeated until it is received, because the listener may have no session at that moment.
         loop {
             notify(&watcher, "news", "0").await;
             sleep(Duration::from_millis(20)).await;
@@ -256,6 +249,7 @@ async fn nothing_is_lost_without_a_gap() {
                     assert!(number == last + 1 || after_gap, "{last}, then {number}, and no gap");
                     (last, after_gap) = (number, false);
                     if number.is_multiple_of(500) {
+                        // The reader is slow, so that its buffer overflows.
                         sleep(Duration::from_millis(20)).await;
                     }
                 }
@@ -267,7 +261,7 @@ async fn nothing_is_lost_without_a_gap() {
         () = speaking => unreachable!(),
     };
     let kills = kills.get();
-    assert_eq!(kills, 5, "nothing was put to the test");
+    assert_eq!(kills, 5, "not every session was ended");
     assert!(gaps > 0 && !heard.is_empty(), "{gaps} gaps for {kills}");
 }
 
@@ -282,7 +276,7 @@ async fn a_dropped_listener_leaves_no_session() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_at_first_is_an_error() {
+async fn a_listener_whose_first_connect_fails_is_an_error() {
     let server = server().await;
     let database = database_on(&server).await;
     server.kill().await.unwrap();

@@ -1,4 +1,4 @@
-//! Look-ups by key that go together, and what each caller gets of them.
+//! Look-ups by key that go together, and what each caller gets.
 
 use std::{
     sync::{
@@ -9,12 +9,9 @@ use std::{
 };
 
 use cenote_postgres::{Error, Loader, LoaderMany};
-use tokio::{
-    task::{JoinSet, yield_now},
-    time::timeout,
-};
+use tokio::{task::JoinSet, time::timeout};
 
-use crate::support::{self, SOON};
+use crate::support::{self, until};
 
 const SQUARES: &str = "SELECT position, key * key FROM unnest($1::bigint[]) \
                        WITH ORDINALITY AS wanted (key, position) WHERE key >= 0";
@@ -30,7 +27,7 @@ async fn every_caller_of_a_loader_gets_the_row_of_its_own_key() {
         callers.spawn(async move {
             for round in 0..50 {
                 let key = (caller * 50 + round) % 97 - 5;
-                // Some give up on the way; the others must not notice.
+                // Some give up half-way; the others must not notice.
                 if round % 7 == 3 {
                     let _gone = timeout(Duration::from_micros(50), loader.load(key)).await;
                 }
@@ -57,7 +54,7 @@ async fn many_keys_of_one_caller_share_a_statement_with_others_and_come_back_in_
         let loader = loader.clone();
         callers.spawn(async move {
             for round in 0..20 {
-                // More than a batch has, once in a while.
+                // Sometimes more keys than a batch takes.
                 let many = if round == 7 { 700 } else { caller };
                 let keys: Vec<i64> = (0..many).map(|n| (n * caller) % 31 - 3).collect();
                 let found = loader.load_many(keys.clone()).await.unwrap();
@@ -88,12 +85,7 @@ async fn a_key_that_the_database_cannot_read_fails_alone() {
         let loader = loader.clone();
         callers.spawn(async move { (key, loader.load(key.to_owned()).await) });
     }
-    let all_wait = async {
-        while loader.stats().waiting < 5 {
-            yield_now().await;
-        }
-    };
-    timeout(SOON, all_wait).await.unwrap();
+    until("all wait for the connection", async || loader.stats().waiting == 5).await;
     drop(held);
     while let Some(answered) = callers.join_next().await {
         match answered.unwrap() {
@@ -127,14 +119,14 @@ async fn a_query_that_expects_one_key_is_planned_once_for_batches_of_any_size() 
     let plans = "SELECT custom_plans, generic_plans FROM pg_prepared_statements WHERE statement = $1";
     let connection = pool.get().await.unwrap();
     let row = connection.query_one(plans, &[&NAMES]).await.unwrap();
-    // PostgreSQL plans the first five for what they ask.
+    // PostgreSQL makes a custom plan for each of the first five.
     assert_eq!((row.get(0), row.get(1)), (5i64, 6i64));
 }
 
 const FAILS: &str = "SELECT 1::bigint / 0 AS position, $1::bigint[]";
 
 #[tokio::test]
-async fn when_the_statement_fails_every_caller_is_told_why() {
+async fn a_statement_that_fails_is_the_same_error_for_every_caller() {
     let pool = support::database().await.pool(4);
     let loader: Loader<i64, i64> = Loader::new(pool, FAILS, |row| Ok(row.try_get(1)?));
     let (one, two) = tokio::join!(loader.load(1), loader.load(2));
@@ -156,18 +148,18 @@ async fn the_wait_in_the_queue_counts_against_the_wait_for_a_connection() {
     for key in 0..20 {
         let loader = loader.clone();
         callers.spawn(async move { loader.load(key).await });
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    until("all wait for the connection", async || loader.stats().waiting == 20).await;
     while let Some(ended) = callers.join_next().await {
         let error = ended.unwrap().unwrap_err();
         assert!(matches!(error, Error::Acquire(_)), "{error}");
     }
-    // Those in the queue would otherwise begin to wait when the first has given up.
+    // If the wait in the queue did not count, the others would begin to wait when the first gives up.
     let took = started.elapsed();
     assert!(took < wait * 2, "{took:?}");
 }
 
-/// The rows of a table in which keys and positions have nothing to do with each other.
+/// A table in which keys and positions are unrelated.
 async fn orders(pool: &cenote_postgres::Pool) {
     let create = "CREATE TABLE orders (id bigint, customer bigint); \
          INSERT INTO orders VALUES (2, 10), (1, 20), (3, 20)";
@@ -192,7 +184,7 @@ async fn a_statement_whose_rows_do_not_carry_a_position_is_an_error_the_first_ti
     for (sql, why) in wrong {
         let loader: Loader<i64, i64> = Loader::new(pool.clone(), sql, |row| Ok(row.try_get(1)?));
         let many: LoaderMany<i64, i64> = LoaderMany::new(pool.clone(), sql, |row| Ok(row.try_get(1)?));
-        // A key without rows would show nothing wrong.
+        // The statement is wrong for a key without rows, too.
         for key in [77, 1] {
             let errors = [loader.load(key).await.map(drop), many.load(key).await.map(drop)];
             for error in errors.map(Result::unwrap_err) {
@@ -206,7 +198,7 @@ async fn a_statement_whose_rows_do_not_carry_a_position_is_an_error_the_first_ti
 }
 
 #[tokio::test]
-async fn a_position_that_no_key_has_is_an_error_and_nobody_gets_the_row() {
+async fn a_position_that_no_key_has_is_an_error_and_no_caller_gets_the_row() {
     let pool = support::database().await.pool(1);
     let positions = ["0", "3", "-1", "", "9223372036854775807", "-9223372036854775808"];
     for position in positions {
@@ -221,7 +213,7 @@ const OF_CUSTOMERS: &str = "SELECT position, id FROM unnest($1::bigint[]) \
      WITH ORDINALITY AS wanted (customer, position) JOIN orders USING (customer) ORDER BY id DESC";
 
 #[tokio::test]
-async fn a_second_row_for_a_key_is_an_error_that_names_it_and_concerns_nobody_else() {
+async fn a_second_row_for_a_key_is_an_error_that_names_the_key_and_concerns_no_other_caller() {
     let pool = support::database().await.pool(1);
     orders(&pool).await;
     let loader: Loader<i64, i64> = Loader::new(pool.clone(), OF_CUSTOMERS, |row| Ok(row.try_get(1)?));
@@ -273,12 +265,7 @@ async fn a_row_that_cannot_be_read_fails_its_own_caller_and_costs_no_connection(
         let loader = loader.clone();
         callers.spawn(async move { (key, loader.load(key).await) });
     }
-    let all_wait = async {
-        while loader.stats().waiting < 5 {
-            yield_now().await;
-        }
-    };
-    timeout(SOON, all_wait).await.unwrap();
+    until("all wait for the connection", async || loader.stats().waiting == 5).await;
     drop(held);
     while let Some(answered) = callers.join_next().await {
         let (key, answer) = answered.unwrap();

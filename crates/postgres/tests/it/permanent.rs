@@ -1,4 +1,4 @@
-//! What keeps connections from opening for good is told at once, with the server's words; what may pass is waited for.
+//! A failure to connect that waiting does not cure is reported at once, in the server's words; any other is waited for.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -11,9 +11,9 @@ use tokio::{
     time::Instant,
 };
 
-use crate::support::SOON;
+use crate::support::{SOON, until_ok};
 
-/// A server that refuses in every way it can.
+/// A server that refuses connections in every way it can.
 async fn server() -> &'static PostgresServer {
     static SERVER: OnceCell<PostgresServer> = OnceCell::const_new();
     SERVER
@@ -47,7 +47,7 @@ fn config(server: &PostgresServer, change: impl FnOnce(&mut Config)) -> Config {
     config
 }
 
-/// What a caller is told who would wait for long, and that it does not.
+/// The error of a caller with a long acquire timeout, which comes long before that.
 async fn told(config: Config) -> AcquireError {
     let pool = Pool::new(config).unwrap();
     let asked = Instant::now();
@@ -63,7 +63,7 @@ async fn is_permanent(config: Config, words: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_that_repeating_does_not_cure_is_told_at_once_in_the_servers_words() {
+async fn a_refusal_that_waiting_does_not_cure_is_reported_at_once_in_the_servers_words() {
     let server = server().await;
     let as_role = |role: &'static str| {
         config(server, |config| {
@@ -101,7 +101,7 @@ async fn a_refusal_that_repeating_does_not_cure_is_told_at_once_in_the_servers_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_that_is_asked_for_and_not_given_is_told_at_once_for_each_way_of_asking() {
+async fn a_missing_password_is_reported_at_once_for_each_way_of_authentication() {
     let server = server().await;
     for role in ["cenote", "md5", "clear"] {
         let config = config(server, |config| {
@@ -115,7 +115,7 @@ async fn a_password_that_is_asked_for_and_not_given_is_told_at_once_for_each_way
     }
 }
 
-/// Answers each connection with these bytes.
+/// A listener that answers each connection with these bytes.
 async fn stranger(greeting: &'static [u8], speaks_first: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -126,7 +126,7 @@ async fn stranger(greeting: &'static [u8], speaks_first: bool) -> String {
                     let _ = stream.read(&mut [0; 512]).await;
                 }
                 let _ = stream.write_all(greeting).await;
-                // It is left to the other side to hang up.
+                // The client is the one to close the connection.
                 let _ = stream.read_to_end(&mut Vec::new()).await;
             });
         }
@@ -135,7 +135,7 @@ async fn stranger(greeting: &'static [u8], speaks_first: bool) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_postgresql_is_told_apart_whether_encryption_is_asked_for_or_not() {
+async fn a_server_that_is_not_postgresql_is_named_as_such_with_and_without_encryption() {
     for (greeting, speaks_first) in [
         (&b"HTTP/1.1 400 Bad Request\r\nServer: nginx\r\n\r\n"[..], false),
         (b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", true),
@@ -153,7 +153,7 @@ async fn what_is_not_postgresql_is_told_apart_whether_encryption_is_asked_for_or
 
 #[cfg(feature = "tls")]
 #[tokio::test(flavor = "multi_thread")]
-async fn encryption_that_is_required_and_not_offered_is_told_at_once() {
+async fn encryption_that_is_required_and_not_offered_is_reported_at_once() {
     let server = server().await;
     let url = format!("{}?sslmode=require", server.url());
     let words = "the server does not offer TLS";
@@ -161,14 +161,14 @@ async fn encryption_that_is_required_and_not_offered_is_told_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_whose_path_no_system_takes_is_told_at_once() {
+async fn a_socket_path_that_is_too_long_is_reported_at_once() {
     let url = format!("postgresql://u:p@%2F{}/d", "x".repeat(200));
     is_permanent(Config::from_url(&url).unwrap(), "cannot reach /xxx").await;
 }
 
-/// PgBouncer has one code for all.
+/// PgBouncer reports all errors with one code.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pooler_that_will_never_take_the_connection_is_told_apart_from_one_whose_server_is_away() {
+async fn a_pooler_that_never_takes_the_connection_is_told_apart_from_one_whose_server_is_down() {
     for (answer, permanent) in [
         (
             &b"E\0\0\0\x40SFATAL\0C08P01\0Munsupported startup parameter: options\0\0"[..],
@@ -179,7 +179,7 @@ async fn a_pooler_that_will_never_take_the_connection_is_told_apart_from_one_who
             false,
         ),
     ] {
-        // The length counts itself, and is that of the rest.
+        // The length of a message counts itself, but not the type before it.
         let mut message = answer.to_vec();
         let length = u32::try_from(message.len() - 1).unwrap();
         message[1..5].copy_from_slice(&length.to_be_bytes());
@@ -192,14 +192,14 @@ async fn a_pooler_that_will_never_take_the_connection_is_told_apart_from_one_who
     }
 }
 
-/// A port that nobody listens at.
+/// A port on which nothing listens.
 async fn nobody() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().port()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_still_come_is_waited_for_and_its_cause_is_the_first_thing_told() {
+async fn a_failure_that_may_pass_is_waited_for_and_the_error_begins_with_its_cause() {
     let port = nobody().await;
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().display().to_string().replace('/', "%2F");
@@ -222,7 +222,7 @@ async fn what_may_still_come_is_waited_for_and_its_cause_is_the_first_thing_told
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_several_hosts_each_must_refuse_for_good_before_nothing_is_waited_for() {
+async fn with_several_hosts_waiting_ends_only_if_each_of_them_refuses_permanently() {
     let (server, port) = (server().await, nobody().await);
     let right = server.port();
     let hosts = |ports: [u16; 2], password: Option<&str>| {
@@ -240,7 +240,7 @@ async fn of_several_hosts_each_must_refuse_for_good_before_nothing_is_waited_for
             config.server = both;
         })
     };
-    // The one that is down may come, and may know the password.
+    // The host that is down may come back and accept the password.
     let mut waiting = hosts([port, right], Some("wrong"));
     waiting.pool.acquire_timeout = Duration::from_millis(700);
     let error = told(waiting).await;
@@ -250,14 +250,14 @@ async fn of_several_hosts_each_must_refuse_for_good_before_nothing_is_waited_for
         assert!(said.contains(words), "{said}");
     }
     is_permanent(hosts([right, right], Some("wrong")), "password authentication failed").await;
-    // A stranger at the first does no harm.
+    // Another program on the first port does no harm.
     let web = stranger(b"HTTP/1.1 400 Bad Request\r\n\r\n", false).await;
     let web: u16 = web.split([':', '/']).nth(5).unwrap().parse().unwrap();
     let pool = Pool::new(hosts([web, right], None)).unwrap();
     drop(pool.get().await.unwrap());
 }
 
-/// What was logged about logins since.
+/// The number of failed logins of this user in the server's log.
 fn logins(server: &PostgresServer, user: &str) -> usize {
     let log = fs::read_to_string(server.log_file()).unwrap();
     let failed = format!("password authentication failed for user \"{user}\"");
@@ -284,7 +284,7 @@ async fn a_wrong_password_costs_many_callers_no_time_and_the_server_a_handful_of
         assert_eq!(error.reason(), Reason::Permanent, "{error}");
     }
     assert!(asked.elapsed() < SOON);
-    // In that time one or two more at most.
+    // The pool repeats the login only every few seconds.
     let counted = logins(server, "many");
     assert!((1..=8).contains(&counted), "{counted} logins");
 }
@@ -312,9 +312,5 @@ async fn a_password_rotated_meanwhile_is_used_without_a_restart() {
     };
     assert_eq!(refused.code().code(), "28P01");
     fs::write(file.path(), "new").unwrap();
-    let deadline = Instant::now() + SOON;
-    while pool.get().await.is_err() {
-        assert!(Instant::now() < deadline, "the new password is not used");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_ok("the new password is used", async || pool.get().await.map(drop)).await;
 }

@@ -1,12 +1,12 @@
-//! Several statements in one round trip, and what becomes of them.
+//! Several statements in one round trip, and the outcome of each.
 
 use std::time::Duration;
 
 use cenote_local::Direction;
 use cenote_postgres::{Answer, Command, Connection, Error, Pool, Result, tokio_postgres::types::ToSql};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use crate::support::{SOON, Watcher, database, give_up_after, through_proxy};
+use crate::support::{SOON, Watcher, database, give_up_after, through_proxy, until};
 
 const TABLE: &str = "CREATE TABLE entry (id serial, n bigint PRIMARY KEY)";
 const ADD: &str = "INSERT INTO entry (n) VALUES ($1)";
@@ -44,7 +44,7 @@ async fn each_statement_has_its_own_answer_in_order() {
 }
 
 #[tokio::test]
-async fn all_are_executed_in_order_before_the_first_answer_arrives() {
+async fn all_statements_are_executed_in_order_before_the_first_answer_arrives() {
     let database = database().await;
     let watcher = database.watcher().await;
     watcher.run(TABLE).await;
@@ -54,17 +54,13 @@ async fn all_are_executed_in_order_before_the_first_answer_arrives() {
     let warm_up = add_all(&connection, &[0]).await;
     assert!(warm_up[0].is_ok());
     let numbers: Vec<i64> = (1..=100).collect();
-    // Nothing comes back any more: whatever is executed now has been sent in one go.
+    // No answer comes back any more, so what is executed now was sent without waiting for answers.
     proxy.hold(Direction::ToClient);
     let mut answers = Box::pin(add_all(&connection, &numbers));
-    let executed = async {
-        while watcher.rows_of("entry").await < 101 {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
+    let executed = until("all are executed", async || watcher.rows_of("entry").await == 101);
     tokio::select! {
         _ = &mut answers => panic!("no answer can have come"),
-        executed = timeout(SOON, executed) => executed.unwrap(),
+        () = executed => {}
     }
     proxy.heal();
     assert!(answers.await.iter().all(Result::is_ok));
@@ -74,7 +70,7 @@ async fn all_are_executed_in_order_before_the_first_answer_arrives() {
 }
 
 #[tokio::test]
-async fn one_that_fails_stops_none_of_the_others() {
+async fn a_statement_that_fails_stops_none_of_the_others() {
     let (pool, watcher) = entries().await;
     let connection = pool.get().await.unwrap();
     let answers = add_all(&connection, &[1, 2, 1, 3]).await;
@@ -84,7 +80,7 @@ async fn one_that_fails_stops_none_of_the_others() {
         .collect();
     assert_eq!(codes, [None, None, Some("23505"), None]);
     assert_eq!(watcher.rows_of("entry").await, 3);
-    // One that cannot even be prepared or sent neither.
+    // Nor does one that cannot be prepared, or not be sent.
     let [wrong, missing, fine] = connection
         .pipeline([
             Command::new("SELECT nothing FROM nowhere", &[]),
@@ -99,7 +95,7 @@ async fn one_that_fails_stops_none_of_the_others() {
 }
 
 #[tokio::test]
-async fn in_a_transaction_those_after_a_failure_fail_too_and_nothing_stays() {
+async fn in_a_transaction_the_statements_after_a_failure_fail_too_and_nothing_is_kept() {
     let (pool, watcher) = entries().await;
     let transaction = pool.begin().await.unwrap();
     let answers = add_all(&transaction, &[1, 1, 2]).await;
@@ -112,7 +108,7 @@ async fn in_a_transaction_those_after_a_failure_fail_too_and_nothing_stays() {
 }
 
 #[tokio::test]
-async fn dropped_at_any_point_the_connection_comes_back_clean() {
+async fn the_connection_of_a_pipeline_dropped_at_any_await_comes_back_clean() {
     let (pool, watcher) = entries().await;
     for polls in 1..40 {
         let connection = pool.get().await.unwrap();
@@ -123,7 +119,7 @@ async fn dropped_at_any_point_the_connection_comes_back_clean() {
             Command::new("SELECT generate_series(1, 2000)", &[]),
             Command::new("SELECT pg_sleep(20)", &[]),
         ]);
-        // By the number of its polls, or by time while the server sleeps.
+        // After some polls, or after some time while the server sleeps.
         let given_up = timeout(Duration::from_millis(50), give_up_after(polls % 8 + 1, pipeline));
         assert!(!matches!(given_up.await, Ok(Some(_))));
         drop(connection);
@@ -135,7 +131,7 @@ async fn dropped_at_any_point_the_connection_comes_back_clean() {
 }
 
 #[tokio::test]
-async fn what_was_answered_before_the_connection_was_lost_is_known_and_the_rest_is_not() {
+async fn answers_from_before_the_connection_was_lost_are_known_and_the_rest_is_not() {
     let (pool, watcher) = entries().await;
     let connection = pool.get().await.unwrap();
     let process = connection.process_id();
@@ -161,7 +157,7 @@ async fn what_was_answered_before_the_connection_was_lost_is_known_and_the_rest_
 }
 
 #[tokio::test]
-async fn what_takes_too_long_is_cancelled_and_what_was_answered_by_then_is_known() {
+async fn a_pipeline_that_takes_too_long_is_cancelled_and_the_answers_until_then_are_known() {
     let database = database().await;
     database.watcher().await.run(TABLE).await;
     let mut config = database.config(1);
@@ -179,7 +175,7 @@ async fn what_takes_too_long_is_cancelled_and_what_was_answered_by_then_is_known
     for late in [late, behind] {
         assert!(matches!(late, Err(Error::Timeout(_))), "{late:?}");
     }
-    // On the same connection, which is rid of what was under way.
+    // On the same connection, on which nothing is under way any more.
     let [again] = connection.pipeline([Command::new(ADD, &[&3i64])]).await;
     assert_eq!(again.unwrap().affected, 1);
 }

@@ -1,4 +1,4 @@
-//! Only what passes by itself is tried again, and only so often.
+//! Only an error that passes by itself is tried again, and only as often as the settings allow.
 
 use std::{cell::Cell, time::Duration};
 
@@ -26,7 +26,7 @@ async fn a_read_is_repeated_over_a_killed_connection() {
             if tries.get() == 1 {
                 watcher.terminate(connection.process_id()).await;
             }
-            // Only the first is still there when its session is ended.
+            // The first try lasts until its session is ended.
             let seconds = if tries.get() == 1 { 60.0 } else { 0.0 };
             let read = "SELECT 7 FROM pg_sleep($1)";
             connection.query_one(read, &[&seconds]).await
@@ -85,13 +85,13 @@ async fn a_write_is_repeated_over_a_connection_killed_before_it_was_sent() {
     assert_eq!(watcher.rows_of("entry").await, 1);
 }
 
-/// Preparing a statement waits for the locks of its tables, and executes nothing.
+/// To prepare a statement waits for the locks of its tables and executes nothing.
 #[tokio::test]
 async fn a_write_is_repeated_over_a_connection_killed_while_it_was_prepared() {
     let database = database().await;
     let watcher = database.watcher().await;
     watcher.run("CREATE TABLE entry (id int)").await;
-    // A session of its own: within a transaction the watcher would see the activity it saw first.
+    // Another session: in a transaction, the watcher would go on seeing the activity that it saw first.
     let rival = database.watcher().await;
     rival.run("BEGIN; LOCK TABLE entry").await;
     let pool = pool(&database, 3);
@@ -176,7 +176,7 @@ async fn a_unique_violation_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn tries_are_bounded_and_the_last_error_is_told() {
+async fn tries_are_bounded_and_the_last_error_is_returned() {
     let database = database().await;
     for attempts in [0, 1, 2, 5] {
         let pool = pool(&database, attempts);

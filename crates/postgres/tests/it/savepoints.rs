@@ -1,10 +1,8 @@
-//! A savepoint happens as a whole or not at all, and leaves the transaction around it as it was.
-
-use std::time::Duration;
+//! A savepoint takes effect completely or not at all, and leaves the transaction around it as it was.
 
 use cenote_postgres::{Error, Isolation, Pool, Transaction, TransactionOptions};
 
-use crate::support::{Watcher, database, give_up_after};
+use crate::support::{SOON, Watcher, database, give_up_after};
 
 async fn table() -> (Pool, Watcher) {
     let database = database().await;
@@ -19,13 +17,13 @@ async fn insert(transaction: &Transaction<'_>, id: i32) {
 }
 
 async fn ids(watcher: &Watcher) -> i64 {
-    // Each digit of the sum is one row.
+    // A row with the id n sets the digit n of the sum.
     let sum = "SELECT coalesce(sum(10 ^ id), 0)::bigint FROM entry";
     watcher.number(sum, &[]).await
 }
 
 #[tokio::test]
-async fn what_a_savepoint_keeps_stands_and_falls_with_the_transaction() {
+async fn the_changes_of_a_committed_savepoint_are_committed_or_rolled_back_with_the_transaction() {
     let (pool, watcher) = table().await;
     for commit in [false, true] {
         let mut transaction = pool.begin().await.unwrap();
@@ -125,7 +123,7 @@ async fn a_release_dropped_at_any_await_leaves_the_rest() {
                 assert_eq!(ids(&watcher).await, 11);
                 break;
             }
-            // It was released, and then rolled back to, which fails.
+            // The savepoint was released, so rolling back to it fails.
             (None, Err(error)) => {
                 assert!(matches!(error, Error::RolledBack), "{error:?}");
                 assert_eq!(ids(&watcher).await, 0);
@@ -171,8 +169,7 @@ async fn the_end_of_an_owned_transaction_gives_its_connection_back_clean() {
     let process_id = transaction.process_id();
     insert(&transaction, 0).await;
     drop(transaction);
-    let patience = Duration::from_secs(10);
-    let transaction = tokio::time::timeout(patience, pool.begin()).await.unwrap();
+    let transaction = tokio::time::timeout(SOON, pool.begin()).await.unwrap();
     let transaction = transaction.unwrap();
     assert_eq!(transaction.process_id(), process_id);
     insert(&transaction, 1).await;

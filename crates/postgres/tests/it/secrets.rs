@@ -1,4 +1,4 @@
-//! Nothing that can be printed of a pool, its settings and what it is given has a password or a parameter.
+//! No password and no parameter is printed with a pool, its settings, its errors or a command.
 
 use std::{error::Error, fmt::Debug, time::Duration};
 

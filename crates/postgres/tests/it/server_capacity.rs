@@ -1,22 +1,22 @@
-//! Whether all connections fit is known before the last of them is refused.
+//! The library can tell whether all connections of all instances fit, before the server refuses one.
 
 use cenote_postgres::{Capacity, Pool};
 
 use crate::support::{self, Database, database_on};
 
 async fn database() -> Database {
-    // Here nobody else changes roles.
+    // A server of its own, because the tests change roles and count its connections.
     let server = Box::leak(Box::new(support::server().await));
     database_on(server).await
 }
 
 #[tokio::test]
-async fn what_is_reserved_for_administrators_is_not_counted() {
+async fn connections_reserved_for_administrators_are_not_counted() {
     let database = database().await;
     let mut config = database.config(10);
     config.pool.max_overflow = 5;
     let pool = Pool::new(config).unwrap();
-    // The server has 100, three of them reserved.
+    // The server has 100 connections, three of them reserved.
     for (instances, fits) in [(1, true), (6, true), (7, false), (u32::MAX, false)] {
         let capacity = pool.check_capacity(instances, 0).await.unwrap();
         let expected = Capacity {
@@ -29,7 +29,7 @@ async fn what_is_reserved_for_administrators_is_not_counted() {
         assert_eq!(capacity.fits(), fits, "{instances} instances");
         assert!(capacity.limit().contains("max_connections"));
     }
-    // What each opens beside the pool counts too.
+    // Connections that each instance opens beside its pool count too.
     for (beside, fits) in [(1, true), (2, false)] {
         let capacity = pool.check_capacity(6, beside).await.unwrap();
         assert_eq!(capacity.wanted, 6 * (15 + u64::from(beside)));
@@ -46,7 +46,7 @@ async fn limits_of_the_role_and_the_database_hold_for_ordinary_users() {
         .await;
     let mut config = database.config(10);
     let name = config.server.get_dbname().unwrap().to_owned();
-    // Of no concern to the superuser.
+    // This limit does not hold for a superuser.
     watcher.run(&format!("ALTER DATABASE {name} CONNECTION LIMIT 40")).await;
     let pool = Pool::new(config.clone()).unwrap();
     let capacity = pool.check_capacity(5, 0).await.unwrap();

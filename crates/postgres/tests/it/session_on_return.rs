@@ -1,4 +1,4 @@
-//! Nothing that one user of a connection did to its session reaches the next.
+//! The next user of a connection finds its session as if it were new.
 
 use cenote_postgres::{Pool, Reset};
 
@@ -26,7 +26,7 @@ async fn settings_go_back_to_what_they_were() {
 }
 
 #[tokio::test]
-async fn a_role_is_given_up() {
+async fn a_role_that_was_set_is_reset() {
     let (pool, process_id, _watcher) = one().await;
     for become_other in ["SET ROLE", "SET SESSION AUTHORIZATION"] {
         let connection = pool.get().await.unwrap();
@@ -52,14 +52,14 @@ async fn temporary_tables_are_gone() {
         .await
         .unwrap();
     drop(connection);
-    // Its rows would go into the temporary table.
+    // If it were still there, the row of this check would go into it.
     assert_as_new(&pool, process_id, &watcher).await;
     let temporary = "SELECT count(*) FROM pg_class WHERE relpersistence = 't'";
     assert_eq!(watcher.number(temporary, &[]).await, 0);
 }
 
 #[tokio::test]
-async fn nobody_listens_any_more() {
+async fn the_session_listens_to_no_channel() {
     let (pool, process_id, _watcher) = one().await;
     let connection = pool.get().await.unwrap();
     connection.batch_execute("LISTEN news").await.unwrap();
@@ -87,7 +87,7 @@ async fn a_held_cursor_is_closed() {
 }
 
 #[tokio::test]
-async fn a_setting_made_for_one_transaction_costs_its_end_nothing_that_stays() {
+async fn a_setting_made_for_one_transaction_ends_with_it() {
     let (pool, process_id, watcher) = one().await;
     let mut connection = pool.get().await.unwrap();
     let before = text(&connection, "SHOW work_mem").await;
@@ -97,7 +97,7 @@ async fn a_setting_made_for_one_transaction_costs_its_end_nothing_that_stays() {
     assert_eq!(text(&transaction, "SHOW work_mem").await, "123MB");
     transaction.commit().await.unwrap();
     assert_eq!(text(&connection, "SHOW work_mem").await, before);
-    // Outside a transaction it does nothing but warn.
+    // Outside a transaction it only warns.
     connection.batch_execute(set).await.unwrap();
     drop(connection);
     let connection = pool.get().await.unwrap();
@@ -106,7 +106,7 @@ async fn a_setting_made_for_one_transaction_costs_its_end_nothing_that_stays() {
     assert_as_new(&pool, process_id, &watcher).await;
 }
 
-/// These complete with the tag of a SELECT. Prepared or not, with rows or without.
+/// These statements complete with the tag of a SELECT, prepared or not, with rows or without.
 #[tokio::test]
 async fn temporary_tables_made_of_a_query_are_gone() {
     let (pool, process_id, watcher) = one().await;
@@ -131,7 +131,7 @@ async fn temporary_tables_made_of_a_query_are_gone() {
             }
         }
     }
-    // Through the driver itself nobody reads the text, and rows that were made are seen all the same.
+    // Through the driver itself the library does not see the text, but it sees from the tag that rows were made.
     let connection = pool.get().await.unwrap();
     let client = connection.client();
     let sql = "CREATE TEMP TABLE entry AS SELECT 7 AS secret";
@@ -145,7 +145,7 @@ const LOCKS: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' A
                      (SELECT oid FROM pg_database WHERE datname = current_database())";
 
 #[tokio::test]
-async fn advisory_locks_are_given_up() {
+async fn advisory_locks_are_released() {
     let (pool, process_id, watcher) = one().await;
     for sql in ["SELECT pg_advisory_lock(7)", "SELECT pg_try_advisory_lock_shared(7, 8)"] {
         for prepared in [true, true, false] {
@@ -177,7 +177,7 @@ async fn settings_changed_by_a_function_go_back_to_what_they_were() {
 }
 
 #[tokio::test]
-async fn reset_always_undoes_what_leaves_no_trace() {
+async fn reset_always_undoes_also_what_the_library_cannot_see() {
     let database = database().await;
     let watcher = database.watcher().await;
     watcher
@@ -188,7 +188,7 @@ async fn reset_always_undoes_what_leaves_no_trace() {
              END $$",
         )
         .await;
-    // The default, as documented, cannot see these: without this half the other proves nothing.
+    // The default cannot see these changes, as documented. Without this half, the other would prove nothing.
     for (reset, left) in [(Reset::WhenDirty, 1), (Reset::Always, 0)] {
         let mut config = database.config(1);
         config.reset = reset;

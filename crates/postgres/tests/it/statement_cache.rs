@@ -1,5 +1,5 @@
-//! A statement is prepared once per connection, the server does not keep more of them than it was
-//! told to, and whatever makes one stale is healed where that is safe.
+//! A statement is prepared once per connection, the server keeps no more statements than the cache, and a stale statement is
+//! prepared again where that is safe.
 
 use cenote_postgres::{Connection, Pool};
 
@@ -7,8 +7,8 @@ use crate::support::database;
 
 const PREPARED: &str = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE $1";
 
-/// How many statements like this the server keeps for the connection. Asked over the connection
-/// itself, the only place where PostgreSQL tells, but beside its cache.
+/// The number of statements like this that the server keeps for the connection. PostgreSQL tells only the session itself;
+/// the query goes through the driver, so that it is not cached.
 async fn prepared(connection: &Connection, like: &str) -> i64 {
     let client = connection.client();
     client.query_one(PREPARED, &[&like]).await.unwrap().get(0)
@@ -33,7 +33,7 @@ async fn a_statement_is_prepared_once_however_often_it_runs() {
 }
 
 #[tokio::test]
-async fn the_cache_is_bounded_and_what_it_forgets_the_server_forgets() {
+async fn the_cache_is_bounded_and_the_server_drops_what_is_evicted() {
     let database = database().await;
     for capacity in [0, 1, 8] {
         let mut config = database.config(1);
@@ -57,7 +57,7 @@ async fn the_cache_is_bounded_and_what_it_forgets_the_server_forgets() {
 }
 
 #[tokio::test]
-async fn a_changed_result_type_is_healed() {
+async fn a_statement_whose_result_type_changed_is_prepared_again() {
     let database = database().await;
     let watcher = database.watcher().await;
     watcher
@@ -105,7 +105,7 @@ async fn statements_that_vanished_within_a_transaction_do_not_fail_it() {
 }
 
 #[tokio::test]
-async fn inside_a_transaction_the_error_stands_and_the_next_try_is_healed() {
+async fn in_a_transaction_a_stale_statement_is_an_error_and_the_next_try_works() {
     let database = database().await;
     let watcher = database.watcher().await;
     watcher.run("CREATE TABLE entry (id int)").await;

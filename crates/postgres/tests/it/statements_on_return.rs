@@ -1,4 +1,4 @@
-//! Statements that a user of a connection prepared or forgot by hand reach the next no more than anything else.
+//! The next user of a connection notices nothing of statements that were prepared or deallocated by hand.
 
 use crate::support::{
     give_up_after,
@@ -30,10 +30,10 @@ async fn statements_prepared_by_name_are_gone_and_cached_ones_work_on() {
     assert_eq!(pool.stats().pool.connects, 1);
 }
 
-/// The driver looks unknown types up with prepared statements of its own, and has no way to be told that they are
-/// gone: such a connection is closed.
+/// The driver looks up unknown types with its own prepared statements, and cannot be told that they are gone. Such a
+/// connection is closed.
 #[tokio::test]
-async fn forgotten_statements_do_not_spoil_the_look_up_of_types() {
+async fn deallocated_statements_do_not_break_the_look_up_of_types() {
     let (pool, _, watcher) = one().await;
     watcher
         .run("CREATE TYPE mood AS ENUM ('calm'); CREATE TYPE hue AS ENUM ('red')")
@@ -63,5 +63,5 @@ async fn statements_whose_preparation_was_given_up_do_not_pile_up() {
     let connection = pool.get().await.unwrap();
     let prepared = "SELECT count(*) FROM pg_prepared_statements";
     let prepared: i64 = connection.query_one(prepared, &[]).await.unwrap().get(0);
-    assert!(prepared <= 20, "{prepared} statements nobody can use");
+    assert!(prepared <= 20, "{prepared} statements that are not used");
 }

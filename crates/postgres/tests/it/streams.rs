@@ -1,4 +1,4 @@
-//! Rows arrive as they are read, in bounded memory, and what is left unread harms nobody.
+//! Rows arrive as they are read, in bounded memory, and unread rows do not reach the next user.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::{
 const MANY: &str = "SELECT i, repeat('x', 1000) FROM generate_series(1, $1) i";
 
 #[tokio::test]
-async fn rows_come_in_order_and_all_of_them() {
+async fn all_rows_arrive_in_order() {
     let (pool, process_id, watcher) = one().await;
     let connection = pool.get().await.unwrap();
     let mut rows = connection.query_stream(MANY, &[&30_000]).await.unwrap();
@@ -31,9 +31,9 @@ async fn rows_come_in_order_and_all_of_them() {
     assert_as_new(&pool, process_id, &watcher).await;
 }
 
-/// The server is stopped by whoever does not read; with 2 GB in memory this would be noticed.
+/// If the library read on, it would hold 2 GB in memory.
 #[tokio::test]
-async fn the_server_waits_for_whoever_reads() {
+async fn the_server_waits_for_a_caller_that_does_not_read() {
     let (pool, process_id, watcher) = one().await;
     let connection = pool.get().await.unwrap();
     let mut rows = connection.query_stream(MANY, &[&2_000_000]).await.unwrap();
@@ -93,23 +93,24 @@ async fn an_error_half_way_ends_the_stream() {
 }
 
 #[tokio::test]
-async fn the_command_timeout_bounds_the_silence_and_not_the_whole() {
+async fn the_command_timeout_bounds_the_wait_for_the_next_row_and_not_the_whole_stream() {
     let database = database().await;
     let limit = Duration::from_millis(800);
     let mut config = database.config(1);
     config.command_timeout = Some(limit);
     let pool = Pool::new(config).unwrap();
     let connection = pool.get().await.unwrap();
-    // So much that the rows do not gather in a buffer on the way.
+    // Rows so large that they do not gather in a buffer on the way.
     let slow = "SELECT repeat('x', 10000), pg_sleep($1) FROM generate_series(1, 10)";
     let started = Instant::now();
     let rows = connection.query_stream(slow, &[&0.2]).await.unwrap();
     assert_eq!(rows.try_collect::<Vec<_>>().await.unwrap().len(), 10);
     assert!(started.elapsed() > 2 * limit);
 
-    // Time the caller takes does not count.
+    // The time that the caller takes does not count.
     let mut rows = connection.query_stream(slow, &[&0.0]).await.unwrap();
     rows.next().await.unwrap().unwrap();
+    // The caller takes longer than the limit, which is about the server alone.
     tokio::time::sleep(2 * limit).await;
     assert_eq!(rows.try_collect::<Vec<_>>().await.unwrap().len(), 9);
 

@@ -1,5 +1,5 @@
-//! Ten thousand commands run into their limit and are cancelled on the server, on connections that
-//! others use before and after: not one of the others is cancelled or gets another's answer.
+//! Ten thousand commands run into their limit and are cancelled on the server, on connections that others use before and
+//! after: none of the others is cancelled or gets another's answer.
 
 use std::{
     sync::{
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::support::{database, rounds};
 
-/// So short that a cancel request often meets a command that has just ended, or the next one.
+/// So short that a cancel request often arrives when its command has just ended, or during the next one.
 const LIMIT: Duration = Duration::from_millis(2);
 const CONNECTIONS: u32 = 8;
 const CALLERS: u64 = 12;
@@ -43,14 +43,14 @@ async fn slow(pool: &Pool, seen: &Seen) {
         Ok(_) => Seen::count(&seen.just_in_time),
         Err(Error::Timeout(_)) => Seen::count(&seen.timeouts),
         Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
-            Seen::count(&seen.cancelled); // by a request that was meant for someone else
+            // By a request that was meant for another command.
+            Seen::count(&seen.cancelled);
         }
         Err(error) => panic!("neither ended nor timed out: {error}"),
     }
 }
 
-/// Runs a command without a limit, long enough to be hit by a stray cancel request, whose answer
-/// no other has.
+/// Runs a command without a limit, with an answer that no other has, long enough to be hit by a late cancel request.
 async fn neighbour(pool: &Pool, seen: &Seen, unique: i64) {
     let connection = pool.get().await.unwrap();
     let sql = "SELECT $1::bigint * 3 FROM pg_sleep(0.001)";

@@ -1,4 +1,4 @@
-//! Work in a transaction is repeated as a whole when it lost against another, and only then.
+//! Work in a transaction is repeated as a whole if it lost against another transaction, and only then.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
@@ -8,7 +8,7 @@ use std::{
 use cenote_postgres::{Error, Isolation, Pool, Retry, TransactionOptions};
 use tokio::sync::Barrier;
 
-use crate::support::{Watcher, database};
+use crate::support::{Watcher, database, until};
 
 async fn accounts(attempts: u32) -> (Pool, Watcher) {
     let database = database().await;
@@ -58,7 +58,7 @@ async fn work_that_succeeds_is_committed_and_work_that_fails_is_not() {
     assert_eq!(watcher.number(SUM, &[&1]).await, 90);
 }
 
-/// Each of two locks one row and then wants the other's. Spawned, with things borrowed from the task.
+/// Each of two transactions locks one row and then wants the other's. The work borrows from its spawned task.
 #[tokio::test]
 async fn a_deadlock_is_repeated_until_both_are_done() {
     let (pool, watcher) = accounts(5).await;
@@ -110,7 +110,7 @@ async fn a_serialization_failure_at_the_commit_is_repeated_and_tries_are_bounded
                 Box::pin(async move {
                     tries.fetch_add(1, Relaxed);
                     let rival = other.lock().unwrap().take();
-                    // Each reads what the other writes: no order explains both.
+                    // Each reads what the other writes, so no order of the two explains both.
                     transaction.query_one(SUM, &[&1]).await?;
                     if let Some(rival) = rival {
                         rival.query_one(SUM, &[&2]).await?;
@@ -157,9 +157,7 @@ async fn a_commit_whose_outcome_is_unknown_is_not_repeated() {
         })
     });
     let kill = async {
-        while process_id.load(Relaxed) == 0 {
-            tokio::task::yield_now().await;
-        }
+        until("the work has begun", async || process_id.load(Relaxed) != 0).await;
         let process_id = process_id.load(Relaxed);
         watcher.sees_running(process_id, "COMMIT").await;
         watcher.terminate(process_id).await;

@@ -1,4 +1,4 @@
-//! A transaction happens as a whole or not at all, and says truthfully which.
+//! A transaction takes effect completely or not at all, and its result says which.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use cenote_postgres::{Connection, Error, Pool};
 use crate::support::{Database, Watcher, database, give_up_after};
 
 const INSERT: &str = "INSERT INTO entry VALUES (1)";
-/// What a statement waits for until a test lets it go on.
+/// A statement that waits until the test releases the lock.
 const AWAIT_LOCK: &str = "SELECT pg_advisory_xact_lock(1)";
 const LOCK: &str = "SELECT pg_advisory_lock(1)";
 const UNLOCK: &str = "SELECT pg_advisory_unlock(1)";
@@ -19,7 +19,7 @@ async fn table() -> (Database, Watcher) {
     (database, watcher)
 }
 
-/// The server sees no transaction, and what the connection writes is there at once.
+/// Checks that the server sees the connection outside a transaction.
 async fn assert_outside(connection: &Connection, watcher: &Watcher, when: &str) {
     connection.query("SELECT 1", &[]).await.unwrap();
     let (state, _) = watcher.activity(connection.process_id()).await.unwrap();
@@ -27,7 +27,7 @@ async fn assert_outside(connection: &Connection, watcher: &Watcher, when: &str) 
 }
 
 #[tokio::test]
-async fn what_is_committed_is_there_for_everyone() {
+async fn what_is_committed_is_visible_to_other_sessions() {
     let (database, watcher) = table().await;
     let pool = database.pool(1);
     let mut connection = pool.get().await.unwrap();
@@ -116,7 +116,7 @@ async fn a_commit_after_a_timed_out_statement_does_not_claim_success() {
     assert_eq!(watcher.rows_of("entry").await, 0);
 }
 
-/// The statement is still running when the commit is asked for, and fails only then.
+/// The statement still runs when the commit is sent, and fails only then.
 #[tokio::test]
 async fn a_commit_behind_a_given_up_statement_that_fails_does_not_claim_success() {
     let (database, watcher) = table().await;
@@ -202,7 +202,7 @@ async fn a_commit_dropped_at_any_await_is_whole_and_leaves_the_connection_outsid
     }
 }
 
-/// Before such a commit can be sent, the timed out statement is cancelled: more awaits.
+/// Before such a commit is sent, the timed-out statement is cancelled, which adds awaits.
 #[tokio::test]
 async fn an_end_dropped_while_a_timed_out_statement_is_cancelled_leaves_no_transaction() {
     let (database, watcher) = table().await;
@@ -219,7 +219,7 @@ async fn an_end_dropped_while_a_timed_out_statement_is_cancelled_leaves_no_trans
                 true => give_up_after(polls, transaction.commit()).await,
                 false => give_up_after(polls, transaction.rollback()).await,
             };
-            // Either the connection is refused, or it is outside the transaction.
+            // The connection is either unusable or outside the transaction.
             match connection.query("SELECT 1", &[]).await {
                 Err(Error::Lost { .. } | Error::Disconnected { .. }) => {}
                 result => {

@@ -3,17 +3,16 @@
 use std::time::Duration;
 
 use cenote_postgres::{AcquireError, Config, OwnedPooled, Pool};
-use tokio::time::Instant;
 
-use super::SOON;
+use super::until_ok;
 
-/// A pool that opens connections when they are needed.
+/// Lets a pool open connections only when they are needed.
 pub fn lazy(config: &mut Config) -> &mut Config {
     config.pool.min_size = Some(0);
     config
 }
 
-/// A connection, or why the first connect failed.
+/// The first connection, or why the first connect failed.
 pub async fn first(pool: &Pool) -> Result<OwnedPooled, String> {
     let refused = tokio::select! {
         biased;
@@ -27,17 +26,14 @@ pub async fn first(pool: &Pool) -> Result<OwnedPooled, String> {
     Err(cause.unwrap().to_string())
 }
 
-/// What a caller is told once a connect has failed.
+/// The error of a caller once a connect has failed.
 pub async fn refusal(pool: &Pool) -> AcquireError {
-    let deadline = Instant::now() + SOON;
-    loop {
-        let taken = pool.get_within(Duration::from_millis(20)).await;
-        if let Some(refused) = taken.err()
-            && refused.snapshot().last_connect_error.is_some()
-        {
-            return refused;
+    until_ok("a connect fails", async || {
+        let acquired = pool.get_within(Duration::from_millis(20)).await.map(drop);
+        match acquired {
+            Err(refused) if refused.snapshot().last_connect_error.is_some() => Ok(refused),
+            other => Err(other),
         }
-        let in_time = Instant::now() < deadline;
-        assert!(in_time, "no connect has failed");
-    }
+    })
+    .await
 }

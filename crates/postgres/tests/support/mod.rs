@@ -1,13 +1,15 @@
-//! A real server, a database of one's own on it, and a second session that sees what the pool
-//! cannot be asked about itself.
+//! A real server, a fresh database on it for each test, and a second session that sees what the pool does there.
+//!
+//! Invariant: a wait looks for what it waits for and has a bound; nothing is assumed to have happened after some time.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(unreachable_pub, reason = "the binaries of the tests share it")]
 #![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
 
 pub mod connecting;
 pub mod single;
 
 use std::{
+    fmt::Debug,
     future::poll_fn,
     pin::pin,
     str::FromStr,
@@ -26,10 +28,41 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// Long enough for anything that is going to happen at all on a busy machine.
-pub const SOON: Duration = Duration::from_secs(10);
+/// A bound against hanging: far more than anything takes, even on a slow machine that does other work.
+pub const SOON: Duration = Duration::from_secs(60);
 
-/// A database of one's own.
+/// What a slow machine that does other work may add to a bound that the library promises.
+pub const SLACK: Duration = Duration::from_secs(10);
+
+/// Looks again and again until the condition holds; fails after [`SOON`].
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    until_ok(what, async || if holds().await { Ok(()) } else { Err("not yet") }).await;
+}
+
+/// Looks again and again until there is a result, and returns it; fails after [`SOON`] with the last error.
+pub async fn until_ok<T, E: Debug>(what: &str, mut look: impl AsyncFnMut() -> Result<T, E>) -> T {
+    let deadline = Instant::now() + SOON;
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(error) => assert!(Instant::now() < deadline, "never: {what}; {error:?}"),
+        }
+        // Between two looks the machine is left to what is waited for.
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Checks that something does not happen, which nothing else can show than to wait: five times as long as a batch waits
+/// before it makes way for another, the longest pause after which something could happen here.
+pub async fn never(what: &str, mut happens: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + Duration::from_millis(100);
+    while Instant::now() < end {
+        assert!(!happens().await, "{what}");
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A database that no other test uses.
 pub struct Database {
     url: String,
 }
@@ -52,7 +85,7 @@ async fn server_with(max_connections: &str) -> PostgresServer {
     builder.start().await.unwrap()
 }
 
-/// A proxy before the server of a database, and the database by way of it.
+/// A proxy in front of the server of a database, and the same database through the proxy.
 pub async fn through_proxy(database: &Database) -> (Proxy, Database) {
     let server = tokio_postgres::Config::from_str(&database.url).unwrap();
     let proxy = Proxy::to(([127, 0, 0, 1], server.get_ports()[0])).await;
@@ -74,7 +107,7 @@ pub async fn database_on(server: &PostgresServer) -> Database {
 }
 
 impl Database {
-    /// At most so many connections, opened when needed, and nothing that happens by time alone.
+    /// A pool of at most `max_size` connections, opened when needed, that does nothing because of time alone.
     pub fn config(&self, max_size: u32) -> Config {
         let mut config = Config::from_url(&self.url).unwrap();
         config.pool = cenote_pool::Config {
@@ -83,8 +116,8 @@ impl Database {
             max_lifetime: None,
             idle_timeout: None,
             check_after: None,
-            // On a busy machine it may take long to cancel what is left; a connection is to be lost for a reason.
-            clean_timeout: SOON,
+            // On a busy machine a cancel may take long; no connection is to be closed for that.
+            clean_timeout: Duration::from_secs(10),
             ..cenote_pool::Config::default()
         };
         config.command_timeout = Some(Duration::from_secs(20));
@@ -103,7 +136,7 @@ impl Database {
     }
 }
 
-/// A session beside the pool's, through the bare driver.
+/// A session that is not the pool's, through the driver itself.
 pub struct Watcher(Client);
 
 impl Watcher {
@@ -111,7 +144,7 @@ impl Watcher {
         self.0.batch_execute(statements).await.unwrap();
     }
 
-    /// The one number that a query answers.
+    /// The number that a query returns.
     pub async fn number(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> i64 {
         let row = self.0.query_one(sql, parameters).await.unwrap();
         row.get(0)
@@ -134,7 +167,7 @@ impl Watcher {
         self.0.query_opt(&sql, &[&id]).await.unwrap()
     }
 
-    /// How many other sessions of this database are in a state that is LIKE this.
+    /// The number of other sessions of this database whose state matches this pattern of LIKE.
     pub async fn sessions(&self, state: &str) -> i64 {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                    AND pid <> pg_backend_pid() AND backend_type = 'client backend' \
@@ -163,19 +196,19 @@ impl Watcher {
         .await;
     }
 
-    /// Waits until the session has rows that nobody takes off it.
+    /// Waits until the session has more rows than the connection takes.
     pub async fn sees_stuck(&self, process_id: u32) {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 \
                    AND wait_event = 'ClientWrite'";
         let id = process_id.cast_signed();
-        let deadline = Instant::now() + SOON;
+        // A session that is read waits for its client too, but not at ten looks in a row.
         let mut looks = 0;
-        while looks < 10 {
-            let stuck = self.number(sql, &[&id]).await == 1;
-            looks = if stuck { looks + 1 } else { 0 };
-            assert!(Instant::now() < deadline, "someone reads on");
-            sleep(Duration::from_millis(5)).await;
-        }
+        until("the session is stuck", async || {
+            let is_stuck = self.number(sql, &[&id]).await == 1;
+            looks = if is_stuck { looks + 1 } else { 0 };
+            looks == 10
+        })
+        .await;
     }
 
     /// Waits until there is no such session.
@@ -184,15 +217,11 @@ impl Watcher {
     }
 
     async fn waits(&self, what: &str, process_id: u32, holds: impl Fn(Option<(String, String)>) -> bool) {
-        let deadline = Instant::now() + SOON;
-        loop {
+        until_ok(what, async || {
             let activity = self.activity(process_id).await;
-            if holds(activity.clone()) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "never {what}: {activity:?}");
-            sleep(Duration::from_millis(2)).await;
-        }
+            holds(activity.clone()).then_some(()).ok_or(activity)
+        })
+        .await;
     }
 
     /// Ends a session from outside.
@@ -200,7 +229,7 @@ impl Watcher {
         assert!(self.try_terminate(process_id).await);
     }
 
-    /// The same for one that may be gone already; says whether it was there.
+    /// Ends a session that may have ended already; returns whether it was there.
     pub async fn try_terminate(&self, process_id: u32) -> bool {
         let id = process_id.cast_signed();
         let sql = "SELECT pg_terminate_backend($1)";
@@ -208,8 +237,8 @@ impl Watcher {
     }
 }
 
-/// Polls a future whenever it is woken, but so many times at most, and drops it: a caller who gave
-/// up. With 1, 2, 3 … it is dropped at each of its awaits in turn.
+/// A caller who gives up: polls a future whenever it is woken, at most `polls` times, and drops it. With 1, 2, 3 … it is
+/// dropped at each of its awaits in turn.
 pub async fn give_up_after<F: Future>(polls: u32, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;
@@ -227,7 +256,7 @@ pub async fn give_up_after<F: Future>(polls: u32, future: F) -> Option<F::Output
     .await
 }
 
-/// How often to repeat what only fails now and then; for a long run set the variable higher.
+/// How often to repeat what fails only now and then. For a longer run, set the environment variable to a higher number.
 pub fn rounds(variable: &str, usually: u32) -> u32 {
     match std::env::var(variable) {
         Ok(number) => number.parse().unwrap(),

@@ -1,4 +1,6 @@
 //! A reference implementation in Python, asked over pipes by tests that compare with it.
+//!
+//! Invariant: one question, one answer, in order.
 
 #![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
 
@@ -8,7 +10,8 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-/// Calls `answer(*fields)` for each line, with and for a list of byte strings; `None` is a refusal.
+/// For each line, calls `answer(*fields)` with byte strings and prints the list of byte strings that it returns. `None` is a
+/// refusal.
 const LOOP: &str = r#"
 import sys
 for line in sys.stdin:
@@ -24,7 +27,7 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    /// Starts it. `program` defines the function `answer`.
+    /// Starts the process. `program` defines the function `answer`.
     pub(crate) fn start(program: &str) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let python = root.join("target/oracles/bin/python");
@@ -36,7 +39,7 @@ impl Oracle {
             .args(["-c", &format!("{program}\n{LOOP}")])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // It outlives a test by a moment, and must not hold the test's output open.
+            // The process may end a moment after the test, whose output must not stay open until then.
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
@@ -47,7 +50,7 @@ impl Oracle {
         }
     }
 
-    /// What it answers, or `None` if it refuses the question.
+    /// The answer, or `None` if the program refuses the question.
     pub(crate) fn ask(&mut self, fields: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
         let line: Vec<_> = fields.iter().map(|field| format!("x{}", hex(field))).collect();
         writeln!(self.questions.as_ref().unwrap(), "{}", line.join(" ")).unwrap();

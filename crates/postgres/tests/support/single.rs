@@ -5,7 +5,7 @@ use tokio::time::timeout;
 
 use super::{SOON, Watcher, database};
 
-/// A pool of one, its connection's process, and a second session.
+/// A pool of one connection, the process of its session, and a second session.
 pub async fn one() -> (Pool, u32, Watcher) {
     let database = database().await;
     let watcher = database.watcher().await;
@@ -19,7 +19,7 @@ pub async fn text(connection: &Connection, sql: &str) -> String {
     connection.query_one(sql, &[]).await.unwrap().get(0)
 }
 
-/// The next user has the same connection, finds it idle and can write.
+/// Checks that the next user gets the same connection, outside a transaction, and can write.
 pub async fn assert_as_new(pool: &Pool, process_id: u32, watcher: &Watcher) {
     let connection = timeout(SOON, pool.get()).await.unwrap().unwrap();
     assert_eq!(connection.process_id(), process_id);
