@@ -1,4 +1,4 @@
-//! What the routes of one core share. Invariant: built once, then only read.
+//! The state behind every route of one core. Invariant: built once, then only read.
 
 use std::sync::Arc;
 
@@ -6,45 +6,45 @@ use cenote_postgres::Pool;
 use tokio::time::Instant;
 
 use crate::{
-    health::Monitor,
-    memory::Memory,
+    health::HealthMonitor,
+    response_memory::ResponseMemory,
     settings::CacheMode,
     store::{Queues, Store},
 };
 
-/// The state behind every route on a core.
+/// A handle to the state of one core.
 #[derive(Clone)]
-pub(crate) struct App(Arc<Shared>);
+pub(crate) struct App(Arc<AppState>);
 
-pub(crate) struct Shared {
+pub(crate) struct AppState {
     pub(crate) pool: Pool,
     pub(crate) store: Store,
-    /// Those of all cores.
+    /// The stores of all cores.
     stores: Arc<[Store]>,
     pub(crate) cache_mode: CacheMode,
-    /// Whether what bypasses the service is followed.
+    /// Whether the change feed is followed.
     pub(crate) has_feed: bool,
-    /// One for all.
-    pub(crate) health: Arc<Monitor>,
+    /// Shared by all cores.
+    pub(crate) health: Arc<HealthMonitor>,
     pub(crate) started: Instant,
-    /// What answers may take, on all cores.
-    pub(crate) memory: Memory,
+    /// Shared by all cores.
+    pub(crate) memory: ResponseMemory,
 }
 
 impl App {
-    /// One for each of the pool's homes, over the store of that home: the cores share the pool, and what is asked seldom.
+    /// Creates one handle for each home of the pool, over the store of that home.
     pub(crate) fn per_home(
         pool: &Pool,
         stores: Vec<Store>,
         cache_mode: CacheMode,
         has_feed: bool,
-        memory: &Memory,
+        memory: &ResponseMemory,
     ) -> Vec<Self> {
-        let health = Arc::new(Monitor::new(pool.clone()));
+        let health = Arc::new(HealthMonitor::new(pool.clone()));
         let started = Instant::now();
         let stores: Arc<[Store]> = stores.into();
         let app = |(pool, store): (Pool, &Store)| {
-            Self(Arc::new(Shared {
+            Self(Arc::new(AppState {
                 pool,
                 store: store.clone(),
                 stores: stores.clone(),
@@ -59,8 +59,8 @@ impl App {
     }
 }
 
-impl Shared {
-    /// What the queues of all cores have done and are doing.
+impl AppState {
+    /// Returns the statistics of the queues of all cores, added up.
     pub(crate) fn queues(&self) -> Queues {
         let queues = self.stores.iter().map(Store::queues);
         queues.fold(Queues::default(), |all, core| all + core)
@@ -68,8 +68,8 @@ impl Shared {
 }
 
 impl std::ops::Deref for App {
-    type Target = Shared;
-    fn deref(&self) -> &Shared {
+    type Target = AppState;
+    fn deref(&self) -> &AppState {
         &self.0
     }
 }

@@ -1,6 +1,6 @@
-//! The threads that serve: one for each core, each with a runtime of its own.
+//! The serving threads: one for each core, each with its own runtime.
 //!
-//! Invariant: what is begun on a core stays there. A core that ends before it is told to is noticed.
+//! Invariant: a task stays on the core that started it. A thread that ends too early is noticed.
 
 use std::{
     io,
@@ -15,24 +15,24 @@ use tokio::{
     sync::{Notify, watch},
 };
 
-/// How long the end waits for what blocks a thread, such as the look-up of a name.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long [`Cores::stop`] waits for blocking work, such as a name look-up.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Threads with a runtime each.
+/// The serving threads.
 pub(crate) struct Cores {
     runtimes: Vec<Handle>,
     threads: Vec<JoinHandle<()>>,
-    /// Dropped to end them.
+    /// Dropping it ends the threads.
     stop: watch::Sender<()>,
     lost: Arc<Notify>,
 }
 
 impl Cores {
-    /// Starts so many threads, or as many as the process may use cores.
+    /// Starts `count` threads, or one for each core that the process may use.
     ///
     /// # Errors
     ///
-    /// Those of the system: too many threads or open files.
+    /// The system's: too many threads or open files.
     pub(crate) fn start(count: Option<usize>) -> io::Result<Self> {
         let count = count.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
         let (stop, _) = watch::channel(());
@@ -52,12 +52,12 @@ impl Cores {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let mut stopped = self.stop.subscribe();
-        let ending = Ending(self.lost.clone());
+        let ending = SignalOnDrop(self.lost.clone());
         let serve = move || {
             let _ending = ending;
-            // Nothing is ever sent: it ends when the sender is gone.
-            let _gone = runtime.block_on(stopped.changed());
-            runtime.shutdown_timeout(PATIENCE);
+            // Nothing is ever sent; this ends when the sender is dropped.
+            let _dropped = runtime.block_on(stopped.changed());
+            runtime.shutdown_timeout(STOP_TIMEOUT);
         };
         let thread = thread::Builder::new().name(format!("core-{number}"));
         self.threads.push(thread.spawn(serve)?);
@@ -65,30 +65,30 @@ impl Cores {
         Ok(())
     }
 
-    /// The runtime of each.
+    /// Returns the runtime of each core.
     pub(crate) fn runtimes(&self) -> &[Handle] {
         &self.runtimes
     }
 
-    /// Completes when a core has ended, which it does not do by itself: its thread panicked.
+    /// Resolves when a thread has ended before [`Cores::stop`], which means that it panicked.
     pub(crate) async fn lost(&self) {
         self.lost.notified().await;
     }
 
-    /// Ends them all, and what still runs there. Blocks for a moment.
+    /// Ends the threads and drops the tasks that still run there. Blocks for up to a second for each thread.
     pub(crate) fn stop(self) {
         drop(self.stop);
         for thread in self.threads {
-            // One that panicked has said so.
+            // The panic hook has logged a panic already.
             let _panic = thread.join();
         }
     }
 }
 
-/// Tells of the end of a thread, however it comes.
-struct Ending(Arc<Notify>);
+/// Signals the end of a thread, by return or by panic.
+struct SignalOnDrop(Arc<Notify>);
 
-impl Drop for Ending {
+impl Drop for SignalOnDrop {
     fn drop(&mut self) {
         self.0.notify_one();
     }
@@ -127,8 +127,8 @@ mod tests {
     async fn a_core_that_ends_by_itself_is_noticed() {
         let cores = Cores::start(Some(2)).unwrap();
         let noticed = tokio::time::timeout(Duration::from_millis(20), cores.lost());
-        assert!(noticed.await.is_err(), "they are well");
-        let ending = Ending(cores.lost.clone());
+        assert!(noticed.await.is_err(), "no thread has ended");
+        let ending = SignalOnDrop(cores.lost.clone());
         let panicked = thread::spawn(move || {
             let _ending = ending;
             panic!("on purpose");

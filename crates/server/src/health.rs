@@ -1,5 +1,7 @@
-//! The health of the service, measured when someone asks. Invariant: however many ask, the database is asked at
-//! most once a second, and each answer comes in bounded time.
+//! Measures the health of the database on demand.
+//!
+//! Invariant: however many requests ask, the database is queried at most once a second, and each request is answered in
+//! bounded time.
 
 use std::{
     sync::{
@@ -16,48 +18,48 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// A standby, or `default_transaction_read_only`.
+/// True on a standby, and with `default_transaction_read_only`.
 const IS_READ_ONLY: &str = "SELECT current_setting('transaction_read_only') = 'on'";
 const READ_ONLY: &str = "it is read-only: reads are served, writes are refused";
-/// Longest wait for the answer.
-const WAIT: Duration = Duration::from_millis(750);
+/// Longest wait for the result of [`IS_READ_ONLY`].
+const READ_ONLY_TIMEOUT: Duration = Duration::from_millis(750);
 
-/// A measurement is believed for this long.
+/// How long a measurement is reused.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Where the service is between its start and its end.
+/// A stage of the service's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Stage {
-    /// The schema is not known to be up to date.
+    /// The schema may not be up to date yet.
     Starting,
     Running,
-    /// Requests in flight are finished, then the service ends.
+    /// The service finishes requests in flight, then ends.
     Draining,
 }
 
-struct Measured {
+struct Measurement {
     health: Health,
     at: Option<Instant>,
 }
 
-/// Measures the database's health and remembers where the service stands.
-pub(crate) struct Monitor {
+/// Measures the database's health, and holds the stage of the service.
+pub(crate) struct HealthMonitor {
     pool: Pool,
     stage: AtomicU8,
-    last: ArcSwap<Measured>,
-    /// Held by the one who measures; the others wait for the result.
+    last: ArcSwap<Measurement>,
+    /// Held during a measurement, across awaits on purpose: all others wait for its result instead of measuring too.
     measuring: Mutex<()>,
-    /// What the start waits for.
+    /// What the start waits for, shown as the database's problem.
     waits_for: ArcSwapOption<String>,
 }
 
-impl Monitor {
+impl HealthMonitor {
     pub(crate) fn new(pool: Pool) -> Self {
         Self {
             pool,
             stage: AtomicU8::new(Stage::Starting as u8),
-            last: ArcSwap::from_pointee(Measured {
+            last: ArcSwap::from_pointee(Measurement {
                 health: Health::default(),
                 at: None,
             }),
@@ -66,7 +68,7 @@ impl Monitor {
         }
     }
 
-    /// Takes note of what the start waits for.
+    /// Sets what the start waits for; `None` if it waits no longer.
     pub(crate) fn waits_for(&self, what: Option<String>) {
         self.waits_for.store(what.map(Arc::new));
     }
@@ -79,12 +81,12 @@ impl Monitor {
         }
     }
 
-    /// Moves on to a later stage; there is no way back.
+    /// Moves on to a later stage. An earlier one is ignored.
     pub(crate) fn enter(&self, stage: Stage) {
         self.stage.fetch_max(stage as u8, Relaxed);
     }
 
-    /// The database's health, at most a second old.
+    /// Returns the database's health, at most a second old.
     pub(crate) async fn database(&self) -> Health {
         if let Some(health) = self.fresh() {
             return health;
@@ -101,21 +103,21 @@ impl Monitor {
         if health.problem.is_none() && self.stage() == Stage::Starting {
             health.problem = self.waits_for.load().as_deref().cloned();
         }
-        self.last.store(Arc::new(Measured {
+        self.last.store(Arc::new(Measurement {
             health: health.clone(),
             at: Some(Instant::now()),
         }));
         health
     }
 
-    /// Whether the database accepts no writes. Says no if it does not answer: that is another trouble.
+    /// Whether the database accepts no writes. False if it does not answer, which the health check reports by itself.
     async fn is_read_only(&self) -> bool {
         let asked = async {
             let connection = self.pool.get().await.ok()?;
             let row = connection.query_one(IS_READ_ONLY, &[]).await.ok()?;
             row.try_get(0).ok()
         };
-        let answer = timeout(WAIT, asked).await;
+        let answer = timeout(READ_ONLY_TIMEOUT, asked).await;
         answer.ok().flatten().unwrap_or(false)
     }
 

@@ -1,25 +1,37 @@
 //! The service and command line of cenote: a key-value and users API over pooled PostgreSQL.
 //!
-//! Modules in import order; each imports only from those above it.
+//! | Module | Job |
+//! |---|---|
+//! | `commands` | `serve`, `check`, `migrate` and the other commands |
+//! | `settings` | from the environment to checked settings |
+//! | [`http`] | the transport: sockets, connections, timeouts, errors |
+//! | `routes` | the handlers and their OpenAPI description |
+//! | `store` | all SQL: keys and users in PostgreSQL, the cache in front of them, the schema |
+//! | `app` | the state that the routes share |
+//! | `health` | measures the database's health |
+//! | `response_memory` | bounds the memory of large responses |
+//! | `cores` | a thread and a runtime for each core |
+//! | `open_files` | divides the limit of open files |
+//! | `output`, `telemetry` | standard output, the log |
+//!
+//! The modules below are in import order; each imports only from those above it.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod http;
 pub mod settings;
 
-mod memory;
+mod response_memory;
 
 mod store;
 
 mod health;
 
 mod app;
-mod openapi;
-mod problems;
 mod routes;
 
 mod cores;
-mod descriptors;
+mod open_files;
 mod output;
 mod telemetry;
 

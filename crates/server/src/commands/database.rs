@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     settings::{PoolSettings, Settings},
-    store::feed::OWN_SESSION,
+    store::change_feed::OWN_SESSION,
 };
 
 /// Longest wait for the connections to be closed at the end.

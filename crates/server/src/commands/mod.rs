@@ -103,7 +103,7 @@ fn print(result: impl FnOnce(&mut Output)) -> ExitCode {
 }
 
 fn openapi() -> ExitCode {
-    match routes::openapi().to_pretty_json() {
+    match routes::openapi_document().to_pretty_json() {
         Ok(json) => print(|output| output.line(json)),
         Err(error) => fail("cannot write the description", &error),
     }

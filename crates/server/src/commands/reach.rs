@@ -7,7 +7,7 @@ use cenote_postgres::{AcquireError, Config, Pool, Reason, tokio_postgres::config
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    health::Monitor,
+    health::HealthMonitor,
     settings::Settings,
     store::schema::{MigrateError, Waiting},
 };
@@ -129,7 +129,7 @@ impl Waiting for InLog {
 }
 
 /// Says it in the log and in `/health`.
-pub(super) struct InLogAndHealth<'a>(pub(super) &'a Monitor);
+pub(super) struct InLogAndHealth<'a>(pub(super) &'a HealthMonitor);
 
 impl Waiting for InLogAndHealth<'_> {
     fn on(&self, what: Option<(&str, Duration)>) {

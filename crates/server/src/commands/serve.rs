@@ -25,11 +25,11 @@ use super::{
 use crate::{
     app::App,
     cores::Cores,
-    descriptors::{Descriptors, HOW_TO_RAISE, TooFew},
     health::Stage,
     http::{self, HttpConfig},
-    memory::Memory,
+    open_files::{HOW_TO_RAISE, OpenFiles, TooFewOpenFiles},
     output,
+    response_memory::ResponseMemory,
     routes::Routes,
     settings::{CacheMode, HttpSettings, Loaded, Migrate, Settings},
     store::requirements,
@@ -86,7 +86,7 @@ async fn serve(settings: Settings) -> ExitCode {
         }
     };
     let feed = has_feed(&settings);
-    let memory = Memory::new(settings.http.answer_memory);
+    let memory = ResponseMemory::new(settings.http.answer_memory);
     let apps = App::per_home(&database.pool, stores, settings.cache.mode, feed, &memory);
     tracing::info!(
         min = settings.pool.min,
@@ -155,13 +155,13 @@ async fn redis_suits(settings: &Settings) -> Result<(), CacheError> {
 }
 
 /// How many clients there may be at a time: `HTTP_MAX_CONNECTIONS`, as far as the limit of open files allows.
-fn most_clients(settings: &Settings, cores: usize) -> Result<usize, TooFew> {
+fn most_clients(settings: &Settings, cores: usize) -> Result<usize, TooFewOpenFiles> {
     let wanted = settings.http.max_connections;
     let beside = usize::try_from(beside_pool(settings)).unwrap_or(usize::MAX);
-    let descriptors = Descriptors::prepare(settings, beside, cores);
+    let descriptors = OpenFiles::prepare(settings, beside, cores);
     let most = descriptors.clients(wanted)?;
     if most < wanted {
-        let Descriptors { limit, open, kept } = descriptors;
+        let OpenFiles { limit, open, kept } = descriptors;
         tracing::warn!(
             limit,
             open,

@@ -1,30 +1,30 @@
-//! What an operator may bound. Invariant: every wait has a finite default.
+//! The limits of the transport that an operator may set. Invariant: every wait has a finite default.
 
 use std::time::Duration;
 
-/// The limits of the transport. Every duration must be above zero; a timeout may be noticed late by a
-/// few milliseconds, never early.
+/// The limits of the transport. Every duration must be above zero. A timeout may fire a few milliseconds late, never
+/// early.
 #[derive(Debug, Clone)]
 pub struct HttpConfig {
-    /// Connections served at once. One more is answered `503` and closed. Default 20 000.
+    /// Most connections open at a time. A further one is answered `503` and closed. Default 20 000.
     pub max_connections: usize,
-    /// HTTP/2 streams open at once on one connection. Default 128.
+    /// Most HTTP/2 streams open at a time on one connection. Default 128.
     pub max_streams: u16,
-    /// Bytes of a request body. A longer one is answered `413`. Default 1 MiB.
+    /// Most bytes of a request body. A longer one is answered `413`. Default 1 MiB.
     pub max_body: u64,
     /// From accepting a connection to its first byte. Default 10 s.
     pub first_byte_timeout: Duration,
     /// From the first byte of a request's head to its last. Further bytes do not extend it. Default 10 s.
     pub head_timeout: Duration,
-    /// From the end of a request's head to the end of its body, however it trickles. Default 15 s.
+    /// From the end of a request's head to the end of its body. Further bytes do not extend it. Default 15 s.
     pub body_timeout: Duration,
     /// From the end of a response to the next request on the connection. Default 75 s.
     pub idle_timeout: Duration,
-    /// How long a peer may take none of what is waiting to be sent to it. Default 30 s.
+    /// How long a peer may take none of the bytes that wait to be sent to it. Default 30 s.
     pub write_stall_timeout: Duration,
     /// How often a silent HTTP/2 peer is pinged, and how long it has to answer. Default 20 s.
     pub ping_interval: Duration,
-    /// How long requests in flight may go on after a shutdown began. Default 30 s.
+    /// How long requests in flight may continue after a shutdown began. Default 30 s.
     pub drain_timeout: Duration,
     /// A request that takes this long is logged. Default 1 s.
     pub slow_request: Duration,

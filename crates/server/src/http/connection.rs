@@ -1,6 +1,8 @@
-//! One connection, spoken on by hyper. Invariant: it is only polled under its [`Guard`], so no state of it goes unbounded.
+//! One connection's life: detect the protocol, serve it with hyper, end it.
 //!
-//! hyper's own `header_read_timeout` stays off: it makes and drops a timer per request.
+//! Invariant: the connection is polled only inside its [`ConnectionGuard`], so every state it can be in has a timeout.
+//!
+//! hyper's own `header_read_timeout` stays off, because it creates and drops a timer for each request.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -19,31 +21,30 @@ use pin_project_lite::pin_project;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
-use super::activity::Activity;
-use super::body::ResponseBody;
+use super::body::TrackedBody;
 use super::config::HttpConfig;
-use super::edge::{Edge, answer};
-use super::fleet::{Member, Phase};
-use super::guard::Guard;
+use super::connections::{ConnectionPermit, ServerPhase};
+use super::request_layer::{RequestLayer, respond};
 use super::service::Service;
-use super::stream::Watched;
+use super::socket::ObservedSocket;
+use super::timeouts::{Activity, ConnectionGuard};
 
-/// Bytes hyper may buffer per direction of an HTTP/1 connection; also the longest head.
-const MOST_BUFFERED: usize = 64 * 1024;
-/// Bytes of an HTTP/2 head, counted as the protocol does.
-const MOST_HEADERS: u32 = 32 * 1024;
-/// Bytes queued for sending per HTTP/2 stream.
-const MOST_QUEUED: usize = 64 * 1024;
+/// Bytes that hyper may buffer in each direction of an HTTP/1 connection. It also bounds a request's head.
+const MAX_BUFFERED: usize = 64 * 1024;
+/// Bytes of an HTTP/2 head, counted as RFC 9113 does.
+const MAX_HEADERS: u32 = 32 * 1024;
+/// Bytes queued for sending on each HTTP/2 stream.
+const MAX_QUEUED: usize = 64 * 1024;
 
-/// With what an HTTP/2 connection begins (RFC 9113, section 3.4).
+/// The bytes that open an HTTP/2 connection (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// hyper adds the interval to its clock, which does not go on for ever.
+/// Bounds the ping interval: hyper adds it to an `Instant`, which would overflow.
 const LONGEST_PING: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How connections are spoken on.
+/// hyper's settings for a connection, made once for all connections.
 pub(super) struct Protocol {
     http1: http1::Builder,
-    /// For those whose first bytes are, or may become, the preface of HTTP/2.
+    /// For connections whose first bytes are, or may become, the preface of HTTP/2.
     either: auto::Builder<TokioExecutor>,
 }
 
@@ -52,58 +53,59 @@ impl Protocol {
         let mut http1 = http1::Builder::new();
         http1
             .half_close(true)
-            .max_buf_size(MOST_BUFFERED)
-            .max_header_size(MOST_BUFFERED)
+            .max_buf_size(MAX_BUFFERED)
+            .max_header_size(MAX_BUFFERED)
             .header_read_timeout(None);
         let ping_interval = config.ping_interval.min(LONGEST_PING);
         let mut either = auto::Builder::new(TokioExecutor::new());
         either
             .http1()
             .half_close(true)
-            .max_buf_size(MOST_BUFFERED)
+            .max_buf_size(MAX_BUFFERED)
             .header_read_timeout(None);
         either
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(u32::from(config.max_streams))
-            .max_header_list_size(MOST_HEADERS)
-            .max_send_buf_size(MOST_QUEUED)
+            .max_header_list_size(MAX_HEADERS)
+            .max_send_buf_size(MAX_QUEUED)
             .keep_alive_interval(ping_interval)
             .keep_alive_timeout(ping_interval);
         Self { http1, either }
     }
 }
 
-/// Serves one connection to its end, on the runtime that polls this. Its errors are the peer's business and end here.
+/// Serves one connection to its end, on the runtime that polls this future. Connection errors are not reported: only
+/// the peer can cause them.
 pub(super) async fn run<S: Service>(
     stream: std::net::TcpStream,
-    member: Member,
+    permit: ConnectionPermit,
     protocol: Arc<Protocol>,
-    edge: Arc<Edge<S>>,
+    layer: Arc<RequestLayer<S>>,
 ) {
-    // Refused only by a runtime that is ending.
+    // Fails only on a runtime that is shutting down.
     let Ok(stream) = TcpStream::from_std(stream) else {
         return;
     };
-    // Failing costs latency, not correctness.
+    // A failure costs latency, not correctness.
     let _ = stream.set_nodelay(true);
     let activity = Arc::new(Activity::new());
-    let config = Arc::clone(&edge.config);
-    let mut guard = pin!(Guard::new(member.fleet(), &activity, &config));
+    let config = Arc::clone(&layer.config);
+    let mut guard = pin!(ConnectionGuard::new(permit.connections(), &activity, &config));
 
     let first_bytes = poll_fn(|cx| {
         guard.as_mut().poll(cx, |cx, phase| match phase {
-            Phase::Serving | Phase::Leaving => poll_first_bytes(&stream, cx),
-            // It has not asked for anything yet.
+            ServerPhase::Serving | ServerPhase::Leaving => poll_first_bytes(&stream, cx),
+            // No request has begun.
             _ => Poll::Ready(None),
         })
     });
     let Some(version) = first_bytes.await else {
         return;
     };
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+    let io = TokioIo::new(ObservedSocket::new(stream, Arc::clone(&activity)));
     let requests = Arc::clone(&activity);
-    let service = service_fn(move |request| answer(Arc::clone(&edge), &requests, request));
+    let service = service_fn(move |request| respond(Arc::clone(&layer), &requests, request));
     let mut conversation = pin!(match version {
         Version::Http1 => Conversation::Http1 {
             connection: protocol.http1.serve_connection(io, service),
@@ -112,7 +114,7 @@ pub(super) async fn run<S: Service>(
             connection: Box::pin(protocol.either.serve_connection(io, service)),
         },
     });
-    let mut told = Phase::Serving;
+    let mut told = ServerPhase::Serving;
     let talk = poll_fn(|cx| {
         guard.as_mut().poll(cx, |cx, phase| {
             if phase != told {
@@ -125,15 +127,15 @@ pub(super) async fn run<S: Service>(
     let _ended = talk.await;
 }
 
-/// What the first bytes of a connection say.
+/// The protocol version that the first bytes of a connection allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
     Http1,
-    /// It may be HTTP/2.
+    /// The bytes are the beginning of the HTTP/2 preface, or all of it.
     Unclear,
 }
 
-/// Looks at them and leaves them where they are. `None` if there will be none.
+/// Peeks at the first bytes, and leaves them in the socket for hyper. `None` if the peer closed before the first byte.
 fn poll_first_bytes(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<Option<Version>> {
     let mut bytes = [0; PREFACE.len()];
     let mut bytes = ReadBuf::new(&mut bytes);
@@ -144,17 +146,17 @@ fn poll_first_bytes(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<Option<Ver
     })
 }
 
-type Io = TokioIo<Watched>;
+type Io = TokioIo<ObservedSocket>;
 
 pin_project! {
-    /// hyper at work.
+    /// hyper's state of the connection.
     #[project = ConversationProjection]
     enum Conversation<'a, S: HttpService<Incoming>> {
         Http1 {
             #[pin]
             connection: http1::Connection<Io, S>,
         },
-        /// In a box: it is large, and seldom.
+        /// Boxed, because it is large and rare.
         Either {
             connection: Pin<Box<auto::Connection<'a, Io, S, TokioExecutor>>>,
         },
@@ -165,7 +167,7 @@ impl<S> Conversation<'_, S>
 where
     S: hyper::service::Service<
             Request<Incoming>,
-            Response = Response<ResponseBody>,
+            Response = Response<TrackedBody>,
             Error = Infallible,
             Future: Send + 'static,
         >,
@@ -177,11 +179,13 @@ where
         }
     }
 
-    /// Finishes what is in flight, takes nothing new. On HTTP/1 not while leaving: there the answers say so, and a
-    /// connection without a request would be closed at once.
-    fn graceful_shutdown(self: Pin<&mut Self>, phase: Phase) {
+    /// Lets requests in flight finish and accepts no new ones.
+    ///
+    /// HTTP/1 does nothing in [`ServerPhase::Leaving`]: there each response carries `connection: close`, and hyper
+    /// would close an idle connection at once.
+    fn graceful_shutdown(self: Pin<&mut Self>, phase: ServerPhase) {
         match self.project() {
-            ConversationProjection::Http1 { .. } if phase == Phase::Leaving => {}
+            ConversationProjection::Http1 { .. } if phase == ServerPhase::Leaving => {}
             ConversationProjection::Http1 { connection } => connection.graceful_shutdown(),
             ConversationProjection::Either { connection } => connection.as_mut().graceful_shutdown(),
         }

@@ -1,5 +1,5 @@
-//! Sockets to listen on. Invariant: no error of accepting ends or spins the loop that accepts, and none leaves those who
-//! connect without an answer while another descriptor can be had.
+//! The sockets that the service listens on. Invariant: no accept error ends the accept loop or makes it spin. A client that
+//! connects while the process is out of file descriptors still gets a response, as long as one descriptor can be freed.
 
 use std::fs::File;
 use std::future::poll_fn;
@@ -12,23 +12,24 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Connections the kernel queues before they are accepted; it may cap this (`net.core.somaxconn`).
+/// Connections that the kernel queues before they are accepted. The kernel may cap it (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
 
+/// The pause after a failed accept, doubled after each further failure up to [`LONGEST_PAUSE`].
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The sockets of one service: a name may stand for several addresses.
+/// The listening sockets of one service: a host name may resolve to several addresses.
 #[derive(Debug)]
-pub struct Listeners {
+pub struct TcpListeners {
     sockets: Vec<TcpListener>,
-    /// The one whose turn it is to be asked first, so that none has to wait for another.
+    /// The index of the socket that is polled first. It rotates, so that no socket starves another.
     first: usize,
-    /// A descriptor to give up when there is no other, so that a client that connects then can be told.
+    /// An open file that is closed when the process has run out of descriptors, to accept and refuse one client.
     spare: Option<File>,
 }
 
-impl From<Vec<TcpListener>> for Listeners {
+impl From<Vec<TcpListener>> for TcpListeners {
     fn from(sockets: Vec<TcpListener>) -> Self {
         Self {
             sockets,
@@ -38,7 +39,7 @@ impl From<Vec<TcpListener>> for Listeners {
     }
 }
 
-impl From<TcpListener> for Listeners {
+impl From<TcpListener> for TcpListeners {
     fn from(socket: TcpListener) -> Self {
         vec![socket].into()
     }
@@ -48,26 +49,27 @@ fn spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
-/// A connection that was accepted.
+/// An accepted connection.
 pub(super) enum Accepted {
-    Served(TcpStream),
-    /// There is no descriptor left: it can only be told so, at once.
-    Surplus(TcpStream),
+    Normal(TcpStream),
+    /// Accepted with the spare descriptor: refuse it at once.
+    OutOfDescriptors(TcpStream),
 }
 
-/// Listens on `address`; port 0 takes a free one, and `[::]` is every address, those of IPv4 too. Must be called on the
-/// runtime that will accept.
+/// Listens on `address`. Port 0 picks a free port; `[::]` means every address, those of IPv4 too. Call it on the runtime
+/// that will accept.
 ///
 /// # Errors
-/// Those of the system: the address is in use, is not ours, or needs a privilege.
+///
+/// The system's: the address is in use, is not one of this machine, or needs a privilege.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        // What this is by default differs between systems.
+        // The default differs between systems.
         socket.set_only_v6(false)?;
     }
-    // Elsewhere it would let another process take the port over.
+    // On Windows the option would let another process take over the port.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
@@ -75,8 +77,11 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-impl Listeners {
-    /// The next connection. Out of memory, it pauses, longer each time, and tries again.
+impl TcpListeners {
+    /// Returns the next connection. After an error such as lack of memory it pauses, longer each time, and tries again.
+    ///
+    /// # Cancel safety
+    ///
     /// Cancel safe: no connection is lost.
     pub(super) async fn accept(&mut self) -> Accepted {
         let mut pause = SHORTEST_PAUSE;
@@ -85,7 +90,7 @@ impl Listeners {
                 self.spare = spare();
             }
             match poll_fn(|cx| self.poll_accept(cx)).await {
-                Ok(stream) => return Accepted::Served(stream),
+                Ok(stream) => return Accepted::Normal(stream),
                 // The peer gave up before it was accepted.
                 Err(error) if is_of_the_peer(&error) => {}
                 Err(error) => {
@@ -93,7 +98,7 @@ impl Listeners {
                         && let Some(stream) = self.accept_with_spare()
                     {
                         tracing::warn!(%error, "a connection was refused: too many open files");
-                        return Accepted::Surplus(stream);
+                        return Accepted::OutOfDescriptors(stream);
                     }
                     tracing::warn!(%error, ?pause, "accepting a connection failed");
                     tokio::time::sleep(pause).await;
@@ -115,7 +120,7 @@ impl Listeners {
         Poll::Pending
     }
 
-    /// Accepts what is waiting with the descriptor that was kept for this.
+    /// Closes the spare file and accepts one waiting connection with its descriptor.
     fn accept_with_spare(&mut self) -> Option<TcpStream> {
         drop(self.spare.take()?);
         let mut cx = Context::from_waker(Waker::noop());

@@ -1,42 +1,45 @@
-//! The HTTP transport: sockets, connections, limits, errors and extractors under what is served, be it an axum router or not.
+//! The HTTP transport: sockets, connections, timeouts, request bodies and error responses. It serves any [`Service`],
+//! an [`axum::Router`] among others, and knows nothing about the routes.
 //!
-//! Invariant: nothing a peer does, or leaves undone, holds a connection, a task or memory without a bound.
+//! Invariant: whatever a peer sends or fails to send, it holds no connection, task or memory without a bound.
 //!
-//! The transport knows nothing of what is served. One task accepts for all cores: they get equally many connections,
-//! and a port that somebody else serves is an error, as it would not be with a listening socket for each.
+//! | To find | Look in |
+//! |---|---|
+//! | who accepts, and what happens at the limit of connections | `accept_loop`, `listener`, `refusals` |
+//! | which connections are open, on which core, and the drain | `connections` |
+//! | one connection's lifetime | `connection`, `socket`, `timeouts` |
+//! | what happens to a request before and after its handler | `request_layer` |
+//! | bodies, parameters and their validation | `body`, `params`, `validation` |
+//! | error responses | `problem` |
+//! | the trait a handler implements, and axum behind it | `service`, `router` |
+//!
+//! One task accepts for all cores, so that each core gets the same number of connections. A listening socket for each
+//! core would leave that to chance, and would let a second service take the same port unnoticed.
 
-mod activity;
+mod accept_loop;
 mod body;
 mod config;
 mod connection;
-mod date;
-mod edge;
-mod explain;
-mod extract;
-mod fleet;
-mod guard;
-mod head;
+mod connections;
 mod listener;
-mod media;
 mod params;
 mod problem;
-mod refuse;
-mod request_id;
-mod request_log;
+mod refusals;
+mod request_layer;
 mod router;
-mod server;
 mod service;
-mod stream;
-mod watchdog;
+mod socket;
+mod timeouts;
+mod validation;
 
-pub use body::{BodyError, RequestBody};
+pub use accept_loop::{Core, serve};
+pub use body::{BodyError, FullResponse, Json, RequestBody, ResponseBody};
 pub use config::HttpConfig;
-pub(crate) use edge::panic_text;
-pub use extract::{Json, between, characters, entries, no_nul};
-pub use fleet::Drained;
-pub use listener::{Listeners, bind};
-pub use params::{Key, Number, Path, Query, key_in, number};
+pub use connections::Drained;
+pub use listener::{TcpListeners, bind};
+pub use params::{Key, Number, Path, Query, decode_key, number};
 pub use problem::{Cause, Member, Problem};
+pub(crate) use request_layer::panic_text;
 pub use router::with_fallbacks;
-pub use server::{Core, serve};
-pub use service::{Body, Service, Whole};
+pub use service::Service;
+pub use validation::{between, characters, entries, no_nul};

@@ -1,7 +1,7 @@
-//! Paths and queries into values.
+//! Parameters in the path and in the query, as checked values.
 //!
-//! Invariant: a key in a path is what the client encoded, whatever it holds; nothing is normalised, and
-//! percent-decoding happens once.
+//! Invariant: a key in a path is exactly what the client encoded. Nothing is normalised, and percent-decoding happens
+//! once.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -17,10 +17,10 @@ use percent_encoding::percent_decode_str;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 
-use super::explain::{self, MOST_FIELDS, broken_rules, words};
 use super::problem::Problem;
+use super::validation::{MAX_FIELDS, broken_rules, describe, expected_number, fields_problem};
 
-/// The variables of a route's path. A 422 names the one that does not fit, a 400 says that it is not UTF-8.
+/// The parameters in a route's path. Rejections: 400 (not UTF-8), 422 (names the parameter that is not valid).
 #[derive(Debug, Clone, Copy)]
 pub struct Path<T>(pub T);
 
@@ -51,8 +51,8 @@ async fn wrong_path(parts: &mut Parts, rejection: PathRejection) -> Problem {
         } => (index, None, expects(expected_type)),
         ErrorKind::ParseError { expected_type, .. } => (0, None, expects(expected_type)),
         ErrorKind::DeserializeError { key, .. } => (0, Some(key), "is not valid".into()),
-        ErrorKind::Message(text) => (0, None, words(&text).1),
-        // The rest are mistakes in a handler's signature.
+        ErrorKind::Message(text) => (0, None, describe(&text).1),
+        // All other kinds are mistakes in the signature of a handler.
         kind => return Problem::internal(kind),
     };
     let key = match key {
@@ -66,14 +66,15 @@ async fn wrong_path(parts: &mut Parts, rejection: PathRejection) -> Problem {
 }
 
 fn expects(kind: &'static str) -> Cow<'static, str> {
-    explain::number(kind).map_or_else(|| format!("must be of type {kind}").into(), Cow::Borrowed)
+    expected_number(kind).map_or_else(|| format!("must be of type {kind}").into(), Cow::Borrowed)
 }
 
 fn not_utf8() -> Problem {
     Problem::bad_request("the path is not UTF-8 once percent-decoded")
 }
 
-/// The parameters of the query string, parsed and validated. A 422 names those that do not fit.
+/// The parameters of the query string, parsed and validated. Rejection: 422, which names every parameter that is not
+/// valid.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<T>(pub T);
 
@@ -98,17 +99,17 @@ where
                     wrong.extend(broken_rules(&value));
                     return match wrong.is_empty() {
                         true => Ok(Self(value)),
-                        false => Err(explain::problem(wrong)),
+                        false => Err(fields_problem(wrong)),
                     };
                 }
                 Err(rejection) => {
                     let (name, detail) = wrong_parameter(&rejection);
-                    // Without it the next one that is wrong shows.
+                    // serde stops at the first error: without this parameter it finds the next.
                     let before = pairs.len();
                     pairs.retain(|pair| name_of(pair) != name);
                     wrong.push((name, detail));
-                    if pairs.len() == before || wrong.len() == MOST_FIELDS {
-                        return Err(explain::problem(wrong));
+                    if pairs.len() == before || wrong.len() == MAX_FIELDS {
+                        return Err(fields_problem(wrong));
                     }
                 }
             }
@@ -117,11 +118,11 @@ where
 }
 
 fn with_query(query: &str) -> Uri {
-    // A part of a query is a query.
+    // Parameters taken from a valid URI make a valid URI.
     format!("/?{query}").parse().unwrap_or_default()
 }
 
-/// The name in `name=value`, decoded.
+/// Returns the decoded name in `name=value`.
 fn name_of(pair: &str) -> String {
     let name = pair.split('=').next().unwrap_or_default().replace('+', " ");
     percent_decode_str(&name).decode_utf8_lossy().into_owned()
@@ -134,7 +135,7 @@ fn wrong_parameter(rejection: &(dyn Error + 'static)) -> (String, Cow<'static, s
         if let Some(wrong) = error.downcast_ref::<Wrong>() {
             let path = wrong.path().to_string();
             let path = if path == "." { String::new() } else { path };
-            let (name, detail) = words(&wrong.inner().to_string());
+            let (name, detail) = describe(&wrong.inner().to_string());
             return (name.unwrap_or(path), detail);
         }
         source = error.source();
@@ -142,8 +143,8 @@ fn wrong_parameter(rejection: &(dyn Error + 'static)) -> (String, Cow<'static, s
     (String::new(), "is not valid".into())
 }
 
-/// A whole number in decimal digits, with a minus sign where there are numbers below 0. Rust's own parser, and serde by
-/// it, also takes a plus sign, which in a query stands for a blank.
+/// A whole number in decimal digits, with a minus sign if `T` has numbers below 0. Rust's own parser, and with it serde,
+/// also accepts a plus sign, which stands for a blank in a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Number<T>(pub T);
 
@@ -161,18 +162,19 @@ impl<'de, T: FromStr> Deserialize<'de> for Number<T> {
     }
 }
 
-/// For `#[serde(default, deserialize_with = "number")]`: a [`Number`] that may be left out.
+/// Deserializes a [`Number`] that may be left out: `#[serde(default, deserialize_with = "number")]`.
 ///
 /// # Errors
-/// If it is none.
+///
+/// If the value is not a number.
 pub fn number<'de, T: FromStr, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     Number::deserialize(deserializer).map(|Number(number)| Some(number))
 }
 
-/// What follows the literal start of a route such as `/read/{*key}`, decoded: any UTF-8, with slashes, dots
-/// and spaces as they are. Also fits a route that is only the start (`/read/`), where it is empty.
+/// The part of the path behind the literal start of a route such as `/read/{*key}`, decoded: any UTF-8, with slashes,
+/// dots and spaces as they are. On a route that is only the start (`/read/`) it is empty.
 ///
-/// Not for routers nested under a prefix. Rejections: 400 (not UTF-8), 422 (holds a NUL character).
+/// Not for routers nested under a prefix. Rejections: 400 (not UTF-8), 422 (has a NUL character).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key(pub String);
 
@@ -181,19 +183,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
         let Some(route) = parts.extensions.get::<MatchedPath>() else {
-            return Err(Problem::internal("a key was asked for outside a route"));
+            return Err(Problem::internal("`Key` was extracted outside a route"));
         };
         let start = route.as_str().find('{').unwrap_or(route.as_str().len());
         let raw = parts.uri.path().get(start..).unwrap_or_default();
-        Ok(Self(key_in(raw)?.into_owned()))
+        Ok(Self(decode_key(raw)?.into_owned()))
     }
 }
 
-/// The key that part of a path stands for, as [`Key`] has it.
+/// Decodes the key in a part of a path.
 ///
 /// # Errors
-/// The same.
-pub fn key_in(raw: &str) -> Result<Cow<'_, str>, Problem> {
+///
+/// 400 if the decoded key is not UTF-8, 422 if it has a NUL character.
+pub fn decode_key(raw: &str) -> Result<Cow<'_, str>, Problem> {
     let key = percent_decode_str(raw).decode_utf8().map_err(|_| not_utf8())?;
     match key.as_bytes().contains(&0) {
         true => Err(Problem::unprocessable().field("key", "must not contain the NUL character")),

@@ -1,21 +1,21 @@
-//! Errors as callers see them: RFC 9457 `application/problem+json`.
+//! Error responses: `application/problem+json` of RFC 9457.
 //!
-//! Invariant: what a caller reads was written for callers. Internals go to [`Problem::cause`], which reaches
-//! the log and nothing else.
+//! Invariant: every text in the response was written for callers. Internals go into [`Problem::cause`], which reaches only
+//! the log.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use http_body_util::Full;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use super::service::Whole;
+use super::body::FullResponse;
 
-/// One error answer. Small to pass around; everything in it is made only when something went wrong.
+/// An error response. It is one pointer, so that a `Result<_, Problem>` stays small.
 #[derive(Debug)]
 pub struct Problem(Box<Parts>);
 
@@ -25,7 +25,6 @@ struct Parts {
     slug: &'static str,
     title: &'static str,
     detail: Cow<'static, str>,
-    instance: Option<String>,
     errors: Vec<FieldError>,
     members: Vec<(&'static str, Member)>,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -38,18 +37,18 @@ struct FieldError {
     detail: Cow<'static, str>,
 }
 
-/// The value of an extension member.
+/// The value of an extension member (RFC 9457, section 3.2).
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub enum Member {
-    /// A count, or an amount whose unit is in the member's name.
+    /// A count, or a quantity whose unit is in the member's name.
     Number(u64),
-    /// A text for callers.
+    /// A text written for callers.
     Text(Cow<'static, str>),
 }
 
-/// Why an answer is a 5xx, in the response's extensions, for the log only. Made a text when it is logged: in a flood of
-/// refusals few are.
+/// Why a response is a 5xx. It travels in the response's extensions to the log, and is formatted only if it is logged: in
+/// a flood of failures most are not.
 #[derive(Clone)]
 pub struct Cause(Arc<dyn fmt::Display + Send + Sync>);
 
@@ -66,7 +65,8 @@ impl fmt::Debug for Cause {
 }
 
 impl Problem {
-    /// A problem of the kind `urn:cenote:problem:{slug}`. `title` belongs to the kind, `detail` to the case.
+    /// Creates a problem of type `urn:cenote:problem:{slug}`. `title` is the same for all problems of the type; `detail`
+    /// is about this one.
     #[must_use]
     pub fn new(
         status: StatusCode,
@@ -79,7 +79,6 @@ impl Problem {
             slug,
             title,
             detail: detail.into(),
-            instance: None,
             errors: Vec::new(),
             members: Vec::new(),
             headers: Vec::new(),
@@ -87,14 +86,7 @@ impl Problem {
         }))
     }
 
-    /// Names the occurrence, as a URI reference.
-    #[must_use]
-    pub fn instance(mut self, uri: impl Into<String>) -> Self {
-        self.0.instance = Some(uri.into());
-        self
-    }
-
-    /// Adds an extension member. `name` must not be one of RFC 9457, nor `errors`.
+    /// Adds an extension member. `name` must be neither `errors` nor a member defined by RFC 9457.
     #[must_use]
     pub fn member(mut self, name: &'static str, value: Member) -> Self {
         self.0.members.push((name, value));
@@ -111,30 +103,24 @@ impl Problem {
         self
     }
 
-    /// Adds a header to the answer, in place of one of the same name.
+    /// Sets a header of the response, in place of an earlier one of the same name.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.push((name, value));
         self
     }
 
-    /// Says in `Retry-After` after how many seconds to try again.
+    /// Sets `Retry-After`, in seconds.
     #[must_use]
     pub fn retry_after(self, seconds: u32) -> Self {
         self.header(RETRY_AFTER, HeaderValue::from(seconds))
     }
 
-    /// Keeps the internal reason for the log.
+    /// Sets the internal reason, for the log only.
     #[must_use]
     pub fn cause(mut self, cause: impl fmt::Display + Send + Sync + 'static) -> Self {
         self.0.cause = Some(Cause(Arc::new(cause)));
         self
-    }
-
-    /// The status it will be answered with.
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
-        self.0.status
     }
 
     /// 400: the request cannot be understood.
@@ -149,21 +135,7 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "malformed-json", "Malformed JSON", detail)
     }
 
-    /// 401: who asks is not known. `WWW-Authenticate: Bearer` is added.
-    #[must_use]
-    pub fn unauthorized() -> Self {
-        let detail = "this needs a valid bearer token";
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Not authenticated", detail)
-            .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
-    }
-
-    /// 403: who asks may not.
-    #[must_use]
-    pub fn forbidden(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
-    }
-
-    /// 404.
+    /// 404: there is nothing at this path, or under this key or number.
     #[must_use]
     pub fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
@@ -193,13 +165,13 @@ impl Problem {
         )
     }
 
-    /// 409.
+    /// 409: the request conflicts with what is stored.
     #[must_use]
     pub fn conflict(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", "Conflict", detail)
     }
 
-    /// 412: what the request was made conditional on does not hold.
+    /// 412: the condition of the request does not hold.
     #[must_use]
     pub fn precondition_failed(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(
@@ -223,7 +195,7 @@ impl Problem {
         .member("limit_bytes", Member::Number(limit))
     }
 
-    /// 415: the body is not said to be what is understood.
+    /// 415: the headers say that the body is not JSON.
     #[must_use]
     pub fn unsupported_media_type(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(
@@ -246,33 +218,20 @@ impl Problem {
         )
     }
 
-    /// 429: over a rate.
-    #[must_use]
-    pub fn too_many_requests(retry_after: u32) -> Self {
-        let detail = "the rate limit is reached";
-        Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too-many-requests",
-            "Too many requests",
-            detail,
-        )
-        .retry_after(retry_after)
-    }
-
-    /// 500: our fault. Callers learn nothing of `cause`.
+    /// 500: the service failed. `cause` goes only to the log.
     #[must_use]
     pub fn internal(cause: impl fmt::Display + Send + Sync + 'static) -> Self {
         let detail = "the server failed; the log has the reason under the request id";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail).cause(cause)
     }
 
-    /// 503 of the kind `slug`: it may work after `retry_after` seconds.
+    /// 503 of type `slug`: a retry may succeed after `retry_after` seconds.
     #[must_use]
     pub fn unavailable(slug: &'static str, detail: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, slug, "Service unavailable", detail).retry_after(retry_after)
     }
 
-    /// 504: what was asked ran into its timeout.
+    /// 504: the database reached its timeout.
     #[must_use]
     pub fn gateway_timeout(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(
@@ -284,6 +243,7 @@ impl Problem {
     }
 }
 
+/// Formats a slug as the problem's type.
 struct Urn(&'static str);
 
 impl fmt::Display for Urn {
@@ -306,9 +266,6 @@ impl Serialize for Problem {
         map.serialize_entry("title", parts.title)?;
         map.serialize_entry("status", &parts.status.as_u16())?;
         map.serialize_entry("detail", &parts.detail)?;
-        if let Some(instance) = &parts.instance {
-            map.serialize_entry("instance", instance)?;
-        }
         if !parts.errors.is_empty() {
             map.serialize_entry("errors", &parts.errors)?;
         }
@@ -320,12 +277,12 @@ impl Serialize for Problem {
 }
 
 impl Problem {
-    /// The answer.
+    /// Converts the problem into its response.
     #[must_use]
-    pub fn into_whole(mut self) -> Whole {
-        // Maps with text keys do not fail to serialise; an empty body would still have its status.
+    pub fn into_full_response(mut self) -> FullResponse {
+        // Cannot fail: all keys are texts. An empty body would still have its status.
         let body = serde_json::to_vec(&self).unwrap_or_default();
-        let mut whole = Whole::new(Full::from(body));
+        let mut whole = FullResponse::new(Full::from(body));
         *whole.status_mut() = self.0.status;
         let headers = whole.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -341,6 +298,6 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        self.into_whole().into_response()
+        self.into_full_response().into_response()
     }
 }

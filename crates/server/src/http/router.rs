@@ -1,7 +1,7 @@
-//! An axum router as a [`Service`]: what a request gets that no handler answers.
+//! An axum router as a [`Service`], and the responses to requests that no handler answers.
 //!
-//! Invariant: every path answers `OPTIONS`, every 405 has `Allow`, and a redirect leads to this service alone, whatever
-//! prefix a proxy has taken off.
+//! Invariant: every path answers `OPTIONS`, and every 405 has `Allow`. A redirect is relative, so it stays on this service
+//! whatever prefix a proxy removes.
 
 use axum::Router;
 use axum::http::header::{ALLOW, HeaderValue, LOCATION};
@@ -9,14 +9,15 @@ use axum::http::{Method, Request, Response, StatusCode, Uri};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 
-use super::body::RequestBody;
+use super::body::{RequestBody, ResponseBody};
 use super::problem::Problem;
-use super::service::{Body, Service};
+use super::service::Service;
 
-/// What is allowed where nothing is known of the target, as with `OPTIONS *`.
-static ALL: HeaderValue = HeaderValue::from_static("GET,HEAD,POST,DELETE,OPTIONS");
+/// `Allow` for a target that is not a path of a route, such as `OPTIONS *`.
+static ALL_METHODS: HeaderValue = HeaderValue::from_static("GET,HEAD,POST,DELETE,OPTIONS");
 
-/// Makes `router` answer unknown paths and methods with problems. Applies to the routes it has, so it comes last.
+/// Makes `router` answer unknown paths and methods with problems. It applies to the routes that exist already, so call it
+/// last.
 pub fn with_fallbacks<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router
         .fallback(async || Problem::not_found("there is nothing at this path"))
@@ -24,15 +25,15 @@ pub fn with_fallbacks<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Ro
 }
 
 impl Service for Router {
-    async fn call(&self, request: Request<RequestBody>) -> Response<Body> {
-        // axum's own answers to these two take other ways: a target without a path, and a body that comes back.
+    async fn call(&self, request: Request<RequestBody>) -> Response<ResponseBody> {
+        // Never to the handlers: CONNECT has a target without a path, and TRACE would return the request.
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
             return refused(self, request.uri()).await;
         }
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let response = route(self, request.map(axum::body::Body::new)).await;
         match (response.status(), &method) {
-            (_, &Method::OPTIONS) if uri.path() == "*" => options(&ALL),
+            (_, &Method::OPTIONS) if uri.path() == "*" => options(&ALL_METHODS),
             (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, &Method::OPTIONS) => {
                 options(&plus_options(response.headers().get(ALLOW)))
             }
@@ -54,35 +55,35 @@ async fn route(router: &Router, request: Request<axum::body::Body>) -> axum::res
     }
 }
 
-/// The methods that a path has a handler for, as `Allow` has them; `None` if there is no such path.
+/// Returns the methods that a path has a handler for, as a value of `Allow`; `None` if there is no such path.
 async fn allowed(router: &Router, path: &str) -> Option<HeaderValue> {
     let mut request = Request::new(axum::body::Body::empty());
-    // No route has a handler for it, so that none is called.
+    // No route has a handler for OPTIONS, so this calls none.
     *request.method_mut() = Method::OPTIONS;
     *request.uri_mut() = path.parse().ok()?;
     route(router, request).await.headers_mut().remove(ALLOW)
 }
 
-/// A 204 that says what is allowed.
-fn options(allow: &HeaderValue) -> Response<Body> {
+/// Returns a 204 with `Allow`.
+fn options(allow: &HeaderValue) -> Response<ResponseBody> {
     let mut response = Response::new(Either::Left(Full::default()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(ALLOW, allow.clone());
     response
 }
 
-/// A 405 to a method that is never allowed.
-async fn refused(router: &Router, uri: &Uri) -> Response<Body> {
+/// Returns a 405 for a method that no route allows.
+async fn refused(router: &Router, uri: &Uri) -> Response<ResponseBody> {
     let allow = match allowed(router, uri.path()).await {
         Some(allow) => plus_options(Some(&allow)),
-        None => ALL.clone(),
+        None => ALL_METHODS.clone(),
     };
-    let mut response = Problem::method_not_allowed().into_whole();
+    let mut response = Problem::method_not_allowed().into_full_response();
     response.headers_mut().insert(ALLOW, allow);
     response.map(Either::Left)
 }
 
-/// Adds to a 405 what is allowed besides: the router knows nothing of `OPTIONS`.
+/// Adds `OPTIONS` to the `Allow` of a 405, because axum's router does not know that we answer it.
 fn with_options(mut response: axum::response::Response) -> axum::response::Response {
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         let allow = plus_options(response.headers().get(ALLOW));
@@ -99,11 +100,11 @@ fn plus_options(allow: Option<&HeaderValue>) -> HeaderValue {
     }
     all.extend_from_slice(b"OPTIONS");
     // Names of methods with commas between them always make a header value.
-    HeaderValue::from_bytes(&all).unwrap_or_else(|_| ALL.clone())
+    HeaderValue::from_bytes(&all).unwrap_or_else(|_| ALL_METHODS.clone())
 }
 
-/// Where the same is found without the slashes at the end, relative to this target: as a service of FastAPI has it. None
-/// where nothing is found, or nothing that would take this method where another is taken with the slash.
+/// Returns the location, relative to this target, of the same path without the slashes at its end, as FastAPI redirects.
+/// `None` if there is no such route, or if only another method is allowed on both.
 async fn without_slash(router: &Router, uri: &Uri, method: &Method, status: StatusCode) -> Option<HeaderValue> {
     let path = uri.path();
     let bare = path.trim_end_matches('/');
@@ -118,8 +119,8 @@ async fn without_slash(router: &Router, uri: &Uri, method: &Method, status: Stat
     HeaderValue::from_bytes(format!("{up}{last}{query}").as_bytes()).ok()
 }
 
-/// A 307, which keeps the method and the body.
-fn moved(location: HeaderValue) -> Response<Body> {
+/// Returns a 307, which keeps the method and the body.
+fn moved(location: HeaderValue) -> Response<ResponseBody> {
     let mut response = Response::new(Either::Left(Full::<Bytes>::default()));
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
     response.headers_mut().insert(LOCATION, location);

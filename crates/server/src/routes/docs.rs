@@ -1,5 +1,5 @@
-//! `/docs` and `/openapi.json`. Invariant: what they refer to is relative, so that they work behind any prefix, and
-//! nothing of it is on another host.
+//! `/docs` and `/openapi.json`. Invariant: all references in them are relative and stay on this host, so that they work
+//! behind any prefix.
 
 use std::sync::Arc;
 
@@ -16,21 +16,21 @@ use bytes::Bytes;
 use http_body_util::Full;
 use utoipa_swagger_ui::{Config, SwaggerFile, serve};
 
-use crate::http::{Problem, Whole};
+use crate::http::{FullResponse, Problem};
 
-/// The routes. `description` is the API as OpenAPI has it.
+/// Returns the routes. `description` is the OpenAPI document.
 pub(super) fn routes(description: &utoipa::openapi::OpenApi) -> Router {
-    // From where the pages are.
+    // Relative to `/docs/`.
     let config = Arc::new(Config::from("../openapi.json"));
     let index = config.clone();
-    // The description is made of texts and numbers, so this does not fail.
+    // Cannot fail: the document consists of texts and numbers.
     let description = Bytes::from(serde_json::to_vec(description).unwrap_or_default());
     Router::new()
         .route(
             "/openapi.json",
             get(async move || of_type("application/json", description)),
         )
-        .route("/docs", get(to_the_pages))
+        .route("/docs", get(redirect_to_pages))
         .route("/docs/", get(async move || page("", index)))
         .route(
             "/docs/{*file}",
@@ -38,16 +38,16 @@ pub(super) fn routes(description: &utoipa::openapi::OpenApi) -> Router {
         )
 }
 
-/// The pages refer to each other from below `/docs/`.
-async fn to_the_pages() -> Whole {
-    let mut moved = Whole::default();
+/// Redirects to `/docs/`, because the pages refer to each other relative to it.
+async fn redirect_to_pages() -> FullResponse {
+    let mut moved = FullResponse::default();
     *moved.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-    let below = HeaderValue::from_static("docs/");
-    moved.headers_mut().insert(LOCATION, below);
+    let location = HeaderValue::from_static("docs/");
+    moved.headers_mut().insert(LOCATION, location);
     moved
 }
 
-fn page(file: &str, config: Arc<Config<'static>>) -> Result<Whole, Problem> {
+fn page(file: &str, config: Arc<Config<'static>>) -> Result<FullResponse, Problem> {
     match serve(file, config) {
         Ok(Some(SwaggerFile {
             bytes, content_type, ..
@@ -57,9 +57,11 @@ fn page(file: &str, config: Arc<Config<'static>>) -> Result<Whole, Problem> {
     }
 }
 
-fn of_type(kind: &str, body: Bytes) -> Whole {
-    let mut whole = Whole::new(Full::from(body));
-    let kind = HeaderValue::from_str(kind);
-    whole.headers_mut().extend(kind.map(|kind| (CONTENT_TYPE, kind)));
-    whole
+fn of_type(content_type: &str, body: Bytes) -> FullResponse {
+    let mut response = FullResponse::new(Full::from(body));
+    let content_type = HeaderValue::from_str(content_type);
+    response
+        .headers_mut()
+        .extend(content_type.map(|content_type| (CONTENT_TYPE, content_type)));
+    response
 }

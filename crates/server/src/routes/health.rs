@@ -1,4 +1,4 @@
-//! `/health`, `/health/live`, `/health/ready`.
+//! `/health`, `/health/live`, `/health/ready`. Invariant: each is answered in bounded time, whatever has failed.
 
 use std::time::Duration;
 
@@ -8,20 +8,23 @@ use cenote_postgres::{HealthState, Stats};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{json, millis};
+use super::{
+    openapi::ProblemBody,
+    response::{json, millis},
+};
 use crate::{
     app::App,
     health::Stage,
-    http::{Problem, Whole},
-    openapi::ProblemBody,
+    http::{FullResponse, Problem},
     settings::CacheMode,
     store::Queues,
 };
 
-/// A line whose first has waited this long stands: more come than are served. A shorter one comes and goes.
+/// A queue whose first entry has waited this long does not drain: more requests arrive than are served. Shorter waits come
+/// and go under normal load.
 const STANDING: Duration = Duration::from_millis(250);
 
-/// How the service is doing.
+/// The health of the service.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
     /// `ok`, `degraded` or `unhealthy`.
@@ -29,7 +32,7 @@ pub(super) struct Health {
     status: &'static str,
     /// `starting`, `running` or `draining`.
     stage: &'static str,
-    /// How long the database took to answer.
+    /// How long the database took to answer a query.
     #[schema(example = 0.41)]
     latency_ms: Option<f64>,
     database: Part,
@@ -40,25 +43,25 @@ pub(super) struct Health {
     version: &'static str,
 }
 
-/// One of the things the service depends on.
+/// The health of one part that the service depends on.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Part {
     /// `healthy`, `degraded`, `unhealthy`, `unknown`, or `off`.
     #[schema(example = "healthy")]
     state: &'static str,
-    /// What is wrong with it.
+    /// What is wrong, if anything is.
     problem: Option<String>,
 }
 
-/// How the service and what it depends on are doing. `/api/health` is the same.
+/// Returns the health of the service and of the parts it depends on. `/api/health` is the same.
 #[utoipa::path(get, path = "/health", operation_id = "health", tag = "operations", responses(
     (status = 200, body = Health, description = "`ok` or `degraded`"),
-    (status = 503, description = "`unhealthy`; or the service takes no more connections", content(
+    (status = 503, description = "`unhealthy`; or the limit of connections is reached", content(
         (Health = "application/json"),
         (ProblemBody = "application/problem+json"),
     )),
 ))]
-pub(super) async fn health(State(app): State<App>) -> Whole {
+pub(super) async fn health(State(app): State<App>) -> FullResponse {
     let stage = app.health.stage();
     let database = app.health.database().await;
     let cache = cache(&app);
@@ -86,11 +89,11 @@ pub(super) async fn health(State(app): State<App>) -> Whole {
         uptime_s: app.started.elapsed().as_secs(),
         version: env!("CARGO_PKG_VERSION"),
     };
-    let mut whole = json(&body);
+    let mut response = json(&body);
     if status == "unhealthy" {
-        *whole.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
-    whole
+    response
 }
 
 fn pool(app: &App) -> Part {
@@ -98,7 +101,7 @@ fn pool(app: &App) -> Part {
     let state = stats.pool.health();
     let problem = problem_of_pool(&stats).or_else(|| problem_of_queues(app));
     let state = match (state, &problem) {
-        // Those who wait have only just come.
+        // Degraded only because of waiters that have just arrived.
         (HealthState::Degraded, None) => HealthState::Healthy,
         (HealthState::Healthy, Some(_)) => HealthState::Degraded,
         (state, _) => state,
@@ -117,17 +120,17 @@ fn problem_of_pool(Stats { pool: stats, .. }: &Stats) -> Option<String> {
         _ if stats.paused => "paused".to_owned(),
         Some(longest) if longest >= STANDING => {
             format!(
-                "{waiting} wait for a connection, the first for {:.0} ms",
+                "{waiting} requests wait for a connection, the first for {:.0} ms",
                 millis(longest)
             )
         }
         _ if stats.shedding => "more requests than connections can serve".to_owned(),
-        _ if leaked > 0 => format!("{leaked} connections are held for long"),
+        _ if leaked > 0 => format!("{leaked} connections have been held for more than a minute"),
         _ => return None,
     })
 }
 
-/// What is wrong with what waits to share a statement.
+/// Returns what is wrong with the queues of requests that share statements.
 fn problem_of_queues(app: &App) -> Option<String> {
     let Queues { reads, writes, users } = app.queues();
     let all = reads + writes + users;
@@ -144,10 +147,10 @@ fn problem_of_queues(app: &App) -> Option<String> {
 
 fn cache(app: &App) -> Part {
     let stats = app.store.cache_stats();
-    let deaf = app.has_feed && !app.store.feed_stats().listening;
+    let is_interrupted = app.has_feed && !app.store.feed_stats().listening;
     let problem = stats.and_then(|stats| problem_of_cache(&stats)).or_else(|| {
-        let interrupted = "the change feed is interrupted: what bypasses the service is not seen";
-        deaf.then(|| interrupted.to_owned())
+        let interrupted = "the change feed is interrupted: changes made outside the service are not seen";
+        is_interrupted.then(|| interrupted.to_owned())
     });
     Part {
         state: match (app.cache_mode, &problem) {
@@ -159,7 +162,7 @@ fn cache(app: &App) -> Part {
     }
 }
 
-/// Why the cache is not used, with what Redis itself says.
+/// Returns why the cache is not used, with Redis' own message.
 pub(super) fn problem_of_cache(stats: &CacheStats) -> Option<String> {
     let CacheState::Degraded(reason) = stats.state else {
         return None;
@@ -183,7 +186,7 @@ pub(super) fn problem_of_cache(stats: &CacheStats) -> Option<String> {
     })
 }
 
-/// That all is well.
+/// The response of a successful probe.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Fine {
     #[schema(example = "ok")]
@@ -192,19 +195,19 @@ pub(super) struct Fine {
 
 const FINE: Fine = Fine { status: "ok" };
 
-/// Whether the process answers. Never touches the database.
+/// Returns 200 while the process answers. Never asks the database.
 #[utoipa::path(get, path = "/health/live", operation_id = "live", tag = "operations", responses(
-    (status = 200, body = Fine, description = "It answers"),
+    (status = 200, body = Fine, description = "The process answers"),
 ))]
-pub(super) async fn live() -> Whole {
+pub(super) async fn live() -> FullResponse {
     json(&FINE)
 }
 
-/// Whether to send requests here: not while starting, draining or unhealthy.
+/// Returns 200 if requests should be sent here: not while the service is starting, draining or unhealthy.
 #[utoipa::path(get, path = "/health/ready", operation_id = "ready", tag = "operations", responses(
-    (status = 200, body = Fine, description = "Send requests here"),
+    (status = 200, body = Fine, description = "Requests should be sent here"),
 ))]
-pub(super) async fn ready(State(app): State<App>) -> Result<Whole, Problem> {
+pub(super) async fn ready(State(app): State<App>) -> Result<FullResponse, Problem> {
     let not_ready = |why: String| Problem::unavailable("not-ready", why, 1);
     match app.health.stage() {
         Stage::Starting => return Err(not_ready("the service is starting".into())),

@@ -1,39 +1,39 @@
-//! The routes. Invariant: each only parses, calls and answers; what it asks for is `http`'s, what it does is
-//! `store`'s.
+//! The routes of the service.
 //!
-//! Those that are asked for most are found by hand: a router's look-up, extensions, boxed handler and boxed body are a
-//! good part of what such a request costs. They are in the router too, for their other methods.
+//! Invariant: a handler only parses, calls and responds. The rules of HTTP are in `http`, the work is in `store`, and each
+//! handler exists once.
+//!
+//! [`Routes`] matches the three busiest routes by hand and leaves the rest to axum's router. The reason is speed: for these
+//! requests the router's look-up, its extensions, and its boxed handlers and bodies are a good part of the whole cost. The
+//! router has these routes too, for `HEAD`, `OPTIONS`, `Allow` and wrong parameters. Its closures only pass what axum
+//! extracts to the same handlers.
 
-mod cache_status;
 mod docs;
-mod email;
+mod errors;
 mod health;
 mod keys;
-mod name;
+mod openapi;
 mod preconditions;
-mod read_many;
+mod response;
 mod stats;
 mod users;
 
-use std::time::Duration;
-
 use axum::{
     Router,
-    http::{HeaderValue, Method, Request, Response, header::CONTENT_TYPE},
+    extract::{self, State},
+    http::{HeaderMap, Method, Request, Response, Uri},
     routing::{get, post},
 };
-use bytes::Bytes;
-use http_body_util::{Either, Full};
-use serde::Serialize;
+use http_body_util::Either;
 use utoipa::OpenApi;
 
+use self::openapi::ApiInfo;
 use crate::{
     app::App,
-    http::{Body, Problem, RequestBody, Service, Whole, with_fallbacks},
-    openapi::{self, Envelope},
+    http::{Number, Path, Problem, RequestBody, ResponseBody, Service, with_fallbacks},
 };
 
-/// Everything that is served, on one core.
+/// All routes, as served on one core.
 pub(crate) struct Routes {
     app: App,
     router: Router,
@@ -47,13 +47,13 @@ impl Routes {
 }
 
 impl Service for Routes {
-    async fn call(&self, request: Request<RequestBody>) -> Response<Body> {
+    async fn call(&self, request: Request<RequestBody>) -> Response<ResponseBody> {
         let path = request.uri().path();
-        let answered = match *request.method() {
+        let handled = match *request.method() {
             Method::GET => {
                 if let Some(key) = path.strip_prefix("/read/") {
                     keys::read(&self.app, key, request.headers()).await
-                } else if let Some(id) = path.strip_prefix("/users/").and_then(digits) {
+                } else if let Some(id) = path.strip_prefix("/users/").and_then(plain_number) {
                     users::get(&self.app, id).await
                 } else {
                     return self.router.call(request).await;
@@ -62,25 +62,32 @@ impl Service for Routes {
             Method::POST if path == "/write" => keys::write(&self.app, request).await,
             _ => return self.router.call(request).await,
         };
-        answered.unwrap_or_else(Problem::into_whole).map(Either::Left)
+        handled.unwrap_or_else(Problem::into_full_response).map(Either::Left)
     }
 }
 
-/// A number without sign that is not too long.
-fn digits(text: &str) -> Option<i64> {
+/// Parses a number of digits alone. All other ids go to the router, which says what is wrong with them.
+fn plain_number(text: &str) -> Option<i64> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| text.parse().ok()).flatten()
 }
 
 fn router(app: App) -> Router {
+    let write = async |State(app): State<App>, request: extract::Request| keys::write(&app, request).await;
+    let read = async |State(app): State<App>, uri: Uri, headers: HeaderMap| {
+        let key = uri.path().strip_prefix("/read/").unwrap_or_default();
+        keys::read(&app, key, &headers).await
+    };
+    let user = async |State(app): State<App>, Path(Number(id)): Path<Number<i64>>| users::get(&app, id).await;
     let router = Router::new()
-        .route("/write", post(keys::write_by_router))
-        .route("/read", post(read_many::read_many))
-        .route("/read/", get(keys::read_by_router).delete(keys::delete))
-        .route("/read/{*key}", get(keys::read_by_router).delete(keys::delete))
+        .route("/write", post(write))
+        .route("/read", post(keys::read_many))
+        // The empty key, which is answered 422.
+        .route("/read/", get(read).delete(keys::delete))
+        .route("/read/{*key}", get(read).delete(keys::delete))
         .route("/users", get(users::list).post(users::add))
         .route("/users/", get(users::list).post(users::add))
-        .route("/users/{id}", get(users::get_by_router))
+        .route("/users/{id}", get(user))
         .route("/health", get(health::health))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
@@ -88,17 +95,17 @@ fn router(app: App) -> Router {
         .route("/cache-stats", get(stats::cache))
         .route("/api/health", get(health::health))
         .with_state(app)
-        .merge(docs::routes(&openapi()));
+        .merge(docs::routes(&openapi_document()));
     with_fallbacks(router)
 }
 
-/// The description of everything that is served.
-pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
+/// Returns the OpenAPI description of all routes.
+pub(crate) fn openapi_document() -> utoipa::openapi::OpenApi {
     #[derive(OpenApi)]
     #[openapi(paths(
         keys::write,
         keys::read,
-        read_many::read_many,
+        keys::read_many,
         keys::delete,
         users::list,
         users::add,
@@ -109,37 +116,6 @@ pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
         stats::pool,
         stats::cache,
     ))]
-    struct Routes;
-    openapi::complete(Envelope::openapi().merge_from(Routes::openapi()))
-}
-
-/// Milliseconds to the microsecond, for people.
-fn millis(time: Duration) -> f64 {
-    time.as_micros() as f64 / 1000.0
-}
-
-/// A 200 with a JSON body.
-fn json(body: &impl Serialize) -> Whole {
-    json_of(0, body)
-}
-
-/// The same, where it is known that the body has about so many bytes.
-fn json_of(size: usize, body: &impl Serialize) -> Whole {
-    whole(encode(size, body).into())
-}
-
-/// A body of about this number of bytes.
-fn encode(size: usize, body: &impl Serialize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(size);
-    // Structs and maps with text keys do not fail to serialise, nor does memory to take it.
-    let _never = serde_json::to_writer(&mut bytes, body);
-    bytes
-}
-
-/// A 200 with this body, which is JSON.
-fn whole(body: Bytes) -> Whole {
-    let mut whole = Whole::new(Full::from(body));
-    let json = HeaderValue::from_static("application/json");
-    whole.headers_mut().insert(CONTENT_TYPE, json);
-    whole
+    struct Operations;
+    openapi::complete(ApiInfo::openapi().merge_from(Operations::openapi()))
 }

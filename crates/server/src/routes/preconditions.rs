@@ -1,38 +1,38 @@
-//! `If-Match` and `If-None-Match` (RFC 9110, section 13). Invariant: a header that cannot be understood is refused, never
-//! left out of account.
+//! `If-Match` and `If-None-Match` (RFC 9110, section 13). Invariant: a malformed header is refused, never ignored.
 
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{IF_MATCH, IF_NONE_MATCH},
+    header::{ETAG, IF_MATCH, IF_NONE_MATCH},
 };
 
 use crate::{
-    http::{Problem, Whole},
+    http::{FullResponse, Problem},
     store::{ABSENT, Condition},
 };
 
-/// What a request asks of the version of its key.
+/// The conditions of a request on the version of its key.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Preconditions {
     if_match: Option<Condition>,
     if_none_match: Option<Condition>,
 }
 
-/// What becomes of a read.
+/// How a conditional read is answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Answer,
-    /// 304.
+    /// 200, with the value.
+    Send,
+    /// 304
     NotModified,
-    /// 412.
+    /// 412
     Failed,
 }
 
 impl Preconditions {
-    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+    pub(super) fn from_headers(headers: &HeaderMap) -> Result<Self, Problem> {
         let if_match = tags(headers, &IF_MATCH)?.map(|tags| match tags {
             Tags::Any => Condition::Unlike(vec![ABSENT]),
-            // A weak tag never matches here: section 13.1.1 asks for the strong comparison.
+            // A weak tag never matches here: section 13.1.1 requires the strong comparison.
             Tags::These(tags) => Condition::Among(versions(tags.into_iter().filter(|tag| !tag.weak))),
         });
         let if_none_match = tags(headers, &IF_NONE_MATCH)?.map(|tags| match tags {
@@ -49,15 +49,15 @@ impl Preconditions {
         self.if_match.is_some() || self.if_none_match.is_some()
     }
 
-    /// What must hold for a write to be made.
-    pub(super) fn condition(self) -> Option<Condition> {
+    /// Returns the condition under which a write is made.
+    pub(super) fn into_condition(self) -> Option<Condition> {
         match (self.if_match, self.if_none_match) {
             (Some(one), Some(other)) => Some(one.and(other)),
             (one, other) => one.or(other),
         }
     }
 
-    /// What becomes of a read of this version, in the order of section 13.2.2.
+    /// Judges a read of this version, in the order of section 13.2.2.
     pub(super) fn verdict(&self, version: i64) -> Verdict {
         let fails = |condition: &Option<Condition>| {
             let condition = condition.as_ref();
@@ -68,36 +68,34 @@ impl Preconditions {
         } else if fails(&self.if_none_match) {
             Verdict::NotModified
         } else {
-            Verdict::Answer
+            Verdict::Send
         }
     }
 }
 
-/// 412: the key has another version than the request asks for, or none.
-pub(super) fn failed(version: i64) -> Whole {
+/// Returns the 412 for a key whose current version fails the condition; [`ABSENT`] if the key has no value.
+pub(super) fn failed(version: i64) -> FullResponse {
     if version == ABSENT {
-        return Problem::precondition_failed("there is no value under this key").into_whole();
+        return Problem::precondition_failed("there is no value under this key").into_full_response();
     }
     let detail = format!("the key has version {version}, which the request excludes");
-    let mut whole = Problem::precondition_failed(detail).into_whole();
-    whole
-        .headers_mut()
-        .insert(axum::http::header::ETAG, entity_tag(version));
-    whole
+    let mut response = Problem::precondition_failed(detail).into_full_response();
+    response.headers_mut().insert(ETAG, entity_tag(version));
+    response
 }
 
-/// A version never comes twice for one key, so it is a strong entity tag.
+/// Formats a version as a strong entity tag. A key never has the same version twice.
 pub(super) fn entity_tag(version: i64) -> HeaderValue {
     let mut digits = itoa::Buffer::new();
     let digits = digits.format(version).as_bytes();
-    // An i64 has at most 20 characters.
+    // An i64 has at most 20 characters, and the quotes are two.
     let mut tag = [b'"'; 22];
     tag[1..=digits.len()].copy_from_slice(digits);
-    // Digits between quotes always make a header value.
+    // Cannot fail: digits and quotes are valid in a header.
     HeaderValue::from_bytes(&tag[..digits.len() + 2]).unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
 }
 
-/// The value of one of the headers.
+/// The parsed value of one of the headers.
 enum Tags<'a> {
     /// `*`
     Any,
@@ -106,11 +104,11 @@ enum Tags<'a> {
 
 struct Tag<'a> {
     weak: bool,
-    /// What stands between the quotes.
+    /// The text between the quotes.
     opaque: &'a [u8],
 }
 
-/// The versions that tags name. A tag that [`entity_tag`] does not write names none.
+/// Returns the versions that tags name. A tag that [`entity_tag`] cannot have written names none.
 fn versions<'a>(tags: impl Iterator<Item = Tag<'a>>) -> Vec<i64> {
     let version = |tag: Tag<'_>| {
         let version: i64 = std::str::from_utf8(tag.opaque).ok()?.parse().ok()?;
@@ -120,7 +118,7 @@ fn versions<'a>(tags: impl Iterator<Item = Tag<'a>>) -> Vec<i64> {
     tags.filter_map(version).collect()
 }
 
-/// All values of a header together, as section 5.3 has it; `None` if there is none.
+/// Parses all values of a header as one list (section 5.3); `None` if the header is absent.
 fn tags<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<Tags<'h>>, Problem> {
     if !headers.contains_key(name) {
         return Ok(None);
@@ -142,7 +140,7 @@ fn tags<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<Tags<'h>
             continue;
         }
         loop {
-            // Empty elements of a list are left out (section 5.6.1).
+            // Empty elements of a list are ignored (section 5.6.1).
             while let Some((b',' | b' ' | b'\t', after)) = rest.split_first() {
                 rest = after;
             }
@@ -164,7 +162,7 @@ fn tags<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<Tags<'h>
     }
 }
 
-/// The entity tag that a text begins with, and what follows.
+/// Parses the entity tag at the start of a text; returns it and the rest.
 fn first_tag(text: &[u8]) -> Option<(Tag<'_>, &[u8])> {
     let (weak, text) = match text.strip_prefix(b"W/") {
         Some(text) => (true, text),
@@ -188,11 +186,11 @@ mod tests {
         for value in values {
             headers.append(name.clone(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        Preconditions::of(&headers)
+        Preconditions::from_headers(&headers)
     }
 
     fn condition(name: HeaderName, values: &[&str]) -> Option<Condition> {
-        of(name, values).unwrap().condition()
+        of(name, values).unwrap().into_condition()
     }
 
     #[test]

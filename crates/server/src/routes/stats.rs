@@ -1,29 +1,32 @@
-//! `/pool-stats` and `/cache-stats`.
+//! `/pool-stats` and `/cache-stats`. Invariant: neither asks the database.
 
 use axum::extract::State;
 use cenote_postgres::{Histogram, QueueStats, Retired};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{health::problem_of_cache, json, millis};
-use crate::{app::App, http::Whole, settings::CacheMode};
+use super::{
+    health::problem_of_cache,
+    response::{json, millis},
+};
+use crate::{app::App, http::FullResponse, settings::CacheMode};
 
-/// What the pool has done and is doing.
+/// Statistics of the connection pool. Counters count from the start.
 #[derive(Serialize, ToSchema)]
 pub(super) struct PoolStats {
-    /// Whether the pool takes requests.
+    /// Whether the pool is open.
     initialized: bool,
-    /// Connections that are open.
+    /// Open connections.
     pool_size: u32,
-    /// Of these, idle.
+    /// Open connections that are idle.
     checked_in: u32,
-    /// Of these, in use.
+    /// Open connections that are in use.
     checked_out: u32,
-    /// Of these, beyond `max`.
+    /// Open connections beyond `max`.
     overflow: u32,
-    /// Connections closed because they were broken, since the start.
+    /// Connections closed because they were broken.
     invalid: u64,
-    /// Statements sent, since the start.
+    /// Statements sent.
     query_count: u64,
     /// Statements that failed.
     error_count: u64,
@@ -32,76 +35,76 @@ pub(super) struct PoolStats {
     min: u32,
     max: u32,
     max_overflow: u32,
-    /// Requests in line for a connection.
+    /// Requests that wait for a connection.
     waiting: u32,
-    /// How long the first in line has waited.
+    /// How long the first of them has waited.
     longest_wait_ms: f64,
-    /// Connects under way.
+    /// Connections being opened.
     connecting: u32,
     /// Connections being cleaned before their next use.
     cleaning: u32,
     /// Connections being closed; they count against the maximum.
     closing: u32,
-    /// Requests that got a connection.
+    /// Requests that acquired a connection.
     acquired: u64,
-    /// Requests that waited too long for one.
+    /// Requests whose wait for a connection timed out.
     acquire_timeouts: u64,
-    /// Requests refused at once: too many were in line, they would have waited in vain, or the database has been out
-    /// of reach for a while.
+    /// Requests refused at once: too many were waiting, their wait would have timed out, or the database has been
+    /// unreachable for a while.
     acquire_refused: u64,
-    /// Whether newcomers are refused because the database has been out of reach for a while.
+    /// Whether new requests are refused because the database has been unreachable for a while.
     breaker_open: bool,
-    /// Connections that one request has had for more than a minute.
+    /// Connections that one request has held for more than a minute.
     leaked: u32,
-    /// How often a request was seen that waited for a connection while it had one.
+    /// Requests that waited for a connection while they held one.
     nested_waits: u64,
     connects: u64,
     connect_failures: u64,
     /// Why the last connect failed, unless one has succeeded since.
     last_connect_error: Option<&'static str>,
-    /// Requests that share statements, by what they are about.
+    /// Queues of requests that share statements, by kind of request.
     queues: Queues,
-    /// Connections closed, since the start, by reason.
+    /// Connections closed, by reason.
     retired: RetiredStats,
-    /// Time to get a connection.
+    /// Time to acquire a connection.
     acquire_ms: Percentiles,
-    /// Of these, those that got one that was open already.
+    /// Time to acquire a connection that was already open.
     acquire_waiting_ms: Percentiles,
-    /// Of these, those for whom one was opened.
+    /// Time to acquire a connection that was opened for the request.
     acquire_connecting_ms: Percentiles,
     /// Time to open a connection.
     connect_ms: Percentiles,
 }
 
-/// Requests that share statements, by what they are about.
+/// Queues of requests that share statements, by kind of request.
 #[derive(Serialize, ToSchema)]
 struct Queues {
-    /// Keys read.
+    /// Reads of keys.
     reads: Queue,
-    /// Keys written and deleted.
+    /// Writes and deletes of keys.
     writes: Queue,
-    /// Users read.
+    /// Reads of users.
     users: Queue,
 }
 
-/// Requests that share statements. Counters count from the start.
+/// A queue of requests that share statements. Counters count from the start.
 #[derive(Serialize, ToSchema)]
 struct Queue {
     /// Requests that wait to be sent.
     waiting: usize,
-    /// Bytes of theirs.
+    /// The bytes of these requests.
     waiting_bytes: usize,
-    /// How long the first in line has waited.
+    /// How long the first of them has waited.
     longest_wait_ms: f64,
-    /// Statements under way.
+    /// Statements in progress.
     running: u32,
     /// Requests sent.
     requests: u64,
-    /// Statements they were sent in, repeated ones aside.
+    /// Statements that these requests were sent in, without retries.
     batches: u64,
-    /// Requests refused at once: too many were waiting, or too many bytes, or they had to expect a long wait.
+    /// Requests refused at once: too many requests or bytes were waiting, or the expected wait was too long.
     refused: u64,
-    /// Requests that were not sent in time.
+    /// Requests that timed out before they were sent.
     expired: u64,
 }
 
@@ -152,11 +155,11 @@ impl From<&Histogram> for Percentiles {
     }
 }
 
-/// What the pool has done and is doing.
+/// Returns statistics of the connection pool.
 #[utoipa::path(get, path = "/pool-stats", operation_id = "pool_stats", tag = "operations", responses(
-    (status = 200, body = PoolStats, description = "Counts since the start, and how it stands"),
+    (status = 200, body = PoolStats, description = "Counters since the start, and the current state"),
 ))]
-pub(super) async fn pool(State(app): State<App>) -> Whole {
+pub(super) async fn pool(State(app): State<App>) -> FullResponse {
     let stats = app.pool.stats();
     let pool = &stats.pool;
     let queues = app.queues();
@@ -206,7 +209,7 @@ pub(super) async fn pool(State(app): State<App>) -> Whole {
     })
 }
 
-/// What the cache of this instance has done, since the start, and how it stands. Users are not cached.
+/// Statistics of this instance's cache. Counters count from the start. Users are not cached.
 #[derive(Serialize, ToSchema)]
 pub(super) struct CacheStats {
     /// `CACHE_MODE`.
@@ -215,72 +218,73 @@ pub(super) struct CacheStats {
     /// `ok`; `degraded` while every read goes to the database; `off`.
     #[schema(example = "ok")]
     state: &'static str,
-    /// Why it is degraded, with what Redis itself says.
+    /// Why the cache is degraded, with Redis' own message.
     problem: Option<String>,
     /// Keys read without asking the database.
     hits: u64,
     /// Keys read from the database.
     misses: u64,
-    /// Hits of all reads, 0 to 1.
+    /// The share of hits in all reads, 0 to 1.
     hit_rate: f64,
-    /// Keys that are cached: in the modes with Redis those in Redis, else those in this process. Redis is asked at most
-    /// once a second and only briefly, so with much else in its database this is an estimate at first, and later some
-    /// seconds old. Null if Redis does not tell, which takes `SCAN`.
+    /// Cached keys: those in Redis in the modes with Redis, otherwise those in this process. Redis is asked at most once a
+    /// second and only briefly. If its database has many other keys, this is an estimate at first, and a few seconds old
+    /// later. Null if Redis does not answer, which needs `SCAN`.
     keys: Option<u64>,
-    /// How long ago counting them began; later changes may be missed.
+    /// How long ago the count began; it may miss later changes.
     keys_age_ms: f64,
-    /// Whether a part was counted and the rest taken to be like it.
+    /// Whether only a part was counted, and the rest extrapolated.
     keys_estimated: bool,
     /// Keys kept in this process.
     near_keys: u64,
-    /// What those in this process take, of `CACHE_NEAR_BYTES`.
+    /// Bytes that the keys kept in this process take, of `CACHE_NEAR_BYTES`.
     bytes: u64,
-    /// Of the hits, those in this process.
+    /// Hits in this process.
     near_hits: u64,
-    /// Of the hits, those in Redis.
+    /// Hits in Redis.
     shared_hits: u64,
-    /// Reads, hit or miss, that waited for the same look-up as another.
+    /// Reads, hits or misses, that joined the look-up of another read.
     joined: u64,
-    /// Keys read from the database because no cache could be believed or reached.
+    /// Keys read from the database because no cache was reachable or trusted.
     bypassed: u64,
-    /// Answers that were marked stale, because the database failed.
+    /// Reads answered with a stale value, because the database failed.
     stale: u64,
     /// Values stored after a look-up.
     fills: u64,
-    /// Values not stored, because something had happened to the key meanwhile.
+    /// Values not stored, because the key was written or dropped during the look-up.
     fills_rejected: u64,
-    /// Look-ups that could not be stored, and removed what may be older.
+    /// Look-ups that could not be stored, and dropped the key because its cached value may be older.
     seals: u64,
     /// Keys fenced for a write.
     fences: u64,
-    /// Statements that committed and that Redis could not be told of in time.
+    /// Committed statements that Redis could not be told of in time.
     pending: u64,
-    /// Connections to Redis that broke or could not be made.
+    /// Connections to Redis that broke or could not be opened.
     redis_errors: u64,
-    /// The epoch that is acted on; none in the modes `local`, `ttl` and `off`, and while it is not known.
+    /// The current epoch. Null in the modes `local`, `ttl` and `off`, and while the epoch is unknown.
     epoch: Option<u64>,
-    /// With `CACHE_FEED`.
+    /// The change feed. Null without `CACHE_FEED`.
     feed: Option<FeedStats>,
 }
 
-/// What the change feed has heard of.
+/// Statistics of the change feed. Counters count from the start.
 #[derive(Serialize, ToSchema)]
 struct FeedStats {
-    /// Whether it is connected. While it is not, what bypasses the service is not seen; afterwards everything is dropped.
+    /// Whether the feed is connected. While it is not, changes made outside the service are not seen; after it
+    /// reconnects, the whole cache is dropped.
     listening: bool,
     /// Keys dropped because they were changed.
     keys: u64,
-    /// Times everything was dropped: at the start, after an interruption, and after changes too many to be named.
+    /// How often the whole cache was dropped: at the start, after an interruption, and after a change of too many keys.
     everything: u64,
-    /// How far behind it was last seen to be; measured every 5 s.
+    /// The last measured delay of the feed; measured every 5 s.
     lag_ms: f64,
 }
 
-/// What the cache has done.
+/// Returns statistics of the cache.
 #[utoipa::path(get, path = "/cache-stats", operation_id = "cache_stats", tag = "operations", responses(
-    (status = 200, body = CacheStats, description = "Counts since the start, and how it stands"),
+    (status = 200, body = CacheStats, description = "Counters since the start, and the current state"),
 ))]
-pub(super) async fn cache(State(app): State<App>) -> Whole {
+pub(super) async fn cache(State(app): State<App>) -> FullResponse {
     let mode = app.cache_mode.as_str();
     let stats = app.store.cache_stats().unwrap_or_default();
     let problem = problem_of_cache(&stats);

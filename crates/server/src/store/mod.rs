@@ -1,17 +1,21 @@
-//! What is kept in PostgreSQL, read through the cache. Invariant: all SQL of the service is in here, and each statement
-//! has one place.
+//! Everything that is stored in PostgreSQL, and the cache in front of it.
+//!
+//! Invariant: all SQL of the service is in this module, and each statement is in one place.
+//!
+//! | To find | Look in |
+//! |---|---|
+//! | reads and writes of keys, their SQL, how writes are batched and fenced | `keys` |
+//! | users, and how their e-mail addresses are compared | `users` |
+//! | which Redis is trusted | `cache_epoch` |
+//! | changes made outside the service | `change_feed` |
+//! | the tables, and what is added to an existing database | `schema` |
+//! | settings of the server that would break the service | `requirements` |
 
-mod commit;
-mod condition;
-mod email;
-mod epoch;
-pub(crate) mod feed;
+mod cache_epoch;
+pub(crate) mod change_feed;
 mod keys;
-mod large;
-mod origin;
 pub(crate) mod requirements;
 pub(crate) mod schema;
-mod statements;
 mod users;
 
 use std::{sync::Arc, time::Duration};
@@ -28,61 +32,58 @@ use tokio::time::{sleep, timeout};
 use crate::settings::SchemaName;
 
 use self::{
-    commit::Committer,
-    epoch::Epoch,
-    feed::{Feed, FeedStats},
-    origin::Values,
-    statements::Statements,
-    users::Settled,
+    cache_epoch::CacheEpoch,
+    change_feed::{ChangeFeed, FeedStats},
+    keys::{FencedCommit, KeyChanges, KeySql, Values},
+    users::{ListingWatermark, UserSql},
 };
 pub(crate) use self::{
-    commit::WriteError,
-    condition::{ABSENT, Condition},
-    keys::{Change, Changed, is_unrepresentable},
-    large::{is_note, noted_size},
+    keys::{ABSENT, Change, ChangeOutcome, Condition, WriteError, is_size_note, is_unrepresentable, noted_size},
     users::{User, UserRow},
 };
 
-/// How often the cache is asked at the start whether it knows its epoch.
-const LOOK: Duration = Duration::from_millis(10);
-/// How many leases of the epoch a start waits for it at most: a row that others have just changed takes one, and a poll.
-const KNOWN_WITHIN: u32 = 2;
+/// How often the start checks whether the cache knows its epoch.
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
+/// How many leases of the epoch the start waits for it. A row that another instance has just changed takes one lease and a
+/// poll.
+const EPOCH_WITHIN_LEASES: u32 = 2;
 
-/// Where the tables are, and how much may wait for them.
+/// Where the tables are, and how much may queue for them.
 #[derive(Clone, Debug)]
 pub(crate) struct Tables {
     pub(crate) schema: SchemaName,
     pub(crate) backlog: Backlog,
 }
 
-/// Keys and users, for one core. Their methods are in `keys` and `users`.
+/// How many bytes of each kind of request may wait to share a statement, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backlog {
+    pub(crate) bytes: usize,
+    /// A request whose expected wait is longer is refused.
+    pub(crate) wait: Duration,
+}
+
+/// Keys and users, on one core. Their methods are in `keys` and `users`.
 #[derive(Clone)]
 pub(crate) struct Store {
     pool: Pool,
     values: Values,
-    /// None where nothing is cached.
+    /// `None` where nothing is cached.
     cache: Option<Cache<Values>>,
-    changes: Combiner<keys::Changes>,
-    /// For how long a write waits for its key to be fenced.
-    write_patience: Duration,
-    feed: Arc<Feed>,
+    changes: Combiner<KeyChanges>,
+    key_sql: Arc<KeySql>,
+    /// How long a write waits until its key can be fenced.
+    write_timeout: Duration,
     users: Loader<i64, Arc<UserRow>>,
-    /// Which users are known to be listed, on all cores.
-    settled: Arc<Settled>,
-    statements: Arc<Statements>,
-    /// How long a start waits for the cache.
-    cache_patience: Duration,
+    user_sql: Arc<UserSql>,
+    /// Shared by all cores.
+    watermark: Arc<ListingWatermark>,
+    feed: Arc<ChangeFeed>,
+    /// How long the start waits until the cache knows its epoch.
+    epoch_timeout: Duration,
 }
 
-/// How much may wait to share a statement, of each kind.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Backlog {
-    pub(crate) bytes: usize,
-    /// Longest wait that a request may have to expect.
-    pub(crate) wait: Duration,
-}
-
-/// What waits to share a statement, by kind.
+/// Statistics of the queues of requests that share statements, by kind of request.
 #[derive(Default)]
 pub(crate) struct Queues {
     pub(crate) reads: QueueStats,
@@ -102,7 +103,7 @@ impl std::ops::Add for Queues {
     }
 }
 
-/// Why there can be no store.
+/// Why a store could not be created.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     #[error(transparent)]
@@ -112,19 +113,19 @@ pub(crate) enum StoreError {
 }
 
 impl Store {
-    /// One for each home of this pool, with queues of its own and one cache for all. The pool's server ends a statement
-    /// within the cache's deadline.
+    /// Creates a store for each home of the pool: separate queues, and one cache for all. The pool's connections must have
+    /// a `statement_timeout` of at most the cache's deadline.
     pub(crate) fn per_home(pool: &Pool, config: Config, tables: &Tables) -> Result<Vec<Self>, StoreError> {
         let Tables { schema, backlog } = tables;
-        let (deadline, write_patience) = (config.timing.deadline(), config.write_patience);
-        let cache_patience = config.timing.lease() * KNOWN_WITHIN;
+        let (statement_timeout, write_timeout) = (config.timing.deadline(), config.write_patience);
+        let epoch_timeout = config.timing.lease() * EPOCH_WITHIN_LEASES;
         let has_epochs = matches!(config.mode, Mode::Strong(_) | Mode::Bounded { .. });
         let epoch = match has_epochs {
-            true => Some(Epoch::beside(pool, config.timing.poll_interval(), schema)?),
+            true => Some(CacheEpoch::beside(pool, config.timing.poll_interval(), schema)?),
             false => None,
         };
         let homes = pool.homes().count();
-        // Each kind has its own: slow writes are not to take what reads have to spare.
+        // Separate limits for each kind of request, so that slow writes do not use up the capacity of reads.
         let limits = || Limits {
             waiting_bytes: backlog.bytes.div_ceil(homes),
             expected_wait: backlog.wait,
@@ -135,33 +136,34 @@ impl Store {
             Mode::Off => None,
             _ => Some(Cache::new(values[0].clone(), config)?),
         };
-        let committer = Committer {
+        let commit = FencedCommit {
             cache: cache.clone(),
-            deadline,
+            statement_timeout,
         };
-        let feed: Arc<Feed> = Arc::default();
-        let settled: Arc<Settled> = Arc::default();
-        let changes = keys::changes(&committer, pool, &limits(), schema);
+        let feed: Arc<ChangeFeed> = Arc::default();
+        let watermark: Arc<ListingWatermark> = Arc::default();
+        let (key_sql, user_sql) = (Arc::new(KeySql::new(schema)), Arc::new(UserSql::new(schema)));
+        let changes = keys::combiners(&commit, pool, &limits(), schema);
         let queues = changes.into_iter().zip(users::loaders(pool, &limits(), schema));
-        let statements = Arc::new(Statements::of(schema));
         let store = |((pool, values), (changes, users)): ((Pool, Values), _)| Self {
             cache: cache.as_ref().map(|cache| cache.with_origin(values.clone())),
-            feed: feed.clone(),
             pool,
             values,
             changes,
-            write_patience,
+            key_sql: key_sql.clone(),
+            write_timeout,
             users,
-            settled: settled.clone(),
-            statements: statements.clone(),
-            cache_patience,
+            user_sql: user_sql.clone(),
+            watermark: watermark.clone(),
+            feed: feed.clone(),
+            epoch_timeout,
         };
         let homes = pool.homes().zip(values).zip(queues);
         Ok(homes.map(store).collect())
     }
 
-    /// Returns when the cache knows its epoch, so that writes need not wait for it and what is read is kept, or has not
-    /// come to know it for long; and when no change is missed that follows, where that is asked for.
+    /// Waits until the cache knows its epoch, so that writes do not wait for it and reads are cached; gives up after a
+    /// while with a warning. With `with_feed`, also waits until the change feed listens, so that no later change is missed.
     pub(crate) async fn ready(&self, with_feed: bool) {
         let unknown = State::Degraded(Reason::UnknownEpoch);
         let is_unknown = || {
@@ -170,20 +172,21 @@ impl Store {
         };
         let known = async {
             while is_unknown() {
-                sleep(LOOK).await;
+                sleep(CHECK_INTERVAL).await;
             }
         };
-        if timeout(self.cache_patience, known).await.is_err() {
+        if timeout(self.epoch_timeout, known).await.is_err() {
             tracing::warn!(
                 "the database has not yet said which Redis is in use; until then nothing is cached and writes wait"
             );
         }
         while with_feed && self.feed_stats().everything == 0 {
-            sleep(LOOK).await;
+            sleep(CHECK_INTERVAL).await;
         }
     }
 
-    /// Drops from the cache what bypasses the service, for ever. To be called once, where the triggers are.
+    /// Follows the change feed and drops changed keys from the cache. Never returns. Call it once, and only if the triggers
+    /// exist.
     pub(crate) async fn follow_changes(&self) {
         match &self.cache {
             Some(cache) => self.feed.clone().follow(self.pool.clone(), cache.clone()).await,
@@ -191,17 +194,17 @@ impl Store {
         }
     }
 
-    /// What the change feed has heard.
+    /// Returns the statistics of the change feed.
     pub(crate) fn feed_stats(&self) -> FeedStats {
         self.feed.stats()
     }
 
-    /// What the cache has done, if there is one.
+    /// Returns the statistics of the cache, if there is one.
     pub(crate) fn cache_stats(&self) -> Option<Stats> {
         self.cache.as_ref().map(Cache::stats)
     }
 
-    /// How many keys are cached; none where that is not told.
+    /// Returns the number of cached keys; `None` if Redis does not answer.
     pub(crate) async fn count_keys(&self) -> Option<KeyCount> {
         match &self.cache {
             Some(cache) => cache.count_keys().await,
@@ -209,23 +212,23 @@ impl Store {
         }
     }
 
-    /// What its queues have done and are doing.
+    /// Returns the statistics of this core's queues.
     pub(crate) fn queues(&self) -> Queues {
         Queues {
-            reads: self.values.queue(),
+            reads: self.values.loader.stats(),
             writes: self.changes.stats(),
             users: self.users.stats(),
         }
     }
 
-    /// Gives up what is under way for callers that have gone: their statements are cancelled.
+    /// Cancels the statements in progress whose callers have gone.
     pub(crate) fn abort(&self) {
-        self.values.abort();
+        self.values.loader.abort();
         self.users.abort();
         self.changes.abort();
     }
 
-    /// Closes what the store has besides the pool.
+    /// Closes the connection that the store has besides the pool.
     pub(crate) async fn close(&self) {
         self.values.close().await;
     }

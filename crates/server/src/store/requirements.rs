@@ -1,38 +1,43 @@
-//! What the service's statements rely on of a database, and anybody with the right to may have set otherwise: in the
-//! server's configuration, for the database, for the role, or in the options of `DATABASE_URL`.
+//! Checks that the database's settings suit the service's statements. A setting may be made in the server's configuration,
+//! for the database, for the role, or in the options of `DATABASE_URL`.
 //!
-//! Whatever is not named here makes no difference to them. Values travel in binary form, so formats and the rules of
-//! string constants do not matter; a write sets its own `lock_timeout`; plans may be any.
+//! Invariant: every finding names the setting, where it was made, and the command that corrects it.
 //!
-//! Invariant: what is wrong is named, with where it was set and what cures it.
+//! Settings that are not checked here make no difference. Values travel in binary form, so formats and the rules of string
+//! constants do not matter. A write sets its own `lock_timeout`. Any plan gives the same result.
 
 use cenote_postgres::tokio_postgres::{Error, GenericClient, Row};
 
 use crate::settings::SchemaName;
 
-/// Whether something is wrong, and how it is cured.
+/// What is wrong, each with its correction. Empty if all is well.
 pub(crate) type Findings = Vec<String>;
 
-/// The session's settings with their origin, and what it would find where.
+/// The settings of the session that matter, each with its source.
 const SESSION: &str = "SELECT name, setting, source, current_user::text, current_database()::text \
      FROM pg_catalog.pg_settings WHERE name IN ('server_encoding', 'default_transaction_isolation', 'search_path')";
-/// The schema that is searched first, if not that of temporary tables.
+/// The first schema in the search path, apart from the schema of temporary tables.
 const FIRST_SCHEMA: &str = "SELECT schema FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) \
      WITH ORDINALITY AS searched (schema, place) \
      WHERE NOT pg_catalog.starts_with(schema, 'pg_temp') ORDER BY place LIMIT 1";
+/// The settings that decide whether a commit survives a crash.
 const DURABILITY: &str = "SELECT name, setting, source, current_user::text, current_database()::text \
      FROM pg_catalog.pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')";
+/// Whether commits wait for standbys.
 const STANDBYS: &str = "SELECT setting <> '' FROM pg_catalog.pg_settings WHERE name = 'synchronous_standby_names'";
+/// Tables that are emptied after a crash.
 const UNLOGGED: &str = "SELECT relname::text FROM pg_catalog.pg_class WHERE relpersistence <> 'p' \
      AND oid IN (to_regclass('{schema}.kv'), to_regclass('{schema}.users'), to_regclass('{schema}.cache_epoch')) ORDER BY 1";
+/// Active rules that rewrite inserts, updates or deletes. PostgreSQL refuses `ON CONFLICT` on a table that has one.
 const RULES: &str = "SELECT ev_class::regclass::text, rulename::text FROM pg_catalog.pg_rewrite \
      WHERE ev_type <> '1' AND ev_enabled <> 'D' \
      AND ev_class IN (to_regclass('{schema}.kv'), to_regclass('{schema}.users'), to_regclass('{schema}.cache_epoch')) ORDER BY 1, 2";
+/// Tables whose row-level security applies to this role.
 const HIDDEN_ROWS: &str = "SELECT relname::text, current_user::text FROM pg_catalog.pg_class \
      WHERE oid IN (to_regclass('{schema}.kv'), to_regclass('{schema}.users'), to_regclass('{schema}.cache_epoch')) \
      AND row_security_active(oid) ORDER BY 1";
 
-/// A setting, its value, where it comes from, and who runs in which database.
+/// A setting with its value and source, and the role and database of the session.
 struct Setting<'a> {
     name: &'a str,
     value: &'a str,
@@ -42,7 +47,7 @@ struct Setting<'a> {
 }
 
 impl<'a> Setting<'a> {
-    fn of(row: &'a Row) -> Self {
+    fn from_row(row: &'a Row) -> Self {
         let [name, value, source, role, database] = [0, 1, 2, 3, 4].map(|at| row.get(at));
         Self {
             name,
@@ -53,8 +58,8 @@ impl<'a> Setting<'a> {
         }
     }
 
-    /// `name is "value" (where it was set)`.
-    fn described(&self) -> String {
+    /// Returns `name is "value" (source)`.
+    fn describe(&self) -> String {
         let Self { name, value, .. } = self;
         let source = match self.source {
             "default" => "its default",
@@ -69,8 +74,8 @@ impl<'a> Setting<'a> {
         format!("{name} is \"{value}\" ({source})")
     }
 
-    /// What makes it `value` for this role, whoever else sets it.
-    fn cure(&self, value: &str) -> String {
+    /// Returns the command that sets the setting to `value` for this role and database, which wins over other sources.
+    fn correction(&self, value: &str) -> String {
         let Self { name, role, .. } = self;
         match self.source {
             "client" => format!("Leave {name} out of the options of DATABASE_URL"),
@@ -83,22 +88,22 @@ impl<'a> Setting<'a> {
     }
 }
 
-/// What makes the service's answers wrong, or stalls it, in this session.
+/// Finds settings with which responses would be wrong, or writes would stall.
 pub(crate) async fn session(client: &impl GenericClient) -> Result<Findings, Error> {
     let mut wrong = Findings::new();
     for row in client.query(SESSION, &[]).await? {
-        let setting = Setting::of(&row);
+        let setting = Setting::from_row(&row);
         match (setting.name, setting.value) {
             ("server_encoding", "SQL_ASCII") => wrong.push(
-                "the database's encoding is SQL_ASCII: it keeps whatever bytes it is given, and knows no characters. \
-                 Create one with ENCODING 'UTF8' TEMPLATE template0, and load a dump of this one into it"
+                "the database's encoding is SQL_ASCII: it stores any bytes and knows no characters. Create a database \
+                 with ENCODING 'UTF8' TEMPLATE template0, and load a dump of this one into it"
                     .to_owned(),
             ),
             ("default_transaction_isolation", value) if !matches!(value, "read committed" | "read uncommitted") => {
                 wrong.push(format!(
                     "{}: writes of one key at the same time would fail and wait. {}",
-                    setting.described(),
-                    setting.cure("'read committed'")
+                    setting.describe(),
+                    setting.correction("'read committed'")
                 ));
             }
             ("search_path", _) => {
@@ -107,8 +112,8 @@ pub(crate) async fn session(client: &impl GenericClient) -> Result<Findings, Err
                 if first != Some("pg_catalog") {
                     wrong.push(format!(
                         "{}: functions and operators of another schema would take the place of PostgreSQL's own. {}",
-                        setting.described(),
-                        setting.cure("a list without pg_catalog, which comes first then")
+                        setting.describe(),
+                        setting.correction("a list without pg_catalog, which then comes first")
                     ));
                 }
             }
@@ -118,7 +123,7 @@ pub(crate) async fn session(client: &impl GenericClient) -> Result<Findings, Err
     Ok(wrong)
 }
 
-/// What hides rows of the tables, or keeps them from being written as they are.
+/// Finds rules and row-level security on the tables.
 pub(crate) async fn tables(client: &impl GenericClient, schema: &SchemaName) -> Result<Findings, Error> {
     let mut wrong = Findings::new();
     for row in client.query(&schema.fill(HIDDEN_ROWS), &[]).await? {
@@ -140,15 +145,15 @@ pub(crate) async fn tables(client: &impl GenericClient, schema: &SchemaName) -> 
     Ok(wrong)
 }
 
-/// Why a write that was answered may be lost when the server, or its machine, crashes.
+/// Finds reasons why a committed write may be lost when the server or its machine crashes.
 pub(crate) async fn durability(client: &impl GenericClient, schema: &SchemaName) -> Result<Findings, Error> {
     let mut lossy = Findings::new();
     for row in client.query(DURABILITY, &[]).await? {
-        let setting = Setting::of(&row);
+        let setting = Setting::from_row(&row);
         let lost = match (setting.name, setting.value) {
             ("synchronous_commit", "off") => {
-                let cure = setting.cure("on");
-                format!("writes of the last moments before a crash of the server are lost. {cure}")
+                let correction = setting.correction("on");
+                format!("writes of the last moments before a crash of the server are lost. {correction}")
             }
             (name @ ("fsync" | "full_page_writes"), "off") => format!(
                 "a crash of the machine may damage or lose what was written. \
@@ -156,7 +161,7 @@ pub(crate) async fn durability(client: &impl GenericClient, schema: &SchemaName)
             ),
             _ => continue,
         };
-        lossy.push(format!("{}: {lost}", setting.described()));
+        lossy.push(format!("{}: {lost}", setting.describe()));
     }
     for row in client.query(&schema.fill(UNLOGGED), &[]).await? {
         let table: &str = row.get(0);
@@ -167,7 +172,7 @@ pub(crate) async fn durability(client: &impl GenericClient, schema: &SchemaName)
     Ok(lossy)
 }
 
-/// What a commit waits for, in words, where it is worth saying.
+/// Describes a `synchronous_commit` that may lose commits at a failover; `None` if it does not.
 pub(crate) async fn replication(client: &impl GenericClient) -> Result<Option<&'static str>, Error> {
     let has_standbys: bool = client.query_one(STANDBYS, &[]).await?.get(0);
     let row = client

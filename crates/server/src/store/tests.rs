@@ -9,7 +9,7 @@ impl Waiting for Silent {
 }
 
 #[tokio::test]
-async fn what_is_sent_for_many_callers_is_planned_once_even_if_few_come_at_a_time() {
+async fn a_statement_for_many_callers_is_planned_once_even_for_small_batches() {
     let server = cenote_local::PostgresServer::temporary().start().await;
     let server = server.unwrap();
     let mut config = PoolConfig::from_url(&server.url()).unwrap();
@@ -46,7 +46,7 @@ async fn what_is_sent_for_many_callers_is_planned_once_even_if_few_come_at_a_tim
     let plans = connection.query(plans, &[]).await.unwrap();
     assert_eq!(plans.len(), 4, "reads, writes, other changes, users");
     for row in plans {
-        // PostgreSQL plans the first five for what they ask, and compares.
+        // PostgreSQL plans the first five executions for their parameters, then compares with a generic plan.
         let (statement, custom): (&str, i64) = (row.get(0), row.get(1));
         assert_eq!(custom, 5, "{statement}");
         assert!(row.get::<_, i64>(2) >= 5, "{statement}");

@@ -29,11 +29,9 @@ async fn a_wrong_method_is_a_405_problem_that_lists_the_right_ones() {
 #[tokio::test]
 async fn every_status_of_the_contract_has_its_problem() {
     type Make = fn() -> Problem;
-    let all: [(u16, &str, Make); 16] = [
+    let all: [(u16, &str, Make); 13] = [
         (400, "bad-request", || Problem::bad_request("d")),
         (400, "malformed-json", || Problem::malformed_json("d")),
-        (401, "unauthorized", Problem::unauthorized),
-        (403, "forbidden", || Problem::forbidden("d")),
         (404, "not-found", || Problem::not_found("d")),
         (405, "method-not-allowed", Problem::method_not_allowed),
         (408, "request-timeout", Problem::request_timeout),
@@ -43,7 +41,6 @@ async fn every_status_of_the_contract_has_its_problem() {
         (422, "validation", || {
             Problem::unprocessable().field("a.b", "is required")
         }),
-        (429, "too-many-requests", || Problem::too_many_requests(3)),
         (500, "internal", || Problem::internal("secret")),
         (503, "pool-timeout", || Problem::unavailable("pool-timeout", "d", 2)),
         (504, "command-timeout", || Problem::gateway_timeout("d").cause("secret")),
@@ -56,15 +53,13 @@ async fn every_status_of_the_contract_has_its_problem() {
         router.route(&format!("/{n}"), get(async move || make()))
     });
     let server = start(router, HttpConfig::default());
-    for (n, (status, slug, make)) in all.iter().enumerate() {
+    for (n, (status, slug, _)) in all.iter().enumerate() {
         let answer = server.ask(get_request(&format!("/{n}"))).await;
-        assert_eq!((answer.status, make().status().as_u16()), (*status, *status));
+        assert_eq!(answer.status, *status);
         assert_eq!(answer.problem()["type"], format!("urn:cenote:problem:{slug}"));
         assert!(!answer.text().contains("secret"));
         match status {
-            429 => assert_eq!(answer.headers["retry-after"], "3"),
             503 => assert_eq!(answer.headers["retry-after"], "2"),
-            401 => assert_eq!(answer.headers["www-authenticate"], "Bearer"),
             413 => assert_eq!(answer.problem()["limit_bytes"], 7),
             _ => {}
         }
@@ -75,14 +70,13 @@ async fn every_status_of_the_contract_has_its_problem() {
 async fn a_problem_has_its_members_in_order() {
     let make = async || {
         Problem::unavailable("pool-timeout", "no connection came free", 1)
-            .instance("urn:x:1")
             .member("waited_ms", Member::Number(30))
             .member("reason", Member::Text("busy".into()))
             .field("a", "is \"odd\"")
     };
     let server = start(Router::new().route("/", post(make)), HttpConfig::default());
     let answer = server.post("/", "").await;
-    let text = r#"{"type":"urn:cenote:problem:pool-timeout","title":"Service unavailable","status":503,"detail":"no connection came free","instance":"urn:x:1","errors":[{"field":"a","detail":"is \"odd\""}],"waited_ms":30,"reason":"busy"}"#;
+    let text = r#"{"type":"urn:cenote:problem:pool-timeout","title":"Service unavailable","status":503,"detail":"no connection came free","errors":[{"field":"a","detail":"is \"odd\""}],"waited_ms":30,"reason":"busy"}"#;
     assert_eq!(answer.text(), text);
     assert_eq!(
         answer.problem()["errors"],

@@ -161,7 +161,7 @@ async fn a_table_that_cannot_be_used_is_refused_with_the_column_and_left_as_it_w
         ),
         (
             "CREATE TABLE users (id serial PRIMARY KEY, name text, email text, hash text NOT NULL)",
-            "column users.hash must have a value and has no default",
+            "column users.hash is NOT NULL and has no default",
         ),
         (
             "CREATE TABLE users (id serial PRIMARY KEY, name text, email text); \
@@ -170,7 +170,7 @@ async fn a_table_that_cannot_be_used_is_refused_with_the_column_and_left_as_it_w
         ),
         (
             "CREATE VIEW users AS SELECT 1 AS id, 'n' AS name, 'e' AS email",
-            "users is there, but is not a table",
+            "users exists, but is not a table",
         ),
         (
             "CREATE TABLE kv (key int PRIMARY KEY, value text)",

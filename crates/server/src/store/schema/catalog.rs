@@ -1,4 +1,4 @@
-//! What the database has of the schema. Invariant: only the system catalogs are asked, which every role may read.
+//! Reads which tables, columns and indexes exist. Invariant: it queries only the system catalogs, which every role may read.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use tokio_postgres::{Error, GenericClient};
 use super::plan::TABLES;
 use crate::settings::SchemaName;
 
-/// Each column of each relation; relations without any too.
+/// The columns of the tables, with one row for a table without columns. `$1`: the schema, `$2`: the tables' names.
 const COLUMNS: &str = "SELECT c.relname::text, c.relkind::text, a.attname::text, \
      format_type(a.atttypid, NULL), co.collname::text, a.attnotnull, a.atthasdef OR a.attidentity <> '' \
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
@@ -15,7 +15,7 @@ const COLUMNS: &str = "SELECT c.relname::text, c.relkind::text, a.attname::text,
      LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation \
      WHERE n.nspname = $1 AND c.relname = ANY($2)";
 
-/// What is unique, as the columns and expressions of an index that `ON CONFLICT` can use.
+/// The columns and expressions of each unique index that `ON CONFLICT` can use: valid, immediate and not partial.
 const UNIQUE: &str = "SELECT c.relname::text, ARRAY(SELECT pg_catalog.pg_get_indexdef(i.indexrelid, k, true) \
      FROM pg_catalog.generate_series(1, i.indnkeyatts::int) AS k) \
      FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid \
@@ -23,8 +23,8 @@ const UNIQUE: &str = "SELECT c.relname::text, ARRAY(SELECT pg_catalog.pg_get_ind
      WHERE n.nspname = $1 AND c.relname = ANY($2) \
      AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL";
 
-/// The schema itself, the change feed, and whether the server is a standby.
-const REST: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1), \
+/// Whether the schema exists, whether the server is a standby, and the function and triggers of the change feed.
+const SCHEMA_AND_FEED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1), \
      pg_catalog.pg_is_in_recovery(), \
      (SELECT p.prosrc FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
      WHERE n.nspname = $1 AND p.proname = 'cenote_feed' LIMIT 1), \
@@ -32,21 +32,21 @@ const REST: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nsp
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE n.nspname = $1 AND c.relname = 'kv' AND t.tgname LIKE 'cenote\\_feed\\_%')";
 
-/// What was found.
+/// What exists in the database.
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
     pub(super) has_schema: bool,
     pub(super) is_standby: bool,
     pub(super) tables: HashMap<String, Table>,
-    /// The text of the change feed's function.
+    /// The body of the change feed's function.
     pub(super) feed: Option<String>,
     pub(super) feed_triggers: i64,
 }
 
-/// A relation of one of the names that are looked for.
+/// A relation that has the name of one of the service's tables.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// As in `pg_class.relkind`.
+    /// `pg_class.relkind`.
     pub(super) kind: String,
     pub(super) columns: Vec<Column>,
     /// The columns and expressions of each unique index.
@@ -56,7 +56,7 @@ pub(super) struct Table {
 #[derive(Debug)]
 pub(super) struct Column {
     pub(super) name: String,
-    /// Without its length.
+    /// The type without its length.
     pub(super) kind: String,
     pub(super) collation: Option<String>,
     pub(super) not_null: bool,
@@ -66,13 +66,13 @@ pub(super) struct Column {
 impl Catalog {
     pub(super) async fn read(client: &impl GenericClient, schema: &SchemaName) -> Result<Self, Error> {
         let (schema, names) = (schema.as_str(), TABLES.map(|table| table.name));
-        let rest = client.query_one(REST, &[&schema]).await?;
+        let found = client.query_one(SCHEMA_AND_FEED, &[&schema]).await?;
         let mut catalog = Self {
-            has_schema: rest.get(0),
-            is_standby: rest.get(1),
+            has_schema: found.get(0),
+            is_standby: found.get(1),
             tables: HashMap::new(),
-            feed: rest.get(2),
-            feed_triggers: rest.get(3),
+            feed: found.get(2),
+            feed_triggers: found.get(3),
         };
         for row in client.query(COLUMNS, &[&schema, &&names[..]]).await? {
             let table = catalog.tables.entry(row.get(0)).or_default();
@@ -88,7 +88,7 @@ impl Catalog {
             }
         }
         for row in client.query(UNIQUE, &[&schema, &&names[..]]).await? {
-            // One that came after the columns were read is not there yet.
+            // Outside a snapshot, a table may have been created after the columns were read.
             if let Some(table) = catalog.tables.get_mut(row.get::<_, &str>(0)) {
                 table.unique.push(row.get(1));
             }

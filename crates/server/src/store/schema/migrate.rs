@@ -1,5 +1,7 @@
-//! Adds what is missing. Invariant: all of it happens in one transaction, which also holds the lock, so that neither a
-//! killed process nor a pooler of connections can leave anything behind.
+//! Adds what is missing in the schema.
+//!
+//! Invariant: everything happens in one transaction, which also holds the advisory lock. So neither a killed process nor a
+//! connection pooler can leave a lock or a part of the schema behind.
 
 use std::{error::Error as _, fmt, time::Duration};
 
@@ -16,54 +18,55 @@ use super::{
 use crate::{
     settings::SchemaName,
     store::{
-        email,
         requirements::{self, Findings},
+        users::email_key,
     },
 };
 
-/// Names the advisory lock under which the schema is changed: "cenote" in ASCII.
+/// The key of the advisory lock under which the schema is changed: "cenote" in ASCII.
 const LOCK: i64 = 0x6365_6e6f_7465;
 
 const TRY_LOCK: &str = "SELECT pg_catalog.pg_try_advisory_xact_lock($1)";
 
-/// Who holds the advisory lock. A key of 64 bits is kept in halves.
+/// The session that holds the advisory lock. `pg_locks` splits the 64-bit key into `classid` (high) and `objid` (low);
+/// `objsubid = 1` marks such a key.
 const LOCK_HOLDER: &str = "SELECT l.pid, a.application_name FROM pg_catalog.pg_locks l \
      LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
      WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
      AND l.classid::bigint = $1::bigint >> 32 AND l.objid::bigint = $1::bigint & 4294967295 \
      AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) LIMIT 1";
 
-/// Who has locked one of the tables, for the longest time.
+/// The session whose transaction has locked one of the tables for the longest time.
 const TABLE_HOLDER: &str = "SELECT l.pid, a.application_name FROM pg_catalog.pg_locks l \
      JOIN pg_catalog.pg_class c ON c.oid = l.relation JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
      WHERE n.nspname = $1 AND l.granted AND l.pid <> pg_catalog.pg_backend_pid() \
      ORDER BY a.xact_start LIMIT 1";
 
-/// What a session or a database may have set must not end the migration. What waits for a table's lock keeps all
-/// behind it from the table, so that is given up soon and tried again.
-const SETTINGS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '1s'; \
+/// Timeouts of the session or the database must not end the migration. `lock_timeout`: a statement that waits for a table's
+/// lock blocks every later user of the table, so it gives up after a second and is tried again.
+const TIMEOUTS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '1s'; \
      SET LOCAL idle_in_transaction_session_timeout = 0";
 
-/// What is waited for then.
+/// What a migration waits for when a statement gave up on a lock.
 const LOCKED: &str = "tables are locked";
 
-/// Pause between looks whether a lock is free.
-const LOOK: Duration = Duration::from_millis(250);
-/// When it is said first that something is waited for, and how often again.
-const SAY_FIRST: Duration = Duration::from_secs(1);
-const SAY_AGAIN: Duration = Duration::from_secs(5);
-/// Longest time for looking into the catalog.
-const LOOKING: Duration = Duration::from_secs(10);
+/// The pause between attempts to take a lock.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+/// When a wait is reported first, and how often after that.
+const FIRST_REPORT: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest time for reading the catalog.
+const CATALOG_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the schema is not up to date.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MigrateError {
     #[error(transparent)]
     Acquire(#[from] AcquireError),
-    #[error("cannot look into the database's catalog: {}", words(.0))]
+    #[error("cannot read the database's catalog: {}", message(.0))]
     Catalog(tokio_postgres::Error),
-    #[error("the database did not answer a look into its catalog within {} s", LOOKING.as_secs())]
+    #[error("the database did not answer a query of its catalog within {} s", CATALOG_TIMEOUT.as_secs())]
     Silent,
     #[error(
         "the schema {schema} cannot be used: {problem}; change that, or set DB_SCHEMA to another schema for the \
@@ -77,21 +80,21 @@ pub(crate) enum MigrateError {
          `cenote migrate` there"
     )]
     Standby { schema: SchemaName, missing: String },
-    #[error("cannot add {what} to the schema {schema}: {}{}", words(.cause), hint(.cause))]
+    #[error("cannot add {what} to the schema {schema}: {}{}", message(.cause), hint(.cause))]
     Step {
         schema: SchemaName,
         what: String,
         cause: tokio_postgres::Error,
     },
-    /// Settings or rules with which the service would answer wrongly.
+    /// Settings or rules with which responses would be wrong, or writes would stall.
     #[error("{}", .0.join("; "))]
     Unsuitable(Findings),
     #[error("another session holds a lock that is needed to change the schema: {0}")]
     Locked(Holder),
 }
 
-/// The database's own words, without the values that a detail quotes.
-fn words(error: &tokio_postgres::Error) -> String {
+/// Returns PostgreSQL's message without its detail, which may quote values.
+fn message(error: &tokio_postgres::Error) -> String {
     match (error.as_db_error(), error.source()) {
         (Some(refused), _) => refused.message().to_owned(),
         (None, Some(cause)) => format!("{error}: {cause}"),
@@ -99,7 +102,7 @@ fn words(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// What to do about it.
+/// Returns what an operator can do about the error.
 fn hint(error: &tokio_postgres::Error) -> &'static str {
     match error.code().map(SqlState::code) {
         Some("42501") => {
@@ -114,25 +117,25 @@ fn hint(error: &tokio_postgres::Error) -> &'static str {
 }
 
 impl MigrateError {
-    /// True if trying again cannot help until someone does something about it.
+    /// Whether retrying cannot help until an operator changes something.
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
             Self::Acquire(error) => !error.is_retryable(),
             Self::Incompatible { .. } | Self::Missing { .. } | Self::Unsuitable(_) => true,
             Self::Silent | Self::Standby { .. } | Self::Locked(_) => false,
             Self::Catalog(error) | Self::Step { cause: error, .. } => {
-                error.code().is_some_and(|code| !is_passing(code.code()))
+                error.code().is_some_and(|code| !is_transient(code.code()))
             }
         }
     }
 }
 
-/// Resources, operator, connection, locks: what a migration may meet while the server restarts or others are at it.
-fn is_passing(code: &str) -> bool {
+/// Whether an error passes by itself: connections, transactions, resources, locks, restarts.
+fn is_transient(code: &str) -> bool {
     matches!(code.get(..2), Some("08" | "40" | "53" | "55" | "57"))
 }
 
-/// The session that holds a lock, as far as this role may see it.
+/// The session that holds a lock, as far as this role may see it. Empty if nobody holds the lock any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Holder(Option<(i32, Option<String>)>);
 
@@ -143,35 +146,35 @@ impl fmt::Display for Holder {
                 write!(f, "process {pid}, application_name {name:?}")
             }
             Some((pid, _)) => write!(f, "process {pid}"),
-            None => f.write_str("it is gone by now"),
+            None => f.write_str("it has ended by now"),
         }
     }
 }
 
-/// Is told what is waited for, and for how long by now; `None` when that is over.
+/// Receives reports of what a migration waits for.
 pub(crate) trait Waiting: Sync {
-    /// Says it in the log and wherever else it is looked for.
+    /// Reports what the migration waits for and for how long so far; `None` when the wait is over.
     fn on(&self, what: Option<(&str, Duration)>);
 }
 
-/// What the service needs, and where.
+/// What the service needs, and in which schema.
 #[derive(Clone, Debug)]
 pub(crate) struct Migration {
     pub(crate) schema: SchemaName,
-    /// Whether the triggers of the change feed are needed. Where they are not, they are left as they are, for another
-    /// instance may need them.
+    /// Whether the triggers of the change feed are needed. If not, existing ones stay, because another instance may need
+    /// them.
     pub(crate) with_feed: bool,
 }
 
 impl Migration {
-    /// Names what is missing; changes nothing.
+    /// Returns the names of what is missing. Changes nothing.
     pub(crate) async fn missing(&self, pool: &Pool) -> Result<Vec<String>, MigrateError> {
         let mut connection = connection(pool).await?;
-        let steps = self.look(connection.client_mut()).await?.0;
+        let steps = self.inspect(connection.client_mut()).await?.0;
         Ok(steps.into_iter().map(|step| step.what).collect())
     }
 
-    /// Fails unless nothing is missing.
+    /// Fails if anything is missing. Changes nothing.
     pub(crate) async fn check(&self, pool: &Pool) -> Result<(), MigrateError> {
         let missing = self.missing(pool).await?;
         match missing.is_empty() {
@@ -183,11 +186,11 @@ impl Migration {
         }
     }
 
-    /// Adds what is missing and names it. Waits for locks of others at most until the deadline, if there is one.
+    /// Adds what is missing and returns its names. Waits for other sessions' locks until the deadline, if there is one.
     ///
     /// # Cancel safety
     ///
-    /// The transaction is rolled back.
+    /// Cancel safe: the transaction is rolled back.
     pub(crate) async fn run(
         &self,
         pool: &Pool,
@@ -197,20 +200,20 @@ impl Migration {
         let mut wait = Wait {
             waiting,
             since: Instant::now(),
-            say_next: SAY_FIRST,
+            next_report: FIRST_REPORT,
             deadline,
         };
-        // One for all: where there are few, a second might not be free while the first is cleaned.
+        // One connection for everything: a small pool may have no second one while the first is being cleaned.
         let mut connection = connection(pool).await?;
         let client = connection.client_mut();
         let (steps, is_standby) = loop {
-            match self.look(client).await {
+            match self.inspect(client).await {
                 Err(MigrateError::Catalog(cause)) if is_locked(&cause) => {
                     let schema = self.schema.as_str();
                     let holder = holder(client, TABLE_HOLDER, &schema).await;
                     wait.again(holder, LOCKED).await?;
                 }
-                looked => break looked?,
+                inspected => break inspected?,
             }
         };
         if steps.is_empty() {
@@ -236,16 +239,16 @@ impl Migration {
         done
     }
 
-    /// What is missing, and whether the server is a standby.
-    async fn look(&self, client: &mut Client) -> Result<(Vec<Step>, bool), MigrateError> {
+    /// Returns the steps that are missing, and whether the server is a standby.
+    async fn inspect(&self, client: &mut Client) -> Result<(Vec<Step>, bool), MigrateError> {
         let read = async {
-            // In one snapshot: half of what another instance is just adding would look like something foreign.
+            // In one snapshot: a half-finished migration of another instance would look like a foreign table.
             let begun = client
                 .build_transaction()
                 .isolation_level(IsolationLevel::RepeatableRead)
                 .read_only(true);
             let transaction = begun.start().await?;
-            // Even the catalog's description of an index waits for who has locked its table.
+            // `pg_get_indexdef` waits if another session has locked the table.
             transaction.batch_execute("SET LOCAL lock_timeout = '1s'").await?;
             let wrong = [
                 requirements::session(&transaction).await?,
@@ -256,7 +259,7 @@ impl Migration {
             transaction.commit().await?;
             Ok::<_, tokio_postgres::Error>((wrong, catalog))
         };
-        let found = timeout(LOOKING, read).await;
+        let found = timeout(CATALOG_TIMEOUT, read).await;
         let found = found.map_err(|_| MigrateError::Silent)?;
         let (wrong, catalog) = found.map_err(MigrateError::Catalog)?;
         if !wrong.is_empty() {
@@ -279,12 +282,12 @@ impl Migration {
             move |cause| MigrateError::Step { schema, what, cause }
         };
         let anything = "what is missing";
-        // With an older snapshot, what another instance has just added would not be seen.
+        // Not repeatable read: its snapshot would miss what another instance adds while this one waits for the lock.
         let begun = client
             .build_transaction()
             .isolation_level(IsolationLevel::ReadCommitted);
         let transaction = begun.start().await.map_err(failed(anything))?;
-        let set = transaction.batch_execute(SETTINGS).await;
+        let set = transaction.batch_execute(TIMEOUTS).await;
         set.map_err(failed(anything))?;
         loop {
             let locked = transaction.query_one(TRY_LOCK, &[&LOCK]).await;
@@ -300,7 +303,9 @@ impl Migration {
         for Step { what, work } in &steps {
             let added = match work {
                 Work::Sql(sql) => transaction.batch_execute(sql).await,
-                Work::EmailIndex => email::prepare(&transaction, &self.schema).await.map(warn_of_twins),
+                Work::EmailIndex => email_key::prepare(&transaction, &self.schema)
+                    .await
+                    .map(warn_of_duplicates),
             };
             added.map_err(failed(what))?;
         }
@@ -309,17 +314,17 @@ impl Migration {
     }
 }
 
-fn warn_of_twins(users: u64) {
+fn warn_of_duplicates(users: u64) {
     if users > 0 {
         tracing::warn!(
             users,
-            "some users have an e-mail address that an older user has too; they stay, and no address is compared with \
+            "some users have the e-mail address of an older user; they stay, and new addresses are not compared with \
              theirs"
         );
     }
 }
 
-/// A connection. Even where nobody is to wait for one later, one must have the chance to be opened or cleaned.
+/// Acquires a connection. It waits long enough to open one, even if the service itself waits for less or not at all.
 async fn connection(pool: &Pool) -> Result<Pooled<'_>, AcquireError> {
     let limits = &pool.config().pool;
     let patience = limits.acquire_timeout.max(limits.connect_timeout);
@@ -335,32 +340,32 @@ fn named(steps: &[Step]) -> String {
     named.join(", ")
 }
 
-/// Who holds a lock; nobody if that cannot be told.
+/// Returns the session that holds a lock; an empty [`Holder`] if the query fails or finds none.
 async fn holder(client: &impl GenericClient, sql: &str, of: &(dyn tokio_postgres::types::ToSql + Sync)) -> Holder {
     let row = client.query_opt(sql, &[of]).await.ok().flatten();
     Holder(row.map(|row| (row.get(0), row.get(1))))
 }
 
-/// The wait for locks of others.
+/// A wait for other sessions' locks.
 struct Wait<'a> {
     waiting: &'a dyn Waiting,
     since: Instant,
-    say_next: Duration,
+    next_report: Duration,
     deadline: Option<Instant>,
 }
 
 impl Wait<'_> {
-    /// Says what is waited for if it is time to, and pauses.
+    /// Reports what is waited for if a report is due, then pauses.
     async fn again(&mut self, holder: Holder, what: &str) -> Result<(), MigrateError> {
         let waited = self.since.elapsed();
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(MigrateError::Locked(holder));
         }
-        if waited >= self.say_next {
-            self.say_next = waited + SAY_AGAIN;
+        if waited >= self.next_report {
+            self.next_report = waited + REPORT_INTERVAL;
             self.waiting.on(Some((&format!("{what}: {holder}"), waited)));
         }
-        sleep(LOOK).await;
+        sleep(RETRY_INTERVAL).await;
         Ok(())
     }
 }

@@ -1,10 +1,11 @@
-//! The tables of the service in the database. Invariant: however many instances start at once and wherever one is
-//! killed, all of what is missing is added, once, or none of it; where nothing is missing, nothing is asked for that
-//! only reading the catalog does not need.
+//! The tables of the service in the database, and their migration.
 //!
-//! There is no history of migrations: the catalog itself is asked what is missing. So a database that others filled, or
-//! that was restored from a part of a dump, needs no bookkeeping, and there is no table of versions that another
-//! program could take for its own.
+//! Invariant: everything that is missing is added once, or nothing is, however many instances start at once and wherever one
+//! is killed. If nothing is missing, only the catalog is read, without locks or further privileges.
+//!
+//! There is no history of migrations: `catalog` reads what exists, `plan` compares it with what the service needs, `migrate`
+//! adds the difference. So a database that another program filled, or a partial restore, needs no bookkeeping, and no table
+//! of versions can be mistaken for another program's.
 
 mod catalog;
 mod migrate;

@@ -1,41 +1,41 @@
-//! What the service needs of the database, and what of it is missing.
+//! What the service needs of the database, and the steps that add what is missing.
 //!
-//! Invariant: pure. What is missing is added, so that a table which another program made can be used with its rows;
-//! what contradicts the service's use is refused by name. A plan that was carried out leaves nothing to plan.
+//! Invariant: pure, and idempotent: after a plan was carried out, the next plan is empty. An existing table of another
+//! program is adopted with its rows. What contradicts the service's needs is refused by name.
 
 use super::catalog::{Catalog, Column, Table};
-use crate::{settings::SchemaName, store::email};
+use crate::{settings::SchemaName, store::users::email_key};
 
 /// A table that the service needs.
 pub(super) struct TableSpec {
     pub(super) name: &'static str,
     create: &'static str,
     columns: &'static [ColumnSpec],
-    /// What no two rows may share.
+    /// What must be unique.
     unique: &'static [Unique],
-    /// What follows once a table of somebody else's was changed.
+    /// A statement that follows when an existing table was changed.
     adopt: Option<&'static str>,
 }
 
 struct ColumnSpec {
     name: &'static str,
-    /// Types that will do as they are.
+    /// Types that are accepted.
     types: &'static [&'static str],
-    /// The collation that it must have.
+    /// The required collation.
     collation: Option<&'static str>,
-    /// Types that will do after a change.
+    /// Types that are accepted after `change`.
     changeable: &'static [&'static str],
     change: &'static str,
-    /// `None`: it does not matter.
+    /// Whether null must be excluded or allowed; `None` if either is accepted.
     not_null: Option<bool>,
-    /// What adds it where it is missing.
+    /// Adds the column if it is missing; `None` if it must exist.
     add: Option<&'static str>,
-    /// What gives it a default where it has none.
+    /// Adds a default if the column has none.
     default: Option<&'static str>,
 }
 
 struct Unique {
-    /// As the catalog may show it.
+    /// The expressions under which the catalog may show the index.
     keys: &'static [&'static str],
     column: &'static str,
     create: Work<&'static str>,
@@ -57,7 +57,7 @@ const VARCHAR: &str = "character varying";
 pub(super) const TABLES: [&TableSpec; 3] = [
     &TableSpec {
         name: "kv",
-        create: include_str!("kv.sql"),
+        create: include_str!("sql/kv.sql"),
         columns: &[
             ColumnSpec {
                 name: "key",
@@ -73,7 +73,7 @@ pub(super) const TABLES: [&TableSpec; 3] = [
                 types: &["text"],
                 changeable: &[VARCHAR],
                 change: "ALTER TABLE {schema}.kv ALTER value TYPE text",
-                // A deleted key has none.
+                // A deleted key has no value.
                 not_null: Some(false),
                 ..ANY
             },
@@ -104,7 +104,7 @@ pub(super) const TABLES: [&TableSpec; 3] = [
     },
     &TableSpec {
         name: "users",
-        create: include_str!("users.sql"),
+        create: include_str!("sql/users.sql"),
         columns: &[
             ColumnSpec {
                 name: "id",
@@ -141,12 +141,12 @@ pub(super) const TABLES: [&TableSpec; 3] = [
                 create: Work::Sql("CREATE UNIQUE INDEX users_id_unique ON {schema}.users (id)"),
             },
             Unique {
-                keys: &email::INDEXED,
+                keys: &email_key::INDEXED,
                 column: "email",
                 create: Work::EmailIndex,
             },
         ],
-        // Rows with numbers of their own would stand in the way of the next ones.
+        // Otherwise the sequence would give out ids that existing rows have.
         adopt: Some(
             "SELECT setval(own.sequence, own.highest) FROM (SELECT \
              pg_get_serial_sequence('{schema}.users', 'id')::regclass AS sequence, \
@@ -156,7 +156,7 @@ pub(super) const TABLES: [&TableSpec; 3] = [
     },
     &TableSpec {
         name: "cache_epoch",
-        create: include_str!("cache_epoch.sql"),
+        create: include_str!("sql/cache_epoch.sql"),
         columns: &[
             ColumnSpec {
                 name: "epoch",
@@ -191,28 +191,29 @@ pub(super) const TABLES: [&TableSpec; 3] = [
     },
 ];
 
-const FEED_FUNCTION: &str = include_str!("feed_function.sql");
-const FEED_TRIGGERS: &str = include_str!("feed_triggers.sql");
+const FEED_FUNCTION: &str = include_str!("sql/feed_function.sql");
+const FEED_TRIGGERS: &str = include_str!("sql/feed_triggers.sql");
+/// The number of triggers in [`FEED_TRIGGERS`].
 const TRIGGERS: i64 = 4;
 
-/// What adds something.
+/// How a step is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Work<T> {
-    /// Statements.
+    /// By statements.
     Sql(T),
-    /// What takes more than statements: [`email::prepare`].
+    /// By [`email_key::prepare`], which computes keys in Rust.
     EmailIndex,
 }
 
-/// Something that is missing.
+/// A step that adds something missing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Step {
-    /// In words.
+    /// What is added, for messages.
     pub(super) what: String,
     pub(super) work: Work<String>,
 }
 
-/// Something that is there and cannot be used.
+/// Something that exists and cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{subject} {problem}")]
 pub(crate) struct Incompatible {
@@ -229,7 +230,11 @@ impl Incompatible {
     }
 }
 
-/// What is missing, in the order in which it is to be added.
+/// Returns the steps that add what is missing, in order.
+///
+/// # Errors
+///
+/// If an existing table cannot be used.
 pub(super) fn plan(catalog: &Catalog, schema: &SchemaName, with_feed: bool) -> Result<Vec<Step>, Incompatible> {
     let mut steps = Vec::new();
     let mut add = |what: String, work: Work<&str>| {
@@ -260,16 +265,16 @@ pub(super) fn plan(catalog: &Catalog, schema: &SchemaName, with_feed: bool) -> R
     Ok(steps)
 }
 
-/// The text between the dollar quotes of a function, as the catalog keeps it.
+/// Returns the text between the dollar quotes of a function, which the catalog stores unchanged.
 fn body(function: &str) -> Option<&str> {
     function.split("$$").nth(1)
 }
 
-/// What is missing of a table that is there.
+/// Adds the steps for an existing table.
 fn adopt(spec: &TableSpec, table: &Table, add: &mut impl FnMut(String, Work<&str>)) -> Result<(), Incompatible> {
-    // Partitioned tables are tables.
+    // An ordinary or a partitioned table.
     if !matches!(table.kind.as_str(), "r" | "p") {
-        return Err(Incompatible::new(spec.name, "is there, but is not a table"));
+        return Err(Incompatible::new(spec.name, "exists, but is not a table"));
     }
     let mut changed = false;
     let mut step = |what: String, work: Work<&str>| {
@@ -285,12 +290,12 @@ fn adopt(spec: &TableSpec, table: &Table, add: &mut impl FnMut(String, Work<&str
     if let Some(column) = foreign.find(|column| column.not_null && !column.has_default) {
         return Err(Incompatible::new(
             format!("column {}.{}", spec.name, column.name),
-            "must have a value and has no default, so the service could add no row",
+            "is NOT NULL and has no default, so the service could not insert a row",
         ));
     }
     for Unique { keys, column, create } in spec.unique {
-        let is_there = |unique: &Vec<String>| matches!(&unique[..], [only] if keys.contains(&&**only));
-        if !table.unique.iter().any(is_there) {
+        let exists = |unique: &Vec<String>| matches!(&unique[..], [only] if keys.contains(&&**only));
+        if !table.unique.iter().any(exists) {
             step(format!("unique index on {}.{column}", spec.name), *create);
         }
     }
@@ -350,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_an_empty_database_everything_is_missing() {
+    fn in_an_empty_database_everything_is_missing() {
         let schema = SchemaName::default();
         let steps = plan(&Catalog::default(), &schema, true).unwrap();
         let what: Vec<_> = steps.iter().map(|step| &*step.what).collect();

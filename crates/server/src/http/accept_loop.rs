@@ -1,0 +1,98 @@
+//! The accept loop: it accepts connections for all cores and hands each to one.
+//!
+//! Invariant: the loop waits for nothing but the next connection and the shutdown, so no peer can hold it up.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::runtime::Handle;
+
+use super::config::HttpConfig;
+use super::connection::{Protocol, run};
+use super::connections::{Connections, Drained};
+use super::listener::{Accepted, TcpListeners};
+use super::refusals::Refusals;
+use super::request_layer::{RequestLayer, RequestLog};
+use super::service::Service;
+
+/// One core: where its connections are served, and by what.
+#[derive(Debug)]
+pub struct Core<S> {
+    /// Runs the tasks of the connections.
+    pub runtime: Handle,
+    /// Answers the requests of this core's connections.
+    pub service: S,
+}
+
+/// Serves the sockets until `shutdown` resolves, then drains.
+///
+/// Each connection stays on the core that had the fewest connections when it was accepted. The limits in `config` hold
+/// for all cores together.
+///
+/// Once `leaving` has resolved, every response closes its connection. Clients that reconnect then reach another
+/// instance, so the drain closes few connections while a request is on its way.
+///
+/// The drain accepts no further connection, closes idle ones, lets requests in flight finish, and closes what is left
+/// after [`drain_timeout`](HttpConfig::drain_timeout).
+///
+/// # Cancel safety
+///
+/// Not cancel safe: when dropped, it stops accepting, and open connections run until they end or reach a timeout.
+pub async fn serve<S: Service>(
+    listeners: impl Into<TcpListeners>,
+    cores: Vec<Core<S>>,
+    config: HttpConfig,
+    leaving: impl Future<Output = ()>,
+    shutdown: impl Future<Output = ()>,
+) -> Drained {
+    let mut listeners = listeners.into();
+    let connections = Connections::new(cores.len());
+    let refusals = Refusals::new();
+    let (max_connections, drain_timeout) = (config.max_connections, config.drain_timeout);
+    let log = Arc::new(RequestLog::new(config.slow_request));
+    let config = Arc::new(config);
+    let protocol = Arc::new(Protocol::new(&config));
+    let layer = |core: Core<S>| {
+        let layer = RequestLayer {
+            service: core.service,
+            config: Arc::clone(&config),
+            log: Arc::clone(&log),
+            connections: Arc::clone(&connections),
+        };
+        (core.runtime, Arc::new(layer))
+    };
+    let cores: Vec<_> = cores.into_iter().map(layer).collect();
+    let (mut leaving, mut shutdown) = (pin!(leaving.fuse()), pin!(shutdown));
+    loop {
+        let stream = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            () = &mut leaving => {
+                connections.leave();
+                continue;
+            }
+            accepted = listeners.accept() => match accepted {
+                Accepted::Normal(stream) => stream,
+                Accepted::OutOfDescriptors(stream) => {
+                    refusals.refuse_at_once(&stream);
+                    continue;
+                }
+            },
+        };
+        match connections.admit(max_connections) {
+            Some(permit) => {
+                let (runtime, layer) = &cores[permit.core()];
+                // Deregistered from this runtime, so that the serving core's reactor watches the socket.
+                // If that fails, the peer has gone.
+                if let Ok(stream) = stream.into_std() {
+                    let serving = run(stream, permit, Arc::clone(&protocol), Arc::clone(layer));
+                    runtime.spawn(serving);
+                }
+            }
+            None => refusals.refuse(stream),
+        }
+    }
+    drop(listeners);
+    connections.drain(drain_timeout).await
+}

@@ -1,0 +1,127 @@
+//! The body of a request, bounded in bytes and time.
+//!
+//! Invariant: reading it ends, with the body's end or an error, within its limit of bytes and its deadline. A body that
+//! arrived together with its head costs no timer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use cenote_postgres::Chain;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::http::timeouts::Activity;
+
+/// Why a request body could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The body is longer than allowed.
+    #[error("the body is longer than {limit} bytes")]
+    TooLarge {
+        /// The largest allowed number of bytes.
+        limit: u64,
+    },
+    /// The body did not end before its deadline.
+    #[error("the body did not arrive in time")]
+    TimedOut,
+    /// The connection broke, or the body's framing violates HTTP.
+    #[error("the body broke off: {}", Chain(.0))]
+    Broken(hyper::Error),
+}
+
+impl From<hyper::Error> for BodyError {
+    fn from(error: hyper::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+/// The body of a request, bounded in bytes and time. `None` if the request has no body.
+#[derive(Debug)]
+pub struct RequestBody(Option<Arriving>);
+
+/// A body that did not end with its head.
+#[derive(Debug)]
+struct Arriving {
+    incoming: Incoming,
+    limit: u64,
+    left: u64,
+    deadline: Instant,
+    /// Created at the first wait, so that a body that is already there costs none.
+    timer: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+    activity: Arc<Activity>,
+}
+
+impl RequestBody {
+    pub(in crate::http) fn new(incoming: Incoming, limit: u64, deadline: Instant, activity: &Arc<Activity>) -> Self {
+        if incoming.is_end_stream() {
+            return Self(None);
+        }
+        activity.note_body(true);
+        Self(Some(Arriving {
+            incoming,
+            limit,
+            left: limit,
+            deadline,
+            timer: None,
+            ended: false,
+            activity: Arc::clone(activity),
+        }))
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(this) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        let too_large = BodyError::TooLarge { limit: this.limit };
+        // A `Content-Length` that is too large is refused before a byte is read or `100 Continue` is sent.
+        if this.incoming.size_hint().lower() > this.left {
+            return Poll::Ready(Some(Err(too_large)));
+        }
+        let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
+            let deadline = this.deadline;
+            let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            ready!(timer.as_mut().poll(cx));
+            return Poll::Ready(Some(Err(BodyError::TimedOut)));
+        };
+        let Some(frame) = frame.transpose()? else {
+            this.ended = true;
+            this.activity.note_body(false);
+            return Poll::Ready(None);
+        };
+        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+        match this.left.checked_sub(length) {
+            Some(left) => this.left = left,
+            None => return Poll::Ready(Some(Err(too_large))),
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let arriving = self.0.as_ref();
+        arriving.is_none_or(|arriving| arriving.incoming.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Some(arriving) => arriving.incoming.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.activity.note_body(false);
+        if !self.ended && !self.incoming.is_end_stream() {
+            self.activity.note_unread_body();
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The 503 for connections beyond the limit. Invariant: the number of them that are answered at a time is bounded, and so
+//! is the time each takes.
+
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+/// Most refused connections whose request is awaited. Further ones are answered without waiting.
+const MAX_AWAITED: usize = 64;
+
+/// How long an awaited one may take.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Written by hand, because there is no request yet.
+const RESPONSE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+content-type: application/problem+json\r\n\
+content-length: 142\r\n\
+retry-after: 1\r\n\
+connection: close\r\n\
+\r\n\
+{\"type\":\"urn:cenote:problem:too-many-connections\",\"title\":\"Too many connections\",\
+\"status\":503,\"detail\":\"every connection is taken; try again\"}";
+
+/// Answers `503` on connections beyond the limit.
+#[derive(Debug, Clone)]
+pub(super) struct Refusals(Arc<Semaphore>);
+
+impl Refusals {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_AWAITED)))
+    }
+
+    /// Answers and closes the connection in a task.
+    pub(super) fn refuse(&self, stream: TcpStream) {
+        let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else {
+            self.refuse_at_once(&stream);
+            return;
+        };
+        tokio::spawn(async move {
+            // A peer that is too slow gets no response.
+            let _ = tokio::time::timeout(TIMEOUT, respond(stream)).await;
+            drop(permit);
+        });
+    }
+
+    /// Answers without waiting. A request that has already arrived is read first, because closing with bytes unread would
+    /// reset the connection.
+    pub(super) fn refuse_at_once(&self, stream: &TcpStream) {
+        let stream = SockRef::from(stream);
+        let mut request = [MaybeUninit::uninit(); 8192];
+        // Errors do not matter: the connection is closed next.
+        let _read = stream.recv(&mut request);
+        let _written = stream.send(RESPONSE);
+        let _ended = stream.shutdown(Shutdown::Write);
+    }
+}
+
+/// Waits for the request, because clients reject a response that precedes it. Then answers, and reads until the peer
+/// closes: closing with bytes unread would reset the connection before the response is read.
+async fn respond(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.readable().await?;
+    stream.write_all(RESPONSE).await?;
+    stream.shutdown().await?;
+    let mut discarded = [0_u8; 1024];
+    while stream.read(&mut discarded).await? != 0 {}
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_announced_length_is_the_length() {
+        let text = std::str::from_utf8(super::RESPONSE).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.contains(&format!("content-length: {}", body.len())),
+            "{}",
+            body.len()
+        );
+        serde_json::from_str::<serde_json::Value>(body).unwrap();
+    }
+}

@@ -1,0 +1,181 @@
+//! Keys and their values.
+//!
+//! Invariant: a key's version grows with every write and every delete, whoever makes it, and never starts again: a deleted
+//! key keeps its row.
+
+mod change;
+mod change_batch;
+mod condition;
+mod fenced_commit;
+mod size_note;
+mod sql;
+mod values;
+
+use std::{sync::Arc, time::Duration};
+
+use cenote_cache::{
+    fenced::NotFenced,
+    origin::Value,
+    read::{Read, Source},
+};
+use cenote_postgres::{Error, tokio_postgres::error::SqlState};
+use futures_util::future::try_join_all;
+use tokio::time::Instant;
+
+pub(crate) use self::{
+    change::{Change, ChangeOutcome, Committed, WriteError},
+    condition::{ABSENT, Condition},
+    size_note::{is_size_note, noted_size},
+    values::Values,
+};
+use self::{change_batch::RowOutcome, size_note::value_or_note};
+pub(super) use self::{
+    change_batch::{KeyChanges, combiners},
+    fenced_commit::FencedCommit,
+};
+use super::Store;
+use crate::settings::SchemaName;
+
+/// The statements about keys that one caller sends alone, with the schema filled in.
+pub(super) struct KeySql {
+    read_large: String,
+    forget: String,
+}
+
+impl KeySql {
+    pub(super) fn new(schema: &SchemaName) -> Self {
+        Self {
+            read_large: schema.fill(sql::READ_LARGE),
+            forget: schema.fill(sql::FORGET),
+        }
+    }
+}
+
+impl Store {
+    /// Reads the value of a key, from the cache if there is one.
+    pub(crate) async fn read(&self, key: &str) -> Result<Read, Error> {
+        let read = match &self.cache {
+            Some(cache) => cache.read(key).await,
+            None => self.values.loader.load(key.to_owned()).await.map(uncached),
+        };
+        match read {
+            // The encoding of the database lacks a character of the key, so the key cannot exist.
+            Err(error) if is_unrepresentable(&error) => Ok(uncached(None)),
+            read => read,
+        }
+    }
+
+    /// Reads the values of many keys, in their order.
+    pub(crate) async fn read_many(&self, keys: &[&str]) -> Result<Vec<Read>, Error> {
+        let read = match &self.cache {
+            Some(cache) => cache.read_many(keys).await,
+            None => {
+                let values = self.values.load_many(keys).await;
+                values.map(|values| values.into_iter().map(uncached).collect())
+            }
+        };
+        match read {
+            // One key that cannot exist fails the whole statement: read one by one, so that the others are found.
+            Err(error) if is_unrepresentable(&error) => try_join_all(keys.iter().map(|key| self.read(key))).await,
+            read => read,
+        }
+    }
+
+    /// Reads large values from the database. `wanted` has each key with the number of bytes that there is memory for; of a
+    /// value that has grown beyond it, only a size note is returned.
+    pub(crate) async fn read_large(&self, wanted: &[(&str, usize)]) -> Result<Vec<Read>, Error> {
+        let (keys, sizes): (Vec<&str>, Vec<i64>) = wanted
+            .iter()
+            .map(|(key, size)| (*key, i64::try_from(*size).unwrap_or(i64::MAX)))
+            .unzip();
+        let (pool, sql) = (&self.pool, &self.key_sql.read_large);
+        let rows = pool
+            .retry_idempotent(|| async { pool.get().await?.query(sql, &[&keys, &sizes]).await })
+            .await?;
+        let mut values = vec![None; wanted.len()];
+        for row in rows {
+            let position: i64 = row.get(0);
+            let index = usize::try_from(position - 1).ok();
+            if let Some(value) = index.and_then(|index| values.get_mut(index)) {
+                *value = Some(value_or_note(row.get(1), row.get(2), || row.get(3)));
+            }
+        }
+        Ok(values.into_iter().map(uncached).collect())
+    }
+
+    /// Writes a value. It is durable when this returns.
+    pub(crate) async fn write(&self, key: String, value: String) -> Result<Committed, WriteError> {
+        match self.change(Change::write(key, value)).await? {
+            ChangeOutcome::Committed(committed) => Ok(committed),
+            // A write without a condition always makes a version.
+            ChangeOutcome::NothingToDelete | ChangeOutcome::ConditionFailed { .. } => Err(Error::RowCount(0).into()),
+        }
+    }
+
+    /// Deletes a key; returns `None` if it had no value. The delete is durable when this returns.
+    pub(crate) async fn delete(&self, key: &str) -> Result<Option<Committed>, WriteError> {
+        match self.change(Change::delete(key.to_owned())).await? {
+            ChangeOutcome::Committed(committed) => Ok(Some(committed)),
+            ChangeOutcome::NothingToDelete | ChangeOutcome::ConditionFailed { .. } => Ok(None),
+        }
+    }
+
+    /// Removes a key with its row, and with it the key's versions. Only for keys that no client has written.
+    pub(crate) async fn forget(&self, key: &str) -> Result<(), Error> {
+        let connection = self.pool.get().await?;
+        connection.execute(&self.key_sql.forget, &[&key]).await?;
+        Ok(())
+    }
+
+    /// Makes a change if its condition holds. The change is durable when this returns.
+    ///
+    /// It waits for at most `write_timeout` until the key can be fenced in the cache. It holds no connection while it
+    /// waits.
+    pub(crate) async fn change(&self, change: Change) -> Result<ChangeOutcome, WriteError> {
+        if self.values.is_standby() {
+            return Err(WriteError::Standby);
+        }
+        let change = Arc::new(change);
+        let start = Instant::now();
+        let deadline = start + self.write_timeout;
+        loop {
+            if let Some(cache) = &self.cache {
+                cache.unobstructed(deadline).await?;
+            }
+            match self.changes.submit(change.clone()).await? {
+                Ok(RowOutcome::NothingToDelete) => return Ok(ChangeOutcome::NothingToDelete),
+                Ok(RowOutcome::ConditionFailed { version }) => return Ok(ChangeOutcome::ConditionFailed { version }),
+                Ok(RowOutcome::Committed { version, release }) => {
+                    let coherence = release.coherence().await;
+                    return Ok(ChangeOutcome::Committed(Committed { version, coherence }));
+                }
+                Ok(RowOutcome::RowAppeared) if Instant::now() >= deadline => {
+                    return Err(Error::RowCount(0).into());
+                }
+                // Now there is a row that can be judged.
+                Ok(RowOutcome::RowAppeared) => {}
+                Err(error) if Instant::now() >= deadline => {
+                    let waited = start.elapsed();
+                    return Err(NotFenced { waited, ..error }.into());
+                }
+                // Redis was lost after the wait above, and nothing was written.
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Whether the database refused a value because its encoding lacks a character of it.
+pub(crate) fn is_unrepresentable(error: &Error) -> bool {
+    error.code() == Some(&SqlState::UNTRANSLATABLE_CHARACTER)
+}
+
+/// Returns a value that was read from the database just now.
+fn uncached(value: Option<Value>) -> Read {
+    Read {
+        value,
+        source: Source::Database,
+        age: Some(Duration::ZERO),
+        stale: false,
+    }
+}
