@@ -264,7 +264,7 @@ async fn poll_once(asking: &mut Asking) -> Poll<Asked> {
 /// which has to be woken in place of the first.
 async fn ask(pool: &Pool<Arc<Far>>) -> Option<Asked> {
     let home = thread_rng().gen_range(0..2);
-    let pool = pool.homes().nth(home).unwrap();
+    let pool = pool.per_runtime().nth(home).unwrap();
     if one_in(8) {
         let held = pool.try_get()?;
         held.discard();
@@ -350,5 +350,5 @@ fn config(max_size: u32, max_overflow: u32) -> Config {
 fn start(config: Config, mood: Mood) -> Pool<Arc<Far>> {
     let far = Far::new(&config, mood);
     let homes = vec![simulated::Handle::current(); 2];
-    Pool::across(far, config, homes).unwrap()
+    Pool::on_runtimes(far, config, homes).unwrap()
 }

@@ -36,14 +36,14 @@ impl<M: Manager> Pool<M> {
     ///
     /// Outside a tokio runtime, or in one without timers.
     pub fn new(manager: M, config: Config) -> Result<Self, InvalidConfig> {
-        Self::across(manager, config, vec![Handle::current()])
+        Self::on_runtimes(manager, config, vec![Handle::current()])
     }
 
     /// As [`new`](Self::new), but connections are opened on these runtimes in turn, and live there: what wakes their
     /// tasks, and whoever waits for them there, need not cross from one thread to another.
     ///
     /// The pool stays one: its limits are for all of it, and a caller takes what is idle, wherever it is. Callers
-    /// through the handles that [`homes`](Self::homes) gives take one of their own home first. Where they often find
+    /// through the handles that [`homes`](Self::per_runtime) gives take one of their own home first. Where they often find
     /// none, the housekeeper has one opened, as long as there are fewer than `max_size`.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ impl<M: Manager> Pool<M> {
     /// # Panics
     ///
     /// As [`new`](Self::new).
-    pub fn across(manager: M, config: Config, homes: Vec<Handle>) -> Result<Self, InvalidConfig> {
+    pub fn on_runtimes(manager: M, config: Config, homes: Vec<Handle>) -> Result<Self, InvalidConfig> {
         config.validate()?;
         if homes.is_empty() {
             return Err(InvalidConfig("connections need a runtime to live on"));
@@ -63,7 +63,7 @@ impl<M: Manager> Pool<M> {
     }
 
     /// A handle for each runtime that connections live on, in their order, for those who call from there.
-    pub fn homes(&self) -> impl Iterator<Item = Self> + '_ {
+    pub fn per_runtime(&self) -> impl Iterator<Item = Self> + '_ {
         (0..self.shared.homes()).map(|home| Self {
             shared: self.shared.clone(),
             home,

@@ -58,7 +58,7 @@ impl Homes {
         let homes = Self::start(&["a", "b"]);
         let pool = homes.pool(min_size, max_size);
         pool.warm_up().await.unwrap();
-        let ways = Vec::from_iter(pool.homes()).try_into();
+        let ways = Vec::from_iter(pool.per_runtime()).try_into();
         (homes, ways.ok().unwrap())
     }
 
@@ -69,7 +69,7 @@ impl Homes {
             ..Config::default()
         };
         let homes = self.0.iter().map(|home| home.runtime.clone()).collect();
-        Pool::across(Threads, config, homes).unwrap()
+        Pool::on_runtimes(Threads, config, homes).unwrap()
     }
 }
 
@@ -165,6 +165,6 @@ async fn what_a_home_did_that_is_gone_is_done_elsewhere() {
 
 #[tokio::test]
 async fn a_pool_without_a_home_is_refused() {
-    let refused = Pool::across(Threads, Config::default(), Vec::new()).unwrap_err();
+    let refused = Pool::on_runtimes(Threads, Config::default(), Vec::new()).unwrap_err();
     assert!(refused.to_string().contains("runtime"), "{refused}");
 }

@@ -178,11 +178,11 @@ impl<B: Batch> Batcher<B> {
         }))
     }
 
-    /// A batcher for each of the pool's [homes](Pool::homes), each with a queue of its own: nothing crosses from one
+    /// A batcher for each of the pool's [homes](Pool::per_runtime), each with a queue of its own: nothing crosses from one
     /// thread to another for them. The limits are usually [those for this](Limits::per_home); together they take no
     /// more connections than one lane each and what these have to spare.
     pub fn per_home(pool: &Pool, limits: &Limits, batch: impl Fn(Pool) -> B) -> Vec<Self> {
-        let homes = pool.homes();
+        let homes = pool.per_runtime();
         homes
             .map(|home| Self::with_limits(batch(home.clone()), &home, limits.clone()))
             .collect()

@@ -164,11 +164,11 @@ impl<C: Combine> Combiner<C> {
         Self::sharing(combine, pool, limits, waiting)
     }
 
-    /// A combiner for each of the pool's [homes](Pool::homes), see [`Batcher::per_home`]. As many statements of all of
+    /// A combiner for each of the pool's [homes](Pool::per_runtime), see [`Batcher::per_home`]. As many statements of all of
     /// them wait for locks as of one combiner for the whole pool.
     pub fn per_home(pool: &Pool, limits: &Limits, combine: impl Fn() -> C) -> Vec<Self> {
         let waiting = Arc::new(Semaphore::new(Limits::of(pool).waiting_for_locks()));
-        let homes = pool.homes();
+        let homes = pool.per_runtime();
         homes
             .map(|home| Self::sharing(combine(), &home, limits.clone(), waiting.clone()))
             .collect()

@@ -121,7 +121,7 @@ macro_rules! loader {
                 Self(Batcher::with_limits(look_up, &pool, limits))
             }
 
-            /// A loader for each of the pool's [homes](Pool::homes), see [`Batcher::per_home`].
+            /// A loader for each of the pool's [homes](Pool::per_runtime), see [`Batcher::per_home`].
             pub fn per_home(
                 pool: &Pool,
                 sql: impl Into<Arc<str>>,
@@ -129,7 +129,7 @@ macro_rules! loader {
                 bytes: fn(&K) -> usize,
                 limits: &Limits,
             ) -> Vec<Self> {
-                let (homes, sql) = (pool.homes(), sql.into());
+                let (homes, sql) = (pool.per_runtime(), sql.into());
                 homes
                     .map(|home| Self::with_limits(home, sql.clone(), read, bytes, limits.clone()))
                     .collect()

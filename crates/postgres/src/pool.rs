@@ -50,10 +50,10 @@ impl Pool {
     ///
     /// Outside a tokio runtime.
     pub fn new(config: Config) -> std::result::Result<Self, InvalidConfig> {
-        Self::across(config, vec![Handle::current()])
+        Self::on_runtimes(config, vec![Handle::current()])
     }
 
-    /// As [`new`](Self::new), with connections that live on these runtimes; see [`cenote_pool::Pool::across`].
+    /// As [`new`](Self::new), with connections that live on these runtimes; see [`cenote_pool::Pool::on_runtimes`].
     ///
     /// # Errors
     ///
@@ -62,19 +62,19 @@ impl Pool {
     /// # Panics
     ///
     /// As [`new`](Self::new).
-    pub fn across(mut config: Config, homes: Vec<Handle>) -> std::result::Result<Self, InvalidConfig> {
+    pub fn on_runtimes(mut config: Config, runtimes: Vec<Handle>) -> std::result::Result<Self, InvalidConfig> {
         if config.server.get_application_name().is_none() {
             config.server.application_name("cenote");
         }
         let limits = config.pool.clone();
-        let inner = cenote_pool::Pool::across(Postgres::new(config)?, limits, homes)?;
+        let inner = cenote_pool::Pool::on_runtimes(Postgres::new(config)?, limits, runtimes)?;
         Ok(Self { inner })
     }
 
     /// A handle for each runtime that connections live on, for those who call from there; see
-    /// [`cenote_pool::Pool::homes`].
-    pub fn homes(&self) -> impl Iterator<Item = Self> + '_ {
-        self.inner.homes().map(|inner| Self { inner })
+    /// [`cenote_pool::Pool::per_runtime`].
+    pub fn per_runtime(&self) -> impl Iterator<Item = Self> + '_ {
+        self.inner.per_runtime().map(|inner| Self { inner })
     }
 
     /// Takes a connection, waiting in line for at most the pool's `acquire_timeout`.

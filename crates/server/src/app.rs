@@ -55,7 +55,7 @@ impl App {
                 memory: memory.clone(),
             }))
         };
-        pool.homes().zip(&*stores).map(app).collect()
+        pool.per_runtime().zip(&*stores).map(app).collect()
     }
 }
 

@@ -92,10 +92,10 @@ impl Limits {
         }
     }
 
-    /// The usual limits for each of as many batchers as the pool has [homes](Pool::homes): one lane, and a share of all
+    /// The usual limits for each of as many batchers as the pool has [homes](Pool::per_runtime): one lane, and a share of all
     /// else. Each batcher is to get a clone, so that they share what there is to spare.
     pub fn per_home(pool: &Pool) -> Self {
-        let homes = u32::try_from(pool.homes().count()).unwrap_or(u32::MAX);
+        let homes = u32::try_from(pool.per_runtime().count()).unwrap_or(u32::MAX);
         let all = Self::of(pool);
         Self {
             lanes: 1,

@@ -95,7 +95,7 @@ async fn all_served(mut callers: JoinSet<Result<u64, Error>>) {
 async fn doublers() -> ([Batcher<Doubler>; 2], Arc<Semaphore>, Batches) {
     let config = support::database().await.config(9);
     let homes = vec![Handle::current(); 2];
-    let pool = cenote_postgres::Pool::across(config, homes).unwrap();
+    let pool = cenote_postgres::Pool::on_runtimes(config, homes).unwrap();
     let (gate, batches) = (Arc::new(Semaphore::new(0)), Batches::default());
     let batchers = Batcher::per_home(&pool, &Limits::per_home(&pool), |_| Doubler {
         gate: gate.clone(),

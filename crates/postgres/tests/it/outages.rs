@@ -137,8 +137,8 @@ async fn a_session_that_ended_unseen_by_the_core_it_lives_on_is_not_handed_out_o
     let watcher = database.watcher().await;
     let (core, _stop) = another_core();
     let homes = vec![core.clone(), Handle::current()];
-    let pool = Pool::across(database.config(2), homes).unwrap();
-    let [there, here] = pool.homes().collect::<Vec<_>>().try_into().unwrap();
+    let pool = Pool::on_runtimes(database.config(2), homes).unwrap();
+    let [there, here] = pool.per_runtime().collect::<Vec<_>>().try_into().unwrap();
     let opened = core.spawn(async move { there.get().await.unwrap().process_id() });
     let ended = opened.await.unwrap();
     // As long as the session lives, it is used on this runtime too.

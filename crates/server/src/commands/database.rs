@@ -76,7 +76,7 @@ impl Database {
             }
         };
         reach::announce(&config);
-        let pool = Pool::across(with_settings(config, settings), homes.to_vec())?;
+        let pool = Pool::on_runtimes(with_settings(config, settings), homes.to_vec())?;
         Ok(Self { pool, private })
     }
 

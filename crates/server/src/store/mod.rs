@@ -124,7 +124,7 @@ impl Store {
             true => Some(CacheEpoch::beside(pool, config.timing.poll_interval(), schema)?),
             false => None,
         };
-        let homes = pool.homes().count();
+        let homes = pool.per_runtime().count();
         // Separate limits for each kind of request, so that slow writes do not use up the capacity of reads.
         let limits = || Limits {
             waiting_bytes: backlog.bytes.div_ceil(homes),
@@ -158,7 +158,7 @@ impl Store {
             feed: feed.clone(),
             epoch_timeout,
         };
-        let homes = pool.homes().zip(values).zip(queues);
+        let homes = pool.per_runtime().zip(values).zip(queues);
         Ok(homes.map(store).collect())
     }
 
