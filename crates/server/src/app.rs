@@ -32,8 +32,8 @@ pub(crate) struct AppState {
 }
 
 impl App {
-    /// Creates one handle for each home of the pool, over the store of that home.
-    pub(crate) fn per_home(
+    /// Creates one handle for each of the pool's runtimes, over the store of that runtime.
+    pub(crate) fn per_runtime(
         pool: &Pool,
         stores: Vec<Store>,
         cache_mode: CacheMode,

@@ -75,7 +75,7 @@ impl Cores {
         self.lost.notified().await;
     }
 
-    /// Ends the threads and drops the tasks that still run there. Blocks for up to a second for each thread.
+    /// Ends the threads and drops the tasks that still run there. Blocks for about a second at most.
     pub(crate) fn stop(self) {
         drop(self.stop);
         for thread in self.threads {

@@ -63,7 +63,7 @@ impl CacheError {
 /// The stores over this database, one for each home of its pool.
 pub(super) fn stores(database: &Database, settings: &Settings) -> Result<Vec<Store>, CacheError> {
     let config = config(settings)?;
-    Ok(Store::per_home(&database.pool, config, &tables(settings))?)
+    Ok(Store::per_runtime(&database.pool, config, &tables(settings))?)
 }
 
 fn tables(settings: &Settings) -> Tables {
@@ -96,7 +96,7 @@ pub(super) fn trial(database: &Database, settings: &Settings) -> Result<Store, C
         Mode::Strong(redis) | Mode::Bounded { redis, .. } => Mode::Ttl(redis),
         mode => mode,
     };
-    let mut stores = Store::per_home(&database.pool, config, &tables(settings))?;
+    let mut stores = Store::per_runtime(&database.pool, config, &tables(settings))?;
     // The pool of a trial has one home.
     Ok(stores.swap_remove(0))
 }

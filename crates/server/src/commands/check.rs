@@ -268,16 +268,16 @@ async fn round_trip(store: &Store) -> Outcome {
     let key = format!("cenote-check-{:016x}", fastrand::u64(..));
     let outcome = write_read_delete(store, &key).await;
     // Whatever came of it, the row goes.
-    store.forget(&key).await.map_err(text)?;
+    store.keys.forget(&key).await.map_err(text)?;
     outcome
 }
 
 async fn write_read_delete(store: &Store, key: &str) -> Outcome {
-    let written = store.write(key.to_owned(), "hello".to_owned()).await;
+    let written = store.keys.write(key.to_owned(), "hello".to_owned()).await;
     let written = written.map_err(text)?.version;
     let mut sources = Vec::new();
     for _ in 0..2 {
-        let read = store.read(key).await.map_err(text)?;
+        let read = store.keys.read(key).await.map_err(text)?;
         sources.push(match read.source {
             Source::Near => "this process",
             Source::Shared => "Redis",
@@ -288,8 +288,8 @@ async fn write_read_delete(store: &Store, key: &str) -> Outcome {
             _ => return Err("what was written was not what was read".to_owned()),
         }
     }
-    let deleted = store.delete(key).await.map_err(text)?.is_some();
-    let gone = store.read(key).await.map_err(text)?.value.is_none();
+    let deleted = store.keys.delete(key).await.map_err(text)?.is_some();
+    let gone = store.keys.read(key).await.map_err(text)?.value.is_none();
     if !deleted || !gone {
         return Err("what was deleted was still there".to_owned());
     }

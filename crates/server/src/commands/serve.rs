@@ -87,7 +87,7 @@ async fn serve(settings: Settings) -> ExitCode {
     };
     let feed = has_feed(&settings);
     let memory = ResponseMemory::new(settings.http.answer_memory);
-    let apps = App::per_home(&database.pool, stores, settings.cache.mode, feed, &memory);
+    let apps = App::per_runtime(&database.pool, stores, settings.cache.mode, feed, &memory);
     tracing::info!(
         min = settings.pool.min,
         max = settings.pool.max,

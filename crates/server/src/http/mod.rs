@@ -9,7 +9,8 @@
 //! | which connections are open, on which core, and the drain | `connections` |
 //! | one connection's lifetime | `connection`, `socket`, `timeouts` |
 //! | what happens to a request before and after its handler | `request_layer` |
-//! | bodies, parameters and their validation | `body`, `params`, `validation` |
+//! | bodies of requests and responses | `body` |
+//! | JSON, path and query parameters, and their validation | `extract`, `validation` |
 //! | error responses | `problem` |
 //! | the trait a handler implements, and axum behind it | `service`, `router` |
 //!
@@ -21,8 +22,8 @@ mod body;
 mod config;
 mod connection;
 mod connections;
+mod extract;
 mod listener;
-mod params;
 mod problem;
 mod refusals;
 mod request_layer;
@@ -33,11 +34,11 @@ mod timeouts;
 mod validation;
 
 pub use accept_loop::{Core, serve};
-pub use body::{BodyError, FullResponse, Json, RequestBody, ResponseBody};
+pub use body::{BodyError, FullResponse, RequestBody, ResponseBody};
 pub use config::HttpConfig;
 pub use connections::Drained;
+pub use extract::{Json, Key, Number, Path, Query, decode_key, number};
 pub use listener::{TcpListeners, bind};
-pub use params::{Key, Number, Path, Query, decode_key, number};
 pub use problem::{Cause, Member, Problem};
 pub(crate) use request_layer::panic_text;
 pub use router::with_fallbacks;

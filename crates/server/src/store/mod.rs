@@ -26,7 +26,7 @@ use cenote_cache::{
     key_count::KeyCount,
     stats::{Reason, State, Stats},
 };
-use cenote_postgres::{Combiner, InvalidConfig, Limits, Loader, Pool, QueueStats};
+use cenote_postgres::{InvalidConfig, Limits, Pool, QueueStats};
 use tokio::time::{sleep, timeout};
 
 use crate::settings::SchemaName;
@@ -34,12 +34,12 @@ use crate::settings::SchemaName;
 use self::{
     cache_epoch::CacheEpoch,
     change_feed::{ChangeFeed, FeedStats},
-    keys::{FencedCommit, KeyChanges, KeySql, Values},
-    users::{ListingWatermark, UserSql},
+    keys::{Keys, Values, WriteTimeouts},
+    users::Users,
 };
 pub(crate) use self::{
     keys::{ABSENT, Change, ChangeOutcome, Condition, WriteError, is_size_note, is_unrepresentable, noted_size},
-    users::{User, UserRow},
+    users::User,
 };
 
 /// How often the start checks whether the cache knows its epoch.
@@ -63,21 +63,13 @@ pub(crate) struct Backlog {
     pub(crate) wait: Duration,
 }
 
-/// Keys and users, on one core. Their methods are in `keys` and `users`.
+/// Everything that is stored, on one core. Clones share everything.
 #[derive(Clone)]
 pub(crate) struct Store {
+    pub(crate) keys: Keys,
+    pub(crate) users: Users,
     pool: Pool,
-    values: Values,
-    /// `None` where nothing is cached.
-    cache: Option<Cache<Values>>,
-    changes: Combiner<KeyChanges>,
-    key_sql: Arc<KeySql>,
-    /// How long a write waits until its key can be fenced.
-    write_timeout: Duration,
-    users: Loader<i64, Arc<UserRow>>,
-    user_sql: Arc<UserSql>,
     /// Shared by all cores.
-    watermark: Arc<ListingWatermark>,
     feed: Arc<ChangeFeed>,
     /// How long the start waits until the cache knows its epoch.
     epoch_timeout: Duration,
@@ -113,53 +105,43 @@ pub(crate) enum StoreError {
 }
 
 impl Store {
-    /// Creates a store for each home of the pool: separate queues, and one cache for all. The pool's connections must have
-    /// a `statement_timeout` of at most the cache's deadline.
-    pub(crate) fn per_home(pool: &Pool, config: Config, tables: &Tables) -> Result<Vec<Self>, StoreError> {
+    /// Creates a store for each of the pool's runtimes: separate queues, and one cache for all. The pool's connections must
+    /// have a `statement_timeout` of at most the cache's deadline.
+    pub(crate) fn per_runtime(pool: &Pool, config: Config, tables: &Tables) -> Result<Vec<Self>, StoreError> {
         let Tables { schema, backlog } = tables;
-        let (statement_timeout, write_timeout) = (config.timing.deadline(), config.write_patience);
+        let timeouts = WriteTimeouts {
+            fence: config.write_patience,
+            statement: config.timing.deadline(),
+        };
         let epoch_timeout = config.timing.lease() * EPOCH_WITHIN_LEASES;
         let has_epochs = matches!(config.mode, Mode::Strong(_) | Mode::Bounded { .. });
         let epoch = match has_epochs {
             true => Some(CacheEpoch::beside(pool, config.timing.poll_interval(), schema)?),
             false => None,
         };
-        let homes = pool.per_runtime().count();
+        let runtimes = pool.per_runtime().count();
         // Separate limits for each kind of request, so that slow writes do not use up the capacity of reads.
         let limits = || Limits {
-            waiting_bytes: backlog.bytes.div_ceil(homes),
+            waiting_bytes: backlog.bytes.div_ceil(runtimes),
             expected_wait: backlog.wait,
             ..Limits::per_home(pool)
         };
-        let values = Values::per_home(pool, &limits(), epoch, schema);
+        let values = Values::per_runtime(pool, &limits(), epoch, schema);
         let cache = match config.mode {
             Mode::Off => None,
             _ => Some(Cache::new(values[0].clone(), config)?),
         };
-        let commit = FencedCommit {
-            cache: cache.clone(),
-            statement_timeout,
-        };
+        let keys = Keys::per_runtime(pool, values, cache.as_ref(), &timeouts, &limits(), schema);
+        let users = Users::per_runtime(pool, &limits(), schema);
         let feed: Arc<ChangeFeed> = Arc::default();
-        let watermark: Arc<ListingWatermark> = Arc::default();
-        let (key_sql, user_sql) = (Arc::new(KeySql::new(schema)), Arc::new(UserSql::new(schema)));
-        let changes = keys::combiners(&commit, pool, &limits(), schema);
-        let queues = changes.into_iter().zip(users::loaders(pool, &limits(), schema));
-        let store = |((pool, values), (changes, users)): ((Pool, Values), _)| Self {
-            cache: cache.as_ref().map(|cache| cache.with_origin(values.clone())),
-            pool,
-            values,
-            changes,
-            key_sql: key_sql.clone(),
-            write_timeout,
+        let store = |((pool, keys), users)| Self {
+            keys,
             users,
-            user_sql: user_sql.clone(),
-            watermark: watermark.clone(),
+            pool,
             feed: feed.clone(),
             epoch_timeout,
         };
-        let homes = pool.per_runtime().zip(values).zip(queues);
-        Ok(homes.map(store).collect())
+        Ok(pool.per_runtime().zip(keys).zip(users).map(store).collect())
     }
 
     /// Waits until the cache knows its epoch, so that writes do not wait for it and reads are cached; gives up after a
@@ -188,7 +170,7 @@ impl Store {
     /// Follows the change feed and drops changed keys from the cache. Never returns. Call it once, and only if the triggers
     /// exist.
     pub(crate) async fn follow_changes(&self) {
-        match &self.cache {
+        match self.keys.cache() {
             Some(cache) => self.feed.clone().follow(self.pool.clone(), cache.clone()).await,
             None => std::future::pending().await,
         }
@@ -201,12 +183,12 @@ impl Store {
 
     /// Returns the statistics of the cache, if there is one.
     pub(crate) fn cache_stats(&self) -> Option<Stats> {
-        self.cache.as_ref().map(Cache::stats)
+        self.keys.cache().map(Cache::stats)
     }
 
     /// Returns the number of cached keys; `None` if Redis does not answer.
     pub(crate) async fn count_keys(&self) -> Option<KeyCount> {
-        match &self.cache {
+        match self.keys.cache() {
             Some(cache) => cache.count_keys().await,
             None => Some(KeyCount::default()),
         }
@@ -214,23 +196,23 @@ impl Store {
 
     /// Returns the statistics of this core's queues.
     pub(crate) fn queues(&self) -> Queues {
+        let (reads, writes) = self.keys.queues();
         Queues {
-            reads: self.values.loader.stats(),
-            writes: self.changes.stats(),
-            users: self.users.stats(),
+            reads,
+            writes,
+            users: self.users.queue(),
         }
     }
 
     /// Cancels the statements in progress whose callers have gone.
     pub(crate) fn abort(&self) {
-        self.values.loader.abort();
+        self.keys.abort();
         self.users.abort();
-        self.changes.abort();
     }
 
     /// Closes the connection that the store has besides the pool.
     pub(crate) async fn close(&self) {
-        self.values.close().await;
+        self.keys.close().await;
     }
 }
 

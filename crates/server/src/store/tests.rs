@@ -28,17 +28,17 @@ async fn a_statement_for_many_callers_is_planned_once_even_for_small_batches() {
         with_feed: false,
     };
     migration.run(&pool, &Silent, None).await.unwrap();
-    let stores = Store::per_home(&pool, Config::new("test", Mode::Off), &tables);
+    let stores = Store::per_runtime(&pool, Config::new("test", Mode::Off), &tables);
     let store = stores.unwrap().remove(0);
-    let user = store.add_user("Ada", "ada@example.org").await.unwrap();
+    let user = store.users.add("Ada", "ada@example.org").await.unwrap();
     let user = user.unwrap().user().id;
     for n in 0..10 {
         let (key, value) = (format!("key {n}"), format!("value {n}"));
-        store.write(key.clone(), value.clone()).await.unwrap();
-        let read = store.read(&key).await.unwrap().value.unwrap();
+        store.keys.write(key.clone(), value.clone()).await.unwrap();
+        let read = store.keys.read(&key).await.unwrap().value.unwrap();
         assert_eq!((read.version, &*read.bytes), (1, value.as_bytes()));
-        assert!(store.delete(&key).await.unwrap().is_some());
-        assert!(store.user(user).await.unwrap().is_some());
+        assert!(store.keys.delete(&key).await.unwrap().is_some());
+        assert!(store.users.get(user).await.unwrap().is_some());
     }
     let plans = "SELECT statement, custom_plans, generic_plans FROM pg_prepared_statements \
          WHERE statement ~ 'unnest[(]|set_config[(]'";

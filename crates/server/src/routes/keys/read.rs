@@ -8,7 +8,7 @@ use cenote_cache::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{ENVELOPE, cache_status, check_key};
+use super::{cache_status, key_rules::check_key};
 use crate::{
     app::App,
     http::{FullResponse, Problem, decode_key},
@@ -21,6 +21,9 @@ use crate::{
     },
     store::noted_size,
 };
+
+/// About the number of bytes of a response about one key, without the key and its value.
+pub(super) const ENVELOPE: usize = 72;
 
 /// The value of a key.
 #[derive(Serialize, ToSchema)]
@@ -56,7 +59,7 @@ pub(crate) async fn read(app: &App, raw_key: &str, headers: &HeaderMap) -> Resul
     let key = &*decode_key(raw_key)?;
     check_key(key)?;
     let preconditions = Preconditions::from_headers(headers)?;
-    let read = app.store.read(key).await.map_err(of_read)?;
+    let read = app.store.keys.read(key).await.map_err(of_read)?;
     let (read, claim) = match size_to_load(&read, &preconditions) {
         None => (read, None),
         // Boxed, because it is rare and would make every read's future larger.
@@ -78,7 +81,7 @@ fn size_to_load(read: &Read, preconditions: &Preconditions) -> Option<usize> {
 async fn load_large(app: &App, key: &str, mut size: usize) -> Result<(Read, Option<Claim>), Problem> {
     loop {
         let claim = app.memory.responses.claim(2 * size).await.map_err(of_no_room)?;
-        let reads = app.store.read_large(&[(key, size)]).await.map_err(of_read)?;
+        let reads = app.store.keys.read_large(&[(key, size)]).await.map_err(of_read)?;
         let Some(read) = reads.into_iter().next() else {
             return Err(Problem::internal("a read of one key returned nothing"));
         };

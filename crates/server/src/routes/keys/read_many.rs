@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    ENVELOPE, cache_status,
-    read::{is_from_cache, value_text},
-    valid_key,
+    cache_status,
+    key_rules::valid_key,
+    read::{ENVELOPE, is_from_cache, value_text},
 };
 use crate::{
     app::App,
@@ -92,7 +92,7 @@ pub(crate) async fn read_many(
             ..=FEW_KEYS => None,
             many => Some(look_ups.claim(many * SMALL).await.map_err(of_no_room)?),
         };
-        let reads = app.store.read_many(&keys).await.map_err(of_read)?;
+        let reads = app.store.keys.read_many(&keys).await.map_err(of_read)?;
         let most = || MAX_BYTES.min(app.memory.responses.bytes());
         let room = claim.as_ref().map_or_else(most, Claim::bytes);
         let plan = Plan::new(&keys, &reads, room);
@@ -164,7 +164,7 @@ async fn respond(
             .iter()
             .map(|index| (keys[*index], size(*index).unwrap_or(0)));
         let wanted: Vec<_> = wanted.collect();
-        let loaded = app.store.read_large(&wanted).await.map_err(of_read)?;
+        let loaded = app.store.keys.read_large(&wanted).await.map_err(of_read)?;
         for (index, read) in zip(&plan.to_load, loaded) {
             // A value that has grown since its size was read does not fit any more.
             plan.is_deferred[*index] = is_size_note(&read);

@@ -13,7 +13,10 @@ use hyper::body::Body;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ENVELOPE, check_key, valid_key};
+use super::{
+    key_rules::{check_key, valid_key},
+    read::ENVELOPE,
+};
 use crate::{
     app::App,
     http::{FullResponse, Json, Key, Problem, no_nul},
@@ -67,7 +70,7 @@ where
     let condition = Preconditions::from_headers(request.headers())?.into_condition();
     let Json(Write { key, value }) = Json::read(request).await?;
     let change = Change::write(key.clone(), value).only_if(condition);
-    let written = match app.store.change(change).await.map_err(of_key_write)? {
+    let written = match app.store.keys.change(change).await.map_err(of_key_write)? {
         ChangeOutcome::Committed(written) => written,
         ChangeOutcome::ConditionFailed { version } => return Ok(preconditions::failed(version)),
         ChangeOutcome::NothingToDelete => return Err(Problem::internal("a write was reported as a delete")),
@@ -102,7 +105,7 @@ pub(crate) async fn delete(State(app): State<App>, Key(key): Key, headers: Heade
     check_key(&key)?;
     let condition = Preconditions::from_headers(&headers)?.into_condition();
     let change = Change::delete(key.clone()).only_if(condition);
-    let deleted = match app.store.change(change).await.map_err(of_delete)? {
+    let deleted = match app.store.keys.change(change).await.map_err(of_delete)? {
         ChangeOutcome::Committed(deleted) => deleted,
         ChangeOutcome::NothingToDelete => return Err(Problem::not_found("there is no value under this key")),
         ChangeOutcome::ConditionFailed { version } => return Ok(preconditions::failed(version)),

@@ -80,7 +80,7 @@ pub(super) async fn list(State(app): State<App>, Query(page): Query<Page>) -> Re
     let mut claim: Option<Claim> = None;
     let (users, more, mut response) = loop {
         // One user more than requested tells whether there is a next page.
-        let users = app.store.users(page.after, limit as i64 + 1).await;
+        let users = app.store.users.listing.page(page.after, limit as i64 + 1).await;
         let mut users = users.map_err(of_read)?;
         let more = users.len() > limit;
         users.truncate(limit);
@@ -120,7 +120,7 @@ pub(super) async fn add(
             "users have no versions, so If-Match and If-None-Match can never hold here; leave them out",
         ));
     }
-    let added = app.store.add_user(&name, &email).await;
+    let added = app.store.users.add(&name, &email).await;
     let Some(user) = added.map_err(of_new_user)? else {
         return Err(Problem::conflict("a user with this e-mail address exists already"));
     };
@@ -144,7 +144,7 @@ pub(super) async fn add(
     NotFound,
 ))]
 pub(super) async fn get(app: &App, id: i64) -> Result<FullResponse, Problem> {
-    match app.store.user(id).await.map_err(of_read)? {
+    match app.store.users.get(id).await.map_err(of_read)? {
         Some(user) => Ok(json_sized(USER_BYTES, &*user)),
         None => Err(Problem::not_found("there is no such user")),
     }

@@ -22,7 +22,7 @@ use super::{
 use crate::settings::SchemaName;
 
 /// What a statement did with a change.
-pub(in crate::store) enum RowOutcome {
+pub(super) enum RowOutcome {
     /// The change is durable; `release` tells when every read sees it.
     Committed { version: i64, release: Release },
     /// A delete of a key that has no value.
@@ -34,13 +34,13 @@ pub(in crate::store) enum RowOutcome {
 }
 
 /// Makes batches of changes.
-pub(in crate::store) struct KeyChanges {
+pub(super) struct KeyChanges {
     commit: FencedCommit,
     sql: ChangeSql,
 }
 
-/// Returns a combiner of changes for each home of the pool.
-pub(in crate::store) fn combiners(
+/// Returns a combiner of changes for each of the pool's runtimes.
+pub(super) fn combiners(
     commit: &FencedCommit,
     pool: &Pool,
     limits: &Limits,

@@ -4,7 +4,7 @@
 //! released.
 //!
 //! The connection is held for the commit and, before it, for one round trip to Redis. A change that must wait longer for
-//! Redis waits without a connection, in [`Store::change`](super::super::Store::change).
+//! Redis waits without a connection, in [`Keys::change`](super::Keys::change).
 
 use std::{mem, time::Duration};
 
@@ -22,11 +22,11 @@ use super::{change::WriteError, values::Values};
 
 /// Runs statements that change keys.
 #[derive(Clone)]
-pub(in crate::store) struct FencedCommit {
+pub(super) struct FencedCommit {
     /// `None` where nothing is cached.
-    pub(in crate::store) cache: Option<Cache<Values>>,
+    pub(super) cache: Option<Cache<Values>>,
     /// After this time the server itself ends a statement (`statement_timeout`).
-    pub(in crate::store) statement_timeout: Duration,
+    pub(super) statement_timeout: Duration,
 }
 
 /// A statement that changes some keys, and is a commit by itself.
@@ -38,7 +38,7 @@ pub(super) struct FencedStatement<'a> {
 
 /// The release of a commit's keys, finished or in progress. Clones share it.
 #[derive(Clone)]
-pub(in crate::store) struct Release(Option<watch::Receiver<Option<Coherence>>>);
+pub(super) struct Release(Option<watch::Receiver<Option<Coherence>>>);
 
 impl Release {
     /// Releases the keys in a task, whether or not anyone waits for it.

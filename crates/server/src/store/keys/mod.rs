@@ -14,11 +14,12 @@ mod values;
 use std::{sync::Arc, time::Duration};
 
 use cenote_cache::{
+    cache::Cache,
     fenced::NotFenced,
     origin::Value,
     read::{Read, Source},
 };
-use cenote_postgres::{Error, tokio_postgres::error::SqlState};
+use cenote_postgres::{Combiner, Error, Limits, Pool, QueueStats, tokio_postgres::error::SqlState};
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
@@ -28,30 +29,84 @@ pub(crate) use self::{
     size_note::{is_size_note, noted_size},
     values::Values,
 };
-use self::{change_batch::RowOutcome, size_note::value_or_note};
-pub(super) use self::{
-    change_batch::{KeyChanges, combiners},
+use self::{
+    change_batch::{KeyChanges, RowOutcome},
     fenced_commit::FencedCommit,
+    size_note::value_or_note,
 };
-use super::Store;
 use crate::settings::SchemaName;
 
-/// The statements about keys that one caller sends alone, with the schema filled in.
-pub(super) struct KeySql {
-    read_large: String,
-    forget: String,
+/// The keys, on one core. Clones share everything.
+#[derive(Clone)]
+pub(crate) struct Keys {
+    pool: Pool,
+    values: Values,
+    /// `None` where nothing is cached.
+    cache: Option<Cache<Values>>,
+    changes: Combiner<KeyChanges>,
+    read_large: Arc<str>,
+    forget: Arc<str>,
+    /// How long a write waits until its key can be fenced.
+    write_timeout: Duration,
 }
 
-impl KeySql {
-    pub(super) fn new(schema: &SchemaName) -> Self {
-        Self {
-            read_large: schema.fill(sql::READ_LARGE),
-            forget: schema.fill(sql::FORGET),
-        }
+/// How long writes may take.
+pub(super) struct WriteTimeouts {
+    /// Waiting until the key can be fenced.
+    pub(super) fence: Duration,
+    /// After this time the server itself ends a statement (`statement_timeout`).
+    pub(super) statement: Duration,
+}
+
+impl Keys {
+    /// Creates a handle for each of the pool's runtimes, in the order of `values`.
+    pub(super) fn per_runtime(
+        pool: &Pool,
+        values: Vec<Values>,
+        cache: Option<&Cache<Values>>,
+        timeouts: &WriteTimeouts,
+        limits: &Limits,
+        schema: &SchemaName,
+    ) -> Vec<Self> {
+        let commit = FencedCommit {
+            cache: cache.cloned(),
+            statement_timeout: timeouts.statement,
+        };
+        let changes = change_batch::combiners(&commit, pool, limits, schema);
+        let [read_large, forget] = [sql::READ_LARGE, sql::FORGET].map(|sql| Arc::<str>::from(schema.fill(sql)));
+        let keys = |((pool, values), changes): ((Pool, Values), _)| Self {
+            cache: cache.map(|cache| cache.with_origin(values.clone())),
+            pool,
+            values,
+            changes,
+            read_large: read_large.clone(),
+            forget: forget.clone(),
+            write_timeout: timeouts.fence,
+        };
+        pool.per_runtime().zip(values).zip(changes).map(keys).collect()
     }
-}
 
-impl Store {
+    /// Returns the cache, if there is one.
+    pub(super) fn cache(&self) -> Option<&Cache<Values>> {
+        self.cache.as_ref()
+    }
+
+    /// Returns the statistics of the queues of reads and of changes.
+    pub(super) fn queues(&self) -> (QueueStats, QueueStats) {
+        (self.values.loader.stats(), self.changes.stats())
+    }
+
+    /// Cancels the statements in progress whose callers have gone.
+    pub(super) fn abort(&self) {
+        self.values.loader.abort();
+        self.changes.abort();
+    }
+
+    /// Closes the connection that the keys have besides the pool.
+    pub(super) async fn close(&self) {
+        self.values.close().await;
+    }
+
     /// Reads the value of a key, from the cache if there is one.
     pub(crate) async fn read(&self, key: &str) -> Result<Read, Error> {
         let read = match &self.cache {
@@ -88,7 +143,7 @@ impl Store {
             .iter()
             .map(|(key, size)| (*key, i64::try_from(*size).unwrap_or(i64::MAX)))
             .unzip();
-        let (pool, sql) = (&self.pool, &self.key_sql.read_large);
+        let (pool, sql) = (&self.pool, &*self.read_large);
         let rows = pool
             .retry_idempotent(|| async { pool.get().await?.query(sql, &[&keys, &sizes]).await })
             .await?;
@@ -123,7 +178,7 @@ impl Store {
     /// Removes a key with its row, and with it the key's versions. Only for keys that no client has written.
     pub(crate) async fn forget(&self, key: &str) -> Result<(), Error> {
         let connection = self.pool.get().await?;
-        connection.execute(&self.key_sql.forget, &[&key]).await?;
+        connection.execute(&self.forget, &[&key]).await?;
         Ok(())
     }
 

@@ -17,14 +17,14 @@ use crate::{settings::SchemaName, store::cache_epoch::CacheEpoch};
 #[derive(Clone)]
 pub(crate) struct Values {
     /// Looks keys up, those of concurrent callers in one statement.
-    pub(in crate::store) loader: Loader<String, Value>,
+    pub(super) loader: Loader<String, Value>,
     /// In the modes that have epochs.
     epoch: Option<Arc<CacheEpoch>>,
 }
 
 impl Values {
-    /// Creates a handle for each home of the pool.
-    pub(in crate::store) fn per_home(
+    /// Creates a handle for each of the pool's runtimes.
+    pub(in crate::store) fn per_runtime(
         pool: &Pool,
         limits: &Limits,
         epoch: Option<CacheEpoch>,
@@ -51,7 +51,7 @@ impl Values {
     }
 
     /// Closes the connection of the epoch.
-    pub(in crate::store) async fn close(&self) {
+    pub(super) async fn close(&self) {
         if let Some(epoch) = &self.epoch {
             epoch.close().await;
         }

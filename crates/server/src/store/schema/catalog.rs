@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use tokio_postgres::{Error, GenericClient};
 
-use super::plan::TABLES;
 use crate::settings::SchemaName;
 
 /// The columns of the tables, with one row for a table without columns. `$1`: the schema, `$2`: the tables' names.
@@ -64,8 +63,9 @@ pub(super) struct Column {
 }
 
 impl Catalog {
-    pub(super) async fn read(client: &impl GenericClient, schema: &SchemaName) -> Result<Self, Error> {
-        let (schema, names) = (schema.as_str(), TABLES.map(|table| table.name));
+    /// Reads what exists of the tables with these names.
+    pub(super) async fn read(client: &impl GenericClient, schema: &SchemaName, tables: &[&str]) -> Result<Self, Error> {
+        let schema = schema.as_str();
         let found = client.query_one(SCHEMA_AND_FEED, &[&schema]).await?;
         let mut catalog = Self {
             has_schema: found.get(0),
@@ -74,7 +74,7 @@ impl Catalog {
             feed: found.get(2),
             feed_triggers: found.get(3),
         };
-        for row in client.query(COLUMNS, &[&schema, &&names[..]]).await? {
+        for row in client.query(COLUMNS, &[&schema, &tables]).await? {
             let table = catalog.tables.entry(row.get(0)).or_default();
             table.kind = row.get(1);
             if let Some(name) = row.get(2) {
@@ -87,7 +87,7 @@ impl Catalog {
                 });
             }
         }
-        for row in client.query(UNIQUE, &[&schema, &&names[..]]).await? {
+        for row in client.query(UNIQUE, &[&schema, &tables]).await? {
             // Outside a snapshot, a table may have been created after the columns were read.
             if let Some(table) = catalog.tables.get_mut(row.get::<_, &str>(0)) {
                 table.unique.push(row.get(1));

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     catalog::Catalog,
-    plan::{Incompatible, Step, Work, plan},
+    plan::{self, Incompatible, Step, Work},
 };
 use crate::{
     settings::SchemaName,
@@ -255,7 +255,7 @@ impl Migration {
                 requirements::tables(&transaction, &self.schema).await?,
             ]
             .concat();
-            let catalog = Catalog::read(&transaction, &self.schema).await?;
+            let catalog = Catalog::read(&transaction, &self.schema, &plan::table_names()).await?;
             transaction.commit().await?;
             Ok::<_, tokio_postgres::Error>((wrong, catalog))
         };
@@ -269,7 +269,7 @@ impl Migration {
     }
 
     fn plan(&self, catalog: &Catalog) -> Result<Vec<Step>, MigrateError> {
-        let steps = plan(catalog, &self.schema, self.with_feed);
+        let steps = plan::plan(catalog, &self.schema, self.with_feed);
         steps.map_err(|problem| MigrateError::Incompatible {
             schema: self.schema.clone(),
             problem,
@@ -298,7 +298,7 @@ impl Migration {
             wait.again(holder, "the schema is being changed by another session")
                 .await?;
         }
-        let catalog = Catalog::read(&transaction, &self.schema).await;
+        let catalog = Catalog::read(&transaction, &self.schema, &plan::table_names()).await;
         let steps = self.plan(&catalog.map_err(MigrateError::Catalog)?)?;
         for Step { what, work } in &steps {
             let added = match work {

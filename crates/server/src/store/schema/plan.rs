@@ -7,8 +7,8 @@ use super::catalog::{Catalog, Column, Table};
 use crate::{settings::SchemaName, store::users::email_key};
 
 /// A table that the service needs.
-pub(super) struct TableSpec {
-    pub(super) name: &'static str,
+struct TableSpec {
+    name: &'static str,
     create: &'static str,
     columns: &'static [ColumnSpec],
     /// What must be unique.
@@ -54,7 +54,7 @@ const ANY: ColumnSpec = ColumnSpec {
 
 const VARCHAR: &str = "character varying";
 
-pub(super) const TABLES: [&TableSpec; 3] = [
+const TABLES: [&TableSpec; 3] = [
     &TableSpec {
         name: "kv",
         create: include_str!("sql/kv.sql"),
@@ -193,6 +193,11 @@ pub(super) const TABLES: [&TableSpec; 3] = [
 
 const FEED_FUNCTION: &str = include_str!("sql/feed_function.sql");
 const FEED_TRIGGERS: &str = include_str!("sql/feed_triggers.sql");
+/// Returns the names of the service's tables.
+pub(super) fn table_names() -> [&'static str; 3] {
+    TABLES.map(|table| table.name)
+}
+
 /// The number of triggers in [`FEED_TRIGGERS`].
 const TRIGGERS: i64 = 4;
 

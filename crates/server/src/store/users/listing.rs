@@ -8,27 +8,26 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use cenote_postgres::Result;
+use cenote_postgres::{Pool, Result};
 use tokio::time::{Instant, sleep};
 
-use super::UserRow;
-use crate::store::Store;
+use super::user::UserRow;
+use crate::settings::SchemaName;
 
 /// Lists users. `$1`: ids above this one, `$2`: at most this many.
-pub(super) const LIST: &str =
-    "SELECT id::bigint, name, email FROM {schema}.users WHERE id > $1::bigint ORDER BY id LIMIT $2";
+const LIST: &str = "SELECT id::bigint, name, email FROM {schema}.users WHERE id > $1::bigint ORDER BY id LIMIT $2";
 
 /// Returns the transactions that are changing the table. `$1`: look only for these, or null for all.
 ///
 /// Every change takes the lock `RowExclusiveLock` before it takes an id, and keeps it until its transaction ends. So a
 /// transaction that is not listed owns no missing id. `virtualtransaction` names it; a pid could be used by another one.
-pub(super) const ADDING: &str = "SELECT virtualtransaction FROM pg_locks \
+const ADDING: &str = "SELECT virtualtransaction FROM pg_locks \
      WHERE locktype = 'relation' AND relation = '{schema}.users'::regclass AND mode = 'RowExclusiveLock' AND granted \
      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
      AND ($1::text[] IS NULL OR virtualtransaction = ANY ($1))";
@@ -40,9 +39,23 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(3);
 /// After this time a missing id counts as never used. It is longer than any statement of the service may take.
 const GIVE_UP: Duration = Duration::from_secs(15);
 
+/// Lists users, on one core.
+#[derive(Clone)]
+pub(crate) struct Listing {
+    pool: Pool,
+    shared: Arc<Shared>,
+}
+
+/// What all cores share.
+struct Shared {
+    list: String,
+    adding: String,
+    watermark: Watermark,
+}
+
 /// The id up to which no further user is added.
 #[derive(Default)]
-pub(in crate::store) struct ListingWatermark {
+struct Watermark {
     /// Relaxed: the number is all that is shared, and an old one only costs another look.
     id: AtomicI64,
     /// An id that the watermark could not reach, and since when.
@@ -51,7 +64,7 @@ pub(in crate::store) struct ListingWatermark {
     raising: tokio::sync::Mutex<()>,
 }
 
-impl ListingWatermark {
+impl Watermark {
     /// Returns the first id above `from` and the watermark that is missing although the rows have a greater one. Without
     /// such a gap, raises the watermark to the last row.
     fn gap(&self, from: i64, rows: &[UserRow]) -> Option<i64> {
@@ -93,21 +106,35 @@ impl ListingWatermark {
     }
 }
 
-impl Store {
+impl Listing {
+    /// Creates a handle for each of the pool's runtimes, with one watermark for all.
+    pub(super) fn per_runtime(pool: &Pool, schema: &SchemaName) -> Vec<Self> {
+        let shared = Arc::new(Shared {
+            list: schema.fill(LIST),
+            adding: schema.fill(ADDING),
+            watermark: Watermark::default(),
+        });
+        let listing = |pool| Self {
+            pool,
+            shared: shared.clone(),
+        };
+        pool.per_runtime().map(listing).collect()
+    }
+
     /// Lists at most `limit` users with ids above `after`, in ascending order.
     ///
     /// A caller who continues with the last id misses nobody: with `after`, the list ends before the first id that may still
     /// be added. It waits for at most 250 ms for transactions that are adding users.
-    pub(crate) async fn users(&self, after: Option<i64>, limit: i64) -> Result<Vec<UserRow>> {
+    pub(crate) async fn page(&self, after: Option<i64>, limit: i64) -> Result<Vec<UserRow>> {
         let from = after.unwrap_or(0);
         let rows = self.list(from, limit).await?;
-        if self.watermark.gap(from, &rows).is_none() {
+        if self.shared.watermark.gap(from, &rows).is_none() {
             return Ok(rows);
         }
-        let _raising = self.watermark.raising.lock().await;
+        let _raising = self.shared.watermark.raising.lock().await;
         // Another caller may have raised the watermark meanwhile.
         let mut rows = self.list(from, limit).await?;
-        let Some(gap) = self.watermark.gap(from, &rows) else {
+        let Some(gap) = self.shared.watermark.gap(from, &rows) else {
             return Ok(rows);
         };
         let newest = rows.last().map_or(from, UserRow::id);
@@ -121,7 +148,7 @@ impl Store {
     }
 
     async fn list(&self, after: i64, limit: i64) -> Result<Vec<UserRow>> {
-        let (pool, list) = (&self.pool, &self.user_sql.list);
+        let (pool, list) = (&self.pool, &self.shared.list);
         let rows = pool
             .retry_idempotent(|| async { pool.get().await?.query(list, &[&after, &limit]).await })
             .await?;
@@ -137,18 +164,18 @@ impl Store {
         let mut adding = self.adding(None).await?;
         while !adding.is_empty() {
             if start.elapsed() >= WAIT {
-                return Ok(self.watermark.give_up(newest, Instant::now()));
+                return Ok(self.shared.watermark.give_up(newest, Instant::now()));
             }
             sleep(CHECK_INTERVAL).await;
             adding = self.adding(Some(adding)).await?;
         }
-        self.watermark.raise(newest);
+        self.shared.watermark.raise(newest);
         Ok(true)
     }
 
     /// Returns which of these transactions, or of all, are changing the table.
     async fn adding(&self, of: Option<Vec<String>>) -> Result<Vec<String>> {
-        let (pool, adding) = (&self.pool, &self.user_sql.adding);
+        let (pool, adding) = (&self.pool, &self.shared.adding);
         let rows = pool
             .retry_idempotent(|| async { pool.get().await?.query(adding, &[&of]).await })
             .await?;

@@ -17,8 +17,8 @@ use percent_encoding::percent_decode_str;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 
-use super::problem::Problem;
-use super::validation::{MAX_FIELDS, broken_rules, describe, expected_number, fields_problem};
+use crate::http::problem::Problem;
+use crate::http::validation::{MAX_FIELDS, broken_rules, describe, expected_number, fields_problem};
 
 /// The parameters in a route's path. Rejections: 400 (not UTF-8), 422 (names the parameter that is not valid).
 #[derive(Debug, Clone, Copy)]

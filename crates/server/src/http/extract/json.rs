@@ -13,7 +13,7 @@ use hyper::body::Body;
 use serde::de::DeserializeOwned;
 
 use super::media_type;
-use super::request::BodyError;
+use crate::http::body::BodyError;
 use crate::http::problem::Problem;
 use crate::http::validation::{broken_rules, explain_json, fields_problem, is_object, not_an_object};
 
