@@ -20,7 +20,7 @@ use cenote_cache::{
     origin::{Origin, Value},
     stats::State,
 };
-use cenote_local::RedisServer;
+use cenote_testing::RedisServer;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tokio::{
     runtime::{Builder, Runtime},

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cenote_cache::clock;
-use cenote_local::Direction;
+use cenote_testing::Direction;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::NoTls;
 
@@ -226,7 +226,7 @@ async fn split_brain(world: &World, lasts: Duration) -> Result<()> {
         while !second.command(&state).await?.contains("master_link_status:up") {
             sleep(Duration::from_millis(20)).await;
         }
-        Ok::<_, cenote_local::Error>(())
+        Ok::<_, cenote_testing::Error>(())
     })
     .await??;
     second.command(&["REPLICAOF", "NO", "ONE"]).await?;

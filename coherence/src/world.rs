@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use cenote_local::{PostgresServer, Proxy, RedisCluster, RedisServer};
+use cenote_local::PostgresServer;
+use cenote_testing::{Proxy, RedisCluster, RedisServer};
 use tokio::time::timeout;
 
 use crate::{Fault, Result, downtime::Downtime, mode::Mode, service::Service};

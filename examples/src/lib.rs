@@ -2,6 +2,7 @@
 //! it.
 
 use cenote_local::{Error, PostgresServer};
+use cenote_testing::Replication;
 
 /// The database of `DATABASE_URL`, or else a private one.
 #[derive(Debug)]

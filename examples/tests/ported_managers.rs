@@ -4,8 +4,9 @@
 #![cfg(test)]
 #![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
 
-use cenote_local::{PostgresServer, RedisServer};
+use cenote_local::PostgresServer;
 use cenote_pool::{Config, Manager, Pool, Retired};
+use cenote_testing::RedisServer;
 use redis::aio::MultiplexedConnection;
 use tokio_postgres::NoTls;
 

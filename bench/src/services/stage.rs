@@ -12,7 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cenote_local::{PostgresServer, RedisServer};
+use cenote_local::PostgresServer;
+use cenote_testing::RedisServer;
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},

@@ -17,7 +17,7 @@ use world::{Database, bounded, read, ready, ready_cache, redis, until, write};
 
 const BOUND: Duration = Duration::from_millis(400);
 
-async fn operator(server: &cenote_local::RedisServer, command: &[&str]) {
+async fn operator(server: &cenote_testing::RedisServer, command: &[&str]) {
     let client = redis::Client::open(server.url()).unwrap();
     let mut operator = client.get_multiplexed_async_connection().await.unwrap();
     let mut sent = redis::cmd(command[0]);

@@ -13,7 +13,7 @@ use cenote_cache::{
     read::Source,
     stats::{Reason, State},
 };
-use cenote_local::{RedisCluster, RedisServer};
+use cenote_testing::{RedisCluster, RedisServer};
 use tokio::time::{Instant, sleep};
 use world::{Database, config, read, ready, ready_cache, until, write};
 

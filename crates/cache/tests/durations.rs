@@ -15,7 +15,7 @@ use cenote_cache::{
     config::{Config, Mode, Redis},
     epoch::Timing,
 };
-use cenote_local::RedisServer;
+use cenote_testing::RedisServer;
 use tokio::time::{sleep, timeout};
 use world::{Database, config, redis, until};
 

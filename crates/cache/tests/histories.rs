@@ -168,7 +168,7 @@ async fn through_two_instances_every_read_can_be_explained() {
 }
 
 /// Breaks Redis in every way; each time load goes on until all is well again.
-async fn every_fault(server: &cenote_local::RedisServer, caches: &[Cache<Database>]) {
+async fn every_fault(server: &cenote_testing::RedisServer, caches: &[Cache<Database>]) {
     let pause = Duration::from_millis(500);
     for fault in 0..5 {
         sleep(pause).await;
@@ -193,7 +193,7 @@ async fn every_fault(server: &cenote_local::RedisServer, caches: &[Cache<Databas
     }
 }
 
-async fn operator(server: &cenote_local::RedisServer, command: &[&str]) {
+async fn operator(server: &cenote_testing::RedisServer, command: &[&str]) {
     let client = redis::Client::open(server.url()).unwrap();
     let mut operator = client.get_multiplexed_async_connection().await.unwrap();
     let mut sent = redis::cmd(command[0]);

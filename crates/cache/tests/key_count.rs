@@ -7,7 +7,7 @@ mod world;
 use std::time::Duration;
 
 use cenote_cache::stats::State;
-use cenote_local::RedisServer;
+use cenote_testing::RedisServer;
 use tokio::time::{sleep, timeout};
 use world::{Database, bounded, read, ready_cache, redis, strong, until};
 

@@ -14,7 +14,7 @@ use cenote_cache::{
     read::Source,
     stats::{Reason, State},
 };
-use cenote_local::{Proxy, RedisServer};
+use cenote_testing::{Proxy, RedisServer};
 use tokio::time::{Instant, sleep};
 use world::{Database, LEASE, bounded, cache, read, ready, ready_cache, redis, strong, until, write};
 

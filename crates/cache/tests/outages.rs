@@ -19,7 +19,7 @@ use world::{Database, LEASE, cache, config, read, ready, ready_cache, redis, str
 /// A call to Redis, the patience before others are told, the lease until they all know, and a busy machine.
 const STALL: Duration = Duration::from_secs(10);
 
-async fn run(server: &cenote_local::RedisServer, command: &[&str]) {
+async fn run(server: &cenote_testing::RedisServer, command: &[&str]) {
     let client = redis::Client::open(server.url()).unwrap();
     let mut operator = client.get_multiplexed_async_connection().await.unwrap();
     let mut sent = redis::cmd(command[0]);

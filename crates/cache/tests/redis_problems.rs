@@ -11,7 +11,8 @@ use cenote_cache::{
     problem::{Cause, RedisProblem},
     redis_check::{CheckError, check_redis},
 };
-use cenote_local::{PostgresServer, RedisCluster, RedisServer};
+use cenote_local::PostgresServer;
+use cenote_testing::{RedisCluster, RedisServer};
 use rcgen::{CertificateParams, KeyPair};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -14,7 +14,7 @@ use cenote_cache::{
     origin::{Origin, Value},
     read::Source,
 };
-use cenote_local::RedisServer;
+use cenote_testing::RedisServer;
 use tokio::{
     runtime,
     task::JoinSet,

@@ -8,7 +8,7 @@ use cenote_cache::{
     scripts,
     transitions::{self, Slot, Stored},
 };
-use cenote_local::RedisServer;
+use cenote_testing::RedisServer;
 use redis::{FromRedisValue, Value, aio::MultiplexedConnection, cmd};
 
 const SEED: u64 = 20;

@@ -16,7 +16,7 @@ use world::{Database, read, ready, redis, strong, until};
 const READS: usize = 2_000;
 
 /// Three instances, with the times of the product: a lease outlasts the load of a busy machine.
-async fn instances(database: &Database, server: &cenote_local::RedisServer) -> Vec<Cache<Database>> {
+async fn instances(database: &Database, server: &cenote_testing::RedisServer) -> Vec<Cache<Database>> {
     let make = || Cache::new(database.clone(), Config::new("test", strong(server))).unwrap();
     let caches: Vec<_> = (0..3).map(|_| make()).collect();
     for cache in &caches {

@@ -12,7 +12,7 @@ use cenote_cache::{
     read::Source,
     stats::State,
 };
-use cenote_local::{RedisCluster, RedisServer};
+use cenote_testing::{RedisCluster, RedisServer};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::time::Instant;
 use world::{Database, config, read, ready, until, write};

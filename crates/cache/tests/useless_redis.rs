@@ -12,7 +12,7 @@ use cenote_cache::{
     read::Source,
     stats::{Reason, State},
 };
-use cenote_local::{Direction, Proxy, RedisServer};
+use cenote_testing::{Direction, Proxy, RedisServer};
 use tokio::time::Instant;
 use world::{Database, config, read, ready, ready_cache, redis, strong, until, write};
 

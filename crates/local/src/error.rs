@@ -3,6 +3,9 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
+/// The result of every fallible function in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
 /// Why a server could not be found, started or steered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -37,18 +40,6 @@ pub enum Error {
         found: String,
         /// Where it is.
         dir: PathBuf,
-    },
-
-    /// Neither `redis-server` nor `valkey-server` is installed.
-    #[error(
-        "No Redis was found: looked for `redis-server` and `valkey-server` in {looked}.\nInstall it with one of\n  \
-         apt-get install redis-server   (Debian, Ubuntu)\n  \
-         dnf install valkey             (Fedora, RHEL)\n  \
-         brew install redis             (macOS)"
-    )]
-    RedisMissing {
-        /// The places searched, comma separated.
-        looked: String,
     },
 
     /// A client program (`psql`, `pg_basebackup`) is needed for this call and is not installed.

@@ -1,9 +1,8 @@
-//! Private PostgreSQL and Redis servers, Redis Clusters among them, started from the binaries installed on this machine,
-//! and a [`Proxy`] to disturb the way to them.
+//! A private PostgreSQL server, started from the programs installed on this machine.
 //!
-//! For development (`cenote serve` without a database) and for tests that need a real server they can crash, freeze
-//! and restart. Nothing is downloaded, no server of the machine is touched, and every server has its own port, its own
-//! random password and its own directories, readable by nobody else.
+//! For development (`cenote serve` without a database), and for tests that need a real server they can crash, freeze
+//! and restart. It downloads nothing and touches no other server. Each server has its own port, its own random password
+//! and its own directories, which only the account that runs the server can read.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), cenote_local::Error> {
@@ -11,37 +10,24 @@
 //!
 //! let server = PostgresServer::temporary().setting("max_connections", "20").start().await?;
 //! println!("{}", server.url()); // postgresql://cenote:…@127.0.0.1:port/cenote
-//! server.kill().await?; // as a crash
+//! server.kill().await?; // like a crash
 //! server.restart().await?; // same port, same data
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! The one invariant: **a server never outlives its owner.** When the handle is dropped, or the owning process ends in
-//! whatever way, SIGKILL included, a small supervisor stops the server and removes its temporary directory.
+//! The one invariant: **a server never outlives its owner.** When the handle is dropped, or when the owning process ends
+//! in any way, including SIGKILL, a small supervisor stops the server and removes its temporary directory.
 //!
-//! PostgreSQL refuses to run as root. Under root everything runs as `postgres`, or else as `nobody`.
+//! PostgreSQL refuses to run as root. If this process is root, the server runs as the user `postgres`, or as `nobody` if
+//! there is no such user.
 //!
 //! Unix only (Linux and macOS). The functions need a tokio runtime with I/O and time enabled.
 
-mod account;
-mod binaries;
-mod cluster;
-mod directory;
 mod error;
-mod instance;
-mod port;
 mod postgres;
-mod process;
-mod proxy;
-mod redis;
-mod supervisor;
+pub mod supervise;
 
-pub use directory::default_data_dir;
-pub use error::Error;
-pub use postgres::{PostgresBuilder, PostgresServer, ReplicaBuilder};
-pub use proxy::{Direction, Proxy, ProxyCounts};
-pub use redis::{RedisBuilder, RedisCluster, RedisClusterBuilder, RedisServer};
-
-/// What every fallible function here returns.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub use error::{Error, Result};
+pub use postgres::{PostgresBuilder, PostgresServer};
+pub use supervise::default_data_dir;

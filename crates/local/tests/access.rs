@@ -6,60 +6,15 @@
     reason = "in a test a panic is the failed assertion"
 )]
 
-mod support;
-
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use cenote_local::{Error, PostgresBuilder, PostgresServer};
-use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use support::printed;
-use tempfile::TempDir;
+use cenote_testing::{Authority, printed};
 
-/// An authority that lives as long as a test, and the files a client needs.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    dir: TempDir,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("ca.crt"), issuer.pem()).unwrap();
-        Self { issuer, dir }
-    }
-
-    /// Certificate and key for a host or a role, PEM.
-    fn issue(&self, name: &str) -> (String, String) {
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    fn server(&self) -> PostgresBuilder {
-        let (certificate, key) = self.issue("127.0.0.1");
-        PostgresServer::temporary().tls(certificate, key)
-    }
-
-    fn file(&self, name: &str, content: &str) -> PathBuf {
-        use std::os::unix::fs::PermissionsExt;
-
-        let path = self.dir.path().join(name);
-        fs::write(&path, content).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        path
-    }
-
-    fn certificate(&self) -> PathBuf {
-        self.dir.path().join("ca.crt")
-    }
+/// A server with a certificate of this authority for 127.0.0.1.
+fn server(authority: &Authority) -> PostgresBuilder {
+    let (certificate, key) = authority.issue("127.0.0.1");
+    PostgresServer::temporary().tls(certificate, key)
 }
 
 /// What `psql` prints when it asks over this connection whether it is encrypted.
@@ -77,8 +32,8 @@ async fn encrypted(server: &PostgresServer, parameters: &[(&str, &Path)]) -> Str
 
 #[tokio::test]
 async fn tls_is_spoken_with_the_given_certificate() {
-    let authority = Authority::new();
-    let server = authority.server().start().await.unwrap();
+    let authority = Authority::new("authority");
+    let server = server(&authority).start().await.unwrap();
     let verified = [
         ("sslmode", Path::new("verify-full")),
         ("sslrootcert", &authority.certificate()),
@@ -93,9 +48,8 @@ async fn tls_is_spoken_with_the_given_certificate() {
 
 #[tokio::test]
 async fn access_rules_are_asked_in_their_order_before_the_usual_ones() {
-    let authority = Authority::new();
-    let server = authority
-        .server()
+    let authority = Authority::new("authority");
+    let server = server(&authority)
         .access_rule("hostnossl postgres all all trust")
         .access_rule("hostnossl all all all reject")
         .start()
@@ -112,10 +66,9 @@ async fn access_rules_are_asked_in_their_order_before_the_usual_ones() {
 
 #[tokio::test]
 async fn a_client_shows_a_certificate_of_the_client_authority() {
-    let authority = Authority::new();
-    let server = authority
-        .server()
-        .client_authority(authority.issuer.pem())
+    let authority = Authority::new("authority");
+    let server = server(&authority)
+        .client_authority(authority.pem())
         .access_rule("hostssl all all all cert")
         .start()
         .await
@@ -134,7 +87,7 @@ async fn a_client_shows_a_certificate_of_the_client_authority() {
 async fn nobody_else_can_read_the_key() {
     use std::os::unix::fs::PermissionsExt;
 
-    let server = Authority::new().server().start().await.unwrap();
+    let server = server(&Authority::new("authority")).start().await.unwrap();
     let key = server.socket_dir().with_file_name("server.key");
     assert_eq!(fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
 }

@@ -6,8 +6,6 @@
     reason = "in a test a panic is the failed assertion"
 )]
 
-mod support;
-
 use std::{
     env, fs,
     os::unix::{
@@ -17,7 +15,7 @@ use std::{
 };
 
 use cenote_local::PostgresServer;
-use support::{HELPER, ask, helper, printed};
+use cenote_testing::{HELPER, ask, helper, printed};
 
 #[tokio::test]
 async fn the_server_does_not_run_as_root() {

@@ -1,4 +1,4 @@
-//! A machine without the servers gets told what to install.
+//! The error on a machine without PostgreSQL names what to install.
 
 #![allow(
     clippy::unwrap_used,
@@ -6,12 +6,10 @@
     reason = "in a test a panic is the failed assertion"
 )]
 
-mod support;
-
 use std::{env, process::Command};
 
-use cenote_local::{Error, PostgresServer, RedisServer};
-use support::{HELPER, helper, printed};
+use cenote_local::PostgresServer;
+use cenote_testing::{HELPER, helper, printed};
 
 #[tokio::test]
 #[ignore = "a helper process of the tests below"]
@@ -35,24 +33,5 @@ async fn a_wrong_pg_bin_is_named_along_with_how_to_install() {
         "brew install",
     ] {
         assert!(text.contains(part), "no {part:?} in {text}");
-    }
-}
-
-#[tokio::test]
-async fn a_missing_redis_is_named_along_with_how_to_install() {
-    let error = RedisServer::temporary()
-        .program("/nonexistent/redis-server")
-        .start()
-        .await
-        .unwrap_err();
-    assert!(matches!(error, Error::RedisMissing { .. }), "{error:?}");
-    for part in [
-        "/nonexistent/redis-server",
-        "valkey",
-        "apt-get install",
-        "dnf install",
-        "brew install",
-    ] {
-        assert!(error.to_string().contains(part), "no {part:?} in {error}");
     }
 }

@@ -6,12 +6,10 @@
     reason = "in a test a panic is the failed assertion"
 )]
 
-mod support;
-
 use std::{fs, net::TcpListener, process::Command, time::Duration};
 
 use cenote_local::PostgresServer;
-use support::{ask, eventually, psql, runs};
+use cenote_testing::{ask, eventually, psql, runs};
 
 #[tokio::test]
 async fn committed_rows_survive_a_crash() {
@@ -74,7 +72,7 @@ async fn a_frozen_server_does_not_answer_until_it_is_thawed() {
     assert!(
         String::from_utf8_lossy(&output.stdout).contains("done"),
         "{}",
-        support::printed(&output)
+        cenote_testing::printed(&output)
     );
 }
 

@@ -6,8 +6,6 @@
     reason = "in a test a panic is the failed assertion"
 )]
 
-mod support;
-
 use std::{
     env,
     path::PathBuf,
@@ -15,8 +13,8 @@ use std::{
     time::Duration,
 };
 
-use cenote_local::{PostgresServer, RedisCluster, RedisServer};
-use support::{HELPER, ask, eventually, helper, runs, start_helper};
+use cenote_local::PostgresServer;
+use cenote_testing::{HELPER, RedisCluster, RedisServer, Replication, ask, eventually, helper, runs, start_helper};
 
 const SOON: Duration = Duration::from_secs(10);
 

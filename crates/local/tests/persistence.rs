@@ -6,12 +6,10 @@
     reason = "in a test a panic is the failed assertion"
 )]
 
-mod support;
-
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use cenote_local::{Error, PostgresServer};
-use support::ask;
+use cenote_testing::ask;
 
 #[tokio::test]
 async fn data_and_password_survive_until_the_next_run() {

@@ -4,8 +4,8 @@
 
 use std::fmt::Debug;
 
-use cenote_local::{PostgresServer, RedisCluster, RedisServer};
-use rcgen::generate_simple_self_signed;
+use cenote_local::PostgresServer;
+use cenote_testing::{Authority, RedisCluster, RedisServer, Replication};
 
 const MARKER: &str = "hunter2";
 
@@ -61,8 +61,7 @@ async fn a_running_server_shows_no_password_nor_does_its_replica() {
     hides(&postgres, password(&url));
     hides(&postgres.replica(), password(&url));
     hides(&postgres.psql_line(), password(&url));
-    let key = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let (certificate, key) = (key.cert.pem(), key.signing_key.serialize_pem());
+    let (certificate, key) = Authority::new("authority").issue("127.0.0.1");
     let redis = RedisServer::temporary()
         .tls(certificate, key.clone())
         .start()

@@ -6,12 +6,10 @@
     reason = "in a test a panic is the failed assertion"
 )]
 
-mod support;
-
 use std::{os::unix::fs::PermissionsExt, time::Duration};
 
 use cenote_local::{Error, PostgresServer};
-use support::{ask, eventually, psql, runs};
+use cenote_testing::{ask, eventually, psql, runs};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -41,7 +39,7 @@ async fn a_temporary_server_answers_psql_over_tcp_and_over_its_socket() {
         String::from_utf8_lossy(&output.stdout).trim(),
         "t",
         "{}",
-        support::printed(&output)
+        cenote_testing::printed(&output)
     );
 }
 
@@ -63,7 +61,7 @@ async fn a_wrong_password_is_refused() {
         .output()
         .await
         .unwrap();
-    assert!(support::printed(&output).contains("authentication failed"));
+    assert!(cenote_testing::printed(&output).contains("authentication failed"));
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use cenote_cache::{
     read::{Read, Source},
     stats::State,
 };
-use cenote_local::RedisServer;
+use cenote_testing::RedisServer;
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep},

@@ -1,42 +1,83 @@
-//! Starts a PostgreSQL with data from one of several origins. Invariant: whatever was begun when a start fails or is
-//! abandoned is removed by the supervisor, which is there before the data are.
+//! Starts a private PostgreSQL server, with fresh data, kept data or a copy of another server's. Invariant: the
+//! supervisor runs before any temporary data exist, so it removes them if the start fails or is dropped.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::PathBuf, time::Duration};
 
 use cenote_secret::Secret;
 
-use super::{PostgresServer, options::Options, replica::Replicas};
+use super::{
+    installation::Installation,
+    options::Options,
+    pgdata::{self, Primary},
+    server::{PostgresServer, PostmasterFile},
+};
 use crate::{
-    Error, Result,
-    account::Account,
-    binaries::Postgres,
-    cluster::{self, Cluster},
-    directory,
-    instance::{Instance, Probe},
-    supervisor::Job,
+    error::Result,
+    supervise::{Account, Instance, Job, temporary_directory},
 };
 
-/// A log above this size is set aside at the next start.
+/// A log file above this many bytes is renamed to `postgres.log.old` at the next start.
 const LOG_LIMIT: u64 = 8 << 20;
 
 /// How a [`PostgresServer`] will be started; see [`PostgresServer::temporary`] and [`PostgresServer::persistent`].
 #[derive(Debug, Clone)]
 #[must_use = "nothing runs before start()"]
 pub struct PostgresBuilder {
-    dir: Option<PathBuf>,
+    source: Source,
     options: Options,
     bin_dir: Option<PathBuf>,
     start_timeout: Duration,
 }
 
+/// Where the server's data come from.
+#[derive(Debug, Clone)]
+enum Source {
+    /// A directory that is kept.
+    Directory(PathBuf),
+    /// A copy of an empty PGDATA.
+    Template,
+    /// A copy of a running server's PGDATA; the new server follows that one.
+    Primary(Primary),
+}
+
+impl PostgresServer {
+    /// A server with fresh data, which are removed when the handle is dropped. It is fast rather than safe: `fsync` is
+    /// off, so committed rows survive [`kill`](Self::kill) but not a crash of the machine.
+    pub fn temporary() -> PostgresBuilder {
+        PostgresBuilder::new(Source::Template)
+    }
+
+    /// A server whose data stay in `dir` for the next start, as safe as PostgreSQL's defaults make them. The directory
+    /// is created if it does not exist; it holds `data`, `password` (the role's, readable by the owner only) and
+    /// `postgres.log`. [`default_data_dir`](crate::default_data_dir) is the usual place.
+    pub fn persistent(dir: impl Into<PathBuf>) -> PostgresBuilder {
+        PostgresBuilder::new(Source::Directory(dir.into()))
+    }
+
+    /// A hot standby: a server that starts with a copy of this one's data, follows this one and refuses writes. It has
+    /// the settings of this one, and its data are removed when its handle is dropped. The primary lists it as
+    /// `application_name` in `pg_stat_replication`. One that is away catches up later, unless a temporary primary has
+    /// written more than 256 MB in the meantime (`wal_keep_size`; a persistent one keeps less).
+    pub fn standby(&self, application_name: impl Into<String>) -> PostgresBuilder {
+        let mut options = self.options.clone();
+        // Once promoted, it must not wait for the other standbys of its former primary.
+        options.settings.retain(|(name, _)| name != "synchronous_standby_names");
+        // How soon it finds a restarted primary; the default is 5 s.
+        let retry = ("wal_retrieve_retry_interval".into(), "100ms".into());
+        options.settings.push(retry);
+        PostgresBuilder {
+            source: Source::Primary(self.as_primary(application_name.into())),
+            options,
+            bin_dir: Some(self.installation.dir.clone()),
+            start_timeout: self.start_timeout,
+        }
+    }
+}
+
 impl PostgresBuilder {
-    pub(super) fn new(dir: Option<PathBuf>) -> Self {
+    fn new(source: Source) -> Self {
         Self {
-            dir,
+            source,
             options: Options::default(),
             bin_dir: None,
             start_timeout: Duration::from_secs(60),
@@ -88,95 +129,68 @@ impl PostgresBuilder {
     /// Starts the server and returns when it accepts connections.
     ///
     /// # Errors
-    /// - [`Error::PostgresMissing`], [`Error::PostgresTooOld`]: nothing suitable is installed.
-    /// - [`Error::AlreadyRunning`], [`Error::OtherMajorVersion`], [`Error::UnusableDirectory`]: about the directory
+    /// - [`Error::PostgresMissing`](crate::Error::PostgresMissing), [`Error::PostgresTooOld`]: nothing suitable is installed.
+    /// - [`Error::AlreadyRunning`](crate::Error::AlreadyRunning), [`Error::OtherMajorVersion`](crate::Error::OtherMajorVersion), [`Error::UnusableDirectory`]: about the directory
     ///   given to [`PostgresServer::persistent`].
     /// - [`Error::InvalidSetting`]: a setting cannot be put on a command line, or an access rule is not a line. What
-    ///   the server itself rejects is [`Error::Exited`], with the server's words.
-    /// - [`Error::Exited`], [`Error::StartTimeout`]: with the end of the server's log.
+    ///   the server itself rejects is [`Error::Exited`](crate::Error::Exited), with the server's words.
+    /// - [`Error::Exited`](crate::Error::Exited), [`Error::StartTimeout`]: with the end of the server's log.
     ///
     /// # Cancel safety
     /// Dropping the future stops and removes what was begun.
-    pub async fn start(self) -> Result<PostgresServer, Error> {
+    pub async fn start(self) -> Result<PostgresServer> {
         self.options.check()?;
         let account = Account::choose().await?;
-        let postgres = Postgres::find(self.bin_dir.as_deref()).await?;
-        // A persistent directory is opened first, because its path is needed for the command line. Other data are
-        // made when the supervisor is already there to remove them.
-        let origin = match &self.dir {
-            Some(dir) => Origin::Opened(cluster::persistent(&account, &postgres, dir).await?),
-            None => Origin::Template,
+        let installation = Installation::find(self.bin_dir.as_deref()).await?;
+        // A persistent directory is opened before the supervisor starts, because its path is part of the command line.
+        // Other data are made afterwards, so that the supervisor removes them if this start fails or is dropped.
+        let opened = match &self.source {
+            Source::Directory(dir) => Some(pgdata::persistent(&account, &installation, dir).await?),
+            Source::Template | Source::Primary(_) => None,
         };
-        launch(account, postgres, origin, self.options, self.start_timeout).await
-    }
-}
-
-/// Where a server's data come from.
-pub(super) enum Origin<'a> {
-    /// A directory that is kept.
-    Opened(Cluster),
-    /// A copy of an empty cluster.
-    Template,
-    /// A copy of a running server's, which will follow that server under this name.
-    Primary(&'a PostgresServer, &'a str),
-}
-
-impl Origin<'_> {
-    async fn cluster(self, account: &Account, postgres: &Postgres, run: &Path) -> Result<Cluster> {
-        match self {
-            Self::Opened(cluster) => Ok(cluster),
-            Self::Template => cluster::temporary(account, postgres, run).await,
-            Self::Primary(primary, name) => {
-                let address = (primary.socket_dir(), primary.port());
-                cluster::replica(account, postgres, run, &primary.cluster, address, name).await
-            }
+        let run_dir = temporary_directory(&account)?;
+        let run = run_dir.path().to_owned();
+        let socket_dir = run.join("socket");
+        account.create_dir(&socket_dir)?;
+        let is_temporary = opened.is_none();
+        let data = opened
+            .as_ref()
+            .map_or_else(|| run.join("data"), |pgdata| pgdata.data.clone());
+        let log = data.with_file_name("postgres.log");
+        if fs::metadata(&log).is_ok_and(|meta| meta.len() > LOG_LIMIT) {
+            let _ = fs::rename(&log, log.with_extension("log.old"));
         }
+        let mut command = vec![
+            installation.program("postgres").into(),
+            "-D".into(),
+            data.clone().into(),
+        ];
+        command.extend(self.options.arguments(&run, &socket_dir, is_temporary));
+        command.push("-p".into());
+        let job = Job {
+            run_dir,
+            log,
+            signal: "INT", // what PostgreSQL calls a fast shutdown
+            patience: Duration::from_secs(if is_temporary { 10 } else { 60 }),
+            command,
+        };
+        let probe = PostmasterFile(data.join("postmaster.pid"));
+        let mut instance = Instance::new("postgres", &account, job, probe, self.start_timeout)?;
+        let pgdata = match (opened, &self.source) {
+            (Some(pgdata), _) => pgdata,
+            (None, Source::Primary(primary)) => pgdata::standby(&account, &installation, &run, primary).await?,
+            (None, _) => pgdata::temporary(&account, &installation, &run).await?,
+        };
+        self.options.write_files(&account, &run, &data)?;
+        instance.launch().await?;
+        Ok(PostgresServer {
+            instance,
+            pgdata,
+            installation,
+            account,
+            socket_dir,
+            options: self.options,
+            start_timeout: self.start_timeout,
+        })
     }
-}
-
-/// Gets the data ready, starts the server on them and waits until it accepts connections.
-pub(super) async fn launch(
-    account: Account,
-    postgres: Postgres,
-    origin: Origin<'_>,
-    options: Options,
-    start_timeout: Duration,
-) -> Result<PostgresServer> {
-    let run_dir = directory::temporary(&account)?;
-    let run = run_dir.path().to_owned();
-    let socket_dir = run.join("socket");
-    account.create_dir(&socket_dir)?;
-    let (data, temporary) = match &origin {
-        Origin::Opened(cluster) => (cluster.data.clone(), false),
-        Origin::Template | Origin::Primary(..) => (run.join("data"), true),
-    };
-    let log = data.with_file_name("postgres.log");
-    if fs::metadata(&log).is_ok_and(|meta| meta.len() > LOG_LIMIT) {
-        let _ = fs::rename(&log, log.with_extension("log.old"));
-    }
-    let mut command = vec![postgres.program("postgres").into(), "-D".into(), data.clone().into()];
-    command.extend(options.arguments(&run, &socket_dir, temporary));
-    command.push("-p".into());
-    let job = Job {
-        run_dir,
-        log,
-        signal: "INT", // what PostgreSQL calls a fast shutdown
-        patience: Duration::from_secs(if temporary { 10 } else { 60 }),
-        command,
-    };
-    let probe = Probe::PostmasterFile(data.join("postmaster.pid"));
-    let mut instance = Instance::new("postgres", &account, job, probe, start_timeout)?;
-    let cluster = origin.cluster(&account, &postgres, &run).await?;
-    options.write_files(&account, &run, &data)?;
-    instance.launch().await?;
-    Ok(PostgresServer {
-        instance,
-        cluster,
-        postgres,
-        account,
-        socket_dir,
-        options,
-        start_timeout,
-        replicas: Replicas::default(),
-    })
 }

@@ -5,7 +5,10 @@ use std::{ffi::OsString, fmt, fs, path::Path};
 
 use cenote_secret::Secret;
 
-use crate::{Error, Result, account::Account, error::Doing};
+use crate::{
+    error::{Doing, Error, Result},
+    supervise::Account,
+};
 
 /// Settings for servers whose data need not survive the machine: no waiting for the disk, and no shared memory outside
 /// the data directory that a killed server would leave behind. `synchronous_commit` stays on, so that commits behave

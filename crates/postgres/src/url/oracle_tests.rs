@@ -10,9 +10,7 @@ use proptest::{prelude::*, sample::select};
 use super::*;
 use crate::Config;
 
-#[path = "../../tests/support/oracle.rs"]
-mod oracle;
-use oracle::Oracle;
+use cenote_testing::Oracle;
 
 const PROGRAM: &str = r#"
 from psycopg import pq

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use cenote_local::{Direction, Proxy};
 use cenote_postgres::{Config, Error, HealthState, Pool, Retired};
+use cenote_testing::{Direction, Proxy};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{SLACK, SOON, Watcher, database, through_proxy, until, until_ok};

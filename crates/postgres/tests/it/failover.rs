@@ -15,6 +15,7 @@ use cenote_postgres::{
     Config, Error, Pool,
     tokio_postgres::{self, NoTls, error::SqlState},
 };
+use cenote_testing::Replication;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},

@@ -11,6 +11,7 @@ use std::{
 
 use cenote_local::PostgresServer;
 use cenote_postgres::{Config, Error, Pool, Resolver, Retired, TargetSession};
+use cenote_testing::Replication;
 use tokio::{
     net::TcpListener,
     sync::OnceCell,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use cenote_local::Direction;
 use cenote_postgres::{Answer, Command, Connection, Error, Pool, Result, tokio_postgres::types::ToSql};
+use cenote_testing::Direction;
 use tokio::time::timeout;
 
 use crate::support::{SOON, Watcher, database, give_up_after, through_proxy, until};

@@ -18,11 +18,12 @@ use std::{
     time::Duration,
 };
 
-use cenote_local::{PostgresServer, Proxy};
+use cenote_local::PostgresServer;
 use cenote_postgres::{
     Config, Pool,
     tokio_postgres::{self, Client, NoTls, types::ToSql},
 };
+use cenote_testing::Proxy;
 use tokio::{
     sync::OnceCell,
     time::{Instant, sleep},

@@ -6,9 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-#[path = "../../../postgres/tests/support/oracle.rs"]
-mod oracle;
-use oracle::Oracle;
+use cenote_testing::Oracle;
 
 /// As `load_dotenv` does it, which leaves what the environment has as it is.
 const PROGRAM: &str = r#"

@@ -1,7 +1,7 @@
 //! Without Redis reads go on, writes wait a little, and the cache comes back by itself; without PostgreSQL nothing old is
 //! answered unless that is asked for.
 
-use cenote_local::RedisServer;
+use cenote_testing::RedisServer;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

@@ -1,6 +1,6 @@
 //! Writes that bypass the service, as from psql, are seen within a moment, and none is missed while nobody listens.
 
-use cenote_local::Proxy;
+use cenote_testing::Proxy;
 use serde_json::json;
 
 use crate::support::{Database, Launch, Service, eventually, redis, secs, server};

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use cenote_local::RedisCluster;
+use cenote_testing::RedisCluster;
 use serde_json::json;
 
 use crate::support::{Database, Service, eventually, millis, redis, secs, source};
 
 /// Three of them over one database and one Redis, which they use.
-async fn three(settings: &[(&str, &str)]) -> (cenote_local::RedisServer, Vec<Arc<Service>>) {
+async fn three(settings: &[(&str, &str)]) -> (cenote_testing::RedisServer, Vec<Arc<Service>>) {
     let redis = redis().await;
     let services = three_over(&redis.url(), settings).await;
     (redis, services)

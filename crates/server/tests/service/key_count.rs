@@ -1,6 +1,6 @@
 //! `keys` of `/cache-stats`: how many keys are cached, wherever that is, for little.
 
-use cenote_local::RedisServer;
+use cenote_testing::RedisServer;
 use tokio::time::Instant;
 
 use crate::support::{Service, eventually, millis, redis, secs};

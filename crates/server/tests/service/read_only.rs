@@ -1,6 +1,7 @@
 //! A database that accepts no writes serves reads, and everything once it does.
 
 use cenote_local::PostgresServer;
+use cenote_testing::Replication;
 use serde_json::json;
 
 use crate::support::{Database, Launch, Service, eventually, redis, server};

@@ -1,6 +1,6 @@
 //! A Redis that cannot be used: why is told where an operator looks, and the smallest permissions are those in the docs.
 
-use cenote_local::{RedisCluster, RedisServer};
+use cenote_testing::{RedisCluster, RedisServer};
 use serde_json::json;
 
 use crate::support::{Database, Launch, Service, eventually, redis, secs, shared_server};

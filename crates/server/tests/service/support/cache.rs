@@ -1,6 +1,6 @@
 //! What a service says of its cache.
 
-use cenote_local::RedisServer;
+use cenote_testing::RedisServer;
 use serde_json::Value;
 
 use super::{Answer, Service, eventually};

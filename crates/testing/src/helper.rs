@@ -1,5 +1,6 @@
-//! Helpers the tests share: asking a server through `psql`, waiting for a condition, being somebody else's process.
-#![allow(dead_code, reason = "each test file uses its own part")]
+//! What several tests do: ask a server through `psql`, wait for a condition, run a test as its own process.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test setup may panic")]
 
 use std::{
     io::{BufRead, BufReader},
@@ -12,10 +13,10 @@ use cenote_local::PostgresServer;
 use tokio::time::{Instant, sleep};
 
 /// The environment variable that tells a test it runs as another test's helper process.
-pub(crate) const HELPER: &str = "CENOTE_LOCAL_TEST_HELPER";
+pub const HELPER: &str = "CENOTE_LOCAL_TEST_HELPER";
 
 /// Runs one statement, without waiting for its end.
-pub(crate) fn psql(server: &PostgresServer, statement: &str) -> tokio::process::Command {
+pub fn psql(server: &PostgresServer, statement: &str) -> tokio::process::Command {
     let mut command = tokio::process::Command::new("sh");
     command
         .arg("-c")
@@ -30,7 +31,7 @@ pub(crate) fn psql(server: &PostgresServer, statement: &str) -> tokio::process::
 }
 
 /// Runs one statement and returns what it answers.
-pub(crate) async fn ask(server: &PostgresServer, statement: &str) -> String {
+pub async fn ask(server: &PostgresServer, statement: &str) -> String {
     let output = psql(server, statement).output().await.unwrap();
     assert!(
         output.status.success(),
@@ -41,7 +42,7 @@ pub(crate) async fn ask(server: &PostgresServer, statement: &str) -> String {
 }
 
 /// Waits until `condition` holds; fails after `limit`.
-pub(crate) async fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+pub async fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < limit, "not within {limit:?}: {what}");
@@ -50,7 +51,7 @@ pub(crate) async fn eventually(what: &str, limit: Duration, mut condition: impl 
 }
 
 /// Whether a process runs. A zombie does not.
-pub(crate) fn runs(pid: u32) -> bool {
+pub fn runs(pid: u32) -> bool {
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => !stat.rsplit_once(") ").unwrap().1.starts_with(['Z', 'X']),
         Err(_) if Path::new("/proc/self").exists() => false,
@@ -65,7 +66,7 @@ pub(crate) fn runs(pid: u32) -> bool {
 }
 
 /// This test program again, to run one ignored test of it as a process of its own.
-pub(crate) fn helper(program: &Path, test: &str, role: &str) -> Command {
+pub fn helper(program: &Path, test: &str, role: &str) -> Command {
     let mut command = Command::new(program);
     command
         .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
@@ -75,7 +76,7 @@ pub(crate) fn helper(program: &Path, test: &str, role: &str) -> Command {
 }
 
 /// Starts a helper and returns what it prints after `ready:`, as words.
-pub(crate) fn start_helper(mut command: Command) -> (Child, Vec<String>) {
+pub fn start_helper(mut command: Command) -> (Child, Vec<String>) {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = lines
@@ -90,7 +91,7 @@ pub(crate) fn start_helper(mut command: Command) -> (Child, Vec<String>) {
 }
 
 /// What a program printed, for a failure message.
-pub(crate) fn printed(output: &Output) -> String {
+pub fn printed(output: &Output) -> String {
     format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),

@@ -9,7 +9,8 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{Error, Result, account::Account, error::Doing};
+use super::account::Account;
+use crate::error::{Doing, Error, Result};
 
 /// `sun_path` holds 104 bytes on macOS and the BSDs, 108 on Linux, one of them a NUL.
 const SOCKET_PATH_LIMIT: usize = 103;
@@ -55,7 +56,7 @@ pub(crate) fn temporary_parent(account: &Account) -> PathBuf {
 }
 
 /// A fresh directory, removed when the guard is dropped.
-pub(crate) fn temporary(account: &Account) -> Result<TempDir> {
+pub fn temporary(account: &Account) -> Result<TempDir> {
     let parent = temporary_parent(account);
     let made = tempfile::Builder::new()
         .prefix("cenote-")

@@ -6,6 +6,7 @@ mod faults;
 mod pump;
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -18,7 +19,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{Result, error::Doing, port};
+use cenote_local::{Error, Result, supervise::free_port};
 use faults::{Faults, Shared};
 
 /// Stands between clients and one server, on a port of its own. It passes everything on until told otherwise; the
@@ -50,12 +51,12 @@ impl Proxy {
     /// cannot be passed on, because nobody listens there, is reset.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) if there is no free port.
+    /// [`Error::Io`] if there is no free port.
     pub async fn to(server: impl Into<SocketAddr>) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", port::free()?)).await;
-        let listener = listener.doing(|| "listening on 127.0.0.1".into())?;
+        let listener = TcpListener::bind(("127.0.0.1", free_port()?)).await;
+        let listener = listener.map_err(|cause| failed("listening on 127.0.0.1", cause))?;
         let address = listener.local_addr();
-        let address = address.doing(|| "asking for a proxy's address".into())?;
+        let address = address.map_err(|cause| failed("asking for a proxy's address", cause))?;
         let shared = Arc::new(Shared::new(server.into()));
         let acceptor = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok(Self {
@@ -159,6 +160,11 @@ impl Proxy {
     fn change(&self, change: impl FnOnce(&mut Faults)) {
         self.shared.faults.send_modify(change);
     }
+}
+
+fn failed(doing: &str, cause: io::Error) -> Error {
+    let doing = doing.into();
+    Error::Io { doing, cause }
 }
 
 impl Drop for Proxy {

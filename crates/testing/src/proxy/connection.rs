@@ -9,8 +9,7 @@ use tokio::{
 };
 
 use super::{
-    Direction,
-    faults::Shared,
+    faults::{Direction, Shared},
     pump::{End, pump},
 };
 

@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{Error, Result};
+use crate::error::{Result, command_failed};
 
 /// Longer than any command takes that a test sends.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -16,10 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Sends a command and returns its answer: the text of a string, a status or a number, and of anything else what the
 /// server sent.
 pub(super) async fn ask(port: u16, password: &str, words: &[&str]) -> Result<String> {
-    let failed = |reason: String| Error::Command {
-        program: format!("redis {}", words.first().unwrap_or(&"")),
-        reason,
-    };
+    let failed = |reason: String| command_failed(format!("redis {}", words.first().unwrap_or(&"")), reason);
     match timeout(PATIENCE, exchange(port, password, words)).await {
         Err(_) => Err(failed(format!("no answer within {PATIENCE:?}"))),
         Ok(Err(error)) => Err(failed(error.to_string())),

@@ -18,27 +18,28 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{Error, Result, account::Account, error::Doing};
+use super::account::Account;
+use crate::error::{Doing, Error, Result};
 
 const SCRIPT: &str = include_str!("supervisor.sh");
 
 /// What the supervisor needs to know from the beginning.
-pub(crate) struct Job {
+pub struct Job {
     /// Removed when the supervisor ends.
-    pub(crate) run_dir: TempDir,
+    pub run_dir: TempDir,
     /// Gets the server's output.
-    pub(crate) log: PathBuf,
+    pub log: PathBuf,
     /// The name of the signal that asks the server to end soon.
-    pub(crate) signal: &'static str,
+    pub signal: &'static str,
     /// How long it is asked before it is made to end.
-    pub(crate) patience: Duration,
+    pub patience: Duration,
     /// The server's command line; the port follows.
-    pub(crate) command: Vec<OsString>,
+    pub command: Vec<OsString>,
 }
 
 /// What it is asked to do.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Request {
+pub(super) enum Request {
     /// Start the server on this port, unless it runs; the answer is its process id.
     Start(u16),
     /// Stop it, politely first.
@@ -53,7 +54,7 @@ pub(crate) enum Request {
 
 /// A running supervisor. Dropping it ends the server and removes the run directory, in the background.
 #[derive(Debug)]
-pub(crate) struct Supervisor {
+pub(super) struct Supervisor {
     conversation: Mutex<Conversation>,
     /// Longer than the supervisor can take for anything.
     patience: Duration,
@@ -69,7 +70,7 @@ struct Conversation {
 
 impl Supervisor {
     /// Starts the supervisor, not yet the server.
-    pub(crate) fn start(account: &Account, job: Job) -> Result<Self> {
+    pub(super) fn start(account: &Account, job: Job) -> Result<Self> {
         let mut command = account.command("/bin/sh");
         command.args(["-c", SCRIPT, "cenote-supervisor"]);
         command
@@ -115,7 +116,7 @@ impl Supervisor {
     /// Asks and waits for the answer: a process id for `Start`, nothing otherwise.
     ///
     /// Cancel safety: once sent, a request is carried out even if the future is dropped.
-    pub(crate) async fn ask(&self, request: Request) -> Result<Option<u32>> {
+    pub(super) async fn ask(&self, request: Request) -> Result<Option<u32>> {
         let mut conversation = self.conversation.lock().await;
         conversation.number += 1;
         let number = conversation.number.to_string();

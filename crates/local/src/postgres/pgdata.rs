@@ -12,10 +12,14 @@ use std::{
 use cenote_secret::Secret;
 use tokio::time::{Instant, sleep};
 
-use crate::{Error, Result, account::Account, binaries::Postgres, directory, error::Doing, port, process};
+use super::installation::Installation;
+use crate::{
+    error::{Doing, Error, Result},
+    supervise::{Account, any_serves, persistent_directory, random_password, serves, temporary_parent},
+};
 
 /// The role and the database every private server has.
-pub(crate) const NAME: &str = "cenote";
+pub(super) const NAME: &str = "cenote";
 
 /// Changes whenever templates made by an older cenote will not do.
 const TEMPLATE_FORMAT: u32 = 1;
@@ -26,23 +30,38 @@ const STOPPING: Duration = Duration::from_secs(30);
 
 /// A data directory that is ready to be served.
 #[derive(Debug)]
-pub(crate) struct Cluster {
+pub(super) struct PgData {
     /// What PostgreSQL calls PGDATA.
-    pub(crate) data: PathBuf,
+    pub(super) data: PathBuf,
     /// Of the role `cenote`.
-    pub(crate) password: Secret<String>,
+    pub(super) password: Secret<String>,
     /// Where the password is, readable by its owner only.
-    pub(crate) password_file: PathBuf,
+    pub(super) password_file: PathBuf,
     /// Held while this process uses a persistent directory.
     _lock: Option<File>,
+}
+
+/// A running server that another one is copied from and then follows.
+#[derive(Debug, Clone)]
+pub(super) struct Primary {
+    /// The directory of its Unix socket.
+    pub(super) socket_dir: PathBuf,
+    /// Its port, which is part of the socket's name.
+    pub(super) port: u16,
+    /// The password of the role `cenote`, which the copy has too.
+    pub(super) password: Secret<String>,
+    /// The file that holds the password.
+    pub(super) password_file: PathBuf,
+    /// The name by which the primary knows the copy.
+    pub(super) application_name: String,
 }
 
 /// Makes `run_dir/data` from the template, which is made first if there is none.
 ///
 /// Cancel safety: what is half made lies in `run_dir`.
-pub(crate) async fn temporary(account: &Account, postgres: &Postgres, run_dir: &Path) -> Result<Cluster> {
+pub(super) async fn temporary(account: &Account, postgres: &Installation, run_dir: &Path) -> Result<PgData> {
     let name = format!("cenote-template{TEMPLATE_FORMAT}-{}-{}", postgres.version, account.uid);
-    let template = directory::temporary_parent(account).join(name);
+    let template = temporary_parent(account).join(name);
     let data = run_dir.join("data");
     if is_whole(&template, account) {
         return copy(account, &template, data).await;
@@ -50,7 +69,7 @@ pub(crate) async fn temporary(account: &Account, postgres: &Postgres, run_dir: &
     let made = run_dir.join("template");
     account.create_dir(&made)?;
     let password_file = made.join("password");
-    account.create_file(&password_file, &port::password()?)?;
+    account.create_file(&password_file, &random_password()?)?;
     initialize(account, postgres, &made.join("data"), &password_file, &["--no-sync"]).await?;
     account.create_file(&made.join("entries"), &count(&made.join("data")).to_string())?;
     if fs::rename(&made, &template).is_ok() || is_whole(&template, account) {
@@ -62,20 +81,19 @@ pub(crate) async fn temporary(account: &Account, postgres: &Postgres, run_dir: &
     copy(account, &made, data).await
 }
 
-/// Makes `run_dir/data` a copy of the data of a running server, set up to follow that server under this name.
+/// Makes `run_dir/data` a copy of the data of a running server, which will follow that server.
 ///
 /// Cancel safety: what is half made lies in `run_dir`.
-pub(crate) async fn replica(
+pub(super) async fn standby(
     account: &Account,
-    postgres: &Postgres,
+    postgres: &Installation,
     run_dir: &Path,
-    primary: &Cluster,
-    (socket_dir, port): (&Path, u16),
-    name: &str,
-) -> Result<Cluster> {
+    primary: &Primary,
+) -> Result<PgData> {
     let data = run_dir.join("data");
-    let host = socket_dir.to_string_lossy();
+    let host = primary.socket_dir.to_string_lossy();
     let host = host.replace('\\', "\\\\").replace('\'', "\\'");
+    let (port, name) = (primary.port, &primary.application_name);
     let mut copy = account.command(postgres.client("pg_basebackup")?);
     copy.env("PGPASSWORD", primary.password.expose())
         .args(["--checkpoint=fast", "--no-sync", "--no-password"])
@@ -84,14 +102,14 @@ pub(crate) async fn replica(
         .arg("--pgdata")
         .arg(&data);
     account.run(copy, "").await?;
-    // What commits on the primary wait for came along, and would hold up those on the replica once it is promoted.
+    // The copy has the primary's synchronous standbys in its settings. Once promoted it would wait for them.
     let settings = data.join("postgresql.auto.conf");
     OpenOptions::new()
         .append(true)
         .open(&settings)
         .and_then(|mut file| writeln!(file, "synchronous_standby_names = ''"))
         .doing(|| format!("writing {}", settings.display()))?;
-    Ok(Cluster {
+    Ok(PgData {
         data,
         password: primary.password.clone(),
         password_file: primary.password_file.clone(),
@@ -99,13 +117,13 @@ pub(crate) async fn replica(
     })
 }
 
-async fn copy(account: &Account, template: &Path, data: PathBuf) -> Result<Cluster> {
+async fn copy(account: &Account, template: &Path, data: PathBuf) -> Result<PgData> {
     let password_file = template.join("password");
     let password = Secret::new(read(&password_file)?);
     let mut copy = account.command("cp");
     copy.arg("-Rp").arg(template.join("data")).arg(&data);
     account.run(copy, "").await?;
-    Ok(Cluster {
+    Ok(PgData {
         data,
         password,
         password_file,
@@ -116,8 +134,8 @@ async fn copy(account: &Account, template: &Path, data: PathBuf) -> Result<Clust
 /// Opens `dir`, or fills it on first use: `data`, `password` and `lock` lie in it.
 ///
 /// Cancel safety: what is half made is removed by the next call.
-pub(crate) async fn persistent(account: &Account, postgres: &Postgres, dir: &Path) -> Result<Cluster> {
-    let dir = directory::persistent(account, dir).await?;
+pub(super) async fn persistent(account: &Account, postgres: &Installation, dir: &Path) -> Result<PgData> {
+    let dir = persistent_directory(account, dir).await?;
     let lock = lock(account, &dir)?;
     let (data, password_file) = (dir.join("data"), dir.join("password"));
     if data.exists() {
@@ -139,14 +157,14 @@ pub(crate) async fn persistent(account: &Account, postgres: &Postgres, dir: &Pat
             // By way of another name, so that a file cut short is never taken for the password.
             let unfinished = dir.join("password.new");
             let _ = fs::remove_file(&unfinished);
-            account.create_file(&unfinished, &port::password()?)?;
+            account.create_file(&unfinished, &random_password()?)?;
             fs::rename(&unfinished, &password_file).doing(|| format!("moving {}", unfinished.display()))?;
         }
         initialize(account, postgres, &half_made, &password_file, &["--data-checksums"]).await?;
         fs::rename(&half_made, &data).doing(|| format!("moving {}", half_made.display()))?;
     }
     let password = Secret::new(read(&password_file)?);
-    Ok(Cluster {
+    Ok(PgData {
         data,
         password,
         password_file,
@@ -171,7 +189,7 @@ async fn remove(dir: &Path) -> Result<()> {
 /// Runs `initdb` and creates the database, without starting a server.
 async fn initialize(
     account: &Account,
-    postgres: &Postgres,
+    postgres: &Installation,
     data: &Path,
     password_file: &Path,
     extra: &[&str],
@@ -291,8 +309,8 @@ async fn clear_stale_pid(dir: &Path, data: &Path) -> Result<()> {
             Err(source) => return Err(source).doing(|| format!("reading {}", path.display())),
         };
         let pid = content.lines().next().and_then(|pid| pid.trim().parse().ok());
-        let served = pid.is_some_and(|pid| process::serves(pid, data));
-        if !served && !process::any_serves(data) {
+        let served = pid.is_some_and(|pid| serves(pid, data));
+        if !served && !any_serves(data) {
             return fs::remove_file(&path).doing(|| format!("removing {}", path.display()));
         }
         let stopping = !served || content.lines().nth(7).is_some_and(|state| state.trim() == "stopping");

@@ -6,13 +6,9 @@
     reason = "in a test a panic is the failed assertion"
 )]
 
-mod support;
-
 use std::{process::Command, time::Duration};
 
-use cenote_local::{Error, RedisServer};
-use rcgen::{CertificateParams, KeyPair};
-use support::{eventually, runs};
+use cenote_testing::{Authority, Error, RedisServer, eventually, runs};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -100,21 +96,18 @@ async fn beyond_its_memory_it_evicts_if_told_to() {
 
 #[tokio::test]
 async fn it_speaks_tls_with_the_certificate_it_is_given() {
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-    let certificate = params.self_signed(&key).unwrap().pem();
-    let started = RedisServer::temporary().tls(&certificate, key.serialize_pem());
+    let authority = Authority::new("authority");
+    let (certificate, key) = authority.issue("127.0.0.1");
+    let started = RedisServer::temporary().tls(certificate, key);
     let Ok(server) = started.start().await else {
         return;
     };
     assert_eq!(ask(&server, "PING").await, "PONG");
-    let authority = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(authority.path(), certificate).unwrap();
     let mut client = tokio::process::Command::new("redis-cli");
     // This client takes no URL without a user.
     let url = server.tls_url().unwrap().replace("//:", "//default:");
     client.args(["-u", &url, "--no-auth-warning"]);
-    client.arg("--cacert").arg(authority.path()).arg("PING");
+    client.arg("--cacert").arg(authority.certificate()).arg("PING");
     let Ok(output) = client.output().await else {
         println!("skipped: no redis-cli");
         return;
@@ -154,4 +147,23 @@ async fn a_setting_it_rejects_is_told_in_its_own_words() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("no-such-thing"), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_redis_is_named_along_with_how_to_install() {
+    let error = RedisServer::temporary()
+        .program("/nonexistent/redis-server")
+        .start()
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::RedisMissing { .. }), "{error:?}");
+    for part in [
+        "/nonexistent/redis-server",
+        "valkey",
+        "apt-get install",
+        "dnf install",
+        "brew install",
+    ] {
+        assert!(error.to_string().contains(part), "no {part:?} in {error}");
+    }
 }

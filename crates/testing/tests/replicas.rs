@@ -6,12 +6,10 @@
     reason = "in a test a panic is the failed assertion"
 )]
 
-mod support;
-
 use std::time::Duration;
 
 use cenote_local::{Error, PostgresServer};
-use support::{ask, eventually, printed, psql, runs};
+use cenote_testing::{Replication, ask, eventually, printed, psql, runs};
 use tokio::time::{Instant, sleep, timeout};
 
 const SOON: Duration = Duration::from_secs(10);

@@ -2,21 +2,20 @@
 
 use std::{
     fmt::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
+use cenote_local::supervise::{
+    Account, Instance, Job, find_program, free_port, is_program, random_password, temporary_directory,
+};
 use cenote_secret::Secret;
 
-use super::{RedisServer, wait_for};
-use crate::{
-    Error, Result,
-    account::Account,
-    binaries, directory,
-    instance::{Instance, Probe},
-    port,
-    supervisor::Job,
+use super::{
+    server::{Ping, RedisServer},
+    wait::wait_for,
 };
+use crate::error::{Error, Result};
 
 /// How a [`RedisServer`] will be started; see [`RedisServer::temporary`].
 #[derive(Clone, Default)]
@@ -46,6 +45,19 @@ impl fmt::Debug for RedisBuilder {
             .field("program", &self.program)
             .field("tls", &self.tls.is_some())
             .finish_non_exhaustive()
+    }
+}
+
+impl RedisServer {
+    /// An empty server that stores nothing by itself: after [`kill`](Self::kill) or [`stop`](Self::stop) it starts with
+    /// what it held at the last [`save`](Self::save), or empty.
+    pub fn temporary() -> RedisBuilder {
+        RedisBuilder::default()
+    }
+
+    /// A replica of this server, with the same password. `REPLICAOF NO ONE` makes it a primary.
+    pub fn replica(&self) -> RedisBuilder {
+        RedisBuilder::default().following(self.port(), self.password.expose())
     }
 }
 
@@ -96,19 +108,20 @@ impl RedisBuilder {
     /// Starts the server and returns when it answers; a replica, when it has caught up.
     ///
     /// # Errors
-    /// [`Error::RedisMissing`] when none is installed, [`Error::InvalidSetting`], and [`Error::Exited`] or
-    /// [`Error::StartTimeout`] with the end of the server's log.
+    /// [`Error::RedisMissing`] if none is installed, and [`Error::Server`] with
+    /// [`InvalidSetting`](cenote_local::Error::InvalidSetting), or with [`Exited`](cenote_local::Error::Exited) or
+    /// [`StartTimeout`](cenote_local::Error::StartTimeout) and the end of the server's log.
     ///
     /// # Cancel safety
     /// Dropping the future stops and removes what was begun.
     pub async fn start(self) -> Result<RedisServer> {
-        let program = binaries::redis(self.program.as_deref())?;
+        let program = find(self.program.as_deref())?;
         let account = Account::choose().await?;
-        let run_dir = directory::temporary(&account)?;
+        let run_dir = temporary_directory(&account)?;
         let run = run_dir.path().to_owned();
         let password = match &self.password {
             Some(password) => password.clone(),
-            None => Secret::new(port::password()?),
+            None => Secret::new(random_password()?),
         };
         let mut config = self.config(password.expose())?;
         let mut tls_port = None;
@@ -116,7 +129,7 @@ impl RedisBuilder {
             let (certificate_file, key_file) = (run.join("server.crt"), run.join("server.key"));
             account.create_file(&certificate_file, certificate)?;
             account.create_file(&key_file, key.expose())?;
-            let port = *tls_port.insert(port::free()?);
+            let port = *tls_port.insert(free_port()?);
             let _ = writeln!(
                 config,
                 "tls-port {port}\ntls-cert-file {}\ntls-key-file {}",
@@ -140,7 +153,7 @@ impl RedisBuilder {
             patience: Duration::from_secs(5),
             command: vec![program.into(), file.into(), "--dir".into(), run.into(), "--port".into()],
         };
-        let probe = Probe::Ping(password.clone());
+        let probe = Ping(password.clone());
         let mut instance = Instance::new("redis-server", &account, job, probe, Duration::from_secs(30))?;
         instance.launch().await?;
         let server = RedisServer {
@@ -168,10 +181,10 @@ impl RedisBuilder {
         );
         for (name, value) in &self.settings {
             let invalid = |reason| {
-                Err(Error::InvalidSetting {
+                Err(Error::Server(cenote_local::Error::InvalidSetting {
                     name: name.clone(),
                     reason,
-                })
+                }))
             };
             if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
                 return invalid("a name consists of letters, digits and `-`");
@@ -196,4 +209,19 @@ impl RedisBuilder {
         }
         Ok(config)
     }
+}
+
+/// The path of `redis-server` or `valkey-server`.
+fn find(program: Option<&Path>) -> Result<PathBuf> {
+    let (found, looked) = match program {
+        Some(program) => (
+            Some(program.to_owned()).filter(|path| is_program(path)),
+            program.display().to_string(),
+        ),
+        None => (
+            find_program("redis-server").or_else(|| find_program("valkey-server")),
+            "PATH, /usr/sbin, /usr/local/bin, /opt/homebrew/bin".into(),
+        ),
+    };
+    found.ok_or(Error::RedisMissing { looked })
 }

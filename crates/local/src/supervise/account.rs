@@ -14,11 +14,11 @@ use std::{
 
 use tokio::process::Command;
 
-use crate::{Error, Result, error::Doing};
+use crate::error::{Doing, Error, Result};
 
 /// The account that owns the servers' processes and files.
 #[derive(Debug, Clone)]
-pub(crate) struct Account {
+pub struct Account {
     /// Its user id.
     pub(crate) uid: u32,
     /// User and group to switch to; `None` when this process already has the right ones.
@@ -27,7 +27,7 @@ pub(crate) struct Account {
 
 impl Account {
     /// The caller's own account, or as root `postgres`, else `nobody`.
-    pub(crate) async fn choose() -> Result<Self> {
+    pub async fn choose() -> Result<Self> {
         let uid = rustix::process::geteuid().as_raw();
         if uid != 0 {
             return Ok(Self { uid, switch: None });
@@ -46,7 +46,7 @@ impl Account {
     }
 
     /// Whether this process is root and the account is another one.
-    pub(crate) fn is_other(&self) -> bool {
+    pub(super) fn is_other(&self) -> bool {
         self.switch.is_some()
     }
 
@@ -113,7 +113,7 @@ impl Account {
     }
 
     /// Creates a file that only this account may read; fails if it exists.
-    pub(crate) fn create_file(&self, path: &Path, content: &str) -> Result<()> {
+    pub fn create_file(&self, path: &Path, content: &str) -> Result<()> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
         let written = options.open(path).and_then(|mut file| {

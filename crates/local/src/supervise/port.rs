@@ -4,7 +4,7 @@
 
 use std::{collections::hash_map::RandomState, fs::File, hash::BuildHasher, io::Read, net::TcpListener};
 
-use crate::{Result, error::Doing};
+use crate::error::{Doing, Result};
 
 const LOWEST: u16 = 15_000;
 const COUNT: u16 = 15_000; // up to 29,999; Linux hands out from 32,768, macOS from 49,152
@@ -13,7 +13,7 @@ const COUNT: u16 = 15_000; // up to 29,999; Linux hands out from 32,768, macOS f
 ///
 /// # Errors
 /// [`Error::Io`](crate::Error::Io) if no port at all can be bound.
-pub(crate) fn free() -> Result<u16> {
+pub fn free() -> Result<u16> {
     for attempt in 0..100_u8 {
         let random = RandomState::new().hash_one(attempt);
         let port = LOWEST + (random % u64::from(COUNT)) as u16;
@@ -27,7 +27,7 @@ pub(crate) fn free() -> Result<u16> {
 }
 
 /// 128 random bits in hexadecimal: needs no quoting in a URL, a shell or a configuration file.
-pub(crate) fn password() -> Result<String> {
+pub fn password() -> Result<String> {
     let mut bytes = [0_u8; 16];
     let read = File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes));
     read.doing(|| "reading /dev/urandom".into())?;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: one question, one answer, in order.
 
-#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
+#![allow(clippy::unwrap_used, reason = "a failed test setup may panic")]
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -19,8 +19,11 @@ for line in sys.stdin:
     print("refused" if found is None else " ".join(["found"] + ["x" + field.hex() for field in found]), flush=True)
 "#;
 
-/// A Python process that lives as long as this.
-pub(crate) struct Oracle {
+/// A Python process that answers questions as a reference implementation does. It ends when this is dropped.
+///
+/// All functions panic if it cannot be started or has ended.
+#[derive(Debug)]
+pub struct Oracle {
     process: Child,
     questions: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
@@ -28,7 +31,7 @@ pub(crate) struct Oracle {
 
 impl Oracle {
     /// Starts the process. `program` defines the function `answer`.
-    pub(crate) fn start(program: &str) -> Self {
+    pub fn start(program: &str) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let python = root.join("target/oracles/bin/python");
         assert!(
@@ -51,7 +54,7 @@ impl Oracle {
     }
 
     /// The answer, or `None` if the program refuses the question.
-    pub(crate) fn ask(&mut self, fields: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
+    pub fn ask(&mut self, fields: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
         let line: Vec<_> = fields.iter().map(|field| format!("x{}", hex(field))).collect();
         writeln!(self.questions.as_ref().unwrap(), "{}", line.join(" ")).unwrap();
         let mut answer = String::new();

@@ -1,26 +1,34 @@
-//! A private PostgreSQL. Invariant: it listens on 127.0.0.1 and on a socket in a closed directory, and asks for a
-//! password on both, since other users of the machine can reach the first.
-
-mod builder;
-mod options;
-mod replica;
+//! The handle of a running private PostgreSQL server. Invariant: nothing that it prints holds the password.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use options::Options;
-use replica::Replicas;
-pub use {builder::PostgresBuilder, replica::ReplicaBuilder};
-
-use crate::{
-    Error, Result,
-    account::Account,
-    binaries::Postgres,
-    cluster::{Cluster, NAME},
-    instance::Instance,
+use super::{
+    installation::Installation,
+    options::Options,
+    pgdata::{NAME, PgData, Primary},
 };
+use crate::{
+    error::Result,
+    supervise::{Account, Instance, Probe},
+};
+
+/// PostgreSQL writes its state to this file, which `pg_ctl` waits for too.
+#[derive(Debug)]
+pub(super) struct PostmasterFile(pub(super) PathBuf);
+
+impl Probe for PostmasterFile {
+    async fn is_ready(&self, pid: u32, _port: u16) -> bool {
+        // Line 1 is the process id, line 8 the state. The file may be a killed server's: the process id tells.
+        fs::read_to_string(&self.0).is_ok_and(|content| {
+            let mut lines = content.lines();
+            lines.next() == Some(&pid.to_string()) && lines.nth(6).is_some_and(|state| state.trim() == "ready")
+        })
+    }
+}
 
 /// A running private PostgreSQL. Dropping it stops the server and, if it is temporary, removes its data; both happen in
 /// the background. To wait for the end, call [`stop`](Self::stop) first.
@@ -28,32 +36,18 @@ use crate::{
 /// All methods take `&self`, and the handle may be used from several runtimes.
 #[derive(Debug)]
 pub struct PostgresServer {
-    // Before the cluster: the lock on a persistent directory goes last.
-    instance: Instance,
-    cluster: Cluster,
-    postgres: Postgres,
-    account: Account,
-    socket_dir: PathBuf,
-    /// For its replicas, which are started the same way.
-    options: Options,
-    start_timeout: Duration,
-    replicas: Replicas,
+    // Declared before `pgdata`, and so dropped before it: the lock on a persistent directory is released last.
+    pub(super) instance: Instance<PostmasterFile>,
+    pub(super) pgdata: PgData,
+    pub(super) installation: Installation,
+    pub(super) account: Account,
+    pub(super) socket_dir: PathBuf,
+    /// A standby of this server starts with the same.
+    pub(super) options: Options,
+    pub(super) start_timeout: Duration,
 }
 
 impl PostgresServer {
-    /// A server with fresh data that vanish with it. Fast rather than safe: `fsync` is off, so committed rows survive
-    /// [`kill`](Self::kill) but not a crash of the machine.
-    pub fn temporary() -> PostgresBuilder {
-        PostgresBuilder::new(None)
-    }
-
-    /// A server whose data stay in `dir` for the next time, as safe as PostgreSQL's defaults make them. The directory
-    /// is created if need be; it holds `data`, `password` (the role's, readable by the owner only) and `postgres.log`.
-    /// [`default_data_dir`](crate::default_data_dir) is the usual place.
-    pub fn persistent(dir: impl Into<PathBuf>) -> PostgresBuilder {
-        PostgresBuilder::new(Some(dir.into()))
-    }
-
     /// `postgresql://cenote:…@127.0.0.1:port/cenote`. The role is a superuser.
     #[must_use]
     pub fn url(&self) -> String {
@@ -66,7 +60,7 @@ impl PostgresServer {
         let database = percent_encode(database);
         format!(
             "postgresql://{NAME}:{}@127.0.0.1:{}/{database}",
-            self.cluster.password.expose(),
+            self.pgdata.password.expose(),
             self.port()
         )
     }
@@ -74,22 +68,30 @@ impl PostgresServer {
     /// Creates an empty database.
     ///
     /// # Errors
-    /// [`Error::Command`] with the server's words if it exists or the name is not usable, or if the server does not
-    /// answer; [`Error::ClientMissing`] without `psql`.
+    /// [`Error::Command`](crate::Error::Command) with the server's words if it exists or the name is not usable, or if the server does not
+    /// answer; [`Error::ClientMissing`](crate::Error::ClientMissing) without `psql`.
     ///
     /// # Cancel safety
     /// After a drop the database may exist or not.
     pub async fn create_database(&self, name: &str) -> Result<()> {
-        self.psql(&format!("create database \"{}\"", name.replace('"', "\"\"")))
+        self.query(&format!("create database \"{}\"", name.replace('"', "\"\"")))
             .await
             .map(drop)
     }
 
-    /// Runs statements as the superuser, over the socket, whatever the access rules say about TCP; returns the values
-    /// they answer.
-    async fn psql(&self, statements: &str) -> Result<String> {
-        let mut psql = self.account.command(self.postgres.client("psql")?);
-        psql.env("PGPASSWORD", self.cluster.password.expose())
+    /// Runs statements with `psql` as the superuser and returns the values that they return: a row per line, columns
+    /// separated by `|`. It connects over the Unix socket, so [access rules](crate::PostgresBuilder::access_rule) for TCP do
+    /// not matter.
+    ///
+    /// # Errors
+    /// [`Error::Command`](crate::Error::Command) if a statement fails or the server does not accept a connection within 10 s;
+    /// [`Error::ClientMissing`](crate::Error::ClientMissing) without `psql`.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statements may have run or not.
+    pub async fn query(&self, statements: &str) -> Result<String> {
+        let mut psql = self.account.command(self.installation.client("psql")?);
+        psql.env("PGPASSWORD", self.pgdata.password.expose())
             .env("PGCONNECT_TIMEOUT", "10");
         psql.args(["-X", "-q", "-w", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
         psql.args(["-U", NAME, "-d", NAME, "-p", &self.port().to_string()]);
@@ -106,10 +108,10 @@ impl PostgresServer {
     /// A command to paste into a shell. It reads the password from its file, so that it may be shown and logged.
     #[must_use]
     pub fn psql_line(&self) -> String {
-        let psql = self.postgres.client("psql").unwrap_or_else(|_| "psql".into());
+        let psql = self.installation.client("psql").unwrap_or_else(|_| "psql".into());
         format!(
             "PGPASSWORD=\"$(cat {})\" {} -h 127.0.0.1 -p {} -U {NAME} {NAME}",
-            quoted(&self.cluster.password_file),
+            quoted(&self.pgdata.password_file),
             quoted(&psql),
             self.port()
         )
@@ -118,7 +120,7 @@ impl PostgresServer {
     /// What PostgreSQL calls PGDATA.
     #[must_use]
     pub fn data_dir(&self) -> &Path {
-        &self.cluster.data
+        &self.pgdata.data
     }
 
     /// The directory of the Unix socket.
@@ -136,7 +138,7 @@ impl PostgresServer {
     /// The server's version, such as `17.2`.
     #[must_use]
     pub fn version(&self) -> &str {
-        &self.postgres.version
+        &self.installation.version
     }
 
     /// The postmaster's process id; `None` when it does not run.
@@ -148,7 +150,7 @@ impl PostgresServer {
     /// Crashes the server: kills the postmaster and all its children and returns when they are gone.
     ///
     /// # Errors
-    /// [`Error::NotRunning`], [`Error::SupervisorLost`].
+    /// [`Error::NotRunning`](crate::Error::NotRunning), [`Error::SupervisorLost`](crate::Error::SupervisorLost).
     ///
     /// # Cancel safety
     /// Once begun it is carried out even if the future is dropped.
@@ -160,7 +162,7 @@ impl PostgresServer {
     /// host that hangs. Returns when they stand.
     ///
     /// # Errors
-    /// [`Error::NotRunning`], [`Error::SupervisorLost`].
+    /// [`Error::NotRunning`](crate::Error::NotRunning), [`Error::SupervisorLost`](crate::Error::SupervisorLost).
     ///
     /// # Cancel safety
     /// Once begun it is carried out even if the future is dropped.
@@ -171,7 +173,7 @@ impl PostgresServer {
     /// Undoes [`freeze`](Self::freeze).
     ///
     /// # Errors
-    /// [`Error::NotRunning`], [`Error::SupervisorLost`].
+    /// [`Error::NotRunning`](crate::Error::NotRunning), [`Error::SupervisorLost`](crate::Error::SupervisorLost).
     ///
     /// # Cancel safety
     /// Once begun it is carried out even if the future is dropped.
@@ -183,7 +185,7 @@ impl PostgresServer {
     /// runs, or is frozen, is stopped first. Returns when it accepts connections.
     ///
     /// # Errors
-    /// [`Error::Exited`] and [`Error::StartTimeout`] as at the first start, [`Error::SupervisorLost`].
+    /// [`Error::Exited`](crate::Error::Exited) and [`Error::StartTimeout`](crate::Error::StartTimeout) as at the first start, [`Error::SupervisorLost`](crate::Error::SupervisorLost).
     ///
     /// # Cancel safety
     /// After a drop the server may be stopped, starting or running; call it again.
@@ -197,7 +199,7 @@ impl PostgresServer {
     /// A server that does not end in time (10 s, a persistent one 60 s) is made to, and recovers at its next start.
     ///
     /// # Errors
-    /// [`Error::SupervisorLost`].
+    /// [`Error::SupervisorLost`](crate::Error::SupervisorLost).
     ///
     /// # Cancel safety
     /// Once begun it is carried out even if the future is dropped.
@@ -205,29 +207,26 @@ impl PostgresServer {
         self.instance.stop().await
     }
 
-    /// A server that follows this one and refuses writes. Its data vanish with its handle; it is fast rather than safe
-    /// like a [`temporary`](Self::temporary) one. There may be several. One that is away catches up later, unless a
-    /// temporary primary has written more than 256 MB meanwhile (`wal_keep_size`; a persistent one promises less).
-    pub fn replica(&self) -> ReplicaBuilder<'_> {
-        ReplicaBuilder::new(self)
+    /// How long a start may take; see [`PostgresBuilder::start_timeout`](crate::PostgresBuilder::start_timeout).
+    #[must_use]
+    pub fn start_timeout(&self) -> Duration {
+        self.start_timeout
     }
 
-    /// Makes a replica a primary of its own, which follows nobody, and returns when it accepts writes. The server it
-    /// followed is left alone: whoever fails over [kills](Self::kill) it first.
-    ///
-    /// # Errors
-    /// [`Error::Command`] if it is no replica, does not answer or did not make it within 60 s; [`Error::ClientMissing`]
-    /// without `psql`.
-    ///
-    /// # Cancel safety
-    /// After a drop the server may be a replica or a primary.
-    pub async fn promote(&self) -> Result<()> {
-        match self.psql("select pg_promote()").await?.trim() {
-            "t" => Ok(()),
-            _ => Err(Error::Command {
-                program: "pg_promote".into(),
-                reason: "the server is still a replica".into(),
-            }),
+    /// The last lines of the log.
+    #[must_use]
+    pub fn log_end(&self) -> String {
+        self.instance.log_end()
+    }
+
+    /// What another server needs to follow this one under this name.
+    pub(super) fn as_primary(&self, application_name: String) -> Primary {
+        Primary {
+            socket_dir: self.socket_dir.clone(),
+            port: self.port(),
+            password: self.pgdata.password.clone(),
+            password_file: self.pgdata.password_file.clone(),
+            application_name,
         }
     }
 }

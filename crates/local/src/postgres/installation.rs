@@ -3,14 +3,16 @@
 
 use std::{
     env, fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
 };
 
 use tokio::process::Command;
 
-use crate::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    supervise::{find_program, is_program, search_path},
+};
 
 /// The oldest PostgreSQL still supported by its makers in 2026.
 const MINIMUM: u32 = 14;
@@ -26,19 +28,20 @@ const VERSIONED: [(&str, &str, &str); 5] = [
 
 /// One PostgreSQL installation.
 #[derive(Debug, Clone)]
-pub(crate) struct Postgres {
-    dir: PathBuf,
+pub(super) struct Installation {
+    /// The directory of its programs.
+    pub(super) dir: PathBuf,
     /// As the server prints it, such as `17.2`.
-    pub(crate) version: String,
+    pub(super) version: String,
     /// The part of the version that decides whether data can be read.
-    pub(crate) major: u32,
+    pub(super) major: u32,
     /// The minor version, or 0 for a beta.
     minor: u32,
 }
 
-impl Postgres {
+impl Installation {
     /// The installation in `dir`, else in `PG_BIN`, else the newest on this machine.
-    pub(crate) async fn find(dir: Option<&Path>) -> Result<Self> {
+    pub(super) async fn find(dir: Option<&Path>) -> Result<Self> {
         let named = dir
             .map(Path::to_owned)
             .or_else(|| env::var_os("PG_BIN").filter(|dir| !dir.is_empty()).map(Into::into));
@@ -98,34 +101,20 @@ impl Postgres {
     }
 
     /// The path of one of the server's own programs.
-    pub(crate) fn program(&self, name: &str) -> PathBuf {
+    pub(super) fn program(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
     /// The path of a client program, such as `psql`, which some systems package apart from the server.
-    pub(crate) fn client(&self, program: &'static str) -> Result<PathBuf> {
+    pub(super) fn client(&self, program: &'static str) -> Result<PathBuf> {
         let beside = self.dir.join(program);
         let found = if is_program(&beside) {
             Some(beside)
         } else {
-            in_path(program)
+            find_program(program)
         };
         found.ok_or(Error::ClientMissing { program })
     }
-}
-
-/// `redis-server` or `valkey-server`.
-pub(crate) fn redis(program: Option<&Path>) -> Result<PathBuf> {
-    if let Some(program) = program {
-        let looked = || program.display().to_string();
-        return Some(program.to_owned())
-            .filter(|path| is_program(path))
-            .ok_or_else(|| Error::RedisMissing { looked: looked() });
-    }
-    let found = in_path("redis-server").or_else(|| in_path("valkey-server"));
-    found.ok_or_else(|| Error::RedisMissing {
-        looked: "PATH, /usr/sbin, /usr/local/bin, /opt/homebrew/bin".into(),
-    })
 }
 
 /// Every directory that holds a server's programs, each installation once.
@@ -166,22 +155,6 @@ async fn places() -> Vec<PathBuf> {
     places.sort_by_cached_key(|dir| dir.join("initdb").canonicalize().ok());
     places.dedup_by_key(|dir| dir.join("initdb").canonicalize().ok());
     places
-}
-
-fn search_path() -> impl Iterator<Item = PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let usual = ["/usr/sbin", "/usr/local/bin", "/opt/homebrew/bin"].map(PathBuf::from);
-    env::split_paths(&path).chain(usual).collect::<Vec<_>>().into_iter()
-}
-
-fn in_path(name: &str) -> Option<PathBuf> {
-    search_path()
-        .map(|dir| dir.join(name))
-        .find(|path| path.is_absolute() && is_program(path))
-}
-
-fn is_program(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// Reads `postgres (PostgreSQL) 15.18 (Debian …)` and `postgres (PostgreSQL) 18beta1`.
@@ -226,7 +199,7 @@ mod tests {
             let mut shell = std::process::Command::new("sh");
             assert!(shell.args(["-c", script]).arg(&path).status().unwrap().success());
         }
-        let error = Postgres::find(Some(dir.path())).await.unwrap_err().to_string();
+        let error = Installation::find(Some(dir.path())).await.unwrap_err().to_string();
         assert!(error.contains("13.4") && error.contains("apt-get install"), "{error}");
         assert!(error.contains(&*dir.path().to_string_lossy()), "{error}");
     }

@@ -8,7 +8,8 @@
 
 use std::{io::ErrorKind, time::Duration};
 
-use cenote_local::{Direction, PostgresServer, Proxy};
+use cenote_local::PostgresServer;
+use cenote_testing::{Direction, Proxy, RedisServer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -360,4 +361,19 @@ async fn a_server_is_reached_by_the_url_of_its_proxy() {
     let output = psql.args([&url, "-XwAtc", "select 42"]).output().await;
     assert_eq!(output.unwrap().stdout, b"42\n");
     assert!(proxy.counts().to_server > 0);
+}
+
+#[tokio::test]
+async fn a_delay_may_be_the_longest_duration_there_is() {
+    let server = RedisServer::temporary().start().await.unwrap();
+    let proxy = Proxy::to(([127, 0, 0, 1], server.port())).await.unwrap();
+    proxy.delay(Direction::ToClient, Duration::MAX);
+    let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+    client.write_all(b"PING\r\n").await.unwrap();
+    let mut answer = [0; 1];
+    let early = timeout(Duration::from_millis(200), client.read(&mut answer)).await;
+    assert!(early.is_err(), "{early:?}");
+    proxy.heal();
+    let answered = timeout(Duration::from_secs(20), client.read(&mut answer)).await;
+    assert_eq!(answered.unwrap().unwrap(), 1);
 }

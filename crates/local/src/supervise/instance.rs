@@ -9,38 +9,30 @@ use std::{
     time::Duration,
 };
 
-use cenote_secret::Secret;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep};
 
-use crate::{
-    Error, Result,
+use super::{
     account::Account,
     port, process,
     supervisor::{Job, Request, Supervisor},
 };
+use crate::error::{Error, Result};
 
 const POLL: Duration = Duration::from_millis(5);
 const PORT_ATTEMPTS: u32 = 5;
 
-/// How to tell that a server accepts connections.
-#[derive(Debug)]
-pub(crate) enum Probe {
-    /// PostgreSQL writes its state to this file, which is also what `pg_ctl` waits for.
-    PostmasterFile(PathBuf),
-    /// Redis answers PING after this password.
-    Ping(Secret<String>),
+/// Tells whether a server accepts connections.
+pub trait Probe: Send + Sync {
+    /// Whether the process `pid` accepts connections on `port` of 127.0.0.1. It is asked every few milliseconds.
+    fn is_ready(&self, pid: u32, port: u16) -> impl Future<Output = bool> + Send;
 }
 
-/// A server and what is needed to start it again.
+/// A server process and what is needed to start it again. Dropping it stops the server in the background.
 #[derive(Debug)]
-pub(crate) struct Instance {
+pub struct Instance<P> {
     program: &'static str,
     supervisor: Supervisor,
-    probe: Probe,
+    probe: P,
     log: PathBuf,
     deadline: Duration,
     port: u16,
@@ -48,16 +40,10 @@ pub(crate) struct Instance {
     pid: AtomicU32,
 }
 
-impl Instance {
+impl<P: Probe> Instance<P> {
     /// Hands the job to a supervisor. Nothing runs before [`launch`](Self::launch); but from here on the run directory
     /// is removed even if this process is killed.
-    pub(crate) fn new(
-        program: &'static str,
-        account: &Account,
-        job: Job,
-        probe: Probe,
-        deadline: Duration,
-    ) -> Result<Self> {
+    pub fn new(program: &'static str, account: &Account, job: Job, probe: P, deadline: Duration) -> Result<Self> {
         let log = job.log.clone();
         let supervisor = Supervisor::start(account, job)?;
         Ok(Self {
@@ -71,8 +57,14 @@ impl Instance {
         })
     }
 
-    /// Starts the server for the first time, on a free port.
-    pub(crate) async fn launch(&mut self) -> Result<()> {
+    /// Starts the server for the first time, on a free port, and returns when it accepts connections.
+    ///
+    /// # Errors
+    /// [`Error::Exited`], [`Error::StartTimeout`], [`Error::SupervisorLost`].
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the server may run. It ends when the handle is dropped.
+    pub async fn launch(&mut self) -> Result<()> {
         let mut attempt = 1;
         loop {
             self.port = port::free()?;
@@ -83,45 +75,78 @@ impl Instance {
         }
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    /// The port on 127.0.0.1; the same for the life of this handle.
+    #[must_use]
+    pub fn port(&self) -> u16 {
         self.port
     }
 
-    pub(crate) fn log(&self) -> &Path {
+    /// The file that gets the server's output.
+    #[must_use]
+    pub fn log(&self) -> &Path {
         &self.log
     }
 
     /// The last lines of the log.
-    pub(crate) fn log_end(&self) -> String {
+    #[must_use]
+    pub fn log_end(&self) -> String {
         tail(&self.log, 0)
     }
 
-    /// The server's process, `None` after a stop or kill, or if it ended by itself.
-    pub(crate) fn pid(&self) -> Option<u32> {
+    /// The server's process id; `None` after a stop or kill, or if the server has ended by itself.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
         Some(self.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0 && process::is_running(*pid))
     }
 
-    pub(crate) async fn kill(&self) -> Result<()> {
+    /// Kills the server with all its children and returns when they are gone.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`], [`Error::SupervisorLost`].
+    ///
+    /// # Cancel safety
+    /// Once polled, it completes even if the future is dropped.
+    pub async fn kill(&self) -> Result<()> {
         self.supervisor.ask(Request::Crash).await?;
         self.pid.store(0, Ordering::Relaxed);
         Ok(())
     }
 
-    pub(crate) async fn freeze(&self) -> Result<()> {
+    /// Stops the server and its children with SIGSTOP, and returns when they have stopped.
+    ///
+    /// Errors and cancel safety: as [`kill`](Self::kill).
+    pub async fn freeze(&self) -> Result<()> {
         self.supervisor.ask(Request::Freeze).await.map(drop)
     }
 
-    pub(crate) async fn thaw(&self) -> Result<()> {
+    /// Undoes [`freeze`](Self::freeze).
+    ///
+    /// Errors and cancel safety: as [`kill`](Self::kill).
+    pub async fn thaw(&self) -> Result<()> {
         self.supervisor.ask(Request::Thaw).await.map(drop)
     }
 
-    pub(crate) async fn stop(&self) -> Result<()> {
+    /// Sends the signal of the [`Job`] and returns when the server has ended. Does nothing if it does not run.
+    ///
+    /// # Errors
+    /// [`Error::SupervisorLost`].
+    ///
+    /// # Cancel safety
+    /// Once polled, it completes even if the future is dropped.
+    pub async fn stop(&self) -> Result<()> {
         self.supervisor.ask(Request::Stop).await?;
         self.pid.store(0, Ordering::Relaxed);
         Ok(())
     }
 
-    pub(crate) async fn restart(&self) -> Result<()> {
+    /// Stops the server if it runs, starts it on the same port, and returns when it accepts connections.
+    ///
+    /// # Errors
+    /// Those of [`launch`](Self::launch).
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the server may be stopped, starting or running.
+    pub async fn restart(&self) -> Result<()> {
         self.stop().await?;
         let mut attempt = 1;
         loop {
@@ -146,7 +171,7 @@ impl Instance {
             });
         };
         self.pid.store(pid, Ordering::Relaxed);
-        while !self.ready(pid).await {
+        while !self.probe.is_ready(pid, self.port).await {
             if !process::is_running(pid) {
                 return Err(Error::Exited {
                     program: self.program,
@@ -165,28 +190,6 @@ impl Instance {
             sleep(POLL).await;
         }
         Ok(())
-    }
-
-    async fn ready(&self, pid: u32) -> bool {
-        match &self.probe {
-            Probe::PostmasterFile(path) => fs::read_to_string(path).is_ok_and(|content| {
-                let mut lines = content.lines();
-                lines.next() == Some(&pid.to_string()) && lines.nth(6).is_some_and(|state| state.trim() == "ready")
-            }),
-            Probe::Ping(password) => {
-                let exchange = async {
-                    let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
-                    stream
-                        .write_all(format!("AUTH {}\r\nPING\r\n", password.expose()).as_bytes())
-                        .await?;
-                    let mut answer = [0; "+OK\r\n+PONG\r\n".len()];
-                    stream.read_exact(&mut answer).await?;
-                    Ok::<_, std::io::Error>(answer)
-                };
-                let answer = timeout(Duration::from_secs(1), exchange).await;
-                matches!(answer, Ok(Ok(answer)) if answer == *b"+OK\r\n+PONG\r\n")
-            }
-        }
     }
 }
 

@@ -6,12 +6,9 @@
     reason = "in a test a panic is the failed assertion"
 )]
 
-mod support;
-
 use std::time::Duration;
 
-use cenote_local::{Error, RedisCluster, RedisServer};
-use support::{eventually, runs};
+use cenote_testing::{Error, RedisCluster, RedisServer, eventually, runs};
 
 async fn cluster() -> Option<RedisCluster> {
     match RedisCluster::temporary().start().await {

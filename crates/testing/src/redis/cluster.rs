@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use cenote_local::supervise::{free_port, random_password};
 use tokio::task::JoinSet;
 
-use super::{RedisBuilder, RedisServer, wait_for};
-use crate::{Error, Result, port};
+use super::{builder::RedisBuilder, server::RedisServer, wait::wait_for};
+use crate::error::{Result, command_failed};
 
 const PRIMARIES: usize = 3;
 const SLOTS: usize = 16_384;
@@ -43,15 +44,15 @@ impl RedisClusterBuilder {
     /// Starts the nodes, makes a cluster of them, and returns when it is [steady](RedisCluster::steady).
     ///
     /// # Errors
-    /// As [`RedisBuilder::start`], and [`Error::Command`] if the nodes do not come together.
+    /// As [`RedisBuilder::start`], and [`Error::Command`](cenote_local::Error::Command) if the nodes do not come together.
     ///
     /// # Cancel safety
     /// Dropping the future stops and removes what was begun.
     pub async fn start(self) -> Result<RedisCluster> {
-        let password = port::password()?;
+        let password = random_password()?;
         let mut starting = JoinSet::new();
         for number in 0..2 * PRIMARIES {
-            let bus = port::free()?;
+            let bus = free_port()?;
             let role = format!(
                 "cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-port {bus}\n\
                  cluster-announce-ip 127.0.0.1\ncluster-node-timeout 2000\ncluster-replica-validity-factor 0\n\
@@ -62,11 +63,7 @@ impl RedisClusterBuilder {
         }
         let mut started = Vec::new();
         while let Some(node) = starting.join_next().await {
-            let node = node.map_err(|ended| Error::Command {
-                program: "redis-server".into(),
-                reason: ended.to_string(),
-            })?;
-            started.push(node?);
+            started.push(node.map_err(|ended| command_failed("redis-server", ended.to_string()))??);
         }
         started.sort_by_key(|(number, ..)| *number);
         let buses: Vec<_> = started.iter().map(|(_, bus, _)| *bus).collect();
@@ -118,7 +115,7 @@ impl RedisCluster {
     /// running replica has caught up: after a primary was killed, when its replica has taken its place.
     ///
     /// # Errors
-    /// [`Error::Command`] if it does not come to that within a minute. A frozen node counts as running.
+    /// [`Error::Command`](cenote_local::Error::Command) if it does not come to that within a minute. A frozen node counts as running.
     ///
     /// # Cancel safety
     /// It only asks.

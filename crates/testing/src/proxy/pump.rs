@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Direction, faults::Shared};
+use super::faults::{Direction, Shared};
 
 /// The most that one read takes.
 const CHUNK: usize = 16 << 10;
