@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use cenote_local::PostgresServer;
 use cenote_postgres::{
-    Batch, Batcher, Calls, Combine, Combiner, Config, Connection, Limits, Loader, Pool, Pooled, Result, Rows, Spare,
-    Weight,
+    Batch, BatchCalls, BatchLimits, Batcher, Combine, Combiner, Config, Connection, ExtraBatches, Loader, Pool, Pooled,
+    Result, Rows, Weight,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use tokio::{
@@ -32,7 +32,7 @@ impl Batch for Nothing {
         None
     }
 
-    async fn run(&self, _connection: Pooled<'_>, calls: &Calls<Self>) {
+    async fn run(&self, _connection: Pooled<'_>, calls: &BatchCalls<Self>) {
         calls.answer_all(|index| Ok(calls.requests()[index]));
     }
 }
@@ -135,10 +135,10 @@ async fn database() -> (PostgresServer, Pool) {
 fn batchers(criterion: &mut Criterion) {
     let runtime = must(Builder::new_current_thread().enable_all().build());
     let (server, pool) = runtime.block_on(database());
-    let limits = || Limits {
-        lanes: 1,
-        spare: Spare::new(0),
-        ..Limits::of(&pool)
+    let limits = || BatchLimits {
+        workers: 1,
+        extra: ExtraBatches::new(0),
+        ..BatchLimits::of(&pool)
     };
 
     let nothing = Batcher::with_limits(Nothing, &pool, limits());

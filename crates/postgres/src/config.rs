@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use crate::{
     Retry,
-    credentials::Password,
-    dns::Resolver,
-    role::TargetSession,
-    tls::Tls,
-    url::{ConnectionString, InvalidUrl},
+    connect::credentials::Password,
+    connect::dns::Resolver,
+    connect::role::TargetSession,
+    connect::tls::Tls,
+    connect::url::{ConnectionString, InvalidUrl},
 };
 
 /// Where the database is and how its pool behaves.

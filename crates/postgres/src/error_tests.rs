@@ -7,7 +7,7 @@ use cenote_local::PostgresServer;
 use tokio_postgres::NoTls;
 
 use super::*;
-use crate::{Config, InvalidConfig, Pool};
+use crate::{Config, ConnectError, ConnectionError, InvalidConfig, Pool};
 
 /// The texts of an error and of its causes, as `anyhow` and `eyre` print them.
 fn chain(error: &(dyn std::error::Error + 'static)) -> Vec<String> {

@@ -37,82 +37,49 @@
 //! # }
 //! ```
 
-mod credentials;
-mod dns;
-mod error;
-mod mailbox;
-mod role;
-mod silence;
-mod tls;
-
-mod lexer;
-mod side_effects;
-mod staleness;
-mod statements;
-mod tap;
-mod timer;
-mod vigil;
-
-mod url;
-
-mod config;
-
-#[cfg(feature = "tls")]
-mod certificate;
-#[cfg(feature = "tls")]
-mod handshake;
-mod socket;
-#[cfg(feature = "tls")]
-mod verifier;
-
-mod hosts;
-mod known;
-mod place;
-mod router;
-
-mod observer;
-
-mod connection;
-mod transaction;
-
-mod manager;
-
-mod listener;
-
+mod batch;
 mod capacity;
+mod config;
+mod connect;
+mod connection_error;
+mod error;
 mod health;
+mod listener;
+mod manager;
+mod notification_queue;
 mod pool;
 mod retry;
+mod runtime_liveness;
+mod session;
+mod timer;
 
-mod batcher;
-mod combiner;
-mod loader;
-
-pub use batcher::{Batch, Batcher, Calls, Limits, QueueStats, Spare, Weight};
+pub use batch::batcher::{Batch, BatchCalls, BatchLimits, Batcher, ExtraBatches, QueueStats, Weight};
+pub use batch::combiner::{Combine, Combiner, Rows};
+pub use batch::loader::{Decoded, Loader, LoaderMany};
 pub use capacity::Capacity;
 pub use cenote_pool::{Chain, Condition, ConnectError, HealthState, Histogram, Phase, Reason, Retired, Snapshot};
-pub use combiner::{Combine, Combiner, Rows};
 pub use config::{Config, InvalidConfig, Reset};
-pub use connection::{Answer, Command, Connection, CopyIn, CopyOut, RowStream};
-pub use credentials::Password;
-pub use dns::Resolver;
-pub use error::{ConnectionError, Error, Result, summarize};
+pub use connect::credentials::Password;
+pub use connect::dns::Resolver;
+pub use connect::role::TargetSession;
+pub use connect::tls::{ClientCertificate, Roots, Tls, Verify};
+pub use connect::url::{ConnectionString, InvalidUrl, check_host};
+pub use connection_error::{AcquireError, ConnectionError, summarize};
+pub use error::{Error, Result};
 pub use health::Health;
 pub use listener::{Listener, ListenerOptions};
-pub use loader::{Decoded, Loader, LoaderMany};
-pub use mailbox::Event;
-pub use manager::Postgres;
-pub use pool::{OwnedPooled, Pool, Pooled, Stats};
+pub use manager::{OwnedPooled, Pooled, Postgres};
+pub use notification_queue::Event;
+pub use pool::{Pool, Stats};
 pub use retry::Retry;
-pub use role::TargetSession;
+pub use session::commands::CommandOutput;
+pub use session::connection::Connection;
+pub use session::copy::{CopyIn, CopyOut};
+pub use session::pipeline::Command;
 #[cfg(fuzzing)]
-pub use side_effects::side_effects;
+pub use session::side_effects::side_effects;
+pub use session::streams::RowStream;
 #[cfg(fuzzing)]
-pub use tap::follow;
-pub use tls::{ClientCertificate, Roots, Tls, Verify};
+pub use session::tap::follow;
+pub use session::transaction::{Isolation, Transaction, TransactionOptions};
 pub use tokio_postgres;
-pub use transaction::{Isolation, Transaction, TransactionOptions};
-pub use url::{ConnectionString, InvalidUrl, check_host};
-
-/// Why no connection was to be had.
-pub type AcquireError = cenote_pool::AcquireError<ConnectionError>;

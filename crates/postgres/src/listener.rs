@@ -23,8 +23,8 @@ use tokio::{
 
 use crate::{
     Config, Connection, ConnectionError, Error, Event, Postgres, Result,
-    mailbox::Mailbox,
-    vigil::{LOOK, Vigil},
+    notification_queue::NotificationQueue,
+    runtime_liveness::{CHECK_INTERVAL, LivenessCheck},
 };
 
 /// Pauses between attempts to connect again: from the first to the second, doubling, with jitter.
@@ -84,7 +84,7 @@ struct Desk {
     manager: Postgres,
     connect_timeout: Duration,
     options: ListenerOptions,
-    mailbox: Arc<Mailbox>,
+    notifications: Arc<NotificationQueue>,
     connected: AtomicBool,
     /// What a new session is to listen to. Held for a moment, never across an await.
     channels: Mutex<BTreeSet<String>>,
@@ -145,7 +145,7 @@ impl Listener {
             manager: Postgres::new(config).map_err(|error| ConnectionError::Failed(error.to_string()))?,
             connect_timeout,
             options,
-            mailbox: Arc::new(Mailbox::new(options.buffer)),
+            notifications: Arc::new(NotificationQueue::new(options.buffer)),
             connected: AtomicBool::new(true),
             channels: Mutex::default(),
         });
@@ -191,7 +191,7 @@ impl Listener {
         loop {
             let gone = tokio::select! {
                 biased;
-                event = self.desk.mailbox.next() => return event,
+                event = self.desk.notifications.next() => return event,
                 gone = self.keeper_gone() => gone,
             };
             self.replace_keeper(gone);
@@ -237,9 +237,9 @@ impl Listener {
         if Handle::try_current().map_or(true, |here| here.id() == home.id()) {
             return std::future::pending().await;
         }
-        let mut vigil = Vigil::new();
-        while !vigil.finds_gone(&home) {
-            sleep(LOOK).await;
+        let mut liveness = LivenessCheck::new();
+        while !liveness.is_gone(&home) {
+            sleep(CHECK_INTERVAL).await;
         }
         home.id()
     }
@@ -303,7 +303,7 @@ impl Keeper {
             let next = desk.reconnect().await;
             desk.connected.store(true, Relaxed);
             // Only now: what is lost until the server listens again is covered too.
-            desk.mailbox.lose();
+            desk.notifications.lose();
             tracing::info!("listening again");
             if let Some(done) = unanswered.take() {
                 let _gave_up = done.send(Ok(()));
@@ -396,8 +396,8 @@ impl Desk {
     }
 
     async fn connect(&self) -> std::result::Result<Session, ConnectionError> {
-        let mailbox = self.mailbox.clone();
-        let listener = Box::new(move |notification| mailbox.push(notification));
+        let notifications = self.notifications.clone();
+        let listener = Box::new(move |notification| notifications.push(notification));
         let connecting = self.manager.open(Some(listener));
         match timeout(self.connect_timeout, connecting).await {
             Ok(connection) => Ok(Session(connection?)),

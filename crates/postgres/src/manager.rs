@@ -5,40 +5,46 @@ use std::sync::Arc;
 
 use cenote_pool::{Condition, Manager};
 
-use crate::{Config, Connection, ConnectionError, InvalidConfig, observer::Observer, router::Router, tap};
+use crate::{
+    Config, Connection, ConnectionError, InvalidConfig, connect::router::Router, session::query_metrics::QueryMetrics,
+    session::tap,
+};
 
 /// Opens, inspects, cleans and closes connections to PostgreSQL for a [`Pool`](crate::Pool).
 #[derive(Debug)]
 pub struct Postgres {
     config: Config,
-    observer: Arc<Observer>,
-    router: Arc<Router>,
+    metrics: Arc<QueryMetrics>,
+    router: Router,
 }
 
 impl Postgres {
     pub(crate) fn new(config: Config) -> Result<Self, InvalidConfig> {
         Ok(Self {
-            observer: Arc::new(Observer::new(&config)),
-            router: Arc::new(Router::new(&config)?),
+            metrics: Arc::new(QueryMetrics::new(&config)),
+            router: Router::new(&config)?,
             config,
         })
     }
 
-    pub(crate) fn router(&self) -> &Arc<Router> {
+    pub(crate) fn router(&self) -> &Router {
         &self.router
     }
 
     /// Opens a connection; what its session is notified of goes to the listener, if it has one.
-    pub(crate) async fn open(&self, listener: Option<Box<tap::Listener>>) -> Result<Connection, ConnectionError> {
-        Connection::open(&self.router, &self.config, &self.observer, listener).await
+    pub(crate) async fn open(
+        &self,
+        listener: Option<Box<tap::NotificationHandler>>,
+    ) -> Result<Connection, ConnectionError> {
+        Connection::open(&self.router, &self.config, &self.metrics, listener).await
     }
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
-    pub(crate) fn observer(&self) -> &Observer {
-        &self.observer
+    pub(crate) fn metrics(&self) -> &QueryMetrics {
+        &self.metrics
     }
 }
 
@@ -67,11 +73,17 @@ impl Manager for Postgres {
     }
 
     fn news(&self) -> impl Future<Output = ()> + Send + 'static {
-        let (router, interval) = (self.router.clone(), self.config.lookup_interval);
-        async move { router.news(interval).await }
+        let (watch, interval) = (self.router.watch().clone(), self.config.lookup_interval);
+        async move { watch.news(interval).await }
     }
 
     async fn close(&self, connection: Connection) {
         connection.close().await;
     }
 }
+
+/// A connection on loan from a [`Pool`]; dropping it gives it back.
+pub type Pooled<'pool> = cenote_pool::Pooled<'pool, Postgres>;
+
+/// A connection on loan that keeps its [`Pool`] alive by itself.
+pub type OwnedPooled = cenote_pool::OwnedPooled<Postgres>;

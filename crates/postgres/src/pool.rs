@@ -7,15 +7,11 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
 use crate::{
-    AcquireError, Config, Error, InvalidConfig, Postgres, Result, Transaction, TransactionOptions, error::summarize,
-    transaction::Host,
+    AcquireError, Config, Error, InvalidConfig, Postgres, Result, Transaction, TransactionOptions,
+    connection_error::summarize,
+    manager::{OwnedPooled, Pooled},
+    session::transaction::ConnectionRef,
 };
-
-/// A connection on loan from a [`Pool`]; dropping it gives it back.
-pub type Pooled<'pool> = cenote_pool::Pooled<'pool, Postgres>;
-
-/// A connection on loan that keeps its [`Pool`] alive by itself.
-pub type OwnedPooled = cenote_pool::OwnedPooled<Postgres>;
 
 /// A pool of connections to one PostgreSQL database. Cloning it gives another handle to it.
 #[derive(Clone, Debug)]
@@ -145,7 +141,7 @@ impl Pool {
     /// As [`begin`](Self::begin).
     pub async fn begin_with(&self, options: TransactionOptions) -> Result<Transaction<'static>> {
         let connection = self.get_owned().await?;
-        Transaction::begin(Host::Owned(connection), options).await
+        Transaction::begin(ConnectionRef::Owned(connection), options).await
     }
 
     /// Runs `work` in a transaction: committed if it succeeds, rolled back if it fails, and run again as by
@@ -250,12 +246,12 @@ impl Pool {
 
     /// What the pool has done and is doing.
     pub fn stats(&self) -> Stats {
-        let observer = self.inner.manager().observer();
+        let metrics = self.inner.manager().metrics();
         Stats {
             pool: self.inner.stats(),
-            queries: observer.queries(),
-            errors: observer.errors(),
-            timeouts: observer.timeouts(),
+            queries: metrics.queries(),
+            errors: metrics.errors(),
+            timeouts: metrics.timeouts(),
             last_connect_error: self.inner.last_connect_error().map(|error| summarize(&error)),
         }
     }
@@ -271,12 +267,12 @@ impl Pool {
     ///
     /// Where no host is left, connecting fails until one is [restored](Self::restore_host).
     pub fn drain_host(&self, host: &str) -> bool {
-        self.inner.manager().router().set_drained(host, true)
+        self.inner.manager().router().watch().set_drained(host, true)
     }
 
     /// Ends what [`drain_host`](Self::drain_host) began. Connections that are open stay where they are.
     pub fn restore_host(&self, host: &str) -> bool {
-        self.inner.manager().router().set_drained(host, false)
+        self.inner.manager().router().watch().set_drained(host, false)
     }
 
     /// Refuses newcomers, serves those in line, and completes when every connection is closed.

@@ -9,7 +9,7 @@ mod support;
 
 use std::time::Duration;
 
-use cenote_postgres::{Batch, Batcher, Calls, Error, Limits, Pooled, Spare, Weight};
+use cenote_postgres::{Batch, BatchCalls, BatchLimits, Batcher, Error, ExtraBatches, Pooled, Weight};
 use support::database;
 use tokio::{
     task::JoinSet,
@@ -31,7 +31,7 @@ impl Batch for Slow {
         None
     }
 
-    async fn run(&self, connection: Pooled<'_>, calls: &Calls<Self>) {
+    async fn run(&self, connection: Pooled<'_>, calls: &BatchCalls<Self>) {
         let slept = connection.execute("SELECT pg_sleep(0.02)", &[]).await;
         calls.answer_all(|_| slept.clone().map(drop));
     }
@@ -93,11 +93,11 @@ async fn load(batcher: &Batcher<Slow>, per_second: f64, during: Duration) -> See
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_four_times_what_can_be_served_as_much_is_served_in_time_as_ever() {
     let pool = database().await.pool(2);
-    let limits = Limits {
-        lanes: 1,
-        spare: Spare::new(0),
-        batch: 16,
-        ..Limits::of(&pool)
+    let limits = BatchLimits {
+        workers: 1,
+        extra: ExtraBatches::new(0),
+        batch_rows: 16,
+        ..BatchLimits::of(&pool)
     };
     let batcher = Batcher::with_limits(Slow, &pool, limits);
     // Other work on this machine can only lower what is measured.

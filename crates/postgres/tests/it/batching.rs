@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use cenote_postgres::{Batch, Batcher, Calls, Error, Limits, Pool, Pooled, Spare, Weight};
+use cenote_postgres::{Batch, BatchCalls, BatchLimits, Batcher, Error, ExtraBatches, Pool, Pooled, Weight};
 use tokio::{
     runtime::Handle,
     sync::{Mutex, Semaphore},
@@ -34,7 +34,7 @@ impl Batch for Doubler {
         (number % 10 == 7).then_some(7)
     }
 
-    async fn run(&self, _connection: Pooled<'_>, calls: &Calls<Self>) {
+    async fn run(&self, _connection: Pooled<'_>, calls: &BatchCalls<Self>) {
         let numbers = calls.requests();
         self.batches.lock().await.push(numbers.to_vec());
         let _passed = self.gate.acquire().await;
@@ -48,22 +48,22 @@ impl Batch for Doubler {
 
 /// A batcher over a warm pool, with room for `waiting` requests, and two batches at a time however long they take.
 async fn doubler(waiting: usize, open: bool) -> (Batcher<Doubler>, Arc<Semaphore>, Batches) {
-    doubler_with(Spare::new(0), waiting, open).await
+    doubler_with(ExtraBatches::new(0), waiting, open).await
 }
 
-async fn doubler_with(spare: Spare, waiting: usize, open: bool) -> (Batcher<Doubler>, Arc<Semaphore>, Batches) {
+async fn doubler_with(spare: ExtraBatches, waiting: usize, open: bool) -> (Batcher<Doubler>, Arc<Semaphore>, Batches) {
     let pool = support::database().await.pool(4);
     let warm = (pool.get().await.unwrap(), pool.get().await.unwrap());
     drop(warm);
-    let limits = Limits {
+    let limits = BatchLimits {
         waiting,
-        spare,
-        ..Limits::of(&pool)
+        extra: spare,
+        ..BatchLimits::of(&pool)
     };
     doubler_within(limits, &pool, open)
 }
 
-fn doubler_within(limits: Limits, pool: &Pool, open: bool) -> (Batcher<Doubler>, Arc<Semaphore>, Batches) {
+fn doubler_within(limits: BatchLimits, pool: &Pool, open: bool) -> (Batcher<Doubler>, Arc<Semaphore>, Batches) {
     let gate = Arc::new(Semaphore::new(if open { 2 } else { 0 }));
     let batches = Batches::default();
     let doubler = Doubler {
@@ -97,7 +97,7 @@ async fn doublers() -> ([Batcher<Doubler>; 2], Arc<Semaphore>, Batches) {
     let homes = vec![Handle::current(); 2];
     let pool = cenote_postgres::Pool::on_runtimes(config, homes).unwrap();
     let (gate, batches) = (Arc::new(Semaphore::new(0)), Batches::default());
-    let batchers = Batcher::per_home(&pool, &Limits::per_home(&pool), |_| Doubler {
+    let batchers = Batcher::per_runtime(&pool, &BatchLimits::per_runtime(&pool), |_| Doubler {
         gate: gate.clone(),
         batches: batches.clone(),
     });
@@ -213,9 +213,9 @@ async fn a_request_beyond_the_bound_is_refused_at_once() {
 #[tokio::test]
 async fn bytes_that_wait_are_bounded_and_one_alone_may_have_more() {
     let pool = support::database().await.pool(4);
-    let limits = Limits {
+    let limits = BatchLimits {
         waiting_bytes: 1000,
-        ..Limits::of(&pool)
+        ..BatchLimits::of(&pool)
     };
     let (batcher, gate, batches) = doubler_within(limits, &pool, false);
     let mut callers = occupy(&batcher, &batches).await;
@@ -239,9 +239,9 @@ async fn bytes_that_wait_are_bounded_and_one_alone_may_have_more() {
 #[tokio::test]
 async fn a_caller_whose_time_is_over_is_told_whether_it_was_sent_and_what_was_not_never_is() {
     let pool = support::database().await.pool(4);
-    let limits = Limits {
-        spare: Spare::new(0),
-        ..Limits::of(&pool)
+    let limits = BatchLimits {
+        extra: ExtraBatches::new(0),
+        ..BatchLimits::of(&pool)
     };
     let (batcher, gate, batches) = doubler_within(limits, &pool, false);
     // Long enough to be sent in time, if a connection is free.
@@ -264,11 +264,11 @@ async fn a_caller_whose_time_is_over_is_told_whether_it_was_sent_and_what_was_no
 #[tokio::test]
 async fn requests_that_wait_for_too_long_behind_slow_batches_are_told_so() {
     let pool = support::database().await.pool(4);
-    let limits = Limits {
-        spare: Spare::new(0),
+    let limits = BatchLimits {
+        extra: ExtraBatches::new(0),
         // Long enough to be sent in time, if a connection is free.
-        wait: Duration::from_millis(500),
-        ..Limits::of(&pool)
+        queue_timeout: Duration::from_millis(500),
+        ..BatchLimits::of(&pool)
     };
     // Connections are opened before: no request is to wait for that.
     drop((pool.get().await.unwrap(), pool.get().await.unwrap()));
@@ -284,7 +284,7 @@ async fn requests_that_wait_for_too_long_behind_slow_batches_are_told_so() {
 
 #[tokio::test]
 async fn requests_of_one_key_go_one_batch_after_the_other_and_hold_up_no_others() {
-    let (batcher, gate, batches) = doubler_with(Spare::new(2), 100, false).await;
+    let (batcher, gate, batches) = doubler_with(ExtraBatches::new(2), 100, false).await;
     let mut callers = JoinSet::new();
     // All connections are free for the requests of the key; only one is taken. 2 and 4 are behind 17 and 27 in the queue:
     // once they are sent, 17 and 27 have been passed over.
@@ -306,10 +306,10 @@ async fn requests_of_one_key_go_one_batch_after_the_other_and_hold_up_no_others(
 #[tokio::test]
 async fn a_batcher_sends_as_many_batches_at_a_time_as_its_limits_say() {
     let pool = support::database().await.pool(4);
-    let limits = Limits {
-        lanes: 1,
-        spare: Spare::new(0),
-        ..Limits::of(&pool)
+    let limits = BatchLimits {
+        workers: 1,
+        extra: ExtraBatches::new(0),
+        ..BatchLimits::of(&pool)
     };
     let (batcher, gate, batches) = doubler_within(limits, &pool, false);
     let mut callers = JoinSet::new();
@@ -351,10 +351,10 @@ async fn a_batcher_works_on_when_a_runtime_that_used_it_has_ended() {
     let pool = support::database().await.pool(4);
     drop((pool.get().await.unwrap(), pool.get().await.unwrap()));
     // The second batch at a time is one that is sent because the first takes long.
-    let limits = Limits {
-        lanes: 1,
-        spare: Spare::new(1),
-        ..Limits::of(&pool)
+    let limits = BatchLimits {
+        workers: 1,
+        extra: ExtraBatches::new(1),
+        ..BatchLimits::of(&pool)
     };
     let (batcher, gate, batches) = doubler_within(limits, &pool, false);
     let lent = batcher.clone();
@@ -405,7 +405,7 @@ async fn a_batch_has_at_most_a_mebibyte_unless_one_request_has_more() {
 
 #[tokio::test]
 async fn a_batch_that_hangs_holds_up_neither_what_comes_later_nor_its_own_callers_leaving() {
-    let (batcher, gate, batches) = doubler_with(Spare::new(2), 100, false).await;
+    let (batcher, gate, batches) = doubler_with(ExtraBatches::new(2), 100, false).await;
     let mut stuck = occupy(&batcher, &batches).await;
     let later = tokio::spawn({
         let batcher = batcher.clone();

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cenote_postgres::{Combine, Combiner, Connection, Error, Limits, Pool, Result, Rows};
+use cenote_postgres::{BatchLimits, Combine, Combiner, Connection, Error, Pool, Result, Rows};
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
@@ -270,9 +270,9 @@ async fn a_connection_lost_during_the_statement_is_an_unknown_outcome_for_all_an
 #[tokio::test]
 async fn two_combiners_over_one_pool_do_not_deadlock() {
     let (_, pool, watcher) = lines(6).await;
-    let limits = Limits {
-        lanes: 1,
-        ..Limits::of(&pool)
+    let limits = BatchLimits {
+        workers: 1,
+        ..BatchLimits::of(&pool)
     };
     let combiners = [(); 2].map(|()| Combiner::with_limits(Lines, &pool, limits.clone()));
     let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];

@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use cenote_postgres::{Combine, Combiner, Connection, Error, Limits, Loader, Pool, Result, Retry, Rows, Spare};
+use cenote_postgres::{
+    BatchLimits, Combine, Combiner, Connection, Error, ExtraBatches, Loader, Pool, Result, Retry, Rows,
+};
 use fastrand::Rng;
 use tokio::time::{sleep, timeout};
 
@@ -270,11 +272,11 @@ async fn run(seed: u64) {
         delay: Duration::from_millis(2),
     };
     let pool = Pool::new(config).unwrap();
-    let limits = Limits {
-        lanes: rng.u32(1..4),
-        spare: Spare::new(rng.u32(0..3)),
-        batch: rng.usize(1..40),
-        ..Limits::of(&pool)
+    let limits = BatchLimits {
+        workers: rng.u32(1..4),
+        extra: ExtraBatches::new(rng.u32(0..3)),
+        batch_rows: rng.usize(1..40),
+        ..BatchLimits::of(&pool)
     };
     let world = Arc::new(World {
         changes: Combiner::with_limits(Store, &pool, limits),

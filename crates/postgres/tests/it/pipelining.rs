@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cenote_postgres::{Answer, Command, Connection, Error, Pool, Result, tokio_postgres::types::ToSql};
+use cenote_postgres::{Command, CommandOutput, Connection, Error, Pool, Result, tokio_postgres::types::ToSql};
 use cenote_testing::Direction;
 use tokio::time::timeout;
 
@@ -19,7 +19,7 @@ async fn entries() -> (Pool, Watcher) {
     (database.pool(1), watcher)
 }
 
-async fn add_all(connection: &Connection, numbers: &[i64]) -> Vec<Result<Answer>> {
+async fn add_all(connection: &Connection, numbers: &[i64]) -> Vec<Result<CommandOutput>> {
     let parameters: Vec<[&(dyn ToSql + Sync); 1]> = numbers.iter().map(|n| [n as _]).collect();
     let commands: Vec<_> = parameters.iter().map(|n| Command::new(ADD, n)).collect();
     connection.pipeline_all(&commands).await
@@ -38,7 +38,7 @@ async fn each_statement_has_its_own_answer_in_order() {
         ])
         .await;
     assert_eq!((first.unwrap().affected, second.unwrap().affected), (1, 3));
-    let count = |answer: Result<Answer>| answer.unwrap().rows[0].get::<_, i64>(0);
+    let count = |answer: Result<CommandOutput>| answer.unwrap().rows[0].get::<_, i64>(0);
     assert_eq!((count(none), count(some)), (0, 3));
     assert_eq!(pool.stats().queries, 4);
 }

@@ -26,7 +26,7 @@ use cenote_cache::{
     key_count::KeyCount,
     stats::{Reason, State, Stats},
 };
-use cenote_postgres::{InvalidConfig, Limits, Pool, QueueStats};
+use cenote_postgres::{BatchLimits, InvalidConfig, Pool, QueueStats};
 use tokio::time::{sleep, timeout};
 
 use crate::settings::SchemaName;
@@ -121,10 +121,10 @@ impl Store {
         };
         let runtimes = pool.per_runtime().count();
         // Separate limits for each kind of request, so that slow writes do not use up the capacity of reads.
-        let limits = || Limits {
+        let limits = || BatchLimits {
             waiting_bytes: backlog.bytes.div_ceil(runtimes),
             expected_wait: backlog.wait,
-            ..Limits::per_home(pool)
+            ..BatchLimits::per_runtime(pool)
         };
         let values = Values::per_runtime(pool, &limits(), epoch, schema);
         let cache = match config.mode {

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cenote_cache::fenced::NotFenced;
 use cenote_postgres::{
-    Combine, Combiner, Connection, Error, Limits, Pool, Rows,
+    BatchLimits, Combine, Combiner, Connection, Error, Pool, Rows,
     tokio_postgres::{Row, types::ToSql},
 };
 
@@ -43,7 +43,7 @@ pub(super) struct KeyChanges {
 pub(super) fn combiners(
     commit: &FencedCommit,
     pool: &Pool,
-    limits: &Limits,
+    limits: &BatchLimits,
     schema: &SchemaName,
 ) -> Vec<Combiner<KeyChanges>> {
     let sql = ChangeSql::new(schema);
@@ -51,7 +51,7 @@ pub(super) fn combiners(
         commit: commit.clone(),
         sql: sql.clone(),
     };
-    Combiner::per_home(pool, limits, changes)
+    Combiner::per_runtime(pool, limits, changes)
 }
 
 impl Combine for KeyChanges {

@@ -19,7 +19,7 @@ use cenote_cache::{
     origin::Value,
     read::{Read, Source},
 };
-use cenote_postgres::{Combiner, Error, Limits, Pool, QueueStats, tokio_postgres::error::SqlState};
+use cenote_postgres::{BatchLimits, Combiner, Error, Pool, QueueStats, tokio_postgres::error::SqlState};
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
@@ -65,7 +65,7 @@ impl Keys {
         values: Vec<Values>,
         cache: Option<&Cache<Values>>,
         timeouts: &WriteTimeouts,
-        limits: &Limits,
+        limits: &BatchLimits,
         schema: &SchemaName,
     ) -> Vec<Self> {
         let commit = FencedCommit {

@@ -8,7 +8,7 @@ use cenote_cache::{
     epoch,
     origin::{Origin, Value},
 };
-use cenote_postgres::{Decoded, Error, Limits, Loader, Pool, tokio_postgres::Row};
+use cenote_postgres::{BatchLimits, Decoded, Error, Loader, Pool, tokio_postgres::Row};
 
 use super::{size_note::value_or_note, sql::READ};
 use crate::{settings::SchemaName, store::cache_epoch::CacheEpoch};
@@ -26,12 +26,12 @@ impl Values {
     /// Creates a handle for each of the pool's runtimes.
     pub(in crate::store) fn per_runtime(
         pool: &Pool,
-        limits: &Limits,
+        limits: &BatchLimits,
         epoch: Option<CacheEpoch>,
         schema: &SchemaName,
     ) -> Vec<Self> {
         let epoch = epoch.map(Arc::new);
-        let loaders = Loader::per_home(pool, schema.fill(READ), decode, String::len, limits);
+        let loaders = Loader::per_runtime(pool, schema.fill(READ), decode, String::len, limits);
         let values = |loader| Self {
             loader,
             epoch: epoch.clone(),

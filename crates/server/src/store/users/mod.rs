@@ -7,7 +7,7 @@ mod user;
 use std::sync::Arc;
 
 use cenote_postgres::{
-    Error, Limits, Loader, Pool, QueueStats, Result,
+    BatchLimits, Error, Loader, Pool, QueueStats, Result,
     tokio_postgres::{error::SqlState, types::ToSql},
 };
 
@@ -37,9 +37,9 @@ pub(crate) struct Users {
 
 impl Users {
     /// Creates a handle for each of the pool's runtimes.
-    pub(super) fn per_runtime(pool: &Pool, limits: &Limits, schema: &SchemaName) -> Vec<Self> {
+    pub(super) fn per_runtime(pool: &Pool, limits: &BatchLimits, schema: &SchemaName) -> Vec<Self> {
         let decode = |row| Ok(Arc::new(UserRow(row)));
-        let loaders = Loader::per_home(pool, schema.fill(GET), decode, |_| size_of::<i64>(), limits);
+        let loaders = Loader::per_runtime(pool, schema.fill(GET), decode, |_| size_of::<i64>(), limits);
         let add: Arc<str> = schema.fill(ADD).into();
         let listings = Listing::per_runtime(pool, schema);
         let users = |((pool, loader), listing)| Self {

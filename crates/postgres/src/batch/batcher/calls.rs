@@ -1,0 +1,205 @@
+//! The requests of one batch. Invariant: each caller is answered at most once, and a key is let go when nothing of the
+//! batch is about it any more.
+
+use std::{
+    collections::HashSet,
+    future::poll_fn,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+};
+
+use tokio::{runtime::Handle, sync::oneshot};
+
+use super::{limits::Weight, queue::Waiting};
+use crate::{Pooled, Result};
+
+/// What is done with requests that go together.
+pub trait Batch: Sized + Send + Sync + 'static {
+    /// What one caller asks for.
+    type Request: Send + Sync + 'static;
+    /// What it gets.
+    type Response: Send + 'static;
+
+    /// What a request adds to a statement.
+    fn weight(&self, request: &Self::Request) -> Weight;
+
+    /// The hash of what a request is about, if its order matters. Requests with equal hashes are sent in the order in
+    /// which they came, and are never under way in two batches at once.
+    fn key(&self, request: &Self::Request) -> Option<u64>;
+
+    /// Serves requests together, and [answers](BatchCalls::answer) each. One that is not answered is told that its outcome
+    /// is unknown.
+    ///
+    /// # Cancel safety
+    ///
+    /// Runs in a task of its own. It is dropped if all its callers have given up, or the batcher is told to
+    /// [`abort`](Batcher::abort).
+    fn run(&self, connection: Pooled<'_>, calls: &BatchCalls<Self>) -> impl Future<Output = ()> + Send;
+}
+
+/// A request, and where its answer goes.
+pub(super) struct Request<B: Batch> {
+    pub(super) request: B::Request,
+    pub(super) answer: oneshot::Sender<Result<B::Response>>,
+    /// Its caller is on another runtime than the workers, and looks after them.
+    pub(super) is_watched: bool,
+}
+
+/// What the calls of a batch ask of the worker that serves them.
+pub(super) trait Server: Send + Sync + 'static {
+    /// Lets go of these keys, so that the next requests about them can be taken.
+    fn release(&self, keys: Vec<u64>);
+
+    /// Does not count the batch as under way any more, and lets go of these keys.
+    fn step_aside(&self, keys: Vec<u64>);
+
+    /// Starts a worker for requests that wait, if there is room for one.
+    fn start_next(&self);
+}
+
+/// The requests of one batch, each of which is to be answered.
+pub struct BatchCalls<B: Batch> {
+    open: Arc<Mutex<OpenCalls<B>>>,
+    server: Arc<dyn Server>,
+    requests: Vec<B::Request>,
+}
+
+/// What of a batch is still open. It is kept with its worker, so that others get at it when nobody runs that.
+pub(super) struct OpenCalls<B: Batch> {
+    pub(super) callers: Vec<Option<oneshot::Sender<Result<B::Response>>>>,
+    /// Of each call, until it is let go.
+    pub(super) keys: Vec<Option<u64>>,
+}
+
+impl<B: Batch> Default for OpenCalls<B> {
+    fn default() -> Self {
+        Self {
+            callers: Vec::new(),
+            keys: Vec::new(),
+        }
+    }
+}
+
+impl<B: Batch> BatchCalls<B> {
+    pub(super) fn new(
+        server: Arc<dyn Server>,
+        shared: Arc<Mutex<OpenCalls<B>>>,
+        taken: Vec<Waiting<Request<B>>>,
+    ) -> Self {
+        let mut requests = Vec::with_capacity(taken.len());
+        let mut open = OpenCalls {
+            callers: Vec::with_capacity(taken.len()),
+            keys: Vec::with_capacity(taken.len()),
+        };
+        for Waiting { item, key, .. } in taken {
+            requests.push(item.request);
+            open.callers.push(Some(item.answer));
+            open.keys.push(key);
+        }
+        *lock(&shared) = open;
+        Self {
+            open: shared,
+            server,
+            requests,
+        }
+    }
+
+    /// What is asked for, in the order in which it came.
+    pub fn requests(&self) -> &[B::Request] {
+        &self.requests
+    }
+
+    /// Answers the request at this index, unless it has been.
+    pub fn answer(&self, index: usize, answer: Result<B::Response>) {
+        let caller = self.open().callers.get_mut(index).and_then(Option::take);
+        if let Some(caller) = caller {
+            // A caller that has gone needs no answer.
+            let _gone = caller.send(answer);
+        }
+    }
+
+    /// Answers each request that has not been answered; `answer` is given its index.
+    pub fn answer_all(&self, answer: impl FnMut(usize) -> Result<B::Response>) {
+        self.answer_each(0..self.requests.len(), answer);
+    }
+
+    /// As [`answer_all`](Self::answer_all), of the requests with these indices.
+    pub fn answer_each(&self, indices: Range<usize>, mut answer: impl FnMut(usize) -> Result<B::Response>) {
+        // Not answered under the lock, as `answer` may be slow.
+        let callers: Vec<_> = {
+            let callers = &mut self.open().callers;
+            // Empty if the batch was given up.
+            indices.clone().map(|index| callers.get_mut(index)?.take()).collect()
+        };
+        for (index, caller) in indices.zip(callers) {
+            if let Some(caller) = caller {
+                // A caller that has gone needs no answer.
+                let _gone = caller.send(answer(index));
+            }
+        }
+    }
+
+    /// What is left of this batch waits for something that may take long: it no longer counts as under way, and only
+    /// requests with the keys of those not yet answered wait for it.
+    pub fn step_aside(&self) {
+        let mut open = self.open();
+        let OpenCalls { callers, keys } = &mut *open;
+        let pending: HashSet<u64> = callers
+            .iter()
+            .zip(&*keys)
+            .filter_map(|(caller, key)| caller.as_ref().and(*key))
+            .collect();
+        let done = keys.iter_mut().filter_map(|key| {
+            let is_done = key.is_some_and(|key| !pending.contains(&key));
+            is_done.then(|| key.take()).flatten()
+        });
+        let done: Vec<u64> = done.collect();
+        drop(open);
+        self.server.step_aside(done);
+    }
+
+    /// Lets go of the keys that are left; false if there were none.
+    pub(super) fn release(&self) -> bool {
+        let mut open = self.open();
+        let keys: Vec<u64> = open.keys.iter_mut().filter_map(Option::take).collect();
+        drop(open);
+        if keys.is_empty() {
+            return false;
+        }
+        self.server.release(keys);
+        true
+    }
+
+    /// Completes when nobody waits for an answer any more.
+    pub(super) async fn all_gone(&self) {
+        poll_fn(|context| {
+            let mut open = self.open();
+            let mut waiting = open.callers.iter_mut().flatten();
+            // The first that still waits is the one to be woken by.
+            match waiting.any(|caller| caller.poll_closed(context).is_pending()) {
+                true => Poll::Pending,
+                false => Poll::Ready(()),
+            }
+        })
+        .await;
+    }
+
+    fn open(&self) -> MutexGuard<'_, OpenCalls<B>> {
+        lock(&self.open)
+    }
+}
+
+impl<B: Batch> Drop for BatchCalls<B> {
+    fn drop(&mut self) {
+        if self.release() && Handle::try_current().is_ok() {
+            // For those who waited for one of its keys.
+            self.server.start_next();
+        }
+    }
+}
+
+/// Held for a moment, never across an await.
+pub(super) fn lock<B: Batch>(open: &Mutex<OpenCalls<B>>) -> MutexGuard<'_, OpenCalls<B>> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}

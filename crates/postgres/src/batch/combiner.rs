@@ -1,0 +1,344 @@
+//! Group commit: one statement and one commit for the writes of many callers, in order.
+//!
+//! Invariant: the writes of one key take effect in the order in which they came, and each caller is told of its own
+//! write alone: what is wrong with one of them, or in its way, is no other's concern.
+
+mod combine;
+mod plan;
+mod rows;
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    iter::{once, repeat_with, zip},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use tokio::{sync::Semaphore, time::timeout};
+
+use self::plan::Plan;
+pub use self::{combine::Combine, rows::Rows};
+use crate::{Batch, BatchCalls, BatchLimits, Batcher, Error, Pool, Pooled, QueueStats, Result, Weight};
+
+/// How long a statement waits for a row that somebody else has locked, before what does not need it goes on without.
+const LOCKED: Duration = Duration::from_millis(50);
+/// The same while the locked rows are searched for: that some are is known by then.
+const SEARCHING: Duration = Duration::from_millis(5);
+/// Locked rows are searched for until so many statements have met one. What is left, as when the whole table is locked,
+/// waits together.
+const MOST_LOCKED: u32 = 40;
+
+/// Makes the writes of many callers together, see [`Combine`].
+///
+/// * What comes while the database is busy goes in one statement, which is one commit; see [`Batcher`].
+/// * Writes of one key take effect in the order in which they were submitted.
+/// * If the database refuses a value, the others are written without it.
+/// * If somebody else has locked a row, only the writes to it wait. There are never so many that wait for locks that
+///   the others have no connection left, within the [limits](BatchLimits::extra).
+/// * What certainly had no effect, such as a deadlock, is tried again as by [`Pool::retry`]. A connection that is lost
+///   on the way is an unknown outcome for all of its statement: nothing is repeated.
+///
+/// Cloning it gives another handle to the same queue.
+pub struct Combiner<C: Combine>(Batcher<Writes<C>>);
+
+struct Writes<C> {
+    combine: C,
+    pool: Pool,
+    hashes: RandomState,
+    /// StatementCache that may wait for locks, here or at another combiner that shares this.
+    waiting_for_locks: Arc<Semaphore>,
+}
+
+impl<C: Combine> Combiner<C> {
+    /// A combiner within the [usual limits](BatchLimits::of).
+    pub fn new(combine: C, pool: &Pool) -> Self {
+        Self::with_limits(combine, pool, BatchLimits::of(pool))
+    }
+
+    /// A combiner with limits of its own.
+    pub fn with_limits(combine: C, pool: &Pool, limits: BatchLimits) -> Self {
+        let waiting = Arc::new(Semaphore::new(limits.waiting_for_locks()));
+        Self::sharing(combine, pool, limits, waiting)
+    }
+
+    /// A combiner for each of the pool's [runtimes](Pool::per_runtime), see [`Batcher::per_runtime`]. As many statements of all of
+    /// them wait for locks as of one combiner for the whole pool.
+    pub fn per_runtime(pool: &Pool, limits: &BatchLimits, combine: impl Fn() -> C) -> Vec<Self> {
+        let waiting = Arc::new(Semaphore::new(BatchLimits::of(pool).waiting_for_locks()));
+        let homes = pool.per_runtime();
+        homes
+            .map(|home| Self::sharing(combine(), &home, limits.clone(), waiting.clone()))
+            .collect()
+    }
+
+    fn sharing(combine: C, pool: &Pool, limits: BatchLimits, waiting: Arc<Semaphore>) -> Self {
+        let writes = Writes {
+            combine,
+            pool: pool.clone(),
+            hashes: RandomState::new(),
+            waiting_for_locks: waiting,
+        };
+        Self(Batcher::with_limits(writes, pool, limits))
+    }
+
+    /// Makes a write, together with others if the database is busy. It is committed once this returns.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Batcher::submit`] and [`Combine::commit`]. With
+    /// [`is_outcome_unknown`](Error::is_outcome_unknown) it may have been made all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`Batcher::submit`].
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn submit(&self, write: C::Write) -> Result<C::Outcome> {
+        self.0.submit(write).await
+    }
+
+    /// As [`submit`](Self::submit), for a caller that waits for so long at most; see [`Batcher::submit_within`].
+    ///
+    /// # Errors
+    ///
+    /// As [`submit`](Self::submit), and [`Error::Deadline`], which says whether the write had been sent by then.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`Batcher::submit`].
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn submit_within(&self, write: C::Write, limit: Duration) -> Result<C::Outcome> {
+        self.0.submit_within(write, limit).await
+    }
+
+    /// Gives up the writes under way, see [`Batcher::abort`].
+    pub fn abort(&self) {
+        self.0.abort();
+    }
+
+    /// What it has done and is doing.
+    pub fn stats(&self) -> QueueStats {
+        self.0.stats()
+    }
+}
+
+impl<C: Combine> Clone for Combiner<C> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<C: Combine> Batch for Writes<C> {
+    type Request = C::Write;
+    type Response = C::Outcome;
+
+    fn weight(&self, write: &C::Write) -> Weight {
+        Weight {
+            rows: 1,
+            bytes: self.combine.bytes(write),
+        }
+    }
+
+    fn key(&self, write: &C::Write) -> Option<u64> {
+        Some(self.hashes.hash_one(self.combine.key(write)))
+    }
+
+    async fn run(&self, connection: Pooled<'_>, calls: &BatchCalls<Self>) {
+        let plan = Plan::new(&self.combine, calls.requests());
+        let mut work = Work {
+            writes: self,
+            calls,
+            plan: &plan,
+            connection: Some(connection),
+        };
+        let mut locked = Locked::default();
+        for round in &plan.rounds {
+            let free = locked.keep_back(round, &plan);
+            for part in work.make(&free, LOCKED).await {
+                locked.add(part, &plan);
+            }
+        }
+        let connection = work.connection.take();
+        if !locked.parts.is_empty() {
+            calls.step_aside();
+            let connections = once(connection).chain(repeat_with(|| None));
+            let parts = zip(locked.parts, connections);
+            join_all(parts.map(|(rows, connection)| self.wait_for(rows, connection, calls, &plan))).await;
+        }
+    }
+}
+
+/// Rows that somebody else has locked.
+#[derive(Default)]
+struct Locked {
+    /// Which part a key is in.
+    keys: HashMap<usize, usize>,
+    /// What each part has to make, one statement after the other.
+    parts: Vec<Vec<Vec<Range<usize>>>>,
+}
+
+impl Locked {
+    fn add<W>(&mut self, rows: Vec<Range<usize>>, plan: &Plan<'_, W>) {
+        let part = self.parts.len();
+        self.keys.extend(rows.iter().map(|row| (plan.first_of_key(row), part)));
+        self.parts.push(vec![rows]);
+    }
+
+    /// Puts those rows behind the others of their keys that wait, and returns the rest.
+    fn keep_back<W>(&mut self, round: &[Range<usize>], plan: &Plan<'_, W>) -> Vec<Range<usize>> {
+        let mut free = Vec::with_capacity(round.len());
+        for row in round {
+            match self.keys.get(&plan.first_of_key(row)) {
+                Some(part) => self.parts[*part].push(vec![row.clone()]),
+                None => free.push(row.clone()),
+            }
+        }
+        free
+    }
+}
+
+impl<C: Combine> Writes<C> {
+    /// Makes these rows, one statement after the other, however long somebody else has them locked. The first goes over
+    /// this connection, if it need not be kept from others for that.
+    async fn wait_for(
+        &self,
+        statements: Vec<Vec<Range<usize>>>,
+        connection: Option<Pooled<'_>>,
+        calls: &BatchCalls<Self>,
+        plan: &Plan<'_, C::Write>,
+    ) {
+        let limit = self.pool.config().command_timeout;
+        let mut work = Work {
+            writes: self,
+            calls,
+            plan,
+            connection,
+        };
+        for rows in statements {
+            let place = match self.waiting_for_locks.try_acquire() {
+                Ok(place) => Ok(Ok(place)),
+                Err(_) => {
+                    work.connection = None;
+                    let place = self.waiting_for_locks.acquire();
+                    match limit {
+                        Some(limit) => timeout(limit, place).await,
+                        None => Ok(place.await),
+                    }
+                }
+            };
+            match place {
+                Ok(_place) => {
+                    work.make(&rows, Duration::ZERO).await;
+                    work.connection = None;
+                }
+                Err(_) => {
+                    let waited = limit.unwrap_or_default();
+                    let sent = false;
+                    work.answer(&rows, Err(Error::Deadline { waited, sent }));
+                }
+            }
+        }
+    }
+}
+
+/// The writes of one batch on their way.
+struct Work<'a, C: Combine> {
+    writes: &'a Writes<C>,
+    calls: &'a BatchCalls<Writes<C>>,
+    plan: &'a Plan<'a, C::Write>,
+    /// For the next statement; otherwise it takes one from the pool.
+    connection: Option<Pooled<'a>>,
+}
+
+impl<C: Combine> Work<'_, C> {
+    /// Makes these rows, and returns those that somebody else has locked, in parts that are to be made by themselves.
+    async fn make(&mut self, rows: &[Range<usize>], mut lock_timeout: Duration) -> Vec<Vec<Range<usize>>> {
+        let (mut locked, mut met) = (Vec::new(), 0);
+        // What is still to be made; the part that comes first is on top.
+        let mut parts = vec![Cow::Borrowed(rows)];
+        while let Some(part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            let made = self.attempt(&part, lock_timeout).await;
+            let is_locked = !lock_timeout.is_zero() && made.as_ref().is_err_and(Error::is_lock_timeout);
+            if is_locked {
+                met += 1;
+                lock_timeout = lock_timeout.min(SEARCHING);
+            }
+            let is_bad = made.as_ref().is_err_and(Error::is_about_data);
+            if part.len() > 1 && (is_bad || is_locked && met < MOST_LOCKED) {
+                // Nothing of the statement had an effect, and one row is to blame: the others need not suffer.
+                let (first, second) = part.split_at(part.len() / 2);
+                parts.extend([second, first].map(|half| Cow::Owned(half.to_vec())));
+            } else if is_bad && part[0].len() > 1 {
+                // Nor need the other writes of that row.
+                let rows = self.plan.split(&self.writes.combine, &part[0]);
+                parts.extend(rows.into_iter().rev().map(|row| Cow::Owned(vec![row])));
+            } else if is_locked {
+                locked.push(part.into_owned());
+            } else {
+                self.answer(&part, made);
+            }
+        }
+        locked
+    }
+
+    /// One statement, again if it certainly had no effect and what was in its way passes.
+    async fn attempt(&mut self, rows: &[Range<usize>], lock_timeout: Duration) -> Result<Vec<C::Outcome>> {
+        let Writes { combine, pool, .. } = self.writes;
+        let rows = self.plan.rows(rows);
+        let mut tries = pool.config().retry.tries();
+        loop {
+            let connection = match self.connection.take() {
+                Some(connection) => connection,
+                None => pool.get().await?,
+            };
+            let made = combine.commit(&connection, &rows, lock_timeout).await;
+            match made {
+                Err(error) if error.certainly_passes() && !error.is_lock_timeout() => {
+                    drop(connection);
+                    if !tries.again(&error).await {
+                        return Err(error);
+                    }
+                }
+                made => {
+                    self.connection = Some(connection);
+                    let made = made?;
+                    return match made.len() == rows.writes() {
+                        true => Ok(made),
+                        false => Err(Error::Miscounted {
+                            outcomes: made.len(),
+                            writes: rows.writes(),
+                        }),
+                    };
+                }
+            }
+        }
+    }
+
+    fn answer(&self, rows: &[Range<usize>], made: Result<Vec<C::Outcome>>) {
+        let calls = rows.iter().cloned().flatten().map(|at| self.plan.order[at]);
+        match made {
+            Ok(outcomes) => {
+                for (call, outcome) in calls.zip(outcomes) {
+                    self.calls.answer(call, Ok(outcome));
+                }
+            }
+            Err(error) => {
+                for call in calls {
+                    self.calls.answer(call, Err(error.clone()));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What a pool notices of its hosts while it runs: names that move, servers that go, roles that change.
+//!
+//! Invariant: connections to a host are given up at most once a second, however often it alarms its users.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+
+use super::{
+    dns::Resolver,
+    host_registry::HostRegistry,
+    hosts::{Target, TargetKind},
+    role::{ServerRole, TargetSession},
+    socket::Endpoint,
+};
+use crate::ConnectionError;
+
+/// Longest wait for an answer when names are looked up without hurry.
+const LOOKUP: Duration = Duration::from_secs(5);
+
+/// The hosts of a pool, what is known of them, and whether to look at them again.
+#[derive(Debug)]
+pub(crate) struct FailoverWatch {
+    pub(super) targets: Vec<Target>,
+    pub(super) wanted: TargetSession,
+    pub(super) registry: HostRegistry,
+    resolver: Resolver,
+    /// Wakes the task that waits in [`news`](Self::news).
+    alarm: Notify,
+    /// Names are to be looked up.
+    names_due: AtomicBool,
+}
+
+impl FailoverWatch {
+    /// `random`: equally suitable hosts are tried in random order.
+    pub(super) fn new(targets: Vec<Target>, wanted: TargetSession, resolver: Resolver, random: bool) -> Self {
+        Self {
+            registry: HostRegistry::new(targets.len(), wanted, random),
+            targets,
+            wanted,
+            resolver,
+            alarm: Notify::new(),
+            names_due: AtomicBool::new(false),
+        }
+    }
+
+    /// The host, as the configuration has it.
+    pub(crate) fn name(&self, host: usize) -> &str {
+        &self.targets[host].shown
+    }
+
+    /// The addresses a host has now.
+    pub(super) async fn resolve(&self, host: usize) -> Result<Vec<Endpoint>, ConnectionError> {
+        let target = &self.targets[host];
+        match &target.kind {
+            TargetKind::Address(address) => Ok(vec![Endpoint::Tcp(*address)]),
+            TargetKind::Socket(path) => Ok(vec![Endpoint::Unix(path.clone())]),
+            TargetKind::Name(port) => {
+                let resolved = self.resolver.resolve(&target.name, *port).await;
+                let resolved = resolved.map_err(|cause| ConnectionError::unreachable(self.name(host), cause))?;
+                Ok(resolved.into_iter().map(Endpoint::Tcp).collect())
+            }
+        }
+    }
+
+    /// Takes the hosts of this name out of use, or back into it, and says whether there are any.
+    pub(crate) fn set_drained(&self, name: &str, drained: bool) -> bool {
+        let named = |host: &usize| self.name(*host) == name;
+        let hosts: Vec<_> = (0..self.targets.len()).filter(named).collect();
+        for &host in &hosts {
+            self.registry.set_drained(host, drained);
+        }
+        self.look_around();
+        !hosts.is_empty()
+    }
+
+    /// Whether the pool cares what a server is.
+    pub(crate) fn role_matters(&self) -> bool {
+        self.wanted != TargetSession::Any
+    }
+
+    /// Whether a connection may stay where the server was one thing and is another now.
+    pub(crate) fn keeps(&self, then: ServerRole, now: ServerRole) -> bool {
+        now == then || (self.role_matters() && self.wanted.suits(now))
+    }
+
+    pub(super) fn give_up(&self, host: usize, reason: &str) {
+        if self.registry.evict(host) {
+            let host = self.name(host);
+            tracing::warn!(host, reason, "connections to this host are replaced");
+            self.look_around();
+        }
+    }
+
+    /// Has the pool's watch look names and idle connections over.
+    pub(crate) fn look_around(&self) {
+        self.alarm.notify_one();
+    }
+
+    /// Waits until connections may have been given up, or a name has moved; has names looked up so often, and after
+    /// each alarm.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: a look-up that is cut off is done again.
+    pub(crate) async fn news(&self, interval: Option<Duration>) {
+        let interval = interval.filter(|_| self.has_names());
+        loop {
+            if self.names_due.load(Relaxed) {
+                let moved = self.look_up_names().await;
+                self.names_due.store(false, Relaxed);
+                if moved {
+                    return;
+                }
+            }
+            let elapsed = async {
+                match interval {
+                    Some(interval) => sleep(interval).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // What was given up goes at once, however long the names take.
+                () = self.alarm.notified() => {
+                    self.names_due.store(true, Relaxed);
+                    return;
+                }
+                () = elapsed => self.names_due.store(true, Relaxed),
+            }
+        }
+    }
+
+    /// Looks all names up and gives up the connections to addresses they no longer have; says whether there were any.
+    /// A name that does not resolve changes nothing.
+    async fn look_up_names(&self) -> bool {
+        let mut moved = false;
+        for host in 0..self.targets.len() {
+            if !self.targets[host].is_name() {
+                continue;
+            }
+            match timeout(LOOKUP, self.resolve(host)).await {
+                Ok(Ok(endpoints)) => {
+                    if self.registry.resolved(host, &endpoints) {
+                        let host = self.name(host);
+                        tracing::info!(host, "the name has moved; its connections move too");
+                        moved = true;
+                    }
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "a name does not resolve"),
+                Err(_) => tracing::debug!("a name does not resolve in time"),
+            }
+        }
+        moved
+    }
+
+    /// Whether there is a name that may come to mean another address.
+    fn has_names(&self) -> bool {
+        self.targets.iter().any(Target::is_name)
+    }
+
+    pub(crate) fn unsuitable(&self, host: usize) -> ConnectionError {
+        ConnectionError::Unsuitable {
+            host: self.name(host).to_owned(),
+            wanted: self.wanted.as_str(),
+        }
+    }
+}

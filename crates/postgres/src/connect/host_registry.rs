@@ -1,0 +1,265 @@
+//! What is known of the hosts: who answered, who failed, who was given up.
+//!
+//! Lock: one mutex, held for a moment and never across an await. Invariant: an attempt that began ends as answered,
+//! as failed, or as saying nothing about the host; one that is dropped half-way ends as failed.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    connect::hosts::{Candidate, HostRecord, order},
+    connect::role::{ServerRole, TargetSession},
+    connect::socket::Endpoint,
+};
+
+/// A name must have lost an address twice in a row: some answers are only a part of the whole.
+const MISSES: u32 = 2;
+
+/// Counts how often the connections to one address were evicted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HostEpoch(Arc<AtomicU64>);
+
+impl HostEpoch {
+    pub(crate) fn advance(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What is known of all hosts, in the order of the configuration.
+#[derive(Debug)]
+pub(crate) struct HostRegistry {
+    hosts: Mutex<Vec<Host>>,
+    started: Instant,
+    wanted: TargetSession,
+    /// Whether equals are tried in random order.
+    random: bool,
+}
+
+#[derive(Debug, Default)]
+struct Host {
+    standing: HostRecord,
+    /// Nothing is opened there for now.
+    drained: bool,
+    /// The addresses resolved last, and those that are still in use.
+    sites: Vec<Site>,
+}
+
+#[derive(Debug)]
+struct Site {
+    endpoint: Endpoint,
+    epoch: HostEpoch,
+    standing: HostRecord,
+    /// Lookups in a row that did not mention it.
+    misses: u32,
+}
+
+/// An address to try.
+pub(crate) struct Address {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) epoch: HostEpoch,
+    /// It failed a moment ago, so it is for want of anything better.
+    pub(crate) resting: bool,
+}
+
+impl HostRegistry {
+    pub(crate) fn new(count: usize, wanted: TargetSession, random: bool) -> Self {
+        Self {
+            hosts: Mutex::new((0..count).map(|_| Host::default()).collect()),
+            started: Instant::now(),
+            wanted,
+            random,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Host>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn shuffle(&self) -> Option<impl FnMut(&mut [Candidate])> {
+        self.random
+            .then_some(|candidates: &mut [Candidate]| fastrand::shuffle(candidates))
+    }
+
+    /// All hosts but the drained ones, in the order in which to try them.
+    pub(crate) fn hosts(&self) -> Vec<Candidate> {
+        let mut hosts = self.lock();
+        let standings = hosts.iter_mut().map(|host| &mut host.standing);
+        let mut candidates = order(standings, self.wanted, self.now(), self.shuffle());
+        candidates.retain(|candidate| !hosts[candidate.index].drained);
+        candidates
+    }
+
+    /// Gives up all connections to a host, and has none opened there; or has them opened again.
+    pub(crate) fn set_drained(&self, host: usize, drained: bool) {
+        let mut hosts = self.lock();
+        let Some(host) = hosts.get_mut(host) else {
+            return;
+        };
+        host.drained = drained;
+        if drained {
+            host.sites.iter().for_each(|site| site.epoch.advance());
+        }
+    }
+
+    /// The addresses of a host in the order in which to try them.
+    pub(crate) fn addresses(&self, host: usize, endpoints: &[Endpoint]) -> Vec<Address> {
+        let now = self.now();
+        let mut hosts = self.lock();
+        let Some(host) = hosts.get_mut(host) else {
+            return Vec::new();
+        };
+        host.sites
+            .retain(|site| site.epoch.is_in_use() || endpoints.contains(&site.endpoint));
+        for endpoint in endpoints {
+            if host.site(endpoint).is_none() {
+                host.sites.push(Site::new(endpoint));
+            }
+        }
+        let listed = |site: &&mut Site| endpoints.contains(&site.endpoint);
+        let mut sites: Vec<_> = host.sites.iter_mut().filter(listed).collect();
+        // As the resolver put them.
+        sites.sort_by_key(|site| endpoints.iter().position(|other| *other == site.endpoint));
+        let standings = sites.iter_mut().map(|site| &mut site.standing);
+        order(standings, self.wanted, now, self.shuffle())
+            .into_iter()
+            .filter_map(|Candidate { index, resting }| {
+                let site = sites.get(index)?;
+                Some(Address {
+                    endpoint: site.endpoint.clone(),
+                    epoch: site.epoch.clone(),
+                    resting,
+                })
+            })
+            .collect()
+    }
+
+    /// Begins to try a host, or one of its addresses.
+    pub(crate) fn attempt<'a>(&'a self, host: usize, endpoint: Option<&'a Endpoint>) -> Attempt<'a> {
+        Attempt {
+            known: self,
+            host,
+            endpoint,
+            settled: false,
+        }
+    }
+
+    fn settle(&self, host: usize, endpoint: Option<&Endpoint>, role: Option<ServerRole>) {
+        let now = self.now();
+        let mut hosts = self.lock();
+        let Some(host) = hosts.get_mut(host) else {
+            return;
+        };
+        let standing = match endpoint {
+            None => &mut host.standing,
+            Some(endpoint) => match host.site(endpoint) {
+                Some(site) => &mut site.standing,
+                None => return,
+            },
+        };
+        match role {
+            Some(role) => standing.answered(role),
+            None => standing.failed(now),
+        }
+    }
+
+    /// Gives up all connections to a host that are open now, unless that was done a moment ago.
+    pub(crate) fn evict(&self, host: usize) -> bool {
+        let now = self.now();
+        let mut hosts = self.lock();
+        let Some(host) = hosts.get_mut(host) else {
+            return false;
+        };
+        let evicted = host.standing.evict(now);
+        if evicted {
+            host.sites.iter().for_each(|site| site.epoch.advance());
+        }
+        evicted
+    }
+
+    /// Takes note of the addresses a name has now. Gives up the connections to those it no longer has, and says
+    /// whether there were any.
+    pub(crate) fn resolved(&self, host: usize, endpoints: &[Endpoint]) -> bool {
+        let mut hosts = self.lock();
+        let Some(host) = hosts.get_mut(host) else {
+            return false;
+        };
+        let mut evicted = false;
+        for site in &mut host.sites {
+            site.misses = match endpoints.contains(&site.endpoint) {
+                true => 0,
+                false => site.misses + 1,
+            };
+            if site.misses == MISSES && site.epoch.is_in_use() {
+                site.epoch.advance();
+                evicted = true;
+            }
+        }
+        host.sites.retain(|site| site.misses < MISSES || site.epoch.is_in_use());
+        evicted
+    }
+}
+
+impl Host {
+    fn site(&mut self, endpoint: &Endpoint) -> Option<&mut Site> {
+        self.sites.iter_mut().find(|site| site.endpoint == *endpoint)
+    }
+}
+
+impl Site {
+    fn new(endpoint: &Endpoint) -> Self {
+        Self {
+            endpoint: endpoint.clone(),
+            epoch: HostEpoch::default(),
+            standing: HostRecord::default(),
+            misses: 0,
+        }
+    }
+}
+
+/// An attempt at a host, or at one of its addresses. Dropped without a word, it has failed.
+pub(crate) struct Attempt<'a> {
+    known: &'a HostRegistry,
+    host: usize,
+    endpoint: Option<&'a Endpoint>,
+    settled: bool,
+}
+
+impl Attempt<'_> {
+    /// It answered, and is this.
+    pub(crate) fn answered(mut self, role: ServerRole) {
+        self.settled = true;
+        self.known.settle(self.host, self.endpoint, Some(role));
+    }
+
+    /// What happened says nothing against it.
+    pub(crate) fn forgive(mut self) {
+        self.settled = true;
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.known.settle(self.host, self.endpoint, None);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Which host to try next, given what is known of each.
+//!
+//! Pure: it opens nothing and reads no clock; time is a `Duration` since some moment. Invariant: every host is a
+//! candidate at every connect, unless it was drained; what is known only decides the order.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use tokio_postgres::{Config, config::Host};
+
+use crate::connect::role::{ServerRole, TargetSession};
+
+const DEFAULT_PORT: u16 = 5432;
+
+/// How long a host that failed is left alone; doubled with each failure in a row, up to the longest.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(30);
+
+/// The least time between two evictions of one host's connections.
+const EVICTION_PAUSE: Duration = Duration::from_secs(1);
+
+/// A host of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) kind: TargetKind,
+    /// The name a certificate must be for.
+    pub(crate) name: String,
+    /// As it is shown: with its port.
+    pub(crate) shown: String,
+}
+
+/// How to get at a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TargetKind {
+    /// To be resolved at every connect.
+    Name(u16),
+    Address(SocketAddr),
+    Socket(PathBuf),
+}
+
+impl Target {
+    /// Whether it has to be resolved at every connect.
+    pub(crate) fn is_name(&self) -> bool {
+        matches!(self.kind, TargetKind::Name(_))
+    }
+}
+
+/// Hosts with their ports, as libpq pairs them: one port for all, or one for each. A `hostaddr` stands in for its
+/// host's name, but not when a certificate is checked.
+pub(crate) fn targets(config: &Config) -> Vec<Target> {
+    let (hosts, addresses) = (config.get_hosts(), config.get_hostaddrs());
+    let ports = config.get_ports();
+    let target = |index| {
+        let port = ports.get(index).or_else(|| ports.first());
+        let port = port.copied().unwrap_or(DEFAULT_PORT);
+        let address = addresses.get(index).map(|&ip| SocketAddr::new(ip, port));
+        match hosts.get(index) {
+            Some(Host::Tcp(name)) => {
+                let is_address = name.parse().map(|ip| SocketAddr::new(ip, port));
+                Some(Target {
+                    name: name.clone(),
+                    shown: match is_address {
+                        Ok(address) => address.to_string(),
+                        Err(_) => format!("{name}:{port}"),
+                    },
+                    kind: match address.or(is_address.ok()) {
+                        Some(address) => TargetKind::Address(address),
+                        None => TargetKind::Name(port),
+                    },
+                })
+            }
+            Some(Host::Unix(directory)) if address.is_none() => {
+                let path = directory.join(format!(".s.PGSQL.{port}"));
+                Some(Target {
+                    name: String::new(),
+                    shown: path.display().to_string(),
+                    kind: TargetKind::Socket(path),
+                })
+            }
+            _ => address.map(|address| Target {
+                name: address.ip().to_string(),
+                shown: address.to_string(),
+                kind: TargetKind::Address(address),
+            }),
+        }
+    };
+    (0..hosts.len().max(addresses.len())).filter_map(target).collect()
+}
+
+/// What is known of a host, or of one of its addresses.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HostRecord {
+    /// In a row.
+    failures: u32,
+    rests_until: Duration,
+    /// As it was when it last answered.
+    role: Option<ServerRole>,
+    evicted: Option<Duration>,
+}
+
+/// A host to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) index: usize,
+    /// It failed a moment ago, so it is for want of anything better.
+    pub(crate) resting: bool,
+}
+
+impl HostRecord {
+    pub(crate) fn failed(&mut self, now: Duration) {
+        self.failures = self.failures.saturating_add(1);
+        self.rest(now);
+        self.role = None;
+    }
+
+    pub(crate) fn answered(&mut self, role: ServerRole) {
+        self.failures = 0;
+        self.role = Some(role);
+    }
+
+    /// Whether connections to this host may be evicted now. Bounds how often a host that keeps alarming its users can
+    /// make them all reconnect.
+    pub(crate) fn evict(&mut self, now: Duration) -> bool {
+        let allowed = self.evicted.is_none_or(|last| now >= last + EVICTION_PAUSE);
+        if allowed {
+            self.evicted = Some(now);
+            self.role = None;
+        }
+        allowed
+    }
+
+    fn rest(&mut self, now: Duration) {
+        let doublings = self.failures.saturating_sub(1).min(16);
+        self.rests_until = now + (FIRST_REST * (1 << doublings)).min(LONGEST_REST);
+    }
+
+    fn is_resting(&self, now: Duration) -> bool {
+        self.failures > 0 && now < self.rests_until
+    }
+
+    /// The lower the better.
+    fn rank(&self, wanted: TargetSession) -> u8 {
+        match self.role {
+            Some(role) if wanted.suits(role) => 0,
+            None if wanted == TargetSession::Any => 0,
+            None => 1,
+            Some(_) => 2,
+        }
+    }
+}
+
+/// Puts all hosts in the order in which to try them: what last answered and was suitable, what is not known, what was
+/// not suitable, and at the end what failed a moment ago; among equals as listed, or as shuffled.
+///
+/// A host whose rest is over is among the first again, but for one connect at a time: for the others it goes on
+/// resting, so that a host which swallows connects without an answer delays one of them now and then, not all.
+pub(crate) fn order<'a>(
+    standings: impl Iterator<Item = &'a mut HostRecord>,
+    wanted: TargetSession,
+    now: Duration,
+    shuffle: Option<impl FnMut(&mut [Candidate])>,
+) -> Vec<Candidate> {
+    let mut ranks = Vec::new();
+    let mut candidates = Vec::new();
+    for (index, standing) in standings.enumerate() {
+        let resting = standing.is_resting(now);
+        if standing.failures > 0 && !resting {
+            standing.rest(now);
+        }
+        ranks.push(standing.rank(wanted));
+        candidates.push(Candidate { index, resting });
+    }
+    if let Some(mut shuffle) = shuffle {
+        shuffle(&mut candidates);
+    }
+    candidates.sort_by_key(|candidate| (candidate.resting, ranks[candidate.index]));
+    candidates
+}
+
+#[cfg(test)]
+#[path = "hosts_tests.rs"]
+mod tests;

@@ -1,0 +1,337 @@
+//! Reads connection strings: `conninfo` splits them as libpq does, `options` decides what becomes of each option, and
+//! here the configuration is put together.
+//!
+//! Invariant: a complaint is put together from what was understood. It never quotes a value, which may hold a piece
+//! of a password with a bare `@` or blank in it.
+
+mod conninfo;
+mod invalid_url;
+mod options;
+
+pub use invalid_url::InvalidUrl;
+
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, SslMode, SslNegotiation};
+
+use crate::{
+    connect::role::TargetSession,
+    connect::tls::{ClientCertificate, Roots, Tls, Verify},
+};
+use invalid_url::Result;
+use options::Options;
+
+/// What a connection string asks for.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) server: tokio_postgres::Config,
+    pub(crate) tls: Tls,
+    pub(crate) target_session: TargetSession,
+}
+
+/// A connection string: a `postgresql://` URL or a `host=… user=…` list, split into its options as libpq splits it.
+///
+/// It can be filled in with [`set`](Self::set) before it becomes a [`Config`](crate::Config). `Debug` prints nothing of it.
+///
+/// ```
+/// use cenote_postgres::ConnectionString;
+/// # fn main() -> Result<(), cenote_postgres::InvalidUrl> {
+/// let mut text: ConnectionString = "postgresql://app@db/shop?sslmode=require".parse()?;
+/// assert_eq!(text.get("port"), None);
+/// text.set("port", "5433");
+/// let config = text.config()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConnectionString(Options);
+
+impl FromStr for ConnectionString {
+    type Err = InvalidUrl;
+
+    /// # Errors
+    ///
+    /// The text has neither form, or an option that is unknown or not supported. The error names the option and quotes
+    /// no value.
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(Self(Options::new(conninfo::read(text)?)?))
+    }
+}
+
+impl fmt::Debug for ConnectionString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionString").finish_non_exhaustive()
+    }
+}
+
+impl ConnectionString {
+    /// The value of an option of libpq, such as `host`, if it is set and not empty. Several hosts and their ports are
+    /// separated by commas.
+    pub fn get(&self, option: &str) -> Option<&str> {
+        self.0.get(option)
+    }
+
+    /// Sets an option of libpq, in binding of the value it has. An empty value removes it.
+    pub fn set(&mut self, option: &'static str, value: impl Into<String>) {
+        self.0.set(option, value.into());
+    }
+
+    pub(crate) fn parts(&self) -> Result<Parts> {
+        let options = &self.0;
+        let mut server = tokio_postgres::Config::new();
+        set_hosts(options, &mut server)?;
+        if let Some(user) = options.get("user") {
+            server.user(user);
+        }
+        if let Some(password) = options.get("password") {
+            server.password(password);
+        }
+        if let Some(name) = options.get("dbname") {
+            server.dbname(name);
+        }
+        if let Some(sent) = options.get("options") {
+            server.options(sent);
+        }
+        let name = options
+            .get("application_name")
+            .or(options.get("fallback_application_name"));
+        if let Some(name) = name {
+            server.application_name(name);
+        }
+        set_timeouts(options, &mut server)?;
+        if let Some(binding) = options.get("channel_binding") {
+            let known = [
+                ("disable", ChannelBinding::Disable),
+                ("prefer", ChannelBinding::Prefer),
+                ("require", ChannelBinding::Require),
+            ];
+            server.channel_binding(word("channel_binding", binding, &known)?);
+        }
+        if let Some(balance) = options.get("load_balance_hosts") {
+            let known = [
+                ("disable", LoadBalanceHosts::Disable),
+                ("random", LoadBalanceHosts::Random),
+            ];
+            server.load_balance_hosts(word("load_balance_hosts", balance, &known)?);
+        }
+        let tls = tls(options, &mut server)?;
+        let target_session = match options.get("target_session_attrs") {
+            None => TargetSession::Any,
+            Some(name) => word("target_session_attrs", name, &TargetSession::NAMES)?,
+        };
+        check(&server)?;
+        tls.check(&server).map_err(|problem| format!("asks for {problem}"))?;
+        Ok(Parts {
+            server,
+            tls,
+            target_session,
+        })
+    }
+}
+
+/// The value that a word stands for.
+fn word<T: Copy>(option: &str, text: &str, known: &[(&str, T)]) -> Result<T> {
+    if let Some((_, value)) = known.iter().find(|(word, _)| *word == text) {
+        return Ok(*value);
+    }
+    let words: Vec<_> = known.iter().map(|(word, _)| *word).collect();
+    Err(format!(
+        "has an invalid value for option `{option}`: it is one of {}",
+        words.join(", ")
+    )
+    .into())
+}
+
+/// A whole number as libpq reads it, with blanks around it.
+fn number(options: &Options, option: &str) -> Result<Option<i32>> {
+    let Some(text) = options.get(option) else {
+        return Ok(None);
+    };
+    let number = text.trim_ascii().parse();
+    number
+        .map(Some)
+        .map_err(|_| format!("has an invalid value for option `{option}`: it is a whole number").into())
+}
+
+/// A number above zero; libpq takes others for "not set".
+fn positive(options: &Options, option: &str) -> Result<Option<u32>> {
+    let number = number(options, option)?;
+    Ok(number
+        .and_then(|number| u32::try_from(number).ok())
+        .filter(|number| *number > 0))
+}
+
+fn set_timeouts(options: &Options, server: &mut tokio_postgres::Config) -> Result<()> {
+    let seconds = |option| -> Result<_> { Ok(positive(options, option)?.map(|it| Duration::from_secs(it.into()))) };
+    if let Some(limit) = seconds("connect_timeout")? {
+        server.connect_timeout(limit);
+    }
+    if let Some(used) = number(options, "keepalives")? {
+        server.keepalives(used != 0);
+    }
+    if let Some(idle) = seconds("keepalives_idle")? {
+        server.keepalives_idle(idle);
+    }
+    if let Some(interval) = seconds("keepalives_interval")? {
+        server.keepalives_interval(interval);
+    }
+    if let Some(count) = positive(options, "keepalives_count")? {
+        server.keepalives_retries(count);
+    }
+    if let Some(limit) = positive(options, "tcp_user_timeout")? {
+        server.tcp_user_timeout(Duration::from_millis(limit.into()));
+    }
+    Ok(())
+}
+
+fn set_hosts(options: &Options, server: &mut tokio_postgres::Config) -> Result<()> {
+    let list = |option| options.get(option).into_iter().flat_map(|list| list.split(','));
+    for host in list("host") {
+        if host.is_empty() {
+            return Err("has an empty host in option `host`; write each of them out".into());
+        }
+        server.host(host);
+    }
+    for address in list("hostaddr") {
+        let address: IpAddr = address
+            .parse()
+            .map_err(|_| "has an invalid value for option `hostaddr`: it is an IP address for each host")?;
+        server.hostaddr(address);
+    }
+    for port in list("port") {
+        let port = match port.trim_ascii() {
+            "" => 5432,
+            text => match text.parse() {
+                Ok(0) | Err(_) => {
+                    return Err(
+                        "has an invalid value for option `port`: it is a number from 1 to 65535 for each host".into(),
+                    );
+                }
+                Ok(port) => port,
+            },
+        };
+        server.port(port);
+    }
+    Ok(())
+}
+
+fn tls(options: &Options, server: &mut tokio_postgres::Config) -> Result<Tls> {
+    if let Some(negotiation) = options.get("sslnegotiation") {
+        let known = [
+            ("postgres", SslNegotiation::Postgres),
+            ("direct", SslNegotiation::Direct),
+        ];
+        server.ssl_negotiation(word("sslnegotiation", negotiation, &known)?);
+    }
+    let roots = options.get("sslrootcert").map(|file| match file {
+        "system" => Roots::System,
+        file => Roots::File(PathBuf::from(file)),
+    });
+    // libpq's rules: with the system's authorities, whom anyone can ask for a certificate, only the full check means
+    // something; and to name authorities is to ask that they be checked.
+    let default = match roots {
+        Some(Roots::System) => "verify-full",
+        _ => "prefer",
+    };
+    let mode = options.get("sslmode").unwrap_or(default);
+    let (ssl_mode, verify) = match mode {
+        "disable" => (SslMode::Disable, Verify::Nothing),
+        "allow" | "prefer" => (SslMode::Prefer, Verify::Nothing),
+        "require" if roots.is_some() => (SslMode::Require, Verify::Authority),
+        "require" => (SslMode::Require, Verify::Nothing),
+        "verify-ca" => (SslMode::Require, Verify::Authority),
+        "verify-full" => (SslMode::Require, Verify::Host),
+        _ => {
+            return Err("has an invalid value for option `sslmode`: \
+                        it is one of disable, allow, prefer, require, verify-ca, verify-full"
+                .into());
+        }
+    };
+    server.ssl_mode(ssl_mode);
+    let certificate = match (options.get("sslcert"), options.get("sslkey")) {
+        (Some(certificate), Some(key)) => Some(ClientCertificate {
+            certificate: certificate.into(),
+            key: key.into(),
+        }),
+        (None, None) => None,
+        _ => return Err("has only one of the options `sslcert` and `sslkey`".into()),
+    };
+    Ok(Tls {
+        verify,
+        roots,
+        plain_first: mode == "allow",
+        certificate,
+    })
+}
+
+/// What would otherwise only be found out when connecting.
+pub(crate) fn check(server: &tokio_postgres::Config) -> Result<()> {
+    let (hosts, addresses) = (server.get_hosts().len(), server.get_hostaddrs().len());
+    if hosts > 0 && addresses > 0 && hosts != addresses {
+        return Err("does not give as many addresses in option `hostaddr` as hosts".into());
+    }
+    let ports = server.get_ports().len();
+    if ports > 1 && ports != hosts.max(addresses) {
+        return Err("does not give as many ports in option `port` as hosts".into());
+    }
+    if server.get_ports().contains(&0) {
+        return Err("has port 0".into());
+    }
+    if server.get_user() == Some("") {
+        return Err("has an empty user".into());
+    }
+    for host in server.get_hosts() {
+        if let Host::Tcp(name) = host {
+            check_host(name).map_err(|problem| format!("has a host that {problem}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Says what is wrong with the name of a host: an empty one, one with a port, or a character that no host name has, as
+/// when a piece of a password was taken for one.
+///
+/// # Errors
+///
+/// The problem, as the end of a sentence that starts with the host.
+pub fn check_host(name: &str) -> std::result::Result<(), &'static str> {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
+    // An IPv6 address may name the interface it is reached by.
+    let address = name.split_once('%').map_or(name, |(address, _)| address);
+    match name {
+        "" => Err("is empty"),
+        _ if name.contains("://") => Err("is a URL; give the name of the host alone"),
+        _ if !name.chars().all(plain) => Err("holds a character no host name has"),
+        _ if name.contains(':') && address.parse::<IpAddr>().is_err() => {
+            Err("holds a colon; give the port in an option of its own")
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(all(test, feature = "tls"))]
+mod tests;
+
+#[cfg(all(test, feature = "tls"))]
+mod oracle_tests;
+
+#[cfg(all(test, not(feature = "tls")))]
+mod plain_tests {
+    use super::*;
+
+    #[test]
+    fn without_tls_only_plain_connections_are_promised() {
+        for options in ["sslmode=require", "sslrootcert=system", "sslcert=c&sslkey=k"] {
+            let text: ConnectionString = format!("postgresql://h/d?{options}").parse().unwrap();
+            let complaint = text.parts().unwrap_err().to_string();
+            assert!(complaint.contains("built without"), "{options}: {complaint}");
+        }
+        assert!(
+            "postgresql://h/d?sslmode=prefer"
+                .parse::<ConnectionString>()
+                .unwrap()
+                .parts()
+                .is_ok()
+        );
+    }
+}

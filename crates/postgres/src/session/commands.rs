@@ -1,0 +1,188 @@
+//! The commands of a connection that send one text, and how their answers are read.
+//!
+//! Invariant: what a statement's text shows of its effects on the session is noted before the statement is sent.
+
+use std::pin::pin;
+
+use futures_util::TryStreamExt;
+use tokio_postgres::{Row, types::ToSql};
+
+use super::{connection::Connection, execution::Failure, prepare::Ready, side_effects::SideEffects, tap::Dirt};
+use crate::{Error, Result};
+
+/// A parameter of a statement.
+pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
+
+/// What the server answered to a statement.
+#[derive(Clone, Debug)]
+pub struct CommandOutput {
+    /// The rows it returned.
+    pub rows: Vec<Row>,
+    /// How many rows it touched.
+    pub affected: u64,
+}
+
+impl Connection {
+    /// Runs a query and returns its rows.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn query(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>> {
+        Ok(self.prepared(sql, parameters).await?.rows)
+    }
+
+    /// Runs a query and returns its only row.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RowCount`] when there is no row, or more than one; otherwise see [`Error`].
+    pub async fn query_one(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Row> {
+        let row = self.query_opt(sql, parameters).await?;
+        row.ok_or(Error::RowCount(0))
+    }
+
+    /// Runs a query and returns its only row, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RowCount`] when there is more than one row; otherwise see [`Error`].
+    pub async fn query_opt(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Option<Row>> {
+        let mut rows = self.prepared(sql, parameters).await?.rows;
+        match rows.len() {
+            0 | 1 => Ok(rows.pop()),
+            many => Err(Error::RowCount(many)),
+        }
+    }
+
+    /// Runs a statement and returns how many rows it touched.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn execute(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<u64> {
+        Ok(self.prepared(sql, parameters).await?.affected)
+    }
+
+    /// Runs statements without parameters or results, separated by semicolons, in one round trip.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn batch_execute(&self, sql: &str) -> Result<()> {
+        self.simple(sql, SideEffects::of(sql)).await
+    }
+
+    /// Runs a statement that controls a transaction.
+    pub(crate) async fn control(&self, sql: &str) -> Result<()> {
+        self.simple(sql, SideEffects::default()).await
+    }
+
+    async fn simple(&self, sql: &str, effects: SideEffects) -> Result<()> {
+        let run = async {
+            self.expect(effects);
+            let done = self.inner.client.batch_execute(sql).await;
+            // The protocol's strings end with a zero: the driver refuses to send one within.
+            done.map_err(|error| match sql.contains('\0') {
+                true => Failure::Unexecuted(error),
+                false => Failure::Executed(error),
+            })?;
+            self.excuse(effects);
+            Ok(())
+        };
+        self.command(sql, run).await
+    }
+
+    /// Notes what the answer to a command will not show, before it is sent.
+    fn expect(&self, effects: SideEffects) {
+        if effects.hidden {
+            self.inner.link.add_dirt(Dirt::SESSION);
+        }
+    }
+
+    /// Tells what is known of a command whose answer says that it has completed.
+    pub(super) fn excuse(&self, effects: SideEffects) {
+        if effects.harmless > 0 {
+            self.inner.link.excuse(effects.harmless);
+        }
+    }
+
+    /// Runs a statement from the cache, preparing it first if need be.
+    async fn prepared(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<CommandOutput> {
+        let run = async {
+            let first = self.prepare(sql).await?;
+            match self.collect(&first, parameters).await {
+                Err(failure) => {
+                    let renewed = self.renew(sql, &first, failure).await?;
+                    self.collect(&renewed, parameters).await
+                }
+                answer => answer,
+            }
+        };
+        self.command(sql, run).await
+    }
+
+    /// What a look at the columns of a statement says, prepared and kept for its use.
+    pub(crate) async fn describe<T>(&self, sql: &str, look: impl FnOnce(&[tokio_postgres::Column]) -> T) -> Result<T> {
+        self.bounded(async { Ok(look(self.prepare(sql).await?.prepared.statement.columns())) })
+            .await
+    }
+
+    /// Sends a statement and waits for all of its answer.
+    pub(super) async fn collect(
+        &self,
+        ready: &Ready,
+        parameters: &[Parameter<'_>],
+    ) -> std::result::Result<CommandOutput, Failure> {
+        let stream = self.send_prepared(ready, parameters).await?;
+        let mut stream = pin!(stream);
+        let mut rows = Vec::new();
+        while let Some(row) = stream.try_next().await? {
+            rows.push(row);
+        }
+        let affected = stream.rows_affected().unwrap_or(0);
+        self.excuse(ready.prepared.effects);
+        Ok(CommandOutput { rows, affected })
+    }
+
+    /// Sends a statement and waits for the first sign that the server executes it.
+    pub(super) async fn start(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+    ) -> std::result::Result<(tokio_postgres::RowStream, SideEffects), Failure> {
+        let first = self.prepare(sql).await?;
+        match self.send_prepared(&first, parameters).await {
+            Err(failure) => {
+                let renewed = self.renew(sql, &first, failure).await?;
+                let rows = self.send_prepared(&renewed, parameters).await?;
+                Ok((rows, renewed.prepared.effects))
+            }
+            Ok(rows) => Ok((rows, first.prepared.effects)),
+        }
+    }
+
+    /// The first poll sends it.
+    async fn send_prepared(
+        &self,
+        ready: &Ready,
+        parameters: &[Parameter<'_>],
+    ) -> std::result::Result<tokio_postgres::RowStream, Failure> {
+        let statement = &ready.prepared.statement;
+        self.expect(ready.prepared.effects);
+        let given = parameters.iter().copied();
+        let started = self.inner.client.query_raw(statement, given).await;
+        started.map_err(|error| match parameters.len() == statement.params().len() {
+            true => Failure::Executed(error),
+            false => Failure::Unexecuted(error),
+        })
+    }
+
+    /// Sends a command without waiting for its answer.
+    pub(crate) fn send(&self, sql: &str) {
+        // The first poll puts the command into the driver's queue; its answer is nobody's concern.
+        let sent = pin!(self.inner.client.batch_execute(sql));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let _pending = sent.poll(&mut context);
+    }
+}

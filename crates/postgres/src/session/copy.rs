@@ -1,0 +1,168 @@
+//! COPY, in both directions.
+//!
+//! Invariant: data that is sent takes effect only by [`CopyIn::finish`].
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_util::{Sink, Stream};
+use tokio_postgres::{CopyInSink, CopyOutStream};
+
+use super::{connection::Connection, execution::Failure, prepare::Ready, streams::TimedStream};
+use crate::{Error, Result, session::read_timeout::ReadTimeout, session::side_effects::SideEffects};
+
+/// Data on its way to the server. See [`Connection::copy_in`].
+///
+/// Dropping it, or closing it in any way but a successful [`finish`](Self::finish), undoes the COPY.
+#[must_use = "a COPY that is not finished is undone"]
+pub struct CopyIn<'a> {
+    connection: &'a Connection,
+    sink: Pin<Box<CopyInSink<Bytes>>>,
+    silence: ReadTimeout,
+}
+
+/// Data on its way from the server. See [`Connection::copy_out`].
+#[derive(Debug)]
+#[must_use = "streams do nothing unless polled"]
+pub struct CopyOut<'a>(TimedStream<'a, CopyOutStream>);
+
+impl Connection {
+    /// Begins a `COPY … FROM STDIN`. Send the data into the sink in pieces of any size, in the format that the
+    /// statement names, and finish it.
+    ///
+    /// The command timeout bounds the wait for the server to be ready for data, then each wait for it to take some,
+    /// and the wait for the end; not the time that the caller takes nor the whole.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]. If the server refuses the COPY, because there is no such table for example, the connection is
+    /// lost with it: the driver would take one answer for another.
+    pub async fn copy_in(&self, sql: &str) -> Result<CopyIn<'_>> {
+        let begin = async {
+            let ready = self.prepare(sql).await?;
+            let sink = self.inner.client.copy_in(&ready.prepared.statement).await;
+            sink.map_err(Failure::Executed)
+        };
+        Ok(CopyIn {
+            sink: Box::pin(self.command(sql, begin).await?),
+            silence: ReadTimeout::new(self.inner.command_timeout),
+            connection: self,
+        })
+    }
+
+    /// Runs a `COPY … TO STDOUT` and returns the data as it arrives, in the format that the statement names. Memory
+    /// is bounded: the server waits for whoever reads.
+    ///
+    /// Time, the next command and a drop half-way are as with [`query_stream`](Self::query_stream).
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; the stream may also end with one.
+    pub async fn copy_out(&self, sql: &str) -> Result<CopyOut<'_>> {
+        let begin = async {
+            let first = self.prepare(sql).await?;
+            match self.start_copy_out(&first).await {
+                Err(failure) => {
+                    let renewed = self.renew(sql, &first, failure).await?;
+                    self.start_copy_out(&renewed).await
+                }
+                data => data,
+            }
+        };
+        let data = self.command(sql, begin).await?;
+        Ok(CopyOut(TimedStream::new(self, data, SideEffects::default())))
+    }
+
+    async fn start_copy_out(&self, ready: &Ready) -> std::result::Result<CopyOutStream, Failure> {
+        let data = self.inner.client.copy_out(&ready.prepared.statement).await;
+        data.map_err(Failure::Executed)
+    }
+}
+
+impl CopyIn<'_> {
+    /// Sends some data. Waits while the server has enough to do.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]. What is wrong with the data the server may say only at the end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether the data was sent: drop the COPY too.
+    pub async fn send(&mut self, data: Bytes) -> Result<()> {
+        poll_fn(|context| Pin::new(&mut *self).poll_ready(context)).await?;
+        Pin::new(self).start_send(data)
+    }
+
+    /// Ends the COPY and returns how many rows came in.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; unless it [is unknown](Error::is_outcome_unknown) nothing was changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether the COPY took effect.
+    pub async fn finish(mut self) -> Result<u64> {
+        poll_fn(|context| self.poll_finish(context)).await
+    }
+
+    fn poll_finish(&mut self, context: &mut Context<'_>) -> Poll<Result<u64>> {
+        let polled = self.sink.as_mut().poll_finish(context);
+        self.settle(context, polled)
+    }
+
+    fn settle<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        polled: Poll<std::result::Result<T, tokio_postgres::Error>>,
+    ) -> Poll<Result<T>> {
+        Poll::Ready(match ready!(self.silence.bound(context, polled)) {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(self.connection.failed(error)),
+            Err(silence) => Err(self.connection.fell_silent(&silence)),
+        })
+    }
+}
+
+impl Sink<Bytes> for CopyIn<'_> {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let polled = self.sink.as_mut().poll_ready(context);
+        self.settle(context, polled)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, data: Bytes) -> Result<()> {
+        let sent = self.sink.as_mut().start_send(data);
+        sent.map_err(|error| self.connection.failed(error))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let polled = self.sink.as_mut().poll_flush(context);
+        self.settle(context, polled)
+    }
+
+    /// As [`CopyIn::finish`], without the number of rows.
+    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        self.poll_finish(context).map_ok(drop)
+    }
+}
+
+impl Stream for CopyOut<'_> {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        self.0.poll(context)
+    }
+}
+
+impl std::fmt::Debug for CopyIn<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("CopyIn").field(self.connection).finish()
+    }
+}

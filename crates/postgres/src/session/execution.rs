@@ -1,0 +1,142 @@
+//! How a command runs: counted, bounded in time, its failure told apart by what is known of the outcome.
+//!
+//! Invariant: every command that is counted, bounded in time and cancelled goes through [`Connection::command`].
+
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    clean::CANCELLED,
+    connection::{Connection, Inner},
+    tap::{TransactionStatus, Verdict},
+};
+use crate::{Error, Result, timer::after};
+
+/// Why a command failed, and how far it had got.
+pub(super) enum Failure {
+    /// It certainly was not executed.
+    Unexecuted(tokio_postgres::Error),
+    /// It may have been.
+    Executed(tokio_postgres::Error),
+    /// It was refused because something it depends on has changed since it was prepared, where it cannot be repeated.
+    Stale(tokio_postgres::Error),
+}
+
+impl Failure {
+    /// The same, where it is known to come from a change and cannot be cured here.
+    pub(super) fn stale(self) -> Self {
+        match self {
+            Self::Unexecuted(error) | Self::Executed(error) | Self::Stale(error) => Self::Stale(error),
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Executed(error)
+    }
+}
+
+impl Connection {
+    /// The one way in which commands run: counted, bounded in time, errors told apart.
+    pub(super) async fn command<T>(
+        &self,
+        sql: &str,
+        run: impl Future<Output = std::result::Result<T, Failure>>,
+    ) -> Result<T> {
+        let metrics = &self.inner.metrics;
+        metrics.started(sql);
+        let started = Instant::now();
+        let result = match self.make_ready().await {
+            Ok(()) => self.bounded_from(started, run).await,
+            Err(error) => Err(error),
+        };
+        metrics.finished(sql, started.elapsed(), result.as_ref().err());
+        result
+    }
+
+    /// Ends what an earlier command left running, so that the next one need not wait behind it.
+    pub(super) async fn make_ready(&self) -> Result<()> {
+        let Inner { link, overdue, .. } = &*self.inner;
+        if overdue.load(Relaxed) {
+            self.cancel_overdue().await?;
+        }
+        match link.is_broken() {
+            true => Err(self.disconnected()),
+            false => Ok(()),
+        }
+    }
+
+    /// Runs what is a part of a command, within the time that a whole one has.
+    pub(super) async fn bounded<T>(&self, run: impl Future<Output = std::result::Result<T, Failure>>) -> Result<T> {
+        self.bounded_from(Instant::now(), run).await
+    }
+
+    async fn bounded_from<T>(
+        &self,
+        started: Instant,
+        run: impl Future<Output = std::result::Result<T, Failure>>,
+    ) -> Result<T> {
+        let Inner {
+            link,
+            command_timeout,
+            timer,
+            used,
+            ..
+        } = &*self.inner;
+        used.store(true, Relaxed);
+        let ended = match *command_timeout {
+            None => run.await,
+            Some(limit) => match timer.bound(after(started, limit), run).await {
+                Some(ended) => ended,
+                None => return Err(self.overdue(limit)),
+            },
+        };
+        let error = match ended {
+            Ok(done) => return Ok(done),
+            Err(Failure::Unexecuted(error)) => Error::unexecuted(error, link.death()),
+            Err(Failure::Executed(error)) => Error::executed(error, link.death()),
+            Err(Failure::Stale(error)) => Error::stale(error, link.death()),
+        };
+        Err(match error {
+            Error::Lost { cause } if link.ended_idle() => Error::Disconnected { cause },
+            error => error,
+        })
+    }
+
+    /// The error of a command that took longer than that. It is cancelled before the next one.
+    pub(super) fn overdue(&self, limit: Duration) -> Error {
+        self.inner.overdue.store(true, Relaxed);
+        Error::Timeout(limit)
+    }
+
+    fn disconnected(&self) -> Error {
+        let cause = self.inner.link.death();
+        Error::Disconnected {
+            cause: cause.unwrap_or_else(|| "the server ended it".into()),
+        }
+    }
+
+    async fn cancel_overdue(&self) -> Result<()> {
+        match self.calm().await {
+            Verdict::Quiet { .. } => {
+                self.inner.overdue.store(false, Relaxed);
+                Ok(())
+            }
+            Verdict::Broken if self.inner.link.death().is_some() => Err(self.disconnected()),
+            _ => Err(Error::Disconnected {
+                cause: "an earlier command could not be cancelled".into(),
+            }),
+        }
+    }
+
+    /// How the transaction stands; `None` if something is still running that may change it.
+    pub(crate) async fn transaction_status(&self) -> Option<TransactionStatus> {
+        let verdict = self.inner.link.wait_quiet(Instant::now() + CANCELLED).await;
+        match verdict {
+            Verdict::Quiet { transaction, .. } => Some(transaction),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! A session with the server: its commands, transactions and streams, and how it becomes clean again.
+//!
+//! Invariant: a session is handed to its next user only when the wire and the statements' texts show nothing of the
+//! previous one.
+
+mod clean;
+pub(crate) mod commands;
+pub(crate) mod connection;
+pub(crate) mod copy;
+mod execution;
+mod lexer;
+pub(crate) mod pipeline;
+mod prepare;
+pub(crate) mod query_metrics;
+mod read_timeout;
+pub(crate) mod side_effects;
+mod staleness;
+mod statement_cache;
+pub(crate) mod streams;
+pub(crate) mod tap;
+pub(crate) mod transaction;

@@ -1,0 +1,70 @@
+//! Counts and logs what runs on all connections of a pool. Invariant: parameters are never logged.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use crate::{Config, Error};
+
+/// What every connection of a pool reports to.
+#[derive(Debug)]
+pub(crate) struct QueryMetrics {
+    echo: bool,
+    slow_query: Option<Duration>,
+    queries: AtomicU64,
+    errors: AtomicU64,
+    timeouts: AtomicU64,
+}
+
+impl QueryMetrics {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            echo: config.echo,
+            slow_query: config.slow_query,
+            queries: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            timeouts: AtomicU64::new(0),
+        }
+    }
+
+    /// Commands sent so far, whatever came of them.
+    pub(crate) fn queries(&self) -> u64 {
+        self.queries.load(Relaxed)
+    }
+
+    /// Commands that failed.
+    pub(crate) fn errors(&self) -> u64 {
+        self.errors.load(Relaxed)
+    }
+
+    /// Commands among them that took too long.
+    pub(crate) fn timeouts(&self) -> u64 {
+        self.timeouts.load(Relaxed)
+    }
+
+    pub(crate) fn started(&self, sql: &str) {
+        self.queries.fetch_add(1, Relaxed);
+        if self.echo {
+            tracing::info!(target: "cenote::sql", sql, "statement");
+        }
+    }
+
+    /// A command failed, be it after it had begun to answer.
+    pub(crate) fn failed(&self, error: &Error) {
+        self.errors.fetch_add(1, Relaxed);
+        if matches!(error, Error::Timeout(_)) {
+            self.timeouts.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(crate) fn finished(&self, sql: &str, took: Duration, error: Option<&Error>) {
+        if let Some(error) = error {
+            self.failed(error);
+        }
+        if self.slow_query.is_some_and(|limit| took >= limit) {
+            let seconds = took.as_secs_f64();
+            tracing::warn!(target: "cenote::sql", sql, seconds, "slow statement");
+        }
+    }
+}

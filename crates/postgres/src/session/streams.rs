@@ -1,0 +1,113 @@
+//! Answers that arrive piece by piece, in bounded memory.
+//!
+//! Invariant: a stream ends once, be it with an error; what is left unread is cancelled when its connection is given
+//! back.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::Stream;
+use tokio_postgres::Row;
+
+use super::{commands::Parameter, connection::Connection};
+use crate::{Error, Result, session::read_timeout::ReadTimeout, session::side_effects::SideEffects};
+
+/// The rows of a query as they arrive. See [`Connection::query_stream`].
+#[derive(Debug)]
+#[must_use = "streams do nothing unless polled"]
+pub struct RowStream<'a>(TimedStream<'a, tokio_postgres::RowStream>);
+
+/// What the server sends in answer to one command.
+pub(super) struct TimedStream<'a, S> {
+    connection: &'a Connection,
+    source: Pin<Box<S>>,
+    silence: ReadTimeout,
+    ended: bool,
+    /// What is known of the command once it has completed.
+    effects: SideEffects,
+}
+
+impl Connection {
+    /// Runs a query and returns its rows as they arrive. Memory is bounded: the server waits for whoever reads.
+    ///
+    /// The command timeout bounds the wait for the first row and then for each further one, not the time that the
+    /// caller takes nor the whole.
+    ///
+    /// Read it to its end, or drop it, before the next command on this connection, which would wait behind it. After
+    /// a drop that command waits for the rest of the rows; giving the connection back cancels them.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; the stream may also end with one.
+    pub async fn query_stream(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<RowStream<'_>> {
+        let (rows, effects) = self.command(sql, self.start(sql, parameters)).await?;
+        Ok(RowStream(TimedStream::new(self, rows, effects)))
+    }
+}
+
+impl<'a, S> TimedStream<'a, S> {
+    pub(super) fn new(connection: &'a Connection, source: S, effects: SideEffects) -> Self {
+        Self {
+            effects,
+            silence: ReadTimeout::new(connection.inner.command_timeout),
+            connection,
+            source: Box::pin(source),
+            ended: false,
+        }
+    }
+}
+
+impl<S, T> TimedStream<'_, S>
+where
+    S: Stream<Item = std::result::Result<T, tokio_postgres::Error>>,
+{
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let polled = self.source.as_mut().poll_next(context);
+        let item = match ready!(self.silence.bound(context, polled)) {
+            Ok(Some(Ok(item))) => return Poll::Ready(Some(Ok(item))),
+            Ok(Some(Err(error))) => Some(Err(self.connection.failed(error))),
+            Ok(None) => {
+                self.connection.excuse(self.effects);
+                None
+            }
+            Err(silence) => Some(Err(self.connection.fell_silent(&silence))),
+        };
+        self.ended = true;
+        Poll::Ready(item)
+    }
+}
+
+impl Connection {
+    /// The error of a command that failed after it had begun to be executed.
+    pub(super) fn failed(&self, error: tokio_postgres::Error) -> Error {
+        let error = Error::executed(error, self.inner.link.death());
+        self.inner.metrics.failed(&error);
+        error
+    }
+
+    /// The error of a command in the middle of which the server said nothing for too long.
+    pub(super) fn fell_silent(&self, silence: &crate::session::read_timeout::ReadTimedOut) -> Error {
+        let error = self.overdue(silence.0);
+        self.inner.metrics.failed(&error);
+        error
+    }
+}
+
+impl Stream for RowStream<'_> {
+    type Item = Result<Row>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Row>>> {
+        self.0.poll(context)
+    }
+}
+
+impl<S> std::fmt::Debug for TimedStream<'_, S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.connection.fmt(f)
+    }
+}

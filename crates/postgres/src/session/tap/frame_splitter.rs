@@ -1,0 +1,118 @@
+//! Cuts one direction of a conversation into messages.
+//!
+//! Bodies are skipped, but for the beginnings of the few that matter, which are
+//! copied so that they are whole even if they arrive in pieces.
+//!
+//! Invariant: how the bytes were cut makes no difference to the messages found.
+
+/// Enough for every command tag and, in an ErrorResponse, for severity and
+/// SQLSTATE, which PostgreSQL sends before the message text.
+pub(super) const KEPT: usize = 64;
+
+/// A tag byte and a length; an untyped message has no tag.
+const HEADER: usize = 5;
+
+/// The stream is not made of messages: a length was too short to be one.
+#[derive(Debug)]
+pub(super) struct Garbled;
+
+pub(super) struct FrameSplitter {
+    /// The header so far; with an untyped message its first byte is not used.
+    header: [u8; HEADER],
+    /// How much of the header is there. The whole of it while in a body.
+    have: usize,
+    /// How much of the body is still to come.
+    left: usize,
+    /// The first bytes of the body, if they matter.
+    body: [u8; KEPT],
+    kept: usize,
+    keeps: bool,
+    /// Whether the next message has no tag byte, as the first one of a client.
+    untyped: bool,
+}
+
+impl FrameSplitter {
+    pub(super) fn new(untyped: bool) -> Self {
+        Self {
+            header: [0; HEADER],
+            have: usize::from(untyped),
+            left: 0,
+            body: [0; KEPT],
+            kept: 0,
+            keeps: false,
+            untyped,
+        }
+    }
+
+    /// From the next message on there are tag bytes.
+    pub(super) fn expect_typed(&mut self) {
+        self.untyped = false;
+        self.have = 0;
+    }
+
+    /// Whether a message has begun and not ended.
+    pub(super) fn is_amid(&self) -> bool {
+        self.have > usize::from(self.untyped)
+    }
+
+    /// The beginning of the last message's body, if it was to be kept.
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body[..self.kept]
+    }
+
+    /// Takes bytes up to the end of the next message and returns its tag (zero
+    /// for an untyped one), or takes them all if it does not end within them.
+    /// `keep` says whether the body of a message with that tag matters.
+    #[inline]
+    pub(super) fn next(&mut self, bytes: &mut &[u8], keep: impl Fn(u8) -> bool) -> Result<Option<u8>, Garbled> {
+        if self.have < HEADER {
+            let wanted = HEADER - self.have;
+            // Whole headers are by far the usual case, and copying a constant
+            // number of bytes is cheaper than calling memcpy.
+            if let Some((whole, rest)) = bytes.split_first_chunk::<HEADER>()
+                && wanted == HEADER
+            {
+                self.header = *whole;
+                *bytes = rest;
+            } else {
+                let (head, rest) = bytes.split_at(wanted.min(bytes.len()));
+                self.header[self.have..self.have + head.len()].copy_from_slice(head);
+                *bytes = rest;
+                self.have += head.len();
+                if self.have < HEADER {
+                    return Ok(None);
+                }
+            }
+            let [tag, length @ ..] = self.header;
+            // The length counts itself.
+            let length = u32::from_be_bytes(length) as usize;
+            self.left = length.checked_sub(4).ok_or(Garbled)?;
+            self.have = HEADER;
+            self.kept = 0;
+            self.keeps = keep(tag);
+            // Nothing to keep and all of it here, as with most messages.
+            if !self.keeps
+                && let Some(rest) = bytes.get(self.left..)
+            {
+                *bytes = rest;
+                self.left = 0;
+                self.have = usize::from(self.untyped);
+                return Ok(Some(tag));
+            }
+        }
+
+        let (part, rest) = bytes.split_at(self.left.min(bytes.len()));
+        *bytes = rest;
+        self.left -= part.len();
+        if self.keeps {
+            let part = &part[..part.len().min(KEPT - self.kept)];
+            self.body[self.kept..self.kept + part.len()].copy_from_slice(part);
+            self.kept += part.len();
+        }
+        if self.left > 0 {
+            return Ok(None);
+        }
+        self.have = usize::from(self.untyped);
+        Ok(Some(self.header[0]))
+    }
+}

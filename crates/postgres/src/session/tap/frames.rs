@@ -1,0 +1,407 @@
+//! Follows both directions of one PostgreSQL conversation, reading nothing and
+//! writing nothing itself.
+//!
+//! What is owed is a queue of requests rather than a count, because of COPY FROM
+//! STDIN: while the server takes COPY data it ignores the Sync that came along
+//! with the Execute, and only the Sync after the end of the data is answered. If
+//! it refuses the COPY beforehand, both are. tokio-postgres reckons with one
+//! answer per request, so a second one would be taken for the answer to the next
+//! request. Such a conversation has a [`Fault`] and must not go on.
+//!
+//! Invariant: the state depends on the bytes seen and the order of the
+//! directions, never on where the bytes were cut.
+
+use std::collections::VecDeque;
+
+use super::frame_splitter::{FrameSplitter, Garbled};
+use super::reported::Reported;
+use super::status::{self, Dirt, SqlStateCode, TransactionStatus};
+use super::tags;
+
+/// Something sent that the server answers with a ReadyForQuery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    /// A Sync, or the start-up message.
+    Sync,
+    /// The Sync after CopyDone or CopyFail, sent before the server said whether
+    /// it takes the COPY at all.
+    SyncAfterCopyEnd,
+    /// A simple query or a function call.
+    Query,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The client's first message, which has no tag, is to come.
+    Start,
+    /// Authentication and settings, up to the first ReadyForQuery.
+    StartUp,
+    /// Queries.
+    Ready,
+}
+
+/// What a failed COPY may have left behind.
+///
+/// Unless the server had read the COPY's first Sync it answers that one too, after
+/// the error. Then, to the Sync after the end of data, comes a second
+/// ReadyForQuery and nothing else, before anything that was asked later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CopyFailure {
+    /// None failed, or it is certain that no second ReadyForQuery comes.
+    None,
+    /// The error came, its ReadyForQuery did not.
+    Failed,
+    /// A second ReadyForQuery may come. Any other message proves it does not; of
+    /// a request that is answered with nothing else, a plain Sync, it cannot be
+    /// told from one.
+    Unproven,
+}
+
+/// Whether the command under way shows its rows. `CREATE TABLE AS` and `SELECT INTO`
+/// complete with the tag of a SELECT, but show none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rows {
+    /// Nothing was said: in the extended protocol a prepared statement's rows are not
+    /// described again, and there may be none.
+    Unknown,
+    /// It described rows, or sent some.
+    Shown,
+    /// It was said to have none.
+    Hidden,
+}
+
+/// Why a conversation must not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A message is shorter than its own header.
+    Garbled,
+    /// The server answered what was not asked. This very answer would be taken
+    /// for that of another request.
+    Unasked,
+    /// The server refused a COPY FROM STDIN and will answer, once more, the end
+    /// of data that was sent, or is about to be.
+    CopyRefused,
+}
+
+impl Fault {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Garbled => "the server's messages make no sense",
+            Self::Unasked => "the server sent an answer to no question",
+            Self::CopyRefused => "a refused COPY left one answer too many",
+        }
+    }
+}
+
+pub(super) struct Frames {
+    phase: Phase,
+    frontend: FrameSplitter,
+    backend: FrameSplitter,
+    owed: VecDeque<Unit>,
+    transaction: TransactionStatus,
+    /// The last message written does not end a request.
+    open: bool,
+    /// The server waits for COPY data.
+    copy_in: bool,
+    /// The server ignored, or so it seems, the COPY's first Sync: the one owed
+    /// unit stands for the Sync after the end of data, which is yet to be sent.
+    eaten: bool,
+    /// CopyDone or CopyFail was sent, its Sync was not.
+    copy_ended: bool,
+    /// An extended-protocol COPY FROM STDIN has begun and not completed.
+    copying: bool,
+    copy_failure: CopyFailure,
+    rows: Rows,
+    broken: bool,
+    fault: Option<Fault>,
+    dirt: Dirt,
+    /// Completions that came with `Dirt::CLAIMED`.
+    claims: u32,
+    reported: Reported,
+    error: Option<SqlStateCode>,
+    process_id: u32,
+}
+
+impl Frames {
+    pub(super) fn new() -> Self {
+        Self {
+            phase: Phase::Start,
+            frontend: FrameSplitter::new(true),
+            backend: FrameSplitter::new(false),
+            owed: VecDeque::with_capacity(8),
+            transaction: TransactionStatus::Idle,
+            open: false,
+            copy_in: false,
+            eaten: false,
+            copy_ended: false,
+            copying: false,
+            copy_failure: CopyFailure::None,
+            rows: Rows::Unknown,
+            broken: false,
+            fault: None,
+            dirt: Dirt::NONE,
+            claims: 0,
+            reported: Reported::default(),
+            error: None,
+            process_id: 0,
+        }
+    }
+
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+
+    /// The stream ended or failed.
+    pub(super) fn set_broken(&mut self) {
+        self.broken = true;
+    }
+
+    pub(super) fn process_id(&self) -> u32 {
+        self.process_id
+    }
+
+    /// The dirt seen since this was last asked.
+    pub(super) fn take_dirt(&mut self) -> Dirt {
+        std::mem::replace(&mut self.dirt, Dirt::NONE)
+    }
+
+    /// How many completions came with [`Dirt::CLAIMED`] since this was last asked.
+    pub(super) fn take_claims(&mut self) -> u32 {
+        std::mem::take(&mut self.claims)
+    }
+
+    /// The most telling error seen since this was last asked.
+    pub(super) fn take_error(&mut self) -> Option<SqlStateCode> {
+        self.error.take()
+    }
+
+    /// The state as bits of the status word.
+    pub(super) fn bits(&self) -> u32 {
+        let bit = |condition, bit| if condition { bit } else { 0 };
+        let transaction = match self.transaction {
+            TransactionStatus::Idle => 0,
+            TransactionStatus::Open => status::IN_TRANSACTION,
+            TransactionStatus::Failed => status::FAILED,
+        };
+        bit(!self.owed.is_empty(), status::OWED)
+            | bit(self.open || self.frontend.is_amid(), status::OPEN)
+            | bit(self.copy_in, status::COPY_IN)
+            | bit(self.copy_failure != CopyFailure::None, status::UNPROVEN)
+            | bit(self.broken || self.fault.is_some(), status::BROKEN)
+            | transaction
+    }
+
+    /// Takes bytes the socket accepted. After a fault there is nothing to follow.
+    pub(super) fn on_write(&mut self, mut bytes: &[u8]) {
+        while self.fault.is_none() {
+            let untyped = self.phase == Phase::Start;
+            match self.frontend.next(&mut bytes, |_| untyped) {
+                Ok(Some(_)) if untyped => self.first_message(),
+                Ok(Some(tag)) => self.frontend_message(tag),
+                Ok(None) => break,
+                Err(Garbled) => return self.fail(Fault::Garbled),
+            }
+        }
+    }
+
+    fn first_message(&mut self) {
+        self.frontend.expect_typed();
+        self.phase = Phase::StartUp;
+        self.owed.push_back(Unit::Sync);
+    }
+
+    fn frontend_message(&mut self, tag: u8) {
+        self.open = false;
+        match tag {
+            b'S' => self.sync(),
+            b'Q' | b'F' => self.owed.push_back(Unit::Query),
+            // CopyDone, CopyFail. A simple query's COPY ends with them; the
+            // extended protocol has a Sync follow.
+            b'c' | b'f' => {
+                let of_query = self.copy_in && self.owed.front() == Some(&Unit::Query);
+                self.copy_in = false;
+                self.copy_ended = !of_query;
+                self.open = !of_query;
+            }
+            // Terminate.
+            b'X' => self.broken = true,
+            // Passwords have no Sync; the first ReadyForQuery is owed already.
+            _ => self.open = self.phase == Phase::Ready,
+        }
+    }
+
+    fn sync(&mut self) {
+        if !std::mem::take(&mut self.copy_ended) {
+            self.owed.push_back(Unit::Sync);
+        } else if !std::mem::take(&mut self.eaten) {
+            // tokio-postgres sends the end of data even if the COPY was refused.
+            if self.owed.is_empty() {
+                self.fail(Fault::CopyRefused);
+            }
+            self.owed.push_back(Unit::SyncAfterCopyEnd);
+        }
+    }
+
+    /// Takes bytes that were received. An error means that they must not be passed on.
+    pub(super) fn on_read(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
+        while self.fault.is_none() {
+            let keep = |tag| matches!(tag, b'C' | b'E' | b'K' | b'S' | b'Z');
+            match self.backend.next(&mut bytes, keep) {
+                Ok(Some(tag)) => self.backend_message(tag)?,
+                Ok(None) => break,
+                Err(Garbled) => return self.fail_now(Fault::Garbled),
+            }
+        }
+        Ok(())
+    }
+
+    fn backend_message(&mut self, tag: u8) -> Result<(), Fault> {
+        // Notices, notifications and settings come at any time.
+        let asked_for = !matches!(tag, b'N' | b'A' | b'S');
+        if self.copy_failure == CopyFailure::Unproven && asked_for {
+            if tag == b'Z' {
+                return self.fail_now(Fault::CopyRefused);
+            }
+            self.copy_failure = CopyFailure::None;
+        }
+        match tag {
+            b'Z' => return self.ready_for_query(),
+            // RowDescription, DataRow.
+            b'T' | b'D' => self.rows = Rows::Shown,
+            b'n' => self.rows = Rows::Hidden,
+            b'C' => self.command_complete(),
+            b'E' => self.error_response(),
+            // ParameterStatus.
+            b'S' => {
+                self.reported.set(self.backend.body());
+                // Outside of any command the server has read its configuration again.
+                if self.phase == Phase::Ready && self.owed.is_empty() {
+                    self.settle_reported();
+                }
+            }
+            // CopyInResponse, CopyBothResponse.
+            b'G' | b'W' => return self.copy_in_response(),
+            b'K' => {
+                if let Some(id) = self.backend.body().first_chunk() {
+                    self.process_id = u32::from_be_bytes(*id);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn command_complete(&mut self) {
+        let tag = self.backend.body();
+        let dirt = tags::dirt(tag);
+        self.dirt = self.dirt | dirt;
+        self.claims = self.claims.wrapping_add(u32::from(dirt == Dirt::CLAIMED));
+        // A simple query's rows are described every time.
+        let told = self.owed.front() == Some(&Unit::Query) || tags::has_rows(tag);
+        if tags::is_select(tag)
+            && match self.rows {
+                Rows::Unknown => told,
+                Rows::Shown => false,
+                Rows::Hidden => true,
+            }
+        {
+            self.dirt = self.dirt | Dirt::SESSION;
+        }
+        self.rows = Rows::Unknown;
+        self.copying = false;
+    }
+
+    fn ready_for_query(&mut self) -> Result<(), Fault> {
+        self.transaction = match self.backend.body() {
+            b"I" => TransactionStatus::Idle,
+            b"T" => TransactionStatus::Open,
+            _ => TransactionStatus::Failed,
+        };
+        match std::mem::replace(&mut self.phase, Phase::Ready) {
+            // These were the initial values.
+            Phase::Start | Phase::StartUp => drop(self.reported.settle()),
+            Phase::Ready => self.settle_reported(),
+        }
+        self.copy_in = false;
+        self.copying = false;
+        self.rows = Rows::Unknown;
+        if self.owed.pop_front().is_none() {
+            return self.fail_now(Fault::Unasked);
+        }
+        if self.owed.front() == Some(&Unit::SyncAfterCopyEnd) {
+            // Nobody waits for this answer: the COPY was dropped before the
+            // server replied, which is why its end is already on the way.
+            return self.fail_now(Fault::CopyRefused);
+        }
+        if self.eaten {
+            // The Sync was not eaten after all. The reason is in these bytes, so
+            // let them through; tokio-postgres is yet to send the end of data.
+            self.fail(Fault::CopyRefused);
+        }
+        if self.copy_failure == CopyFailure::Failed {
+            self.copy_failure = CopyFailure::Unproven;
+        }
+        Ok(())
+    }
+
+    /// Within a transaction a setting may change and come back with its end: `SET LOCAL`.
+    fn settle_reported(&mut self) {
+        if self.transaction == TransactionStatus::Idle && self.reported.settle() {
+            self.dirt = self.dirt | Dirt::SESSION;
+        }
+    }
+
+    fn copy_in_response(&mut self) -> Result<(), Fault> {
+        match self.owed.front() {
+            None => return self.fail_now(Fault::Unasked),
+            Some(Unit::Query) => self.copy_in = true,
+            Some(_) => {
+                self.copying = true;
+                if self.owed.get(1) == Some(&Unit::SyncAfterCopyEnd) {
+                    self.owed.pop_front();
+                } else {
+                    self.copy_in = true;
+                    self.eaten = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn error_response(&mut self) {
+        let mut fatal = false;
+        for field in self.backend.body().split(|byte| *byte == 0) {
+            match field.split_first() {
+                // 'V' is the severity that is never translated; 'S' is for
+                // servers and poolers which do not send it.
+                Some((b'V' | b'S', b"FATAL" | b"PANIC")) => fatal = true,
+                Some((b'C', code)) => {
+                    let code = SqlStateCode::new(code);
+                    self.error = SqlStateCode::more_telling(self.error, code);
+                }
+                Some((b'M', _)) => break,
+                _ => {}
+            }
+        }
+        self.broken |= fatal || self.owed.is_empty();
+        if std::mem::take(&mut self.copying) {
+            self.copy_failure = CopyFailure::Failed;
+        }
+        self.copy_in = false;
+    }
+
+    /// The bytes that show the fault may be passed on, none after them.
+    fn fail(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
+    }
+
+    /// The bytes that show the fault do harm already.
+    fn fail_now(&mut self, fault: Fault) -> Result<(), Fault> {
+        self.fail(fault);
+        Err(fault)
+    }
+}
+
+#[cfg(test)]
+#[path = "frames_tests.rs"]
+mod tests;

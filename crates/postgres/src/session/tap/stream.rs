@@ -1,0 +1,263 @@
+//! The wrapper around a socket that lets [`Frames`] see what passes.
+//!
+//! Invariant: what is published describes exactly the bytes the socket accepted
+//! and the bytes it gave, at the time the poll in which that happened ends.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::Config;
+use tokio_postgres::config::{SslMode, SslNegotiation};
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
+
+use super::frames::Frames;
+use super::status::{self, Status};
+
+/// A stream whose conversation is followed. With TLS it lies inside: what passes
+/// here is not encrypted yet, or no longer.
+pub(super) struct Tap<S> {
+    stream: S,
+    frames: Frames,
+    status: Arc<Status>,
+    /// `UNDRAINED` and `BLOCKED`, which the socket decides rather than the bytes.
+    socket: u32,
+    closing: Closing,
+    /// Whether the server has said anything yet.
+    greeted: bool,
+}
+
+/// What answers is not PostgreSQL.
+#[derive(Debug, thiserror::Error)]
+#[error("what answers is not PostgreSQL")]
+struct NotPostgres;
+
+/// Whether a stream failed because something else than PostgreSQL answered the start-up message.
+pub(super) fn is_not_postgres(error: &tokio_postgres::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+    let inner = cause.and_then(io::Error::get_ref);
+    inner.is_some_and(|cause| cause.is::<NotPostgres>())
+}
+
+/// Looks at the first bytes of an answer to the start-up message: without this, what a web server says would be taken
+/// for the head of a message so long that it never ends.
+fn greet(bytes: &[u8]) -> io::Result<()> {
+    // libpq's bound for what comes before the login.
+    const LONGEST: u32 = 30_000;
+    let length = bytes.get(1..5).and_then(|length| length.try_into().ok());
+    let length = length.map(u32::from_be_bytes);
+    let is_message = match bytes.first() {
+        // Authentication request, notice, version.
+        Some(b'R' | b'N' | b'v') => length.is_none_or(|length| (4..=LONGEST).contains(&length)),
+        // An error. A server that could not start a process sends one without a length.
+        None | Some(b'E') => true,
+        Some(_) => false,
+    };
+    match is_message {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidData, NotPostgres)),
+    }
+}
+
+impl<S> Tap<S> {
+    pub(super) fn new(stream: S, status: Arc<Status>) -> Self {
+        Self {
+            stream,
+            frames: Frames::new(),
+            status,
+            socket: 0,
+            closing: Closing::default(),
+            greeted: false,
+        }
+    }
+
+    /// Leaves the state for the driver to publish when its poll ends.
+    fn note(&self) {
+        self.status.set_wire(self.frames.bits() | self.socket);
+    }
+
+    fn note_read(&mut self) {
+        let dirt = self.frames.take_dirt();
+        if !dirt.is_none() {
+            self.status.add_claims(self.frames.take_claims());
+            self.status.add_dirt(dirt);
+        }
+        if let Some(code) = self.frames.take_error() {
+            self.status.set_error(code);
+        }
+        if self.frames.process_id() != 0 {
+            self.status.set_process_id(self.frames.process_id());
+        }
+    }
+
+    /// Keeps tokio-postgres from going on with a conversation in which it would
+    /// take one request's answer for another's.
+    fn check(&self) -> io::Result<()> {
+        match self.frames.fault() {
+            Some(fault) => Err(io::Error::new(io::ErrorKind::InvalidData, fault.as_str())),
+            None => Ok(()),
+        }
+    }
+
+    fn written(&mut self, accepted: Poll<io::Result<usize>>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match &accepted {
+            Poll::Ready(Ok(count)) => {
+                self.socket &= !status::BLOCKED;
+                let mut left = *count;
+                for slice in bytes {
+                    let part = &slice[..left.min(slice.len())];
+                    self.frames.on_write(part);
+                    left -= part.len();
+                }
+            }
+            Poll::Ready(Err(_)) => self.frames.set_broken(),
+            Poll::Pending => self.socket |= status::BLOCKED,
+        }
+        self.note();
+        accepted
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.check()?;
+        let before = buf.filled().len();
+        let result = Pin::new(&mut this.stream).poll_read(cx, buf);
+        match &result {
+            Poll::Pending => this.socket &= !status::UNDRAINED,
+            Poll::Ready(Ok(())) => {
+                this.socket |= status::UNDRAINED;
+                let received = &buf.filled()[before..];
+                if received.is_empty() && buf.remaining() > 0 {
+                    this.frames.set_broken();
+                }
+                if !this.greeted {
+                    greet(received)?;
+                    this.greeted = !received.is_empty();
+                }
+                let spoilt = this.frames.on_read(received).is_err();
+                this.note_read();
+                if spoilt {
+                    this.note();
+                    this.check()?;
+                }
+            }
+            Poll::Ready(Err(_)) => this.frames.set_broken(),
+        }
+        this.note();
+        result
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tap<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.check()?;
+        let accepted = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.written(accepted, &[io::IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.check()?;
+        let accepted = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.written(accepted, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// A TLS stream accepts bytes before the socket does; what it still holds
+    /// back shows here.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(cx);
+        match &flushed {
+            Poll::Ready(Ok(())) => this.socket &= !status::BLOCKED,
+            Poll::Ready(Err(_)) => this.frames.set_broken(),
+            Poll::Pending => this.socket |= status::BLOCKED,
+        }
+        this.note();
+        flushed
+    }
+
+    /// Completes when the backend has exited, see [`Closing`].
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.frames.set_broken();
+        this.note();
+        this.closing.poll(&mut this.stream, cx)
+    }
+}
+
+impl<S: TlsStream + Unpin> TlsStream for Tap<S> {
+    fn channel_binding(&self) -> ChannelBinding {
+        self.stream.channel_binding()
+    }
+}
+
+/// Says that what is to be encrypted is encrypted already. The driver asks for
+/// it when it is told that TLS is required without negotiation.
+pub(super) struct AlreadyEncrypted;
+
+impl AlreadyEncrypted {
+    /// Tells the driver so.
+    pub(super) fn tell(config: &mut Config) {
+        config
+            .ssl_mode(SslMode::Require)
+            .ssl_negotiation(SslNegotiation::Direct);
+    }
+}
+
+impl<S: TlsStream + Unpin> TlsConnect<S> for AlreadyEncrypted {
+    type Stream = S;
+    type Error = Infallible;
+    type Future = Ready<Result<S, Infallible>>;
+
+    fn connect(self, stream: S) -> Self::Future {
+        ready(Ok(stream))
+    }
+}
+
+/// Closes a stream and waits until the server has closed it too.
+///
+/// PostgreSQL leaves a socket open until the process behind it exits. End of
+/// stream therefore means: the backend is gone and its slot is free, or, on a
+/// cancel request's connection, the signal has been sent.
+#[derive(Default)]
+pub(super) struct Closing {
+    half_closed: bool,
+}
+
+impl Closing {
+    pub(super) fn poll<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.half_closed {
+            std::task::ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+            self.half_closed = true;
+        }
+        let mut bytes = [0; 256];
+        loop {
+            let mut buf = ReadBuf::new(&mut bytes);
+            match std::task::ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf)) {
+                Ok(()) if buf.filled().is_empty() => return Poll::Ready(Ok(())),
+                Ok(()) => {}
+                // Reset: the server had not read everything, but it is gone.
+                Err(_) => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
