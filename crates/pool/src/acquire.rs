@@ -1,5 +1,7 @@
-//! How a caller comes to a connection. Invariant: whoever has a place in the line or a connection
-//! in hand is a value whose `Drop` gives it up, so a caller may stop at any await.
+//! How a caller acquires a connection.
+//!
+//! Invariant: a position in the queue and a connection in hand are values whose `Drop` gives them up, so a caller may be
+//! dropped at any await.
 
 use std::{
     borrow::Borrow,
@@ -13,41 +15,45 @@ use tokio::sync::oneshot;
 
 use crate::{
     AcquireError, Holder, Manager, Phase, Reason, Snapshot,
+    caller::Caller,
+    delivery::{ConnectFailure, Delivery},
     guard::Guard,
-    holder::Caller,
-    house::vigil,
-    lifecycle::{Delivery, Failure, Shared},
-    runtime::{Handle, timeout},
-    slots::{Joined, Live, Refusal},
-    stats::Retired,
-    waiters::{Place, Ticket},
+    inner::PoolInner,
+    retired::Retired,
+    runtime_binding::liveness::probe_maintenance,
+    shim::{Handle, timeout},
+    slots::{
+        Live,
+        wait_queue::{Joined, Refusal},
+    },
+    waiters::{Ticket, Waiter},
 };
 
-/// An idle connection that is clean, and whether it is due for a check. Those found dirty or broken
-/// on the way are dealt with.
+/// Takes an idle connection that is clean, and says whether it is due for a check. Dirty and broken connections on the
+/// way are cleaned and closed.
 #[inline]
-pub(crate) fn take<M: Manager>(shared: &Arc<Shared<M>>, caller: Caller) -> Option<(Live<M::Connection>, bool)> {
+pub(crate) fn take<M: Manager>(inner: &Arc<PoolInner<M>>, caller: Caller) -> Option<(Live<M::Connection>, bool)> {
     loop {
-        let (live, idle_for) = shared.core().take(caller)?;
-        if let Some(live) = shared.sort_out(live) {
-            let limit = shared.config.check_after;
+        let (live, idle_for) = inner.core().take(caller)?;
+        if let Some(live) = inner.keep_if_clean(live) {
+            let limit = inner.config.check_after;
             let rested = limit.is_some_and(|limit| idle_for >= limit);
-            let due = rested || is_in_doubt(shared, &live);
+            let due = rested || is_in_doubt(inner, &live);
             return Some((live, due));
         }
     }
 }
 
-/// Whether a connection has to be checked, however short it was idle.
-fn is_in_doubt<M: Manager>(shared: &Shared<M>, live: &Live<M::Connection>) -> bool {
+/// True if a connection needs a check, however short it was idle.
+fn is_in_doubt<M: Manager>(inner: &PoolInner<M>, live: &Live<M::Connection>) -> bool {
     if !live.unknown || live.suspect {
         return live.suspect;
     }
-    let trust = shared.config.trust_check_for;
-    trust.is_zero() || live.is_fresh() || shared.now().saturating_sub(live.proven) >= trust
+    let trust = inner.config.trust_check_for;
+    trust.is_zero() || live.is_fresh() || inner.now().saturating_sub(live.proven) >= trust
 }
 
-pub(crate) async fn acquire<M: Manager, P: Borrow<Arc<Shared<M>>>>(
+pub(crate) async fn acquire<M: Manager, P: Borrow<Arc<PoolInner<M>>>>(
     pool: P,
     limit: Duration,
     caller: Caller,
@@ -65,13 +71,13 @@ pub(crate) async fn acquire<M: Manager, P: Borrow<Arc<Shared<M>>>>(
 }
 
 async fn acquire_slowly<M: Manager>(
-    shared: &Arc<Shared<M>>,
+    inner: &Arc<PoolInner<M>>,
     mut taken: Option<(Live<M::Connection>, bool)>,
     limit: Duration,
     caller: Caller,
 ) -> Result<Live<M::Connection>, AcquireError<M::Error>> {
-    let since = shared.now();
-    let place = Place {
+    let since = inner.now();
+    let waiter = Waiter {
         caller,
         since,
         deadline: since.saturating_add(limit),
@@ -80,59 +86,59 @@ async fn acquire_slowly<M: Manager>(
     loop {
         match taken {
             Some((live, false)) => return Ok(live),
-            Some((live, true)) => match check(shared, live, place.deadline).await {
+            Some((live, true)) => match check(inner, live, waiter.deadline).await {
                 Some(live) => return Ok(live),
-                None if shared.now() < place.deadline => {}
-                None => return Err(timed_out(shared, Some(Phase::Checking), place)),
+                None if inner.now() < waiter.deadline => {}
+                None => return Err(timed_out(inner, Some(Phase::Checking), waiter)),
             },
             None => {
-                let queued = Queued {
-                    shared,
-                    place,
+                let wait = Wait {
+                    inner,
+                    waiter,
                     served_before,
-                    waiting: None,
-                    vigil: None,
+                    queued: None,
+                    probing: None,
                 };
-                let live = match queued.await {
+                let live = match wait.await {
                     Ok(live) => live,
-                    Err(Sent::Refused(refusal)) => return Err(refused(shared, refusal)),
-                    Err(Sent::Shed) => return Err(shed(shared)),
-                    Err(Sent::InVain(failure)) => return Err(in_vain(shared, failure)),
-                    Err(Sent::Late) => return Err(timed_out(shared, None, place)),
+                    Err(WaitError::Refused(refusal)) => return Err(refused(inner, refusal)),
+                    Err(WaitError::Shed) => return Err(shed(inner)),
+                    Err(WaitError::Permanent(failure)) => return Err(permanent(inner, failure)),
+                    Err(WaitError::TimedOut) => return Err(timed_out(inner, None, waiter)),
                 };
                 served_before = true;
-                if let Some(mut live) = shared.sort_out(live) {
-                    // Nobody has to ask whether a connection works that was opened just now.
-                    let due = !live.is_fresh() && is_in_doubt(shared, &live);
+                if let Some(mut live) = inner.keep_if_clean(live) {
+                    // A connection that was opened just now is known to work.
+                    let due = !live.is_fresh() && is_in_doubt(inner, &live);
                     if live.is_fresh() {
-                        live.proven = shared.now();
+                        live.proven = inner.now();
                     }
                     taken = Some((live, due));
                     continue;
                 }
             }
         }
-        taken = take(shared, caller);
+        taken = take(inner, caller);
     }
 }
 
-/// Asks the manager whether a connection that has long been idle is still there.
+/// Asks the manager whether the far side of a connection still answers.
 async fn check<M: Manager>(
-    shared: &Arc<Shared<M>>,
+    inner: &Arc<PoolInner<M>>,
     live: Live<M::Connection>,
     deadline: Duration,
 ) -> Option<Live<M::Connection>> {
     // In a guard, so that it goes back through inspection if this future is dropped.
-    let mut guard = Guard::new(shared, live);
-    let patience = deadline.saturating_sub(shared.now());
-    let limit = shared.config.check_timeout;
-    match timeout(patience.min(limit), shared.manager.check(&mut guard)).await {
+    let mut guard = Guard::new(inner, live);
+    let patience = deadline.saturating_sub(inner.now());
+    let limit = inner.config.check_timeout;
+    match timeout(patience.min(limit), inner.manager.check(&mut guard)).await {
         Ok(Ok(())) => {
             let mut live = guard.live.take()?;
-            (live.proven, live.suspect) = (shared.now(), false);
+            (live.proven, live.suspect) = (inner.now(), false);
             Some(live)
         }
-        // It was the caller that had no more time: nothing is known against the connection.
+        // The caller's deadline ended the check early, which says nothing against the connection.
         Err(_) if patience < limit => None,
         _ => {
             guard.retire(Retired::Broken);
@@ -141,176 +147,177 @@ async fn check<M: Manager>(
     }
 }
 
-/// A place in the line. Dropping it leaves the line.
-struct Queued<'a, M: Manager> {
-    shared: &'a Arc<Shared<M>>,
-    place: Place,
-    /// It stood in line already, and what it was handed was broken.
+/// A wait in the queue. Dropping it leaves the queue.
+struct Wait<'a, M: Manager> {
+    inner: &'a Arc<PoolInner<M>>,
+    waiter: Waiter,
+    /// It was served before, with a connection that turned out to be broken.
     served_before: bool,
-    waiting: Option<(Ticket, oneshot::Receiver<Delivery<M>>)>,
-    /// Kept where the housekeeper is not: it could be gone without this caller's noticing.
-    vigil: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// `None` before the first poll and after the delivery.
+    queued: Option<(Ticket, oneshot::Receiver<Delivery<M>>)>,
+    /// Only on another runtime than the maintenance task's, which might end unnoticed.
+    probing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-/// Why a caller was sent away.
-enum Sent<M: Manager> {
+/// Why a wait ended without a connection.
+enum WaitError<M: Manager> {
     Refused(Refusal),
-    Late,
+    TimedOut,
     Shed,
-    InVain(Failure<M>),
+    Permanent(ConnectFailure<M>),
 }
 
-impl<M: Manager> Queued<'_, M> {
-    /// Stands in line, unless there is no need to or no way.
-    fn join(&mut self) -> Option<Result<Live<M::Connection>, Sent<M>>> {
-        let shared = self.shared;
-        let (seat, receiver) = oneshot::channel();
+impl<M: Manager> Wait<'_, M> {
+    /// Joins the queue, unless a connection is idle or the caller is refused.
+    fn join(&mut self) -> Option<Result<Live<M::Connection>, WaitError<M>>> {
+        let inner = self.inner;
+        let (sender, receiver) = oneshot::channel();
         let joined = match self.served_before {
-            false => shared.core().join(seat, self.place, self.place.since),
+            false => inner.core().join(sender, self.waiter, self.waiter.since),
             true => {
-                let now = shared.now();
-                shared.core().rejoin(seat, self.place, now)
+                let now = inner.now();
+                inner.core().rejoin(sender, self.waiter, now)
             }
         };
         match joined {
             Joined::Taken(live, _) => Some(Ok(live)),
-            Joined::Refused(refusal, _) => Some(Err(Sent::Refused(refusal))),
+            Joined::Refused(refusal, _) => Some(Err(WaitError::Refused(refusal))),
             Joined::Queued {
                 ticket,
                 due,
                 is_next,
                 holds,
-                kept_on,
+                maintenance_runtime,
             } => {
-                self.waiting = Some((ticket, receiver));
+                self.queued = Some((ticket, receiver));
                 let here = Handle::try_current();
-                if here.is_ok_and(|here| kept_on != Some(here.id())) {
-                    shared.household();
-                    let vigil = vigil(Arc::downgrade(shared), Some(self.place.deadline));
-                    self.vigil = Some(Box::pin(vigil));
+                if here.is_ok_and(|here| maintenance_runtime != Some(here.id())) {
+                    inner.maintenance_runtime();
+                    let probing = probe_maintenance(Arc::downgrade(inner), Some(self.waiter.deadline));
+                    self.probing = Some(Box::pin(probing));
                 }
-                shared.connect(due);
+                inner.connect(due);
                 if is_next {
-                    shared.poke.notify_one();
+                    inner.wake_maintenance.notify_one();
                 }
-                warn_of_nested(self.place.caller, holds);
+                warn_of_nested_wait(self.waiter.caller, holds);
                 None
             }
         }
     }
 }
 
-impl<M: Manager> Future for Queued<'_, M> {
-    type Output = Result<Live<M::Connection>, Sent<M>>;
+impl<M: Manager> Future for Wait<'_, M> {
+    type Output = Result<Live<M::Connection>, WaitError<M>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.waiting.is_none()
+        if self.queued.is_none()
             && let Some(answer) = self.join()
         {
             return Poll::Ready(answer);
         }
-        let Some((_, receiver)) = &mut self.waiting else {
-            unreachable!("whoever has no answer yet is in line");
+        let Some((_, receiver)) = &mut self.queued else {
+            unreachable!("BUG: a wait without an answer is in the queue");
         };
         let Poll::Ready(delivery) = Pin::new(receiver).poll(context) else {
-            return match &mut self.vigil {
-                Some(vigil) => vigil.as_mut().poll(context).map(|()| Err(Sent::Late)),
+            return match &mut self.probing {
+                Some(probing) => probing.as_mut().poll(context).map(|()| Err(WaitError::TimedOut)),
                 None => Poll::Pending,
             };
         };
-        self.waiting = None;
+        self.queued = None;
         Poll::Ready(match delivery {
             Ok(Delivery::Connection(live)) => Ok(live),
-            Ok(Delivery::Late) => Err(Sent::Late),
-            Ok(Delivery::Shed) => Err(Sent::Shed),
-            Ok(Delivery::InVain(failure)) => Err(Sent::InVain(failure)),
-            Ok(Delivery::Closed) | Err(_) => Err(Sent::Refused(Refusal::Closed)),
+            Ok(Delivery::TimedOut) => Err(WaitError::TimedOut),
+            Ok(Delivery::Shed) => Err(WaitError::Shed),
+            Ok(Delivery::Permanent(failure)) => Err(WaitError::Permanent(failure)),
+            Ok(Delivery::Closed) | Err(_) => Err(WaitError::Refused(Refusal::Closed)),
         })
     }
 }
 
-impl<M: Manager> Drop for Queued<'_, M> {
+impl<M: Manager> Drop for Wait<'_, M> {
     fn drop(&mut self) {
-        let Some((ticket, mut receiver)) = self.waiting.take() else {
+        let Some((ticket, mut receiver)) = self.queued.take() else {
             return;
         };
-        let (left, over) = {
-            let mut core = self.shared.core();
-            (core.leave(ticket), core.is_over())
+        let (left, is_terminated) = {
+            let mut core = self.inner.core();
+            (core.leave(ticket), core.is_terminated())
         };
-        if over {
-            self.shared.milestone.notify_waiters();
+        if is_terminated {
+            self.inner.state_changed.notify_waiters();
         }
         if left.is_none() {
-            // What is on its way goes back to whoever sends it, what has arrived goes back now.
+            // A delivery was made in the same moment. One that is still being sent returns to its sender once the
+            // receiver is closed; one that has arrived is released here.
             receiver.close();
             if let Ok(Delivery::Connection(live)) = receiver.try_recv() {
-                self.shared.give_back(live);
+                self.inner.release(live);
             }
         }
     }
 }
 
-fn timed_out<M: Manager>(shared: &Arc<Shared<M>>, phase: Option<Phase>, place: Place) -> AcquireError<M::Error> {
-    let holds = shared.core().timed_out(place.caller);
-    warn_of_nested(place.caller, holds);
-    let snapshot = snapshot(shared);
+fn timed_out<M: Manager>(inner: &Arc<PoolInner<M>>, phase: Option<Phase>, waiter: Waiter) -> AcquireError<M::Error> {
+    let holds = inner.core().timed_out(waiter.caller);
+    warn_of_nested_wait(waiter.caller, holds);
+    let snapshot = snapshot(inner);
     let nobody_can_return_one = snapshot.in_use + snapshot.cleaning + snapshot.idle == 0;
     let phase = phase.unwrap_or(match nobody_can_return_one {
         true => Phase::Connecting,
         false => Phase::Waiting,
     });
-    let waited = shared.now().saturating_sub(place.since);
+    let waited = inner.now().saturating_sub(waiter.since);
     AcquireError::new(Reason::Timeout { phase, waited }, None, snapshot)
 }
 
-fn warn_of_nested(caller: Caller, holds: Option<Holder>) {
+fn warn_of_nested_wait(caller: Caller, holds: Option<Holder>) {
     if let Some(holds) = holds {
         tracing::warn!(
             caller = %caller.at,
             %holds,
-            "a task waits for a connection while it holds one; if all holders do, none of them is \
-             ever served"
+            "a task waits for a connection while it holds one; if all holders do, none of them is ever served"
         );
     }
 }
 
-fn refused<M: Manager>(shared: &Arc<Shared<M>>, refusal: Refusal) -> AcquireError<M::Error> {
+fn refused<M: Manager>(inner: &Arc<PoolInner<M>>, refusal: Refusal) -> AcquireError<M::Error> {
     let (reason, retry_after) = match refusal {
         Refusal::Closed => (Reason::Closed, None),
         Refusal::Full(wait) => (Reason::Overloaded, wait),
-        Refusal::Hopeless(excess) => (Reason::Overloaded, Some(excess)),
+        Refusal::WouldTimeOut(excess) => (Reason::Overloaded, Some(excess)),
         Refusal::Unavailable(retry_after) => (Reason::Unavailable, Some(retry_after)),
-        Refusal::InVain(retry_after) => (Reason::Permanent, Some(retry_after)),
+        Refusal::Permanent(retry_after) => (Reason::Permanent, Some(retry_after)),
     };
-    AcquireError::new(reason, retry_after, snapshot(shared))
+    AcquireError::new(reason, retry_after, snapshot(inner))
 }
 
-fn shed<M: Manager>(shared: &Arc<Shared<M>>) -> AcquireError<M::Error> {
-    let wait = shared.core().expected_wait(shared.now());
-    AcquireError::new(Reason::Overloaded, wait, snapshot(shared))
+fn shed<M: Manager>(inner: &Arc<PoolInner<M>>) -> AcquireError<M::Error> {
+    let wait = inner.core().expected_wait(inner.now());
+    AcquireError::new(Reason::Overloaded, wait, snapshot(inner))
 }
 
-/// The error of whoever waits for what fails for good. The cause is that of the connect that said so:
-/// another may have succeeded meanwhile.
-pub(crate) fn in_vain<M: Manager>(shared: &Arc<Shared<M>>, failure: Failure<M>) -> AcquireError<M::Error> {
-    let mut snapshot = snapshot(shared);
+/// The error of a wait that was ended because connecting fails for good. Its cause is the connect that ended it: a later
+/// connect may have succeeded, and so cleared the error that the core remembers.
+pub(crate) fn permanent<M: Manager>(inner: &Arc<PoolInner<M>>, failure: ConnectFailure<M>) -> AcquireError<M::Error> {
+    let mut snapshot = snapshot(inner);
     snapshot.last_connect_error = Some(failure);
-    let retry_after = shared.core().next_news(shared.now());
+    let retry_after = inner.core().retry_after(inner.now());
     AcquireError::new(Reason::Permanent, Some(retry_after), snapshot)
 }
 
-pub(crate) fn snapshot<M: Manager>(shared: &Arc<Shared<M>>) -> Snapshot<M::Error> {
-    let now = shared.now();
-    let core = shared.core();
-    let census = core.census();
+pub(crate) fn snapshot<M: Manager>(inner: &Arc<PoolInner<M>>) -> Snapshot<M::Error> {
+    let now = inner.now();
+    let core = inner.core();
+    let occupancy = core.occupancy();
     Snapshot {
-        in_use: census.in_use,
-        idle: census.idle,
-        connecting: census.connecting,
-        cleaning: census.cleaning,
-        closing: census.closing,
-        waiting: census.waiting,
+        in_use: occupancy.in_use,
+        idle: occupancy.idle,
+        connecting: occupancy.connecting,
+        cleaning: occupancy.cleaning,
+        closing: occupancy.closing,
+        waiting: occupancy.waiting,
         capacity: core.config().capacity(),
         last_connect_error: core.last_error(),
         oldest_holder: core.oldest_holder(now),

@@ -38,7 +38,7 @@ impl Codel {
     }
 
     /// The line was empty.
-    pub(crate) fn calm(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.ripe = None;
         self.shedding = false;
     }
@@ -47,7 +47,7 @@ impl Codel {
     /// it. If so, ask again for the one behind. The last in line is never shed.
     pub(crate) fn sheds(&mut self, sojourn: Duration, is_last: bool, now: Duration) -> bool {
         if sojourn < self.target || is_last {
-            self.calm();
+            self.reset();
             return false;
         }
         let ripe = *self.ripe.get_or_insert(now.saturating_add(self.interval));
@@ -125,7 +125,7 @@ mod tests {
     fn a_line_that_stands_again_soon_is_shed_from_at_the_former_rate() {
         let mut codel = codel();
         assert_eq!(shed_times(&mut codel, 20, 0, 500).len(), 7);
-        codel.calm();
+        codel.reset();
         let again = shed_times(&mut codel, 20, 500, 700);
         // It begins with a count of 6: the next comes after 100 ms over the square root of 6.
         assert_eq!(again[..2], [600, 641]);

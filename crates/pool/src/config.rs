@@ -52,7 +52,7 @@ pub struct Config {
     /// Longest time one [`Manager::clean`](crate::Manager::clean) may take.
     pub clean_timeout: Duration,
     /// Longest time [`Manager::close`](crate::Manager::close) may take; until then the connection
-    /// counts against the maximum.
+    /// totals against the maximum.
     pub close_timeout: Duration,
     /// Connects under way at once. While connecting fails it is one. While connections are in use,
     /// those for callers in line begin with one, and each that succeeds while the line stands allows

@@ -9,23 +9,23 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Manager, lifecycle::Shared, slots::Live, stats::Retired};
+use crate::{Manager, inner::PoolInner, retired::Retired, slots::Live};
 
 /// A connection on loan, borrowed from its [`Pool`](crate::Pool) handle. Dropping it gives the connection back.
-pub type Pooled<'pool, M> = Guard<M, &'pool Arc<Shared<M>>>;
+pub type Pooled<'pool, M> = Guard<M, &'pool Arc<PoolInner<M>>>;
 
 /// A connection on loan that keeps the pool alive by itself. Dropping it gives the connection back.
-pub type OwnedPooled<M> = Guard<M, Arc<Shared<M>>>;
+pub type OwnedPooled<M> = Guard<M, Arc<PoolInner<M>>>;
 
 /// A connection on loan. See [`Pooled`] and [`OwnedPooled`].
-pub struct Guard<M: Manager, P: Borrow<Arc<Shared<M>>>> {
+pub struct Guard<M: Manager, P: Borrow<Arc<PoolInner<M>>>> {
     pool: P,
     /// Empty only while the guard is being taken apart.
     pub(crate) live: Option<Live<M::Connection>>,
     manager: PhantomData<fn() -> M>,
 }
 
-impl<M: Manager, P: Borrow<Arc<Shared<M>>>> Guard<M, P> {
+impl<M: Manager, P: Borrow<Arc<PoolInner<M>>>> Guard<M, P> {
     pub(crate) fn new(pool: P, live: Live<M::Connection>) -> Self {
         Self {
             pool,
@@ -56,16 +56,16 @@ impl<M: Manager, P: Borrow<Arc<Shared<M>>>> Guard<M, P> {
     }
 }
 
-impl<M: Manager, P: Borrow<Arc<Shared<M>>>> Drop for Guard<M, P> {
+impl<M: Manager, P: Borrow<Arc<PoolInner<M>>>> Drop for Guard<M, P> {
     #[inline]
     fn drop(&mut self) {
         if let Some(live) = self.live.take() {
-            self.pool.borrow().give_back(live);
+            self.pool.borrow().release(live);
         }
     }
 }
 
-impl<M: Manager, P: Borrow<Arc<Shared<M>>>> Deref for Guard<M, P> {
+impl<M: Manager, P: Borrow<Arc<PoolInner<M>>>> Deref for Guard<M, P> {
     type Target = M::Connection;
     #[inline]
     fn deref(&self) -> &M::Connection {
@@ -76,7 +76,7 @@ impl<M: Manager, P: Borrow<Arc<Shared<M>>>> Deref for Guard<M, P> {
     }
 }
 
-impl<M: Manager, P: Borrow<Arc<Shared<M>>>> DerefMut for Guard<M, P> {
+impl<M: Manager, P: Borrow<Arc<PoolInner<M>>>> DerefMut for Guard<M, P> {
     #[inline]
     fn deref_mut(&mut self) -> &mut M::Connection {
         match &mut self.live {
@@ -86,7 +86,7 @@ impl<M: Manager, P: Borrow<Arc<Shared<M>>>> DerefMut for Guard<M, P> {
     }
 }
 
-impl<M: Manager, P: Borrow<Arc<Shared<M>>>> fmt::Debug for Guard<M, P>
+impl<M: Manager, P: Borrow<Arc<PoolInner<M>>>> fmt::Debug for Guard<M, P>
 where
     M::Connection: fmt::Debug,
 {

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 /// Buckets per doubling: a quantile is at most 25 % above the true value.
 const STEPS: usize = 4;
-/// Doublings of a microsecond: 2^32 µs is 71 minutes; longer counts as that.
+/// Doublings of a microsecond: 2^32 µs is 71 minutes; longer totals as that.
 const DOUBLINGS: usize = 32;
 const BUCKETS: usize = DOUBLINGS * STEPS;
 
 /// Durations and how often each occurred, in logarithmic buckets of 25 % width.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Histogram {
-    counts: Box<[u64; BUCKETS]>,
+    totals: Box<[u64; BUCKETS]>,
     count: u64,
     sum: Duration,
     max: Duration,
@@ -21,14 +21,14 @@ pub struct Histogram {
 impl Clone for Histogram {
     fn clone(&self) -> Self {
         Self {
-            counts: self.counts.clone(),
+            totals: self.totals.clone(),
             ..*self
         }
     }
 
     /// Allocates nothing.
     fn clone_from(&mut self, other: &Self) {
-        *self.counts = *other.counts;
+        *self.totals = *other.totals;
         (self.count, self.sum, self.max) = (other.count, other.sum, other.max);
     }
 }
@@ -36,7 +36,7 @@ impl Clone for Histogram {
 impl Default for Histogram {
     fn default() -> Self {
         Self {
-            counts: Box::new([0; BUCKETS]),
+            totals: Box::new([0; BUCKETS]),
             count: 0,
             sum: Duration::ZERO,
             max: Duration::ZERO,
@@ -50,7 +50,7 @@ impl Histogram {
     }
 
     pub(crate) fn record_many(&mut self, duration: Duration, times: u64) {
-        self.counts[bucket(duration)] += times;
+        self.totals[bucket(duration)] += times;
         self.count += times;
         self.sum += duration.saturating_mul(times.try_into().unwrap_or(u32::MAX));
         if times > 0 {
@@ -84,7 +84,7 @@ impl Histogram {
 
     /// Each bucket's upper bound with the count of all durations up to it, in rising order.
     pub fn cumulative(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
-        self.counts.iter().enumerate().scan(0, |total, (index, count)| {
+        self.totals.iter().enumerate().scan(0, |total, (index, count)| {
             *total += count;
             Some((upper_bound(index), *total))
         })
@@ -92,7 +92,7 @@ impl Histogram {
 
     /// Adds everything that `other` holds.
     pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.counts.iter_mut().zip(other.counts.iter()) {
+        for (mine, theirs) in self.totals.iter_mut().zip(other.totals.iter()) {
             *mine += theirs;
         }
         self.count += other.count;

@@ -1,7 +1,7 @@
 //! The whole pool under a model checker: thousands of schedules of several callers, the pool's own
 //! tasks and the clock, with callers that give up at any moment.
 //!
-//! The code under test is the pool's own, all of it; only [`runtime`](crate::runtime) stands on the
+//! The code under test is the pool's own, all of it; only [`runtime`](crate::shim) stands on the
 //! checker's locks, tasks and clock. Schedules come from a fair random walk and from probabilistic
 //! concurrency testing, which favours the few unlikely switches that races need. Seeds are fixed: a
 //! run is reproducible, and `SHUTTLE_RANDOM_SEED` explores others.
@@ -51,7 +51,7 @@ use shuttle::{
     scheduler::{PctScheduler, RandomScheduler},
 };
 
-use crate::{AcquireError, Condition, Config, Limits, Manager, OwnedPooled, Pool, Reason, runtime::simulated};
+use crate::{AcquireError, Condition, Config, Limits, Manager, OwnedPooled, Pool, Reason, shim::simulated};
 
 const SEED: u64 = 0x00ce_907e;
 
@@ -97,7 +97,7 @@ struct Far {
     /// Connections being opened, open, or being closed.
     existing: AtomicU64,
     opened: AtomicU64,
-    /// Counts what happens, so that one thing can be said to have been before another.
+    /// Totals what happens, so that one thing can be said to have been before another.
     moment: AtomicU64,
     /// What happens to whatever it is asked to do.
     mood: Mutex<Mood>,
@@ -111,7 +111,7 @@ struct Down {
     for_good: bool,
 }
 
-/// Counts a connection from the moment its connect starts until nothing is left of it.
+/// Totals a connection from the moment its connect starts until nothing is left of it.
 struct Presence(Arc<Far>);
 
 impl Drop for Presence {
@@ -263,8 +263,8 @@ async fn poll_once(asking: &mut Asking) -> Poll<Asked> {
 /// Asks until it is served or, perhaps, loses patience; perhaps goes on in another task meanwhile,
 /// which has to be woken in place of the first.
 async fn ask(pool: &Pool<Arc<Far>>) -> Option<Asked> {
-    let home = thread_rng().gen_range(0..2);
-    let pool = pool.per_runtime().nth(home).unwrap();
+    let runtime = thread_rng().gen_range(0..2);
+    let pool = pool.per_runtime().nth(runtime).unwrap();
     if one_in(8) {
         let held = pool.try_get()?;
         held.discard();
@@ -320,10 +320,10 @@ async fn is_whole(pool: Pool<Arc<Far>>) {
     assert!(pool.try_get().is_none());
     drop(held);
     pool.close().await;
-    is_over(&pool);
+    is_terminated(&pool);
 }
 
-fn is_over(pool: &Pool<Arc<Far>>) {
+fn is_terminated(pool: &Pool<Arc<Far>>) {
     assert_eq!(pool.manager().existing.load(SeqCst), 0, "something is left");
     let stats = pool.stats();
     assert_eq!((stats.size(), stats.connecting, stats.closing), (0, 0, 0));
@@ -349,6 +349,6 @@ fn config(max_size: u32, max_overflow: u32) -> Config {
 
 fn start(config: Config, mood: Mood) -> Pool<Arc<Far>> {
     let far = Far::new(&config, mood);
-    let homes = vec![simulated::Handle::current(); 2];
-    Pool::on_runtimes(far, config, homes).unwrap()
+    let runtimes = vec![simulated::Handle::current(); 2];
+    Pool::on_runtimes(far, config, runtimes).unwrap()
 }

@@ -6,7 +6,7 @@
 //! * **Fair.** Callers are served strictly first come, first served. A returned connection is
 //!   handed to the longest waiting caller; a newcomer never overtakes.
 //! * **Bounded.** Connections never exceed `max_size + max_overflow`, and one that is being closed
-//!   counts until its close is confirmed or times out. Waiting callers are bounded too.
+//!   totals until its close is confirmed or times out. Waiting callers are bounded too.
 //! * **Clean.** [`Manager::inspect`] is asked at every return and every checkout. A connection that
 //!   is not clean is cleaned by the pool, or closed, before anyone sees it again.
 //! * **Cancel safe.** Every future of this crate may be dropped at any await: nothing leaks, and a
@@ -36,34 +36,43 @@
 //! # }
 //! ```
 
+// In import order: a module uses only those above it.
 mod chain;
 mod config;
 mod histogram;
 mod manager;
+mod retired;
+mod shim;
 
-mod holder;
+mod caller;
+mod counters;
+mod stats;
+
+mod error;
+mod health;
 
 mod codel;
-mod error;
 mod forecast;
 mod outage;
 mod waiters;
 
-mod stats;
-
-mod health;
-
-mod tally;
-
-mod runtime;
-
 mod slots;
 
+mod delivery;
+mod runtimes;
+
+mod inner;
+
+mod cleaning;
+mod closing;
+mod connecting;
+mod release;
+
+mod maintenance;
+
+mod runtime_binding;
+
 mod lifecycle;
-
-mod house;
-
-mod housekeeper;
 
 mod guard;
 
@@ -74,6 +83,7 @@ mod pool;
 #[cfg(test)]
 mod interleavings;
 
+pub use caller::Holder;
 pub use chain::Chain;
 pub use config::{Config, InvalidConfig, Limits};
 pub use error::{AcquireError, ConnectError, Phase, Reason, Snapshot};
@@ -81,7 +91,7 @@ pub use forecast::Forecast;
 pub use guard::{Guard, OwnedPooled, Pooled};
 pub use health::HealthState;
 pub use histogram::Histogram;
-pub use holder::Holder;
 pub use manager::{Condition, Manager};
 pub use pool::Pool;
-pub use stats::{Retired, Stats};
+pub use retired::Retired;
+pub use stats::Stats;

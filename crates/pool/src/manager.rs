@@ -68,7 +68,7 @@ pub trait Manager: Send + Sync + 'static {
     }
 
     /// Closes a connection and completes when the far side has confirmed it. Until then, or until
-    /// `close_timeout`, it counts against the pool's maximum.
+    /// `close_timeout`, it totals against the pool's maximum.
     fn close(&self, connection: Self::Connection) -> impl Future<Output = ()> + Send {
         drop(connection);
         async {}

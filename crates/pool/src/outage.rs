@@ -1,27 +1,29 @@
-//! What the pool knows of a server to which connects fail: how often, since when, why, and when to
-//! try again. Invariant: nobody tries before `until`, and a single success makes all of it history,
-//! so the breaker is never open after the server is back, and nothing is permanent after a success.
+//! What the pool knows of a server to which connects fail: how often, since when, why, and when to try again.
+//!
+//! Invariant: no connect begins before `until`, and a single success resets everything. So once the server is back, the
+//! breaker is closed and no failure is permanent.
 
 use std::time::Duration;
 
 use crate::Config;
 
-/// Failing connects. `F` says why one failed.
+/// The circuit breaker and backoff of failing connects. `F` says why one failed.
 pub(crate) struct Outage<F> {
     base: Duration,
     max: Duration,
-    /// The pause after a failure that time does not cure.
+    /// The pause once it is certain that time does not cure the failure, and the time until that is certain.
     permanent: Duration,
     breaker_after: Option<Duration>,
+    /// Failures since the last success. Those that were under way together count as one.
     failures: u32,
     since: Duration,
     until: Duration,
     breaker_open: bool,
-    /// Whether a connect has ever succeeded.
+    /// A connect has succeeded at some time.
     has_worked: bool,
-    /// Since when each failure has been one that time does not cure.
+    /// Since when every failure was of a kind that time does not cure.
     permanent_since: Option<Duration>,
-    /// Whether it is certain by now that waiting does not help.
+    /// It is certain that waiting does not help.
     is_permanent: bool,
     last_error: Option<F>,
 }
@@ -29,7 +31,7 @@ pub(crate) struct Outage<F> {
 /// A connect that failed.
 pub(crate) struct Failure<F> {
     pub(crate) error: F,
-    /// Whether time does not cure it.
+    /// Time does not cure it.
     pub(crate) is_permanent: bool,
     /// Random in 0..1.
     pub(crate) jitter: f64,
@@ -37,10 +39,10 @@ pub(crate) struct Failure<F> {
 
 /// What a failed connect changed.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Failed<F> {
+pub(crate) struct FailureEffect<F> {
     /// The error before, unless this is the first.
     pub(crate) previous: Option<F>,
-    /// True if this one is permanent and the one before was not.
+    /// It has just become certain that waiting does not help.
     pub(crate) became_permanent: bool,
     /// For how long connects have failed, if that has just opened the breaker.
     pub(crate) opened_breaker: Option<Duration>,
@@ -64,7 +66,7 @@ impl<F> Outage<F> {
         }
     }
 
-    /// A connect succeeded. Gives out the last error, if connects had been failing.
+    /// A connect succeeded. Returns the last error, if connects had been failing.
     pub(crate) fn connected(&mut self) -> Option<F> {
         self.failures = 0;
         self.until = Duration::ZERO;
@@ -75,45 +77,65 @@ impl<F> Outage<F> {
         self.last_error.take()
     }
 
-    /// A connect that began at `began` failed; nobody tries again for a while. `none_open` says that
-    /// the pool has no connection at all.
-    pub(crate) fn failed(&mut self, failure: Failure<F>, began: Duration, none_open: bool, now: Duration) -> Failed<F> {
-        let Failure {
-            error,
-            is_permanent,
-            jitter,
-        } = failure;
+    /// A connect that began at `began` failed, and a backoff begins. `none_open`: the pool has no connection at all.
+    pub(crate) fn failed(
+        &mut self,
+        failure: Failure<F>,
+        began: Duration,
+        none_open: bool,
+        now: Duration,
+    ) -> FailureEffect<F> {
+        let became_permanent = self.judge(failure.is_permanent, began, now);
+        let opened_breaker = self.watch_breaker(began, none_open, now);
+        self.back_off(failure.jitter, now);
+        FailureEffect {
+            became_permanent,
+            previous: self.last_error.replace(failure.error),
+            opened_breaker,
+        }
+    }
+
+    /// Decides whether waiting helps. True if it has just become certain that it does not.
+    fn judge(&mut self, is_permanent: bool, began: Duration, now: Duration) -> bool {
+        let was_permanent = self.is_permanent;
+        self.permanent_since = is_permanent.then(|| self.permanent_since.unwrap_or(began));
+        // A pool that has worked may be about to work again: a password is often changed at the server first, and in
+        // the clients a moment later. Until `permanent` has passed, it retries as after any other failure.
+        let is_certain = |since| !self.has_worked || now.saturating_sub(since) >= self.permanent;
+        self.is_permanent = self.permanent_since.is_some_and(is_certain);
+        self.is_permanent && !was_permanent
+    }
+
+    /// Opens the breaker if nothing is open and connects have failed for long enough.
+    fn watch_breaker(&mut self, began: Duration, none_open: bool, now: Duration) -> Option<Duration> {
         let limit = self.breaker_after.unwrap_or(Duration::MAX);
-        // A failure long ago, since when nobody has tried, says nothing about the time between.
+        // If nobody has tried for a while, the failures before say nothing about the time in between.
         if self.failures == 0 || began.saturating_sub(self.until) >= limit {
             self.since = began;
-        }
-        // Connects that were under way together fail together: that is one failure, not many.
-        if now >= self.until {
-            let doublings = self.failures.min(16);
-            let pause = match is_permanent {
-                true => self.permanent,
-                false => self.base.saturating_mul(1 << doublings).min(self.max),
-            };
-            self.until = now.saturating_add(pause.mul_f64(0.5 + jitter / 2.0));
-            self.failures += 1;
         }
         let failing_for = now.saturating_sub(self.since);
         let opens = none_open && !self.breaker_open && failing_for >= limit;
         self.breaker_open |= opens;
-        let was_permanent = self.permanent_since.is_some();
-        self.permanent_since = is_permanent.then(|| self.permanent_since.unwrap_or(began));
-        // What has worked may be about to work again: a password is often changed at the server first.
-        let certain = |since| !self.has_worked || now.saturating_sub(since) >= self.permanent;
-        self.is_permanent = self.permanent_since.is_some_and(certain);
-        Failed {
-            became_permanent: is_permanent && !was_permanent,
-            previous: self.last_error.replace(error),
-            opened_breaker: opens.then_some(failing_for),
-        }
+        opens.then_some(failing_for)
     }
 
-    /// Failures in a row, those together counted as one.
+    /// Sets the time of the next attempt.
+    fn back_off(&mut self, jitter: f64, now: Duration) {
+        // Connects that were under way together fail together. That is one failure, so the pause doubles once.
+        if now < self.until {
+            return;
+        }
+        // 16 doublings exceed any sensible maximum, and the shift cannot overflow.
+        let doublings = self.failures.min(16);
+        let pause = match self.is_permanent {
+            true => self.permanent,
+            false => self.base.saturating_mul(1 << doublings).min(self.max),
+        };
+        self.until = now.saturating_add(pause.mul_f64(0.5 + jitter / 2.0));
+        self.failures += 1;
+    }
+
+    /// Failures since the last success. Those that were under way together count as one.
     pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
@@ -123,19 +145,18 @@ impl<F> Outage<F> {
         self.until
     }
 
-    /// True while the server is taken for dead.
     pub(crate) fn breaker_is_open(&self) -> bool {
         self.breaker_open
     }
 
-    /// True while connects fail for a reason that time does not cure: from the first on if none has ever succeeded,
-    /// else once they have for a while.
+    /// True while connects certainly fail for a reason that time does not cure: after the first such failure if none
+    /// has ever succeeded, otherwise once they have failed so for `backoff_permanent`.
     pub(crate) fn is_permanent(&self) -> bool {
         self.is_permanent
     }
 
-    /// How long it takes at least until more is known.
-    pub(crate) fn next_news(&self, now: Duration) -> Duration {
+    /// After what time a refused caller may try again: the next connect begins then, and takes a while.
+    pub(crate) fn retry_after(&self, now: Duration) -> Duration {
         self.until.saturating_sub(now).max(self.base)
     }
 
@@ -204,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_time_does_not_cure_is_tried_again_after_seconds_and_forgotten_after_a_success() {
+    fn a_permanent_failure_is_retried_after_seconds_and_forgotten_after_a_success() {
         let mut outage = outage();
         for now in [0, 5_000, 10_000] {
             let failed = outage.failed(failure("password", true), ms(now), true, ms(now));
@@ -220,14 +241,23 @@ mod tests {
     }
 
     #[test]
-    fn what_has_worked_is_given_a_pause_to_work_again() {
+    fn a_pool_that_has_worked_keeps_the_usual_backoff_until_a_failure_is_certainly_permanent() {
         let mut outage = outage();
         outage.connected();
-        for now in [20_000, 22_500, 25_000] {
+        let mut now = 20_000;
+        let mut pauses = Vec::new();
+        while now < 25_000 {
             let failed = outage.failed(failure("password", true), ms(now), true, ms(now));
-            assert_eq!(failed.became_permanent, now == 20_000);
-            assert_eq!(outage.is_permanent(), now == 25_000);
+            assert!(!failed.became_permanent && !outage.is_permanent(), "at {now} ms");
+            let pause = (outage.until() - ms(now)).as_millis() as u64;
+            pauses.push(pause);
+            now += pause;
         }
+        assert_eq!(pauses[..5], [50, 100, 200, 400, 500]);
+        assert!(pauses[5..].iter().all(|&pause| pause == 500));
+        let failed = outage.failed(failure("password", true), ms(now), true, ms(now));
+        assert!(failed.became_permanent && outage.is_permanent());
+        assert_eq!(outage.until(), ms(now + 5_000));
     }
 
     #[test]

@@ -6,12 +6,12 @@ use std::{fmt, panic::Location, sync::Arc, time::Duration};
 use crate::{
     AcquireError, Config, ConnectError, Holder, InvalidConfig, Limits, Manager, OwnedPooled, Phase, Pooled, Reason,
     Stats,
-    acquire::{acquire, in_vain, snapshot, take},
+    acquire::{acquire, permanent, snapshot, take},
+    caller::{Caller, RuntimeIndex},
+    counters::Counters,
     guard::Guard,
-    holder::{Caller, HomeId},
-    lifecycle::{Core, Shared},
-    runtime::{Handle, timeout},
-    tally::Tally,
+    inner::{Core, PoolInner},
+    shim::{Handle, timeout},
 };
 
 /// A pool of connections. Cloning it gives another handle to the same pool.
@@ -19,9 +19,9 @@ use crate::{
 /// When the last handle and the last guard are gone, idle connections are dropped without waiting;
 /// [`close`](Self::close) ends them in good order.
 pub struct Pool<M: Manager> {
-    shared: Arc<Shared<M>>,
+    inner: Arc<PoolInner<M>>,
     /// Whose connections are preferred.
-    home: HomeId,
+    runtime: RuntimeIndex,
 }
 
 impl<M: Manager> Pool<M> {
@@ -43,7 +43,7 @@ impl<M: Manager> Pool<M> {
     /// tasks, and whoever waits for them there, need not cross from one thread to another.
     ///
     /// The pool stays one: its limits are for all of it, and a caller takes what is idle, wherever it is. Callers
-    /// through the handles that [`homes`](Self::per_runtime) gives take one of their own home first. Where they often find
+    /// through the handles that [`runtimes`](Self::per_runtime) gives take one of their own runtime first. Where they often find
     /// none, the housekeeper has one opened, as long as there are fewer than `max_size`.
     ///
     /// # Errors
@@ -53,20 +53,20 @@ impl<M: Manager> Pool<M> {
     /// # Panics
     ///
     /// As [`new`](Self::new).
-    pub fn on_runtimes(manager: M, config: Config, homes: Vec<Handle>) -> Result<Self, InvalidConfig> {
+    pub fn on_runtimes(manager: M, config: Config, runtimes: Vec<Handle>) -> Result<Self, InvalidConfig> {
         config.validate()?;
-        if homes.is_empty() {
+        if runtimes.is_empty() {
             return Err(InvalidConfig("connections need a runtime to live on"));
         }
-        let shared = Shared::start(manager, config, homes);
-        Ok(Self { shared, home: 0 })
+        let inner = PoolInner::start(manager, config, runtimes);
+        Ok(Self { inner, runtime: 0 })
     }
 
     /// A handle for each runtime that connections live on, in their order, for those who call from there.
     pub fn per_runtime(&self) -> impl Iterator<Item = Self> + '_ {
-        (0..self.shared.homes()).map(|home| Self {
-            shared: self.shared.clone(),
-            home,
+        (0..self.inner.runtime_count()).map(|runtime| Self {
+            inner: self.inner.clone(),
+            runtime,
         })
     }
 
@@ -83,7 +83,7 @@ impl<M: Manager> Pool<M> {
     /// next in line.
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = Result<Pooled<'_, M>, AcquireError<M::Error>>> + Send {
-        self.get_within(self.shared.config.acquire_timeout)
+        self.get_within(self.inner.config.acquire_timeout)
     }
 
     /// The same with another bound on the wait.
@@ -96,7 +96,7 @@ impl<M: Manager> Pool<M> {
         &self,
         limit: Duration,
     ) -> impl Future<Output = Result<Pooled<'_, M>, AcquireError<M::Error>>> + Send {
-        acquire(&self.shared, limit, self.caller(Location::caller()))
+        acquire(&self.inner, limit, self.caller(Location::caller()))
     }
 
     /// As [`get`](Self::get), with a guard that does not borrow from this handle.
@@ -106,29 +106,29 @@ impl<M: Manager> Pool<M> {
     /// As [`get`](Self::get).
     #[track_caller]
     pub fn get_owned(&self) -> impl Future<Output = Result<OwnedPooled<M>, AcquireError<M::Error>>> + Send + use<M> {
-        let limit = self.shared.config.acquire_timeout;
+        let limit = self.inner.config.acquire_timeout;
         let caller = self.caller(Location::caller());
-        acquire(self.shared.clone(), limit, caller)
+        acquire(self.inner.clone(), limit, caller)
     }
 
     /// Takes a connection if one is idle, without waiting.
     #[track_caller]
     pub fn try_get(&self) -> Option<Pooled<'_, M>> {
-        let (live, _) = take(&self.shared, self.caller(Location::caller()))?;
-        Some(Guard::new(&self.shared, live))
+        let (live, _) = take(&self.inner, self.caller(Location::caller()))?;
+        Some(Guard::new(&self.inner, live))
     }
 
     fn caller(&self, at: &'static Location<'static>) -> Caller {
-        Caller::new(at, self.home)
+        Caller::new(at, self.runtime)
     }
 
     /// What the pool has done and is doing.
     pub fn stats(&self) -> Stats {
-        let now = self.shared.now();
-        let mut tally = Tally::default();
-        let core = self.shared.core();
-        tally.copy_from(core.tally());
-        let (census, limits) = (core.census(), core.config().limits());
+        let now = self.inner.now();
+        let mut counters = Counters::default();
+        let core = self.inner.core();
+        counters.copy_from(core.counters());
+        let (occupancy, limits) = (core.occupancy(), core.config().limits());
         let min_size = core.config().warm();
         let shedding = core.is_shedding(now);
         let (failures, breaker_open) = (core.failures(), core.breaker_is_open());
@@ -136,65 +136,65 @@ impl<M: Manager> Pool<M> {
         let (longest_wait, leaked) = (core.longest_wait(now), core.leaked(now));
         drop(core);
 
-        let counts = tally.counts;
-        let mut waiting_times = tally.waiting_times;
-        waiting_times.record_many(Duration::ZERO, counts.acquired_at_once);
+        let totals = counters.totals;
+        let mut waiting_times = counters.waiting_times;
+        waiting_times.record_many(Duration::ZERO, totals.acquired_at_once);
         Stats {
             min_size,
             max_size: limits.max_size,
             max_overflow: limits.max_overflow,
-            idle: census.idle,
-            in_use: census.in_use,
-            connecting: census.connecting,
-            cleaning: census.cleaning,
-            closing: census.closing,
-            waiting: census.waiting,
+            idle: occupancy.idle,
+            in_use: occupancy.in_use,
+            connecting: occupancy.connecting,
+            cleaning: occupancy.cleaning,
+            closing: occupancy.closing,
+            waiting: occupancy.waiting,
             longest_wait,
             leaked,
             open,
             paused,
-            acquired: waiting_times.count() + tally.connecting_times.count(),
-            timeouts: counts.timeouts,
-            refused: counts.refused,
-            shed: counts.shed,
+            acquired: waiting_times.count() + counters.connecting_times.count(),
+            timeouts: totals.timeouts,
+            refused: totals.refused,
+            shed: totals.shed,
             shedding,
-            nested_waits: counts.nested_waits,
-            connects: tally.connect_times.count(),
-            connect_failures: counts.connect_failures,
+            nested_waits: totals.nested_waits,
+            connects: counters.connect_times.count(),
+            connect_failures: totals.connect_failures,
             breaker_open,
             connect_failures_in_a_row: failures,
-            cleaned: counts.cleaned,
-            retired: counts.retired,
+            cleaned: totals.cleaned,
+            retired: totals.retired,
             waiting_times,
-            connecting_times: tally.connecting_times,
-            connect_times: tally.connect_times,
+            connecting_times: counters.connecting_times,
+            connect_times: counters.connect_times,
         }
     }
 
     /// Who has a connection now, and since when.
     pub fn holders(&self) -> Vec<Holder> {
-        let now = self.shared.now();
-        self.shared.core().holders(now).collect()
+        let now = self.inner.now();
+        self.inner.core().holders(now).collect()
     }
 
     /// Why the most recent connect failed, if none has succeeded since.
     pub fn last_connect_error(&self) -> Option<Arc<ConnectError<M::Error>>> {
-        self.shared.core().last_error()
+        self.inner.core().last_error()
     }
 
     /// The pool's manager.
     pub fn manager(&self) -> &M {
-        &self.shared.manager
+        &self.inner.manager
     }
 
     /// The pool's configuration, with the [limits](Self::limits) of now.
     pub fn config(&self) -> Config {
-        self.shared.core().config().clone()
+        self.inner.core().config().clone()
     }
 
     /// How many connections the pool may have now.
     pub fn limits(&self) -> Limits {
-        self.shared.core().config().limits()
+        self.inner.core().config().limits()
     }
 
     /// Changes how many connections the pool may have, at once and for good.
@@ -214,7 +214,7 @@ impl<M: Manager> Pool<M> {
     ///
     /// The limits contradict each other. Nothing is changed then.
     pub fn resize(&self, limits: Limits) -> Result<(), InvalidConfig> {
-        self.shared.resize(limits)
+        self.inner.resize(limits)
     }
 
     /// Stops handing out connections, for as long as it takes to move or restart the server.
@@ -229,14 +229,14 @@ impl<M: Manager> Pool<M> {
     ///
     /// The pause stays when the future is dropped; calling again waits for the same.
     pub fn pause(&self) -> impl Future<Output = ()> + Send + '_ {
-        self.shared.core().pause();
-        self.shared.until(|core| core.is_at_rest() || !core.is_paused())
+        self.inner.core().pause();
+        self.inner.until(|core| core.is_quiesced() || !core.is_paused())
     }
 
     /// Ends a [`pause`](Self::pause): idle connections go to those in line, in their order, and
     /// for the rest of them connects begin.
     pub fn resume(&self) {
-        self.shared.resume();
+        self.inner.resume();
     }
 
     /// Asks [`Manager::inspect`] of every idle connection now, and has those cleaned or closed that
@@ -251,7 +251,7 @@ impl<M: Manager> Pool<M> {
     ///
     /// If the manager does; the connection it was looking at is closed then.
     pub fn sweep(&self) {
-        self.shared.sweep();
+        self.inner.sweep();
     }
 
     /// Completes when the warm minimum of `min_size` connections is open, or after
@@ -268,7 +268,7 @@ impl<M: Manager> Pool<M> {
     ///
     /// Safe: the pool connects in any case, this only waits for it.
     pub async fn warm_up(&self) -> Result<(), AcquireError<M::Error>> {
-        self.warm_up_within(self.shared.config.connect_timeout).await
+        self.warm_up_within(self.inner.config.connect_timeout).await
     }
 
     /// As [`warm_up`](Self::warm_up), with another limit.
@@ -277,10 +277,10 @@ impl<M: Manager> Pool<M> {
     ///
     /// As [`warm_up`](Self::warm_up).
     pub async fn warm_up_within(&self, limit: Duration) -> Result<(), AcquireError<M::Error>> {
-        let settled = |core: &Core<M>| core.is_warm() || !core.is_open() || core.waits_in_vain();
-        let warm = self.shared.until(settled);
+        let released = |core: &Core<M>| core.is_warm() || !core.is_open() || core.fails_permanently();
+        let warm = self.inner.until(released);
         let reason = match timeout(limit, warm).await {
-            Ok(()) if !self.shared.core().is_open() => Reason::Closed,
+            Ok(()) if !self.inner.core().is_open() => Reason::Closed,
             Ok(()) => match self.refusal() {
                 Some(error) => return Err(error),
                 None => return Ok(()),
@@ -290,16 +290,16 @@ impl<M: Manager> Pool<M> {
                 waited: limit,
             },
         };
-        Err(AcquireError::new(reason, None, snapshot(&self.shared)))
+        Err(AcquireError::new(reason, None, snapshot(&self.inner)))
     }
 
     /// The error that callers are refused with while connecting fails for good.
     fn refusal(&self) -> Option<AcquireError<M::Error>> {
         let failure = {
-            let core = self.shared.core();
-            core.last_error().filter(|_| core.waits_in_vain())?
+            let core = self.inner.core();
+            core.last_error().filter(|_| core.fails_permanently())?
         };
-        Some(in_vain(&self.shared, failure))
+        Some(permanent(&self.inner, failure))
     }
 
     /// Refuses newcomers, serves whoever is in line, and completes when every connection has come
@@ -309,7 +309,7 @@ impl<M: Manager> Pool<M> {
     ///
     /// The drain goes on when the future is dropped; calling again waits for its end.
     pub async fn drain(&self) {
-        self.shared.shut(true).await;
+        self.inner.shut(true).await;
     }
 
     /// As [`drain`](Self::drain), but refuses those in line too.
@@ -318,22 +318,22 @@ impl<M: Manager> Pool<M> {
     ///
     /// As [`drain`](Self::drain).
     pub async fn close(&self) {
-        self.shared.shut(false).await;
+        self.inner.shut(false).await;
     }
 }
 
 impl<M: Manager> Clone for Pool<M> {
     fn clone(&self) -> Self {
         Self {
-            shared: self.shared.clone(),
-            home: self.home,
+            inner: self.inner.clone(),
+            runtime: self.runtime,
         }
     }
 }
 
 impl<M: Manager> fmt::Debug for Pool<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let census = self.shared.core().census();
-        f.debug_tuple("Pool").field(&census).finish()
+        let occupancy = self.inner.core().occupancy();
+        f.debug_tuple("Pool").field(&occupancy).finish()
     }
 }

@@ -3,37 +3,7 @@
 
 use std::time::Duration;
 
-use crate::Histogram;
-
-/// Why a connection was closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Retired {
-    /// It broke, or could not be cleaned.
-    Broken,
-    /// Its holder asked for it.
-    Discarded,
-    /// It reached its lifetime.
-    Lifetime,
-    /// It was idle too long.
-    Idle,
-    /// It was beyond `max_size` and nobody waited for it.
-    Overflow,
-    /// The pool was closed.
-    Closed,
-}
-
-impl Retired {
-    /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 6] = [
-        Self::Broken,
-        Self::Discarded,
-        Self::Lifetime,
-        Self::Idle,
-        Self::Overflow,
-        Self::Closed,
-    ];
-}
+use crate::{Histogram, Retired};
 
 /// One moment in the life of a pool.
 #[derive(Clone, Debug)]

@@ -1,45 +1,44 @@
-//! Callers in line: first in, first out, and out from anywhere when one gives up.
+//! The wait queue as a data structure: first in, first out, and removal from anywhere when a caller gives up.
 //!
-//! Invariant: there is a node for exactly those in line, linked from `head` to `tail`; no deadline in
-//! line is before `earliest`.
+//! Invariant: there is one node for each waiter, linked from `head` to `tail`; no deadline is before `earliest`.
 
 use std::time::Duration;
 
 use slab::Slab;
 
-use crate::holder::Caller;
+use crate::caller::Caller;
 
-/// A place in the line, void once its caller has been served or has left.
+/// Identifies a position in the queue. It is void once its caller has been served or has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket {
     key: usize,
-    /// Tells it from others that had the same key.
+    /// Tells this node from earlier ones, because the slab reuses keys.
     number: u64,
 }
 
-/// The line. `W` is where a caller is given what it waits for.
+/// The queue. `W` is where a waiter receives its connection.
 pub(crate) struct Waiters<W> {
     nodes: Slab<Node<W>>,
     head: Option<usize>,
     tail: Option<usize>,
     /// How many have joined so far.
     joined: u64,
-    /// May be that of a caller who has left: then it is found out when it comes.
+    /// A lower bound: it may be the deadline of a caller that has left, which [`expire`](Self::expire) finds out.
     earliest: Duration,
 }
 
-/// Who stands in line, since when and until when.
+/// Who waits, since when and until when.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Waiter {
     pub(crate) caller: Caller,
     pub(crate) since: Duration,
     pub(crate) deadline: Duration,
 }
 
 struct Node<W> {
-    seat: W,
+    sender: W,
     number: u64,
-    place: Place,
+    waiter: Waiter,
     before: Option<usize>,
     behind: Option<usize>,
 }
@@ -63,53 +62,53 @@ impl<W> Waiters<W> {
         self.nodes.is_empty()
     }
 
-    /// When the caller at the head joined.
+    /// When the waiter at the head joined.
     pub(crate) fn oldest(&self) -> Option<Duration> {
-        self.head.map(|head| self.nodes[head].place.since)
+        self.head.map(|head| self.nodes[head].waiter.since)
     }
 
-    /// Nobody in line has to be sent away before.
+    /// A time before which no wait expires.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         (!self.is_empty()).then_some(self.earliest)
     }
 
-    /// Takes out those whose deadline has come. Walks along the line only when the earliest has.
+    /// Removes the waiters whose deadline has passed. Walks along the queue only when `earliest` has passed.
     pub(crate) fn expire(&mut self, now: Duration) -> Vec<W> {
         if now < self.earliest {
             return Vec::new();
         }
         let mut earliest = Duration::MAX;
         let mut late = Vec::new();
-        for key in self.queued() {
-            match self.nodes[key].place.deadline {
+        for key in self.keys() {
+            match self.nodes[key].waiter.deadline {
                 deadline if deadline <= now => late.push(key),
                 deadline => earliest = earliest.min(deadline),
             }
         }
         self.earliest = earliest;
-        late.into_iter().map(|key| self.take_out(key).seat).collect()
+        late.into_iter().map(|key| self.remove(key).sender).collect()
     }
 
-    /// The keys in line, head first.
-    fn queued(&self) -> impl Iterator<Item = usize> + '_ {
+    /// The keys of all nodes, head first.
+    fn keys(&self) -> impl Iterator<Item = usize> + '_ {
         std::iter::successors(self.head, |&key| self.nodes[key].behind)
     }
 
-    /// Joins at the end.
-    pub(crate) fn join(&mut self, seat: W, place: Place) -> Ticket {
+    /// Joins at the tail.
+    pub(crate) fn join(&mut self, sender: W, waiter: Waiter) -> Ticket {
         let before = self.tail;
-        self.link(seat, place, before)
+        self.link(sender, waiter, before)
     }
 
-    /// Joins again, ahead of all who came later.
-    pub(crate) fn rejoin(&mut self, seat: W, place: Place) -> Ticket {
-        // From the head: whoever was served already is older than almost everyone still in line.
-        let older = |&key: &usize| self.nodes[key].place.since < place.since;
-        let before = self.queued().take_while(older).last();
-        self.link(seat, place, before)
+    /// Joins again, ahead of every waiter that came later.
+    pub(crate) fn rejoin(&mut self, sender: W, waiter: Waiter) -> Ticket {
+        // From the head, because a caller that was served once is older than almost every waiter.
+        let older = |&key: &usize| self.nodes[key].waiter.since < waiter.since;
+        let before = self.keys().take_while(older).last();
+        self.link(sender, waiter, before)
     }
 
-    fn link(&mut self, seat: W, place: Place, before: Option<usize>) -> Ticket {
+    fn link(&mut self, sender: W, waiter: Waiter, before: Option<usize>) -> Ticket {
         let behind = match before {
             Some(before) => self.nodes[before].behind,
             None => self.head,
@@ -117,9 +116,9 @@ impl<W> Waiters<W> {
         let number = self.joined;
         self.joined += 1;
         let key = self.nodes.insert(Node {
-            seat,
+            sender,
             number,
-            place,
+            waiter,
             before,
             behind,
         });
@@ -131,23 +130,23 @@ impl<W> Waiters<W> {
             Some(behind) => self.nodes[behind].before = Some(key),
             None => self.tail = Some(key),
         }
-        self.earliest = self.earliest.min(place.deadline);
+        self.earliest = self.earliest.min(waiter.deadline);
         Ticket { key, number }
     }
 
-    /// Takes out the caller at the head: whoever calls this has something for it.
-    pub(crate) fn next(&mut self) -> Option<(W, Place)> {
-        let node = self.take_out(self.head?);
-        Some((node.seat, node.place))
+    /// Removes the waiter at the head. The caller of this method must send it something.
+    pub(crate) fn next(&mut self) -> Option<(W, Waiter)> {
+        let node = self.remove(self.head?);
+        Some((node.sender, node.waiter))
     }
 
-    /// Leaves the line. `None`: it was served in the same moment.
+    /// Leaves the queue. `None` if the waiter was removed before, so a delivery is on its way.
     pub(crate) fn leave(&mut self, ticket: Ticket) -> Option<W> {
         let node = self.nodes.get(ticket.key)?;
-        (node.number == ticket.number).then(|| self.take_out(ticket.key).seat)
+        (node.number == ticket.number).then(|| self.remove(ticket.key).sender)
     }
 
-    fn take_out(&mut self, key: usize) -> Node<W> {
+    fn remove(&mut self, key: usize) -> Node<W> {
         let node = self.nodes.remove(key);
         match node.before {
             Some(before) => self.nodes[before].behind = node.behind,
@@ -168,104 +167,104 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn place(since: u64, deadline: u64) -> Place {
-        Place {
+    fn waiter(since: u64, deadline: u64) -> Waiter {
+        Waiter {
             caller: Caller::new(Location::caller(), 0),
             since: Duration::from_secs(since),
             deadline: Duration::from_secs(deadline),
         }
     }
 
-    fn join(line: &mut Waiters<u32>, name: u32) -> Ticket {
-        line.join(name, place(0, u64::MAX))
+    fn join(queue: &mut Waiters<u32>, name: u32) -> Ticket {
+        queue.join(name, waiter(0, u64::MAX))
     }
 
-    fn next(line: &mut Waiters<u32>) -> Option<u32> {
-        line.next().map(|(name, _)| name)
+    fn next(queue: &mut Waiters<u32>) -> Option<u32> {
+        queue.next().map(|(name, _)| name)
     }
 
     #[test]
     fn the_first_to_join_is_the_first_to_be_served() {
-        let mut line = Waiters::new();
+        let mut queue = Waiters::new();
         for name in 0..3 {
-            join(&mut line, name);
+            join(&mut queue, name);
         }
         for name in 0..3 {
-            assert_eq!(next(&mut line), Some(name));
+            assert_eq!(next(&mut queue), Some(name));
         }
-        assert_eq!(next(&mut line), None);
+        assert_eq!(next(&mut queue), None);
     }
 
     #[test]
-    fn the_ticket_of_one_who_was_served_takes_nobody_else_out_of_the_line() {
-        let mut line = Waiters::new();
-        let served = join(&mut line, 1);
-        assert_eq!(next(&mut line), Some(1));
-        join(&mut line, 2);
-        assert_eq!(line.leave(served), None);
-        assert_eq!(next(&mut line), Some(2));
+    fn the_ticket_of_a_served_caller_removes_nobody_else() {
+        let mut queue = Waiters::new();
+        let served = join(&mut queue, 1);
+        assert_eq!(next(&mut queue), Some(1));
+        join(&mut queue, 2);
+        assert_eq!(queue.leave(served), None);
+        assert_eq!(next(&mut queue), Some(2));
     }
 
     #[test]
-    fn those_whose_deadline_has_come_leave_and_the_others_stay_in_order() {
-        let mut line = Waiters::new();
+    fn waiters_whose_deadline_has_passed_leave_and_the_others_stay_in_order() {
+        let mut queue = Waiters::new();
         for (name, seconds) in [(1, 5), (2, 3), (3, 9), (4, 5)] {
-            line.join(name, place(0, seconds));
+            queue.join(name, waiter(0, seconds));
         }
-        assert_eq!(line.next_deadline(), Some(Duration::from_secs(3)));
-        assert_eq!(line.expire(Duration::from_secs(5)), [1, 2, 4]);
-        assert_eq!(line.next_deadline(), Some(Duration::from_secs(9)));
-        assert_eq!((next(&mut line), line.len()), (Some(3), 0));
+        assert_eq!(queue.next_deadline(), Some(Duration::from_secs(3)));
+        assert_eq!(queue.expire(Duration::from_secs(5)), [1, 2, 4]);
+        assert_eq!(queue.next_deadline(), Some(Duration::from_secs(9)));
+        assert_eq!((next(&mut queue), queue.len()), (Some(3), 0));
     }
 
     #[test]
-    fn a_deadline_of_one_who_left_costs_one_look_and_sends_nobody_away() {
-        let mut line = Waiters::new();
-        let hurried = line.join(1, place(0, 3));
-        line.join(2, place(0, 9));
-        line.leave(hurried);
-        assert_eq!(line.next_deadline(), Some(Duration::from_secs(3)));
-        assert!(line.expire(Duration::from_secs(3)).is_empty());
-        assert_eq!(line.next_deadline(), Some(Duration::from_secs(9)));
+    fn the_deadline_of_a_caller_that_left_costs_one_walk_and_expires_nobody() {
+        let mut queue = Waiters::new();
+        let hurried = queue.join(1, waiter(0, 3));
+        queue.join(2, waiter(0, 9));
+        queue.leave(hurried);
+        assert_eq!(queue.next_deadline(), Some(Duration::from_secs(3)));
+        assert!(queue.expire(Duration::from_secs(3)).is_empty());
+        assert_eq!(queue.next_deadline(), Some(Duration::from_secs(9)));
     }
 
     #[test]
-    fn those_who_come_back_stand_ahead_of_all_who_came_later() {
-        let mut line = Waiters::new();
+    fn callers_that_rejoin_are_ahead_of_all_that_came_later() {
+        let mut queue = Waiters::new();
         for name in [3u32, 4, 5] {
-            line.join(name, place(name.into(), 60));
+            queue.join(name, waiter(name.into(), 60));
         }
-        line.rejoin(2, place(2, 60));
-        line.rejoin(1, place(1, 60));
-        line.rejoin(9, place(9, 60));
-        let order: Vec<_> = std::iter::from_fn(|| next(&mut line)).collect();
+        queue.rejoin(2, waiter(2, 60));
+        queue.rejoin(1, waiter(1, 60));
+        queue.rejoin(9, waiter(9, 60));
+        let order: Vec<_> = std::iter::from_fn(|| next(&mut queue)).collect();
         assert_eq!(order, [1, 2, 3, 4, 5, 9]);
     }
 
     proptest! {
         /// Against a plain vector: joining, leaving anywhere and serving keep the order.
         #[test]
-        fn the_line_behaves_like_a_vector(steps in prop::collection::vec((0u8..3, any::<prop::sample::Index>()), 0..200)) {
-            let mut line = Waiters::new();
+        fn the_queue_behaves_like_a_vector(steps in prop::collection::vec((0u8..3, any::<prop::sample::Index>()), 0..200)) {
+            let mut queue = Waiters::new();
             let mut model: Vec<(u32, Ticket)> = Vec::new();
             for (name, (step, index)) in steps.into_iter().enumerate() {
                 match step {
-                    0 => model.push((name as u32, join(&mut line, name as u32))),
+                    0 => model.push((name as u32, join(&mut queue, name as u32))),
                     1 if !model.is_empty() => {
                         let (name, ticket) = model.remove(index.index(model.len()));
-                        prop_assert_eq!(line.leave(ticket), Some(name));
-                        prop_assert_eq!(line.leave(ticket), None);
+                        prop_assert_eq!(queue.leave(ticket), Some(name));
+                        prop_assert_eq!(queue.leave(ticket), None);
                     }
-                    _ => match next(&mut line) {
+                    _ => match next(&mut queue) {
                         Some(served) => {
                             let (name, ticket) = model.remove(0);
                             prop_assert_eq!(served, name);
-                            prop_assert_eq!(line.leave(ticket), None);
+                            prop_assert_eq!(queue.leave(ticket), None);
                         }
                         None => prop_assert!(model.is_empty()),
                     },
                 }
-                prop_assert_eq!(line.len() as usize, model.len());
+                prop_assert_eq!(queue.len() as usize, model.len());
             }
         }
     }

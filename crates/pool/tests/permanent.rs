@@ -77,7 +77,8 @@ async fn while_connections_are_open_callers_wait_for_one_although_no_other_can_b
     let held = pool.get().await.unwrap();
     refuse(&server);
     let line = [support::in_line(&pool), support::in_line(&pool)];
-    sleep(Duration::from_secs(3)).await;
+    // After 5 s it is certain that the failure is permanent, and attempts become rare.
+    sleep(Duration::from_secs(6)).await;
     assert_eq!(pool.stats().waiting, 2);
     drop(held);
     for caller in line {
@@ -95,6 +96,26 @@ async fn while_connections_are_open_callers_wait_for_one_although_no_other_can_b
     settle().await;
     is_permanent(&pool.get().await.unwrap_err());
     is_permanent(&waiting.await.unwrap().unwrap_err());
+}
+
+/// A password is often changed at the server first. Until it is certain that the failure stays, nobody waits for a long
+/// pause.
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_has_worked_notices_a_corrected_password_within_the_usual_backoff() {
+    let (pool, server) = pool(small(2));
+    pool.get().await.unwrap().discard();
+    refuse(&server);
+    let waiting = support::in_line(&pool);
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(pool.stats().waiting, 1, "not certain yet");
+    server.refuses.store(false, SeqCst);
+    let corrected = Instant::now();
+    waiting.await.unwrap().unwrap();
+    assert!(
+        corrected.elapsed() <= Duration::from_millis(500),
+        "{:?}",
+        corrected.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]

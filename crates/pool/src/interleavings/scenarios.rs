@@ -231,7 +231,7 @@ fn the_end_at_any_moment_sends_nobody_away_unserved_that_it_should_serve() {
                         true => pool.close().await,
                         false => pool.drain().await,
                     }
-                    is_over(&pool);
+                    is_terminated(&pool);
                 })
             })
             .collect();
@@ -256,7 +256,7 @@ fn a_drain_during_an_outage_ends_when_the_last_caller_in_line_gives_up() {
             })
             .collect();
         pool.drain().await;
-        is_over(&pool);
+        is_terminated(&pool);
         for caller in callers {
             caller.await.unwrap();
         }
@@ -289,7 +289,7 @@ fn while_connecting_fails_for_good_everyone_who_stays_is_told_and_none_is_served
             caller.await.unwrap();
         }
         pool.drain().await;
-        is_over(&pool);
+        is_terminated(&pool);
     });
 }
 
@@ -315,7 +315,7 @@ fn while_a_connection_is_in_use_those_in_line_wait_for_it_though_connecting_fail
             caller.await.unwrap();
         }
         pool.close().await;
-        is_over(&pool);
+        is_terminated(&pool);
     });
 }
 

@@ -1,13 +1,18 @@
-//! Opening connections: when, how many, and what comes of it. Invariant: a slot is reserved before
-//! its connect begins, so however many begin, there are never more than the capacity.
+//! Opening connections: when, how many, and what follows from success and failure.
+//!
+//! Invariant: a slot is reserved before its connect begins, so there are never more than the capacity.
 
 use std::time::Duration;
 
-use super::{Live, Mode, Origin, Settled, SlotId, Slots, State};
-use crate::outage::{Failed, Failure};
+use super::{
+    Slots,
+    slot::{Live, Mode, Released, SlotId, Source, State},
+};
+use crate::outage::{Failure, FailureEffect};
 
 impl<C, W, F: Clone> Slots<C, W, F> {
-    /// A connect succeeded after `took`; `lifetime` is this connection's own, jitter included.
+    /// A connect succeeded after `took`. `lifetime` is this connection's own, with its random part. Also returns the
+    /// last error, if connects had been failing.
     pub(crate) fn connected(
         &mut self,
         slot: SlotId,
@@ -15,11 +20,11 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         took: Duration,
         lifetime: Option<Duration>,
         now: Duration,
-    ) -> (Settled<C, W>, Option<F>) {
+    ) -> (Released<C, W>, Option<F>) {
         self.advance(now);
-        let healed = self.outage.connected();
-        self.tally.connect_times.record(took);
-        self.grown = self.grown.saturating_add(1);
+        let recovered_from = self.outage.connected();
+        self.counters.connect_times.record(took);
+        self.connects_since_empty = self.connects_since_empty.saturating_add(1);
         let live = Live {
             slot,
             connection,
@@ -29,54 +34,54 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             unknown: false,
             suspect: false,
         };
-        (self.place(live, Origin::Connect), healed)
+        (self.assign(live, Source::Connect), recovered_from)
     }
 
-    /// A connect that took so long failed: its slot is free, and nobody tries again for a while.
-    /// Gives out those in line if waiting cannot help them.
+    /// A connect failed after `took`: its slot is free and a backoff begins. Also returns all waiters, if waiting cannot
+    /// help them.
     pub(crate) fn connect_failed(
         &mut self,
         slot: SlotId,
         failure: Failure<F>,
         took: Duration,
         now: Duration,
-    ) -> (Failed<F>, Vec<W>) {
+    ) -> (FailureEffect<F>, Vec<W>) {
         self.advance(now);
         let lost = self.slots[slot].lost;
         self.remove(slot);
         if lost {
-            // It failed long ago, as far as anyone was concerned.
-            let failed = Failed {
+            // The pool gave up this connect long ago, so it says nothing about the server now.
+            let none = FailureEffect {
                 previous: Some(failure.error),
                 became_permanent: false,
                 opened_breaker: None,
             };
-            return (failed, Vec::new());
+            return (none, Vec::new());
         }
-        self.tally.counts.connect_failures += 1;
+        self.counters.totals.connect_failures += 1;
         let (began, none_open) = (now.saturating_sub(took), self.existing() == 0);
-        let failed = self.outage.failed(failure, began, none_open, now);
-        (failed, self.send_away_in_vain())
+        let effect = self.outage.failed(failure, began, none_open, now);
+        (effect, self.dismiss_if_permanent())
     }
 
-    /// True while nothing is open and the last connect failed for a reason that time does not cure.
-    /// While the pool is paused nobody connects, so nothing is said for good.
-    pub(crate) fn waits_in_vain(&self) -> bool {
+    /// True while nothing is open and connecting fails for a reason that time does not cure. False during a pause, in
+    /// which nothing is connected.
+    pub(crate) fn fails_permanently(&self) -> bool {
         self.outage.is_permanent() && self.existing() == 0 && self.mode != Mode::Paused
     }
 
-    fn send_away_in_vain(&mut self) -> Vec<W> {
-        if !self.waits_in_vain() {
+    fn dismiss_if_permanent(&mut self) -> Vec<W> {
+        if !self.fails_permanently() {
             return Vec::new();
         }
-        let in_vain = std::iter::from_fn(|| self.waiters.next());
-        let in_vain: Vec<_> = in_vain.map(|(seat, _)| seat).collect();
-        self.tally.counts.refused += in_vain.len() as u64;
-        in_vain
+        let waiters = std::iter::from_fn(|| self.waiters.next());
+        let dismissed: Vec<_> = waiters.map(|(sender, _)| sender).collect();
+        self.counters.totals.refused += dismissed.len() as u64;
+        dismissed
     }
 
-    /// Slots to connect now, reserved by this call: enough for everyone who waits and for the warm
-    /// minimum, within the capacity, the concurrency and the backoff.
+    /// Reserves slots to connect now: enough for every waiter and for the warm minimum, within the capacity, the
+    /// concurrency and the backoff.
     pub(crate) fn connects_due(&mut self) -> Vec<SlotId> {
         let room = self.room();
         if room == 0 {
@@ -84,25 +89,25 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         }
         let connecting = self.count(State::Connecting);
         let concurrency = self.concurrency();
-        let idles = matches!(self.mode, Mode::Paused | Mode::Closed);
-        if idles || connecting >= concurrency {
+        let suspended = matches!(self.mode, Mode::Paused | Mode::Closed);
+        if suspended || connecting >= concurrency {
             return Vec::new();
         }
         let warm = match self.mode {
             Mode::Open => self.warm_size().saturating_sub(self.open()),
             _ => 0,
         };
-        // A connection being cleaned will be free sooner than one that is not even asked for.
+        // A connection that is being cleaned is free sooner than a new one.
         let coming = connecting + self.count(State::Cleaning);
         let awaited = self.waiters.len().saturating_sub(coming);
         let growth = self.growth().saturating_sub(connecting);
         let wanted = awaited.min(growth).max(warm);
         let due = wanted.min(room).min(concurrency - connecting);
-        let reserve = |_| self.reserve(self.emptiest_home());
+        let reserve = |_| self.reserve(self.least_loaded_runtime());
         (0..due).map(reserve).collect()
     }
 
-    /// How many connects may be under way at once: none during a backoff, and one until connecting works again.
+    /// How many connects may be under way at once: none during a backoff, one until connecting works again.
     pub(super) fn concurrency(&self) -> u32 {
         match self.outage.failures() {
             _ if self.now < self.outage.until() => 0,
@@ -111,16 +116,15 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         }
     }
 
-    /// How many connects for those in line may be under way at once.
+    /// How many connects for waiters may be under way at once.
     ///
-    /// While connections are in use, one of them often comes back before a new one is ready, and a
-    /// burst is over before it would have needed any. So growth starts with one connect, and each
-    /// that succeeds while the line still stands allows one more. Where nothing can come back there
-    /// is nothing to wait for.
+    /// While connections are in use, one of them often comes back before a new one is ready, and a burst is over before
+    /// it needed any. So growth starts with one connect, and each success while the queue still stands allows one more.
+    /// If nothing is in use, nothing can come back, and growth is not limited.
     fn growth(&self) -> u32 {
         match self.count(State::InUse) {
             0 => u32::MAX,
-            _ => self.grown.saturating_add(1),
+            _ => self.connects_since_empty.saturating_add(1),
         }
     }
 
@@ -132,10 +136,10 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         (wanting && self.outage.until() > self.now).then_some(self.outage.until())
     }
 
-    /// How many are to be open although nobody needs them. While callers are refused because
-    /// connects fail that is one at least: it shows when they work again.
+    /// How many connections to keep open although nobody needs them. At least one while callers are refused because
+    /// connects fail: that one finds out when connecting works again.
     fn warm_size(&self) -> u32 {
-        let probe = u32::from(self.outage.breaker_is_open() || self.waits_in_vain());
+        let probe = u32::from(self.outage.breaker_is_open() || self.fails_permanently());
         self.config.warm().max(probe)
     }
 }

@@ -3,29 +3,33 @@
 //! given the same answers, so a change of the core either keeps the rules or has to change them
 //! here.
 //!
-//! Seen to fail when: the connection idle longest is taken, or one of another home first; homes are
-//! filled one after the other; a home gets a connection that the pool would not keep, or one too early;
-//! a line is served from its end; a connect does not reckon with connections being cleaned, or a
+//! Seen to fail when: the connection idle longest is taken, or one of another runtime first; runtimes are
+//! filled one after the other; a runtime gets a connection that the pool would not keep, or one too early;
+//! a queue is served from its end; a connect does not reckon with connections being cleaned, or a
 //! refusal with connects that may start; a failure during a pause makes it longer, or a success does
 //! not end it; an outage is probed by many connects, or a cold pool not warmed after one; a connect
-//! that fails for good keeps a line waiting with nothing open, sends one away with something open, or
+//! that fails for good keeps a queue waiting with nothing open, sends one away with something open, or
 //! during a pause, lets newcomers join, is tried again too soon, or is not probed without callers; idle
 //! connections are closed below the warm minimum; one too many is kept; a lifetime is off by its last
-//! moment; the housekeeper is not told what is due next; a drain refuses those in line; a slot forgets
+//! moment; the housekeeper is not told what is due next; a drain refuses those in queue; a slot forgets
 //! since when it is held.
 
 mod lockstep;
 
-use super::*;
+use super::{
+    slot::Occupancy,
+    wait_queue::{Joined, Refusal},
+    *,
+};
 
 /// One connection, from the start of its connect to the end of its close.
-struct Link {
+struct ModelConnection {
     name: u32,
     state: State,
     since: Duration,
     expires: Duration,
     idle_since: Duration,
-    home: HomeId,
+    runtime: RuntimeIndex,
 }
 
 struct Waiting {
@@ -38,8 +42,8 @@ struct Waiting {
 enum Given {
     Connection { name: u32, fresh: bool },
     Closed,
-    Late,
-    InVain,
+    TimedOut,
+    Permanent,
 }
 
 #[derive(Debug, PartialEq)]
@@ -61,14 +65,14 @@ struct Model {
     limits: Config,
     mode: Mode,
     now: Duration,
-    links: Vec<Link>,
-    homes: HomeId,
-    /// For each home, how many of its callers took another's since the last look.
-    went_elsewhere: Vec<u32>,
+    connections: Vec<ModelConnection>,
+    runtimes: RuntimeIndex,
+    /// For each runtime, how many of its callers took another's since the last look.
+    misses: Vec<u32>,
     /// By name; the one that came back last is at the end.
     idle: Vec<u32>,
     /// First come, first here.
-    line: Vec<Waiting>,
+    queue: Vec<Waiting>,
     given: Vec<(u32, Given)>,
     next_name: u32,
     next_round: Duration,
@@ -79,23 +83,23 @@ struct Model {
     /// Since when each connect has failed for good.
     permanent_since: Option<Duration>,
     is_permanent: bool,
-    /// Connects that have succeeded since a caller last found nobody in line.
-    grown: usize,
+    /// Connects that have succeeded since a caller last found nobody in queue.
+    connects_since_empty: usize,
     refused: u64,
     retired: [u64; Retired::ALL.len()],
 }
 
 impl Model {
-    fn new(limits: Config, homes: HomeId) -> Self {
+    fn new(limits: Config, runtimes: RuntimeIndex) -> Self {
         Self {
             limits,
             mode: Mode::Open,
             now: Duration::ZERO,
-            links: Vec::new(),
-            homes,
-            went_elsewhere: vec![0; homes],
+            connections: Vec::new(),
+            runtimes,
+            misses: vec![0; runtimes],
             idle: Vec::new(),
-            line: Vec::new(),
+            queue: Vec::new(),
             given: Vec::new(),
             next_name: 0,
             next_round: Duration::ZERO,
@@ -105,28 +109,34 @@ impl Model {
             has_worked: false,
             permanent_since: None,
             is_permanent: false,
-            grown: 0,
+            connects_since_empty: 0,
             refused: 0,
             retired: [0; Retired::ALL.len()],
         }
     }
 
-    fn link(&mut self, name: u32) -> &mut Link {
-        self.links.iter_mut().find(|link| link.name == name).unwrap()
+    fn connection(&mut self, name: u32) -> &mut ModelConnection {
+        self.connections
+            .iter_mut()
+            .find(|connection| connection.name == name)
+            .unwrap()
     }
 
     fn count(&self, state: State) -> usize {
-        self.links.iter().filter(|link| link.state == state).count()
+        self.connections
+            .iter()
+            .filter(|connection| connection.state == state)
+            .count()
     }
 
     fn usable(&self) -> usize {
-        self.links.len() - self.count(State::Closing)
+        self.connections.len() - self.count(State::Closing)
     }
 
     fn set(&mut self, name: u32, state: State) {
         let now = self.now;
-        let link = self.link(name);
-        (link.state, link.since) = (state, now);
+        let connection = self.connection(name);
+        (connection.state, connection.since) = (state, now);
     }
 
     fn retire(&mut self, name: u32, reason: Retired) {
@@ -142,27 +152,27 @@ impl Model {
             // While someone has one to bring back, new ones are begun with care.
             let growth = match self.count(State::InUse) {
                 0 => usize::MAX,
-                _ => 1 + self.grown,
+                _ => 1 + self.connects_since_empty,
             };
-            let awaited = self.line.len() > connecting + self.count(State::Cleaning) && connecting < growth;
+            let awaited = self.queue.len() > connecting + self.count(State::Cleaning) && connecting < growth;
             let cold = self.is_cold();
             let possible = !matches!(self.mode, Mode::Paused | Mode::Closed) && self.may_connect();
             if !possible || !(awaited || cold) {
                 return started;
             }
-            started.push(self.connect(self.emptiest_home()));
+            started.push(self.connect(self.least_loaded_runtime()));
         }
     }
 
     /// Fewer are open than are to be, though nobody waits.
     fn is_cold(&self) -> bool {
-        let probe = usize::from(self.waits_in_vain());
+        let probe = usize::from(self.fails_permanently());
         let warm = (self.limits.warm() as usize).max(probe);
         self.mode == Mode::Open && self.usable() < warm
     }
 
     /// Nothing is open that could come back, and a connect fails until its cause is removed.
-    fn waits_in_vain(&self) -> bool {
+    fn fails_permanently(&self) -> bool {
         let nothing_open = self.usable() == self.count(State::Connecting);
         self.is_permanent && nothing_open && self.mode != Mode::Paused
     }
@@ -175,31 +185,31 @@ impl Model {
         };
         self.now >= self.pause_ends
             && self.count(State::Connecting) < at_once
-            && self.links.len() < self.limits.capacity() as usize
+            && self.connections.len() < self.limits.capacity() as usize
     }
 
-    fn connect(&mut self, home: HomeId) -> u32 {
+    fn connect(&mut self, runtime: RuntimeIndex) -> u32 {
         let name = self.next_name;
-        self.links.push(Link {
+        self.connections.push(ModelConnection {
             name,
             state: State::Connecting,
             since: self.now,
             expires: Duration::MAX,
             idle_since: Duration::ZERO,
-            home,
+            runtime,
         });
         self.next_name += 1;
         name
     }
 
-    /// One for each home whose callers went elsewhere sixteen times, as long as the pool would keep it.
-    fn connects_at_homes(&mut self) -> Vec<u32> {
+    /// One for each runtime whose callers went elsewhere sixteen times, as long as the pool would keep it.
+    fn connects_for_affinity(&mut self) -> Vec<u32> {
         let mut started = Vec::new();
-        for home in 0..self.homes {
-            let times = std::mem::take(&mut self.went_elsewhere[home]);
+        for runtime in 0..self.runtimes {
+            let times = std::mem::take(&mut self.misses[runtime]);
             let keeps = self.usable() < self.limits.max_size as usize;
             if times >= 16 && self.mode == Mode::Open && keeps && self.may_connect() {
-                started.push(self.connect(home));
+                started.push(self.connect(runtime));
             }
         }
         started
@@ -209,54 +219,59 @@ impl Model {
         matches!(self.mode, Mode::Open | Mode::Paused)
     }
 
-    fn home(&self, any: HomeId) -> HomeId {
-        any % self.homes
+    fn runtime(&self, any: RuntimeIndex) -> RuntimeIndex {
+        any % self.runtimes
     }
 
     /// The first of those that the fewest connections live in.
-    fn emptiest_home(&self) -> HomeId {
-        let in_home = |home: &HomeId| self.links.iter().filter(|link| link.home == *home).count();
-        (0..self.homes).min_by_key(in_home).unwrap()
+    fn least_loaded_runtime(&self) -> RuntimeIndex {
+        let in_home = |runtime: &RuntimeIndex| {
+            self.connections
+                .iter()
+                .filter(|connection| connection.runtime == *runtime)
+                .count()
+        };
+        (0..self.runtimes).min_by_key(in_home).unwrap()
     }
 
-    fn take(&mut self, home: HomeId) -> Option<u32> {
+    fn take(&mut self, runtime: RuntimeIndex) -> Option<u32> {
         if self.mode == Mode::Paused {
             return None;
         }
         let at_home = |name: &u32| {
-            let link = self.links.iter().find(|link| link.name == *name);
-            link.unwrap().home == home
+            let connection = self.connections.iter().find(|connection| connection.name == *name);
+            connection.unwrap().runtime == runtime
         };
         let near = self.idle.iter().rposition(at_home);
         let at = near.or(self.idle.len().checked_sub(1))?;
         if near.is_none() {
-            self.went_elsewhere[home] += 1;
+            self.misses[runtime] += 1;
         }
         let name = self.idle.remove(at);
         self.set(name, State::InUse);
         Some(name)
     }
 
-    fn join(&mut self, name: u32, home: HomeId, deadline: Duration) -> Entered {
+    fn join(&mut self, name: u32, runtime: RuntimeIndex, deadline: Duration) -> Entered {
         if !self.takes_callers() {
             return Entered::Refused(Refusal::Closed);
         }
-        if let Some(name) = self.take(home) {
+        if let Some(name) = self.take(runtime) {
             return Entered::Took(name);
         }
-        if self.mode == Mode::Open && self.waits_in_vain() {
+        if self.mode == Mode::Open && self.fails_permanently() {
             self.refused += 1;
-            return Entered::Refused(Refusal::InVain(Duration::ZERO));
+            return Entered::Refused(Refusal::Permanent(Duration::ZERO));
         }
-        if self.line.is_empty() {
-            self.grown = 0;
+        if self.queue.is_empty() {
+            self.connects_since_empty = 0;
         }
-        if self.line.len() >= self.limits.max_waiters as usize + self.served_by_connects() {
+        if self.queue.len() >= self.limits.max_waiters as usize + self.served_by_connects() {
             self.refused += 1;
             return Entered::Refused(Refusal::Full(None));
         }
         let joined = self.now;
-        self.line.push(Waiting { name, joined, deadline });
+        self.queue.push(Waiting { name, joined, deadline });
         let connects = self.connects().len();
         let wake_at = self.retry().unwrap_or(deadline).min(deadline);
         let is_next = wake_at < self.next_round;
@@ -267,7 +282,7 @@ impl Model {
     /// Those for whom a connect is under way or can be.
     fn served_by_connects(&self) -> usize {
         let capacity = self.limits.capacity() as usize;
-        self.count(State::Connecting) + capacity.saturating_sub(self.links.len())
+        self.count(State::Connecting) + capacity.saturating_sub(self.connections.len())
     }
 
     fn collect(&mut self, caller: u32) -> Option<Given> {
@@ -276,20 +291,20 @@ impl Model {
     }
 
     fn leave(&mut self, caller: u32) -> Option<Given> {
-        self.line.retain(|waiting| waiting.name != caller);
+        self.queue.retain(|waiting| waiting.name != caller);
         self.collect(caller)
     }
 
-    fn place(&mut self, name: u32, origin: Origin) -> Placed {
+    fn assign(&mut self, name: u32, source: Source) -> Placed {
         let (now, paused) = (self.now, self.mode == Mode::Paused);
-        let expired = self.link(name).expires <= now;
+        let expired = self.connection(name).expires <= now;
         let reason = if expired {
             Retired::Lifetime
-        } else if !self.line.is_empty() && !paused && self.is_too_many(self.limits.capacity()) {
+        } else if !self.queue.is_empty() && !paused && self.is_too_many(self.limits.capacity()) {
             Retired::Overflow
-        } else if !self.line.is_empty() && !paused {
-            let fresh = origin == Origin::Connect;
-            let first = self.line.remove(0).name;
+        } else if !self.queue.is_empty() && !paused {
+            let fresh = source == Source::Connect;
+            let first = self.queue.remove(0).name;
             self.set(name, State::InUse);
             self.given.push((first, Given::Connection { name, fresh }));
             return Placed::HandedTo(first);
@@ -299,15 +314,15 @@ impl Model {
             Retired::Overflow
         } else {
             self.set(name, State::Idle);
-            if origin != Origin::Stack {
-                self.link(name).idle_since = now;
+            if source != Source::IdleStack {
+                self.connection(name).idle_since = now;
             }
             self.idle.push(name);
             // Stable: among those idle since the same moment this one is on top.
-            let links = &self.links;
+            let connections = &self.connections;
             let idle_since = |name: &u32| {
-                let link = links.iter().find(|link| link.name == *name);
-                link.unwrap().idle_since
+                let connection = connections.iter().find(|connection| connection.name == *name);
+                connection.unwrap().idle_since
             };
             self.idle.sort_by_key(idle_since);
             return Placed::Idle;
@@ -324,43 +339,44 @@ impl Model {
         (self.failures, self.pause_ends) = (0, Duration::ZERO);
         (self.has_worked, self.permanent_since) = (true, None);
         self.is_permanent = false;
-        self.link(name).expires = self.now + lifetime;
-        self.grown += 1;
+        self.connection(name).expires = self.now + lifetime;
+        self.connects_since_empty += 1;
         let healed = std::mem::take(&mut self.has_error);
-        (self.place(name, Origin::Connect), healed)
+        (self.assign(name, Source::Connect), healed)
     }
 
     /// Whether connects had failed before, and who is sent away.
     fn connect_failed(&mut self, name: u32, is_permanent: bool) -> (bool, Vec<u32>) {
         self.free(name);
+        let since = self.permanent_since.unwrap_or(self.now);
+        self.permanent_since = is_permanent.then_some(since);
+        let long_enough = self.now - since >= self.limits.backoff_permanent;
+        self.is_permanent = is_permanent && (!self.has_worked || long_enough);
         if self.now >= self.pause_ends {
             let doubled = self.limits.backoff_base * 2u32.pow(self.failures.min(16));
             self.pause_ends = self.now
-                + match is_permanent {
+                + match self.is_permanent {
                     true => self.limits.backoff_permanent,
                     false => doubled.min(self.limits.longest_pause()),
                 };
             self.failures += 1;
         }
-        let since = self.permanent_since.unwrap_or(self.now);
-        self.permanent_since = is_permanent.then_some(since);
-        let long_enough = self.now - since >= self.limits.backoff_permanent;
-        self.is_permanent = is_permanent && (!self.has_worked || long_enough);
-        let mut in_vain = Vec::new();
-        if self.waits_in_vain() {
-            in_vain.extend(self.line.drain(..).map(|caller| caller.name));
-            self.refused += in_vain.len() as u64;
-            self.given.extend(in_vain.iter().map(|&name| (name, Given::InVain)));
+        let mut sent_away = Vec::new();
+        if self.fails_permanently() {
+            sent_away.extend(self.queue.drain(..).map(|caller| caller.name));
+            self.refused += sent_away.len() as u64;
+            self.given
+                .extend(sent_away.iter().map(|&name| (name, Given::Permanent)));
         }
-        (std::mem::replace(&mut self.has_error, true), in_vain)
+        (std::mem::replace(&mut self.has_error, true), sent_away)
     }
 
     fn free(&mut self, name: u32) {
-        self.links.retain(|link| link.name != name);
+        self.connections.retain(|connection| connection.name != name);
     }
 
     fn retry(&self) -> Option<Duration> {
-        let awaited = self.mode != Mode::Paused && !self.line.is_empty();
+        let awaited = self.mode != Mode::Paused && !self.queue.is_empty();
         let held_up = self.pause_ends > self.now && (self.is_cold() || awaited);
         held_up.then_some(self.pause_ends)
     }
@@ -372,8 +388,8 @@ impl Model {
         let mut closed = Vec::new();
         for name in self.idle.clone() {
             let spare = self.usable() > self.limits.warm() as usize;
-            let link = self.link(name);
-            let (expires, rested) = (link.expires, now - link.idle_since);
+            let connection = self.connection(name);
+            let (expires, rested) = (connection.expires, now - connection.idle_since);
             let reason = if expires <= now {
                 Retired::Lifetime
             } else if spare && self.limits.idle_timeout.is_some_and(|most| rested >= most) {
@@ -385,13 +401,13 @@ impl Model {
             self.retire(name, reason);
             closed.push(name);
         }
-        let (late, patient): (Vec<_>, Vec<_>) = std::mem::take(&mut self.line)
+        let (late, patient): (Vec<_>, Vec<_>) = std::mem::take(&mut self.queue)
             .into_iter()
             .partition(|caller| caller.deadline <= now);
-        self.line = patient;
+        self.queue = patient;
         let late: Vec<_> = late.into_iter().map(|caller| caller.name).collect();
-        self.given.extend(late.iter().map(|&name| (name, Given::Late)));
-        let deadlines = self.line.iter().map(|caller| caller.deadline);
+        self.given.extend(late.iter().map(|&name| (name, Given::TimedOut)));
+        let deadlines = self.queue.iter().map(|caller| caller.deadline);
         let next = deadlines.chain(self.retry()).chain([round]).min();
         self.next_round = next.unwrap();
         (closed, late, self.next_round)
@@ -407,9 +423,9 @@ impl Model {
         let mut placed = Vec::new();
         if self.mode == Mode::Paused {
             self.mode = Mode::Open;
-            while !self.line.is_empty() && !self.idle.is_empty() {
+            while !self.queue.is_empty() && !self.idle.is_empty() {
                 let name = self.idle.pop().unwrap();
-                placed.push(self.place(name, Origin::Stack));
+                placed.push(self.assign(name, Source::IdleStack));
             }
         }
         placed
@@ -427,44 +443,44 @@ impl Model {
         excess
     }
 
-    fn lift(&mut self, name: u32) {
+    fn begin_inspection(&mut self, name: u32) {
         self.idle.retain(|other| *other != name);
         self.set(name, State::Cleaning);
     }
 
-    fn shut(&mut self, serve_line: bool) -> (Vec<Placed>, Vec<u32>) {
-        let mut settled = Vec::new();
-        if !serve_line {
+    fn shut(&mut self, serve_waiters: bool) -> (Vec<Placed>, Vec<u32>) {
+        let mut released = Vec::new();
+        if !serve_waiters {
             self.mode = Mode::Closed;
         } else if self.takes_callers() {
-            settled = self.resume();
+            released = self.resume();
             self.mode = Mode::Draining;
         }
         for name in std::mem::take(&mut self.idle) {
             self.retire(name, Retired::Closed);
-            settled.push(Placed::ToClose(name));
+            released.push(Placed::ToClose(name));
         }
         let mut refused = Vec::new();
         if self.mode == Mode::Closed {
-            refused.extend(self.line.drain(..).map(|caller| caller.name));
+            refused.extend(self.queue.drain(..).map(|caller| caller.name));
         }
         self.given.extend(refused.iter().map(|&name| (name, Given::Closed)));
-        (settled, refused)
+        (released, refused)
     }
 
-    fn census(&self) -> Census {
+    fn occupancy(&self) -> Occupancy {
         let count = |state| self.count(state) as u32;
-        Census {
+        Occupancy {
             connecting: count(State::Connecting),
             idle: count(State::Idle),
             in_use: count(State::InUse),
             cleaning: count(State::Cleaning),
             closing: count(State::Closing),
-            waiting: self.line.len() as u32,
+            waiting: self.queue.len() as u32,
         }
     }
 
-    fn is_over(&self) -> bool {
-        !self.takes_callers() && self.links.is_empty() && self.line.is_empty()
+    fn is_terminated(&self) -> bool {
+        !self.takes_callers() && self.connections.is_empty() && self.queue.is_empty()
     }
 }

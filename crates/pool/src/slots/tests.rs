@@ -4,10 +4,13 @@ use std::panic::Location;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    wait_queue::{Joined, Refusal},
+    *,
+};
 use crate::{
     outage::Failure,
-    waiters::{Place, Ticket},
+    waiters::{Ticket, Waiter},
 };
 
 type Core = Slots<u32, u32, &'static str>;
@@ -39,7 +42,7 @@ enum Step {
     Break(usize),
     Connected(usize),
     ConnectFailed { which: usize, is_permanent: bool },
-    Lift(usize),
+    BeginInspection(usize),
     Cleaned(usize),
     Closed(usize),
     GiveUp(usize),
@@ -73,7 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any().prop_map(Step::Break),
         6 => any().prop_map(Step::Connected),
         2 => (any(), any_bool()).prop_map(|(which, is_permanent)| Step::ConnectFailed { which, is_permanent }),
-        2 => any().prop_map(Step::Lift),
+        2 => any().prop_map(Step::BeginInspection),
         3 => any().prop_map(Step::Cleaned),
         3 => any().prop_map(Step::Closed),
         2 => any().prop_map(Step::GiveUp),
@@ -96,11 +99,11 @@ struct World {
     connecting: Vec<SlotId>,
     held: Vec<Live<u32>>,
     cleaning: Vec<Live<u32>>,
-    lifted: Vec<Live<u32>>,
+    inspected: Vec<Live<u32>>,
     closing: Vec<SlotId>,
-    /// In line, oldest first, each with the number that wakes it.
-    line: Vec<(u32, Ticket)>,
-    /// Out of the line, with what they were given, but not yet there to collect it.
+    /// In queue, oldest first, each with the number that wakes it.
+    queue: Vec<(u32, Ticket)>,
+    /// Out of the queue, with what they were given, but not yet there to collect it.
     woken: Vec<(Ticket, Option<Live<u32>>)>,
     callers: u32,
     paused: bool,
@@ -117,9 +120,9 @@ impl World {
             connecting: Vec::new(),
             held: Vec::new(),
             cleaning: Vec::new(),
-            lifted: Vec::new(),
+            inspected: Vec::new(),
             closing: Vec::new(),
-            line: Vec::new(),
+            queue: Vec::new(),
             woken: Vec::new(),
             callers: 0,
             paused: false,
@@ -135,23 +138,23 @@ impl World {
         self.connecting.extend(due);
     }
 
-    fn follow(&mut self, settled: Settled<u32, u32>) {
-        match settled {
-            Settled::Idle { .. } => assert!(self.line.is_empty() || self.paused, "idle although someone waits"),
-            Settled::Handed { to, live, shed } => {
+    fn carry_out(&mut self, released: Released<u32, u32>) {
+        match released {
+            Released::Idle { .. } => assert!(self.queue.is_empty() || self.paused, "idle although someone waits"),
+            Released::Handed { to, live, shed } => {
                 for shed in shed {
-                    let (first, ticket) = self.line.remove(0);
+                    let (first, ticket) = self.queue.remove(0);
                     assert_eq!(shed, first, "shed out of turn");
                     self.woken.push((ticket, None));
                 }
-                let (first, ticket) = self.line.remove(0);
+                let (first, ticket) = self.queue.remove(0);
                 assert!(!self.paused, "handed out during a pause");
                 assert_eq!(to, first, "served out of turn");
                 let open = self.core.open();
                 assert!(open <= self.core.config().capacity(), "one too many");
                 self.woken.push((ticket, Some(live)));
             }
-            Settled::Retired(live) | Settled::Lost(live) => self.closing.push(live.slot),
+            Released::Retired(live) | Released::Lost(live) => self.closing.push(live.slot),
         }
     }
 
@@ -162,7 +165,7 @@ impl World {
         match *step {
             Step::Get => match self.core.take(here()) {
                 Some((live, _)) => {
-                    assert!(self.line.is_empty(), "a newcomer overtook the line");
+                    assert!(self.queue.is_empty(), "a newcomer overtook the queue");
                     assert!(!self.paused, "taken during a pause");
                     self.held.push(live);
                 }
@@ -170,8 +173,8 @@ impl World {
             },
             Step::GiveBack(index) => {
                 if let Some(live) = pick(&mut self.held, index) {
-                    let settled = self.core.settle(live, Some(self.now));
-                    self.follow(settled);
+                    let released = self.core.release(live, Some(self.now));
+                    self.carry_out(released);
                 }
             }
             Step::Dirty(index) => {
@@ -191,42 +194,42 @@ impl World {
                     self.opened += 1;
                     let lifetime = Some(Duration::from_secs(60));
                     let took = Duration::from_millis(1);
-                    let (settled, _) = self.core.connected(slot, self.opened, took, lifetime, self.now);
-                    self.follow(settled);
+                    let (released, _) = self.core.connected(slot, self.opened, took, lifetime, self.now);
+                    self.carry_out(released);
                 }
             }
             Step::ConnectFailed { which, is_permanent } => {
                 if let Some(slot) = pick(&mut self.connecting, which) {
                     let took = Duration::from_millis(1);
                     let failure = failure(is_permanent, 0.5);
-                    let (_, in_vain) = self.core.connect_failed(slot, failure, took, self.now);
-                    if self.core.waits_in_vain() {
+                    let (_, sent_away) = self.core.connect_failed(slot, failure, took, self.now);
+                    if self.core.fails_permanently() {
                         assert!(is_permanent && !self.paused && self.core.existing() == 0);
-                        assert_eq!(in_vain.len(), self.line.len(), "waits in vain");
+                        assert_eq!(sent_away.len(), self.queue.len(), "waits in vain");
                     } else {
-                        assert!(in_vain.is_empty(), "sent away though it may be served");
+                        assert!(sent_away.is_empty(), "sent away though it may be served");
                     }
-                    for sent_away in in_vain {
-                        let (first, ticket) = self.line.remove(0);
+                    for sent_away in sent_away {
+                        let (first, ticket) = self.queue.remove(0);
                         assert_eq!(sent_away, first, "sent away out of turn");
                         self.woken.push((ticket, None));
                     }
                 }
             }
-            Step::Lift(index) => {
+            Step::BeginInspection(index) => {
                 if let Some(slot) = pick(&mut self.core.idle(), index)
-                    && let Some(live) = self.core.lift(slot)
+                    && let Some(live) = self.core.begin_inspection(slot)
                 {
-                    self.lifted.push(live);
+                    self.inspected.push(live);
                 }
             }
             Step::Cleaned(index) => {
-                let settled = match pick(&mut self.lifted, index) {
-                    Some(live) => Some(self.core.put_back(live, self.now)),
-                    None => pick(&mut self.cleaning, index).map(|live| self.core.settle(live, Some(self.now))),
+                let released = match pick(&mut self.inspected, index) {
+                    Some(live) => Some(self.core.end_inspection(live, self.now)),
+                    None => pick(&mut self.cleaning, index).map(|live| self.core.release(live, Some(self.now))),
                 };
-                if let Some(settled) = settled {
-                    self.follow(settled);
+                if let Some(released) = released {
+                    self.carry_out(released);
                 }
             }
             Step::Closed(index) => {
@@ -245,8 +248,8 @@ impl World {
                 let retired = self.core.tick(self.now);
                 self.closing.extend(retired.iter().map(|live| live.slot));
                 for waker in self.core.expire(self.now) {
-                    let late = self.line.iter().position(|&(name, _)| name == waker);
-                    let (_, ticket) = self.line.remove(late.unwrap());
+                    let late = self.queue.iter().position(|&(name, _)| name == waker);
+                    let (_, ticket) = self.queue.remove(late.unwrap());
                     self.woken.push((ticket, None));
                 }
             }
@@ -261,8 +264,8 @@ impl World {
             }
             Step::Resume => {
                 self.paused = false;
-                for settled in self.core.resume(self.now) {
-                    self.follow(settled);
+                for released in self.core.resume(self.now) {
+                    self.carry_out(released);
                 }
             }
             Step::Drain => self.shut(true),
@@ -274,24 +277,24 @@ impl World {
     fn join(&mut self) {
         self.callers += 1;
         let deadline = self.now + Duration::from_secs(45);
-        let place = Place {
+        let waiter = Waiter {
             caller: here(),
             since: self.now,
             deadline,
         };
-        match self.core.join(self.callers, place, self.now) {
+        match self.core.join(self.callers, waiter, self.now) {
             Joined::Taken(..) => panic!("nothing was idle a moment ago"),
             Joined::Queued { ticket, due, .. } => {
-                self.line.push((self.callers, ticket));
+                self.queue.push((self.callers, ticket));
                 self.connecting.extend(due);
             }
             Joined::Refused(Refusal::Closed, _) => assert!(self.shut),
-            Joined::Refused(Refusal::Full(_), _) => assert!(self.line.len() >= 4),
-            Joined::Refused(Refusal::Hopeless(_), _) => assert!(!self.line.is_empty()),
+            Joined::Refused(Refusal::Full(_), _) => assert!(self.queue.len() >= 4),
+            Joined::Refused(Refusal::WouldTimeOut(_), _) => assert!(!self.queue.is_empty()),
             Joined::Refused(Refusal::Unavailable(_), _) => {
                 assert!(!self.paused && self.core.breaker_is_open());
             }
-            Joined::Refused(Refusal::InVain(_), _) => {
+            Joined::Refused(Refusal::Permanent(_), _) => {
                 assert!(!self.paused && self.core.existing() == 0);
             }
         }
@@ -299,43 +302,43 @@ impl World {
 
     /// Someone gives up, before or after being served.
     fn give_up(&mut self, index: usize) {
-        let waiting = self.line.len() + self.woken.len();
+        let waiting = self.queue.len() + self.woken.len();
         if waiting == 0 {
             return;
         }
         let at = index % waiting;
-        let (ticket, given) = match at.checked_sub(self.line.len()) {
+        let (ticket, given) = match at.checked_sub(self.queue.len()) {
             Some(at) => self.woken.remove(at),
             None => {
-                let (name, ticket) = self.line.remove(at);
+                let (name, ticket) = self.queue.remove(at);
                 assert_eq!(self.core.leave(ticket), Some(name));
                 return;
             }
         };
-        assert_eq!(self.core.leave(ticket), None, "served, but still in line");
+        assert_eq!(self.core.leave(ticket), None, "served, but still in queue");
         if let Some(live) = given {
-            let settled = self.core.settle(live, Some(self.now));
-            self.follow(settled);
+            let released = self.core.release(live, Some(self.now));
+            self.carry_out(released);
         }
     }
 
     fn shut(&mut self, serve_waiters: bool) {
         self.shut = true;
         self.paused = false;
-        let (settled, woken) = self.core.shut(serve_waiters, self.now);
-        for settled in settled {
-            self.follow(settled);
+        let (released, woken) = self.core.shut(serve_waiters, self.now);
+        for released in released {
+            self.carry_out(released);
         }
         for waker in woken {
-            let (first, ticket) = self.line.remove(0);
+            let (first, ticket) = self.queue.remove(0);
             assert_eq!(waker, first);
             self.woken.push((ticket, None));
         }
     }
 
     fn check(&mut self) {
-        let census = self.core.census();
-        let slots = census.connecting + census.idle + census.in_use + census.cleaning + census.closing;
+        let occupancy = self.core.occupancy();
+        let slots = occupancy.connecting + occupancy.idle + occupancy.in_use + occupancy.cleaning + occupancy.closing;
         let capacity = self.core.config().capacity();
         assert!(slots <= capacity.max(self.bound), "more slots than the capacity");
         assert!(
@@ -343,25 +346,25 @@ impl World {
             "taken for dead, although a connection is open"
         );
         self.bound = slots.min(self.bound).max(capacity);
-        assert_eq!(slots as usize, self.core.slots.len(), "the census is wrong");
+        assert_eq!(slots as usize, self.core.slots.len(), "the occupancy is wrong");
         assert!(
-            census.waiting == 0 || census.idle == 0 || self.paused,
+            occupancy.waiting == 0 || occupancy.idle == 0 || self.paused,
             "idle while someone waits"
         );
-        assert_eq!(census.connecting as usize, self.connecting.len());
-        assert_eq!(census.idle as usize, self.core.idle.len());
-        assert_eq!(census.cleaning as usize, self.cleaning.len() + self.lifted.len());
+        assert_eq!(occupancy.connecting as usize, self.connecting.len());
+        assert_eq!(occupancy.idle as usize, self.core.idle.len());
+        assert_eq!(occupancy.cleaning as usize, self.cleaning.len() + self.inspected.len());
         assert!(
             self.core.idle.is_sorted_by_key(|live| live.idle_since),
             "the longest idle is not at the bottom"
         );
-        assert_eq!(census.closing as usize, self.closing.len());
-        assert_eq!(census.waiting as usize, self.line.len());
-        assert!(census.in_use as usize >= self.held.len());
+        assert_eq!(occupancy.closing as usize, self.closing.len());
+        assert_eq!(occupancy.waiting as usize, self.queue.len());
+        assert!(occupancy.in_use as usize >= self.held.len());
         assert!(self.core.idle.len() <= self.core.config.max_size as usize);
     }
 
-    /// From any state: let everything that is under way end well, and everyone in line is served.
+    /// From any state: let everything that is under way end well, and everyone in queue is served.
     fn finish(mut self) {
         self.apply(&Step::Resume);
         for _ in 0..1_000 {
@@ -374,13 +377,13 @@ impl World {
             self.apply(&Step::GiveBack(0));
             self.check();
         }
-        assert!(self.line.is_empty(), "someone waits for ever");
+        assert!(self.queue.is_empty(), "someone waits for ever");
         assert!(self.shut || !self.core.breaker_is_open(), "the breaker is stuck");
         match self.shut {
-            true => assert!(self.core.is_over(), "a slot was lost"),
+            true => assert!(self.core.is_terminated(), "a slot was lost"),
             false => {
-                let census = self.core.census();
-                let open = census.idle + census.in_use + census.connecting;
+                let occupancy = self.core.occupancy();
+                let open = occupancy.idle + occupancy.in_use + occupancy.connecting;
                 assert!(open >= self.core.config.warm(), "the pool went cold");
             }
         }
@@ -405,12 +408,12 @@ proptest! {
 }
 
 fn join(core: &mut Core, name: u32) -> Joined<u32, u32> {
-    let place = Place {
+    let waiter = Waiter {
         caller: here(),
         since: Duration::ZERO,
         deadline: Duration::MAX,
     };
-    core.join(name, place, Duration::ZERO)
+    core.join(name, waiter, Duration::ZERO)
 }
 
 fn connected(core: &mut Core) -> SlotId {
@@ -421,7 +424,7 @@ fn connected(core: &mut Core) -> SlotId {
 
 fn connected_for_one_in_line(core: &mut Core, slot: SlotId) -> Live<u32> {
     match core.connected(slot, 0, Duration::ZERO, None, Duration::ZERO) {
-        (Settled::Handed { live, .. }, _) => live,
+        (Released::Handed { live, .. }, _) => live,
         _ => panic!("someone waits"),
     }
 }
@@ -434,7 +437,7 @@ fn the_connection_used_last_is_taken_first() {
     }
     let (first, _) = core.take(here()).unwrap();
     let number = first.connection;
-    core.settle(first, None);
+    core.release(first, None);
     let (again, _) = core.take(here()).unwrap();
     assert_eq!(again.connection, number);
 }
@@ -471,10 +474,10 @@ fn a_connection_beyond_the_maximum_is_closed_on_return_unless_someone_waits() {
     }
     assert!(matches!(join(&mut core, 9), Joined::Queued { .. }));
     assert!(matches!(
-        core.settle(held.remove(0), None),
-        Settled::Handed { to: 9, .. }
+        core.release(held.remove(0), None),
+        Released::Handed { to: 9, .. }
     ));
-    assert!(matches!(core.settle(held.remove(0), None), Settled::Retired(_)));
+    assert!(matches!(core.release(held.remove(0), None), Released::Retired(_)));
 }
 
 #[test]
@@ -492,12 +495,12 @@ fn idle_connections_are_closed_after_their_time_but_never_below_the_warm_minimum
         .collect();
     for (taken, live) in held {
         if let Some((live, _)) = taken {
-            core.settle(live, None);
+            core.release(live, None);
         }
-        core.settle(live, None);
+        core.release(live, None);
     }
-    assert_eq!(core.census().idle, 3);
+    assert_eq!(core.occupancy().idle, 3);
     assert_eq!(core.tick(Duration::from_secs(19)).len(), 0);
     assert_eq!(core.tick(Duration::from_secs(20)).len(), 2);
-    assert_eq!(core.census().idle, 1);
+    assert_eq!(core.occupancy().idle, 1);
 }

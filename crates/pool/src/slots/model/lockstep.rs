@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     outage::Failure,
-    waiters::{Place, Ticket},
+    waiters::{Ticket, Waiter},
 };
 
 /// The core and its model side by side, and what is outside of both.
@@ -18,7 +18,7 @@ struct Pair {
     connecting: Vec<(u32, SlotId)>,
     held: Vec<Live<u32>>,
     cleaning: Vec<Live<u32>>,
-    lifted: Vec<Live<u32>>,
+    inspected: Vec<Live<u32>>,
     closing: Vec<(u32, SlotId)>,
     /// Of those who joined and have neither collected nor left.
     tickets: Vec<(u32, Ticket)>,
@@ -30,12 +30,12 @@ struct Pair {
 #[derive(Clone, Debug)]
 enum Step {
     Take {
-        home: HomeId,
+        runtime: RuntimeIndex,
     },
     /// Takes one and gives it back, so often.
-    Use(HomeId, u32),
+    Use(RuntimeIndex, u32),
     Join {
-        home: HomeId,
+        runtime: RuntimeIndex,
         patience: u64,
     },
     Collect(usize),
@@ -54,18 +54,18 @@ enum Step {
         is_permanent: bool,
     },
     Pass(u64),
-    Lift(usize),
-    PutBack(usize),
+    BeginInspection(usize),
+    EndInspection(usize),
     Pause,
     Resume,
-    LookAtHomes,
+    OpenForAffinity,
     Resize {
         min: u32,
         max: u32,
         overflow: u32,
     },
     Shut {
-        serve_line: bool,
+        serve_waiters: bool,
     },
 }
 
@@ -75,16 +75,16 @@ fn seconds(range: std::ops::Range<u64>) -> impl Strategy<Value = u64> {
 }
 
 /// Of those that there are, modulo.
-fn home() -> impl Strategy<Value = HomeId> {
+fn runtime() -> impl Strategy<Value = RuntimeIndex> {
     0usize..3
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let which = || 0usize..64;
     prop_oneof![
-        8 => home().prop_map(|home| Step::Take { home }),
-        3 => (home(), 1u32..20).prop_map(|(home, times)| Step::Use(home, times)),
-        10 => (home(), seconds(0..60)).prop_map(|(home, patience)| Step::Join { home, patience }),
+        8 => runtime().prop_map(|runtime| Step::Take { runtime }),
+        3 => (runtime(), 1u32..20).prop_map(|(runtime, times)| Step::Use(runtime, times)),
+        10 => (runtime(), seconds(0..60)).prop_map(|(runtime, patience)| Step::Join { runtime, patience }),
         6 => which().prop_map(Step::Collect),
         2 => which().prop_map(Step::Leave),
         6 => which().prop_map(Step::GiveBack),
@@ -97,11 +97,11 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(which, is_permanent)| Step::ConnectFailed { which, is_permanent }),
         3 => (0u64..8).prop_map(|steps| Step::Pass(steps * 25)),
         3 => seconds(0..30).prop_map(Step::Pass),
-        2 => which().prop_map(Step::Lift),
-        2 => which().prop_map(Step::PutBack),
+        2 => which().prop_map(Step::BeginInspection),
+        2 => which().prop_map(Step::EndInspection),
         1 => Just(Step::Pause),
         3 => Just(Step::Resume),
-        3 => Just(Step::LookAtHomes),
+        3 => Just(Step::OpenForAffinity),
         1 => (0u32..3, 1u32..4, 0u32..3)
             .prop_map(|(min, max, overflow)| Step::Resize { min: min.min(max), max, overflow }),
     ]
@@ -109,7 +109,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Some histories end with a drain or a close, and go on a little after it.
 fn history() -> impl Strategy<Value = Vec<Step>> {
-    let shut = prop::option::of(any::<bool>().prop_map(|serve_line| Step::Shut { serve_line }));
+    let shut = prop::option::of(any::<bool>().prop_map(|serve_waiters| Step::Shut { serve_waiters }));
     let open = prop::collection::vec(step(), 0..120);
     let after = prop::collection::vec((step(), shut.clone()), 0..20);
     (open, shut, after).prop_map(|(mut steps, shut, after)| {
@@ -123,8 +123,8 @@ fn history() -> impl Strategy<Value = Vec<Step>> {
 }
 
 #[track_caller]
-fn caller(home: HomeId) -> Caller {
-    Caller::new(std::panic::Location::caller(), home)
+fn caller(runtime: RuntimeIndex) -> Caller {
+    Caller::new(std::panic::Location::caller(), runtime)
 }
 
 fn pick<T>(from: &mut Vec<T>, index: usize) -> Option<T> {
@@ -132,16 +132,16 @@ fn pick<T>(from: &mut Vec<T>, index: usize) -> Option<T> {
 }
 
 impl Pair {
-    fn new(limits: Config, homes: HomeId) -> Self {
+    fn new(limits: Config, runtimes: RuntimeIndex) -> Self {
         Self {
-            core: Slots::new(limits.clone(), homes),
-            model: Model::new(limits, homes),
+            core: Slots::new(limits.clone(), runtimes),
+            model: Model::new(limits, runtimes),
             now: Duration::ZERO,
             callers: 0,
             connecting: Vec::new(),
             held: Vec::new(),
             cleaning: Vec::new(),
-            lifted: Vec::new(),
+            inspected: Vec::new(),
             closing: Vec::new(),
             tickets: Vec::new(),
             given: Vec::new(),
@@ -155,17 +155,17 @@ impl Pair {
         self.connecting.extend(names.zip(slots));
     }
 
-    fn placed(&mut self, settled: Settled<u32, u32>, origin: Origin) -> Placed {
-        match settled {
-            Settled::Idle { .. } => Placed::Idle,
-            Settled::Handed { to, live, shed } => {
+    fn placed(&mut self, released: Released<u32, u32>, source: Source) -> Placed {
+        match released {
+            Released::Idle { .. } => Placed::Idle,
+            Released::Handed { to, live, shed } => {
                 assert!(shed.is_empty(), "nobody asked for shedding");
-                let (name, fresh) = (live.connection, origin == Origin::Connect);
+                let (name, fresh) = (live.connection, source == Source::Connect);
                 let given = Given::Connection { name, fresh };
                 self.given.push((to, given, Some(live)));
                 Placed::HandedTo(to)
             }
-            Settled::Retired(live) | Settled::Lost(live) => {
+            Released::Retired(live) | Released::Lost(live) => {
                 self.closing.push((live.connection, live.slot));
                 Placed::ToClose(live.connection)
             }
@@ -173,15 +173,15 @@ impl Pair {
     }
 
     /// The same for what was idle.
-    fn all_placed(&mut self, settled: Vec<Settled<u32, u32>>) -> Vec<Placed> {
-        let placed = settled.into_iter().map(|one| self.placed(one, Origin::Stack));
+    fn all_placed(&mut self, released: Vec<Released<u32, u32>>) -> Vec<Placed> {
+        let placed = released.into_iter().map(|one| self.placed(one, Source::IdleStack));
         placed.collect()
     }
 
-    fn give_back(&mut self, live: Live<u32>) {
-        let expected = self.model.place(live.connection, Origin::User);
-        let settled = self.core.settle(live, Some(self.now));
-        assert_eq!(self.placed(settled, Origin::User), expected);
+    fn release(&mut self, live: Live<u32>) {
+        let expected = self.model.assign(live.connection, Source::User);
+        let released = self.core.release(live, Some(self.now));
+        assert_eq!(self.placed(released, Source::User), expected);
     }
 
     /// Those whom the core has sent away.
@@ -205,24 +205,24 @@ impl Pair {
 
     fn apply(&mut self, step: &Step) {
         match *step {
-            Step::Take { home } => {
-                let taken = self.take(home);
+            Step::Take { runtime } => {
+                let taken = self.take(runtime);
                 self.held.extend(taken);
             }
-            Step::Use(home, times) => {
+            Step::Use(runtime, times) => {
                 for _ in 0..times {
-                    if let Some(live) = self.take(home) {
-                        self.give_back(live);
+                    if let Some(live) = self.take(runtime) {
+                        self.release(live);
                     }
                 }
             }
-            Step::Join { home, patience } => {
+            Step::Join { runtime, patience } => {
                 let deadline = self.now + Duration::from_millis(patience);
-                self.join(self.model.home(home), deadline);
+                self.join(self.model.runtime(runtime), deadline);
             }
-            Step::LookAtHomes => {
-                let connects = self.model.connects_at_homes().len();
-                let due = self.core.connects_at_homes();
+            Step::OpenForAffinity => {
+                let connects = self.model.connects_for_affinity().len();
+                let due = self.core.connects_for_affinity();
                 self.started(due, connects);
             }
             Step::Collect(index) => {
@@ -243,16 +243,16 @@ impl Pair {
                 };
                 let left = self.core.leave(ticket);
                 let (given, live) = self.take_given(caller).unzip();
-                // Whoever was in line had been given nothing, and the other way round.
+                // Whoever was in queue had been given nothing, and the other way round.
                 assert_eq!(left, given.is_none().then_some(caller));
                 assert_eq!(given, self.model.leave(caller));
                 if let Some(live) = live.flatten() {
-                    self.give_back(live);
+                    self.release(live);
                 }
             }
             Step::GiveBack(index) => {
                 if let Some(live) = pick(&mut self.held, index) {
-                    self.give_back(live);
+                    self.release(live);
                 }
             }
             Step::Clean(index) => {
@@ -264,7 +264,7 @@ impl Pair {
             }
             Step::Cleaned(index) => {
                 if let Some(live) = pick(&mut self.cleaning, index) {
-                    self.give_back(live);
+                    self.release(live);
                 }
             }
             Step::Retire(index) => {
@@ -278,7 +278,7 @@ impl Pair {
                 if let Some((name, slot)) = pick(&mut self.closing, index) {
                     self.model.free(name);
                     let over = self.core.free(slot);
-                    assert_eq!(over, self.model.is_over() || self.core.is_at_rest());
+                    assert_eq!(over, self.model.is_terminated() || self.core.is_quiesced());
                 }
             }
             Step::Connected { which, lifetime } => {
@@ -286,9 +286,9 @@ impl Pair {
                     let lifetime = Duration::from_millis(lifetime);
                     let took = Duration::ZERO;
                     let (expected, heals) = self.model.connected(name, lifetime);
-                    let (settled, healed) = self.core.connected(slot, name, took, Some(lifetime), self.now);
+                    let (released, healed) = self.core.connected(slot, name, took, Some(lifetime), self.now);
                     assert_eq!(healed.is_some(), heals);
-                    assert_eq!(self.placed(settled, Origin::Connect), expected);
+                    assert_eq!(self.placed(released, Source::Connect), expected);
                 }
             }
             Step::ConnectFailed { which, is_permanent } => {
@@ -299,10 +299,10 @@ impl Pair {
                         jitter: 1.0,
                     };
                     let took = Duration::ZERO;
-                    let (failed, in_vain) = self.core.connect_failed(slot, failure, took, self.now);
-                    self.sent_away(&in_vain, || Given::InVain);
+                    let (failed, sent_away) = self.core.connect_failed(slot, failure, took, self.now);
+                    self.sent_away(&sent_away, || Given::Permanent);
                     let expected = self.model.connect_failed(name, is_permanent);
-                    assert_eq!((failed.previous.is_some(), in_vain), expected);
+                    assert_eq!((failed.previous.is_some(), sent_away), expected);
                 }
             }
             Step::Pass(millis) => {
@@ -312,26 +312,26 @@ impl Pair {
                 let late = self.core.expire(self.now);
                 let next = self.core.schedule(round);
                 let closed = self.close(retired);
-                self.sent_away(&late, || Given::Late);
+                self.sent_away(&late, || Given::TimedOut);
                 let (expected_closed, expected_late, exact) = self.model.pass(self.now, round);
                 assert_eq!((closed, late), (expected_closed, expected_late));
                 // Of deadlines the core remembers the earliest only, even when its caller has left.
                 assert!(next <= exact, "{next:?} is later than {exact:?}");
                 self.model.next_round = next;
             }
-            Step::Lift(index) => {
+            Step::BeginInspection(index) => {
                 let slots = self.core.idle();
                 if !slots.is_empty() {
-                    let live = self.core.lift(slots[index % slots.len()]).unwrap();
-                    self.model.lift(live.connection);
-                    self.lifted.push(live);
+                    let live = self.core.begin_inspection(slots[index % slots.len()]).unwrap();
+                    self.model.begin_inspection(live.connection);
+                    self.inspected.push(live);
                 }
             }
-            Step::PutBack(index) => {
-                if let Some(live) = pick(&mut self.lifted, index) {
-                    let expected = self.model.place(live.connection, Origin::Stack);
-                    let settled = self.core.put_back(live, self.now);
-                    assert_eq!(self.placed(settled, Origin::Stack), expected);
+            Step::EndInspection(index) => {
+                if let Some(live) = pick(&mut self.inspected, index) {
+                    let expected = self.model.assign(live.connection, Source::IdleStack);
+                    let released = self.core.end_inspection(live, self.now);
+                    assert_eq!(self.placed(released, Source::IdleStack), expected);
                 }
             }
             Step::Pause => {
@@ -339,9 +339,9 @@ impl Pair {
                 self.model.pause();
             }
             Step::Resume => {
-                let settled = self.core.resume(self.now);
-                let settled = self.all_placed(settled);
-                assert_eq!(settled, self.model.resume());
+                let released = self.core.resume(self.now);
+                let released = self.all_placed(released);
+                assert_eq!(released, self.model.resume());
             }
             Step::Resize { min, max, overflow } => {
                 let mut limits = self.core.config().clone();
@@ -351,42 +351,42 @@ impl Pair {
                 let excess = self.close(excess);
                 assert_eq!(excess, self.model.resize(limits));
             }
-            Step::Shut { serve_line } => {
-                let (settled, refused) = self.core.shut(serve_line, self.now);
-                let settled = self.all_placed(settled);
+            Step::Shut { serve_waiters } => {
+                let (released, refused) = self.core.shut(serve_waiters, self.now);
+                let released = self.all_placed(released);
                 self.sent_away(&refused, || Given::Closed);
-                assert_eq!((settled, refused), self.model.shut(serve_line));
+                assert_eq!((released, refused), self.model.shut(serve_waiters));
             }
         }
     }
 
-    fn take(&mut self, home: HomeId) -> Option<Live<u32>> {
-        let home = self.model.home(home);
-        let taken = self.core.take(caller(home));
-        let expected = self.model.take(home);
+    fn take(&mut self, runtime: RuntimeIndex) -> Option<Live<u32>> {
+        let runtime = self.model.runtime(runtime);
+        let taken = self.core.take(caller(runtime));
+        let expected = self.model.take(runtime);
         assert_eq!(taken.as_ref().map(|(live, _)| live.connection), expected);
         let (live, idle_for) = taken?;
-        let rested = self.now - self.model.link(live.connection).idle_since;
+        let rested = self.now - self.model.connection(live.connection).idle_since;
         assert_eq!(idle_for, rested);
         Some(live)
     }
 
-    fn join(&mut self, home: HomeId, deadline: Duration) {
+    fn join(&mut self, runtime: RuntimeIndex, deadline: Duration) {
         self.callers += 1;
-        let place = Place {
-            caller: caller(home),
+        let waiter = Waiter {
+            caller: caller(runtime),
             since: self.now,
             deadline,
         };
-        let joined = self.core.join(self.callers, place, self.now);
+        let joined = self.core.join(self.callers, waiter, self.now);
         // A forecast is the business of its own tests; here, only that nobody is sent away by it
         // for whom there is room.
-        if let Joined::Refused(Refusal::Hopeless(_), _) = joined {
-            assert!(!self.model.line.is_empty() && self.model.served_by_connects() == 0);
+        if let Joined::Refused(Refusal::WouldTimeOut(_), _) = joined {
+            assert!(!self.model.queue.is_empty() && self.model.served_by_connects() == 0);
             self.model.refused += 1;
             return;
         }
-        let expected = self.model.join(self.callers, home, deadline);
+        let expected = self.model.join(self.callers, runtime, deadline);
         let entered = match joined {
             Joined::Taken(live, _) => {
                 let name = live.connection;
@@ -402,7 +402,7 @@ impl Pair {
                 Entered::Waits { connects, is_next }
             }
             Joined::Refused(Refusal::Full(_), _) => Entered::Refused(Refusal::Full(None)),
-            Joined::Refused(Refusal::InVain(_), _) => Entered::Refused(Refusal::InVain(Duration::ZERO)),
+            Joined::Refused(Refusal::Permanent(_), _) => Entered::Refused(Refusal::Permanent(Duration::ZERO)),
             Joined::Refused(refusal, _) => Entered::Refused(refusal),
         };
         assert_eq!(entered, expected);
@@ -410,17 +410,20 @@ impl Pair {
 
     fn compare(&mut self) {
         let (core, model) = (&self.core, &self.model);
-        assert_eq!(core.census(), model.census());
-        assert_eq!(core.is_over(), model.is_over());
+        assert_eq!(core.occupancy(), model.occupancy());
+        assert_eq!(core.is_terminated(), model.is_terminated());
         assert_eq!(core.is_open(), model.takes_callers());
         assert_eq!(core.failures(), model.failures);
         assert_eq!(core.last_error().is_some(), model.has_error);
-        assert_eq!(core.tally().counts.retired, model.retired);
-        assert_eq!(core.tally().counts.refused, model.refused);
-        let longest_wait = model.line.first().map(|caller| self.now - caller.joined);
+        assert_eq!(core.counters().totals.retired, model.retired);
+        assert_eq!(core.counters().totals.refused, model.refused);
+        let longest_wait = model.queue.first().map(|caller| self.now - caller.joined);
         assert_eq!(core.longest_wait(self.now), longest_wait);
-        let in_use = model.links.iter().filter(|link| link.state == State::InUse);
-        let longest_hold = in_use.map(|link| self.now - link.since).max();
+        let in_use = model
+            .connections
+            .iter()
+            .filter(|connection| connection.state == State::InUse);
+        let longest_hold = in_use.map(|connection| self.now - connection.since).max();
         let oldest_holder = core.oldest_holder(self.now).map(|holder| holder.held);
         assert_eq!(oldest_holder, longest_hold);
     }
@@ -433,7 +436,7 @@ proptest! {
     fn the_core_answers_as_its_model_does(
         (min, max, overflow) in (0u32..3, 1u32..4, 0u32..3),
         (max_waiters, connect_concurrency) in (0u32..4, 1u32..4),
-        homes in 1usize..4,
+        runtimes in 1usize..4,
         steps in history(),
     ) {
         let mut pair = Pair::new(Config {
@@ -445,7 +448,7 @@ proptest! {
             idle_timeout: Some(Duration::from_secs(20)),
             breaker_after: None,
             ..Config::default()
-        }, homes);
+        }, runtimes);
         for step in &steps {
             pair.apply(step);
             // What the pool asks after whatever has happened.

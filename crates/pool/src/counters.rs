@@ -1,19 +1,19 @@
-//! What happened since the pool was built. Invariant: nothing is ever taken off.
+//! Counts and times since the pool was built. Invariant: no counter ever decreases.
 
-use crate::{Histogram, stats::Retired};
+use crate::{Histogram, retired::Retired};
 
-/// Counts and times.
+/// All counts and times of a pool.
 #[derive(Default)]
-pub(crate) struct Tally {
-    pub(crate) counts: Counts,
+pub(crate) struct Counters {
+    pub(crate) totals: Totals,
     pub(crate) waiting_times: Histogram,
     pub(crate) connecting_times: Histogram,
     pub(crate) connect_times: Histogram,
 }
 
-/// How often something happened.
+/// How often each kind of event happened.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Counts {
+pub(crate) struct Totals {
     pub(crate) acquired_at_once: u64,
     pub(crate) timeouts: u64,
     pub(crate) refused: u64,
@@ -24,10 +24,10 @@ pub(crate) struct Counts {
     pub(crate) retired: [u64; Retired::ALL.len()],
 }
 
-impl Tally {
-    /// Becomes a copy of `other` without allocating, so that a lock may be held.
+impl Counters {
+    /// Becomes a copy of `other` without allocating, because the caller holds the pool's lock.
     pub(crate) fn copy_from(&mut self, other: &Self) {
-        self.counts = other.counts;
+        self.totals = other.totals;
         self.waiting_times.clone_from(&other.waiting_times);
         self.connecting_times.clone_from(&other.connecting_times);
         self.connect_times.clone_from(&other.connect_times);

@@ -1,13 +1,17 @@
-//! What time does: connections end, waits end, holders become suspicious. Invariant: each question
-//! costs a walk only over what it is about, and is asked by the housekeeper alone.
+//! What the passing of time does: idle connections expire, holders become leaks.
+//!
+//! Invariant: only the maintenance task calls these methods, because each of them walks a whole list.
 
 use std::time::Duration;
 
-use super::{Live, Slots, State};
-use crate::{Holder, stats::Retired};
+use super::{
+    Slots,
+    slot::{Live, State},
+};
+use crate::{Holder, retired::Retired};
 
 impl<C, W, F: Clone> Slots<C, W, F> {
-    /// When the housekeeper has something to do next, and at the latest at `round`.
+    /// Returns when the maintenance task has to wake next, at the latest at `round`.
     pub(crate) fn schedule(&mut self, round: Duration) -> Duration {
         let retry = self.retry_at().unwrap_or(round);
         let deadline = self.waiters.next_deadline().unwrap_or(round);
@@ -15,13 +19,13 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.next_round
     }
 
-    /// Moves the coarse clock on and takes out idle connections that have had their time.
+    /// Advances the clock and removes idle connections that reached their lifetime or idle timeout.
     pub(crate) fn tick(&mut self, now: Duration) -> Vec<Live<C>> {
         self.advance(now);
         let mut retired = Vec::new();
         let mut open = self.open();
         let mut kept = Vec::with_capacity(self.idle.capacity());
-        // From the bottom of the stack: what has been idle longest comes first.
+        // From the bottom of the stack, so that the connection that was idle longest goes first.
         for live in std::mem::take(&mut self.idle) {
             let rested = now.saturating_sub(live.idle_since);
             let reason = if live.expires <= now {
@@ -44,8 +48,8 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         retired
     }
 
-    /// Those who have had a connection for too long, each once.
-    pub(crate) fn overdue(&mut self) -> Vec<Holder> {
+    /// Returns the holders that have just reached `leak_after`, each once.
+    pub(crate) fn new_leaks(&mut self) -> Vec<Holder> {
         let (Some(limit), now) = (self.config.leak_after, self.now) else {
             return Vec::new();
         };

@@ -116,7 +116,7 @@ thread_local! {
 }
 
 /// Whether the checker unwinds what is left at the end of an execution: nothing may be waited for then.
-pub(crate) fn is_cut_off() -> bool {
+pub(crate) fn is_unwinding() -> bool {
     std::thread::panicking()
 }
 

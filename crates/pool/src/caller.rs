@@ -1,27 +1,28 @@
-//! Who asks for a connection, and who has one. Invariant: known without asking anyone, from the
-//! call itself, so that it costs next to nothing.
+//! Who asks for a connection, and who holds one.
+//!
+//! Invariant: everything here is known from the call itself, so recording it costs next to nothing.
 
 use std::{fmt, panic::Location, time::Duration};
 
 use tokio::task;
 
-/// One of the runtimes that a pool's connections live on, by its place among them.
-pub(crate) type HomeId = usize;
+/// The position of a runtime in the list that the pool was built with.
+pub(crate) type RuntimeIndex = usize;
 
 /// A call that asks for a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller {
     pub(crate) at: &'static Location<'static>,
     pub(crate) task: Option<task::Id>,
-    /// Whose connections it prefers.
-    pub(crate) home: HomeId,
+    /// The runtime whose connections this caller prefers.
+    pub(crate) runtime: RuntimeIndex,
 }
 
 impl Caller {
     /// The call at this source line, from the task that is running.
-    pub(crate) fn new(at: &'static Location<'static>, home: HomeId) -> Self {
+    pub(crate) fn new(at: &'static Location<'static>, runtime: RuntimeIndex) -> Self {
         let task = task::try_id();
-        Self { at, task, home }
+        Self { at, task, runtime }
     }
 
     pub(crate) fn holding(self, held: Duration) -> Holder {
@@ -33,15 +34,14 @@ impl Caller {
     }
 }
 
-/// Who has a connection, and since when.
+/// A caller that holds a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Where in the source it was asked for.
+    /// The source line that asked for the connection.
     pub caller: &'static Location<'static>,
-    /// For how long, to within a second.
+    /// How long the caller has held it, to within a second.
     pub held: Duration,
-    /// Which tokio task asked for it. `None` if it was none, such as the future given to
-    /// `block_on`.
+    /// The tokio task that asked for it. `None` outside a task, as in the future given to `block_on`.
     pub task: Option<task::Id>,
 }
 

@@ -1,13 +1,16 @@
-//! What can be seen of the core from outside. Invariant: looking changes nothing.
+//! Read-only questions to the core. Invariant: nothing here takes `&mut self`.
 
 use std::time::Duration;
 
-use super::{Census, Mode, Slots, State};
-use crate::{Config, Holder, tally::Tally};
+use super::{
+    Slots,
+    slot::{Mode, Occupancy, State},
+};
+use crate::{Config, Holder, counters::Counters};
 
 impl<C, W, F: Clone> Slots<C, W, F> {
-    /// True once a pool that was shut has neither connections nor callers left.
-    pub(crate) fn is_over(&self) -> bool {
+    /// True once a drained or closed pool has neither connections nor waiters left.
+    pub(crate) fn is_terminated(&self) -> bool {
         !self.is_open() && self.len() == 0 && self.waiters.is_empty()
     }
 
@@ -15,7 +18,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.idle.is_empty()
     }
 
-    pub(crate) fn someone_waits(&self) -> bool {
+    pub(crate) fn has_waiters(&self) -> bool {
         !self.waiters.is_empty()
     }
 
@@ -27,13 +30,13 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.mode == Mode::Paused
     }
 
-    /// True once the warm minimum is open.
+    /// True while the warm minimum is open.
     pub(crate) fn is_warm(&self) -> bool {
         self.existing() >= self.config.warm()
     }
 
     /// True while the pool is paused and no connection is in use, being cleaned or being closed.
-    pub(crate) fn is_at_rest(&self) -> bool {
+    pub(crate) fn is_quiesced(&self) -> bool {
         self.is_paused() && self.len() == self.count(State::Idle) + self.count(State::Connecting)
     }
 
@@ -41,8 +44,8 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         &self.config
     }
 
-    pub(crate) fn census(&self) -> Census {
-        Census {
+    pub(crate) fn occupancy(&self) -> Occupancy {
+        Occupancy {
             connecting: self.count(State::Connecting),
             idle: self.count(State::Idle),
             in_use: self.count(State::InUse),
@@ -52,46 +55,46 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         }
     }
 
-    pub(crate) fn tally(&self) -> &Tally {
-        &self.tally
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
     }
 
+    /// Why the last connect failed. `None` after a success.
     pub(crate) fn last_error(&self) -> Option<F> {
         self.outage.last_error().cloned()
     }
 
-    /// Connects that failed one after another, up to now.
+    /// The number of failed connects since the last success.
     pub(crate) fn failures(&self) -> u32 {
         self.outage.failures()
     }
 
-    /// How long it takes at least until it is known whether connecting works again.
-    pub(crate) fn next_news(&self, now: Duration) -> Duration {
-        self.outage.next_news(now)
+    /// After what time a refused caller may try again.
+    pub(crate) fn retry_after(&self, now: Duration) -> Duration {
+        self.outage.retry_after(now)
     }
 
-    /// How long one more in line would wait, if that is known.
+    /// How long one more waiter would wait, if that is known.
     pub(crate) fn expected_wait(&self, now: Duration) -> Option<Duration> {
         self.forecast.wait_behind(self.waiters.len(), now)
     }
 
     /// True if a caller was refused or shed within the last second because too many wait.
     pub(crate) fn is_shedding(&self, now: Duration) -> bool {
-        self.overloaded
+        self.last_overload
             .is_some_and(|at| now < at.saturating_add(Duration::from_secs(1)))
     }
 
-    /// True while the server is taken for dead.
     pub(crate) fn breaker_is_open(&self) -> bool {
         self.outage.breaker_is_open()
     }
 
-    /// How long the caller at the head has waited.
+    /// How long the first waiter has waited.
     pub(crate) fn longest_wait(&self, now: Duration) -> Option<Duration> {
         Some(now.saturating_sub(self.waiters.oldest()?))
     }
 
-    /// Who has a connection.
+    /// Everyone who holds a connection.
     pub(crate) fn holders(&self, now: Duration) -> impl Iterator<Item = Holder> + '_ {
         self.slots
             .iter()
@@ -99,12 +102,11 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             .filter_map(move |(_, slot)| Some(slot.holder?.holding(now.saturating_sub(slot.since))))
     }
 
-    /// Who has held a connection longest.
     pub(crate) fn oldest_holder(&self, now: Duration) -> Option<Holder> {
         self.holders(now).max_by_key(|holder| holder.held)
     }
 
-    /// How many have had a connection for too long.
+    /// The number of holders that have reached `leak_after`.
     pub(crate) fn leaked(&self, now: Duration) -> u32 {
         self.config.leak_after.map_or(0, |limit| {
             let leaked = self.holders(now).filter(|holder| holder.held >= limit);
