@@ -1,4 +1,4 @@
-//! How many connections there are, and what passes over one.
+//! The bound on the number of connections, and the requests on one connection.
 
 use axum::Router;
 use axum::extract::Path;
@@ -49,7 +49,7 @@ async fn a_connection_beyond_the_bound_is_told_503_and_others_go_on() {
 }
 
 #[tokio::test]
-async fn a_place_is_free_again_when_a_connection_has_ended() {
+async fn a_connection_that_has_ended_makes_room_for_another() {
     let server = start(
         router(),
         HttpConfig {
@@ -133,7 +133,7 @@ pub(crate) async fn http2(server: &Server) -> SendRequest<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn http2_is_spoken_to_those_who_know_before() {
+async fn http2_is_spoken_with_clients_that_begin_with_it() {
     let server = start(router(), HttpConfig::default());
     let sender = http2(&server).await;
     let requests = (0..200).map(|n| {
@@ -154,7 +154,7 @@ async fn http2_is_spoken_to_those_who_know_before() {
 }
 
 #[tokio::test]
-async fn an_idle_http2_connection_is_told_goodbye() {
+async fn an_idle_http2_connection_is_ended_with_goaway() {
     let config = HttpConfig {
         idle_timeout: SHORT,
         ..HttpConfig::default()

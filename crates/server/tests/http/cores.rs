@@ -1,4 +1,4 @@
-//! Connections are spread over the cores, and every limit and the shutdown are for all of them together.
+//! Connections are spread over the cores; each limit and the shutdown are for all cores together.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::support::{Client, LONG, Server, get as get_request, start_on};
 
-/// Threads with a runtime each, that end with the senders.
+/// A runtime on each of these threads; a thread ends when its sender is dropped.
 fn threads(names: &[&str]) -> (Vec<Handle>, Vec<oneshot::Sender<()>>) {
     let start = |name: &&str| {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
@@ -25,7 +25,7 @@ fn threads(names: &[&str]) -> (Vec<Handle>, Vec<oneshot::Sender<()>>) {
     names.iter().map(start).unzip()
 }
 
-/// `/` tells the thread that serves it.
+/// `/` answers with the name of the thread that serves it.
 fn router() -> Router {
     let name = async || thread::current().name().unwrap().to_owned();
     Router::new().route("/", get(name))
@@ -74,7 +74,7 @@ async fn a_core_whose_connections_have_ended_gets_the_next_ones() {
             }
         }
     }
-    // The last of them may still be on its way out.
+    // The server may not have noticed the last end yet.
     let mut next = clients(&server, 4).await;
     let mut there = 0;
     for client in &mut next {

@@ -1,4 +1,4 @@
-//! A client that has no more to say is still there; one that has gone is noticed, and its work given up.
+//! A client that has closed its sending side is still answered; a client that has gone is noticed, and its work given up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -14,15 +14,15 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::connections::http2;
 use crate::support::{Client, LONG, Server, get as get_request, start};
 
-/// More than it takes until a client is asked whether it is still there.
-const ASKED: Duration = Duration::from_secs(30);
+/// More than it takes until the server asks a client whether it is still there.
+const ASKED: Duration = LONG;
 
-/// What a handler does, seen from outside.
+/// A handler, as the test sees it and controls it.
 struct Handler {
     begun: mpsc::UnboundedReceiver<()>,
     /// One permit for each request that may be answered.
     go: Arc<Semaphore>,
-    /// Ends when all handlers that have begun have ended, answered or not.
+    /// Ends when the first request's handler has ended, answered or not.
     ended: mpsc::Receiver<()>,
 }
 
@@ -36,7 +36,7 @@ impl Handler {
     }
 }
 
-/// A server whose `/held` waits to be let go. Only the first request counts as `ended`.
+/// A server whose `/held` waits for a permit.
 fn held(config: HttpConfig) -> (Server, Handler) {
     let (begin, begun) = mpsc::unbounded_channel();
     let go = Arc::new(Semaphore::new(0));
@@ -58,7 +58,7 @@ fn held(config: HttpConfig) -> (Server, Handler) {
 }
 
 #[tokio::test]
-async fn a_client_that_ends_its_side_after_its_request_is_answered() {
+async fn a_client_that_closes_its_sending_side_after_its_request_is_answered() {
     let (server, mut handler) = held(HttpConfig::default());
     for n in 0..30 {
         let mut client = server.client().await;
@@ -71,6 +71,7 @@ async fn a_client_that_ends_its_side_after_its_request_is_answered() {
             handler.has_begun().await;
         }
         if n % 3 == 0 {
+            // Most likely the server has seen the end of the client's side by now; it does not show that.
             sleep(Duration::from_millis(5)).await;
         }
         handler.go.add_permits(1);
@@ -80,7 +81,7 @@ async fn a_client_that_ends_its_side_after_its_request_is_answered() {
 }
 
 #[tokio::test]
-async fn a_client_that_speaks_http_1_0_may_end_its_side_too() {
+async fn a_client_that_speaks_http_1_0_may_close_its_sending_side_too() {
     let (server, mut handler) = held(HttpConfig::default());
     let mut client = server.client().await;
     client.send("GET /held HTTP/1.0\r\n\r\n").await;
@@ -112,7 +113,7 @@ async fn a_large_answer_is_sent_to_its_end() {
     let mut client = server.client().await;
     client.send(get_request("/big")).await;
     client.stream.shutdown().await.unwrap();
-    // Until it can send no more.
+    // Most likely the buffers of both sockets are full by now; the server does not show that.
     sleep(Duration::from_millis(100)).await;
     let answer = client.answer().await;
     assert_eq!((answer.status, answer.body.len()), (200, 8 * 1024 * 1024));
@@ -120,13 +121,14 @@ async fn a_large_answer_is_sent_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_client_that_ends_its_side_is_answered_during_the_drain() {
+async fn a_client_that_closes_its_sending_side_is_answered_during_the_drain() {
     let (server, mut handler) = held(HttpConfig::default());
     let mut client = server.client().await;
     client.send(get_request("/held")).await;
     handler.has_begun().await;
     let drained = server.stop();
     client.stream.shutdown().await.unwrap();
+    // Most likely the server has seen the end of the client's side by now; it does not show that.
     sleep(Duration::from_millis(20)).await;
     handler.go.add_permits(1);
     assert_eq!(client.answer().await.text(), "finished");
@@ -163,7 +165,7 @@ async fn half_a_head_or_half_a_body_before_the_end_has_no_effect() {
     assert_eq!(taken.load(SeqCst), 0);
 }
 
-/// Closes the connection so that the server's system is told at once.
+/// Closes the connection by a reset, of which the kernel tells the server at once.
 fn reset(client: Client) {
     client.stream.set_zero_linger().unwrap();
 }
@@ -181,11 +183,12 @@ async fn work_for_a_client_that_reset_its_connection_is_given_up_at_once() {
         handler.has_begun().await;
         if half_closed {
             client.stream.shutdown().await.unwrap();
+            // Most likely the server has seen the end of the client's side by now; it does not show that.
             sleep(Duration::from_millis(20)).await;
         }
         reset(client);
         handler.has_been_dropped(LONG).await;
-        // Its place is free again.
+        // The only connection that is allowed is free again.
         timeout(LONG, async {
             while server.ask(get_request("/")).await.status != 200 {}
         })
@@ -195,12 +198,13 @@ async fn work_for_a_client_that_reset_its_connection_is_given_up_at_once() {
 }
 
 #[tokio::test]
-async fn work_for_a_client_that_closed_its_connection_is_given_up_when_it_is_asked() {
+async fn work_for_a_client_that_closed_its_connection_is_given_up_when_the_client_is_asked() {
     for patience in [Duration::ZERO, Duration::from_millis(1200)] {
         let (server, mut handler) = held(HttpConfig::default());
         let mut client = server.client().await;
         client.send(get_request("/held")).await;
         handler.has_begun().await;
+        // The handler takes time, so the next question to the client comes at another moment.
         sleep(patience).await;
         drop(client);
         let closed = Instant::now();
@@ -208,14 +212,14 @@ async fn work_for_a_client_that_closed_its_connection_is_given_up_when_it_is_ask
         if patience.is_zero() {
             assert!(
                 closed.elapsed() > Duration::from_secs(3),
-                "one that may wait is not asked so soon"
+                "a client that may still wait is not asked so soon"
             );
         }
     }
 }
 
 #[tokio::test]
-async fn a_client_that_waits_long_is_asked_by_an_interim_answer_and_still_gets_its_own() {
+async fn a_client_that_waits_long_is_asked_by_an_interim_answer_and_still_gets_its_final_one() {
     let (server, mut handler) = held(HttpConfig::default());
     let mut client = server.client().await;
     client.send(get_request("/held")).await;
@@ -239,6 +243,7 @@ async fn a_client_of_http_1_0_gets_no_interim_answer() {
     handler.has_begun().await;
     client.stream.shutdown().await.unwrap();
     let mut byte = [0];
+    // Longer than it takes until a client of HTTP/1.1 is asked: nothing but time shows that no answer comes.
     let early = timeout(Duration::from_secs(7), client.stream.read(&mut byte)).await;
     assert!(early.is_err(), "{early:?}");
     handler.go.add_permits(1);

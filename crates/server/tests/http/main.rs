@@ -1,5 +1,6 @@
-//! The transport as peers see it, well-behaved or not, over real sockets.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+//! The HTTP transport over real sockets, as well-behaved and misbehaving peers see it.
+
+#![cfg(test)]
 
 mod bodies;
 mod connections;

@@ -1,4 +1,6 @@
-//! A server on a free port, and a client that says exactly what it is told to.
+//! A server on a free port, and a client that sends exactly the bytes that it is given.
+//!
+//! Invariant: each wait has a bound.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,8 +18,8 @@ use tokio::time::timeout;
 
 /// A limit under test.
 pub(crate) const SHORT: Duration = Duration::from_millis(150);
-/// More than any of these tests needs.
-pub(crate) const LONG: Duration = Duration::from_secs(10);
+/// A bound against hanging: far more than anything takes, even on a slow machine that does other work.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -42,7 +44,7 @@ pub(crate) fn start_on(runtimes: Vec<Handle>, router: Router, config: HttpConfig
         service: router.clone(),
     };
     let cores = runtimes.into_iter().map(core).collect();
-    // A dropped sender must not stop the server.
+    // A test may drop the sender; that must not stop the server.
     let told = async |sender: oneshot::Receiver<()>| {
         if sender.await.is_err() {
             std::future::pending::<()>().await;
@@ -58,13 +60,13 @@ pub(crate) fn start_on(runtimes: Vec<Handle>, router: Router, config: HttpConfig
 }
 
 impl Server {
-    /// Lets every answer close its connection; the shutdown follows with what is returned.
+    /// Makes each answer close its connection. The sender that is returned asks for the shutdown.
     pub(crate) fn leave(self) -> (oneshot::Sender<()>, JoinHandle<Drained>) {
         self.leave.send(()).unwrap();
         (self.stop, self.done)
     }
 
-    /// Asks for the shutdown; the drain goes on in the handle.
+    /// Asks for the shutdown and returns the task that drains the connections.
     pub(crate) fn stop(self) -> JoinHandle<Drained> {
         self.stop.send(()).unwrap();
         self.done
@@ -81,7 +83,7 @@ impl Server {
         client.answer().await
     }
 
-    /// One `POST` of `body`, said to be JSON.
+    /// One `POST` of `body`, declared as JSON.
     pub(crate) async fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Answer {
         let body = body.as_ref();
         let mut request = format!(
@@ -115,7 +117,7 @@ impl Answer {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// The body, checked to be a whole problem that agrees with the status.
+    /// The body, checked to be a complete problem that agrees with the status.
     pub(crate) fn problem(&self) -> Value {
         assert_eq!(self.headers["content-type"], "application/problem+json");
         let problem: Value = serde_json::from_slice(&self.body).unwrap();
@@ -172,7 +174,7 @@ impl Client {
         Answer { status, headers, body }
     }
 
-    /// Waits until the server has ended the connection, and gives back what it sent before.
+    /// Waits until the server has ended the connection, and returns what it sent before.
     pub(crate) async fn ended(mut self) -> Vec<u8> {
         while self.more().await {}
         self.buffer

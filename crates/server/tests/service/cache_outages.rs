@@ -5,10 +5,10 @@ use cenote_testing::RedisServer;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{Answer, Database, Service, eventually, redis, secs, server, source};
+use crate::support::{Answer, Database, SLACK, SOON, Service, eventually, redis, secs, server, source};
 
-/// What writes may stall for, on a machine that has other things to do too.
-const STALL: std::time::Duration = secs(8);
+/// How long writes may stall: until no instance trusts Redis any more.
+const STALL: std::time::Duration = secs(2);
 
 async fn over(redis: &RedisServer, settings: &[(&str, &str)]) -> Service {
     let url = redis.url();
@@ -39,7 +39,7 @@ async fn goes_on_without_redis(service: &Service) {
     let written = service.post("/write", &body("during")).await;
     let stalled = lost.elapsed();
     written.json(200);
-    assert!(stalled < STALL, "writes stalled for {stalled:?}");
+    assert!(stalled < STALL + SLACK, "writes stalled for {stalled:?}");
     eventually("health is degraded", async || {
         let health = service.get("/health").await.json(200);
         (health["cache"]["state"] == "degraded").then(|| {
@@ -303,6 +303,6 @@ async fn writes_go_on_after_the_row_of_the_epoch_was_set_back_or_deleted() {
             assert!(written.json(200)["version"].as_i64().unwrap() > before);
             assert_eq!(service.read("key").await.json(200)["value"], "after");
         }
-        service.stop(secs(10)).await;
+        service.stop(SOON).await;
     }
 }

@@ -3,7 +3,7 @@
 use cenote_testing::Proxy;
 use serde_json::json;
 
-use crate::support::{Database, Launch, Service, eventually, redis, secs, server};
+use crate::support::{Database, Launch, Service, eventually, redis, server};
 
 const NOTIFY: (&str, &str) = ("CACHE_FEED", "notify");
 
@@ -215,7 +215,7 @@ async fn without_the_feed_there_are_no_triggers_and_dropping_the_function_remove
     let session = database.session().await;
     let triggers = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'cenote_feed_%'";
     for (feed, count) in [("off", 0), ("notify", 4), ("notify", 4), ("off", 4)] {
-        let ended = migrate(feed).spawn().ended(secs(20)).await;
+        let ended = migrate(feed).run().await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert_eq!(session.number(triggers).await, count, "{feed}");
     }

@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use serde_json::{Value, json};
 
-use crate::support::{Database, Ended, Launch, Service, eventually, secs};
+use crate::support::{Database, Ended, Launch, SOON, Service, eventually};
 
 fn launch(command: &str, database: &Database) -> Launch {
     Launch::new(&[command]).env("DATABASE_URL", &database.url)
@@ -91,7 +91,7 @@ async fn of_five_that_migrate_at_once_one_does_it_and_all_succeed() {
     let migrating = (0..5).map(|_| launch("migrate", &database).spawn());
     let mut applied = 0;
     for process in migrating.collect::<Vec<_>>() {
-        let ended = process.ended(secs(20)).await;
+        let ended = process.ended(SOON).await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
         applied += ended.output.matches("added ").count();
     }
@@ -176,7 +176,7 @@ async fn without_a_database_a_private_one_is_started_and_its_data_stay() {
     assert_eq!(psql(&line, sql), "over the restart");
     let password = std::fs::read_to_string(data.join("password")).unwrap();
     assert!(!first.log().contains(password.trim()));
-    let ended = first.stop(secs(20)).await;
+    let ended = first.stop(SOON).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let connect = async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
     assert!(connect().await.is_err(), "the private server goes on");
@@ -226,7 +226,7 @@ async fn a_private_database_that_was_killed_is_started_again_with_all_that_was_a
         assert!(version > acknowledged, "{version} after {acknowledged}");
     }
     service.logged("the private PostgreSQL runs again").await;
-    let ended = service.stop(secs(20)).await;
+    let ended = service.stop(SOON).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(!data.join("data/postmaster.pid").exists(), "it goes on");
 }

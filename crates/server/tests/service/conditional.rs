@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio_postgres::NoTls;
 
-use crate::support::{Answer, Connection, Database, Service, encoded, redis, server};
+use crate::support::{Answer, Connection, Database, Service, encoded, eventually, redis, server};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -278,7 +278,7 @@ async fn client(
     seed: u64,
     steps: usize,
     clock: Arc<std::sync::atomic::AtomicU64>,
-    history: Arc<Mutex<Vec<Event>>>,
+    history: History,
 ) {
     use std::sync::atomic::Ordering::SeqCst;
     let mut random = fastrand::Rng::with_seed(seed);
@@ -456,8 +456,13 @@ fn check(history: &[Event]) {
     }
 }
 
-async fn histories(services: [&Service; 2], seed: u64, steps: usize) -> Vec<Event> {
-    let (clock, history) = (Arc::default(), Arc::<Mutex<Vec<Event>>>::default());
+/// What has been asked and answered so far.
+type History = Arc<Mutex<Vec<Event>>>;
+
+async fn histories(services: [&Service; 2], steps: usize, history: &History) {
+    let seed = fastrand::u64(..1 << 32);
+    println!("seed {seed}");
+    let clock = Arc::default();
     let clients = (0..10).map(|n: u64| {
         let address = services[n as usize % 2].address;
         let seed = seed * 100 + n;
@@ -466,6 +471,9 @@ async fn histories(services: [&Service; 2], seed: u64, steps: usize) -> Vec<Even
     for client in clients.collect::<Vec<_>>() {
         client.await.unwrap();
     }
+}
+
+fn taken(history: &History) -> Vec<Event> {
     std::mem::take(&mut *history.lock().unwrap())
 }
 
@@ -476,7 +484,9 @@ async fn writes_and_deletes_with_and_without_conditions_from_two_instances_have_
     let settings = [("REDIS_URL", &*url)];
     let one = Service::start(&settings).await;
     let two = Service::start_with(&one.database, &settings).await;
-    let history = histories([&one, &two], fastrand::u64(..1 << 32), 60).await;
+    let history = History::default();
+    histories([&one, &two], 60, &history).await;
+    let history = taken(&history);
     check(&history);
     let refused = |event: &&Event| matches!(event.outcome, Outcome::Refused(1..));
     let made = |event: &&Event| matches!(event.outcome, Outcome::Made(_));
@@ -493,18 +503,29 @@ async fn nothing_is_acknowledged_falsely_while_postgresql_is_killed_under_condit
     let database = Database::create_on(&server).await;
     let one = Service::start_with(&database, &settings).await;
     let two = Service::start_with(&database, &settings).await;
-    let running = histories([&one, &two], fastrand::u64(..1 << 32), 150);
+    let history = History::default();
+    let running = histories([&one, &two], 150, &history);
+    // Of 1500 events in all, each server has a few hundred in its time.
     let killing = async {
-        for _ in 0..2 {
-            tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        for kill in 1..=2 {
+            eventually("clients are at work", async || {
+                (history.lock().unwrap().len() >= kill * 300).then_some(())
+            })
+            .await;
+            let before = history.lock().unwrap().len();
             server.kill().await.unwrap();
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            let unknown = |event: &Event| event.outcome == Outcome::Unknown;
+            eventually("somebody notices", async || {
+                history.lock().unwrap()[before..].iter().any(unknown).then_some(())
+            })
+            .await;
             server.restart().await.unwrap();
         }
     };
-    let (history, ()) = tokio::join!(running, killing);
+    tokio::join!(running, killing);
+    let history = taken(&history);
     check(&history);
-    // What stands in the database is what the last change that was told of made, or one that nobody was told of.
+    // The row in the database is of the last change that was acknowledged, or of one whose outcome is unknown.
     let (client, connection) = tokio_postgres::connect(&database.url, NoTls).await.unwrap();
     tokio::spawn(connection);
     for row in client.query("SELECT key, value, version FROM kv", &[]).await.unwrap() {

@@ -1,17 +1,28 @@
-//! Stopping: nobody who was let in is turned out, and nothing is left behind.
+//! A stop answers every request that was accepted, and leaves nothing behind.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use serde_json::json;
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
 use crate::support::{
-    Answer, Connection, Database, Ended, Launch, SOON, Service, Session, eventually, millis, secs, server,
+    AT_ONCE, Answer, Connection, Database, Ended, Launch, SLACK, SOON, Service, Session, eventually, millis, secs,
+    server,
 };
 
 const SETTINGS: [(&str, &str); 2] = [("COMMAND_TIMEOUT", "30"), ("SHUTDOWN_DELAY", "1")];
 
-/// A write that waits for a lock, until the session that holds it lets go.
+/// A write that waits for a lock, and the session that holds the lock until its COMMIT.
 async fn slow_write(service: &Arc<Service>) -> (JoinHandle<io::Result<Answer>>, Session) {
     service.write("slow", "one").await;
     let session = service.database.session().await;
@@ -33,28 +44,53 @@ async fn ended(service: Arc<Service>, limit: Duration) -> Ended {
 
 #[tokio::test]
 async fn ready_turns_503_before_the_listener_closes_and_the_request_in_flight_is_answered() {
-    let settings = [("COMMAND_TIMEOUT", "30"), ("SHUTDOWN_DELAY", "4")];
+    // On a slow machine the delay may be over before everything was asked that is asked during it.
+    for delay in [2, 8, 32] {
+        if requests_during_the_delay_are_served(delay).await {
+            return;
+        }
+    }
+    panic!("half a minute was not enough for three requests");
+}
+
+/// False if the delay was over too soon to tell.
+async fn requests_during_the_delay_are_served(delay: u64) -> bool {
+    let delay_setting = delay.to_string();
+    let settings = [("COMMAND_TIMEOUT", "120"), ("SHUTDOWN_DELAY", &*delay_setting)];
     let service = Arc::new(Service::start(&settings).await);
     let (writing, session) = slow_write(&service).await;
     let asked = Instant::now();
     service.signal("TERM");
-    let refused = eventually("ready turns 503", async || {
-        let answer = service.get("/health/ready").await;
-        (answer.status == 503).then_some(answer)
-    })
-    .await;
-    let detail = refused.problem(503, "not-ready")["detail"].to_string();
-    assert!(detail.contains("draining"), "{detail}");
-    // While balancers find out, whoever still comes is served.
-    service.get("/health/live").await.json(200);
-    service.write("other", "value").await;
-    assert!(asked.elapsed() < secs(4), "the machine is too slow for this test");
+    // `None` if the service did not accept the request, which is right only after the delay.
+    let ask = async |method: &str, path: &str, body: &str| {
+        let mut connection = Connection::open(service.address).await.ok()?;
+        let json = [("content-type", "application/json")];
+        connection.ask(method, path, &json, body).await.ok()
+    };
+    let asks = async {
+        let refused = loop {
+            let answer = ask("GET", "/health/ready", "").await?;
+            match answer.status {
+                503 => break answer,
+                // The signal has not arrived yet.
+                status => assert_eq!(status, 200),
+            }
+        };
+        let detail = refused.problem(503, "not-ready")["detail"].to_string();
+        assert!(detail.contains("draining"), "{detail}");
+        // Until load balancers have noticed, new clients are still served.
+        ask("GET", "/health/live", "").await?.json(200);
+        let body = json!({"key": "other", "value": "value"}).to_string();
+        Some(ask("POST", "/write", &body).await?.json(200))
+    };
+    let are_served = asks.await.is_some();
+    assert!(are_served || asked.elapsed() >= secs(delay), "refused within the delay");
 
     eventually("the listener closes", async || {
         Connection::open(service.address).await.err()
     })
     .await;
-    assert!(asked.elapsed() >= millis(3900), "closed too early");
+    assert!(asked.elapsed() + millis(100) >= secs(delay), "closed too early");
     assert!(!writing.is_finished());
     session.run("COMMIT").await;
     let written = writing.await.unwrap().unwrap().json(200);
@@ -64,6 +100,7 @@ async fn ready_turns_503_before_the_listener_closes_and_the_request_in_flight_is
     assert_eq!(session.sessions().await, 0, "a session is left behind");
     let kept = "SELECT count(*) FROM kv WHERE key = 'slow' AND value = 'two'";
     assert_eq!(session.number(kept).await, 1);
+    are_served
 }
 
 #[tokio::test]
@@ -76,7 +113,8 @@ async fn a_second_signal_ends_it_at_once() {
     service.signal("TERM");
     assert!(writing.await.unwrap().is_err(), "the connection breaks");
     let ended = ended(service, SOON).await;
-    assert!(asked.elapsed() < secs(10));
+    // The write would end after 30 s.
+    assert!(asked.elapsed() < AT_ONCE, "{:?}", asked.elapsed());
     assert_eq!(ended.code, Some(130), "{ended:?}");
 }
 
@@ -90,25 +128,23 @@ async fn without_requests_in_flight_it_ends_after_the_delay_and_closes_idle_conn
     let asked = Instant::now();
     let ended = service.stop(SOON).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!((millis(900)..secs(10)).contains(&asked.elapsed()));
+    assert!((millis(900)..secs(1) + SLACK).contains(&asked.elapsed()));
     assert!(idle.ask("GET", "/health/live", &[], "").await.is_err());
     assert_eq!(session.sessions().await, 0, "a session is left behind");
 }
 
 #[tokio::test]
 async fn at_a_terminal_there_is_no_delay() {
-    let service = Service::start(&[("SHUTDOWN_DELAY", "20")]).await;
-    let asked = Instant::now();
+    let service = Service::start(&[("SHUTDOWN_DELAY", "3600")]).await;
     service.signal("INT");
     let ended = service.ended(SOON).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(asked.elapsed() < secs(10));
 }
 
 #[tokio::test]
 async fn a_request_that_does_not_end_is_cut_off_after_the_bound() {
     let settings = [
-        ("COMMAND_TIMEOUT", "30"),
+        ("COMMAND_TIMEOUT", "120"),
         ("SHUTDOWN_DELAY", "0"),
         ("SHUTDOWN_TIMEOUT", "1"),
     ];
@@ -119,7 +155,8 @@ async fn a_request_that_does_not_end_is_cut_off_after_the_bound() {
     assert!(writing.await.unwrap().is_err(), "the connection is cut");
     let ended = ended(service, SOON).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!((millis(900)..secs(15)).contains(&asked.elapsed()));
+    // A second for the request, one for destructors, up to five for the connections' ends.
+    assert!((millis(900)..secs(1 + 1 + 5) + SLACK).contains(&asked.elapsed()));
     eventually("its statement is cancelled and its sessions end", async || {
         (session.sessions().await == 0).then_some(())
     })
@@ -138,7 +175,7 @@ async fn a_service_that_still_waits_for_its_database_stops_when_told() {
     let asked = Instant::now();
     let ended = service.stop(SOON).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(asked.elapsed() < secs(10));
+    assert!(asked.elapsed() < AT_ONCE, "{:?}", asked.elapsed());
 }
 
 #[tokio::test]
@@ -154,17 +191,19 @@ async fn while_the_database_hangs_stopping_takes_no_longer_than_its_bounds() {
     answer.problem(504, "command-timeout");
     let ended = ended(service, SOON).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    // The command's time, then 5 s for connections whose end nobody confirms.
-    assert!(asked.elapsed() < secs(2 + 5 + 6), "{:?}", asked.elapsed());
+    // The command's timeout, then 5 s for connections whose end the server does not confirm.
+    assert!(asked.elapsed() < secs(2 + 5) + SLACK, "{:?}", asked.elapsed());
     server.thaw().await.unwrap();
 }
 
-/// Clients that keep asking through a restart lose nothing but connections that were refused.
+/// Clients that ask all the time meet nothing but answers, and then connections that are refused.
 #[tokio::test]
 async fn under_load_no_request_that_was_let_in_is_lost() {
     let service = Arc::new(Service::start(&SETTINGS).await);
     let address = service.address;
+    let at_work = Arc::new(AtomicUsize::new(0));
     let clients = (0..8).map(|client| {
+        let at_work = at_work.clone();
         tokio::spawn(async move {
             let (mut answered, mut written) = (0, 0);
             loop {
@@ -177,15 +216,21 @@ async fn under_load_no_request_that_was_let_in_is_lost() {
                     Ok(answer) => {
                         written = answer.json(200)["version"].as_i64().unwrap();
                         answered += 1;
+                        if answered == 10 {
+                            at_work.fetch_add(1, Relaxed);
+                        }
                     }
-                    // Connected but never accepted: the listener closed on it.
+                    // The kernel connected it, but the service never accepted it before its listener closed.
                     Err(_) => return (answered, written),
                 }
             }
         })
     });
     let clients: Vec<_> = clients.collect();
-    tokio::time::sleep(millis(300)).await;
+    eventually("all clients are at work", async || {
+        (at_work.load(Relaxed) == 8).then_some(())
+    })
+    .await;
     service.signal("TERM");
     let mut most = Vec::new();
     for client in clients {
@@ -196,7 +241,7 @@ async fn under_load_no_request_that_was_let_in_is_lost() {
     let database = service.database.clone();
     let ended = ended(service, SOON).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    // What was carried out was answered: the versions count the answers.
+    // Each write that was carried out was answered: the versions count the answers.
     let session = database.session().await;
     for (client, (answered, written)) in most.into_iter().enumerate() {
         assert_eq!(answered, written);
@@ -221,7 +266,7 @@ async fn a_closed_terminal_ends_it_as_sigterm_does_and_its_private_database_too(
     service.is_ready().await;
     service.write("kept", "value").await;
     let asked = Instant::now();
-    // As the system sends it to all that run there, and the shell once more.
+    // The system sends it to all processes of the terminal, and the shell sends it again.
     for _ in 0..3 {
         service.signal_group("HUP");
     }
@@ -248,7 +293,8 @@ async fn a_service_started_by_nohup_goes_on_when_the_terminal_is_closed() {
     service.is_ready().await;
     service.signal("HUP");
     service.write("key", "value").await;
-    tokio::time::sleep(millis(100)).await;
+    // No gate can show that the signal has no effect: if it had one, it would be logged by now.
+    sleep(millis(100)).await;
     service.write("key", "value").await;
     assert!(!service.log().contains("draining"));
     assert_eq!(service.stop(SOON).await.code, Some(0));

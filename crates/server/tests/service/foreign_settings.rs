@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Database, Launch, Service, resolve, secs};
+use crate::support::{Database, Launch, SOON, Service, resolve};
 
 /// Every kind of request, with writers in each other's way.
 async fn behaves(service: &Service, given: &str) {
@@ -96,7 +96,7 @@ async fn settings_that_make_no_difference_make_none() {
         }
         let service = Service::start_with(&database, &[]).await;
         behaves(&service, &format!("{settings:?}")).await;
-        let ended = service.stop(secs(20)).await;
+        let ended = service.stop(SOON).await;
         assert_eq!(ended.code, Some(0), "{settings:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! The program as its users meet it: the built binary, over HTTP, signals and a real PostgreSQL.
 //!
-//! Every test starts its own service on a database of its own. Ordinary tests share one private server; tests
-//! that break theirs start one.
+//! Each test starts its own service on its own database. Most tests share one PostgreSQL server; a test that breaks or
+//! configures a server starts its own.
 
 #![cfg(test)]
 
@@ -37,5 +37,7 @@ mod read_only;
 mod redis_problems;
 mod schema;
 mod settings;
+#[path = "../settings/spans.rs"]
+mod spans;
 mod support;
 mod users;

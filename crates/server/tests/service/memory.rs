@@ -1,21 +1,20 @@
-//! Small requests for large answers: what they take is bounded, and everybody is answered or refused.
-
-use std::time::Duration;
+//! Small requests for large answers: the memory that answers take is bounded, and each client is answered or refused.
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
-use crate::support::{Connection, Process, Service, eventually};
+use crate::support::{Connection, Process, SOON, Service, eventually, millis};
 
 const MIB: u64 = 1 << 20;
-/// `HTTP_ANSWER_MEMORY`; what is being looked up may take as much again.
+/// `HTTP_ANSWER_MEMORY`. Values that are being loaded may take as much again.
 const ROOM: u64 = 32 * MIB;
-/// What the process may grow by beyond the room: an answer is written before the values it is made of are freed, a debug
-/// build wastes more, and the allocator gives back late.
+/// How far the process may grow beyond that: an answer is written before its values are freed, a debug build uses more
+/// memory, and the allocator returns memory late.
 const SLACK: u64 = 96 * MIB;
 const VALUES: usize = 60;
 
@@ -28,7 +27,7 @@ impl Process {
     }
 }
 
-/// A service with values of nearly 1 MB, each of its own.
+/// A service with different values of nearly 1 MB.
 async fn service() -> Service {
     let service = Service::start(&[("HTTP_ANSWER_MEMORY", "32m")]).await;
     let session = service.database.session().await;
@@ -39,13 +38,14 @@ async fn service() -> Service {
     service
 }
 
-/// The highest that the memory came to, while something went on.
+/// The highest memory while `work` ran.
 async fn peak<T>(service: &Service, work: impl Future<Output = T>) -> (u64, T) {
     let mut peak = 0;
     tokio::pin!(work);
     loop {
         peak = peak.max(service.memory());
-        let pause = tokio::time::sleep(Duration::from_millis(5));
+        // Between two looks, so that the service has the processor.
+        let pause = tokio::time::sleep(millis(5));
         tokio::select! {
             done = &mut work => return (peak.max(service.memory()), done),
             () = pause => {}
@@ -118,7 +118,7 @@ async fn many_large_values_are_read_in_parts_and_within_bounds() {
     };
     let address = service.address;
     let clients = (0..8).map(|_| client(address));
-    let (peak, _) = peak(&service, futures_util::future::join_all(clients)).await;
+    let (peak, _) = peak(&service, join_all(clients)).await;
     is_bounded(before, peak);
     service.works().await;
 }
@@ -139,12 +139,13 @@ async fn clients_who_do_not_read_their_large_answers_take_bounded_memory() {
             stream.write_all(request.as_bytes()).await.unwrap();
             clients.push(stream);
         }
-        // All have their answer on its way, or have been refused.
-        tokio::time::sleep(Duration::from_secs(7)).await;
+        // Each has an answer on its way, or has been refused.
+        let answered = clients.iter().map(TcpStream::readable);
+        timeout(SOON, join_all(answered)).await.unwrap();
     };
     let (peak, ()) = peak(&service, opening).await;
     is_bounded(before, peak);
-    // Small answers do not wait for them.
+    // Small answers do not wait for large ones.
     service.write("small", "value").await;
     assert_eq!(service.read("small").await.json(200)["value"], "value");
     drop(clients);
@@ -157,7 +158,7 @@ async fn streams_of_http2_that_are_not_read_take_bounded_memory() {
     let before = service.memory();
     let stream = TcpStream::connect(service.address).await.unwrap();
     let mut client = http2::Builder::new(TokioExecutor::new());
-    // A stream may send 1 KiB until it is read, and nobody reads.
+    // A stream may send 1 KiB until the client reads, and this one does not.
     client.initial_stream_window_size(1024);
     let handshake = client.handshake::<_, Empty<Bytes>>(TokioIo::new(stream));
     let (sender, connection) = handshake.await.unwrap();
@@ -167,8 +168,8 @@ async fn streams_of_http2_that_are_not_read_take_bounded_memory() {
         let request = Request::builder().uri(uri).body(Empty::new()).unwrap();
         sender.clone().send_request(request).await.unwrap()
     };
-    let asking = futures_util::future::join_all((0..100).map(ask));
-    let (peak, responses) = peak(&service, timeout(Duration::from_secs(60), asking)).await;
+    let asking = join_all((0..100).map(ask));
+    let (peak, responses) = peak(&service, timeout(SOON, asking)).await;
     is_bounded(before, peak);
     let mut statuses = Vec::new();
     let mut taken = Vec::new();
@@ -185,9 +186,9 @@ async fn streams_of_http2_that_are_not_read_take_bounded_memory() {
         "{statuses:?}"
     );
     assert!(statuses.contains(&503), "100 do not fit");
-    // Who reads after all gets the whole.
+    // A client that reads late gets the whole answer.
     let late = taken.pop().unwrap().into_body().collect();
-    let late = timeout(Duration::from_secs(30), late).await.unwrap().unwrap();
+    let late = timeout(SOON, late).await.unwrap().unwrap();
     assert!(late.to_bytes().len() > 1_000_000);
     drop((taken, sender));
     connection.abort();
@@ -240,6 +241,6 @@ async fn a_thousand_values_of_32_kib_in_one_request_are_bounded_too() {
         }
     };
     let clients = (0..16).map(|_| client(service.address));
-    let (peak, _) = peak(&service, futures_util::future::join_all(clients)).await;
+    let (peak, _) = peak(&service, join_all(clients)).await;
     is_bounded(before, peak);
 }

@@ -1,21 +1,22 @@
 //! PostgreSQL dies, hangs, refuses and comes back: break, error, restore, success.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
-use tokio::{
-    task::JoinHandle,
-    time::{Instant, sleep},
-};
+use tokio::{task::JoinHandle, time::Instant};
 
-use crate::support::{Database, Load, Service, eventually, millis, nothing_is_lost, rate, secs, server};
+use crate::support::{Database, Load, SLACK, Service, eventually, millis, nothing_is_lost, secs, server};
+
+/// Until the service works again after the server is back: it tries every half second, then checks its schema and its
+/// cache.
+const RECOVERY: Duration = secs(5);
 
 #[tokio::test]
 async fn a_crash_under_load_loses_no_acknowledged_write_and_is_over_when_the_server_is_back() {
     let server = server("100").await;
     let settings = [("DB_RETRY_DELAY", "0.1")];
     let service = Service::start_on(&server, &settings).await;
-    // Most writes take a moment and one takes for ever, so that some are under way when the server dies.
+    // Each write takes a moment and one waits for a lock, so that some are under way when the server dies.
     let session = service.database.session().await;
     session
         .run(
@@ -33,17 +34,27 @@ async fn a_crash_under_load_loses_no_acknowledged_write_and_is_over_when_the_ser
     });
     session.sees_blocked(1).await;
     let load = Load::start(&service, 16);
-    sleep(millis(300)).await;
-    let begun = Instant::now();
-    sleep(secs(1)).await;
+    load.each_succeeds(5).await;
+    let before = load.rate().await;
     server.kill().await.unwrap();
-    let killed = Instant::now();
     let answer = held.await.unwrap();
     answer.problem(503, "outcome-unknown");
-    sleep(secs(1)).await;
+    eventually("the service tries to connect and cannot", async || {
+        let stats = service.get("/pool-stats").await.json(200);
+        stats["last_connect_error"].is_string().then_some(())
+    })
+    .await;
     server.restart().await.unwrap();
     let back = Instant::now();
-    sleep(secs(6)).await;
+    load.each_succeeds(5).await;
+    let took = back.elapsed();
+    assert!(took < RECOVERY + SLACK, "somebody was not served for {took:?}");
+    eventually("it is about as fast as before", async || {
+        let after = load.rate().await;
+        println!("{before:.0}/s before, {after:.0}/s after");
+        (after > before / 3.0).then_some(())
+    })
+    .await;
     let all = load.stop().await;
 
     for error in all.iter().flat_map(|seen| &seen.errors) {
@@ -51,22 +62,15 @@ async fn a_crash_under_load_loses_no_acknowledged_write_and_is_over_when_the_ser
         let found = kind.iter().find(|kind| error.text().contains(*kind));
         error.problem(503, found.unwrap_or(&"?"));
     }
-    let before = rate(&all, begun, secs(1));
-    let after = rate(&all, back + secs(5), secs(1));
-    assert!(before > 0.0);
-    assert!(after > before / 3.0, "{before:.0}/s before, {after:.0}/s after");
-    let first = all
-        .iter()
-        .flat_map(|seen| &seen.successes)
-        .filter(|at| **at > killed + millis(500))
-        .min();
-    assert!(*first.unwrap() < back + secs(5), "nobody served for 5 s");
     nothing_is_lost(&service, &all).await;
     assert_eq!(service.read("held").await.json(200)["value"], "one");
     assert_eq!(service.get("/health").await.json(200)["status"], "ok");
 }
 
-/// Resident memory in KiB, where the system tells.
+/// What a health check promises.
+const HEALTH: Duration = millis(1500);
+
+/// Resident memory in KiB, on systems that tell.
 fn memory(service: &Service) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", service.id())).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
@@ -83,20 +87,20 @@ async fn while_the_server_hangs_every_request_is_answered_in_time_and_memory_sta
     ];
     let service = Service::start_on(&server, &settings).await;
     let load = Load::start(&service, 64);
-    sleep(millis(500)).await;
+    load.each_succeeds(5).await;
     let before = memory(&service);
     server.freeze().await.unwrap();
-    let frozen = Instant::now();
-    while frozen.elapsed() < secs(6) {
+    eventually("each client has been told of two errors", async || {
         // What does not need the database answers all the while.
         let asked = Instant::now();
         service.get("/health/live").await.json(200);
-        assert!(asked.elapsed() < secs(5));
+        assert!(asked.elapsed() < SLACK, "{:?}", asked.elapsed());
         let health = service.get("/health").await;
         assert!(matches!(health.status, 200 | 503));
-        assert!(asked.elapsed() < secs(8), "{:?}", asked.elapsed());
-        sleep(millis(100)).await;
-    }
+        assert!(asked.elapsed() < HEALTH + SLACK, "{:?}", asked.elapsed());
+        load.errors().iter().all(|errors| *errors >= 2).then_some(())
+    })
+    .await;
     let unhealthy = service.get("/health").await.json(503);
     assert_eq!(unhealthy["status"], "unhealthy");
     let refused = service.get("/health/ready").await;
@@ -105,9 +109,9 @@ async fn while_the_server_hangs_every_request_is_answered_in_time_and_memory_sta
     server.thaw().await.unwrap();
     let thawed = Instant::now();
     service.is_ready().await;
-    let ready = Instant::now();
-    assert!(ready - thawed < secs(10), "{:?}", ready - thawed);
-    sleep(secs(2)).await;
+    let took = thawed.elapsed();
+    assert!(took < RECOVERY + SLACK, "ready after {took:?}");
+    load.each_succeeds(1).await;
     let all = load.stop().await;
 
     for error in all.iter().flat_map(|seen| &seen.errors) {
@@ -125,13 +129,9 @@ async fn while_the_server_hangs_every_request_is_answered_in_time_and_memory_sta
             ),
         };
     }
-    assert!(
-        all.iter().all(|seen| !seen.errors.is_empty()),
-        "somebody noticed nothing"
-    );
     let slowest = all.iter().map(|seen| seen.slowest).max().unwrap();
-    assert!(slowest < secs(3 + 5), "{slowest:?}");
-    assert!(rate(&all, ready + secs(1), secs(1)) > 0.0, "it does not recover");
+    // A wait for a connection, then one for the command.
+    assert!(slowest < secs(2 + 1) + SLACK, "{slowest:?}");
     if let (Some(before), Some(after)) = (before, after) {
         assert!(after < before + 32 * 1024, "from {before} to {after} KiB");
     }
@@ -201,7 +201,7 @@ async fn callers_who_hang_up_leave_nothing_running_and_no_connection_taken() {
     let session = service.database.session().await;
     session.run("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE").await;
     for round in 0..5 {
-        // Two that hold a connection each, and some in line.
+        // Two that hold a connection each, and four in the queue.
         let callers = (0..6).map(|n| {
             let service = service.clone();
             let email = format!("{round}.{n}@example.org");
@@ -210,7 +210,7 @@ async fn callers_who_hang_up_leave_nothing_running_and_no_connection_taken() {
         });
         let callers: Vec<_> = callers.collect();
         session.sees_blocked(2).await;
-        eventually("the others are in line", async || {
+        eventually("the others wait in the queue", async || {
             let stats = service.get("/pool-stats").await.json(200);
             (stats["waiting"] == 4).then_some(())
         })
@@ -236,8 +236,8 @@ async fn sessions_ended_while_idle_cost_no_request() {
     let mut ended = 0;
     for n in 1..6 {
         ended += session.terminate("true").await;
-        // Their end has arrived; the service has yet to be given the time to see it.
-        eventually("it is seen", async || {
+        // The service sees the end of its sessions only when its runtime gets to it.
+        eventually("the end is seen", async || {
             let stats = service.get("/pool-stats").await.json(200);
             (stats["invalid"] == ended).then_some(())
         })
@@ -328,7 +328,7 @@ async fn a_service_started_before_its_database_waits_for_it() {
         service.get("/health/ready").await.problem(503, "not-ready");
         assert_eq!(service.get("/health").await.status, 503);
         let write = service.post("/write", &json!({"key": "key", "value": "v"})).await;
-        // Nobody waits once the database has been out of reach for five seconds.
+        // After five seconds without any connection, nobody waits for one.
         let kind = match write.text().contains("out of reach") {
             true => "database-unavailable",
             false => "pool-timeout",
@@ -340,7 +340,7 @@ async fn a_service_started_before_its_database_waits_for_it() {
     let back = Instant::now();
     service.is_ready().await;
     let took = back.elapsed();
-    assert!(took < secs(10), "ready after {took:?}");
+    assert!(took < RECOVERY + SLACK, "ready after {took:?}");
     service.write("key", "value").await;
 }
 
@@ -371,6 +371,6 @@ async fn health_turns_unhealthy_with_the_database_and_healthy_again() {
         })
         .await;
         let took = back.elapsed();
-        assert!(took < secs(10), "healthy after {took:?}");
+        assert!(took < RECOVERY + SLACK, "healthy after {took:?}");
     }
 }

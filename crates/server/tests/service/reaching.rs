@@ -3,7 +3,7 @@
 use cenote_local::PostgresServer;
 use tokio::net::TcpListener;
 
-use crate::support::{Database, Launch, Service, eventually, secs, server};
+use crate::support::{AT_ONCE, Database, Launch, Service, eventually, secs, server};
 
 /// Each command that needs a database ends at once, with the words.
 async fn ends(url: &str, words: &str) {
@@ -12,7 +12,7 @@ async fn ends(url: &str, words: &str) {
         let ended = launch.run().await;
         assert_eq!(ended.code, Some(1), "{command} {url}: {ended:?}");
         // The pool's timeout is 30 s.
-        assert!(ended.took < secs(15), "{command} {url}: {ended:?}");
+        assert!(ended.took < AT_ONCE, "{command} {url}: {ended:?}");
         let said = format!("{}\n{}", ended.output, ended.log);
         assert!(said.contains(words), "{command}: {words:?} in {ended:?}");
         assert!(ended.log.contains("connecting to PostgreSQL at "), "{ended:?}");

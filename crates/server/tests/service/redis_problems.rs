@@ -3,7 +3,7 @@
 use cenote_testing::{RedisCluster, RedisServer};
 use serde_json::json;
 
-use crate::support::{Database, Launch, Service, eventually, redis, secs, shared_server};
+use crate::support::{Database, Launch, Service, eventually, redis, shared_server};
 
 const DOCS: &str = include_str!("../../../../docs/settings.md");
 
@@ -205,10 +205,7 @@ async fn a_cluster_works_with_the_documented_permissions_and_not_without_its_own
         for node in cluster.nodes() {
             url = with_user(node, rules).await;
         }
-        let checked = command("check", &database, &url, "strong")
-            .spawn()
-            .ended(secs(60))
-            .await;
+        let checked = command("check", &database, &url, "strong").run().await;
         assert_eq!(checked.code, Some(code), "{checked:?}");
         assert_eq!(checked.output.contains("'cluster|slots'"), code == 1, "{checked:?}");
     }
@@ -221,10 +218,7 @@ async fn a_server_that_is_no_redis_is_told_from_one() {
     let service = Service::start(&[]).await;
     for port in [service.address.port(), postgres.port()] {
         let url = format!("redis://:hunter2@127.0.0.1:{port}");
-        let checked = command("check", &database, &url, "strong")
-            .spawn()
-            .ended(secs(60))
-            .await;
+        let checked = command("check", &database, &url, "strong").run().await;
         assert_eq!(checked.code, Some(1), "{checked:?}");
         let line = checked
             .output

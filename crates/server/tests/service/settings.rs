@@ -2,24 +2,25 @@
 
 use std::net::TcpListener;
 
+use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
-use crate::support::{Database, Ended, Launch, Service, eventually, redis, secs};
+use crate::spans::SPANS;
+use crate::support::{AT_ONCE, Database, Ended, Launch, SOON, Service, eventually, redis};
 
 const SECRET: &str = "correct-horse-battery";
 
-/// Starts the service with settings that are wrong and checks that it ends at once with one line that has all
-/// these words.
+/// Starts the service with wrong settings and checks that it ends at once, with one line that has all these words.
 async fn is_refused(settings: &[(&str, &str)], words: &[&str]) {
     let ended = Launch::new(&["serve"])
         .env("PORT", "0")
-        // Where nothing can be: a start that should not have been leaves nothing behind.
+        // No data can be stored there, so a start that should have been refused leaves nothing behind.
         .env("DATA_DIR", "/dev/null/none")
         .envs(settings)
         .run()
         .await;
     assert!(!matches!(ended.code, None | Some(0)), "{settings:?}: {ended:?}");
-    assert!(ended.took < secs(10), "{settings:?}: {ended:?}");
+    assert!(ended.took < AT_ONCE, "{settings:?}: {ended:?}");
     assert_eq!(ended.output, "");
     let lines: Vec<_> = ended.log.lines().collect();
     assert_eq!(lines.len(), 1, "{settings:?}: {ended:?}");
@@ -31,7 +32,7 @@ async fn is_refused(settings: &[(&str, &str)], words: &[&str]) {
 
 #[tokio::test]
 async fn a_malformed_value_stops_the_start_and_is_named() {
-    for (name, value) in [
+    let malformed = [
         ("PORT", "eighty"),
         ("PORT", "65536"),
         ("PORT", "-1"),
@@ -62,9 +63,12 @@ async fn a_malformed_value_stops_the_start_and_is_named() {
         ("DB_PASSWORD_FILE", "nowhere"),
         ("CENOTE_CONFIG", "nowhere.toml"),
         ("INSTANCES", "0"),
-    ] {
-        is_refused(&[(name, value)], &[name]).await;
-    }
+    ];
+    stream::iter(malformed)
+        .for_each_concurrent(AT_THE_SAME_TIME, async |(name, value)| {
+            is_refused(&[(name, value)], &[name]).await;
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -107,16 +111,16 @@ async fn a_port_in_use_stops_the_start() {
     is_refused(&settings, &["PORT", &port, "in use"]).await;
 }
 
-/// Runs a service that cannot use its database to its end.
+/// Runs a command that cannot use its database, until it ends.
 async fn ends(command: &str, url: &str) -> Ended {
     let launch = Launch::new(&[command]).env("PORT", "0").env("DATABASE_URL", url);
     let ended = launch.run().await;
     assert!(!matches!(ended.code, None | Some(0)), "{ended:?}");
-    assert!(ended.took < secs(10), "{ended:?}");
+    assert!(ended.took < AT_ONCE, "{ended:?}");
     ended
 }
 
-/// Waiting would not help, so it does not wait: neither for the pool's timeout nor at all.
+/// Waiting would not help, so the program does not wait for the pool's timeout.
 #[tokio::test]
 async fn a_wrong_password_or_a_missing_database_ends_the_program_with_the_reason() {
     let database = Database::create().await;
@@ -327,33 +331,20 @@ async fn statements_are_logged_when_asked_for_and_without_their_values() {
 async fn the_longest_and_the_shortest_spans_of_time_work() {
     let redis = redis().await;
     let url = redis.url();
-    let spans = [
-        "DB_POOL_TIMEOUT",
-        "DB_QUEUE_MAX_WAIT",
-        "DB_POOL_RECYCLE",
-        "DB_POOL_IDLE_TIMEOUT",
-        "DB_CONNECT_TIMEOUT",
-        "COMMAND_TIMEOUT",
-        "DB_SLOW_QUERY",
-        "DB_RETRY_DELAY",
-        "CACHE_TTL",
-        "HTTP_HEADER_TIMEOUT",
-        "HTTP_BODY_TIMEOUT",
-        "HTTP_IDLE_TIMEOUT",
-        "SHUTDOWN_TIMEOUT",
-    ];
     for mode in ["local", "strong", "bounded"] {
-        let longest = spans.map(|name| (name, "87600h"));
+        // A delay of ten years would hold up the stop below.
+        let longest = SPANS.iter().filter(|name| **name != "SHUTDOWN_DELAY");
+        let longest: Vec<_> = longest.map(|name| (*name, "87600h")).collect();
         let cache = [("REDIS_URL", &*url), ("CACHE_MODE", mode), ("SHUTDOWN_DELAY", "0")];
-        let service = Service::start(&[&longest[..], &cache].concat()).await;
+        let service = Service::start(&[longest, cache.to_vec()].concat()).await;
         service.uses_its_cache().await;
         let version = service.write("key", "value").await;
         assert_eq!(service.read("key").await.json(200)["version"], version);
-        let ended = service.stop(secs(60)).await;
+        let ended = service.stop(SOON).await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert!(!ended.log.contains("panic"), "{ended:?}");
     }
-    // What may be off or at once.
+    // Those for which 0 means "off" or "at once".
     let none = [
         "DB_POOL_RECYCLE",
         "DB_POOL_IDLE_TIMEOUT",
@@ -364,13 +355,12 @@ async fn the_longest_and_the_shortest_spans_of_time_work() {
     ];
     let service = Service::start(&none.map(|name| (name, "0"))).await;
     service.write("key", "value").await;
-    let ended = service.stop(secs(60)).await;
+    let ended = service.stop(SOON).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(!ended.log.contains("panic"), "{ended:?}");
 }
 
-/// Numbers and times, at their smallest and largest. What is measured in time is as small as a start can be expected to
-/// live with.
+/// Numbers and times at their smallest and largest. Times are as small as a start can cope with.
 const EXTREMES: [(&str, &[&str]); 27] = [
     ("DB_POOL_MIN_SIZE", &["0", "10"]),
     ("DB_POOL_MAX_SIZE", &["1", "1000"]),
@@ -401,13 +391,19 @@ const EXTREMES: [(&str, &[&str]); 27] = [
     ("POOL_PROFILE", &["low", "very-high"]),
 ];
 
+/// How many programs a test starts at the same time: most of a start is waiting.
+const AT_THE_SAME_TIME: usize = 4;
+
 #[tokio::test]
 async fn each_setting_alone_at_its_smallest_and_largest_starts_a_service_that_answers() {
     let database = Database::create().await;
-    for (name, values) in EXTREMES {
-        for value in values {
+    let starts = EXTREMES
+        .into_iter()
+        .flat_map(|(name, values)| values.iter().map(move |value| (name, *value)));
+    stream::iter(starts)
+        .for_each_concurrent(AT_THE_SAME_TIME, async |(name, value)| {
             let service = Service::start_with(&database, &[(name, value)]).await;
-            // Where there may be one connection, the one before may not be known to be closed yet.
+            // Where one connection is allowed, the service may not have noticed the end of the one before.
             let answer = eventually("an answer", async || {
                 let answer = service.get("/read/nothing").await;
                 let is_full = name == "HTTP_MAX_CONNECTIONS" && answer.status == 503;
@@ -415,10 +411,10 @@ async fn each_setting_alone_at_its_smallest_and_largest_starts_a_service_that_an
             })
             .await;
             assert_eq!(answer.status, 404, "{name}={value}");
-            let ended = service.stop(secs(20)).await;
+            let ended = service.stop(SOON).await;
             assert_eq!(ended.code, Some(0), "{name}={value}: {ended:?}");
-        }
-    }
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -429,6 +425,6 @@ async fn an_explicit_size_of_the_pool_wins_over_the_rest_of_its_profile() {
         let service = Service::start_with(&database, &settings).await;
         let stats = service.get("/pool-stats").await;
         assert!(stats.text().contains("\"max\":1"), "{}", stats.text());
-        service.stop(secs(20)).await;
+        service.stop(SOON).await;
     }
 }

@@ -8,5 +8,6 @@ mod names;
 mod report;
 mod secrets;
 mod sources;
+mod spans;
 mod values;
 mod world;

@@ -2,6 +2,7 @@
 
 use cenote::settings::CacheMode;
 
+use crate::spans::SPANS;
 use crate::world::{World, env, millis, secs};
 
 #[test]
@@ -207,24 +208,6 @@ fn a_negative_number_after_a_flag_is_its_value() {
     let errors = World::new().arg("--port").arg("-1").errors();
     assert!(errors.starts_with("--port from the command line: \"-1\""), "{errors}");
 }
-
-/// Each a span of time.
-const SPANS: [&str; 14] = [
-    "DB_POOL_TIMEOUT",
-    "DB_QUEUE_MAX_WAIT",
-    "DB_POOL_RECYCLE",
-    "DB_POOL_IDLE_TIMEOUT",
-    "DB_CONNECT_TIMEOUT",
-    "COMMAND_TIMEOUT",
-    "DB_SLOW_QUERY",
-    "DB_RETRY_DELAY",
-    "CACHE_TTL",
-    "HTTP_HEADER_TIMEOUT",
-    "HTTP_BODY_TIMEOUT",
-    "HTTP_IDLE_TIMEOUT",
-    "SHUTDOWN_DELAY",
-    "SHUTDOWN_TIMEOUT",
-];
 
 #[test]
 fn a_span_of_time_that_no_clock_can_show_is_refused_by_name() {

@@ -1,12 +1,13 @@
-//! Clients that note what they were told. Invariant: each has a key of its own, so what it reads is what it wrote, or
-//! something is wrong.
+//! Clients that write and read until they are told to stop, and note what they were told.
+//!
+//! Invariant: each client has a key of its own, so it reads what it wrote, or something is wrong.
 
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -14,44 +15,96 @@ use std::{
 use serde_json::json;
 use tokio::{task::JoinHandle, time::Instant};
 
-use super::{Answer, Connection, Service};
+use super::{Answer, Connection, Service, eventually};
 
 /// What one client saw.
 #[derive(Default)]
 pub(crate) struct Seen {
     /// Acknowledged writes: version and value.
     acknowledged: BTreeMap<i64, String>,
-    /// When something succeeded.
-    pub(crate) successes: Vec<Instant>,
     pub(crate) errors: Vec<Answer>,
+    /// The longest that a request took.
     pub(crate) slowest: Duration,
 }
 
-/// Clients that write and read, each a key of its own, until told to stop.
+/// What one client has seen so far, as counts that the test can look at while it runs.
+#[derive(Default)]
+struct Progress {
+    successes: AtomicUsize,
+    errors: AtomicUsize,
+}
+
+/// Clients that write and read, each its own key, until they are told to stop.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
-    clients: Vec<JoinHandle<Seen>>,
+    clients: Vec<(Arc<Progress>, JoinHandle<Seen>)>,
 }
 
 impl Load {
     pub(crate) fn start(service: &Service, clients: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let client = |n| tokio::spawn(client(service.address, format!("client/{n}"), stop.clone()));
+        let client = |n| {
+            let progress = Arc::new(Progress::default());
+            let key = format!("client/{n}");
+            let client = client(service.address, key, stop.clone(), progress.clone());
+            (progress, tokio::spawn(client))
+        };
         let clients = (0..clients).map(client).collect();
         Self { stop, clients }
     }
 
+    /// Of each client, the count that `of` reads.
+    fn counts(&self, of: impl Fn(&Progress) -> &AtomicUsize) -> Vec<usize> {
+        self.clients
+            .iter()
+            .map(|(progress, _)| of(progress).load(Relaxed))
+            .collect()
+    }
+
+    /// How many errors each client has been told of.
+    pub(crate) fn errors(&self) -> Vec<usize> {
+        self.counts(|progress| &progress.errors)
+    }
+
+    /// Waits until each client has succeeded this often from now on.
+    pub(crate) async fn each_succeeds(&self, times: usize) {
+        let successes = || self.counts(|progress| &progress.successes);
+        let before = successes();
+        eventually("each client succeeds", async || {
+            let enough = successes()
+                .iter()
+                .zip(&before)
+                .all(|(now, before)| *now >= before + times);
+            enough.then_some(())
+        })
+        .await;
+    }
+
+    /// How many requests a second succeed now.
+    pub(crate) async fn rate(&self) -> f64 {
+        /// Enough that a look every few milliseconds does not distort it.
+        const COUNTED: usize = 200;
+        let successes = || self.counts(|progress| &progress.successes).into_iter().sum::<usize>();
+        let (started, before) = (Instant::now(), successes());
+        eventually("clients succeed", async || {
+            (successes() >= before + COUNTED).then_some(())
+        })
+        .await;
+        COUNTED as f64 / started.elapsed().as_secs_f64()
+    }
+
+    /// Stops the clients and returns what they saw.
     pub(crate) async fn stop(self) -> Vec<Seen> {
         self.stop.store(true, Relaxed);
         let mut all = Vec::new();
-        for client in self.clients {
+        for (_, client) in self.clients {
             all.push(client.await.unwrap());
         }
         all
     }
 }
 
-async fn client(address: SocketAddr, key: String, stop: Arc<AtomicBool>) -> Seen {
+async fn client(address: SocketAddr, key: String, stop: Arc<AtomicBool>, progress: Arc<Progress>) -> Seen {
     let mut connection = Connection::open(address).await.unwrap();
     let mut seen = Seen::default();
     let mut n = 0;
@@ -68,8 +121,9 @@ async fn client(address: SocketAddr, key: String, stop: Arc<AtomicBool>) -> Seen
                 assert!(version > *last, "{version} after {last}");
             }
             seen.acknowledged.insert(version, value);
-            seen.successes.push(Instant::now());
+            progress.successes.fetch_add(1, Relaxed);
         } else {
+            progress.errors.fetch_add(1, Relaxed);
             seen.errors.push(written);
         }
 
@@ -86,16 +140,19 @@ async fn client(address: SocketAddr, key: String, stop: Arc<AtomicBool>) -> Seen
                     assert!(version >= *acknowledged, "{read} after {acknowledged}");
                     assert!(version > *acknowledged || read["value"] == *value, "{read}");
                 }
-                seen.successes.push(Instant::now());
+                progress.successes.fetch_add(1, Relaxed);
             }
             404 => assert!(newest.is_none(), "an acknowledged write is lost"),
-            _ => seen.errors.push(read),
+            _ => {
+                progress.errors.fetch_add(1, Relaxed);
+                seen.errors.push(read);
+            }
         }
     }
     seen
 }
 
-/// Reads back what was acknowledged.
+/// Each acknowledged write is still there, or a newer one is.
 pub(crate) async fn nothing_is_lost(service: &Service, all: &[Seen]) {
     for (n, seen) in all.iter().enumerate() {
         let Some((version, value)) = seen.acknowledged.last_key_value() else {
@@ -108,11 +165,4 @@ pub(crate) async fn nothing_is_lost(service: &Service, all: &[Seen]) {
             assert_eq!(read["value"], *value);
         }
     }
-}
-
-/// Successes a second, in so long from then.
-pub(crate) fn rate(all: &[Seen], from: Instant, during: Duration) -> f64 {
-    let successes = all.iter().flat_map(|seen| &seen.successes);
-    let within = successes.filter(|at| (from..from + during).contains(at));
-    within.count() as f64 / during.as_secs_f64()
 }

@@ -1,4 +1,6 @@
-//! The program as a process. Invariant: it sees only the environment it is given, and ends with its handle.
+//! The program as a process.
+//!
+//! Invariant: it sees only the environment that it is given, and ends with its handle.
 
 use std::{
     fs,
@@ -12,9 +14,9 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::{SOON, eventually, millis};
+use super::{SOON, eventually, eventually_within};
 
 /// How the program will be started.
 pub(crate) struct Launch {
@@ -50,25 +52,25 @@ impl Launch {
         self
     }
 
-    /// Puts a file where the program starts.
+    /// Puts a file into the working directory of the program.
     pub(crate) fn file(self, name: &str, text: &str) -> Self {
         fs::write(self.directory.path().join(name), text).unwrap();
         self
     }
 
-    /// Gives it another standard output; the test sees nothing of it.
+    /// Gives it another standard output, which the test does not read.
     pub(crate) fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
         self.command.stdout(stdout);
         self
     }
 
-    /// Gives it another standard error; the test sees nothing of it.
+    /// Gives it another standard error, which the test does not read.
     pub(crate) fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
         self.command.stderr(stderr);
         self
     }
 
-    /// Starts it by a shell that changes something before; `"$@"` is the program with its arguments.
+    /// Starts it by a shell script; in the script, `"$@"` is the program with its arguments.
     pub(crate) fn through(mut self, script: &str) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", script, "sh"]);
@@ -110,7 +112,7 @@ impl Launch {
     }
 }
 
-/// What was read so far of a pipe.
+/// What was read from a pipe so far, and whether it has ended.
 #[derive(Clone)]
 struct Pipe(Arc<Mutex<(Vec<u8>, bool)>>);
 
@@ -194,32 +196,21 @@ impl Process {
 
     /// Waits for a line of the log whose message starts like this and for which the condition holds.
     pub(crate) async fn logged_with(&self, message: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + SOON;
-        loop {
+        let is_wanted = |event: &Value| {
+            let text = event["message"].as_str();
+            text.is_some_and(|text| text.starts_with(message)) && holds(event)
+        };
+        eventually(&format!("{message:?} in the log"), async || {
             let log = self.log();
             let mut events = log.lines().filter_map(|line| serde_json::from_str(line).ok());
-            let wanted = |event: &Value| {
-                let text = event["message"].as_str();
-                text.is_some_and(|text| text.starts_with(message)) && holds(event)
-            };
-            if let Some(event) = events.find(wanted) {
-                return event;
-            }
-            assert!(Instant::now() < deadline, "never logged {message:?}: {log}");
-            sleep(millis(10)).await;
-        }
+            events.find(&is_wanted)
+        })
+        .await
     }
 
     /// Waits for its end.
     pub(crate) async fn ended(mut self, limit: Duration) -> Ended {
-        let deadline = Instant::now() + limit;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(Instant::now() < deadline, "it goes on: {}", self.log());
-            sleep(millis(5)).await;
-        };
+        let status = eventually_within(limit, "the program ends", async || self.child.try_wait().unwrap()).await;
         let took = self.started.elapsed();
         Ended {
             code: status.code(),

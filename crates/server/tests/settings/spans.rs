@@ -1,0 +1,19 @@
+//! The settings that are spans of time.
+
+/// Each takes a span of time.
+pub(crate) const SPANS: [&str; 14] = [
+    "DB_POOL_TIMEOUT",
+    "DB_QUEUE_MAX_WAIT",
+    "DB_POOL_RECYCLE",
+    "DB_POOL_IDLE_TIMEOUT",
+    "DB_CONNECT_TIMEOUT",
+    "COMMAND_TIMEOUT",
+    "DB_SLOW_QUERY",
+    "DB_RETRY_DELAY",
+    "CACHE_TTL",
+    "HTTP_HEADER_TIMEOUT",
+    "HTTP_BODY_TIMEOUT",
+    "HTTP_IDLE_TIMEOUT",
+    "SHUTDOWN_DELAY",
+    "SHUTDOWN_TIMEOUT",
+];
