@@ -2,8 +2,8 @@
 //!
 //!     cargo run --example axum_state
 //!
-//! A handler that takes a [`Connection`] gets one before it runs, or does not run: if the pool has
-//! none to give in time, the client gets 503 and a problem (RFC 9457) that says so.
+//! A handler that takes a [`Connection`] runs only once it has one. If the pool has none in time, the client gets 503
+//! with a problem (RFC 9457) that says so.
 
 use std::{error::Error, time::Duration};
 
@@ -19,8 +19,8 @@ use cenote_postgres::{Config, OwnedPooled, Pool};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-/// A connection for the time of one request. It goes back when the handler drops it, also if the
-/// client goes away and the handler with it: then what still runs is cancelled on the server.
+/// A connection for one request. It is returned when the handler drops it. If the client leaves, the handler is dropped
+/// too, and a statement that still runs is cancelled on the server.
 struct Connection(OwnedPooled);
 
 impl<S> FromRequestParts<S> for Connection
@@ -32,7 +32,7 @@ where
 
     async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self, Problem> {
         let pool = Pool::from_ref(state);
-        // The error knows what the pool looked like; that belongs in the log, not to the client.
+        // The error has the state of the pool, which is for the log and not for the client.
         match pool.get_owned().await {
             Ok(connection) => Ok(Self(connection)),
             Err(error) => {
@@ -46,7 +46,7 @@ where
     }
 }
 
-/// What went wrong, as the client sees it.
+/// An error as the client sees it.
 struct Problem(StatusCode, &'static str);
 
 impl IntoResponse for Problem {
@@ -78,17 +78,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut config = Config::from_url(database.url())?;
     config.pool.max_size = 1;
     config.pool.min_size = Some(1);
-    // Shorter than what the client is willing to wait: it should get an answer.
+    // Shorter than the timeout of the client, so that the client gets an answer.
     config.pool.acquire_timeout = Duration::from_millis(500);
     let pool = Pool::new(config)?;
 
     let app = Router::new()
         .route("/squares/{number}", get(square))
         .with_state(pool.clone());
-    // A program would now call `axum::serve(listener, app)`; here the requests come from itself.
+    // A program would now call `axum::serve(listener, app)`; this example sends the requests itself.
 
     println!("{}", ask(&app).await?);
-    let held = pool.get().await?; // somebody has the only connection
+    let held = pool.get().await?; // another caller has the only connection
     println!("{}", ask(&app).await?);
     drop(held);
     println!("{}", ask(&app).await?);

@@ -1,9 +1,9 @@
-//! A manager with all five methods: what each is for, when the pool calls it, and what it bounds.
+//! A manager with all five methods: what each is for, when the pool calls it, and which timeout bounds it.
 //!
 //!     cargo run --example custom_manager
 //!
-//! The connections speak a small line protocol in which a session can be changed: after `USE blue`
-//! the server answers every `SAY` in blue. Such a session must not reach the next caller.
+//! The connections use a small line protocol in which a session can be changed: after `USE blue` the server answers
+//! every `SAY` in blue. Such a session must not reach the next caller.
 
 use std::{error::Error, io, net::SocketAddr, time::Duration};
 
@@ -13,14 +13,14 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// A connection knows what was done with it: this is what makes `inspect` possible without asking
-/// the server. `cenote-postgres` learns the same by following PostgreSQL's protocol.
+/// A connection remembers how it was used, so that `inspect` need not ask the server. `cenote-postgres` learns the same
+/// by following PostgreSQL's protocol.
 struct Session {
     stream: BufReader<TcpStream>,
-    /// Set before a command is sent and cleared when its answer is complete. If the caller gives
-    /// up in between, it stays set: nobody can tell whose answer comes next.
+    /// Set before a command is sent and cleared when its answer is complete. It stays set if the caller gives up in
+    /// between, because the next answer would be that of this command.
     unanswered: bool,
-    /// The session is no longer as it was when it was opened.
+    /// Set when the session differs from a new one.
     changed: bool,
 }
 
@@ -46,8 +46,8 @@ impl Manager for Painters {
     type Connection = Session;
     type Error = io::Error;
 
-    /// Runs in a task of the pool and is bounded by `connect_timeout`. A caller that gives up does
-    /// not cancel it: the connection goes to whoever is next in line.
+    /// Runs in a task of the pool, bounded by `connect_timeout`. A caller that gives up does not cancel it: the
+    /// connection goes to the next waiter.
     async fn connect(&self) -> io::Result<Session> {
         Ok(Session {
             stream: BufReader::new(TcpStream::connect(self.0).await?),
@@ -56,9 +56,8 @@ impl Manager for Painters {
         })
     }
 
-    /// Runs in the caller, at every return and every checkout, so it must be quick: no I/O.
-    /// `Clean` only if that is certain; `Dirty` sends the connection to `clean`, `Broken` to
-    /// `close`.
+    /// Runs in the caller at every return and every acquire, so it must be quick: no I/O. It returns `Clean` only if
+    /// that is certain. After `Dirty` the pool calls `clean`, after `Broken` it calls `close`.
     fn inspect(&self, session: &mut Session) -> Condition {
         match (session.unanswered, session.changed) {
             (true, _) => Condition::Broken,
@@ -67,23 +66,22 @@ impl Manager for Painters {
         }
     }
 
-    /// Runs in a task of the pool, bounded by `clean_timeout`; the caller that gave the connection
-    /// back does not wait for it. Afterwards `inspect` must say `Clean`, or the connection is
-    /// closed.
+    /// Runs in a task of the pool, bounded by `clean_timeout`. The caller that returned the connection does not wait
+    /// for it. If `inspect` does not return `Clean` afterwards, the connection is closed.
     async fn clean(&self, session: &mut Session) -> io::Result<()> {
         session.ask("RESET").await?;
         session.changed = false;
         Ok(())
     }
 
-    /// Runs in the caller, bounded by `check_timeout`, and only for a connection that has been
-    /// idle for `check_after`: the rest are handed out without a round trip.
+    /// Runs in the caller, bounded by `check_timeout`, and only for a connection that has been idle for `check_after`.
+    /// Others are acquired without a round trip.
     async fn check(&self, session: &mut Session) -> io::Result<()> {
         session.ask("PING").await.map(drop)
     }
 
-    /// Runs in a task of the pool, bounded by `close_timeout`. Until it completes the connection
-    /// counts against the maximum: the server may still have it.
+    /// Runs in a task of the pool, bounded by `close_timeout`. Until it completes, the connection counts against the
+    /// maximum, because the server may still have it.
     async fn close(&self, mut session: Session) {
         let _farewell = session.stream.get_mut().write_all(b"QUIT\n").await;
         let mut rest = String::new();
@@ -104,13 +102,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut session = pool.get().await?;
     session.ask("USE blue").await?;
     println!("first caller:  {}", session.ask("SAY hello").await?);
-    drop(session); // dirty: cleaned before the next caller has it
+    drop(session); // dirty: cleaned before the next caller gets it
 
     let mut session = pool.get().await?;
     println!("second caller: {}", session.ask("SAY hello").await?);
 
-    // Giving up half-way: `SLEEP` is never answered, and neither is the farewell to such a session.
-    // Its place is free after `close_timeout`.
+    // A caller gives up: `SLEEP` is never answered, and neither is `QUIT` after it. The connection is replaced after
+    // `close_timeout`.
     let patience = Duration::from_millis(50);
     let answer = tokio::time::timeout(patience, session.ask("SLEEP")).await;
     println!(

@@ -1,11 +1,10 @@
-//! Notifications: a process hears at once what another has changed.
+//! Notifications: a process is told at once what another has changed.
 //!
 //!     cargo run --example listen
 //!
-//! A pooled connection is the wrong place for `LISTEN`: it goes back, is cleaned, and hears no
-//! more. A [`Listener`] has a session of its own and keeps it alive. What PostgreSQL sends while
-//! nobody is connected is gone for good, so a lost session is told as [`Event::Gap`], after which
-//! anything may have changed: a cache would be emptied there.
+//! `LISTEN` on a pooled connection ends when the connection is returned and cleaned. A [`Listener`] keeps its own
+//! session alive. Notifications that PostgreSQL sends without a session are lost, so a lost session is reported as
+//! [`Event::Gap`]: after it, anything may have changed, and a cache would be emptied.
 
 use std::error::Error;
 
@@ -20,7 +19,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut listener = Listener::connect(&config).await?;
     listener.listen("example_stock").await?;
 
-    // A notification is sent by the commit, and not at all if there is none.
+    // A notification is sent by the commit; a rollback sends none.
     let mut connection = pool.get().await?;
     for (pieces, kept) in [("5", true), ("4", false), ("3", true)] {
         let transaction = connection.transaction().await?;
@@ -36,7 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     hear(&mut listener).await;
     hear(&mut listener).await;
 
-    // Somebody ends the listener's session. It makes a new one, and says what may be missing.
+    // The listener's session is ended from outside. The listener opens a new one and reports the gap.
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                WHERE application_name = 'cenote listener' AND datname = current_database()";
     connection.query(end, &[]).await?;

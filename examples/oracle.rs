@@ -3,12 +3,11 @@
 //!     ORACLE_URL=localhost:1521/FREEPDB1 ORACLE_USER=… ORACLE_PASSWORD=… \
 //!         cargo run -p cenote-examples --example oracle --features oracle
 //!
-//! **Not tested against a server.** CI compiles this file, no more: it has no Oracle database. What
-//! is known about the driver, version 0.1.7, is from its source.
+//! **Not tested with a server.** CI only compiles this file, because it has no Oracle database. The comments about the
+//! driver, version 0.1.7, come from its source.
 //!
-//! What the manager must make up for: the driver does not tell whether a transaction is open, and a
-//! call that is dropped half-way leaves its answer in the stream, where the next call would take it
-//! for its own. So the connection is wrapped, and the wrapper takes notes.
+//! The driver does not tell whether a transaction is open. And a call that is dropped half-way leaves its answer in the
+//! stream, where the next call would take it for its own. So the connection is wrapped, and the wrapper keeps track.
 
 use std::{env, error::Error};
 
@@ -17,9 +16,9 @@ use oracle_rs::{Connection, QueryResult, Value};
 
 struct Session {
     connection: Connection,
-    /// A call has begun and not come to its end.
+    /// A call has begun and not ended.
     calling: bool,
-    /// There may be a transaction: Oracle begins one with the first change.
+    /// A transaction may be open: Oracle begins one with the first change.
     used: bool,
 }
 
@@ -61,8 +60,8 @@ impl Manager for Oracle {
         }
     }
 
-    /// Ends the transaction. What `ALTER SESSION` changed stays changed: whoever uses it must undo
-    /// it, or have the connection closed with `discard`.
+    /// Ends the transaction. Changes by `ALTER SESSION` stay: a caller that makes them must undo them, or have the
+    /// connection closed with `discard`.
     async fn clean(&self, session: &mut Session) -> oracle_rs::Result<()> {
         session.execute("ROLLBACK", &[]).await?;
         session.used = false;
@@ -76,8 +75,8 @@ impl Manager for Oracle {
         answer
     }
 
-    /// The driver says goodbye and does not wait for the server, so for a moment the server may
-    /// count one session more than the pool does.
+    /// The driver logs off and does not wait for the server, so for a short time the server may count one session more
+    /// than the pool.
     async fn close(&self, session: Session) {
         if let Err(error) = session.connection.close().await {
             eprintln!("closing: {error}");

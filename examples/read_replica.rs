@@ -2,10 +2,9 @@
 //!
 //!     cargo run --example read_replica
 //!
-//! Both get the same list of hosts. Which of them a pool connects to is asked of the servers
-//! themselves, so after a failover both find their way without a new setting. Without
-//! `DATABASE_URL` a private primary and a replica are started; with it, it should name both:
-//! `postgresql://app@one,two/shop`.
+//! Both pools get the same list of hosts, and ask the servers for their roles. So after a failover both find their
+//! servers without a new setting. Without `DATABASE_URL` a private primary and a replica are started; with it, the URL
+//! should name both: `postgresql://app@one,two/shop`.
 
 use std::error::Error;
 
@@ -23,8 +22,8 @@ async fn main() -> std::result::Result<(), Box<dyn Error>> {
     println!("writes go to {}", role(&writes).await?);
     println!("reads go to {}", role(&reads).await?);
 
-    // A replica is behind, usually by milliseconds. What must see a write that just happened is
-    // read from the primary, or waits until the replica has come that far, as here.
+    // A replica is behind, usually by milliseconds. A read that must see a recent write goes to the primary, or waits
+    // until the replica has replayed the write, as here.
     let connection = writes.get().await?;
     connection
         .batch_execute("DROP TABLE IF EXISTS example_news; CREATE TABLE example_news (line text)")
@@ -33,7 +32,7 @@ async fn main() -> std::result::Result<(), Box<dyn Error>> {
                 RETURNING pg_current_wal_insert_lsn()::text";
     let position: String = connection.query_one(news, &[]).await?.get(0);
     drop(connection);
-    while !has_come_to(&reads, &position).await? {
+    while !has_replayed(&reads, &position).await? {
         tokio::task::yield_now().await;
     }
     let connection = reads.get().await?;
@@ -41,8 +40,8 @@ async fn main() -> std::result::Result<(), Box<dyn Error>> {
     println!("read there: {}", line.get::<_, String>(0));
     drop(connection);
 
-    // Without a replica `prefer-standby` makes do with the primary. Reading may be repeated, so a
-    // connection that is lost on the way need not show.
+    // Without a replica, `prefer-standby` uses the primary. A read may be repeated, so a lost connection is no error
+    // here.
     if servers.stop_replica().await? {
         println!("then reads go to {}", role(&reads).await?);
     }
@@ -59,9 +58,8 @@ async fn role(pool: &Pool) -> Result<&'static str> {
     Ok(if answer.get(0) { "a standby" } else { "the primary" })
 }
 
-/// Whether the server that this pool reads from has everything up to a position in the log of
-/// changes. The primary itself has.
-async fn has_come_to(pool: &Pool, position: &str) -> Result<bool> {
+/// Whether the server of this pool has everything up to a position of the write-ahead log. The primary always has.
+async fn has_replayed(pool: &Pool, position: &str) -> Result<bool> {
     let question = "SELECT NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() >= $1::text::pg_lsn";
     let connection = pool.get().await?;
     let row = connection.query_one(question, &[&position]).await?;

@@ -1,10 +1,9 @@
-//! Pooling what you have: plain TCP connections, with `cenote-pool` alone.
+//! A pool of plain TCP connections, with `cenote-pool` alone.
 //!
 //!     cargo run --example tcp
 //!
-//! A pool needs a [`Manager`], and of a manager only `connect` must be written. The second method
-//! here, `inspect`, is the one worth thinking about: it decides whether the next caller may have
-//! the connection that this one gave back.
+//! A pool needs a [`Manager`], whose only required method is `connect`. The second method here, `inspect`, decides
+//! whether a returned connection may be used by the next caller.
 
 use std::{error::Error, io, net::SocketAddr};
 
@@ -24,9 +23,9 @@ impl Manager for Echo {
         TcpStream::connect(self.0).await
     }
 
-    /// Asked at every return and at every checkout, so it must not wait. A stream with nothing to
-    /// read is as good as new. One with bytes left holds an answer that its last user did not
-    /// read, and the next would take it for its own; one at its end is closed.
+    /// Called at every return and every acquire, so it must not wait. A stream with nothing to read is clean. A stream
+    /// with bytes left has an answer that its last user did not read, and that the next would take for its own. A
+    /// stream at its end is closed.
     fn inspect(&self, stream: &mut TcpStream) -> Condition {
         match stream.try_read(&mut [0]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Condition::Clean,
@@ -49,7 +48,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         println!("{}", caller.await??);
     }
 
-    // Somebody does not read the answer. The connection is not handed out again.
+    // A caller does not read its answer. The connection is not used again.
     let mut stream = pool.get().await?;
     stream.write_all(b"goodbye").await?;
     stream.readable().await?;
@@ -72,10 +71,10 @@ async fn say(pool: Pool<Echo>, number: u32) -> Result<String, Box<dyn Error + Se
     let mut answer = [0; 7];
     stream.read_exact(&mut answer).await?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
-    // Here `stream` is dropped, and is back in the pool.
+    // Here `stream` is dropped, which returns it to the pool.
 }
 
-/// A server that sends back whatever it receives.
+/// A server that sends back what it receives.
 async fn serve_echoes() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;

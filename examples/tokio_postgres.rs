@@ -2,10 +2,9 @@
 //!
 //!     cargo run --example tokio_postgres
 //!
-//! For a program that wants the bare driver. The price shows in `inspect`: tokio-postgres does not
-//! tell whether a transaction is open or an answer is outstanding, so every connection that was
-//! used is dirty, and cleaning it costs two round trips. `cenote-postgres` reads the same from the
-//! wire, for nothing.
+//! For a program that wants the driver itself. The price is in `inspect`: tokio-postgres does not tell whether a
+//! transaction is open or an answer is outstanding, so each used connection is dirty, and cleaning it costs two round
+//! trips. `cenote-postgres` learns the same from the protocol, without a round trip.
 
 use std::error::Error;
 
@@ -18,7 +17,7 @@ struct Session {
 }
 
 impl Session {
-    /// The only way to the client, so that no use goes unnoticed.
+    /// The only access to the client, so each use is noticed.
     fn client(&mut self) -> &mut Client {
         self.used = true;
         &mut self.client
@@ -33,7 +32,7 @@ impl Manager for Postgres {
 
     async fn connect(&self) -> Result<Session, tokio_postgres::Error> {
         let (client, connection) = self.0.connect(NoTls).await?;
-        // It ends when the client is dropped or the connection is lost.
+        // The task ends when the client is dropped or the connection is lost.
         tokio::spawn(connection);
         Ok(Session { client, used: false })
     }
@@ -46,9 +45,8 @@ impl Manager for Postgres {
         }
     }
 
-    /// Two statements, because `DISCARD ALL` is not allowed in a transaction. A statement that its
-    /// caller gave up on is waited for; if that takes longer than `clean_timeout`, the connection
-    /// is closed.
+    /// Two statements, because `DISCARD ALL` is not allowed in a transaction. They wait for a statement whose caller
+    /// gave up; if that takes longer than `clean_timeout`, the connection is closed.
     async fn clean(&self, session: &mut Session) -> Result<(), tokio_postgres::Error> {
         session.client.batch_execute("ROLLBACK").await?;
         session.client.batch_execute("DISCARD ALL").await?;
@@ -66,7 +64,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let database = cenote_examples::database().await?;
     let config = Config {
         min_size: Some(0),
-        max_size: 1, // so that all of this runs on the same session
+        max_size: 1, // so that everything below uses the same session
         ..Config::default()
     };
     let pool = Pool::new(Postgres(database.url().parse()?), config)?;

@@ -2,10 +2,9 @@
 //!
 //!     cargo run --example transaction_retry
 //!
-//! Under `SERIALIZABLE` PostgreSQL refuses one of two transactions that contradict each other, and
-//! expects that one to be repeated. [`Pool::retry`] does so, and only so: an error is followed by
-//! another try if it passes by itself *and* the failed one certainly had no effect. A commit whose
-//! answer was lost is not repeated; [`Error::is_outcome_unknown`](cenote_postgres::Error) tells it.
+//! With `SERIALIZABLE`, PostgreSQL refuses one of two transactions that contradict each other, and expects the program
+//! to repeat it. [`Pool::retry`] tries again only if the error passes by itself *and* the failed try certainly had no
+//! effect. A commit whose answer was lost is not repeated; see [`Error::is_outcome_unknown`](cenote_postgres::Error).
 
 use std::{
     error::Error,
@@ -34,13 +33,13 @@ async fn main() -> std::result::Result<(), Box<dyn Error>> {
         )
         .await?;
 
-    // Forty transfers to and fro at once: many of them are refused, and all of them succeed.
+    // Forty transfers in both directions at once: many are refused, and all succeed in the end.
     let tries = AtomicU32::new(0);
     let cents = |number| if number % 2 == 0 { 10 } else { -10 };
     try_join_all((0..40).map(|number| transfer(&pool, cents(number), &tries))).await?;
     println!("40 transfers took {} tries", tries.into_inner());
 
-    // What does not pass by itself is tried once: the CHECK says no, and so does the pool.
+    // An error that does not pass by itself, here a violated CHECK, is not tried again.
     let once = AtomicU32::new(0);
     let refused = transfer(&pool, 1_000_000, &once).await;
     println!("too much: refused after {} try", once.into_inner());
@@ -57,7 +56,7 @@ async fn main() -> std::result::Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The closure is the unit that is repeated, so it takes a connection of its own and begins anew.
+/// The closure is what is repeated, so each try acquires a connection and begins a transaction.
 async fn transfer(pool: &Pool, cents: i64, tries: &AtomicU32) -> Result<()> {
     pool.retry(|| async {
         tries.fetch_add(1, Relaxed);

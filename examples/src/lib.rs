@@ -1,10 +1,11 @@
-//! Where the examples find their databases. Invariant: what was started for an example ends with
-//! it.
+//! The databases of the examples.
+//!
+//! Invariant: a server that was started for an example ends with it.
 
 use cenote_local::{Error, PostgresServer};
 use cenote_testing::Replication;
 
-/// The database of `DATABASE_URL`, or else a private one.
+/// The database of `DATABASE_URL`, or a private one.
 #[derive(Debug)]
 pub struct Database {
     url: String,
@@ -12,18 +13,18 @@ pub struct Database {
 }
 
 impl Database {
-    /// Where it is.
+    /// The URL of the database.
     pub fn url(&self) -> &str {
         &self.url
     }
 }
 
-/// The database that the environment variable `DATABASE_URL` names; without it a private one,
-/// empty and gone when the value is dropped.
+/// The database that the environment variable `DATABASE_URL` names. If it is not set, an empty private database, which
+/// ends when the value is dropped.
 ///
 /// # Errors
 ///
-/// There is no PostgreSQL on this machine, or it does not start.
+/// PostgreSQL is not installed on this machine, or does not start.
 pub async fn database() -> Result<Database, Error> {
     if let Ok(url) = std::env::var("DATABASE_URL") {
         let _private = None;
@@ -44,16 +45,16 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Where they are.
+    /// The URL that names both servers.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Stops the replica if it is a private one; false if it is not.
+    /// Stops the replica if it is a private one, and returns whether it is.
     ///
     /// # Errors
     ///
-    /// It does not stop.
+    /// The replica does not stop.
     pub async fn stop_replica(&self) -> Result<bool, Error> {
         if let Some((_, replica)) = &self.private {
             replica.stop().await?;
@@ -62,18 +63,18 @@ impl Servers {
     }
 }
 
-/// The servers that the environment variable `DATABASE_URL` names; without it a private pair.
+/// The servers that the environment variable `DATABASE_URL` names. If it is not set, a private primary and its replica.
 ///
 /// # Errors
 ///
-/// As [`database`].
+/// Like [`database`].
 pub async fn primary_and_replica() -> Result<Servers, Error> {
     if let Ok(url) = std::env::var("DATABASE_URL") {
         return Ok(Servers { url, private: None });
     }
     let primary = PostgresServer::temporary().start().await?;
     let replica = primary.replica().start().await?;
-    // The replica is a copy: the same users, passwords and databases at another port.
+    // The replica is a copy: it has the same users, passwords and databases on another port.
     let (here, there) = (address(primary.port()), address(replica.port()));
     Ok(Servers {
         url: primary.url().replace(&here, &format!("{here},{there}")),

@@ -1,11 +1,10 @@
-//! Runs every example as a newcomer would and reads what it prints.
+//! Runs each example and checks its output.
 
 #![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
 
 use std::{path::PathBuf, process::Command};
 
-/// The output of an example that ended well. Its own private server is started even where
-/// `DATABASE_URL` is set.
+/// The output of an example that ended with success. It starts a private server, even if `DATABASE_URL` is set.
 fn run(example: &str) -> String {
     let output = Command::new(program(example))
         .env_remove("DATABASE_URL")
@@ -19,8 +18,8 @@ fn run(example: &str) -> String {
     said
 }
 
-/// Beside this test: `target/debug/deps/output-…` and `target/debug/examples/…`. Both are built by
-/// `cargo test`, unless it is told to build this test alone.
+/// The program of an example. This test is `target/debug/deps/output-…`, the example `target/debug/examples/…`; `cargo
+/// test` builds both, unless it builds this test alone.
 fn program(example: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let program = test.ancestors().nth(2).unwrap().join("examples").join(example);

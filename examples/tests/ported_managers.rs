@@ -1,5 +1,5 @@
-//! A manager ported from another pool has `connect` and a check, and nothing that looks at a connection: it must not
-//! hand out dead ones.
+//! A manager that was ported from another pool has `connect` and `check`, but no `inspect`. Its pool must not hand out
+//! dead connections.
 
 #![cfg(test)]
 #![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
@@ -99,5 +99,5 @@ async fn a_session_marked_as_suspect_is_replaced_if_it_is_dead() {
     session.mark_suspect();
     drop(session);
     let session = pool.get().await.unwrap();
-    assert_eq!(session.process_id(), process, "it is asked, and answers");
+    assert_eq!(session.process_id(), process, "it is checked, and answers");
 }

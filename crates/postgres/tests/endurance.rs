@@ -145,8 +145,8 @@ impl Caller {
                     None => drop(count(&ledger.abandoned)),
                 }
             }
-            // On a busy machine the cancel may not be confirmed in time. Then the session lives until this ends, which is
-            // before its connection counts as closed without confirmation.
+            // On a busy machine the cancel may not be confirmed in time. Then the session lives until this ends, which
+            // is before its connection counts as closed without confirmation.
             1630..1637 => match connection.execute("SELECT pg_sleep(3)", &[]).await {
                 Ok(_) => panic!("it was not stopped at the limit"),
                 Err(error) => ledger.failed(&error),
@@ -184,8 +184,8 @@ impl Ledger {
     }
 }
 
-/// Returns the highest number of sessions that the server had, and how often it looked. In a thread of its own, because the
-/// callers leave the test's threads little time.
+/// Returns the highest number of sessions that the server had, and how often it looked. In a thread of its own, because
+/// the callers leave the test's threads little time.
 fn most_sessions(database: &Database, over: &AtomicBool) -> (i64, u32) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().build().unwrap().block_on(async {

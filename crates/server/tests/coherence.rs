@@ -1,4 +1,5 @@
-//! What clients saw while things went wrong, judged: a short part of what `make coherence` does for every mode and fault.
+//! Short trials of `make coherence`: faults are injected, and what clients saw is checked against the promises of the
+//! mode.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
@@ -6,7 +7,7 @@ use std::{path::PathBuf, time::Duration};
 
 use cenote_coherence::{Fault, Limits, Mode, Outcome, Trial, report};
 
-/// The times of the promises are for `make coherence`, on a machine that does nothing else.
+/// Longer than the promised times, which hold on a machine that does nothing else and are checked by `make coherence`.
 const LENIENT: Limits = Limits {
     stall: Duration::from_secs(20),
     recovery: Duration::from_secs(30),
@@ -31,7 +32,7 @@ async fn outcome(mode: Mode, fault: Fault, seconds: u64) -> Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn strong_is_not_stale_while_redis_is_killed_and_comes_back_with_a_snapshot() {
+async fn strong_is_not_stale_while_redis_is_killed_and_restored_from_a_snapshot() {
     outcome(Mode::Strong, Fault::RestoreRedis, 8).await;
 }
 
@@ -46,7 +47,7 @@ async fn strong_is_not_stale_while_an_instance_uses_another_database_number() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bounded_keeps_its_bound_while_an_instance_hears_nothing_from_redis() {
+async fn bounded_keeps_its_bound_while_redis_is_silent_for_one_instance() {
     outcome(Mode::Bounded, Fault::Silence, 8).await;
 }
 
@@ -56,7 +57,7 @@ async fn local_loses_nothing_while_the_service_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_plain_cache_aside_is_caught() {
+async fn stale_reads_of_the_plain_cache_aside_mode_are_found() {
     let outcome = outcome(Mode::Ttl, Fault::RestoreRedis, 6).await;
     assert!(!outcome.violations.is_empty());
 }

@@ -1,5 +1,5 @@
-//! `docs/troubleshooting.md` explains every message that a user can meet at the start: each sentence in the code from
-//! which such messages are made is looked for there.
+//! `docs/troubleshooting.md` explains every message that a user may see at the start: it must contain each sentence of
+//! the source files that make such messages.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
@@ -10,7 +10,7 @@ use std::{
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// Where messages of the start are made: files, and folders with all that is in them.
+/// The files and folders in which messages of the start are made.
 const PLACES: [&str; 21] = [
     "crates/server/src/commands",
     "crates/server/src/settings",
@@ -35,10 +35,10 @@ const PLACES: [&str; 21] = [
     "crates/cache/src/row_faults.rs",
 ];
 
-/// Help and documents, which are made of sentences too.
+/// Files whose sentences are help texts and documents.
 const NO_MESSAGES: [&str; 2] = ["settings/table.rs", "settings/docs.rs"];
 
-/// Sentences of those places that are nothing to be explained: help, results of checks, forms of values, pieces.
+/// Sentences that need no explanation: help, results of checks, forms of values, parts of messages.
 const CLEAR: [&str; 60] = [
     "A key-value and users API over pooled PostgreSQL",
     "Serve the API",
@@ -141,7 +141,7 @@ fn literals(source: &str) -> Vec<String> {
                 match character {
                     '"' => break,
                     '\\' => match characters.next() {
-                        // The line goes on after the blanks of the next one.
+                        // The string goes on after the blanks of the next line.
                         Some('\n') => {
                             let next = characters.as_str().trim_start();
                             characters = next.chars();
@@ -162,7 +162,7 @@ fn literals(source: &str) -> Vec<String> {
     found
 }
 
-/// Something in words: not a name, an SQL text or a piece of punctuation.
+/// Whether a string is a sentence, and not a name, an SQL statement or punctuation.
 fn is_sentence(text: &str) -> bool {
     let is_sql = [
         "SELECT", "UPDATE", "INSERT", "ALTER", "CREATE", "SET ", "LOCK", "DELETE",
@@ -176,7 +176,7 @@ fn is_sentence(text: &str) -> bool {
     !is_sql && text.contains(' ') && words.count() >= 3
 }
 
-/// The parts of a message that are always the same.
+/// The parts of a message that do not depend on its values.
 fn fixed(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut depth = 0;
@@ -195,7 +195,7 @@ fn fixed(text: &str) -> Vec<String> {
     parts
 }
 
-/// Without what Markdown adds, and with one blank where there are several.
+/// The text without Markdown, and with single blanks.
 fn plain(text: &str) -> String {
     let text = text.replace(['`', '\\'], "");
     text.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -223,7 +223,7 @@ fn every_message_of_the_start_is_explained() {
             }
             sentences += 1;
             let parts = fixed(&text);
-            // Not the commands that install something, each on a line of its own.
+            // Lines that begin with blanks are commands that install something.
             let said = parts.iter().filter(|part| !part.starts_with("  "));
             let longest = said.max_by_key(|part| part.len()).unwrap();
             let longest = plain(longest.trim_matches([' ', ':', ';', ',', '(', ')', '.', '"']));

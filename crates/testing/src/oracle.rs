@@ -10,8 +10,8 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-/// For each line, calls `answer(*fields)` with byte strings and prints the list of byte strings that it returns. `None` is a
-/// refusal.
+/// For each line, calls `answer(*fields)` with byte strings and prints the list of byte strings that it returns. `None`
+/// is a refusal.
 const LOOP: &str = r#"
 import sys
 for line in sys.stdin:

@@ -286,8 +286,8 @@ async fn requests_that_wait_for_too_long_behind_slow_batches_are_told_so() {
 async fn requests_of_one_key_go_one_batch_after_the_other_and_hold_up_no_others() {
     let (batcher, gate, batches) = doubler_with(ExtraBatches::new(2), 100, false).await;
     let mut callers = JoinSet::new();
-    // All connections are free for the requests of the key; only one is taken. 2 and 4 are behind 17 and 27 in the queue:
-    // once they are sent, 17 and 27 have been passed over.
+    // All connections are free for the requests of the key; only one is taken. 2 and 4 are behind 17 and 27 in the
+    // queue: once they are sent, 17 and 27 have been passed over.
     for (sent, waiting, number) in [(1, 0, 7), (1, 1, 17), (1, 2, 27), (2, 2, 2), (3, 2, 4)] {
         let submitted = batcher.clone();
         callers.spawn(async move { submitted.submit(number).await });

@@ -15,8 +15,8 @@ const ACQUIRE: Duration = Duration::from_secs(2);
 /// What a health check promises.
 const HEALTH: Duration = Duration::from_millis(1500);
 
-/// A pool with all its connections open and idle, the proxy between it and the server, and a second session that does not
-/// use the proxy.
+/// A pool with all its connections open and idle, the proxy between it and the server, and a second session that does
+/// not use the proxy.
 struct Scene {
     pool: Pool,
     proxy: Proxy,

@@ -1,5 +1,5 @@
-//! Types, columns and functions may be dropped and made again while a prepared statement that uses them is cached. Outside a
-//! transaction no caller notices, and a transaction is repeated.
+//! Types, columns and functions may be dropped and made again while a prepared statement that uses them is cached.
+//! Outside a transaction no caller notices, and a transaction is repeated.
 
 use std::{error, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Random callers write, delete and read by key, while some give up, some values are refused, rows are locked from outside
-//! and connections are killed. What each caller was told is then compared with the tables.
+//! Random callers write, delete and read by key, while some give up, some values are refused, rows are locked from
+//! outside and connections are killed. What each caller was told is then compared with the tables.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -138,8 +138,8 @@ async fn nobody_elses_command_is_ever_cancelled() {
     );
 }
 
-/// The next command on the connection first has the timed-out one cancelled. A caller that gives up during that leaves a
-/// cancel request behind that has not arrived yet.
+/// The next command on the connection first has the timed-out one cancelled. A caller that gives up during that leaves
+/// a cancel request behind that has not arrived yet.
 #[tokio::test]
 async fn a_cancel_that_was_given_up_hits_nobody_later() {
     let limit = Duration::from_millis(10);

@@ -1,5 +1,5 @@
-//! The primary dies under load and its synchronous standby takes over: no acknowledged write is lost, writes go on, and no
-//! caller gets a server that refuses writes.
+//! The primary dies under load and its synchronous standby takes over: no acknowledged write is lost, writes go on, and
+//! no caller gets a server that refuses writes.
 
 use std::{
     collections::HashSet,
@@ -84,7 +84,8 @@ impl Record {
         .await;
     }
 
-    /// Waits for a load of writes, while callers may still fail who had waited too long, and for another without errors.
+    /// Waits for a load of writes, while callers may still fail who had waited too long, and for another without
+    /// errors.
     async fn sees_only_writes(&self) {
         self.sees_load().await;
         let recovered = Instant::now();

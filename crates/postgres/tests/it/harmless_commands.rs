@@ -1,4 +1,5 @@
-//! A command that leaves nothing in the session costs no reset at the return; one that leaves something is always noticed.
+//! A command that leaves nothing in the session costs no reset at the return; one that leaves something is always
+//! noticed.
 
 use cenote_postgres::{Connection, Pool, Result};
 use futures_util::TryStreamExt;

@@ -41,8 +41,8 @@ async fn an_answer_that_is_not_understood_leaves_the_outcome_open() {
     assert_eq!(watcher.rows_of("entry").await, 1);
 }
 
-/// The server checks whether a session has been idle for too long before it begins a command. So a command that it answers
-/// with the end of the session has not begun.
+/// The server checks whether a session has been idle for too long before it begins a command. So a command that it
+/// answers with the end of the session has not begun.
 #[tokio::test]
 async fn a_command_that_meets_the_end_of_an_idle_session_certainly_had_no_effect() {
     let database = database().await;

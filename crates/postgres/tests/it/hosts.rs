@@ -387,7 +387,8 @@ async fn a_drained_host_is_left_by_all_its_connections_and_used_again_once_resto
     assert_eq!(pool.get().await.unwrap().host(), host(ports[0]));
 }
 
-/// Errors that a server sends when it, or the network in front of it, is about to go away. Here a statement raises them.
+/// Errors that a server sends when it, or the network in front of it, is about to go away. Here a statement raises
+/// them.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_error_that_tells_of_a_failover_has_all_connections_to_its_host_replaced() {
     let pair = pair().await;

@@ -1,8 +1,9 @@
 //! The behaviour of the pool over real PostgreSQL servers, one module for each behaviour.
 //!
 //! One binary, because linking each file by itself took longer than running it. Three tests have a binary of their own,
-//! because they would disturb others or be disturbed: `durations`, `endurance` and `overload`. Tests run at the same time
-//! and share one server, on which each has its own database; a test that changes more than that starts its own server.
+//! because they would disturb others or be disturbed: `durations`, `endurance` and `overload`. Tests run at the same
+//! time and share one server, on which each has its own database; a test that changes more than that starts its own
+//! server.
 
 #![cfg(test)]
 

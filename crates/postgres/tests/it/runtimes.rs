@@ -1,5 +1,5 @@
-//! Callers are served, or get an error in time, whatever happens to the runtime on which a pool, loader, combiner or listener
-//! was made.
+//! Callers are served, or get an error in time, whatever happens to the runtime on which a pool, loader, combiner or
+//! listener was made.
 
 use std::time::{Duration, Instant};
 

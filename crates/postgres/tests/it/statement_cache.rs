@@ -1,5 +1,5 @@
-//! A statement is prepared once per connection, the server keeps no more statements than the cache, and a stale statement is
-//! prepared again where that is safe.
+//! A statement is prepared once per connection, the server keeps no more statements than the cache, and a stale
+//! statement is prepared again where that is safe.
 
 use cenote_postgres::{Connection, Pool};
 
@@ -7,8 +7,8 @@ use crate::support::database;
 
 const PREPARED: &str = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE $1";
 
-/// The number of statements like this that the server keeps for the connection. PostgreSQL tells only the session itself;
-/// the query goes through the driver, so that it is not cached.
+/// The number of statements like this that the server keeps for the connection. PostgreSQL tells only the session
+/// itself; the query goes through the driver, so that it is not cached.
 async fn prepared(connection: &Connection, like: &str) -> i64 {
     let client = connection.client();
     client.query_one(PREPARED, &[&like]).await.unwrap().get(0)

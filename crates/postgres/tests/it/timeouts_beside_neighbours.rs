@@ -1,5 +1,5 @@
-//! Ten thousand commands run into their limit and are cancelled on the server, on connections that others use before and
-//! after: none of the others is cancelled or gets another's answer.
+//! Ten thousand commands run into their limit and are cancelled on the server, on connections that others use before
+//! and after: none of the others is cancelled or gets another's answer.
 
 use std::{
     sync::{

@@ -238,8 +238,8 @@ impl Watcher {
     }
 }
 
-/// A caller who gives up: polls a future whenever it is woken, at most `polls` times, and drops it. With 1, 2, 3 … it is
-/// dropped at each of its awaits in turn.
+/// A caller who gives up: polls a future whenever it is woken, at most `polls` times, and drops it. With 1, 2, 3 … it
+/// is dropped at each of its awaits in turn.
 pub async fn give_up_after<F: Future>(polls: u32, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;

@@ -1,4 +1,4 @@
-//! Bodies of every kind of wrong get a clear 4xx, and right ones get through.
+//! A wrong body of any kind is answered with a clear 4xx, and a right one reaches its handler.
 
 use axum::Router;
 use axum::routing::post;
@@ -41,7 +41,7 @@ fn server() -> Server {
 }
 
 #[tokio::test]
-async fn a_right_body_gets_through_in_one_piece_or_many() {
+async fn a_right_body_is_accepted_in_one_piece_and_in_many() {
     let server = server();
     assert_eq!(
         server.post("/", r#" {"key":"a","value":"é","x":[{}]} "#).await.text(),
@@ -58,7 +58,7 @@ async fn a_right_body_gets_through_in_one_piece_or_many() {
 }
 
 #[tokio::test]
-async fn what_is_not_json_is_400_with_its_place_and_without_its_text() {
+async fn a_body_that_is_not_json_is_400_with_the_position_and_without_its_text() {
     let server = server();
     let deep = "[".repeat(2000);
     let nested = format!(r#"{{"x":{deep}"#);
@@ -81,7 +81,7 @@ async fn what_is_not_json_is_400_with_its_place_and_without_its_text() {
     for (body, place) in cases {
         let answer = server.post("/", body).await;
         let text = String::from_utf8_lossy(body);
-        // A struct cannot begin with `[`: there the kind is noticed before the depth.
+        // A struct does not begin with `[`, so the wrong type is noticed before the depth.
         assert!(matches!(answer.status, 400 | 422), "{text}: {}", answer.text());
         assert!(!answer.text().contains("hush"), "{text}: {}", answer.text());
         let detail = answer.problem()["detail"].as_str().unwrap().to_owned();
@@ -91,7 +91,7 @@ async fn what_is_not_json_is_400_with_its_place_and_without_its_text() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_422_naming_the_field() {
+async fn a_value_that_does_not_fit_is_422_and_names_the_field() {
     let server = server();
     let long = format!(r#"{{"key":"a","more":[{{"email":{{"{}":1}}}}]}}"#, "hush".repeat(200));
     let deep = "[".repeat(2000);
@@ -136,7 +136,7 @@ async fn what_does_not_fit_is_422_naming_the_field() {
         (&deep, "", "must be an object"),
         (r#""hush""#, "", "must be an object"),
         ("null", "", "must be an object"),
-        // Well-formed, but nothing can store it.
+        // Well-formed, but no type can store it.
         (r#"{"key":"a\u0000b"}"#, "key", "must not contain the NUL character"),
     ];
     for (body, field, detail) in cases {
@@ -162,7 +162,7 @@ async fn every_rule_that_is_broken_is_named() {
 }
 
 #[tokio::test]
-async fn everything_that_is_wrong_is_named_at_once() {
+async fn all_errors_of_a_body_are_named_at_once() {
     let server = server();
     let two = r#"{"key":7,"value":[],"count":"hush","more":[{},{"email":1},{"email":"hush"},{"email":"a@b.de"}]}"#;
     let answer = server.post("/", two).await;
@@ -179,25 +179,25 @@ async fn everything_that_is_wrong_is_named_at_once() {
     ];
     assert_eq!(fields, all, "{}", answer.text());
     assert!(!answer.text().contains("hush"), "{}", answer.text());
-    // What is given twice hides nothing, nor does what is not known.
+    // A field that is given twice or not known hides no other error.
     let answer = server
         .post("/", r#"{"key":"a","key":"b","count":"x","unknown":[{}]}"#)
         .await;
     assert_eq!(answer.fields(), ["key", "count"]);
-    // What is no JSON further on is no JSON.
+    // A syntax error after other errors is a syntax error.
     let answer = server.post("/", r#"{"key":7,"value":hush}"#).await;
     assert_eq!(
         (answer.status, &answer.problem()["type"]),
         (400, &"urn:cenote:problem:malformed-json".into())
     );
-    // However much is wrong, the answer is bounded.
+    // The size of the answer is bounded, with any number of errors.
     let many = format!(r#"{{"key":"a","more":[{}1]}}"#, "{},".repeat(1000));
     let answer = server.post("/", many).await;
     assert_eq!((answer.status, answer.fields().len()), (422, 32), "{}", answer.text());
 }
 
 #[tokio::test]
-async fn a_rule_says_of_what_it_speaks() {
+async fn the_detail_of_a_broken_rule_names_what_it_is_about() {
     let server = server();
     for (body, detail) in [
         (r#"{"key":""}"#, "must have 1 to 8 characters"),
@@ -220,7 +220,7 @@ async fn say(server: &Server, headers: &str) -> crate::support::Answer {
 }
 
 #[tokio::test]
-async fn a_body_said_to_be_something_else_is_415_with_what_is_right() {
+async fn a_body_declared_as_another_type_is_415_with_the_right_type() {
     let server = server();
     for kind in [
         "text/plain",
@@ -272,7 +272,7 @@ async fn a_body_said_to_be_something_else_is_415_with_what_is_right() {
 }
 
 #[tokio::test]
-async fn a_body_of_which_nothing_is_said_is_json_unless_a_page_of_another_site_sends_it() {
+async fn a_body_without_a_declared_type_is_json_unless_a_page_of_another_site_sends_it() {
     let server = server();
     for kind in ["", "content-type:\r\n", "content-type:  \r\n"] {
         for from in [
@@ -300,7 +300,7 @@ async fn a_body_of_which_nothing_is_said_is_json_unless_a_page_of_another_site_s
             assert_eq!(answer.status, 415, "{kind}{from}");
         }
     }
-    // Said to be JSON, a browser has asked before whether it may.
+    // A browser may send JSON to another site only after a preflight request.
     let said = "content-type: application/json\r\nsec-fetch-site: cross-site\r\norigin: http://y\r\n";
     assert_eq!(say(&server, said).await.status, 200);
     let nothing = server.ask("POST / HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -311,7 +311,7 @@ async fn a_body_of_which_nothing_is_said_is_json_unless_a_page_of_another_site_s
 }
 
 #[tokio::test]
-async fn a_compressed_body_is_415_with_what_is_understood() {
+async fn a_compressed_body_is_415_with_the_accepted_encodings() {
     let server = server();
     for coding in [
         "gzip",

@@ -1,4 +1,5 @@
-//! A client that has closed its sending side is still answered; a client that has gone is noticed, and its work given up.
+//! A client that has closed its sending side is still answered; a client that has gone is noticed, and its work given
+//! up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

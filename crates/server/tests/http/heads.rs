@@ -1,4 +1,4 @@
-//! The head of a request has one target, one host and one framing, or the request is refused; what is only unusual is
+//! A request whose head does not have one target, one host and one framing is refused; one that is only unusual is
 //! served.
 
 use axum::Router;
@@ -30,7 +30,7 @@ async fn status(server: &Server, request: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn http_1_1_needs_one_host_that_can_be_one() {
+async fn http_1_1_needs_exactly_one_valid_host() {
     let server = server();
     for hosts in [
         "",
@@ -114,7 +114,7 @@ async fn a_body_is_framed_in_one_way() {
     for (framing, body, expected) in [
         ("transfer-encoding: chunked\r\n", chunked, 200),
         ("transfer-encoding: Chunked\r\n", chunked, 200),
-        // Extensions and trailers are passed over.
+        // Extensions and trailers are ignored.
         (
             "transfer-encoding: chunked\r\n",
             "2;a=\"b;c\"\r\n{}\r\n0;x\r\nx: y\r\n\r\n",
@@ -139,7 +139,7 @@ async fn a_body_is_framed_in_one_way() {
         let closes = answer.headers.get("connection").is_some_and(|value| value == "close");
         assert_eq!(closes, expected != 200, "{framing}");
     }
-    // With both, the coding counts, and the connection ends (RFC 9112, section 6.1).
+    // With both, the transfer coding counts, and the connection ends (RFC 9112, section 6.1).
     for framing in [
         "content-length: 5\r\ntransfer-encoding: chunked\r\n",
         "transfer-encoding: chunked\r\ncontent-length: 5\r\n",
@@ -154,7 +154,7 @@ async fn a_body_is_framed_in_one_way() {
         );
         assert_eq!(client.ended().await, b"");
     }
-    // These are refused without a body, before there is a request.
+    // These are refused before the request reaches a handler, with an empty answer.
     for framing in [
         "transfer-encoding: identity\r\n",
         "transfer-encoding: chunked, gzip\r\n",
@@ -195,13 +195,13 @@ async fn a_target_too_long_is_414_and_a_head_too_large_431() {
 }
 
 #[tokio::test]
-async fn what_is_only_unusual_is_served() {
+async fn a_request_that_is_only_unusual_is_served() {
     let server = server();
     for (request, expected) in [
         // Lines may end without a carriage return (RFC 9112, section 2.2), and begin after empty ones.
         ("GET / HTTP/1.1\nhost: x\n\n", 200),
         ("\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n", 200),
-        // Another protocol is offered, and not taken.
+        // The client offers another protocol, which the service does not take.
         (
             "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n\r\n",
             200,
@@ -232,7 +232,7 @@ async fn what_is_only_unusual_is_served() {
 }
 
 #[tokio::test]
-async fn a_body_is_asked_for_when_it_is_wanted() {
+async fn a_body_is_asked_for_when_the_handler_reads_it() {
     let server = server();
     let mut client = server.client().await;
     client
@@ -241,7 +241,7 @@ async fn a_body_is_asked_for_when_it_is_wanted() {
     assert_eq!(client.answer().await.status, 100);
     client.send("{}").await;
     assert_eq!(client.answer().await.text(), "taken");
-    // Refused for its head, without having been sent.
+    // Refused because of its head, before the body is sent.
     let mut client = server.client().await;
     client
         .send("POST / HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")

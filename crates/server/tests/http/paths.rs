@@ -1,4 +1,4 @@
-//! Keys and parameters in the request line.
+//! Keys and parameters in the target of a request.
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -40,7 +40,7 @@ fn server() -> Server {
 }
 
 #[tokio::test]
-async fn any_key_comes_through_as_it_was_encoded() {
+async fn any_key_reaches_the_handler_as_it_was_encoded() {
     let server = server();
     let mut client = server.client().await;
     let keys = [
@@ -78,7 +78,7 @@ async fn any_key_comes_through_as_it_was_encoded() {
         "",
     ];
     for key in keys {
-        // Once all encoded, once with the slashes and dots bare.
+        // Once with everything encoded, once with slashes and dots as they are.
         let full = utf8_percent_encode(key, NON_ALPHANUMERIC).to_string();
         let bare = full.replace("%2F", "/").replace("%2E", ".");
         for path in [full, bare] {
@@ -97,7 +97,7 @@ async fn a_key_of_a_whole_url_is_found_in_the_absolute_form_too() {
 #[tokio::test]
 async fn a_key_that_is_not_utf8_is_400() {
     let server = server();
-    // Not even once decoded, over-long, a surrogate, beyond the last character.
+    // A lone continuation byte, an over-long form, a surrogate, a number beyond the last character.
     for path in [
         "/read/%ff",
         "/read/%c0%af",

@@ -1,4 +1,4 @@
-//! Every error is a problem, says what callers may know, and no more.
+//! Every error is a problem, which says what callers may know and no more.
 
 use axum::Router;
 use axum::http::StatusCode;

@@ -1,4 +1,4 @@
-//! What a request gets that no handler answers: every path knows its methods, and is found with a slash too many.
+//! Requests that no handler answers: each path knows its methods, and a path with a slash too many is redirected.
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -45,9 +45,9 @@ async fn options_is_answered_on_every_path_with_what_is_allowed_there() {
         assert_eq!((answer.status, &*answer.headers["allow"]), (204, allow), "{path}");
         assert!(answer.body.is_empty() && !answer.headers.contains_key("content-type"));
     }
-    // As a load balancer asks by default.
+    // The default request of a load balancer.
     assert_eq!(server.ask("OPTIONS / HTTP/1.0\r\n\r\n").await.status, 204);
-    // A page of another site learns of no permission.
+    // A page of another site gets no permission.
     let preflight =
         "OPTIONS /write HTTP/1.1\r\nhost: x\r\norigin: http://y\r\naccess-control-request-method: POST\r\n\r\n";
     let answer = server.ask(preflight).await;
@@ -76,7 +76,7 @@ async fn a_method_that_is_not_allowed_is_405_with_those_that_are() {
 }
 
 #[tokio::test]
-async fn a_slash_too_many_leads_to_the_path_without_it() {
+async fn a_path_with_a_slash_too_many_is_redirected_to_the_path_without_it() {
     let server = server();
     for (method, path, location) in [
         ("GET", "/health/live/", "../live"),
@@ -87,7 +87,7 @@ async fn a_slash_too_many_leads_to_the_path_without_it() {
         ("POST", "/write/", "../write"),
         ("POST", "/read/", "../read"),
         ("GET", "/users//", "../../users"),
-        // However it is called, it stays here: a relative reference that begins with a step up is a path.
+        // With any text in the path, the redirect stays on this host: a reference that begins with `../` is a path.
         ("GET", "/users/x:y/", "../x:y"),
         ("GET", "/users/%2F%2Fevil.example/", "../%2F%2Fevil.example"),
     ] {

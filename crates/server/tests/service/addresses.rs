@@ -1,4 +1,4 @@
-//! E-mail addresses and names of users, the addresses held against Python's `email-validator`.
+//! E-mail addresses and names of users. The addresses are compared with Python's `email-validator`.
 
 use std::{path::Path, process::Stdio};
 
@@ -12,12 +12,12 @@ use tokio::{io::AsyncWriteExt, process::Command};
 
 use crate::support::Service;
 
-/// Says of each line, a JSON text, whether it is taken.
+/// For each line, a JSON string, prints whether it is a valid address.
 const JUDGE: &str = r#"
 import json, sys
 from email_validator import validate_email, EmailNotValidError
 import email_validator
-# What the service takes on purpose: names for use inside.
+# The service accepts these on purpose: names for internal use.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 for line in sys.stdin:
     address = json.loads(line)
@@ -55,7 +55,7 @@ async fn reference(addresses: &[String]) -> Vec<bool> {
     output.lines().map(|line| line == "true").collect()
 }
 
-/// Addresses that people have, and near misses.
+/// Valid addresses, and addresses that are almost valid.
 const KNOWN: &[&str] = &[
     "ada@example.org",
     "Ada.Lovelace+tag@Example.ORG",
@@ -127,7 +127,7 @@ fn address() -> impl Strategy<Value = String> {
 }
 
 #[tokio::test]
-async fn addresses_are_taken_that_email_validator_takes_and_no_others() {
+async fn the_addresses_that_email_validator_accepts_are_accepted_and_no_others() {
     let service = Service::start(&[]).await;
     let mut addresses: Vec<String> = KNOWN.iter().map(|known| (*known).to_owned()).collect();
     let config = Config::default();
@@ -159,7 +159,7 @@ async fn addresses_are_taken_that_email_validator_takes_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_name_that_shows_nothing_or_turns_text_round_is_refused_with_the_reason() {
+async fn a_name_that_is_invisible_or_reverses_text_is_refused_with_the_reason() {
     let service = Service::start(&[]).await;
     for (n, name) in ["李小龍", "Jose\u{301}", "محمد", "O’Brien", "👩‍🚀"].iter().enumerate() {
         let body = json!({"name": name, "email": format!("{n}@example.org")});

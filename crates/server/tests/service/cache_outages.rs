@@ -1,5 +1,5 @@
-//! Without Redis reads go on, writes wait a little, and the cache comes back by itself; without PostgreSQL nothing old is
-//! answered unless that is asked for.
+//! Without Redis reads go on, writes wait for about two seconds, and the cache recovers by itself. Without PostgreSQL
+//! no stale value is answered, unless the settings allow it.
 
 use cenote_testing::RedisServer;
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ fn body(value: &str) -> Value {
     json!({"key": "key", "value": value})
 }
 
-/// From the moment on when Redis is lost: what is read is right, writes flow again soon, and health says so.
+/// Called when Redis is lost: reads are right, writes go on soon, and health reports the loss.
 async fn goes_on_without_redis(service: &Service) {
     let lost = Instant::now();
     let read = service.read("key").await.json(200);
@@ -49,7 +49,7 @@ async fn goes_on_without_redis(service: &Service) {
     })
     .await;
     service.get("/health/ready").await.json(200);
-    // Once nobody believes in it any more, nobody waits for it.
+    // Once no instance trusts Redis, no write waits for it.
     for n in 0..5 {
         service.write("key", &n.to_string()).await;
         let read = service.read("key").await.json(200);
@@ -63,7 +63,7 @@ async fn goes_on_without_redis(service: &Service) {
     assert!(stats["bypassed"].as_u64().unwrap() > 0, "{stats}");
 }
 
-/// Redis is there again: a new epoch begins, and nothing of the old one is believed.
+/// Called when Redis is back: a new epoch begins, and no entry of the old one is used.
 async fn comes_back(service: &Service) {
     service.uses_its_cache().await;
     let read = service.read("key").await.json(200);
@@ -76,7 +76,7 @@ async fn comes_back(service: &Service) {
 }
 
 #[tokio::test]
-async fn while_redis_is_gone_reads_go_on_and_writes_wait_once_and_then_it_is_used_again() {
+async fn while_redis_is_down_reads_go_on_and_writes_wait_once_and_afterwards_it_is_used_again() {
     let redis = redis().await;
     let service = over(&redis, &[]).await;
     service.write("key", "before").await;
@@ -90,7 +90,7 @@ async fn while_redis_is_gone_reads_go_on_and_writes_wait_once_and_then_it_is_use
 }
 
 #[tokio::test]
-async fn while_redis_hangs_it_is_as_if_it_were_gone() {
+async fn a_redis_that_hangs_is_treated_like_one_that_is_down() {
     let redis = redis().await;
     let service = over(&redis, &[]).await;
     service.write("key", "before").await;
@@ -102,7 +102,7 @@ async fn while_redis_hangs_it_is_as_if_it_were_gone() {
 }
 
 #[tokio::test]
-async fn a_service_started_without_its_redis_serves_from_the_database_until_it_is_there() {
+async fn a_service_started_without_its_redis_serves_from_the_database_until_redis_is_up() {
     let redis = redis().await;
     redis.kill().await.unwrap();
     let service = Service::start(&[("REDIS_URL", &redis.url())]).await;
@@ -117,7 +117,7 @@ async fn a_service_started_without_its_redis_serves_from_the_database_until_it_i
     is_hit(&service, "key").await;
 }
 
-/// Until the service has not known for so long which Redis is in use that it believes none.
+/// Waits until the service has not read the row of the epoch for so long that it trusts no Redis.
 async fn epoch_is_unknown(service: &Service) {
     eventually("the view ends", async || {
         service.cache_stats().await["epoch"].is_null().then_some(())
@@ -167,7 +167,7 @@ async fn writes_that_wait_for_redis_hold_no_connection() {
         (state == "degraded").then_some(())
     })
     .await;
-    // The only connection there is.
+    // These need the only connection.
     for _ in 0..5 {
         service.get("/users/1").await.problem(404, "not-found");
     }
@@ -182,13 +182,14 @@ async fn writes_that_wait_for_redis_hold_no_connection() {
 }
 
 #[tokio::test]
-async fn a_write_that_redis_cannot_be_told_of_is_202_and_not_a_plain_success() {
+async fn a_write_whose_release_does_not_reach_redis_is_202_and_not_a_plain_success() {
     let redis = redis().await;
     let service = std::sync::Arc::new(over(&redis, &[]).await);
     let version = service.write("key", "before").await;
     let session = service.database.session().await;
     let other = service.database.session().await;
-    // The write has its fence and waits for a lock; meanwhile Redis dies, and nobody can be told of that either.
+    // The write has its fence and waits for a lock. Meanwhile Redis dies, and the row of the epoch is locked, so that
+    // no new epoch can begin.
     session.run("BEGIN; UPDATE kv SET value = 'before'").await;
     let writing = tokio::spawn({
         let service = service.clone();
@@ -212,7 +213,7 @@ async fn a_write_that_redis_cannot_be_told_of_is_202_and_not_a_plain_success() {
 }
 
 #[tokio::test]
-async fn while_the_database_is_down_nothing_old_is_answered_unless_asked_for_and_then_it_is_marked() {
+async fn while_the_database_is_down_stale_values_are_answered_only_if_allowed_and_are_marked() {
     let redis = redis().await;
     let postgres = server("100").await;
     let database = Database::create_on(&postgres).await;
@@ -230,7 +231,7 @@ async fn while_the_database_is_down_nothing_old_is_answered_unless_asked_for_and
     is_hit(&lenient, "key").await;
 
     postgres.kill().await.unwrap();
-    // As long as the epoch is known, what it vouches for is answered as usual.
+    // As long as the epoch is known, entries of that epoch are answered as usual.
     epoch_is_unknown(&strict).await;
     epoch_is_unknown(&lenient).await;
     let refused = strict.read("key").await;
@@ -262,7 +263,7 @@ async fn while_the_database_is_down_nothing_old_is_answered_unless_asked_for_and
 }
 
 #[tokio::test]
-async fn a_statement_of_an_instance_that_hangs_is_ended_by_the_server_before_its_view_is_over() {
+async fn a_statement_of_an_instance_that_hangs_is_ended_by_the_server_before_its_view_expires() {
     let redis = redis().await;
     let service = std::sync::Arc::new(over(&redis, &[("COMMAND_TIMEOUT", "20")]).await);
     let version = service.write("key", "before").await;
@@ -273,7 +274,7 @@ async fn a_statement_of_an_instance_that_hangs_is_ended_by_the_server_before_its
         async move { service.post("/write", &body("late")).await }
     });
     session.sees_blocked(1).await;
-    // Now it can cancel nothing.
+    // A stopped process cancels nothing.
     service.signal("STOP");
     session.sees_blocked(0).await;
     session.run("COMMIT").await;

@@ -1,4 +1,4 @@
-//! The cache of one process: what a read finds, what it says of it, and that no write is missed.
+//! The cache of one process: what a read finds, how the answer reports it, and that no write is missed.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ const NEAR: &str = "cenote; hit; detail=near/local";
 const DATABASE: &str = "cenote; fwd=miss; detail=database/local";
 
 impl Session {
-    /// Changes a value as somebody would who does not know of the service.
+    /// Changes a value without the service.
     async fn update(&self, key: &str, value: &str) {
         let sql = format!("UPDATE kv SET value = '{value}' WHERE key = '{key}'");
         self.run(&sql).await;
@@ -58,7 +58,7 @@ async fn an_entity_tag_is_compared_without_the_database_too() {
 }
 
 #[tokio::test]
-async fn that_there_is_nothing_is_cached_until_something_is_written() {
+async fn an_absent_key_is_cached_until_it_is_written() {
     let service = Service::start(&[]).await;
     for expected in [DATABASE, NEAR, NEAR] {
         let absent = service.read("key").await;
@@ -76,7 +76,7 @@ async fn that_there_is_nothing_is_cached_until_something_is_written() {
 }
 
 #[tokio::test]
-async fn of_many_keys_only_those_that_are_not_cached_cost_a_query() {
+async fn reading_many_keys_queries_only_those_that_are_not_cached() {
     let service = Service::start(&[]).await;
     for key in ["a", "b", "c"] {
         service.write(key, "value").await;
@@ -99,7 +99,7 @@ async fn of_many_keys_only_those_that_are_not_cached_cost_a_query() {
 }
 
 #[tokio::test]
-async fn what_bypasses_the_service_is_not_seen_before_the_lifetime_ends_and_then_it_is() {
+async fn a_change_that_bypasses_the_service_is_seen_once_the_lifetime_of_the_entry_ends() {
     let service = Service::start(&[("CACHE_TTL", "1s")]).await;
     let session = service.database.session().await;
     service.write("key", "old").await;
@@ -115,7 +115,7 @@ async fn what_bypasses_the_service_is_not_seen_before_the_lifetime_ends_and_then
 }
 
 #[tokio::test]
-async fn with_the_cache_off_nothing_is_added() {
+async fn with_the_cache_off_answers_say_nothing_of_a_cache() {
     let service = Service::start(&[("CACHE_MODE", "off")]).await;
     service.write("key", "value").await;
     let session = service.database.session().await;
@@ -135,7 +135,7 @@ async fn with_the_cache_off_nothing_is_added() {
 }
 
 #[tokio::test]
-async fn no_reader_of_a_cached_key_misses_a_write_or_a_delete_that_was_answered() {
+async fn no_reader_of_a_cached_key_misses_an_acknowledged_write_or_delete() {
     let service = Arc::new(Service::start(&[]).await);
     let clients = (0..8).map(|client| {
         let service = service.clone();
@@ -147,12 +147,12 @@ async fn no_reader_of_a_cached_key_misses_a_write_or_a_delete_that_was_answered(
                 let body = json!({"key": key, "value": format!("{client}.{n}")});
                 let written = connection.post("/write", &body).await.unwrap().json(200);
                 let written = written["version"].as_i64().unwrap();
-                // Most first reads fill the cache, and most second ones are answered by it.
+                // Most of the first reads fill the cache, most of the second ones hit it.
                 for _ in 0..2 {
                     let read = connection.ask("GET", &path, &[], "").await.unwrap();
                     match read.status {
                         200 => assert!(read.json(200)["version"].as_i64().unwrap() >= written),
-                        // Somebody else deleted it.
+                        // Another client deleted it.
                         status => assert_eq!(status, 404),
                     }
                 }

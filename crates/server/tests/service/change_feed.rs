@@ -1,4 +1,4 @@
-//! Writes that bypass the service, as from psql, are seen within a moment, and none is missed while nobody listens.
+//! Writes that bypass the service, as from psql, are seen almost at once, and none is missed while no session listens.
 
 use cenote_testing::Proxy;
 use serde_json::json;
@@ -7,7 +7,7 @@ use crate::support::{Database, Launch, Service, eventually, redis, server};
 
 const NOTIFY: (&str, &str) = ("CACHE_FEED", "notify");
 
-/// Reads until the value is there; until then it may be the one before.
+/// Reads until the value is the new one; until then it is the old one.
 async fn sees(service: &Service, key: &str, before: &str, value: &str) {
     eventually("the change is seen", async || {
         let read = service.read(key).await.json(200);
@@ -30,7 +30,7 @@ async fn feed(service: &Service, name: &str) -> u64 {
     service.cache_stats().await["feed"][name].as_u64().unwrap()
 }
 
-/// Whatever statement changes a row, in whatever way.
+/// Each kind of statement that changes a row.
 async fn every_kind_of_change_is_seen(service: &Service) {
     let session = service.database.session().await;
     for key in ["a", "b", "c"] {
@@ -67,7 +67,7 @@ async fn in_one_process_every_kind_of_change_is_seen() {
     let service = Service::start(&[NOTIFY]).await;
     every_kind_of_change_is_seen(&service).await;
     let session = service.database.session().await;
-    // More than can be named.
+    // More keys than a notification names.
     is_cached(&service, "a").await;
     let before = feed(&service, "everything").await;
     session
@@ -116,7 +116,7 @@ async fn keys_of_any_length_and_kind_are_told_apart() {
 }
 
 #[tokio::test]
-async fn the_service_does_not_tell_itself_of_its_own_writes() {
+async fn the_service_is_not_notified_of_its_own_writes() {
     let service = Service::start(&[NOTIFY]).await;
     for n in 0..20 {
         service.write(&n.to_string(), "value").await;
@@ -126,7 +126,7 @@ async fn the_service_does_not_tell_itself_of_its_own_writes() {
     let session = service.database.session().await;
     session.run("UPDATE kv SET value = 'last' WHERE key = '7'").await;
     sees(&service, "7", "value", "last").await;
-    // It came behind whatever was told of before, so that is counted by now.
+    // Notifications arrive in order, so earlier ones would be counted by now.
     eventually("it is counted", async || {
         (feed(&service, "keys").await > 0).then_some(())
     })
@@ -140,7 +140,7 @@ async fn the_service_does_not_tell_itself_of_its_own_writes() {
 }
 
 #[tokio::test]
-async fn what_changed_while_nobody_listened_is_seen_afterwards() {
+async fn a_change_while_no_session_listens_is_seen_afterwards() {
     let redis = redis().await;
     for shared in [false, true] {
         let mut settings = vec![NOTIFY];
@@ -156,7 +156,7 @@ async fn what_changed_while_nobody_listened_is_seen_afterwards() {
         is_cached(&service, "key").await;
         let session = database.session().await;
         let before = feed(&service, "everything").await;
-        // Both in one transaction: the session that listens is gone before the change is committed.
+        // In one transaction: the listening session has ended before the change is committed.
         session
             .run(
                 "BEGIN; \
@@ -176,7 +176,7 @@ async fn what_changed_while_nobody_listened_is_seen_afterwards() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_cut_off_without_a_word_is_missed_and_replaced() {
+async fn a_session_that_is_cut_off_silently_is_noticed_and_replaced() {
     let service_database = Database::create().await;
     let shared = crate::support::shared_server().await;
     let proxy = Proxy::to(([127, 0, 0, 1], shared.port())).await.unwrap();

@@ -10,7 +10,7 @@ fn launch(command: &str, database: &Database) -> Launch {
     Launch::new(&[command]).env("DATABASE_URL", &database.url)
 }
 
-/// Checks the form of what `cenote check` prints; returns how many passed and failed.
+/// Checks the form of the output of `cenote check`, and returns how many checks passed and failed.
 fn tally(ended: &Ended) -> (usize, usize) {
     let lines: Vec<_> = ended.output.lines().collect();
     let (total, checks) = lines.split_last().unwrap();
@@ -48,7 +48,7 @@ async fn check_fails_before_the_schema_is_there_and_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn check_fails_when_nobody_answers() {
+async fn check_fails_when_no_server_answers() {
     let url = "postgresql://ada:correct-horse@127.0.0.1:1/data";
     let launch = Launch::new(&["check"]).env("DATABASE_URL", url);
     let ended = launch.env("DB_POOL_TIMEOUT", "1").run().await;
@@ -86,7 +86,7 @@ async fn migrating_again_changes_nothing() {
 }
 
 #[tokio::test]
-async fn of_five_that_migrate_at_once_one_does_it_and_all_succeed() {
+async fn of_five_migrations_at_once_one_changes_the_schema_and_all_succeed() {
     let database = Database::create().await;
     let migrating = (0..5).map(|_| launch("migrate", &database).spawn());
     let mut applied = 0;
@@ -139,7 +139,7 @@ async fn help_names_every_command_and_no_command_is_an_error() {
     assert!(wrong.log.contains("surf"), "{wrong:?}");
 }
 
-/// What the line that the log offers for a shell answers to a query.
+/// The answer to a query by the command for a shell that the log shows.
 fn psql(line: &str, query: &str) -> String {
     let command = format!("{line} -X -A -t -c \"$1\"");
     let output = Command::new("sh").args(["-c", &command, "sh", query]).output().unwrap();
@@ -167,7 +167,7 @@ async fn start_private(data: &Path) -> (Service, String, u16) {
 }
 
 #[tokio::test]
-async fn without_a_database_a_private_one_is_started_and_its_data_stay() {
+async fn without_a_database_setting_a_private_one_is_started_and_its_data_are_kept() {
     let parent = tempfile::tempdir().unwrap();
     let data = parent.path().join("data");
     let (first, line, port) = start_private(&data).await;
@@ -186,7 +186,7 @@ async fn without_a_database_a_private_one_is_started_and_its_data_stay() {
     assert_eq!(read["value"], "over the restart");
     assert_eq!(read["version"], version);
     assert_eq!(psql(&line, sql), "over the restart");
-    // Killed without a chance to stop anything, it still takes its server along.
+    // Killed, the service stops nothing by itself, and yet its server ends.
     drop(second);
     let connect = async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
     eventually("the private server ends with the service", async || {
@@ -207,12 +207,12 @@ async fn a_private_database_that_was_killed_is_started_again_with_all_that_was_a
         }
         let killed = postmaster(&data).unwrap();
         kill(killed);
-        // Not yet by a session that has not noticed the end of its server.
+        // A write before that may use a session that has not noticed the end of its server.
         eventually("another server runs", async || {
             postmaster(&data).filter(|pid| *pid != killed)
         })
         .await;
-        // Whatever is not answered with success meanwhile is a clear error.
+        // Until a write succeeds, each is a clear error.
         let version = eventually("a write succeeds again", async || {
             let body = json!({"key": "counted", "value": "after it"});
             let answer = service.post("/write", &body).await;
@@ -231,7 +231,7 @@ async fn a_private_database_that_was_killed_is_started_again_with_all_that_was_a
     assert!(!data.join("data/postmaster.pid").exists(), "it goes on");
 }
 
-/// The server's process id, from its own file, if that is there.
+/// The server's process id, if its file exists.
 fn postmaster(data: &Path) -> Option<u32> {
     let file = std::fs::read_to_string(data.join("data/postmaster.pid")).ok()?;
     file.lines().next()?.parse().ok()

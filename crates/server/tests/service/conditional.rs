@@ -1,4 +1,4 @@
-//! `If-Match` and `If-None-Match`.
+//! The conditions `If-Match` and `If-None-Match`.
 
 use std::{
     collections::BTreeMap,
@@ -92,7 +92,7 @@ async fn a_write_with_if_none_match_of_anything_only_creates() {
 }
 
 #[tokio::test]
-async fn of_a_key_without_a_value_if_match_is_412_and_nothing_is_made() {
+async fn if_match_for_a_key_without_a_value_is_412_and_makes_no_version() {
     let service = Service::start(&[]).await;
     service.write("deleted", "value").await;
     assert_eq!(service.delete("/read/deleted").await.status, 204);
@@ -107,7 +107,7 @@ async fn of_a_key_without_a_value_if_match_is_412_and_nothing_is_made() {
                 assert!(!refused.headers.contains_key("etag"));
             }
         }
-        // What it excludes is not there either, so there is nothing to delete.
+        // The condition holds for an absent key, so the delete finds nothing.
         let absent = service.delete_if(key, &[("if-none-match", "\"1\"")]).await;
         absent.problem(404, "not-found");
         service.read(key).await.problem(404, "not-found");
@@ -215,13 +215,13 @@ async fn a_hundred_concurrent_increments_by_compare_and_set_from_two_instances_s
 }
 
 #[tokio::test]
-async fn of_fifty_who_create_one_key_at_once_one_does_also_beside_writes_without_a_condition() {
+async fn of_fifty_clients_that_create_one_key_at_once_one_succeeds_also_beside_unconditional_writes() {
     let service = Arc::new(Service::start(&[("DB_POOL_MAX_SIZE", "8")]).await);
     for round in 0..5 {
         let clients = (0..50).map(|n| {
             let service = service.clone();
             tokio::spawn(async move {
-                // Others go in the same statements.
+                // Unconditional writes share the statements.
                 service.write(&format!("other/{round}/{n}"), "value").await;
                 let key = format!("one/{round}");
                 service
@@ -240,10 +240,10 @@ async fn of_fifty_who_create_one_key_at_once_one_does_also_beside_writes_without
     }
 }
 
-/// One thing that was asked, and what was answered.
+/// One request and its answer.
 #[derive(Debug, Clone)]
 struct Event {
-    /// When it was asked and answered, as a count of all such moments.
+    /// The moments of the request and the answer, in the order of all such moments.
     asked: u64,
     answered: u64,
     key: String,
@@ -258,7 +258,7 @@ enum Action {
     Read,
 }
 
-/// 0 stands for a key without a value.
+/// What was answered. The version 0 stands for a key without a value.
 #[derive(Debug, Clone, PartialEq)]
 enum Outcome {
     Made(i64),
@@ -272,7 +272,7 @@ fn tag_version(answer: &Answer) -> i64 {
     tag.map_or(0, |tag| tag.trim_matches('"').parse().unwrap())
 }
 
-/// Clients at one instance who write, delete and read a few keys, under conditions or not.
+/// A client of one instance, which writes, deletes and reads a few keys, with and without conditions.
 async fn client(
     address: std::net::SocketAddr,
     seed: u64,
@@ -292,7 +292,7 @@ async fn client(
                 value: format!("{seed}/{step}"),
                 only_if,
             },
-            // An absent key cannot be deleted; that is asked with the writes.
+            // A condition that the key is absent makes sense only for writes.
             5..7 => Action::Delete {
                 only_if: only_if.filter(|version| *version > 0),
             },
@@ -376,15 +376,15 @@ async fn ask(connection: &mut Connection, key: &str, action: &Action) -> std::io
     }
 }
 
-/// Whether the events can be put in one order that agrees with every answer. Versions give that order: a change belongs at
-/// its version, and whatever told of a version belongs right after it.
+/// Checks that one order of the events agrees with every answer. The versions give that order: a change comes at its
+/// version, and an answer that names a version comes right after it.
 fn check(history: &[Event]) {
     let mut keys: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
     for event in history {
         keys.entry(&event.key).or_default().push(event);
     }
     for events in keys.values() {
-        // By version: the value that it made, and what made it.
+        // For each version, its value and the event that made it.
         let mut made: BTreeMap<i64, (Option<&str>, &Event)> = BTreeMap::new();
         for event in events {
             if let Outcome::Made(version) = event.outcome {
@@ -396,7 +396,7 @@ fn check(history: &[Event]) {
                 if let Some(other) = made.insert(version, (value, event)) {
                     panic!("one version was given twice: {event:?}, {other:?}");
                 }
-                // A condition on a version was met only if nothing came in between.
+                // A condition on a version held only if the change made the next version.
                 if let Some(expected) = only_if
                     && *expected > 0
                 {
@@ -405,14 +405,14 @@ fn check(history: &[Event]) {
             }
         }
         for event in events {
-            // A change whose condition asks for absence follows nothing, or a delete.
+            // A write on condition that the key is absent follows no version, or a delete.
             if let Outcome::Made(version) = event.outcome
                 && let Action::Write { only_if: Some(0), .. } = event.action
                 && let Some((value, before)) = made.get(&(version - 1))
             {
                 assert_eq!(*value, None, "{event:?} after {before:?}");
             }
-            // What was found is what was made.
+            // A read returns the value that was written with its version.
             if let Outcome::Found(version, value) = &event.outcome
                 && let Some((written, maker)) = made.get(version)
             {
@@ -420,7 +420,7 @@ fn check(history: &[Event]) {
                 assert!(maker.asked < event.answered, "{event:?}, {maker:?}");
             }
         }
-        // Nothing tells of an older version than one whose change was answered before it was asked for.
+        // No answer names an older version than that of a change that was answered before the request.
         for event in events {
             let seen = match event.outcome {
                 Outcome::Made(version) => version - 1,
@@ -432,7 +432,7 @@ fn check(history: &[Event]) {
                 assert!(seen >= *newest, "{event:?} misses {maker:?}");
             }
         }
-        // And nothing is said to be absent that was written and not deleted since.
+        // No key is reported absent that was written and not deleted since.
         for event in events {
             let is_absent = matches!(event.outcome, Outcome::Refused(0) | Outcome::Found(0, _));
             if !is_absent {
@@ -456,7 +456,7 @@ fn check(history: &[Event]) {
     }
 }
 
-/// What has been asked and answered so far.
+/// All requests that have been answered so far.
 type History = Arc<Mutex<Vec<Event>>>;
 
 async fn histories(services: [&Service; 2], steps: usize, history: &History) {
@@ -495,7 +495,7 @@ async fn writes_and_deletes_with_and_without_conditions_from_two_instances_have_
 }
 
 #[tokio::test]
-async fn nothing_is_acknowledged_falsely_while_postgresql_is_killed_under_conditional_writes() {
+async fn no_conditional_write_is_acknowledged_falsely_while_postgresql_is_killed() {
     let server = server("100").await;
     let redis = redis().await;
     let url = redis.url();

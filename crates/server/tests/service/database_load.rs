@@ -1,4 +1,4 @@
-//! How much of its work the cache takes from the database: statements counted, not timed.
+//! How many statements the cache saves the database, counted rather than timed.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::support::{Connection, Service};
 const KEYS: usize = 10_000;
 const WRITES_OF_100: usize = 5;
 
-/// Keys by Zipf's law: the n-th is asked for 1/n as often as the first.
+/// Keys by Zipf's law: the n-th is requested 1/n times as often as the first.
 struct Zipf {
     sums: Vec<f64>,
     random: fastrand::Rng,
@@ -34,7 +34,7 @@ impl Zipf {
     }
 }
 
-/// Rows for all keys.
+/// Inserts a row for each key.
 async fn filled(service: &Service) {
     let session = service.database.session().await;
     session

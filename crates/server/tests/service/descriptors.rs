@@ -1,14 +1,11 @@
-//! Few open files: clients get what the database leaves, and each of them an answer.
+//! With a low limit of open files, clients get the descriptors that the database leaves, and each client an answer.
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use crate::support::{Connection, Database, Launch, Process, Service, secs};
+use crate::support::{Connection, Database, Launch, Process, SOON, Service};
 
-/// More than it takes, on a busy machine too.
-const LONG: u64 = 60;
-
-/// The program with a limit of open files, the soft one lower than the hard one.
+/// The program with these limits of open files.
 fn limited(soft: u32, hard: u32, settings: &[(&str, &str)]) -> Launch {
     let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$@\"");
     Launch::new(&["serve"]).through(&script).env("PORT", "0").envs(settings)
@@ -56,14 +53,14 @@ async fn the_soft_limit_is_raised_and_clients_beyond_the_hard_one_get_a_503() {
             let answer = connection.ask("GET", "/read/none", &[], "").await.unwrap();
             (connection, answer.status)
         };
-        let (connection, status) = timeout(secs(LONG), ask).await.expect("a client hangs");
+        let (connection, status) = timeout(SOON, ask).await.expect("a client hangs");
         connections.push(connection);
         statuses.push(status);
     }
     let count = |wanted| statuses.iter().filter(|status| **status == wanted).count();
     let (served, refused) = (count(404), count(503));
     assert_eq!(served + refused, statuses.len(), "{statuses:?}");
-    // Connections of before may have been about to end.
+    // Earlier connections may not have ended yet.
     assert!((clients - 5..=clients).contains(&served), "{clients}: {statuses:?}");
     assert!(open_files_of(&service) < 256);
 
@@ -74,10 +71,10 @@ async fn the_soft_limit_is_raised_and_clients_beyond_the_hard_one_get_a_503() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn without_any_descriptor_left_clients_are_told_at_once_and_served_again_afterwards() {
+async fn with_no_descriptor_left_clients_are_refused_at_once_and_served_again_afterwards() {
     let database = Database::create().await;
     let service = start(limited(256, 256, &[("DB_POOL_MAX", "2")]), &database).await;
-    // Lower than what it reckoned with.
+    // Lower than the limit that the program found at its start.
     let open = open_files_of(&service);
     limit_of(&service, open + 3);
     let mut connections = Vec::new();
@@ -86,7 +83,7 @@ async fn without_any_descriptor_left_clients_are_told_at_once_and_served_again_a
     }
     let asked = connections
         .iter_mut()
-        .map(|connection| timeout(secs(LONG), connection.ask("GET", "/health/live", &[], "")));
+        .map(|connection| timeout(SOON, connection.ask("GET", "/health/live", &[], "")));
     let answers = join_all(asked).await;
     let refused = answers
         .iter()
@@ -101,7 +98,7 @@ async fn without_any_descriptor_left_clients_are_told_at_once_and_served_again_a
 }
 
 #[tokio::test]
-async fn a_limit_that_leaves_no_clients_ends_the_start_with_the_figures() {
+async fn a_limit_that_leaves_no_descriptor_for_clients_ends_the_start_with_the_figures() {
     let ended = limited(64, 64, &[("DATABASE_URL", "postgresql://127.0.0.1:1/none")])
         .run()
         .await;

@@ -104,7 +104,7 @@ async fn requests_during_the_delay_are_served(delay: u64) -> bool {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_ends_the_service_at_once() {
     let service = Arc::new(Service::start(&SETTINGS).await);
     let (writing, _session) = slow_write(&service).await;
     service.signal("TERM");
@@ -119,7 +119,7 @@ async fn a_second_signal_ends_it_at_once() {
 }
 
 #[tokio::test]
-async fn without_requests_in_flight_it_ends_after_the_delay_and_closes_idle_connections() {
+async fn without_requests_in_flight_the_service_ends_after_the_delay_and_closes_idle_connections() {
     let service = Service::start(&SETTINGS).await;
     let mut idle = service.connect().await;
     idle.ask("GET", "/health/live", &[], "").await.unwrap().json(200);
@@ -134,7 +134,7 @@ async fn without_requests_in_flight_it_ends_after_the_delay_and_closes_idle_conn
 }
 
 #[tokio::test]
-async fn at_a_terminal_there_is_no_delay() {
+async fn sigint_ends_the_service_without_the_delay() {
     let service = Service::start(&[("SHUTDOWN_DELAY", "3600")]).await;
     service.signal("INT");
     let ended = service.ended(SOON).await;
@@ -142,7 +142,7 @@ async fn at_a_terminal_there_is_no_delay() {
 }
 
 #[tokio::test]
-async fn a_request_that_does_not_end_is_cut_off_after_the_bound() {
+async fn a_request_that_does_not_end_is_cut_off_after_the_shutdown_timeout() {
     let settings = [
         ("COMMAND_TIMEOUT", "120"),
         ("SHUTDOWN_DELAY", "0"),
@@ -198,7 +198,7 @@ async fn while_the_database_hangs_stopping_takes_no_longer_than_its_bounds() {
 
 /// Clients that ask all the time meet nothing but answers, and then connections that are refused.
 #[tokio::test]
-async fn under_load_no_request_that_was_let_in_is_lost() {
+async fn under_load_no_accepted_request_is_lost() {
     let service = Arc::new(Service::start(&SETTINGS).await);
     let address = service.address;
     let at_work = Arc::new(AtomicUsize::new(0));
@@ -251,7 +251,7 @@ async fn under_load_no_request_that_was_let_in_is_lost() {
 }
 
 #[tokio::test]
-async fn a_closed_terminal_ends_it_as_sigterm_does_and_its_private_database_too() {
+async fn a_closed_terminal_ends_the_service_as_sigterm_does_and_its_private_database_too() {
     let data = tempfile::tempdir().unwrap();
     let nowhere = Database {
         name: String::new(),

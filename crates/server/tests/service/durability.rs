@@ -1,4 +1,4 @@
-//! What is answered outlives a crash, or it is said that it may not.
+//! An acknowledged write outlives a crash, or the program warns that it may not.
 
 use crate::support::{Database, Launch, Service};
 
@@ -15,7 +15,7 @@ async fn migrated(database: &Database) {
 }
 
 #[tokio::test]
-async fn check_names_what_may_lose_a_write_where_it_was_set_and_the_cure() {
+async fn check_names_the_setting_that_may_lose_a_write_where_it_was_set_and_the_cure() {
     let database = Database::create_durable().await;
     migrated(&database).await;
     let (code, line) = check(&database).await;
@@ -29,7 +29,7 @@ async fn check_names_what_may_lose_a_write_where_it_was_set_and_the_cure() {
     for part in ["synchronous_commit is \"off\"", "set for the database"] {
         assert!(line.contains(part), "{line}");
     }
-    // The cure is one.
+    // The command that the check names is a cure.
     let cure = line.split("Run: ").nth(1).unwrap();
     session.run(cure).await;
     let (code, line) = check(&database).await;
@@ -47,14 +47,14 @@ async fn check_names_what_may_lose_a_write_where_it_was_set_and_the_cure() {
     let (_, line) = check(&own).await;
     assert!(line.starts_with("FAIL") && line.contains("DATABASE_URL"), "{line}");
 
-    // Which waits for this machine's disk alone; what that means is told.
+    // `local` waits for the disk of this machine, which is enough to pass.
     session
         .run(&format!("ALTER DATABASE {name} SET synchronous_commit = local"))
         .await;
     assert!(check(&database).await.1.starts_with("PASS"));
 }
 
-/// The tests' usual servers.
+/// Such as the servers that most of these tests use.
 #[tokio::test]
 async fn a_server_that_does_not_wait_for_its_disk_fails_the_check() {
     let database = Database::create().await;

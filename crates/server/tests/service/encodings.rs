@@ -1,5 +1,5 @@
-//! Databases in encodings and locales other than UTF-8 and C: what they cannot hold is refused value by value, and what
-//! makes two addresses the same does not depend on them.
+//! Databases with encodings and locales other than UTF-8 and C: a value that they cannot store is refused by itself,
+//! and addresses are compared the same way in each of them.
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -32,7 +32,7 @@ async fn a_value_that_the_encoding_does_not_have_is_422_and_its_neighbours_are_w
         }
         let read = service.read("7").await.json(200);
         assert_eq!(read["value"], "d\u{e9}j\u{e0} vu");
-        // What cannot be there is not there.
+        // A key that the encoding cannot store is absent.
         service.read(CRAB).await.problem(404, "not-found");
         let path = format!("/read/{}", encoded(CRAB));
         service.delete(&path).await.problem(404, "not-found");
@@ -48,7 +48,7 @@ async fn a_value_that_the_encoding_does_not_have_is_422_and_its_neighbours_are_w
 }
 
 #[tokio::test]
-async fn in_the_modes_with_a_cache_too() {
+async fn a_value_that_the_encoding_does_not_have_is_422_also_with_a_cache() {
     let options = "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'";
     let database = Database::create_with(options).await;
     let service = Service::start_with(&database, &[]).await;
@@ -101,16 +101,16 @@ async fn addresses_are_compared_the_same_whatever_the_locale() {
         add(same).await.problem(409, "conflict");
     }
     add("inf@example.org").await.json(201);
-    // A user that is added by other means is kept apart by the same index.
+    // The same index holds for users that are added without the service.
     let session = database.session().await;
     let taken =
         "SELECT count(*) FROM users WHERE coalesce(email_key, lower(email::text COLLATE \"C\")) = 'info@example.org'";
     assert_eq!(session.number(taken).await, 1);
 }
 
-/// Users that an earlier version let in by the database's own rules.
+/// An earlier version compared addresses by the rules of the database.
 #[tokio::test]
-async fn users_that_are_there_keep_their_rows_when_addresses_are_compared_anew() {
+async fn existing_users_keep_their_rows_when_addresses_are_compared_in_another_way() {
     let database = Database::create_with("LOCALE_PROVIDER icu ICU_LOCALE 'tr-TR'").await;
     let launch = || Launch::new(&["migrate"]).env("DATABASE_URL", &database.url);
     assert_eq!(launch().run().await.code, Some(0));

@@ -1,4 +1,4 @@
-//! Every error is a problem of RFC 9457 that says what to do and nothing it should not.
+//! Every error is a problem of RFC 9457 that says what to do and reveals nothing internal.
 
 use serde_json::json;
 
@@ -110,7 +110,7 @@ async fn a_body_of_another_media_type_is_415() {
 }
 
 #[tokio::test]
-async fn an_error_has_a_request_id_and_every_answer_keeps_the_caller_s() {
+async fn an_error_has_a_request_id_and_every_answer_keeps_that_of_the_caller() {
     let service = Service::start(&[]).await;
     let own = service.get("/read/nothing").await;
     assert!(!own.headers["x-request-id"].is_empty());
@@ -121,7 +121,7 @@ async fn an_error_has_a_request_id_and_every_answer_keeps_the_caller_s() {
     }
 }
 
-/// The tables are taken away under the service, so that PostgreSQL refuses every statement.
+/// The tables are renamed while the service runs, so PostgreSQL refuses every statement.
 #[tokio::test]
 async fn a_refused_statement_tells_the_caller_nothing_and_the_log_the_reason() {
     let service = Service::start(&[("CACHE_MODE", "off")]).await;
@@ -153,7 +153,7 @@ async fn a_refused_statement_tells_the_caller_nothing_and_the_log_the_reason() {
 }
 
 #[tokio::test]
-async fn a_rule_that_somebody_added_to_the_database_is_422_without_its_words() {
+async fn a_value_that_a_rule_of_the_database_refuses_is_422_without_the_text_of_the_rule() {
     let service = Service::start(&[]).await;
     let session = service.database.session().await;
     session

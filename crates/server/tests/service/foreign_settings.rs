@@ -1,10 +1,11 @@
-//! Whatever a database or a role is set to: the service behaves as ever, or its start names the setting and the cure.
+//! With any settings of the database or the role, the service works as usual, or its start names the setting and the
+//! cure.
 
 use serde_json::json;
 
 use crate::support::{Database, Launch, SOON, Service, resolve};
 
-/// Every kind of request, with writers in each other's way.
+/// Checks each kind of request, with several writers of one key.
 async fn behaves(service: &Service, given: &str) {
     let mut versions = Vec::new();
     for round in 0..3 {
@@ -40,8 +41,8 @@ async fn behaves(service: &Service, given: &str) {
 }
 
 #[tokio::test]
-async fn settings_that_make_no_difference_make_none() {
-    // Those of a line do not depend on each other.
+async fn settings_that_should_make_no_difference_make_none() {
+    // The settings of a group do not influence each other.
     for settings in [
         &[
             "default_transaction_deferrable = on",
@@ -101,7 +102,7 @@ async fn settings_that_make_no_difference_make_none() {
     }
 }
 
-/// Runs the cure that a command names, after which it is content.
+/// The cure that a command names works.
 #[tokio::test]
 async fn settings_that_would_stall_or_mislead_are_named_with_their_cure() {
     for (setting, name) in [

@@ -1,4 +1,4 @@
-//! HTTP/2 without TLS, for those who know that it is spoken.
+//! HTTP/2 without TLS, for clients that begin with it.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -62,7 +62,7 @@ const PING: u8 = 6;
 const ACK: u8 = 1;
 
 #[tokio::test]
-async fn a_peer_that_misbehaves_frame_by_frame_does_not_fill_the_log() {
+async fn a_peer_that_floods_the_service_with_wrong_frames_does_not_fill_the_log() {
     let service = Service::start(&[("LOG", "info")]).await;
     let before = service.log().len();
     for flood in [
@@ -76,10 +76,11 @@ async fn a_peer_that_misbehaves_frame_by_frame_does_not_fill_the_log() {
         let mut bytes = PREFACE.to_vec();
         bytes.extend(frame(SETTINGS, 0, 0, &[]));
         bytes.extend(flood.repeat(20_000));
-        // It may be refused on the way.
+        // The service may end the connection before everything is sent.
         let _ = stream.write_all(&bytes).await;
         let _ = stream.shutdown().await;
         let mut answer = Vec::new();
+        // Whether and when the service ends the connection is not the promise here.
         let _ = tokio::time::timeout(secs(10), stream.read_to_end(&mut answer)).await;
     }
     service.get("/health/live").await.json(200);

@@ -1,4 +1,4 @@
-//! `/write` and `/read`.
+//! Keys: `/write` and `/read`.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -91,7 +91,7 @@ async fn three_hundred_writes_at_once_have_three_hundred_versions_and_the_newest
 }
 
 #[tokio::test]
-async fn a_reader_never_sees_an_older_value_than_the_write_it_was_told_of() {
+async fn a_client_never_reads_an_older_value_than_its_acknowledged_write() {
     let service = Arc::new(Service::start(&[]).await);
     let clients = (0..8).map(|client| {
         let service = service.clone();
@@ -156,7 +156,7 @@ impl Service {
 async fn head_tells_what_get_would_without_the_body() {
     let service = Service::start(&[]).await;
     service.write("key", "value").await;
-    // From here on it is cached, which the body tells.
+    // From now on the value is cached, and the body says so.
     service.get("/read/key").await.json(200);
     let get = service.get("/read/key").await;
     let mut connection = service.connect().await;
@@ -174,7 +174,7 @@ async fn head_tells_what_get_would_without_the_body() {
 #[tokio::test]
 async fn a_client_that_writes_and_deletes_by_turns_finds_each_in_its_order() {
     let service = Arc::new(Service::start(&[]).await);
-    // Each client writes and deletes by turns, on a key of its own, beside the others.
+    // Each client has its own key.
     let clients = (0..16).map(|client| {
         let service = service.clone();
         tokio::spawn(async move {
@@ -200,7 +200,7 @@ async fn a_client_that_writes_and_deletes_by_turns_finds_each_in_its_order() {
 }
 
 #[tokio::test]
-async fn a_key_that_somebody_else_has_locked_holds_up_no_other_write() {
+async fn a_key_that_another_session_has_locked_holds_up_no_other_write() {
     let settings = [("COMMAND_TIMEOUT", "20"), ("DB_POOL_MAX", "4")];
     let service = Arc::new(Service::start(&settings).await);
     for key in ["locked/a", "locked/b", "locked/c"] {
@@ -263,7 +263,7 @@ async fn any_utf8_is_a_key_and_no_two_are_confused() {
     for (n, key) in WEIRD.iter().enumerate() {
         assert_eq!(service.write(key, &n.to_string()).await, 1, "{key:?}");
     }
-    // The composed letter is another key than the letter with its accent.
+    // The composed letter is another key than the letter with a combining accent.
     service.write("é", "composed").await;
     for (n, key) in WEIRD.iter().enumerate() {
         let read = service.read(key).await.json(200);
@@ -282,7 +282,7 @@ async fn any_utf8_is_a_key_and_no_two_are_confused() {
 }
 
 #[tokio::test]
-async fn slashes_and_dots_may_stand_in_the_path_as_they_are() {
+async fn slashes_and_dots_of_a_key_need_no_encoding_in_the_path() {
     let service = Service::start(&[]).await;
     for key in ["a/b/c", "a//b", "/leading", "trailing/", "..", "a/../b", "."] {
         service.write(key, key).await;
@@ -330,7 +330,7 @@ async fn a_key_is_1_to_2048_bytes_without_nul() {
         let many = service.post("/read", &many).await;
         assert_eq!(many.wrong_fields(), ["keys[1]"], "{key:?}");
     }
-    // Random bytes, which no index can shorten.
+    // Random characters, which an index cannot compress.
     let random: String = (0..682).map(|_| fastrand::char('\u{800}'..'\u{d7ff}')).collect();
     service.write(&random, "random").await;
     assert_eq!(service.read(&random).await.json(200)["value"], "random");
@@ -391,7 +391,7 @@ async fn a_thousand_keys_cost_one_query_and_more_are_refused() {
 }
 
 #[tokio::test]
-async fn requests_may_follow_each_other_on_one_connection_without_waiting() {
+async fn requests_may_be_pipelined_on_one_connection() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let service = Service::start(&[]).await;
     service.write("key", "value").await;
@@ -417,7 +417,7 @@ async fn a_connection_is_kept_for_further_requests_after_an_error() {
     }
 }
 
-/// Some routes are found without the router, so this tries what is near them.
+/// Some routes are found without the router, so this test tries spellings close to them.
 #[tokio::test]
 async fn every_method_and_spelling_of_the_routes_most_asked_for_is_answered() {
     let service = Service::start(&[]).await;

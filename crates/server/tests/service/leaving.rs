@@ -1,4 +1,4 @@
-//! Clients that end their side, or leave, while the database works for them.
+//! Clients that close their sending side, or leave, while a statement runs for them.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::support::{Service, Session, eventually};
 
 const SETTINGS: [(&str, &str); 3] = [("COMMAND_TIMEOUT", "60"), ("CACHE_MODE", "off"), ("DB_POOL_MAX", "2")];
 
-/// A service, and a session that has locked the row `slow`, and more if it is told to.
+/// A service, and a session that has locked the row `slow` and has run the statement `more`.
 async fn locked(more: &str) -> (Arc<Service>, Session) {
     let service = Arc::new(Service::start(&SETTINGS).await);
     service.write("slow", "one").await;
@@ -22,7 +22,7 @@ async fn locked(more: &str) -> (Arc<Service>, Session) {
     (service, session)
 }
 
-/// Writes to the row that is locked, on a connection of its own.
+/// Writes to the locked row, on a new connection.
 async fn write(service: &Service) -> TcpStream {
     let body = json!({"key": "slow", "value": "two"}).to_string();
     let mut stream = TcpStream::connect(service.address).await.unwrap();
@@ -39,7 +39,7 @@ async fn whole(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn a_client_that_ends_its_side_is_answered_when_the_row_is_free() {
+async fn a_client_that_closes_its_sending_side_is_answered_when_the_row_is_unlocked() {
     let (service, session) = locked("").await;
     let mut stream = write(&service).await;
     stream.shutdown().await.unwrap();
@@ -51,7 +51,7 @@ async fn a_client_that_ends_its_side_is_answered_when_the_row_is_free() {
 }
 
 #[tokio::test]
-async fn a_client_that_ends_its_side_is_answered_when_a_connection_comes_free() {
+async fn a_client_that_closes_its_sending_side_is_answered_when_a_connection_is_free() {
     let (service, session) = locked("LOCK TABLE users IN ACCESS EXCLUSIVE MODE").await;
     let lists: Vec<_> = (0..2)
         .map(|_| {

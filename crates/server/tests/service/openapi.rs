@@ -1,4 +1,4 @@
-//! The description of the API, held against programs that know the standard, and against the service.
+//! The OpenAPI description, checked by programs that implement the standard and compared with the service.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,7 +11,7 @@ use tokio::{process::Command, time::timeout};
 
 use crate::support::{Launch, Service, redis};
 
-/// Longer than any of these programs takes, also on a busy machine.
+/// A bound against hanging: more than any of these programs takes, even on a slow machine.
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// A program that `scripts/setup test` has installed.
@@ -26,7 +26,7 @@ fn oracle(name: &str) -> PathBuf {
     program
 }
 
-/// Runs it to its end in this directory.
+/// Runs a program in this directory, until it ends.
 async fn run(program: &str, directory: &Path, arguments: &[&str]) -> Output {
     let program = oracle(program);
     let bin = program.parent().unwrap().display();
@@ -51,7 +51,7 @@ fn succeeded(output: &Output) {
     );
 }
 
-/// The description, as `cenote openapi` prints it, in a file.
+/// The description that `cenote openapi` prints, written to `openapi.json`.
 async fn description(directory: &Path) -> Value {
     let printed = Launch::new(&["openapi"]).run().await;
     assert_eq!(printed.code, Some(0));
@@ -84,7 +84,7 @@ async fn the_description_has_the_bounds_that_the_service_keeps() {
     ] {
         assert_eq!(at(&pointer), value, "{pointer}");
     }
-    // And it keeps them: what is on the bound is taken, what is beyond is not.
+    // The service accepts what is at the bound, and refuses what is beyond.
     let service = Service::start(&[]).await;
     let post = async |path: &str, body: Value| service.post(path, &body).await.status;
     let keys = |count: usize| serde_json::json!({"keys": (0..count).map(|n| n.to_string()).collect::<Vec<_>>()});
@@ -155,7 +155,7 @@ async fn every_operation_names_each_status_that_its_requests_may_get() {
     assert!(headers("PreconditionFailed")["ETag"].is_object());
 }
 
-/// What a program does that was written for the generated client.
+/// A program that uses the generated client.
 const CLIENT: &str = r#"
 import sys
 from cenote_client import Client
@@ -218,25 +218,33 @@ async fn generated_requests_are_answered_as_described() {
     let redis = redis().await;
     let service = Service::start(&[("REDIS_URL", &redis.url())]).await;
     service.uses_its_cache().await;
-    let directory = tempfile::tempdir().unwrap();
-    // Whether there is a value, which version it has and which addresses are taken follows from other requests; for
-    // some headers the tool makes values that are no entity tags.
+    // The answer depends on other requests: whether a key has a value, its version, and which addresses are taken. For
+    // some headers the tool generates values that are no entity tags.
     let expected = "[checks.positive_data_acceptance]\n\
         expected-statuses = [\"2xx\", \"304\", \"400\", \"404\", \"409\", \"412\"]\n";
-    std::fs::write(directory.path().join("schemathesis.toml"), expected).unwrap();
     let description = format!("http://{}/openapi.json", service.address);
-    let arguments = [
-        "run",
-        &description,
-        "--checks=all",
-        // It takes parameters that nobody knows for wrong; they are passed over.
-        "--exclude-checks=negative_data_rejection",
-        "--mode=all",
-        "--max-examples=40",
-        "--seed=1",
-        "--generation-deterministic",
-        "--request-timeout=30",
-        "--no-color",
-    ];
-    succeeded(&run("schemathesis", directory.path(), &arguments).await);
+    let requests = async |phases: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("schemathesis.toml"), expected).unwrap();
+        let arguments = [
+            "run",
+            &description,
+            "--checks=all",
+            // The tool expects an error for an unknown parameter; the service ignores it.
+            "--exclude-checks=negative_data_rejection",
+            "--mode=all",
+            "--max-examples=40",
+            "--seed=1",
+            "--generation-deterministic",
+            "--request-timeout=30",
+            "--no-color",
+            phases,
+        ];
+        succeeded(&run("schemathesis", directory.path(), &arguments).await);
+    };
+    // Two processes: the tool is one thread of Python, and takes most of the time itself.
+    tokio::join!(
+        requests("--phases=examples,coverage,fuzzing"),
+        requests("--phases=stateful")
+    );
 }

@@ -1,4 +1,4 @@
-//! What operators look at: health, statistics, documentation.
+//! For operators: health, statistics, documentation.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +39,7 @@ async fn live_never_touches_the_database() {
 }
 
 #[tokio::test]
-async fn however_many_ask_for_the_health_the_database_is_asked_once_a_second() {
+async fn many_health_requests_cost_one_query_a_second() {
     let service = Service::start(&[]).await;
     let acquired = async || {
         let stats = service.get("/pool-stats").await.json(200);
@@ -55,7 +55,7 @@ async fn however_many_ask_for_the_health_the_database_is_asked_once_a_second() {
 }
 
 #[tokio::test]
-async fn pool_stats_have_the_names_the_older_systems_had_and_count_along() {
+async fn pool_stats_have_the_names_of_the_older_systems_and_count_requests() {
     let service = Service::start(&[("DB_POOL_MIN", "3"), ("DB_POOL_MAX", "7")]).await;
     let stats = async || service.get("/pool-stats").await.json(200);
     let before = stats().await;
@@ -100,7 +100,7 @@ async fn the_pool_opens_its_warm_connections_and_overflow_only_under_load() {
     let service = std::sync::Arc::new(Service::start(&settings).await);
     let session = service.database.session().await;
     session.run("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE").await;
-    // Each list has a connection of its own; look-ups and writes would share them.
+    // Each list takes a connection; look-ups and writes would share one.
     let lists = (0..5).map(|_| {
         let service = service.clone();
         tokio::spawn(async move { service.get("/users").await })
@@ -149,14 +149,14 @@ async fn a_pool_whose_connections_are_all_in_use_is_degraded_and_still_ready() {
 }
 
 #[tokio::test]
-async fn while_requests_stand_in_line_health_says_so_and_that_of_the_pool_too() {
+async fn while_requests_wait_in_the_queue_the_health_and_that_of_the_pool_are_degraded() {
     let settings = [("DB_POOL_MIN", "2"), ("DB_POOL_MAX", "2"), ("COMMAND_TIMEOUT", "20")];
     let service = std::sync::Arc::new(Service::start(&settings).await);
     let session = service.database.session().await;
     session
         .run("BEGIN; LOCK TABLE users, kv IN ACCESS EXCLUSIVE MODE")
         .await;
-    // Some wait for a connection of their own, the others to share a statement.
+    // Lists wait for a connection each, reads of keys for a statement that they share.
     let ask = |path: String| {
         let service = service.clone();
         tokio::spawn(async move { service.get(&path).await.status })
@@ -193,10 +193,10 @@ async fn while_requests_stand_in_line_health_says_so_and_that_of_the_pool_too() 
 }
 
 #[tokio::test]
-async fn a_line_that_comes_and_goes_is_not_degraded() {
+async fn a_queue_that_comes_and_goes_is_not_degraded() {
     let settings = [("DB_POOL_MIN", "1"), ("DB_POOL_MAX", "1")];
     let service = std::sync::Arc::new(Service::start(&settings).await);
-    // More at once than there are connections, each for a moment.
+    // More requests at a time than connections, each for a short time.
     let clients = (0..8).map(|_| {
         let service = service.clone();
         tokio::spawn(async move {
@@ -211,7 +211,7 @@ async fn a_line_that_comes_and_goes_is_not_degraded() {
     let mut looks = 0;
     while !clients.iter().all(tokio::task::JoinHandle::is_finished) {
         let health = service.get("/health").await.json(200);
-        // The machine may be slow; then the line stands.
+        // On a slow machine requests may wait for long, and then the pool is degraded.
         let waited = service.get("/pool-stats").await.json(200)["acquire_ms"]["max"].as_f64();
         if waited.unwrap() < 200.0 {
             assert_eq!(health["pool"]["state"], "healthy", "{health}");
@@ -225,7 +225,7 @@ async fn a_line_that_comes_and_goes_is_not_degraded() {
 }
 
 #[tokio::test]
-async fn cache_stats_have_the_names_the_older_systems_had() {
+async fn cache_stats_have_the_names_of_the_older_systems() {
     let service = Service::start(&[]).await;
     service.write("key", "value").await;
     for _ in 0..3 {
@@ -239,7 +239,7 @@ async fn cache_stats_have_the_names_the_older_systems_had() {
     assert!((0.0..=100.0).contains(&rate));
 }
 
-/// The addresses that a page refers to, in quotes.
+/// The addresses in the attributes of a page.
 fn references(html: &str) -> Vec<&str> {
     let attributes = ["src=\"", "href=\""].into_iter();
     let values = attributes.flat_map(|name| html.split(name).skip(1));
@@ -247,7 +247,7 @@ fn references(html: &str) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn the_documentation_needs_no_other_host() {
+async fn the_documentation_loads_nothing_from_other_hosts() {
     let service = Service::start(&[]).await;
     let moved = service.get("/docs").await;
     let index = match moved.headers.get("location") {
@@ -264,7 +264,7 @@ async fn the_documentation_needs_no_other_host() {
         let answer = service.get(&path).await;
         assert_eq!(answer.status, 200, "{path}");
         assert!(!answer.body.is_empty(), "{path}");
-        // The page's own script and style decide what else is loaded.
+        // The page's own script and style must load nothing else.
         if asset.ends_with("initializer.js") || asset.ends_with("index.css") {
             assert!(!answer.text().contains("http://"), "{path}");
             assert!(!answer.text().contains("https://"), "{path}");
@@ -305,7 +305,7 @@ async fn the_description_lists_every_route_and_every_route_it_lists_answers() {
     let user = json!({"name": "Ada", "email": "ada@example.org"});
     let id = service.post("/users/", &user).await.json(201)["id"].to_string();
     for route in listed {
-        // One of them deletes it.
+        // One of the routes deletes the key.
         service.write("present", "value").await;
         let (method, path) = route.split_once(' ').unwrap();
         let path = path.replace("{key}", "present").replace("{id}", &id);

@@ -1,4 +1,4 @@
-//! The reader of the output may go, stop reading, or run out of room: nothing else suffers.
+//! The reader of the output may leave, stop reading, or have no space: the service goes on.
 
 use std::{
     fs::File,
@@ -21,7 +21,7 @@ fn serve(database: &Database) -> Launch {
         .env("LOG", "debug")
 }
 
-/// A service whose log the test reads, up to where it listens.
+/// A service that listens, and the rest of its log.
 async fn logging_to_a_pipe() -> (Process, Connection, BufReader<PipeReader>) {
     let database = Database::create().await;
     let (reader, writer) = pipe().unwrap();
@@ -42,7 +42,7 @@ fn next_event(log: &mut impl BufRead) -> Option<Value> {
     (length > 0).then(|| serde_json::from_str(&line).unwrap())
 }
 
-/// Asks for things that are worth a line.
+/// Makes requests that are logged.
 async fn asks(connection: &mut Connection, times: usize, path: &str) {
     for _ in 0..times {
         let answer = connection.ask("GET", path, &[], "").await.unwrap();
@@ -57,7 +57,7 @@ async fn ends_well(process: Process) {
 }
 
 #[tokio::test]
-async fn a_service_whose_log_nobody_reads_any_more_goes_on_and_ends_well() {
+async fn a_service_whose_log_is_no_longer_read_goes_on_and_ends_with_success() {
     let (process, mut connection, log) = logging_to_a_pipe().await;
     drop(log);
     asks(&mut connection, 100, "/nothing").await;
@@ -67,7 +67,7 @@ async fn a_service_whose_log_nobody_reads_any_more_goes_on_and_ends_well() {
 #[tokio::test]
 async fn a_reader_that_stalls_holds_up_no_request_and_learns_how_many_lines_it_missed() {
     let (process, mut connection, mut log) = logging_to_a_pipe().await;
-    // More than the pipe and the program hold.
+    // More than the pipe and the buffer of the program hold.
     let long = format!("/nothing/{}", "x".repeat(4000));
     asks(&mut connection, 1000, &long).await;
     let reading = tokio::task::spawn_blocking(move || {
@@ -85,7 +85,7 @@ async fn a_reader_that_stalls_holds_up_no_request_and_learns_how_many_lines_it_m
         lines > 0 && dropped > 0 && lines + dropped >= 1000,
         "{lines} and {dropped}"
     );
-    // What is logged from now on is read again.
+    // From now on the log is read again.
     asks(&mut connection, 1, "/nothing/more").await;
     let reading = tokio::task::spawn_blocking(move || {
         let mut log = log;
@@ -103,7 +103,7 @@ async fn a_reader_that_stalls_does_not_hold_up_the_end() {
     ends_well(process).await;
 }
 
-/// Waits until a service on this port is ready, and asks it for things that are worth a line.
+/// Waits until a service on this port is ready, and makes requests that are logged.
 async fn serves(port: u16) {
     let mut connection = eventually("it listens", async || {
         Connection::open(([127, 0, 0, 1], port).into()).await.ok()
@@ -117,14 +117,14 @@ async fn serves(port: u16) {
     asks(&mut connection, 100, "/nothing").await;
 }
 
-/// A port that was free a moment ago.
+/// A port that is free at this moment.
 fn port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
 #[tokio::test]
-async fn a_service_whose_log_finds_no_room_goes_on_and_ends_well() {
+async fn a_service_whose_log_has_no_space_goes_on_and_ends_with_success() {
     let (database, port) = (Database::create().await, port());
     let launch = serve(&database).env("PORT", &port.to_string());
     let process = launch.stderr(full()).spawn();
@@ -133,7 +133,7 @@ async fn a_service_whose_log_finds_no_room_goes_on_and_ends_well() {
 }
 
 #[tokio::test]
-async fn a_service_started_without_standard_streams_goes_on_and_ends_well() {
+async fn a_service_started_without_standard_streams_goes_on_and_ends_with_success() {
     let (database, port) = (Database::create().await, port());
     let launch = serve(&database).env("PORT", &port.to_string());
     let process = launch.through(r#"exec "$@" <&- >&- 2>&-"#).spawn();
@@ -141,7 +141,7 @@ async fn a_service_started_without_standard_streams_goes_on_and_ends_well() {
     ends_well(process).await;
 }
 
-/// Every command that ends by itself, with what it needs.
+/// Each command that ends by itself, with its arguments.
 fn commands() -> Vec<Vec<&'static str>> {
     let commands = [
         "--help",
@@ -162,7 +162,7 @@ fn launch(arguments: &[&str], database: &Database) -> Launch {
 }
 
 #[tokio::test]
-async fn a_command_whose_reader_has_gone_succeeds() {
+async fn a_command_whose_reader_has_left_succeeds() {
     let database = Database::create_durable().await;
     for arguments in commands() {
         let (reader, writer) = pipe().unwrap();
@@ -173,7 +173,7 @@ async fn a_command_whose_reader_has_gone_succeeds() {
 }
 
 #[tokio::test]
-async fn a_command_whose_result_finds_no_room_fails_and_says_so() {
+async fn a_command_whose_result_has_no_space_fails_with_the_reason() {
     let database = Database::create_durable().await;
     for arguments in commands() {
         let ended: Ended = launch(&arguments, &database).stdout(full()).run().await;
@@ -184,7 +184,7 @@ async fn a_command_whose_result_finds_no_room_fails_and_says_so() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_told_by_the_exit_code_even_if_nobody_can_read_it() {
+async fn the_exit_code_tells_of_an_error_even_if_its_text_cannot_be_written() {
     let database = Database::create_durable().await;
     for (arguments, code) in [(["surf"], 2), (["config"], 2), (["check"], 1), (["migrate"], 1)] {
         for output in ["gone", "full"] {
@@ -217,7 +217,7 @@ async fn a_pipe_that_is_full_and_does_not_block_gets_the_whole_result_in_the_end
     }
     let process = Launch::new(&["openapi"]).stdout(writer).spawn();
     let reading = tokio::task::spawn_blocking(move || {
-        // By then it most likely waits for room.
+        // Most likely the program waits for space by now.
         reader.read_exact(&mut vec![0; filled / 2]).unwrap();
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();

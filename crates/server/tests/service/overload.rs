@@ -1,4 +1,4 @@
-//! More than the database can take: refused early, in bounded memory, and visible.
+//! More requests than the database can serve are refused early, in bounded memory, and health reports it.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ async fn writes_beyond_the_bytes_that_may_wait_are_503_at_once_and_the_others_ar
     assert!(refused.headers["retry-after"].parse::<u32>().unwrap() >= 1);
     let problem = refused.problem(503, "pool-overloaded");
     assert_eq!(problem["waiting"], 3, "{problem}");
-    // What does not wait for that key still goes.
+    // A write of another key does not wait.
     service.write("other", &"x".repeat(20_000)).await;
     let stats = service.get("/pool-stats").await.json(200);
     let writes = &stats["queues"]["writes"];

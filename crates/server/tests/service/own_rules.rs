@@ -1,11 +1,11 @@
-//! Rules that users add to the tables: a value that they refuse concerns its sender, and nobody else.
+//! Rules that users add to the tables: a value that they refuse is an error for its sender alone.
 
 use serde_json::json;
 
 use crate::support::{Database, Service};
 
 #[tokio::test]
-async fn what_a_rule_of_the_database_refuses_is_422_and_costs_the_neighbours_nothing() {
+async fn a_value_that_a_rule_refuses_is_422_and_the_others_of_its_statement_are_written() {
     let database = Database::create().await;
     let service = Service::start_with(&database, &[]).await;
     let rules = "ALTER TABLE kv ADD CHECK (value <> 'constraint'); \
@@ -15,7 +15,7 @@ async fn what_a_rule_of_the_database_refuses_is_422_and_costs_the_neighbours_not
                  ALTER TABLE users ADD CHECK (name <> 'constraint')";
     database.session().await.run(rules).await;
     for refused in ["constraint", "trigger"] {
-        // Together with others, which share its statement.
+        // Together with accepted values, which share its statement.
         let writes = (0..32).map(|n| {
             let value = if n % 8 == 0 { refused } else { "value" };
             let body = json!({"key": format!("{refused}{n}"), "value": value});
@@ -42,7 +42,7 @@ async fn what_a_rule_of_the_database_refuses_is_422_and_costs_the_neighbours_not
 }
 
 #[tokio::test]
-async fn every_answer_tells_caches_on_the_way_to_ask_first() {
+async fn every_answer_tells_http_caches_to_revalidate() {
     let service = Service::start(&[]).await;
     service.write("key", "value").await;
     for path in ["/read/key", "/read/none", "/users/", "/health", "/metrics", "/"] {

@@ -1,4 +1,4 @@
-//! Behind a proxy that takes a prefix off the path, everything the service refers to is found.
+//! Behind a proxy that removes a prefix from the path, all references of the service lead to the right place.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use crate::support::{Answer, Connection, Service, resolve};
 
 const PREFIX: &str = "/api/v1";
 
-/// A proxy that serves what is below the prefix, one request a connection. It changes nothing in the answers.
+/// A proxy that removes the prefix, with one request a connection. It does not change the answers.
 async fn proxy(service: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -46,7 +46,7 @@ async fn pass(mut client: TcpStream, service: SocketAddr) -> std::io::Result<()>
     Ok(())
 }
 
-/// A client of the proxy, which remembers nothing but where it is.
+/// A client of the proxy at this address.
 struct Browser(SocketAddr);
 
 impl Browser {
@@ -56,7 +56,7 @@ impl Browser {
         connection.ask(method, path, &json, body).await.unwrap()
     }
 
-    /// Follows redirects. Returns where they led to, and the answer.
+    /// Follows redirects, and returns the last path and its answer.
     async fn get(&self, path: &str) -> (String, Answer) {
         let mut path = path.to_owned();
         loop {
@@ -82,7 +82,7 @@ async fn references_lead_to_where_they_should() {
         assert_eq!(resolve(base, reference), found);
     }
 
-    // A new user is where `Location` says, and the pages of the list follow each other, by either address.
+    // `Location` leads to the new user and `Link` to the next page, with and without a slash at the end.
     for (n, path) in ["/api/v1/users/", "/api/v1/users"].into_iter().enumerate() {
         for m in 0..2 {
             let user = json!({"name": "Ada", "email": format!("ada{n}{m}@example.org")});
@@ -107,13 +107,13 @@ async fn references_lead_to_where_they_should() {
         assert_eq!(seen.len(), 2 * (n + 1));
     }
 
-    // A slash too many.
+    // Paths with a slash too many.
     let (path, health) = browser.get("/api/v1/health/").await;
     assert_eq!((path, health.status), ("/api/v1/health".to_owned(), 200));
     let (path, user) = browser.get("/api/v1/users/1/").await;
     assert_eq!((path, user.status), ("/api/v1/users/1".to_owned(), 200));
 
-    // The documentation, its parts, and the description that it shows.
+    // The documentation, its files, and the description that it shows.
     let (docs, page) = browser.get("/api/v1/docs").await;
     assert_eq!((&*docs, page.status), ("/api/v1/docs/", 200));
     let script = browser
@@ -126,7 +126,7 @@ async fn references_lead_to_where_they_should() {
         .and_then(|rest| rest.split('"').next());
     let description_at = resolve(&docs, address.unwrap());
     let description = browser.ask("GET", &description_at, "").await.json(200);
-    // From there its server is found, and from that every route.
+    // The description leads to the server, and so to each route.
     let server = description["servers"][0]["url"].as_str().unwrap();
     let server = resolve(&description_at, server);
     let health = browser
@@ -137,7 +137,7 @@ async fn references_lead_to_where_they_should() {
 }
 
 #[tokio::test]
-async fn the_older_address_of_the_health_is_the_same() {
+async fn the_older_path_of_the_health_answers_the_same() {
     let service = Service::start(&[]).await;
     let mut answers = Vec::new();
     for path in ["/health", "/api/health"] {

@@ -1,11 +1,12 @@
-//! The wait for the database at the start: what may come is waited for aloud, what never will ends it at once.
+//! The wait for the database at the start: a failure that may pass is waited for and logged, a permanent one ends the
+//! program at once.
 
 use cenote_local::PostgresServer;
 use tokio::net::TcpListener;
 
 use crate::support::{AT_ONCE, Database, Launch, Service, eventually, secs, server};
 
-/// Each command that needs a database ends at once, with the words.
+/// Checks that each command that needs a database ends at once, with these words.
 async fn ends(url: &str, words: &str) {
     for command in ["serve", "migrate", "check"] {
         let launch = Launch::new(&[command]).env("PORT", "0").env("DATABASE_URL", url);
@@ -20,7 +21,7 @@ async fn ends(url: &str, words: &str) {
 }
 
 #[tokio::test]
-async fn what_never_passes_ends_every_command_at_once_with_the_servers_words() {
+async fn a_permanent_failure_ends_every_command_at_once_with_the_servers_words() {
     let server = PostgresServer::temporary()
         .access_rule("host all rejected all reject")
         .start()
@@ -58,7 +59,7 @@ async fn what_never_passes_ends_every_command_at_once_with_the_servers_words() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_listen_yet_is_waited_for_and_the_log_says_for_what() {
+async fn a_server_that_does_not_listen_yet_is_waited_for_and_the_log_says_so() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
@@ -76,7 +77,7 @@ async fn a_server_that_does_not_listen_yet_is_waited_for_and_the_log_says_for_wh
         assert!(ended.log.contains(&at_once), "{ended:?}");
         let meanwhile = format!("waiting for the database: cannot reach 127.0.0.1:{port}: Connection refused");
         assert!(ended.log.contains(&meanwhile), "{ended:?}");
-        // The cause before the pool's counts.
+        // The cause comes before the counts of the pool.
         let said = format!("{}{}", ended.output, ended.log);
         let last = said.lines().rfind(|line| line.contains(" in use")).unwrap();
         assert!(last.find("Connection refused") < last.find(" in use"), "{last}");
@@ -101,7 +102,7 @@ async fn a_server_without_a_free_connection_is_waited_for() {
 }
 
 #[tokio::test]
-async fn where_nobody_is_to_wait_for_a_connection_the_commands_still_connect() {
+async fn with_a_pool_timeout_of_zero_the_commands_still_connect() {
     let database = Database::create().await;
     let launch = Launch::new(&["migrate"]).env("DATABASE_URL", &database.url);
     let ended = launch.env("DB_POOL_TIMEOUT", "0").run().await;

@@ -1,4 +1,4 @@
-//! A database that accepts no writes serves reads, and everything once it does.
+//! Over a database that accepts no writes the service serves reads, and everything again once it accepts them.
 
 use cenote_local::PostgresServer;
 use cenote_testing::Replication;
@@ -6,11 +6,11 @@ use serde_json::json;
 
 use crate::support::{Database, Launch, Service, eventually, redis, server};
 
-/// Every session of the server may only read from now on, or may write again.
+/// From now on the sessions of the server may only read, or may write again.
 async fn fence(database: &Database, is_fenced: bool) {
     let session = database.session().await;
     let value = if is_fenced { "on" } else { "off" };
-    // The second statement cannot be part of a transaction.
+    // ALTER SYSTEM cannot be part of a transaction.
     session
         .run(&format!("ALTER SYSTEM SET default_transaction_read_only = {value}"))
         .await;
@@ -24,7 +24,7 @@ async fn fence(database: &Database, is_fenced: bool) {
     .await;
 }
 
-/// Reads are served, writes are not, and it is said why.
+/// Checks that reads are served, and writes are refused with the reason.
 async fn is_read_only(service: &Service) {
     eventually("writes are refused", async || {
         let body = json!({"key": "new", "value": "value"});
@@ -63,7 +63,7 @@ async fn is_writable(service: &Service) {
     .await;
 }
 
-/// A key and a user in a database that can be written to.
+/// A database with a key and a user.
 async fn fill(server: &PostgresServer, settings: &[(&str, &str)]) -> Database {
     let service = Service::start_on(server, settings).await;
     service.write("key", "value").await;
@@ -81,7 +81,7 @@ async fn a_database_that_is_made_read_only_serves_reads_and_everything_once_it_i
         let running = Service::start_with(&database, settings).await;
         fence(&database, true).await;
         is_read_only(&running).await;
-        // One that starts now asks for nothing that is not there.
+        // A service that starts now needs nothing that would have to be written.
         let started = Service::start_with(&database, settings).await;
         is_read_only(&started).await;
         let ended = Launch::new(&["migrate"]).env("DATABASE_URL", &database.url).run().await;
@@ -107,7 +107,7 @@ async fn a_standby_serves_reads_also_with_redis_and_everything_once_it_is_promot
     let service = Service::launch_with(&replica, &settings).await;
     service.is_ready().await;
     is_read_only(&service).await;
-    // What is read from a standby may be old, and is kept for nobody.
+    // A value read from a standby may be old, so it is not cached.
     for _ in 0..2 {
         let read = service.read("key").await.json(200);
         assert_eq!(read["from_cache"], false, "{read}");

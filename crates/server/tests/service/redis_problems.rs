@@ -1,4 +1,4 @@
-//! A Redis that cannot be used: why is told where an operator looks, and the smallest permissions are those in the docs.
+//! A Redis that cannot be used: the operator is told why, and the permissions in the documentation are the smallest.
 
 use cenote_testing::{RedisCluster, RedisServer};
 use serde_json::json;
@@ -7,7 +7,7 @@ use crate::support::{Database, Launch, Service, eventually, redis, shared_server
 
 const DOCS: &str = include_str!("../../../../docs/settings.md");
 
-/// The rules of the user in the docs.
+/// The rules of the user in the documentation.
 fn documented() -> Vec<&'static str> {
     let line = DOCS.lines().find(|line| line.starts_with("ACL SETUSER cenote "));
     line.unwrap().split(' ').skip(3).collect()
@@ -35,7 +35,7 @@ fn command(name: &str, database: &Database, url: &str, mode: &str) -> Launch {
 }
 
 #[tokio::test]
-async fn why_redis_is_not_used_is_in_check_in_health_and_once_in_the_log() {
+async fn the_reason_why_redis_is_not_used_is_in_check_in_health_and_once_in_the_log() {
     let redis = redis().await;
     let url = format!("redis://cenote:hunter2@127.0.0.1:{}", redis.port());
     let words = "WRONGPASS invalid username-password pair or user is disabled.";
@@ -84,7 +84,7 @@ async fn why_redis_is_not_used_is_in_check_in_health_and_once_in_the_log() {
     service.uses_its_cache().await;
     assert_eq!(service.get("/health").await.json(200)["cache"]["problem"], json!(null));
     assert_eq!(told(&service.log(), "connected to Redis"), 1);
-    // Another cause is told again.
+    // Another cause is logged again.
     redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
     service
         .logged_with("Redis is not used", |event| {
@@ -102,7 +102,7 @@ async fn why_redis_is_not_used_is_in_check_in_health_and_once_in_the_log() {
 }
 
 #[tokio::test]
-async fn a_url_that_asks_for_what_the_server_is_not_ends_the_start() {
+async fn a_url_that_contradicts_the_kind_of_the_server_ends_the_start() {
     let (one, other) = (redis().await, redis().await);
     one.command(&["CONFIG", "SET", "requirepass", "same"]).await.unwrap();
     other.command(&["CONFIG", "SET", "requirepass", "same"]).await.unwrap();
@@ -166,7 +166,7 @@ async fn every_mode_works_with_the_documented_permissions() {
 }
 
 #[tokio::test]
-async fn a_permission_that_is_missing_fails_the_check_by_name() {
+async fn a_missing_permission_fails_the_check_and_is_named() {
     let redis = redis().await;
     let database = migrated().await;
     let rules = documented();
@@ -212,7 +212,7 @@ async fn a_cluster_works_with_the_documented_permissions_and_not_without_its_own
 }
 
 #[tokio::test]
-async fn a_server_that_is_no_redis_is_told_from_one() {
+async fn a_server_that_is_not_redis_is_named_as_such() {
     let postgres = shared_server().await;
     let database = migrated().await;
     let service = Service::start(&[]).await;

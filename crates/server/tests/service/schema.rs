@@ -1,10 +1,11 @@
-//! The tables: who may make them, whose they may have been before, where they are, and who is waited for.
+//! The tables: which role may create them, which existing tables are adopted, in which schema they are, and which locks
+//! are waited for.
 
 use serde_json::json;
 
 use crate::support::{Database, Launch, SOON, Service, Session, eventually};
 
-/// What FastAPI, SQLAlchemy and asyncpg tutorials make.
+/// The table in tutorials of FastAPI, SQLAlchemy and asyncpg.
 const TUTORIAL: &str = "CREATE TABLE users (id SERIAL PRIMARY KEY, name VARCHAR(100), email VARCHAR(255) UNIQUE); \
      INSERT INTO users (name, email) VALUES ('Ada', 'ada@example.org'), ('Grace', 'grace@example.org')";
 
@@ -17,7 +18,7 @@ async fn migrate(database: &Database) {
     assert_eq!(ended.code, Some(0), "{ended:?}");
 }
 
-/// The same database as a role that may read and write rows, and nothing else.
+/// The same database with a role that may only read and write rows.
 async fn as_clerk(database: &Database, session: &Session, schema: &str) -> Database {
     let role = format!("clerk_{}", database.name);
     session
@@ -50,7 +51,7 @@ async fn works(service: &Service) {
 async fn a_role_that_may_only_read_and_write_rows_serves_a_schema_that_is_up_to_date() {
     let database = Database::create_durable().await;
     let session = database.session().await;
-    // PostgreSQL 14 let everyone make tables.
+    // Before PostgreSQL 15 every role may create tables there.
     session.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
     for feed in ["off", "notify"] {
         let feed = [("CACHE_FEED", feed)];
@@ -64,7 +65,7 @@ async fn a_role_that_may_only_read_and_write_rows_serves_a_schema_that_is_up_to_
 }
 
 #[tokio::test]
-async fn what_is_missing_and_may_not_be_added_ends_the_start_with_what_to_do() {
+async fn tables_that_are_missing_and_may_not_be_created_end_the_start_with_what_to_do() {
     let database = Database::create().await;
     let session = database.session().await;
     session.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
@@ -79,12 +80,12 @@ async fn what_is_missing_and_may_not_be_added_ends_the_start_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn migrate_check_ends_with_what_is_missing_and_migrate_off_looks_at_nothing() {
+async fn migrate_check_ends_the_start_and_names_what_is_missing_and_migrate_off_does_not_look() {
     let database = Database::create().await;
     let check = launch("serve", &database).env("PORT", "0").env("MIGRATE", "check");
     let ended = check.run().await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    let last = ended.log.lines().last().unwrap();
+    let last = ended.reason();
     for words in ["lacks table kv, table users, table cache_epoch", "cenote migrate"] {
         assert!(last.contains(words), "{words:?}: {ended:?}");
     }
@@ -117,7 +118,7 @@ async fn a_users_table_of_another_program_is_adopted_with_its_rows_numbers_and_s
         let body = json!({"name": "Another", "email": email});
         service.post("/users/", &body).await.problem(409, "conflict");
     }
-    // The other program goes on as before.
+    // The other program can still use the table.
     session
         .run("INSERT INTO users (name, email) VALUES ('Later', 'later@example.org')")
         .await;
@@ -187,10 +188,10 @@ async fn a_table_that_cannot_be_used_is_refused_with_the_column_and_left_as_it_w
         for command in ["serve", "migrate"] {
             let ended = launch(command, &database).env("PORT", "0").run().await;
             assert_eq!(ended.code, Some(1), "{sql}: {ended:?}");
-            let last = ended.log.lines().last().unwrap();
+            let last = ended.reason();
             let words = words.replace('\\', "");
             assert!(last.contains(&words), "{words:?} for {sql}: {ended:?}");
-            // Nothing of what was planned was done.
+            // No table was added.
             let others = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
                           WHERE nspname = 'public' AND relname IN ('kv', 'users', 'cache_epoch')";
             assert_eq!(session.number(others).await, 1, "{sql}");
@@ -199,14 +200,14 @@ async fn a_table_that_cannot_be_used_is_refused_with_the_column_and_left_as_it_w
 }
 
 #[tokio::test]
-async fn in_a_schema_of_its_own_the_service_leaves_the_applications_tables_alone() {
+async fn in_its_own_schema_the_service_leaves_the_applications_tables_alone() {
     let database = Database::create_durable().await;
     let session = database.session().await;
     let theirs = "CREATE TABLE refinery_schema_history (version int4 PRIMARY KEY, name varchar, applied_on varchar, \
                   checksum varchar); INSERT INTO refinery_schema_history VALUES (1, 'theirs', 'now', '7'); \
                   CREATE TABLE users (id uuid, data json); CREATE TABLE kv (other int)";
     session.run(theirs).await;
-    // Whatever the role looks in first.
+    // Independent of the search path.
     session
         .run(&format!(
             "ALTER DATABASE {} SET search_path = nowhere, public",
@@ -221,7 +222,7 @@ async fn in_a_schema_of_its_own_the_service_leaves_the_applications_tables_alone
     let theirs = "SELECT (SELECT count(*) FROM public.users) + (SELECT count(*) FROM public.kv) \
                   + (SELECT count(*) FROM public.refinery_schema_history)";
     assert_eq!(session.number(theirs).await, 1);
-    // What bypasses the service is seen there too.
+    // The change feed works in that schema too.
     service.read("key").await.json(200);
     session.run("UPDATE \"Own-Tables\".kv SET value = 'changed'").await;
     eventually("the change is seen", async || {
@@ -281,7 +282,7 @@ async fn a_migration_that_is_killed_leaves_nothing_half_done_and_no_lock_behind(
     let database = Database::create().await;
     let session = database.session().await;
     session.run(TUTORIAL).await;
-    // It makes kv and then waits here.
+    // The migration creates kv and then waits for this lock.
     session.run("BEGIN; LOCK TABLE users").await;
     let blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                    AND wait_event_type = 'Lock'";
@@ -301,7 +302,7 @@ async fn a_migration_that_is_killed_leaves_nothing_half_done_and_no_lock_behind(
 }
 
 #[tokio::test]
-async fn columns_that_the_row_of_the_epoch_lacks_are_added_and_trust_nothing() {
+async fn columns_that_the_row_of_the_epoch_lacks_are_added_and_no_redis_is_trusted() {
     let database = Database::create().await;
     let session = database.session().await;
     session

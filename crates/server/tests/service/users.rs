@@ -1,4 +1,4 @@
-//! `/users`.
+//! Users: `/users`.
 
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ async fn a_user_is_added_with_201_and_a_location_to_find_it_at() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_409_whatever_its_case() {
+async fn an_address_that_is_taken_is_409_in_upper_and_lower_case() {
     let service = Service::start(&[]).await;
     service.add("Ada", "Ada@Example.org").await.json(201);
     for email in ["Ada@Example.org", "ada@example.org", "ADA@EXAMPLE.ORG"] {
@@ -45,7 +45,7 @@ async fn an_address_that_is_taken_is_409_whatever_its_case() {
 }
 
 #[tokio::test]
-async fn of_twenty_who_want_one_address_at_once_one_gets_it() {
+async fn of_twenty_requests_for_one_address_at_once_one_succeeds() {
     let service = std::sync::Arc::new(Service::start(&[]).await);
     let adding = (0..20).map(|n| {
         let service = service.clone();
@@ -186,7 +186,7 @@ async fn a_user_needs_a_name_and_an_address_that_could_exist() {
 }
 
 #[tokio::test]
-async fn whoever_goes_on_from_the_last_user_misses_none_that_is_being_added() {
+async fn a_client_that_pages_while_users_are_added_misses_none() {
     let service = std::sync::Arc::new(Service::start(&[("DB_POOL_MAX_SIZE", "16")]).await);
     const CLIENTS: usize = 16;
     const EACH: usize = 60;
@@ -198,14 +198,14 @@ async fn whoever_goes_on_from_the_last_user_misses_none_that_is_being_added() {
                 let email = format!("{client}-{n}@example.org");
                 let body = json!({"name": "Ada", "email": email});
                 let added = connection.post("/users/", &body).await.unwrap().json(201);
-                // One's own user is listed at once.
+                // The client's own user is listed at once.
                 if n % 20 == 0 {
                     let id = added["id"].as_i64().unwrap();
                     let path = format!("/users/?limit=1&after={}", id - 1);
                     let listed = connection.ask("GET", &path, &[], "").await.unwrap().json(200);
                     assert_eq!(listed[0]["id"], id, "{listed}");
                 }
-                // Some numbers are never used.
+                // A refused user leaves a gap in the ids.
                 if n % 10 == 0 {
                     let again = connection.post("/users/", &body).await.unwrap();
                     again.problem(409, "conflict");
@@ -240,7 +240,7 @@ async fn whoever_goes_on_from_the_last_user_misses_none_that_is_being_added() {
 }
 
 #[tokio::test]
-async fn a_page_waits_for_an_insertion_under_way_and_without_it_ends_before_its_number() {
+async fn a_page_waits_for_an_open_insertion_or_ends_before_its_id() {
     let service = Service::start(&[]).await;
     service.add("Ada", "ada@example.org").await.json(201);
     let session = service.database.session().await;
@@ -255,14 +255,14 @@ async fn a_page_waits_for_an_insertion_under_way_and_without_it_ends_before_its_
             .map(|user| user["name"].as_str().unwrap().to_owned())
             .collect::<Vec<_>>()
     };
-    // A plain list has what is committed; who goes on from the last one is told of nobody beyond the one that may come.
+    // A list from the start has all committed users. A list after an id ends before the id of the open insertion.
     assert_eq!(names("/users/").await, ["Ada", "Eve"]);
     assert_eq!(names("/users/?after=0").await, ["Ada"]);
     assert_eq!(names("/users/?after=1").await, [""; 0]);
     session.run("COMMIT").await;
     assert_eq!(names("/users/?after=1").await, ["Bob", "Eve"]);
     assert_eq!(names("/users/").await, ["Ada", "Bob", "Eve"]);
-    // A number that is never used holds nobody up.
+    // An id that is never used holds up no list.
     session
         .run("BEGIN; INSERT INTO users (name, email) VALUES ('Not', 'not@example.org'); ROLLBACK")
         .await;

@@ -1,4 +1,4 @@
-//! A URL, its parts, or neither.
+//! The database as a URL, as its parts, or not set.
 
 use tokio_postgres::config::SslMode;
 

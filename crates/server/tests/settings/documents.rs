@@ -7,7 +7,7 @@ use cenote::settings;
 
 use crate::world::World;
 
-/// Compares a file with what it should be, or writes it where `UPDATE` asks for that.
+/// Compares a file with the expected text, or writes the file if the environment variable `UPDATE` is set.
 fn in_sync(path: &str, expected: &str) {
     let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(path);
     if std::env::var_os("UPDATE").is_some() {

@@ -1,4 +1,4 @@
-//! The settings as their users meet them.
+//! The settings as their users see them: sources, names, values, and what is printed.
 
 #![cfg(test)]
 

@@ -1,4 +1,4 @@
-//! Every setting has its names and its default.
+//! The names and the default of each setting.
 
 use std::path::Path;
 
@@ -150,7 +150,7 @@ fn every_name_works_in_every_source_with_and_without_file() {
 
 #[test]
 fn no_setting_is_left_out_of_these_tests() {
-    // Tried elsewhere: they mean nothing alone.
+    // Tested elsewhere: these settings have no meaning without others.
     let mut tried = vec![
         "DB_PORT",
         "DB_PASS",

@@ -1,10 +1,10 @@
-//! Secrets stay secret, whatever is written where.
+//! No secret is printed, in whichever setting and source it is written.
 
 use proptest::prelude::*;
 
 use crate::world::{World, env};
 
-/// Everything that may be printed about a world.
+/// Everything that may be printed about the settings of a world.
 fn everything(world: &World) -> String {
     match world.load() {
         Ok(loaded) => format!(
@@ -16,7 +16,7 @@ fn everything(world: &World) -> String {
     }
 }
 
-/// The pieces a careless parser would cut a password into.
+/// The pieces into which a wrong parser would cut a password.
 fn pieces(password: &str) -> impl Iterator<Item = &str> {
     password
         .split(|c: char| !c.is_alphanumeric())

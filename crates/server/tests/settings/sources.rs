@@ -1,4 +1,4 @@
-//! Where settings come from, and which source wins.
+//! The sources of settings, and which of them wins.
 
 use std::fs;
 
@@ -61,7 +61,7 @@ fn an_empty_variable_counts_as_unset() {
     let it = world.settings();
     assert_eq!((it.http.host.as_str(), it.http.port), ("127.0.0.1", 3));
     assert!(it.database.is_none());
-    // Where nobody writes an empty text by accident it is a mistake.
+    // In the other sources an empty value is not written by accident, so it is an error.
     let errors = World::new().arg("--log-format=").errors();
     assert!(errors.contains("--log-format"), "{errors}");
     let errors = World::new().file("cenote.toml", "db_host = ''").errors();
@@ -257,7 +257,7 @@ fn a_name_and_its_file_in_one_source_agree_or_are_both_named() {
     let world = || env(&[("DB_HOST", "h"), ("DB_PASS_FILE", "pw")]).file("pw", "hunter2\r\n");
     let config = world().settings().database.unwrap();
     assert_eq!(config.server.get_password(), Some(&b"hunter2"[..]));
-    // And it is read again for every connection.
+    // The file is read again for every connection.
     let source = format!("{:?}", config.password.unwrap());
     assert!(source.starts_with("File(") && source.ends_with("pw\")"), "{source}");
     world().env("DB_PASS", "hunter2").settings();

@@ -1,4 +1,4 @@
-//! What values may be, alone and together.
+//! The values that are allowed, alone and in combination.
 
 use cenote::settings::CacheMode;
 
@@ -115,7 +115,7 @@ fn the_smallest_pool_is_not_larger_than_the_largest() {
     );
     let errors = env(&[("DB_POOL_MIN_SIZE", "11")]).errors();
     assert!(errors.contains("the 10 of DB_POOL_MAX_SIZE by default"), "{errors}");
-    // A default gives way to what somebody chose.
+    // A default gives way to an explicit value.
     let world = env(&[("DB_POOL_MAX_SIZE", "1")]);
     assert_eq!((world.settings().pool.min, world.settings().pool.max), (1, 1));
     assert_eq!(world.origin("DB_POOL_MIN_SIZE"), "default with DB_POOL_MAX_SIZE");

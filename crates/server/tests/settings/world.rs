@@ -1,4 +1,6 @@
-//! What a test starts the service with.
+//! Arguments, environment and files from which a test loads the settings.
+//!
+//! Invariant: nothing of the real environment is used.
 
 use std::fs;
 use std::sync::LazyLock;
@@ -9,14 +11,14 @@ use cenote_postgres::Config;
 use tempfile::TempDir;
 use tokio_postgres::config::Host;
 
-/// Built once: clap's own checks of so many arguments take long without optimization.
+/// Built once, because the checks of clap take long without optimization.
 static COMMAND: LazyLock<clap::Command> = LazyLock::new(|| {
     let mut command = clap::Command::new("serve").no_binary_name(true).args(settings::args());
     command.build();
     command
 });
 
-/// What the service would be started with.
+/// The arguments, environment and files of a start.
 pub(crate) struct World {
     pub(crate) directory: TempDir,
     args: Vec<String>,

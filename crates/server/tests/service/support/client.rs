@@ -1,4 +1,6 @@
-//! A plain HTTP/1.1 client. Invariant: the path goes out as it was given, nothing normalised.
+//! A plain HTTP/1.1 client.
+//!
+//! Invariant: the path is sent as it was given, not normalised.
 
 use std::{collections::HashMap, io, net::SocketAddr};
 
@@ -9,12 +11,9 @@ use tokio::{
     time::timeout,
 };
 
-use super::secs;
+use super::SOON;
 
-/// More than any request of these tests may take.
-const LONGEST: u64 = 60;
-
-/// What no answer may hold: statements, addresses, credentials, sources.
+/// What no answer may contain: statements, addresses, credentials, source files.
 const SECRETS: [&str; 12] = [
     "select ",
     "insert ",
@@ -30,7 +29,7 @@ const SECRETS: [&str; 12] = [
     "constraint",
 ];
 
-/// One connection, kept alive from request to request.
+/// One connection, kept alive between requests.
 pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -52,7 +51,12 @@ impl Connection {
         })
     }
 
-    /// Sends one request and reads its whole answer. Headers that are needed to frame it are added.
+    /// From now on dropping the connection resets it, of which the kernel tells the service at once.
+    pub(crate) fn reset_on_drop(&self) {
+        self.stream.set_zero_linger().unwrap();
+    }
+
+    /// Sends one request, with the headers that frame it, and reads the whole answer.
     pub(crate) async fn ask(
         &mut self,
         method: &str,
@@ -74,10 +78,10 @@ impl Connection {
             self.stream.write_all(&request).await?;
             self.answer(method != "HEAD").await
         };
-        timeout(secs(LONGEST), exchange).await?
+        timeout(SOON, exchange).await?
     }
 
-    /// As [`ask`](Self::ask), with a JSON body.
+    /// Like [`ask`](Self::ask), with a JSON body.
     pub(crate) async fn post(&mut self, path: &str, body: &Value) -> io::Result<Answer> {
         let json = [("content-type", "application/json")];
         self.ask("POST", path, &json, body.to_string()).await
@@ -135,7 +139,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The body, checked to be a whole problem of this status and type that gives nothing away.
+    /// The body, checked to be a complete problem of this status and type that reveals nothing internal.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16, kind: &str) -> Value {
         let text = self.text();
@@ -172,7 +176,7 @@ impl Answer {
     }
 }
 
-/// Where a reference of an answer leads (RFC 3986, section 5.2), for those that the service may make.
+/// Resolves a reference of an answer (RFC 3986, section 5.2), as far as the service makes references.
 pub(crate) fn resolve(base: &str, reference: &str) -> String {
     let path = base.split('?').next().unwrap();
     if reference.starts_with('?') {

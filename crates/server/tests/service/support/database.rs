@@ -1,4 +1,6 @@
-//! Databases of one's own, and a second session that sees and does what the service cannot.
+//! A fresh database for each test, and a session that sees and does what the service cannot.
+//!
+//! Invariant: no two tests use one database.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -8,13 +10,13 @@ use tokio_postgres::{Client, NoTls};
 
 use super::eventually;
 
-/// The server of all tests that leave theirs as it was.
+/// The server of all tests that do not break or configure it.
 pub(crate) async fn shared_server() -> &'static PostgresServer {
     static SERVER: OnceCell<PostgresServer> = OnceCell::const_new();
     SERVER.get_or_init(|| server("300")).await
 }
 
-/// A server for a test that breaks it.
+/// A server for a test that breaks or configures it.
 pub(crate) async fn server(max_connections: &str) -> PostgresServer {
     let builder = PostgresServer::temporary().setting("max_connections", max_connections);
     builder.start().await.unwrap()
@@ -40,7 +42,7 @@ impl Database {
         Self { name, url }
     }
 
-    /// One that outlives a crash, as `check` wants it: other servers of these tests are fast rather than safe.
+    /// A database on a server that outlives a crash, as `check` demands. The other servers are fast instead.
     pub(crate) async fn create_durable() -> Self {
         static SERVER: OnceCell<PostgresServer> = OnceCell::const_new();
         let server = async || {
@@ -52,7 +54,7 @@ impl Database {
         Self::create_on(SERVER.get_or_init(server).await).await
     }
 
-    /// One that is created with these words, such as `ENCODING 'LATIN1'`.
+    /// A database created with these options, such as `ENCODING 'LATIN1'`.
     pub(crate) async fn create_with(options: &str) -> Self {
         let mut database = Self::create().await;
         let session = database.session().await;
@@ -88,10 +90,10 @@ impl Database {
     }
 }
 
-/// A session beside those of the service.
+/// A session that is not one of the service.
 pub(crate) struct Session {
     hand: Client,
-    /// Another one to look with: a transaction sees the other sessions as they were when it first looked.
+    /// A second session for queries: a transaction sees the other sessions as they were at its first look.
     eye: Client,
 }
 
@@ -100,24 +102,24 @@ const SERVICE: &str = "FROM pg_stat_activity WHERE datname = current_database() 
                        AND application_name = 'cenote'";
 
 impl Session {
-    /// Acts; a transaction may be left open.
+    /// Runs statements; they may leave a transaction open.
     pub(crate) async fn run(&self, statements: &str) {
         self.hand.batch_execute(statements).await.unwrap();
     }
 
-    /// Looks.
+    /// The number that a query returns.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
         self.eye.query_one(sql, &[]).await.unwrap().get(0)
     }
 
-    /// How many sessions the service has.
+    /// The number of sessions of the service.
     pub(crate) async fn sessions(&self) -> i64 {
         self.number(&format!("SELECT count(*) {SERVICE}")).await
     }
 
-    /// Waits until so many of them wait for a lock.
+    /// Waits until `count` sessions of the service wait for a lock.
     ///
-    /// A write waits for 50 ms together with others, then on its own: those count that have settled down to it.
+    /// A write first waits for 50 ms together with others, then alone. Only sessions that have waited for longer count.
     pub(crate) async fn sees_blocked(&self, count: i64) {
         let settled = match count {
             0 => "true",
@@ -130,7 +132,8 @@ impl Session {
         .await;
     }
 
-    /// Ends those of them for which the condition holds, as an administrator would, and waits for their end.
+    /// Ends the sessions of the service for which the condition holds, as an administrator would, and waits for their
+    /// end.
     pub(crate) async fn terminate(&self, condition: &str) -> usize {
         let sql = format!("SELECT pid {SERVICE} AND {condition}");
         let rows = self.eye.query(&sql, &[]).await.unwrap();

@@ -165,6 +165,15 @@ pub(crate) struct Ended {
     pub(crate) took: Duration,
 }
 
+impl Ended {
+    /// The line in which the program says why it failed. Lines of the log may follow it.
+    #[track_caller]
+    pub(crate) fn reason(&self) -> &str {
+        let reason = self.log.lines().find(|line| line.starts_with("cenote: "));
+        reason.unwrap_or_else(|| panic!("no reason: {self:?}"))
+    }
+}
+
 impl Process {
     pub(crate) fn id(&self) -> u32 {
         self.child.id()

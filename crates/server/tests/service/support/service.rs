@@ -1,4 +1,6 @@
-//! The running service. Invariant: it is ready when a test gets it, unless the test asks otherwise.
+//! The running service.
+//!
+//! Invariant: it is ready when a test gets it, unless the test asks for one that is not.
 
 use std::{net::SocketAddr, ops::Deref, time::Duration};
 
@@ -50,7 +52,7 @@ impl Service {
         Self::over(launch.spawn(), database).await
     }
 
-    /// The service that this process is.
+    /// The service that runs in this process.
     pub(crate) async fn over(process: Process, database: &Database) -> Self {
         let listening = process.logged("listening").await;
         Self {
@@ -71,7 +73,7 @@ impl Service {
         Connection::open(self.address).await.unwrap()
     }
 
-    /// One request on a connection of its own.
+    /// One request on a new connection.
     pub(crate) async fn ask(
         &self,
         method: &str,
@@ -96,7 +98,7 @@ impl Service {
         self.connect().await.post(path, body).await.unwrap()
     }
 
-    /// Writes, and tells the version.
+    /// Writes a value and returns its version.
     #[track_caller]
     pub(crate) fn write(&self, key: &str, value: &str) -> impl Future<Output = i64> {
         let body = json!({ "key": key, "value": value });
@@ -107,7 +109,7 @@ impl Service {
         }
     }
 
-    /// `GET /read/{key}`, every byte of the key encoded.
+    /// `GET /read/{key}`, with each byte of the key encoded.
     pub(crate) async fn read(&self, key: &str) -> Answer {
         self.get(&format!("/read/{}", encoded(key))).await
     }
