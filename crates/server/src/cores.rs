@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_core_that_ends_by_itself_is_noticed() {
+    async fn a_thread_that_ends_too_early_is_noticed() {
         let cores = Cores::start(Some(2)).unwrap();
         let noticed = tokio::time::timeout(Duration::from_millis(20), cores.lost());
         assert!(noticed.await.is_err(), "no thread has ended");

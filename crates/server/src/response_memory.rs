@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_claim_waits_for_the_ones_before_it_and_not_for_ever() {
+    async fn a_claim_waits_for_earlier_ones_and_times_out() {
         let budget = Budget::new(10 * UNIT);
         let first = budget.claim(6 * UNIT).await.unwrap();
         assert!(budget.try_claim(5 * UNIT).is_none());

@@ -346,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_types_of_problems_are_those_that_the_documentation_explains() {
+    fn the_documentation_explains_every_type_of_problem_and_no_other() {
         let page = include_str!("../../../../docs/errors.md");
         let mut explained = BTreeSet::new();
         for line in page.lines() {

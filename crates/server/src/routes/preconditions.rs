@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_weak_tags_and_several_headers_are_one_condition() {
+    fn lists_weak_tags_and_repeated_headers_give_one_condition() {
         use Condition::{Among, Unlike};
         assert_eq!(condition(IF_MATCH, &[]), None);
         for (values, versions) in [
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_entity_tags_is_refused() {
+    fn a_malformed_list_of_entity_tags_is_refused() {
         for values in [
             &[""][..],
             &[","],
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_read_if_match_is_judged_first() {
+    fn a_read_judges_if_match_first() {
         let both = Preconditions {
             if_match: condition(IF_MATCH, &["\"2\""]),
             if_none_match: condition(IF_NONE_MATCH, &["\"2\""]),
@@ -253,7 +253,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_value_is_too_odd_and_what_a_version_is_answered_with_names_it(
+        fn every_value_is_parsed_without_a_panic_and_an_entity_tag_names_its_version(
             value in "[ -~\\t]{0,40}",
             version in 1..=i64::MAX,
         ) {

@@ -228,7 +228,7 @@ pub(super) struct CacheStats {
     hit_rate: f64,
     /// Cached keys: those in Redis in the modes with Redis, otherwise those in this process. Redis is asked at most once a
     /// second and only briefly. If its database has many other keys, this is an estimate at first, and a few seconds old
-    /// later. Null if Redis does not answer, which needs `SCAN`.
+    /// later. Null if Redis does not answer or refuses `SCAN`.
     keys: Option<u64>,
     /// How long ago the count began; it may miss later changes.
     keys_age_ms: f64,

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn it_follows_the_clock_within_a_second_also_when_that_is_set_back() {
+    fn the_date_follows_the_clock_within_a_second_even_when_it_is_set_back() {
         let (mut date, start) = (Date(None), Instant::now());
         let half = Duration::from_millis(500);
         assert_eq!(
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_beyond_what_can_be_sent_makes_no_header_and_no_panic() {
+    fn a_clock_outside_the_format_gives_no_header_and_no_panic() {
         let (mut date, start) = (Date(None), Instant::now());
         assert_eq!(sent(&mut date, start, 0.0, Duration::ZERO), "");
         assert_eq!(sent(&mut date, start, 1.0, Duration::from_secs(YEAR_10000)), "");

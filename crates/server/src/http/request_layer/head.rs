@@ -219,7 +219,7 @@ mod tests {
     proptest! {
         /// The `http` crate accepts more hosts, but whatever it refuses is not a host.
         #[test]
-        fn what_no_authority_can_be_is_no_host(host in "[ -~]{1,12}") {
+        fn an_invalid_authority_is_not_a_host(host in "[ -~]{1,12}") {
             if is_host(host.as_bytes()) && !host.contains('%') && !host.starts_with(':') && !host.starts_with("[v") {
                 prop_assert!(host.parse::<Authority>().is_ok(), "{host}");
             }

@@ -1,4 +1,4 @@
-//! Rules for garde, and asking a value for those it breaks. Invariant: a rule's message says what the value must be, and
+//! Rules for garde, and a check of a value against its rules. Invariant: a rule's message says what the value must be, and
 //! repeats nothing of it.
 
 use std::borrow::Cow;

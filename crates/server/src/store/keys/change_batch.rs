@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_of_one_key_are_folded_to_the_last_and_each_keeps_a_version_of_its_own() {
+    fn changes_of_one_key_are_folded_to_the_last_and_each_keeps_its_version() {
         let changes = changes(&[Some("a"), Some("b"), None, None, Some("c")]);
         let row: Vec<&Arc<Change>> = changes.iter().collect();
         assert_eq!(newest(&row), Some("c"));

@@ -133,7 +133,7 @@ mod tests {
     use crate::response_memory::SMALL;
 
     #[test]
-    fn the_statement_has_the_bound_of_small_values() {
+    fn reads_leave_out_values_above_the_bound_of_small_ones() {
         assert_eq!(READ.matches(&format!("= {SMALL} ")).count(), 1);
         assert_eq!(READ.matches(&format!("> {SMALL} ")).count(), 1);
     }

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_the_same_whatever_their_case_and_composition() {
+    fn addresses_that_differ_in_case_or_composition_are_the_same() {
         for (one, other) in [
             ("INFO@Example.org", "info@example.ORG"),
             ("Zoë@example.org", "ZOË@example.org"),
@@ -143,7 +143,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_text_has_a_key_of_ascii_whatever_its_case(text in "\\PC{0,20}(@\\PC{0,20})?") {
+        fn every_text_has_an_ascii_key_that_ignores_case(text in "\\PC{0,20}(@\\PC{0,20})?") {
             prop_assert!(indexed(&text).is_ascii());
             let folded: String = text.nfd().map(fold).collect();
             prop_assert_eq!(ascii(&folded), ascii(&text));

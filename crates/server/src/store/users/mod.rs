@@ -61,7 +61,7 @@ impl Users {
         let (pool, key) = (&self.pool, email_key::key(email));
         let (add, parameters): (_, [&(dyn ToSql + Sync); 3]) = (&self.add, [&name, &email, &key]);
         let added = pool
-            .retry(|| async { pool.get().await?.query_one(&**add, &parameters).await })
+            .retry(|| async { pool.get().await?.query_one(add, &parameters).await })
             .await;
         match added {
             Ok(row) => Ok(Some(UserRow(row))),

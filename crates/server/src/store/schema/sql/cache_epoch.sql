@@ -2,11 +2,11 @@
 CREATE TABLE {schema}.cache_epoch (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     epoch bigint NOT NULL,
-    -- Until the first instance has decided, nobody acts on the row.
+    -- False until the first instance has decided; until then no instance uses the row.
     is_decided boolean NOT NULL DEFAULT false,
-    -- Names the keyspace; without one no Redis is trusted.
+    -- The name of the trusted keyspace. Null: no Redis is trusted.
     keyspace bytea CHECK (octet_length(keyspace) = 20),
-    -- When the first decision was made, for as long as that is the one in force.
+    -- When the first decision was made. Null once another decision has replaced it.
     first_decided_at timestamptz
 );
 

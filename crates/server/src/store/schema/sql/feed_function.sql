@@ -1,5 +1,6 @@
--- Tells of the keys that a statement has changed, in as many notifications as they need; of everything if they are very
--- many. Sessions of the service are left out: it tells the cache itself.
+-- Notifies of the keys that a statement has changed, in as many notifications as needed, or of all keys if more than 1000
+-- changed. The triggers skip the service's own sessions, because the service tells the cache itself.
+-- A change between the dollar signs, even of a comment, makes every migration replace the function.
 CREATE OR REPLACE FUNCTION {schema}.cenote_feed() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     most CONSTANT int := 1000;

@@ -1,5 +1,5 @@
--- A deleted key stays as a row without a value: its version goes on from there when it is written again.
--- Keys compare by bytes, which is faster than any language's order, and nobody reads them in order.
+-- A deleted key keeps its row, without a value, so that the next write continues its versions.
+-- Keys are compared by bytes, which is faster than the order of a language. They are never listed in order.
 CREATE TABLE {schema}.kv (
     key text COLLATE "C" PRIMARY KEY,
     value text,

@@ -1,5 +1,5 @@
--- `email_key` is what an address is compared by where that is not its own text with ASCII letters in lower case, so that
--- neither the database's locale nor its encoding matters: see store/users/email_key.rs.
+-- Addresses are compared by `email_key`, or by the address in lower case where that is null. So neither the database's locale
+-- nor its encoding matters: see store/users/email_key.rs.
 CREATE TABLE {schema}.users (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL,
