@@ -1,7 +1,5 @@
 //! What goes wrong. Invariant: each fault is lifted before its trial ends.
 
-use crate::mode::Mode;
-
 /// What goes wrong in the middle of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -105,18 +103,18 @@ impl Fault {
         }
     }
 
-    /// Whether it means anything in this mode.
+    /// Whether it happens to Redis, or between Redis and an instance.
     #[must_use]
-    pub fn concerns(self, mode: Mode) -> bool {
-        match self {
+    pub(crate) const fn needs_redis(self) -> bool {
+        !matches!(
+            self,
             Self::None
-            | Self::KillService
-            | Self::FreezeService
-            | Self::StutterService
-            | Self::TerminateBackends
-            | Self::RestartPostgres => true,
-            _ => mode.has_redis(),
-        }
+                | Self::KillService
+                | Self::FreezeService
+                | Self::StutterService
+                | Self::TerminateBackends
+                | Self::RestartPostgres
+        )
     }
 
     /// Whether the protection of a write may be lost while an instance answers without sealing: then reads may go back

@@ -4,6 +4,7 @@
 //!
 //! A [`Trial`] is one mode under one fault; [`report`] puts what came out into words.
 
+mod error;
 mod fault;
 mod mode;
 
@@ -19,18 +20,15 @@ mod service;
 
 mod world;
 
-mod strike;
+mod inject;
 
+mod outcome;
 mod trial;
 
 pub mod report;
 
+pub use error::{Error, Result};
 pub use fault::Fault;
 pub use mode::Mode;
-pub use trial::{Limits, Outcome, Trial};
-
-/// Why a trial could not be carried out.
-pub type Error = Box<dyn std::error::Error + Send + Sync>;
-
-/// What every fallible function here returns.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub use outcome::Outcome;
+pub use trial::{Limits, Trial};

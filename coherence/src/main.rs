@@ -127,7 +127,7 @@ fn trials(matches: &ArgMatches) -> Result<Vec<Trial>> {
     let mut trials = Vec::new();
     for mode in Mode::ALL {
         for fault in Fault::ALL {
-            if is_wanted("mode", mode.name()) && is_wanted("fault", fault.name()) && fault.concerns(mode) {
+            if is_wanted("mode", mode.name()) && is_wanted("fault", fault.name()) && mode.can_have(fault) {
                 trials.push(Trial {
                     mode,
                     fault,

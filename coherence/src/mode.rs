@@ -68,6 +68,12 @@ impl Mode {
         matches!(self, Self::Bounded).then(|| ("CACHE_MAX_STALENESS_MS", BOUND.as_millis().to_string()))
     }
 
+    /// Whether this fault can happen in this mode.
+    #[must_use]
+    pub const fn can_have(self, fault: Fault) -> bool {
+        self.has_redis() || !fault.needs_redis()
+    }
+
     /// What is promised under a fault. The plain cache-aside is held to what the others promise.
     pub(crate) fn promise(self, fault: Fault) -> Promise {
         let (staleness, monotonic) = match self {

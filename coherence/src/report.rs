@@ -15,7 +15,7 @@ use cenote_cache::{
     moment::Moment,
 };
 
-use crate::Outcome;
+use crate::outcome::Outcome;
 
 /// The name of the file with violations.
 pub(crate) const VIOLATIONS: &str = "violations.txt";

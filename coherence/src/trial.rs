@@ -9,18 +9,21 @@ use std::{
 
 use cenote_cache::{
     clock,
-    history::{Operation, Violation, check},
+    history::{Operation, check},
     moment::Moment,
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
-    Fault, Mode, Result,
+    error::Result,
+    fault::Fault,
+    inject::{inject, prepare},
     load::{Load, sweep},
     measure,
-    record::{Notes, Tally},
+    mode::Mode,
+    outcome::Outcome,
+    record::Notes,
     report,
-    strike::{prepare, strike},
     world::{World, directory},
 };
 
@@ -69,32 +72,6 @@ impl Default for Limits {
     }
 }
 
-/// What came of a trial.
-#[derive(Debug)]
-pub struct Outcome {
-    /// The mode of the cache.
-    pub mode: Mode,
-    /// What went wrong.
-    pub fault: Fault,
-    /// Operations that were noted: all but reads that failed and writes that were refused.
-    pub operations: usize,
-    /// Reads among them.
-    pub reads: usize,
-    /// Reads that a cache answered.
-    pub hits: usize,
-    /// What cannot be explained.
-    pub violations: Vec<Violation>,
-    /// The longest time in which an instance acknowledged no write.
-    pub stall: Duration,
-    /// The slowest answer, where it took more than half a second.
-    pub slowest: Duration,
-    /// From the end of the fault until all was well; `None` if that was never seen.
-    pub recovery: Option<Duration>,
-    /// Why the trial failed; empty if it did not. For the plain cache-aside violations are no reason.
-    pub reasons: Vec<String>,
-    pub(crate) tally: Tally,
-}
-
 impl Trial {
     /// Carries it out.
     ///
@@ -111,7 +88,7 @@ impl Trial {
         prepare(self.fault, &world).await?;
         sleep(self.lasts / 8).await;
         let fault_lasts = LONGEST_FAULT.min(self.lasts / 3);
-        strike(self.fault, &world, fault_lasts).await?;
+        inject(self.fault, &world, fault_lasts).await?;
         let lifted = clock::now();
         let well = world.is_well(self.limits.recovery).await;
         let well = well.map(|()| clock::now().since(lifted));

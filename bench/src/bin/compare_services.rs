@@ -4,7 +4,7 @@
 
 use std::{env, process::ExitCode};
 
-use cenote_bench::services::{Options, Outcome, compare};
+use cenote_bench::comparison::{Options, Outcome, compare};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {

@@ -6,10 +6,10 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::time::sleep_until;
 
 use super::{
-    Outcome,
     clients::Clients,
+    outcome::Outcome,
     process::Processes,
-    stage::{Service, Stage},
+    setup::{RunningService, Setup},
     tally::{Failure, Tally},
     workload::Workload,
 };
@@ -55,14 +55,14 @@ pub(super) struct Cpu {
 ///
 /// The service refuses connections, or the database cannot be put in order.
 pub(super) async fn measure(
-    stage: &Stage,
-    service: &Service,
+    setup: &Setup,
+    running: &RunningService,
     workload: Workload,
     clients: usize,
     length: Duration,
 ) -> Outcome<Cell> {
-    stage.settle(service.contestant).await?;
-    let clients = Clients::start(service.address, workload, clients, length).await?;
+    setup.settle(running.service).await?;
+    let clients = Clients::start(running.address, workload, clients, length).await?;
     let window = clients.window;
     sleep_until(window.begin.into()).await;
     let before = Processes::look()?;
@@ -73,21 +73,21 @@ pub(super) async fn measure(
         per_second: tally.answered() as f64 / window.length().as_secs_f64(),
         p50: tally.latency(0.5),
         p99: tally.latency(0.99),
-        cpu: Cpu::between(&before, &after, stage, service, &tally),
-        resident: after.resident(service.pid),
+        cpu: Cpu::between(&before, &after, setup, running, &tally),
+        resident: after.resident(running.pid),
         failures: tally.failures().clone(),
     })
 }
 
 impl Cpu {
-    fn between(before: &Processes, after: &Processes, stage: &Stage, service: &Service, tally: &Tally) -> Self {
+    fn between(before: &Processes, after: &Processes, setup: &Setup, running: &RunningService, tally: &Tally) -> Self {
         let spent =
             |pid: Option<u32>| pid.map_or(0.0, |pid| after.cpu(pid).saturating_sub(before.cpu(pid)).as_secs_f64());
         let own = after.own_cpu().saturating_sub(before.own_cpu());
         let [service, postgres, redis, generator] = [
-            spent(Some(service.pid)),
-            spent(stage.postgres_pid()),
-            spent(service.redis_pid()),
+            spent(Some(running.pid)),
+            spent(setup.postgres_pid()),
+            spent(running.redis_pid()),
             own.as_secs_f64(),
         ];
         let [used, there] = after.machine_since(before).map(|time| time.as_secs_f64());

@@ -20,8 +20,8 @@ use tokio::{
 };
 
 use super::{
-    Outcome,
     connection::Connection,
+    outcome::Outcome,
     tally::{Failure, Tally},
     workload::Workload,
 };

@@ -29,7 +29,7 @@ pub(crate) async fn prepare(fault: Fault, world: &World) -> Result<()> {
 }
 
 /// Strikes, for about so long.
-pub(crate) async fn strike(fault: Fault, world: &World, lasts: Duration) -> Result<()> {
+pub(crate) async fn inject(fault: Fault, world: &World, lasts: Duration) -> Result<()> {
     let end = Instant::now() + lasts;
     match fault {
         Fault::None => sleep(lasts).await,

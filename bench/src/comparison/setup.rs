@@ -22,9 +22,9 @@ use tokio::{
 use tokio_postgres::NoTls;
 
 use super::{
-    Outcome,
     connection::Connection,
-    contestants::{Cache, Contestant, Program},
+    outcome::Outcome,
+    services::{Cache, Program, Service},
     workload::{self, KEYS, USERS},
 };
 
@@ -44,7 +44,7 @@ const SETTINGS: [(&str, &str); 5] = [
 
 /// The database server, and where the programs are.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(super) struct Setup {
     postgres: PostgresServer,
     programs: PathBuf,
     /// The services' working directory, and their logs.
@@ -53,9 +53,9 @@ pub(super) struct Stage {
 
 /// A running service. Dropping it kills it.
 #[derive(Debug)]
-pub(super) struct Service {
-    /// Who it is.
-    pub(super) contestant: &'static Contestant,
+pub(super) struct RunningService {
+    /// What it is.
+    pub(super) service: &'static Service,
     /// Where it listens.
     pub(super) address: SocketAddr,
     /// Its process.
@@ -65,13 +65,13 @@ pub(super) struct Service {
     redis: Option<RedisServer>,
 }
 
-impl Stage {
+impl Setup {
     /// Starts the server and loads the data. The programs, `cenote` and `cenote-rivals`, are beside this one.
     ///
     /// # Errors
     ///
     /// A program is missing, or the server does not start.
-    pub(super) async fn set() -> Outcome<Self> {
+    pub(super) async fn start() -> Outcome<Self> {
         let programs = env::current_exe()?;
         let programs = programs.parent().unwrap_or(Path::new("."));
         for program in ["cenote", "cenote-rivals"] {
@@ -85,13 +85,13 @@ impl Stage {
         for (name, value) in SETTINGS {
             postgres = postgres.setting(name, value);
         }
-        let stage = Self {
+        let setup = Self {
             postgres: postgres.start().await?,
             programs: programs.to_owned(),
             directory: TempDir::new()?,
         };
-        stage.load().await?;
-        Ok(stage)
+        setup.load().await?;
+        Ok(setup)
     }
 
     /// PostgreSQL's process, the root of its tree.
@@ -154,12 +154,12 @@ impl Stage {
     /// # Errors
     ///
     /// It ends, or does not answer in time; what it said is part of the error.
-    pub(super) async fn service(
+    pub(super) async fn start_service(
         &self,
-        contestant: &'static Contestant,
+        service: &'static Service,
         environment: &[(&str, String)],
-    ) -> Outcome<Service> {
-        let name = contestant.name;
+    ) -> Outcome<RunningService> {
+        let name = service.name;
         self.execute(
             "postgres",
             &[
@@ -169,16 +169,16 @@ impl Stage {
         )
         .await?;
         let port = free_port()?;
-        let mut command = match contestant.program {
+        let mut command = match service.program {
             Program::Cenote(settings) => {
                 let mut command = self.command("cenote");
                 command.arg("serve").envs(settings.iter().copied());
                 command.env("LOG", "warn");
                 command
             }
-            Program::Rival(service) => {
+            Program::Rival(name) => {
                 let mut command = self.command("cenote-rivals");
-                command.arg(service);
+                command.arg(name);
                 command
             }
         };
@@ -186,7 +186,7 @@ impl Stage {
             .env("PORT", port.to_string())
             .env("DATABASE_URL", self.postgres.url_for(name))
             .envs(environment.iter().map(|(name, value)| (name, value)));
-        let redis = match contestant.cache {
+        let redis = match service.cache {
             Cache::Redis => Some(RedisServer::temporary().start().await?),
             Cache::Off | Cache::Near => None,
         };
@@ -195,15 +195,15 @@ impl Stage {
         }
         let log = self.directory.path().join(format!("{name}.log"));
         let process = command.stdout(Stdio::null()).stderr(File::create(&log)?).spawn()?;
-        let mut service = Service {
-            contestant,
+        let mut running = RunningService {
+            service,
             address: (Ipv4Addr::LOCALHOST, port).into(),
             pid: process.id().ok_or("the service has ended")?,
             process,
             redis,
         };
-        match service.answers().await {
-            Ok(()) => Ok(service),
+        match running.answers().await {
+            Ok(()) => Ok(running),
             Err(error) => {
                 let said = fs::read_to_string(&log)?;
                 Err(format!("{name}: {error}\n{}", said.trim()).into())
@@ -216,8 +216,8 @@ impl Stage {
     /// # Errors
     ///
     /// The database cannot be used.
-    pub(super) async fn settle(&self, contestant: &Contestant) -> Outcome<()> {
-        self.execute(contestant.name, &["VACUUM", "CHECKPOINT"]).await
+    pub(super) async fn settle(&self, service: &Service) -> Outcome<()> {
+        self.execute(service.name, &["VACUUM", "CHECKPOINT"]).await
     }
 
     /// Runs statements in a database.
@@ -258,12 +258,12 @@ impl Stage {
     }
 
     /// Ends the server and waits for it.
-    pub(super) async fn clear(self) -> Outcome<()> {
+    pub(super) async fn stop(self) -> Outcome<()> {
         Ok(self.postgres.stop().await?)
     }
 }
 
-impl Service {
+impl RunningService {
     async fn answers(&mut self) -> Outcome<()> {
         let mut request = Vec::new();
         workload::read(0, &mut request);

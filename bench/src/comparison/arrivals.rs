@@ -19,9 +19,9 @@ use tokio::{
 };
 
 use super::{
-    Outcome,
     clients::{Window, lost, on_a_thread, shares},
     connection::Connection,
+    outcome::Outcome,
     tally::{Failure, Tally},
     workload::Workload,
 };

@@ -4,11 +4,11 @@
 use std::{fmt, fmt::Write, fs, io, path::Path, time::Duration};
 
 use super::{
-    contestants::{ALL, baseline},
     measure::Cell,
     options::Options,
+    runs::{Idle, Overload, Results},
+    services::{ALL, baseline},
     tally::Failure,
-    trials::{Idle, Overload, Results},
     workload::Workload,
 };
 

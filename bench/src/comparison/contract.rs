@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::sleep};
 
 use super::{
-    Outcome,
     connection::Connection,
-    contestants::{Cache, LIMIT},
-    stage::{Service, Stage},
+    outcome::Outcome,
+    services::{Cache, LIMIT},
+    setup::{RunningService, Setup},
     workload,
 };
 
@@ -28,11 +28,11 @@ const PATH: &str = "/read/contract/%C3%BC%20%3F";
 /// # Errors
 ///
 /// It answers otherwise than it should; the error says what was asked and answered.
-pub(super) async fn check(stage: &Stage, service: &Service) -> Outcome<()> {
-    if service.contestant.name == LIMIT {
+pub(super) async fn check(setup: &Setup, running: &RunningService) -> Outcome<()> {
+    if running.service.name == LIMIT {
         return Ok(());
     }
-    let mut client = Client(Connection::open(service.address).await?);
+    let mut client = Client(Connection::open(running.address).await?);
     client.get(PATH).await?.expect(404, &json!(null))?;
     let mut versions = Vec::new();
     for value in ["one", "two \"ü\" \\"] {
@@ -48,7 +48,7 @@ pub(super) async fn check(stage: &Stage, service: &Service) -> Outcome<()> {
     if versions[1] != versions[0] + 1 {
         return Err(format!("two writes got the versions {versions:?}").into());
     }
-    let database = stage.connect(service.contestant.name).await?;
+    let database = setup.connect(running.service.name).await?;
     let row = database
         .query_one("SELECT value FROM kv WHERE key = $1", &[&KEY])
         .await?;
@@ -58,7 +58,7 @@ pub(super) async fn check(stage: &Stage, service: &Service) -> Outcome<()> {
     let first = json!({"id": 1, "name": "User 1", "email": "user1@example.org"});
     client.get("/users/1").await?.expect(200, &first)?;
     client.get("/users/999999999").await?.expect(404, &json!(null))?;
-    cache(&mut client, service.contestant.cache != Cache::Off).await
+    cache(&mut client, running.service.cache != Cache::Off).await
 }
 
 /// A read is answered from the cache if there is one, and only then.
@@ -80,10 +80,10 @@ async fn cache(client: &mut Client, wanted: bool) -> Outcome<()> {
 /// # Errors
 ///
 /// An answer is not 200.
-pub(super) async fn warm(service: &Service) -> Outcome<()> {
+pub(super) async fn warm(running: &RunningService) -> Outcome<()> {
     let mut clients = JoinSet::new();
     for first in 0..WARMERS {
-        let address = service.address;
+        let address = running.address;
         clients.spawn(async move {
             let mut connection = Connection::open(address).await?;
             let mut request = Vec::new();

@@ -6,15 +6,15 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Outcome,
     arrivals::arrive,
     connection::Connection,
-    contestants::{ALL, Contestant, LIMIT},
     contract,
     measure::{Cell, measure},
     options::Options,
+    outcome::Outcome,
     process::Processes,
-    stage::{Service, Stage},
+    services::{ALL, LIMIT, Service},
+    setup::{RunningService, Setup},
     tally::{Failure, Tally},
     workload::{self, Workload},
 };
@@ -83,122 +83,122 @@ pub(super) struct Idle {
 /// # Errors
 ///
 /// A server or a service cannot be started, or ends early.
-pub(super) async fn run(stage: &Stage, options: &Options) -> Outcome<Results> {
+pub(super) async fn run(setup: &Setup, options: &Options) -> Outcome<Results> {
     let mut results = Results::default();
-    steady(stage, options, &mut results).await?;
+    steady(setup, options, &mut results).await?;
     if options.overload {
-        overload(stage, options, &mut results).await?;
+        overload(setup, options, &mut results).await?;
     }
     if options.idle {
-        idle(stage, options, &mut results).await?;
+        idle(setup, options, &mut results).await?;
     }
     Ok(results)
 }
 
-async fn steady(stage: &Stage, options: &Options, results: &mut Results) -> Outcome<()> {
-    let mut services = Vec::new();
-    for &contestant in &options.services {
+async fn steady(setup: &Setup, options: &Options, results: &mut Results) -> Outcome<()> {
+    let mut started = Vec::new();
+    for &service in &options.services {
         let wanted = options.workloads.iter().any(|&workload| {
             let mut clients = options.clients.iter();
-            clients.any(|&clients| contestant.takes_part(workload, clients))
+            clients.any(|&clients| service.takes_part(workload, clients))
         });
         if wanted {
-            services.extend(admitted(stage, contestant, &[], results).await?);
+            started.extend(admitted(setup, service, &[], results).await?);
         }
     }
     for round in 0..options.rounds {
         for &workload in &options.workloads {
             for &clients in &options.clients {
                 // Nobody is always the first.
-                let first = round % services.len().max(1);
-                let (late, early) = services.split_at(first);
-                for service in early.iter().chain(late) {
-                    if !service.contestant.takes_part(workload, clients) {
+                let first = round % started.len().max(1);
+                let (late, early) = started.split_at(first);
+                for running in early.iter().chain(late) {
+                    if !running.service.takes_part(workload, clients) {
                         continue;
                     }
                     if workload.is_cached() {
-                        contract::warm(service).await?;
+                        contract::warm(running).await?;
                     }
-                    let cell = measure(stage, service, workload, clients, options.length).await?;
+                    let cell = measure(setup, running, workload, clients, options.length).await?;
                     eprintln!(
                         "round {} of {}: {}, {clients} clients, {}: {:.0} a second",
                         round + 1,
                         options.rounds,
                         workload.name(),
-                        service.contestant.name,
+                        running.service.name,
                         cell.per_second
                     );
-                    let of = (workload, clients, position(service.contestant));
+                    let of = (workload, clients, position(running.service));
                     results.steady.entry(of).or_default().push(cell);
                 }
             }
         }
     }
-    for service in services {
-        service.end().await?;
+    for running in started {
+        running.end().await?;
     }
     Ok(())
 }
 
 /// A position in [`ALL`], which is the order of the tables.
-fn position(contestant: &Contestant) -> usize {
+fn position(service: &Service) -> usize {
     ALL.iter()
-        .position(|other| other.name == contestant.name)
+        .position(|other| other.name == service.name)
         .unwrap_or(ALL.len())
 }
 
 /// A running service, if it keeps the contract.
 async fn admitted(
-    stage: &Stage,
-    contestant: &'static Contestant,
+    setup: &Setup,
+    service: &'static Service,
     environment: &[(&str, String)],
     results: &mut Results,
-) -> Outcome<Option<Service>> {
-    let service = stage.service(contestant, environment).await?;
-    match contract::check(stage, &service).await {
-        Ok(()) => Ok(Some(service)),
+) -> Outcome<Option<RunningService>> {
+    let running = setup.start_service(service, environment).await?;
+    match contract::check(setup, &running).await {
+        Ok(()) => Ok(Some(running)),
         Err(reason) => {
-            let reason = format!("{} is left out: {reason}", contestant.name);
+            let reason = format!("{} is left out: {reason}", service.name);
             eprintln!("{reason}");
             if !results.left_out.contains(&reason) {
                 results.left_out.push(reason);
             }
-            service.end().await?;
+            running.end().await?;
             Ok(None)
         }
     }
 }
 
 /// Offers services without a cache more than they can do.
-async fn overload(stage: &Stage, options: &Options, results: &mut Results) -> Outcome<()> {
+async fn overload(setup: &Setup, options: &Options, results: &mut Results) -> Outcome<()> {
     let workload = Workload::List;
-    for &contestant in options.services.iter().filter(|service| is_plain(service)) {
+    for &service in options.services.iter().filter(|service| is_plain(service)) {
         let settings = [("DB_POOL_TIMEOUT", POOL_TIMEOUT.to_owned())];
-        let Some(service) = admitted(stage, contestant, &settings, results).await? else {
+        let Some(running) = admitted(setup, service, &settings, results).await? else {
             continue;
         };
         let (mut best, mut tallies) = (Vec::new(), Vec::new());
         let mut generator = [Vec::new(), Vec::new()];
         for _ in 0..options.rounds {
-            let cell = measure(stage, &service, workload, BEST, options.length).await?;
+            let cell = measure(setup, &running, workload, BEST, options.length).await?;
             best.push(cell.per_second);
             let offered = cell.per_second * OVERLOAD;
             let before = Processes::look()?;
-            let tally = arrive(service.address, workload, offered, options.length).await?;
+            let tally = arrive(running.address, workload, offered, options.length).await?;
             let after = Processes::look()?;
             generator[0].push(cell.cpu.generator_share);
             generator[1].push(after.own_share_since(&before));
             eprintln!(
                 "{}: {offered:.0} offered, {} good in {:?}",
-                contestant.name,
+                service.name,
                 tally.answered(),
                 options.length
             );
             tallies.push(tally);
         }
-        service.end().await?;
+        running.end().await?;
         let generator = generator.map(|shares| median(&shares));
-        let row = summary(contestant.name, &best, &tallies, options.length);
+        let row = summary(service.name, &best, &tallies, options.length);
         results.overload.push(Overload { generator, ..row });
     }
     Ok(())
@@ -227,30 +227,27 @@ fn summary(service: &'static str, best: &[f64], tallies: &[Tally], length: Durat
 }
 
 /// Measures services without a cache alone and beside idle clients.
-async fn idle(stage: &Stage, options: &Options, results: &mut Results) -> Outcome<()> {
-    for &contestant in options.services.iter().filter(|service| is_plain(service)) {
+async fn idle(setup: &Setup, options: &Options, results: &mut Results) -> Outcome<()> {
+    for &service in options.services.iter().filter(|service| is_plain(service)) {
         let (mut at_rest, mut each) = (Vec::new(), Vec::new());
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         for _ in 0..options.rounds {
             // A new one each time, because memory that has been used once stays.
-            let service = stage.service(contestant, &[]).await?;
-            at_rest.push(Processes::look()?.resident(service.pid) as f64);
-            let cell = measure(stage, &service, Workload::Read, BUSY, options.length).await?;
-            let idle = Sleepers::open(&service, options.idle_clients).await?;
-            let more = Processes::look()?.resident(service.pid).saturating_sub(cell.resident);
+            let running = setup.start_service(service, &[]).await?;
+            at_rest.push(Processes::look()?.resident(running.pid) as f64);
+            let cell = measure(setup, &running, Workload::Read, BUSY, options.length).await?;
+            let idle = Sleepers::open(&running, options.idle_clients).await?;
+            let more = Processes::look()?.resident(running.pid).saturating_sub(cell.resident);
             each.push(more as f64 / options.idle_clients as f64);
             alone.push(cell.per_second);
-            let cell = measure(stage, &service, Workload::Read, BUSY, options.length).await?;
+            let cell = measure(setup, &running, Workload::Read, BUSY, options.length).await?;
             beside.push(cell.per_second);
-            eprintln!(
-                "{} beside idle clients: {:.0} a second",
-                contestant.name, cell.per_second
-            );
+            eprintln!("{} beside idle clients: {:.0} a second", service.name, cell.per_second);
             idle.answer_still().await?;
-            service.end().await?;
+            running.end().await?;
         }
         results.idle.push(Idle {
-            service: contestant.name,
+            service: service.name,
             clients: options.idle_clients,
             at_rest: median(&at_rest) as u64,
             each: median(&each),
@@ -262,18 +259,18 @@ async fn idle(stage: &Stage, options: &Options, results: &mut Results) -> Outcom
 }
 
 /// Those whose answers come from the database.
-fn is_plain(contestant: &Contestant) -> bool {
-    contestant.name != LIMIT && contestant.takes_part(Workload::Read, BUSY)
+fn is_plain(service: &Service) -> bool {
+    service.name != LIMIT && service.takes_part(Workload::Read, BUSY)
 }
 
 /// Clients that have asked once and keep their connections.
 struct Sleepers(Vec<Connection>);
 
 impl Sleepers {
-    async fn open(service: &Service, count: usize) -> Outcome<Self> {
+    async fn open(running: &RunningService, count: usize) -> Outcome<Self> {
         let mut all = Self(Vec::with_capacity(count));
         for _ in 0..count {
-            all.0.push(Connection::open(service.address).await?);
+            all.0.push(Connection::open(running.address).await?);
             if let Some(newest) = all.0.last_mut() {
                 ask(newest).await?;
             }

@@ -6,25 +6,21 @@
 mod arrivals;
 mod clients;
 mod connection;
-mod contestants;
 mod contract;
 mod machine;
 mod measure;
 mod options;
+mod outcome;
 mod process;
 mod report;
-mod stage;
+mod runs;
+mod services;
+mod setup;
 mod tally;
-mod trials;
 mod workload;
 
-use std::error::Error;
-
-use self::stage::Stage;
-pub use self::{options::Options, report::Report};
-
-/// What may fail here ends the run.
-pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+use self::setup::Setup;
+pub use self::{options::Options, outcome::Outcome, report::Report};
 
 /// Files this process has open besides idle clients: busy ones, and its own.
 const OTHER_FILES: usize = 1_000;
@@ -41,15 +37,15 @@ const OTHER_FILES: usize = 1_000;
 pub async fn compare(mut options: Options, command: &str) -> Outcome<Report> {
     let room = machine::open_files().saturating_sub(OTHER_FILES);
     options.idle_clients = options.idle_clients.min(room);
-    let stage = Stage::set().await?;
-    let results = trials::run(&stage, &options).await?;
+    let setup = Setup::start().await?;
+    let results = runs::run(&setup, &options).await?;
     let circumstances = format!(
         "{}, PostgreSQL {}; {}; {}.",
         machine::describe(),
-        stage.postgres_version(),
+        setup.postgres_version(),
         machine::cenote(),
-        stage.date().await?,
+        setup.date().await?,
     );
-    stage.clear().await?;
+    setup.stop().await?;
     Ok(Report::new(&results, &options, &circumstances, command))
 }

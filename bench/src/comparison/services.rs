@@ -4,7 +4,7 @@ use super::workload::Workload;
 
 /// A service under test.
 #[derive(Debug)]
-pub(super) struct Contestant {
+pub(super) struct Service {
     /// Its name on the command line and in tables.
     pub(super) name: &'static str,
     /// What it is.
@@ -43,50 +43,50 @@ pub(super) const CACHED_BASELINE: &str = "deadpool-redis";
 pub(super) const LIMIT: &str = "hello";
 
 /// All of them, in the order of the tables.
-pub(super) const ALL: [Contestant; 8] = [
-    Contestant {
+pub(super) const ALL: [Service; 8] = [
+    Service {
         name: "cenote",
         about: "cenote serve, no cache",
         program: Program::Cenote(&[("CACHE_MODE", "off")]),
         cache: Cache::Off,
     },
-    Contestant {
+    Service {
         name: BASELINE,
         about: "axum, deadpool-postgres",
         program: Program::Rival("deadpool"),
         cache: Cache::Off,
     },
-    Contestant {
+    Service {
         name: "sqlx",
         about: "axum, sqlx",
         program: Program::Rival("sqlx"),
         cache: Cache::Off,
     },
-    Contestant {
+    Service {
         name: LIMIT,
         about: "hyper, a fixed answer, no database: the limit",
         program: Program::Rival("hello"),
         cache: Cache::Off,
     },
-    Contestant {
+    Service {
         name: "cenote-near",
         about: "cenote serve, cache in its process",
         program: Program::Cenote(&[("CACHE_MODE", "local")]),
         cache: Cache::Near,
     },
-    Contestant {
+    Service {
         name: "cenote-strong",
         about: "cenote serve, cache in Redis, never stale",
         program: Program::Cenote(&[("CACHE_MODE", "strong")]),
         cache: Cache::Redis,
     },
-    Contestant {
+    Service {
         name: "cenote-bounded",
         about: "cenote serve, cache in Redis and in its process, at most 1 s stale",
         program: Program::Cenote(&[("CACHE_MODE", "bounded"), ("CACHE_MAX_STALENESS_MS", "1000")]),
         cache: Cache::Redis,
     },
-    Contestant {
+    Service {
         name: CACHED_BASELINE,
         about: "axum, deadpool-postgres, Redis as plain cache-aside",
         program: Program::Rival("deadpool-redis"),
@@ -94,7 +94,7 @@ pub(super) const ALL: [Contestant; 8] = [
     },
 ];
 
-impl Contestant {
+impl Service {
     /// Whether it is measured under this workload with so many clients.
     #[must_use]
     pub(super) fn takes_part(&self, workload: Workload, clients: usize) -> bool {

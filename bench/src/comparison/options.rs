@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Arg, ArgAction, Command, builder::PossibleValuesParser, error::ErrorKind, value_parser};
 
 use super::{
-    contestants::{ALL, Contestant},
+    services::{ALL, Service},
     workload::Workload,
 };
 
@@ -31,7 +31,7 @@ pub struct Options {
     /// Whether to measure beside idle clients.
     pub(super) idle: bool,
     /// The services.
-    pub(super) services: Vec<&'static Contestant>,
+    pub(super) services: Vec<&'static Service>,
     /// With how many clients.
     pub(super) clients: Vec<usize>,
     /// How many idle clients.
@@ -53,7 +53,7 @@ impl Options {
     pub fn parse<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -> Result<Self, clap::Error> {
         let mut command = command();
         let mut found = command.try_get_matches_from_mut(arguments)?;
-        let trials: Vec<String> = found.remove_many("workload").into_iter().flatten().collect();
+        let workloads: Vec<String> = found.remove_many("workload").into_iter().flatten().collect();
         let names: Vec<String> = found.remove_many("service").into_iter().flatten().collect();
         let wanted = |all: &[String], name: &str| all.is_empty() || all.iter().any(|n| n == name);
         let seconds: f64 = found.remove_one("seconds").unwrap_or_default();
@@ -68,10 +68,10 @@ impl Options {
         Ok(Self {
             workloads: STEADY
                 .into_iter()
-                .filter(|workload| wanted(&trials, workload.name()))
+                .filter(|workload| wanted(&workloads, workload.name()))
                 .collect(),
-            overload: wanted(&trials, OVERLOAD),
-            idle: wanted(&trials, IDLE),
+            overload: wanted(&workloads, OVERLOAD),
+            idle: wanted(&workloads, IDLE),
             services: ALL.iter().filter(|service| wanted(&names, service.name)).collect(),
             clients: found
                 .remove_many("clients")
@@ -88,7 +88,7 @@ impl Options {
 }
 
 fn command() -> Command {
-    let trials: Vec<&str> = STEADY
+    let workloads: Vec<&str> = STEADY
         .iter()
         .map(|workload| workload.name())
         .chain([OVERLOAD, IDLE])
@@ -100,7 +100,7 @@ fn command() -> Command {
         .about("Measures cenote beside other services; everything unless options say otherwise")
         .arg(
             several("workload", "NAME")
-                .value_parser(PossibleValuesParser::new(trials))
+                .value_parser(PossibleValuesParser::new(workloads))
                 .help("What to measure; several with commas between them"),
         )
         .arg(
