@@ -1,5 +1,6 @@
-.PHONY: help run test bench bench-pool bench-micro coherence fmt lint doc
+.PHONY: help run test bench bench-pool bench-micro coherence model fuzz fmt lint doc
 .DEFAULT_GOAL := help
+SECONDS ?= 60
 
 help: ## list what make can do
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -30,6 +31,19 @@ coherence: ## every cache mode under every fault, more than an hour; less by ARG
 	@scripts/setup test
 	cargo build --release --locked -p cenote
 	cargo run --release --locked -p cenote-coherence -- $(ARGS)
+
+model: ## the searches of the cache's rules that are too long for `make test`
+	cargo test --locked -p cenote-cache --test model -- --ignored
+
+fuzz: ## every fuzz target for a minute; longer by SECONDS=600
+	@cargo +nightly fuzz --version >/dev/null 2>&1 || { \
+		echo "make fuzz needs a nightly Rust and cargo-fuzz. Install them with this, then try again:" >&2; \
+		echo "  rustup toolchain install nightly --profile minimal && cargo install --locked cargo-fuzz" >&2; \
+		exit 1; }
+	@set -e; for target in $$(cargo +nightly fuzz list); do \
+		echo "$$target"; \
+		cargo +nightly fuzz run "$$target" -- -max_total_time=$(SECONDS); \
+	done
 
 fmt: ## format the code
 	cargo fmt --all

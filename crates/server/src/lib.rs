@@ -29,6 +29,8 @@ mod health;
 
 mod app;
 mod routes;
+#[cfg(fuzzing)]
+pub use routes::status_for_version;
 
 mod cores;
 mod open_files;

@@ -28,6 +28,8 @@ use http_body_util::Either;
 use utoipa::OpenApi;
 
 use self::openapi::ApiInfo;
+#[cfg(fuzzing)]
+pub use self::preconditions::status_for_version;
 use crate::{
     app::App,
     http::{Number, Path, Problem, RequestBody, ResponseBody, Service, with_fallbacks},

@@ -73,6 +73,19 @@ impl Preconditions {
     }
 }
 
+/// The status of a read of this version under these headers, for a fuzzer.
+#[cfg(fuzzing)]
+pub fn status_for_version(if_match: Option<HeaderValue>, if_none_match: Option<HeaderValue>, version: i64) -> u16 {
+    let headers = [(IF_MATCH, if_match), (IF_NONE_MATCH, if_none_match)];
+    let headers = headers.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    match Preconditions::from_headers(&headers.collect()).map(|conditions| conditions.verdict(version)) {
+        Ok(Verdict::Send) => 200,
+        Ok(Verdict::NotModified) => 304,
+        Ok(Verdict::Failed) => 412,
+        Err(_) => 400,
+    }
+}
+
 /// Returns the 412 for a key whose current version fails the condition; [`ABSENT`] if the key has no value.
 pub(super) fn failed(version: i64) -> FullResponse {
     if version == ABSENT {
