@@ -1,7 +1,7 @@
-//! What it costs a caller to go together with others: `cargo bench -p cenote-bench --bench batcher`.
+//! The cost of a request in a batch: `cargo bench -p cenote-bench --bench batcher`.
 //!
-//! All on one thread, as a core of the service has it, over a private PostgreSQL. `nothing` answers without a statement:
-//! that is the price of the queue, the lane and the connection's round through the pool. Times are per request.
+//! All on one thread, like a core of the service, over a private PostgreSQL. `nothing` sends no statement, so it
+//! measures the queue, the worker and the pool alone. Times are per request.
 #![allow(missing_docs)]
 
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Answers without a statement.
+/// Answers without sending a statement.
 struct Nothing;
 
 impl Batch for Nothing {
@@ -78,7 +78,7 @@ impl Combine for Items {
 
 const ITEMS: i64 = 10_000;
 
-/// How long a request takes, of so many by so many callers at once.
+/// The time per request, for `requests` requests by `callers` callers at once.
 async fn crowd<F>(callers: u64, requests: u64, ask: impl Fn(i64) -> F + Clone + Send + 'static) -> Duration
 where
     F: Future<Output = ()> + Send + 'static,

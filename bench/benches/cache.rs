@@ -1,4 +1,4 @@
-//! What a hit costs: near, and in Redis for 64 readers at once on one thread.
+//! The cost of a cache hit: in the process, and in Redis for 64 concurrent readers on one thread.
 //!
 //! ```text
 //! cargo bench -p cenote-bench --bench cache
@@ -30,7 +30,7 @@ use tokio::{
 const READERS: u64 = 64;
 const KEYS: u64 = 1_000;
 
-/// Has every key, and an epoch that trusts whatever it is told to.
+/// An origin that has every key and trusts every epoch.
 #[derive(Clone)]
 struct Database(std::sync::Arc<std::sync::Mutex<Row>>);
 
@@ -87,7 +87,7 @@ fn near(criterion: &mut Criterion) {
 fn shared(criterion: &mut Criterion) {
     let runtime = runtime();
     let Ok(server) = runtime.block_on(RedisServer::temporary().start()) else {
-        return; // none is installed
+        return; // Redis is not installed
     };
     let cache = runtime.block_on(async {
         let mode = Mode::Strong(Redis::from_url(&server.url()).unwrap());

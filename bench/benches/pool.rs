@@ -1,7 +1,7 @@
-//! Get and return, alone and in a crowd: `cargo bench -p cenote-bench --bench pool`.
+//! The time of a get and return, for one task and for many: `cargo bench -p cenote-bench --bench pool`.
 //!
-//! Criterion measures one pool after another. `make bench-pool` lets them take turns, which is
-//! fairer on a machine that does other things too.
+//! Criterion measures one pool after another. `make bench-pool` lets them take turns, which is fairer on a machine with
+//! other load.
 #![allow(missing_docs)]
 
 use cenote_bench::pools::{Bb8, Cenote, Contender, Crowd, Deadpool, Mobc, Qorb, Sqlx, TASKS, alone, warm};

@@ -1,6 +1,7 @@
-//! cenote beside its peers: its pool beside other pools ([`pools`]), its service beside other services ([`comparison`]).
+//! Compares cenote with its peers: its pool with other pools ([`pools`]), its service with other services
+//! ([`comparison`]).
 //!
-//! Invariant: all of them take turns under the same conditions, and what is shown are medians.
+//! Invariant: all take turns under the same conditions, and the figures are medians.
 
 pub mod comparison;
 pub mod pools;

@@ -1,5 +1,5 @@
-//! `compare_services` from end to end, with servers and services that are real and measurements that are short. It needs
-//! `cenote` and `cenote-rivals` beside it, as a build of the whole workspace leaves them.
+//! `compare_services` from end to end, with real servers and services and short measurements. It needs the programs
+//! `cenote` and `cenote-rivals`: a build of the whole workspace makes them.
 #![cfg(target_os = "linux")]
 #![allow(
     missing_docs,
@@ -35,7 +35,7 @@ fn rows<'a>(report: &'a str, service: &str) -> Vec<Vec<&'a str>> {
         .collect()
 }
 
-/// What a comparison that succeeds prints.
+/// The output of a comparison, which must succeed.
 fn report(arguments: &str) -> String {
     let output = compare(arguments).output().unwrap();
     let report = String::from_utf8(output.stdout).unwrap();
@@ -77,7 +77,7 @@ fn an_interrupted_comparison_leaves_no_process_behind() {
     let first = lines.next().unwrap().unwrap();
     assert!(first.starts_with("round 1 of 1000"), "{first}");
     let started = descendants(comparison.id());
-    // PostgreSQL alone has more.
+    // PostgreSQL alone has more processes.
     assert!(started.len() > 5, "{started:?}");
     let id = Pid::from_child(&comparison);
     kill_process(id, Signal::INT).unwrap();

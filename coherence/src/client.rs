@@ -1,5 +1,5 @@
-//! A client's connection to an instance: HTTP/1.1, kept alive. Invariant: after a request that was given up nothing more
-//! is sent on its connection.
+//! A client's connection to an instance: HTTP/1.1 with keep-alive. Invariant: after a request that the client gave up,
+//! its connection is not used again.
 
 use std::net::SocketAddr;
 
@@ -29,7 +29,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(async {
-            let _ = connection.await; // whoever asks hears of it
+            let _ = connection.await; // the sender of the next request gets the error
         });
         Ok(Self {
             sender,
@@ -41,7 +41,7 @@ impl Connection {
         !self.sender.is_closed()
     }
 
-    /// Sends a request, with a JSON body unless that is empty, and reads the whole answer.
+    /// Sends a request, with a JSON body unless it is empty, and reads the whole answer.
     pub(crate) async fn ask(&mut self, method: Method, path: &str, body: String) -> Result<Answer> {
         let request = Request::builder()
             .method(method)
@@ -79,7 +79,7 @@ impl Answer {
         tag.trim_matches('"').parse().ok()
     }
 
-    /// What follows `urn:cenote:problem:` in the type of a problem.
+    /// The name of the problem: its type without `urn:cenote:problem:`.
     pub(crate) fn problem(&self) -> Option<String> {
         #[derive(serde::Deserialize)]
         struct Problem {

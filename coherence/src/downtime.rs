@@ -1,17 +1,17 @@
-//! When an instance or the database was not there. Invariant: an absence is noted with its whole length.
+//! When an instance or the database was down. Invariant: each downtime is recorded from its start to its end.
 
 use std::sync::{Mutex, PoisonError};
 
 use cenote_cache::moment::Moment;
 
-/// Who was away.
+/// Who was down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Who {
     Instance(usize),
     Database,
 }
 
-/// From when until when somebody was away.
+/// One downtime.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Absence {
     pub(crate) who: Who,
@@ -19,7 +19,7 @@ pub(crate) struct Absence {
     pub(crate) until: Moment,
 }
 
-/// All absences of a trial.
+/// All downtimes of a trial.
 #[derive(Debug, Default)]
 pub(crate) struct Downtime(Mutex<Vec<Absence>>);
 
@@ -30,14 +30,14 @@ impl Downtime {
         absences.push(absence);
     }
 
-    /// Those that keep an instance from answering.
+    /// The downtimes in which an instance cannot answer.
     pub(crate) fn of(&self, instance: usize) -> Vec<Absence> {
         let absences = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let concerns = |it: &&Absence| matches!(it.who, Who::Instance(who) if who == instance);
         absences.iter().filter(concerns).copied().collect()
     }
 
-    /// Those that keep an instance from writing.
+    /// The downtimes in which an instance cannot write.
     pub(crate) fn of_writes(&self, instance: usize) -> Vec<Absence> {
         let absences = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let concerns = |it: &&Absence| match it.who {

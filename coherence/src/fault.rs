@@ -1,6 +1,6 @@
-//! What goes wrong. Invariant: each fault is lifted before its trial ends.
+//! The faults. Invariant: each fault ends before its trial does.
 
-/// What goes wrong in the middle of a trial.
+/// A fault in the middle of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing.
@@ -9,43 +9,42 @@ pub enum Fault {
     RestartRedis,
     /// Redis is killed, and starts again from a snapshot that was taken before.
     RestoreRedis,
-    /// Redis is stopped where it stands, and goes on later.
+    /// Redis is stopped with SIGSTOP, and continues later.
     FreezeRedis,
-    /// Redis is frozen again and again, for about as long as a call may take.
+    /// Redis is frozen repeatedly, for about the timeout of a call.
     StutterRedis,
-    /// Redis is flushed, again and again.
+    /// Redis is flushed repeatedly.
     FlushRedis,
-    /// One instance reaches Redis slowly, so that its writes are long on their way, and Redis is flushed at times.
+    /// One instance's connection to Redis is slow, and Redis is flushed now and then.
     SlowRedis,
-    /// Redis ends all connections, again and again.
+    /// Redis closes all connections repeatedly.
     KillClients,
-    /// What Redis holds is swapped with an empty database and back, again and again, and at times it loses what proves
-    /// which is which.
+    /// The database of Redis is swapped with an empty one and back, repeatedly, and now and then the proofs that tell
+    /// them apart are deleted.
     SwapDatabases,
-    /// Redis loses what proves its keyspace to the instances, again and again.
+    /// The proofs by which instances recognize their keyspace are deleted repeatedly.
     ForgetProof,
-    /// One instance is started again with another database number of the same Redis.
+    /// One instance is restarted with another database number of the same Redis.
     OtherDatabase,
-    /// Redis has only 2 MB and evicts whatever it held.
+    /// Redis has only 2 MB and evicts any key.
     EvictRedis,
     /// One instance's connections to Redis are reset, and new ones refused.
     CutOff,
-    /// One instance hears nothing more from Redis.
+    /// One instance gets no more bytes from Redis; its connections stay open.
     Silence,
-    /// One instance is led to another Redis, a copy of the first.
+    /// One instance is connected to a copy of Redis.
     SplitBrain,
-    /// Instances are killed in turn, some of them while their writes are committed and cannot be released, and start
-    /// again.
+    /// Instances are killed and restarted in turn, some of them after a commit whose fences they cannot release.
     KillService,
-    /// One instance is stopped where it stands, and goes on later.
+    /// One instance is stopped with SIGSTOP, and continues later.
     FreezeService,
-    /// Instances are frozen in turn, for about as long as a view lasts.
+    /// Instances are frozen in turn, for about the time for which their view of the epoch is valid.
     StutterService,
-    /// PostgreSQL ends sessions that write, again and again.
+    /// PostgreSQL terminates writing sessions repeatedly.
     TerminateBackends,
     /// PostgreSQL is killed, recovers and starts again.
     RestartPostgres,
-    /// Of a Redis Cluster, one primary is killed and its replica takes its place.
+    /// A primary of a Redis Cluster is killed, and its replica takes its place.
     Failover,
 }
 
@@ -75,7 +74,7 @@ impl Fault {
         Self::Failover,
     ];
 
-    /// What it is called on the command line.
+    /// Its name on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -117,8 +116,8 @@ impl Fault {
         )
     }
 
-    /// Whether the protection of a write may be lost while an instance answers without sealing: then reads may go back
-    /// where a write is not yet acknowledged, see "What is not promised" in `docs/coherence.md`.
+    /// Whether Redis may lose a fence and a seal at the same time. Then reads may go back while a write is not yet
+    /// acknowledged: see "What is not promised" in `docs/coherence.md`.
     pub(crate) const fn loses_fences_and_seals(self) -> bool {
         matches!(self, Self::EvictRedis)
     }

@@ -1,5 +1,5 @@
-//! Makes a fault happen. Invariant: when a strike is over, all that it broke is whole again, and who was away meanwhile
-//! is noted.
+//! Injects a fault. Invariant: when [`inject`] returns, everything that it broke works again, and every downtime is
+//! recorded.
 
 use std::time::Duration;
 
@@ -10,31 +10,31 @@ use tokio_postgres::NoTls;
 
 use crate::{Result, downtime::Who, fault::Fault, world::World};
 
-/// The instance that something happens to, where it happens to one.
+/// The instance of faults that concern only one.
 const VICTIM: usize = 0;
-/// How long Redis or PostgreSQL is away at least before it starts again.
+/// The least time for which Redis or PostgreSQL is down.
 const AWAY: Duration = Duration::from_secs(1);
-/// Less than after what an instance gives a call up, and enough for a commit.
+/// Shorter than the timeout of a call to Redis, and long enough for a commit.
 const HELD: Duration = Duration::from_millis(60);
-/// What is on its way to or from Redis is late by; there and back it is less than after what a call is given up.
+/// The delay of each direction to and from Redis. Both together are shorter than the timeout of a call.
 const LATE: Duration = Duration::from_millis(40);
 
-/// What is needed once the load is there, some time before the strike.
+/// Prepares the fault while there is load already.
 pub(crate) async fn prepare(fault: Fault, world: &World) -> Result<()> {
     if fault == Fault::RestoreRedis {
-        // It finds this at its next start.
+        // Redis loads this snapshot at its next start.
         world.redis()?.save().await?;
     }
     Ok(())
 }
 
-/// Strikes, for about so long.
+/// Injects the fault for about this time, then removes it.
 pub(crate) async fn inject(fault: Fault, world: &World, lasts: Duration) -> Result<()> {
     let end = Instant::now() + lasts;
     match fault {
         Fault::None => sleep(lasts).await,
         Fault::RestartRedis | Fault::RestoreRedis => {
-            // First so quickly that nobody has given it up when it is back as another.
+            // The first restart is so quick that no call has timed out when Redis is back, empty or with old data.
             let redis = world.redis()?;
             redis.kill().await?;
             redis.restart().await?;
@@ -129,8 +129,8 @@ async fn freeze_service(world: &World, instance: usize, lasts: Duration) -> Resu
     Ok(())
 }
 
-/// Kills an instance and starts it again. In every second round it is first kept from reaching Redis for a moment: the
-/// writes that it had announced by then are committed, and cannot be released any more.
+/// Kills an instance and starts it again. In every second round it cannot reach Redis for a moment before that: writes
+/// whose fences are set are committed then, and their fences are never released.
 async fn kill_service(world: &World, round: usize) -> Result<()> {
     let instance = round % world.services.len();
     let service = &world.services[instance];
@@ -142,7 +142,7 @@ async fn kill_service(world: &World, round: usize) -> Result<()> {
     let from = clock::now();
     service.kill().await?;
     if let Some(proxy) = proxy {
-        proxy.cut().await; // what was held is gone with its sender
+        proxy.cut().await; // the bytes that it held must not arrive after their sender's death
         proxy.heal();
     }
     service.launch().await?;
@@ -152,7 +152,7 @@ async fn kill_service(world: &World, round: usize) -> Result<()> {
     Ok(())
 }
 
-/// Sends a command to Redis again and again, at times in quick succession.
+/// Sends a command to Redis repeatedly, at random intervals.
 async fn repeat(world: &World, end: Instant, words: &[&str]) -> Result<()> {
     let redis = world.redis()?;
     while Instant::now() < end {
@@ -162,10 +162,10 @@ async fn repeat(world: &World, end: Instant, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Deletes what proves to the instances which keyspace they see.
+/// Deletes the proofs by which instances recognize their keyspace.
 const FORGET: &str = "for _, proof in ipairs(redis.call('KEYS', '*::proof:*')) do redis.call('DEL', proof) end";
 
-/// Swaps what Redis holds with an empty database and, after a moment or a while, back.
+/// Swaps the database of Redis with an empty one, and back after a short or a long time.
 async fn swap_databases(world: &World, end: Instant) -> Result<()> {
     let redis = world.redis()?;
     let swap = ["SWAPDB", "0", "1"];
@@ -186,7 +186,7 @@ async fn swap_databases(world: &World, end: Instant) -> Result<()> {
     Ok(())
 }
 
-/// Starts one instance again so that it uses a database of its own, and later as it was.
+/// Restarts one instance with another database number, and later with the usual one.
 async fn other_database(world: &World, lasts: Duration) -> Result<()> {
     let service = &world.services[VICTIM];
     let url = world.proxies[VICTIM].url(&world.redis()?.url());
@@ -202,8 +202,8 @@ async fn other_database(world: &World, lasts: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Makes the victim's fences stand long before their commits, and its commits long before their releases; fences are
-/// lost in between at times.
+/// Delays one instance's connection to Redis: its fences are set long before their commits, and released long after.
+/// Now and then Redis is flushed and loses the fences in between.
 async fn slow_redis(world: &World, end: Instant) -> Result<()> {
     let (redis, proxy) = (world.redis()?, &world.proxies[VICTIM]);
     for direction in [Direction::ToServer, Direction::ToClient] {
@@ -217,7 +217,7 @@ async fn slow_redis(world: &World, end: Instant) -> Result<()> {
     Ok(())
 }
 
-/// Leads one instance to a Redis that has all that the first has, and both go on.
+/// Connects one instance to a copy of Redis, while the others use the original.
 async fn split_brain(world: &World, lasts: Duration) -> Result<()> {
     let first = world.redis()?;
     let second = first.replica().start().await?;
@@ -239,8 +239,8 @@ async fn split_brain(world: &World, lasts: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Looks for a session in the middle of a statement that writes until there is one, a second at most, and ends it as an
-/// administrator would; leaves how many it ended.
+/// Waits for sessions that run a writing statement, at most for a second, and terminates them. Stores their number in
+/// `cenote.ended`.
 const TERMINATE: &str = "DO $$
     DECLARE ended bigint := 0;
     BEGIN
@@ -252,7 +252,7 @@ const TERMINATE: &str = "DO $$
         PERFORM set_config('cenote.ended', ended::text, false);
     END $$";
 
-/// Ends sessions that write, one after the other.
+/// Terminates writing sessions repeatedly.
 async fn terminate_backends(world: &World, end: Instant) -> Result<()> {
     let (client, connection) = tokio_postgres::connect(&world.postgres.url(), NoTls).await?;
     let connection = tokio::spawn(connection);

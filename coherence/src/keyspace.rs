@@ -1,16 +1,16 @@
-//! What the clients read and write. Invariant: no two writes have the same value.
+//! The keys and values of the clients. Invariant: no two writes have the same value.
 
 use std::{
     hash::{DefaultHasher, Hasher},
     sync::Arc,
 };
 
-/// Keys that most requests are for, the first most of all.
+/// The number of hot keys, which most requests use; the first one is the hottest.
 const HOT: usize = 200;
 const COLD: usize = 10_000;
-/// Of a hundred requests, those for a hot key.
+/// The percentage of requests that use a hot key.
 const HOT_SHARE: u8 = 80;
-/// Bytes of a value.
+/// The length of a value, in bytes.
 const LENGTH: usize = 100;
 
 /// The keys, hot ones first.
@@ -27,7 +27,7 @@ impl Keys {
         &self.0
     }
 
-    /// Any of them.
+    /// A random key.
     pub(crate) fn draw(&self) -> &Arc<str> {
         let index = match fastrand::u8(..100) < HOT_SHARE {
             true => (fastrand::f64().powi(2) * HOT as f64) as usize,
@@ -42,7 +42,7 @@ pub(crate) fn value(client: usize, write: u64) -> String {
     format!("{:.<LENGTH$}", format!("{client}/{write}"))
 }
 
-/// By what a value is recognized.
+/// The digest that identifies a value in the history.
 pub(crate) fn digest(value: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(value.as_bytes());

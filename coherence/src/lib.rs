@@ -1,8 +1,8 @@
-//! Checks the coherence of services as they are run: processes of the built program over a private PostgreSQL and Redis,
-//! many clients, and a fault in the middle. What the clients saw is judged by
-//! [`cenote_cache::history`]. Invariant: what a client was not told for certain is taken to be possible at any time.
+//! Checks the coherence of running services: processes of the built program over a private PostgreSQL and Redis, many
+//! clients, and an injected fault. [`cenote_cache::history`] checks what the clients saw. Invariant: a write of unknown
+//! outcome may have taken effect at any time, or never.
 //!
-//! A [`Trial`] is one mode under one fault; [`report`] puts what came out into words.
+//! A [`Trial`] is one mode under one fault; [`report`] prints its outcome.
 
 mod error;
 mod fault;

@@ -1,4 +1,4 @@
-//! The clients. Invariant: however long an instance does not answer, most of them go on with the others.
+//! The clients. Invariant: if an instance does not answer, most clients go on with the others.
 
 use std::{
     collections::BTreeSet,
@@ -26,16 +26,16 @@ use crate::{
     world::World,
 };
 
-/// Longer than an instance may take for anything.
+/// Timeout of a request: longer than an instance may take for any answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-/// What is noted as slow.
+/// Requests that take longer are recorded as slow.
 const SLOW: Duration = Duration::from_millis(500);
-/// Keys of a read of many.
+/// The number of keys in a read of several.
 const MANY: usize = 4;
-/// As many as one request may ask for.
+/// The most keys that one request may ask for.
 const SWEPT_AT_ONCE: usize = 1_000;
 
-/// Clients at work.
+/// Running clients.
 pub(crate) struct Load {
     shared: Arc<Shared>,
     clients: JoinSet<Result<Notes>>,
@@ -44,7 +44,7 @@ pub(crate) struct Load {
 struct Shared {
     world: Arc<World>,
     keys: Keys,
-    /// Who may wait for each instance.
+    /// Limits the clients that wait for each instance.
     places: Vec<Arc<Semaphore>>,
     is_over: AtomicBool,
 }
@@ -52,7 +52,7 @@ struct Shared {
 impl Load {
     pub(crate) fn start(world: &Arc<World>, clients: usize) -> Self {
         let instances = world.services.len();
-        // A little more than its share, so that there is a choice.
+        // A little more than each instance's share, so that a client can choose.
         let places = (clients + instances).div_ceil(instances) + clients / 16;
         let shared = Arc::new(Shared {
             world: world.clone(),
@@ -74,7 +74,7 @@ impl Load {
         Self { shared, clients: tasks }
     }
 
-    /// Lets every client finish its request, and returns what all noted.
+    /// Lets every client finish its request, and returns the records of all.
     pub(crate) async fn stop(mut self) -> Result<Notes> {
         self.shared.is_over.store(true, Relaxed);
         let mut all = Notes::default();
@@ -85,7 +85,7 @@ impl Load {
     }
 }
 
-/// Reads every key once more through every instance.
+/// Reads every key once through every instance.
 pub(crate) async fn sweep(world: &World) -> Result<Notes> {
     let mut notes = Notes::default();
     let keys = Keys::new();
@@ -112,7 +112,7 @@ struct Client {
     notes: Notes,
 }
 
-/// What is asked.
+/// A request.
 enum Request {
     Read(Arc<str>),
     ReadMany(Vec<Arc<str>>),
@@ -120,10 +120,10 @@ enum Request {
     Delete(Arc<str>),
 }
 
-/// What came of it.
+/// The outcome of a request.
 enum Reply {
     Answer(Answer),
-    /// It was certainly not sent.
+    /// It was not sent.
     Unsent,
     Lost,
     GivenUp,
@@ -148,7 +148,7 @@ impl Client {
         Ok(self.notes)
     }
 
-    /// An instance that not too many others wait for, and a place with it.
+    /// Picks an instance for which few clients wait, and takes a permit for it.
     async fn place(&self) -> Result<(usize, OwnedSemaphorePermit)> {
         let places = &self.shared.places;
         let first = fastrand::usize(..places.len());
@@ -169,7 +169,7 @@ impl Client {
             }
             8..10 => Request::Delete(keys.draw().clone()),
             10..14 => {
-                // Each key once.
+                // No key twice.
                 let keys: BTreeSet<_> = (0..MANY).map(|_| keys.draw().clone()).collect();
                 Request::ReadMany(keys.into_iter().collect())
             }
@@ -177,7 +177,7 @@ impl Client {
         }
     }
 
-    /// Asks on the kept connection, or on a new one.
+    /// Sends the request on the open connection, or on a new one.
     async fn ask(&mut self, instance: usize, request: &Request, deadline: Duration) -> Reply {
         let kept = self.connections[instance].take();
         let exchange = async {
@@ -257,7 +257,7 @@ impl Request {
     }
 }
 
-/// Most clients are patient. Some give up while others are still served, and a few in the middle of it all.
+/// How long a client waits: most wait long, some give up under load, and a few give up within normal response times.
 fn draw_deadline() -> Duration {
     match fastrand::u8(..100) {
         0 => Duration::from_micros(fastrand::u64(..5_000)),

@@ -1,5 +1,5 @@
-//! Every mode of the cache under every fault, over real servers: `make coherence`. Ends with a table, and with exit
-//! code 1 if something is not as promised.
+//! Runs every mode of the cache under every fault, over real servers: `make coherence`. Prints a table; the exit code
+//! is 1 if a promise was broken.
 
 use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -37,7 +37,7 @@ fn command() -> Command {
                 .long("clients")
                 .default_value("64")
                 .value_parser(value_parser!(u16).range(1..=4096))
-                .help("How many clients there are"),
+                .help("The number of clients"),
         )
         .arg(
             Arg::new("program")
@@ -72,7 +72,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Carries out what is asked for; says whether all is as promised.
+/// Runs the trials of the command line; returns whether every promise was kept.
 async fn run(matches: &ArgMatches) -> Result<bool> {
     let (mut outcomes, mut failed) = (Vec::new(), 0);
     println!("{}", report::HEAD);
@@ -97,18 +97,18 @@ async fn run(matches: &ArgMatches) -> Result<bool> {
     println!("\n{} trials carried out, {failed} failed", outcomes.len());
     let finds_something = finds_something(&outcomes);
     if !finds_something {
-        println!("nothing was found wrong with the plain cache-aside: the checker is not worth its name");
+        println!("the checker found no violation in the plain cache-aside, which has some: the checker does not work");
     }
     Ok(failed == 0 && finds_something)
 }
 
-/// Whether the mode that promises nothing was caught, if it was tried.
+/// Whether the checker has found violations in the plain cache-aside, which promises nothing; true if it did not run.
 fn finds_something(outcomes: &[Outcome]) -> bool {
     let mut plain = outcomes.iter().filter(|it| it.mode.is_plain()).peekable();
     plain.peek().is_none() || plain.any(|it| !it.violations.is_empty())
 }
 
-/// One trial for each mode and fault that is asked for, or for all that go together.
+/// The trials of the command line: each mode with each fault that can happen in it.
 fn trials(matches: &ArgMatches) -> Result<Vec<Trial>> {
     let is_wanted = |id: &str, name: &str| {
         let wanted = matches.get_many::<String>(id);
@@ -119,7 +119,7 @@ fn trials(matches: &ArgMatches) -> Result<Vec<Trial>> {
         None => env::current_exe()?.with_file_name("cenote"),
     };
     if !program.exists() {
-        return Err(format!("{} is not there: build it first", program.display()).into());
+        return Err(format!("{} does not exist: build it first", program.display()).into());
     }
     let seconds = matches.get_one("seconds").copied().unwrap_or(60);
     let clients = matches.get_one("clients").copied().unwrap_or(64_u16);

@@ -1,5 +1,5 @@
-//! Times and counts from what clients noted. Invariant: what an instance does while it, or for writes the database, is
-//! away is not held against it.
+//! Times and counts from the clients' records. Invariant: the downtime of an instance does not count against it, nor,
+//! for writes, that of the database.
 
 use std::{iter::zip, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     record::{Record, Slow},
 };
 
-/// The longest time in which an instance acknowledged no write, though clients never stopped asking for some.
+/// The longest time in which an instance acknowledged no write. The clients send writes all the time.
 pub(crate) fn longest_stall(
     records: &[Record],
     instances: usize,
@@ -40,7 +40,7 @@ pub(crate) fn longest_stall(
     stalls.max().unwrap_or_default()
 }
 
-/// How long after this moment every instance had acknowledged a write and, if there is a cache, answered from it.
+/// The time from this moment until every instance has acknowledged a write and, if it has a cache, answered from it.
 pub(crate) fn recovery(records: &[Record], instances: usize, caches: bool, lifted: Moment) -> Option<Duration> {
     let mut latest = Duration::ZERO;
     for instance in 0..instances {
@@ -60,7 +60,7 @@ pub(crate) fn recovery(records: &[Record], instances: usize, caches: bool, lifte
     Some(latest)
 }
 
-/// The longest that a request took whose instance was there all the while.
+/// The slowest request whose instance was up the whole time.
 pub(crate) fn slowest(slow: &[Slow], downtime: &Downtime) -> Option<Slow> {
     let undisturbed = |slow: &&Slow| {
         let mut absences = downtime.of(slow.instance).into_iter();
@@ -70,7 +70,7 @@ pub(crate) fn slowest(slow: &[Slow], downtime: &Downtime) -> Option<Slow> {
     undisturbed.copied().max_by_key(|it| it.ended.since(it.invoked))
 }
 
-/// Requests, reads among them, and hits among these.
+/// The number of requests, of reads among them, and of hits among the reads.
 pub(crate) fn counts(records: &[Record]) -> (usize, usize, usize) {
     let reads = records.iter().filter(|it| !is_write(&it.operation)).count();
     let hits = records.iter().filter(|it| it.is_hit).count();

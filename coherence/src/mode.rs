@@ -1,5 +1,4 @@
-//! The modes of the cache and what each promises. Invariant: nothing is demanded that `docs/coherence.md` does not
-//! promise.
+//! The modes of the cache and what each promises. Invariant: the checks demand only what `docs/coherence.md` promises.
 
 use std::time::Duration;
 
@@ -17,9 +16,9 @@ pub enum Mode {
     Local,
     /// Reads see every acknowledged write and never go back.
     Strong,
-    /// Reads see every write acknowledged a bound ago.
+    /// Reads see every write that was acknowledged longer ago than the bound.
     Bounded,
-    /// The plain cache-aside. It promises nothing; it is here so that the checker has something to find.
+    /// The plain cache-aside. It promises nothing; it shows that the checker finds violations.
     Ttl,
     /// No cache.
     Off,
@@ -41,7 +40,7 @@ impl Mode {
         }
     }
 
-    /// How many instances share the database.
+    /// The number of instances.
     pub(crate) const fn instances(self) -> usize {
         match self {
             Self::Local => 1,
@@ -57,7 +56,7 @@ impl Mode {
         !matches!(self, Self::Off)
     }
 
-    /// Whether violations are what is expected.
+    /// Whether violations are expected.
     #[must_use]
     pub const fn is_plain(self) -> bool {
         matches!(self, Self::Ttl)
@@ -74,7 +73,7 @@ impl Mode {
         self.has_redis() || !fault.needs_redis()
     }
 
-    /// What is promised under a fault. The plain cache-aside is held to what the others promise.
+    /// What is promised under a fault. The plain cache-aside is checked against the promises of the others.
     pub(crate) fn promise(self, fault: Fault) -> Promise {
         let (staleness, monotonic) = match self {
             Self::Local => (Duration::ZERO, false),

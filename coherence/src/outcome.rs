@@ -11,23 +11,23 @@ use crate::{fault::Fault, mode::Mode, record::Tally};
 pub struct Outcome {
     /// The mode of the cache.
     pub mode: Mode,
-    /// What went wrong.
+    /// The injected fault.
     pub fault: Fault,
-    /// Operations that were noted: all but reads that failed and writes that were refused.
+    /// Recorded operations: all except failed reads and refused writes.
     pub operations: usize,
     /// Reads among them.
     pub reads: usize,
-    /// Reads that a cache answered.
+    /// Reads that were answered from a cache.
     pub hits: usize,
-    /// What cannot be explained.
+    /// Operations that break the promises of the mode.
     pub violations: Vec<Violation>,
     /// The longest time in which an instance acknowledged no write.
     pub stall: Duration,
-    /// The slowest answer, where it took more than half a second.
+    /// The slowest answer if it took more than half a second, else zero.
     pub slowest: Duration,
-    /// From the end of the fault until all was well; `None` if that was never seen.
+    /// From the end of the fault until all was well; `None` if that did not happen.
     pub recovery: Option<Duration>,
-    /// Why the trial failed; empty if it did not. For the plain cache-aside violations are no reason.
+    /// Why the trial failed; empty if it passed. Violations of the plain cache-aside are expected and not listed.
     pub reasons: Vec<String>,
     pub(crate) tally: Tally,
 }

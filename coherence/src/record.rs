@@ -1,5 +1,5 @@
-//! What a client noted of its requests. Invariant: a write is noted as settled only if it was plainly acknowledged, and
-//! is left out only if the answer says that it had no effect.
+//! A client's records of its requests. Invariant: a write counts as done only if it was acknowledged, and is left out
+//! only if the answer says that it had no effect.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::{client::Answer, keyspace::digest};
 
-/// The problems after which a write certainly did not take place, by the service's documentation.
+/// The problems that, by the service's documentation, mean that a write had no effect.
 const REFUSALS: [&str; 10] = [
     "cache-unreachable",
     "pool-timeout",
@@ -25,40 +25,40 @@ const REFUSALS: [&str; 10] = [
     "shutting-down",
     "too-many-connections",
 ];
-/// Those after which it may have.
+/// The problems after which a write may have had an effect.
 const UNKNOWN: [&str; 2] = ["outcome-unknown", "command-timeout"];
 
-/// An operation, and whether a cache answered it.
+/// An operation, and whether it was answered from a cache.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) operation: Operation,
     pub(crate) is_hit: bool,
 }
 
-/// A request that took long, or was never answered.
+/// A slow request, or one without an answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slow {
     pub(crate) instance: usize,
     pub(crate) invoked: Moment,
-    /// When it was answered or given up.
+    /// When it was answered, or when the client gave up.
     pub(crate) ended: Moment,
     pub(crate) is_answered: bool,
 }
 
-/// What became of requests that did not simply succeed.
+/// The number of requests with an outcome other than plain success.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tally {
-    /// Problems answered, by type.
+    /// Problems, by type.
     pub(crate) problems: BTreeMap<String, u64>,
-    /// Answers that say that Redis could not be told in time.
+    /// Answers that say that Redis did not get the write in time.
     pub(crate) pending: u64,
     /// Writes of unknown outcome.
     pub(crate) unknown: u64,
-    /// Answers that nobody may give.
+    /// Answers that a service must never give.
     pub(crate) nonsense: Vec<String>,
 }
 
-/// All that clients noted.
+/// All records of a client.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
     pub(crate) records: Vec<Record>,
@@ -66,7 +66,7 @@ pub(crate) struct Notes {
     pub(crate) tally: Tally,
 }
 
-/// A request under way.
+/// A request in flight.
 pub(crate) struct Asked {
     pub(crate) instance: usize,
     pub(crate) invoked: Moment,
@@ -144,7 +144,7 @@ impl Notes {
                 self.tally.pending += 1;
                 self.write(asked, key, digest, version(), false);
             }
-            // It looked, and there was nothing to delete.
+            // The service looked the key up, and there was nothing to delete.
             (404, None) => self.found(asked, key, None, false),
             _ => {
                 let problem = answer.problem();
@@ -157,7 +157,7 @@ impl Notes {
         }
     }
 
-    /// A write was not answered, or the answer was that its outcome is not known.
+    /// A write got no answer, or the answer says that its outcome is unknown.
     pub(crate) fn lost(&mut self, asked: &Asked, key: &Arc<str>, value: Option<&str>) {
         self.tally.unknown += 1;
         self.write(asked, key, value.map(digest), None, false);
@@ -195,7 +195,7 @@ impl Notes {
         self.tally.nonsense.push(what);
     }
 
-    /// Takes in what another client noted.
+    /// Adds the records of another client.
     pub(crate) fn absorb(&mut self, other: Self) {
         self.records.extend(other.records);
         self.slow.extend(other.slow);

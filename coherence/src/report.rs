@@ -1,5 +1,5 @@
-//! Words and files for what came of trials. Invariant: every violation is counted, and the first of each key can be read
-//! with what explains it.
+//! Prints and saves the outcomes of trials. Invariant: every violation is counted, and the first one of each key is
+//! saved with the operations around it.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +19,7 @@ use crate::outcome::Outcome;
 
 /// The name of the file with violations.
 pub(crate) const VIOLATIONS: &str = "violations.txt";
-/// Keys that are written out.
+/// The most keys of which violations are saved.
 const KEYS: usize = 50;
 
 /// The head of the table.
@@ -62,7 +62,7 @@ pub fn row(outcome: &Outcome) -> String {
     )
 }
 
-/// What did not simply succeed; empty if all did.
+/// The counts of outcomes other than plain success; empty if there are none.
 #[must_use]
 pub fn troubles(outcome: &Outcome) -> String {
     let mut text = String::new();
@@ -82,7 +82,7 @@ fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 
-/// Writes down, for each key with a violation, the first one and what happened around it.
+/// Saves the first violation of each key with the operations around it.
 pub(crate) fn save(directory: &Path, history: &[Operation], violations: &[Violation], start: Moment) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(directory.join(VIOLATIONS))?);
     writeln!(file, "{} violations\n", violations.len())?;
@@ -95,9 +95,8 @@ pub(crate) fn save(directory: &Path, history: &[Operation], violations: &[Violat
     file.flush()
 }
 
-/// Writes down what is needed to see that an operation cannot be explained: all writes of its key that were under way
-/// between the write of what it should have found and its own end, that write, the one of what it found, and the reads
-/// in the same time.
+/// Saves what shows that an operation is a violation: the write that it should have seen, the write that it saw, and
+/// all operations on its key between that first write and its own end.
 fn save_one(file: &mut impl Write, history: &[Operation], violation: &Violation, start: Moment) -> io::Result<()> {
     let bad = &violation.operation;
     let (expected, found) = match (violation.fault, &bad.kind) {

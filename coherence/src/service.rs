@@ -1,5 +1,5 @@
-//! An instance: the built program as a process. Invariant: it sees only the environment it is given, and ends with its
-//! handle.
+//! An instance: a process of the built program. Invariant: it gets only the environment that it is given, and ends with
+//! its handle.
 
 use std::{
     fs::{File, OpenOptions},
@@ -28,11 +28,11 @@ const GLANCE: Duration = Duration::from_millis(10);
 
 pub(crate) struct Service {
     program: PathBuf,
-    /// For its next start.
+    /// The settings of its next start.
     settings: Mutex<Vec<(&'static str, String)>>,
     log: PathBuf,
     child: AsyncMutex<Option<Child>>,
-    /// Another after every start.
+    /// Changes at every start.
     address: Mutex<SocketAddr>,
 }
 
@@ -54,7 +54,7 @@ impl Service {
         *self.address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes a setting from its next start on.
+    /// Changes a setting; it holds from the next start.
     pub(crate) fn set(&self, name: &'static str, value: String) {
         let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         settings.retain(|(other, _)| *other != name);
@@ -105,12 +105,12 @@ impl Service {
         }
     }
 
-    /// Stops it where it stands.
+    /// Stops the process with SIGSTOP.
     pub(crate) async fn freeze(&self) -> Result<()> {
         self.signal(Signal::STOP).await
     }
 
-    /// Lets it go on.
+    /// Undoes [`freeze`](Self::freeze).
     pub(crate) async fn thaw(&self) -> Result<()> {
         self.signal(Signal::CONT).await
     }
@@ -123,17 +123,17 @@ impl Service {
         Ok(())
     }
 
-    /// Waits until it takes requests.
+    /// Waits until it is ready for requests.
     pub(crate) async fn is_ready(&self) -> Result<()> {
         self.until("/health/ready", |body| body["status"] == "ok").await
     }
 
-    /// Waits until nothing is wrong with it.
+    /// Waits until it reports no problem.
     pub(crate) async fn is_well(&self) -> Result<()> {
         self.until("/health", |body| body["status"] == "ok").await
     }
 
-    /// Asks until the answer is right. Ends only then: its caller bounds it.
+    /// Repeats a request until the answer is right. The caller sets a timeout.
     async fn until(&self, path: &str, is_right: impl Fn(&Value) -> bool) -> Result<()> {
         loop {
             let asked = timeout(Duration::from_secs(1), async {
@@ -150,7 +150,7 @@ impl Service {
     }
 }
 
-/// The address that is listened on, by the log from this byte on.
+/// The address on which it listens, read from its log after this byte.
 fn listening(log: &Path, start: u64) -> Result<Option<SocketAddr>> {
     let mut text = String::new();
     let mut file = File::open(log)?;

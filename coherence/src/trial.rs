@@ -1,5 +1,5 @@
-//! One mode under one fault, from the start of the servers to the verdict. Invariant: what is judged is only what
-//! clients saw.
+//! Runs one mode under one fault, from the start of the servers to the verdict. Invariant: the verdict depends only on
+//! what clients saw.
 
 use std::{
     path::{Path, PathBuf},
@@ -37,14 +37,14 @@ pub struct Trial {
     pub mode: Mode,
     /// What goes wrong.
     pub fault: Fault,
-    /// How long there is load. The fault comes after a quarter of it and lasts a third, 10 s at most. There is load for
-    /// a quarter at least after all is well again.
+    /// How long the clients run. The fault begins after a quarter of that time and lasts a third of it, at most 10 s.
+    /// The clients run for at least another quarter after the recovery.
     pub lasts: Duration,
-    /// How many clients there are.
+    /// The number of clients.
     pub clients: usize,
     /// The built program, `cenote`.
     pub program: PathBuf,
-    /// Where a directory is made with the logs, and with the history where something is wrong.
+    /// Where a directory is created for the logs and, after violations, for the history.
     pub output: PathBuf,
     /// How long things may take.
     pub limits: Limits,
@@ -53,11 +53,11 @@ pub struct Trial {
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The longest time in which an instance that is there, over a database that is, acknowledges no write.
+    /// The longest time in which an instance may acknowledge no write while it and the database are up.
     pub stall: Duration,
-    /// From the end of the fault until every instance writes, answers from its cache and is well.
+    /// The longest time from the end of the fault until every instance writes, answers from its cache and is well.
     pub recovery: Duration,
-    /// The longest that an instance that is there takes for an answer.
+    /// The longest time in which an instance that is up may answer.
     pub request: Duration,
 }
 
@@ -73,10 +73,10 @@ impl Default for Limits {
 }
 
 impl Trial {
-    /// Carries it out.
+    /// Runs the trial.
     ///
     /// # Errors
-    /// If a server does not start, or the fault could not be made.
+    /// A server does not start, or the fault cannot be injected.
     pub async fn run(&self) -> Result<Outcome> {
         let name = format!("{}-{}", self.mode.name(), self.fault.name());
         let directory = directory(&self.output, &name)?;

@@ -12,13 +12,13 @@ use tokio::time::timeout;
 
 use crate::{Fault, Result, downtime::Downtime, mode::Mode, service::Service};
 
-/// How long the instances may take until all is well.
+/// How long the instances may take to become well.
 const START: Duration = Duration::from_secs(30);
 
 pub(crate) struct World {
-    // Before what they use, so that they end first.
+    // Declared before the servers that they use, so that they are dropped first.
     pub(crate) services: Vec<Service>,
-    /// Before a single Redis, one for each instance.
+    /// In front of a single Redis, one for each instance.
     pub(crate) proxies: Vec<Proxy>,
     redis: Redis,
     pub(crate) postgres: PostgresServer,
@@ -32,7 +32,8 @@ enum Redis {
 }
 
 impl World {
-    /// Starts all servers that a fault in this mode needs, and returns when all is well. Logs go into the directory.
+    /// Starts the servers for a fault in this mode, and returns when all instances are well. Logs go into the
+    /// directory.
     pub(crate) async fn start(mode: Mode, fault: Fault, program: &Path, directory: &Path) -> Result<Self> {
         let postgres = PostgresServer::temporary().start().await?;
         let redis = match (mode.has_redis(), fault) {
@@ -70,7 +71,7 @@ impl World {
         Ok(world)
     }
 
-    /// Waits until nothing is wrong with any instance, so long at most.
+    /// Waits until all instances are ready and report no problem, at most for `limit`.
     pub(crate) async fn is_well(&self, limit: Duration) -> Result<()> {
         let all = async {
             for service in &self.services {
@@ -100,7 +101,7 @@ impl World {
     }
 }
 
-/// An empty directory of this name.
+/// Creates an empty directory of this name.
 pub(crate) fn directory(parent: &Path, name: &str) -> Result<PathBuf> {
     let directory = std::path::absolute(parent.join(name))?;
     if directory.exists() {

@@ -1,4 +1,4 @@
-//! What the services read and answer, in JSON. Invariant: the same for all of them, field by field what cenote answers.
+//! The JSON bodies of requests and answers. Invariant: all services have the same ones, with the fields of cenote's.
 
 use std::fmt::Display;
 
@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-/// A write, as it comes in.
+/// The body of a write.
 #[derive(Deserialize)]
 pub(crate) struct Write {
     pub(crate) key: String,
@@ -32,7 +32,7 @@ impl Written {
     }
 }
 
-/// What stands under a key; also what the cache holds.
+/// The value of a key, also as the cache stores it.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Value {
     pub(crate) value: String,
@@ -60,7 +60,7 @@ pub(crate) struct User {
     pub(crate) email: String,
 }
 
-/// Which users to list.
+/// The query parameters of the list of users.
 #[derive(Deserialize)]
 pub(crate) struct Page {
     #[serde(default = "hundred")]
@@ -73,9 +73,9 @@ fn hundred() -> i64 {
     100
 }
 
-/// Why there is no answer.
+/// Why a request failed.
 pub(crate) enum Failure {
-    /// Nothing is there: 404.
+    /// Not found: 404.
     Absent,
     /// No connection in time: 503.
     Busy,

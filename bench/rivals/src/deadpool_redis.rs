@@ -1,6 +1,6 @@
-//! axum, deadpool-postgres and Redis as a plain cache-aside. Invariant: a read that misses fills the cache, a write
-//! deletes what the cache holds, as this is usually written; the two can overtake each other, which cenote's cache is
-//! there to prevent.
+//! axum, deadpool-postgres and Redis as a plain cache-aside. Invariant: a read that misses fills the cache, and a write
+//! deletes the cached value, as most programs do it. A fill can overtake a delete and leave a stale value; cenote's
+//! cache prevents that.
 
 use axum::{
     Json, Router,
@@ -17,13 +17,13 @@ use crate::{
     variable,
 };
 
-/// How long the cache holds a value, in seconds; cenote's default.
+/// How long the cache keeps a value, in seconds; cenote's default.
 const LIFETIME: u64 = 300;
 
 #[derive(Clone)]
 struct Stores {
     pool: Pool,
-    /// One connection that all requests share, with many commands under way.
+    /// One connection for all requests, which sends their commands in a pipeline.
     cache: ConnectionManager,
 }
 

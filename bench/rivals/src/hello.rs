@@ -1,7 +1,7 @@
-//! A server without a database: the most that HTTP and the load generator leave room for on a machine.
+//! A server without a database: the upper limit of what HTTP and the load generator can do on a machine.
 //!
-//! Invariant: every request gets the same answer, as large as that to a read of a key. One runtime for each core, with
-//! a listener of its own, is the fastest way to use hyper.
+//! Invariant: every request gets the same answer, as large as that to a read of a key. One runtime per core, each with
+//! its own listener, is the fastest way to use hyper.
 
 use std::{convert::Infallible, io, net::SocketAddr, thread};
 
@@ -65,7 +65,7 @@ fn accept(listener: std::net::TcpListener, body: Bytes) -> io::Result<()> {
                 response.headers_mut().insert(CONTENT_TYPE, json);
                 async { Ok::<_, Infallible>(response) }
             });
-            // However a connection ends, it ends.
+            // It does not matter how a connection ends.
             spawn_local(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
     })

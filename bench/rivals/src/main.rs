@@ -1,8 +1,8 @@
-//! The services that cenote is measured beside: `cenote-rivals SERVICE`, with `PORT`, `DATABASE_URL` and `REDIS_URL` in
+//! The services that cenote is compared with: `cenote-rivals SERVICE`, with `PORT`, `DATABASE_URL` and `REDIS_URL` in
 //! the environment.
 //!
-//! Invariant: each is what a user of its libraries would write today with good settings, and all have what cenote has:
-//! ten connections, statements prepared once for each connection, no check at checkout, `TCP_NODELAY`, the same
+//! Invariant: each is written as a user of its libraries would write it, with good settings, and has the conditions of
+//! cenote: ten connections, statements prepared once per connection, no check at checkout, `TCP_NODELAY`, the same
 //! allocator and the same build profile.
 
 mod answers;
@@ -49,7 +49,7 @@ where
 {
     let router = router().await?;
     let listener = TcpListener::bind(address).await?.tap_io(|stream| {
-        // Without it answers are only slower.
+        // Without TCP_NODELAY answers are slower, but correct.
         let _ = stream.set_nodelay(true);
     });
     Ok(axum::serve(listener, router).await?)
@@ -59,7 +59,7 @@ fn variable(name: &str) -> Outcome<String> {
     env::var(name).map_err(|error| format!("{name}: {error}").into())
 }
 
-/// How long a request may wait for a connection, by the name that cenote has for it; the library's default if unset.
+/// How long a request may wait for a connection: `DB_POOL_TIMEOUT`, as in cenote; the library's default if unset.
 fn pool_timeout() -> Outcome<Option<Duration>> {
     match env::var("DB_POOL_TIMEOUT") {
         Ok(seconds) => Ok(Some(Duration::from_secs_f64(seconds.parse()?))),

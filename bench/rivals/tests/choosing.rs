@@ -1,4 +1,4 @@
-//! Which of the services is started. That this is a test of the program also has cargo build it for the tests of others.
+//! Which service is started. Because this is a test of the program, cargo also builds the program for other tests.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::process::Command;

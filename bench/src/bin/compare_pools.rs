@@ -1,7 +1,7 @@
-//! The pools side by side, as a table: `make bench-pool`.
+//! Compares the pools and prints a table: `make bench-pool`.
 //!
-//! Invariant: the pools take turns, a round each, so that whatever else the machine does meets all
-//! of them alike; what is printed are medians of the rounds.
+//! Invariant: the pools take turns after each round, so other load on the machine affects all of them. The figures are
+//! medians of the rounds.
 
 use std::{
     error::Error,
@@ -14,7 +14,7 @@ use cenote_bench::pools::{
 };
 use tokio::runtime::Builder;
 
-/// How often each pool has its turn.
+/// The number of rounds of each pool.
 const ROUNDS: usize = 11;
 /// Gets and returns of one task alone in a round.
 const ALONE: u64 = 100_000;
@@ -23,11 +23,11 @@ const EACH: usize = 4_000;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// What the rounds of one pool gave.
+/// The measurements of one pool.
 #[derive(Default)]
 struct Rounds {
     name: &'static str,
-    /// Of one task alone, and of the crowd.
+    /// Instructions for one task alone and for the crowd.
     instructions: [Option<u64>; 2],
     alone: Vec<Duration>,
     crowds: Vec<Crowd>,
@@ -64,11 +64,11 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// One round of one pool, on a runtime of its own, so that no pool's tasks outlive its turn.
+/// Runs one round of one pool on its own runtime, so that no task of the pool runs during another one's round.
 fn turn<P: Contender>(rounds: &mut Rounds) -> Outcome<()> {
     rounds.name = P::NAME;
     let runtime = Builder::new_multi_thread().enable_all().build()?;
-    // In a task: whoever blocks on the runtime is none of its workers.
+    // In a task, because `block_on` runs its future outside of the runtime's workers.
     let round = runtime.spawn(async {
         let pool: P = warm().await;
         alone(&pool, ALONE / 10).await;

@@ -1,6 +1,6 @@
-//! cenote beside other services, as tables: `make bench`.
+//! Compares cenote with other services and prints tables: `make bench`.
 //!
-//! Invariant: however it ends, everything it started ends with it.
+//! Invariant: all processes that it starts end with it, also after an error or a signal.
 
 use std::{env, process::ExitCode};
 
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What repeats this run.
+/// The command line that repeats this run.
 fn command(arguments: &[String]) -> String {
     match arguments.is_empty() {
         true => "make bench".to_owned(),

@@ -1,4 +1,5 @@
-//! Requests that come at a given rate whatever becomes of them, as those of many independent users do: an open loop.
+//! An open loop: requests arrive at a given rate, whether earlier ones were answered or not, like those of many
+//! independent users.
 //!
 //! Invariant: every arrival has exactly one outcome, and its time begins when it arrives, not when it could be sent.
 
@@ -26,26 +27,26 @@ use super::{
     workload::Workload,
 };
 
-/// How long a user waits before they give up and close the connection.
+/// How long a user waits before giving up and closing the connection.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
-/// Connections, as a multiple of the requests that arrive while the first of them waits for as long as it will: so all
-/// are sent, and no service is spared requests by keeping others waiting.
+/// The number of connections, as a multiple of the requests that arrive within one user's patience. So a request never
+/// waits for a connection, and a slow service does not get fewer requests.
 const ROOM: f64 = 1.25;
-/// What has arrived since the last time is sent this often.
+/// Interval at which the requests that have arrived are sent.
 const TICK: Duration = Duration::from_millis(1);
 
-/// Sends requests at a rate and tells what became of those that arrived in the window.
+/// Sends requests at a rate and returns the outcomes of those that arrived in the window.
 ///
 /// # Errors
 ///
-/// There is no thread or no runtime to be had.
+/// A thread or a runtime cannot be started.
 pub(super) async fn arrive(
     address: SocketAddr,
     workload: Workload,
     per_second: f64,
     length: Duration,
 ) -> Outcome<Tally> {
-    // By then the first have given up, and as many wait as will.
+    // After this time the first users give up, so the number of waiting ones no longer grows.
     let window = Window::after(PATIENCE + TICK, length);
     let mut tallies = Vec::new();
     let most = (per_second * PATIENCE.as_secs_f64() * ROOM).ceil().max(1.0);
@@ -75,7 +76,7 @@ pub(super) async fn arrive(
 struct Users {
     address: SocketAddr,
     window: Window,
-    /// How many there may be.
+    /// The limit of users at the same time.
     connections: usize,
     idle: RefCell<Idle>,
     tally: RefCell<Tally>,
@@ -84,7 +85,7 @@ struct Users {
 #[derive(Default)]
 struct Idle {
     connections: Vec<Connection>,
-    /// How many are out.
+    /// The number of users that wait for an answer.
     used: usize,
 }
 
@@ -94,7 +95,8 @@ impl Users {
         let begun = Instant::now();
         let mut arrived = 0;
         let mut tick = begun;
-        // More come until the last that counts has its outcome, so that it is no better off than the first.
+        // Requests go on arriving until the last one of the window has its outcome. Otherwise it would have less
+        // company than the first one.
         while tick < self.window.end + PATIENCE + TICK {
             tick += TICK;
             sleep_until(tick.into()).await;
@@ -125,7 +127,7 @@ impl Users {
         });
     }
 
-    /// A connection that is not put back is closed, which tells the service that nobody waits.
+    /// A connection that is not put back is closed, so the service can see that its client has given up.
     async fn ask(&self, connection: Option<Connection>, request: &[u8]) -> Result<(), Failure> {
         let mut connection = match connection {
             Some(connection) => connection,
@@ -162,7 +164,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers every other request, all on connections of their own, and leaves the rest without an answer.
+    /// Answers every second request and never answers the others, each on its own connection.
     async fn forgetful() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! Clients that ask, wait for the answer and ask again, each on a connection of its own: a closed loop.
+//! A closed loop: each client sends a request, waits for the answer and sends the next one, on its own connection.
 //!
 //! Invariant: all connections are open before the window begins, and only answers that come within it count.
 
@@ -28,15 +28,15 @@ use super::{
 
 /// Traffic before the window begins.
 const WARM_UP: Duration = Duration::from_millis(500);
-/// Before a connection that was lost is replaced.
+/// Pause before a lost connection is replaced.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// When answers count.
+/// The time in which answers count.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
-    /// From then on.
+    /// Its start.
     pub(super) begin: Instant,
-    /// Until then.
+    /// Its end.
     pub(super) end: Instant,
 }
 
@@ -49,7 +49,7 @@ impl Window {
         Self { begin, end }
     }
 
-    /// How long it is.
+    /// Its length.
     #[must_use]
     pub(super) fn length(self) -> Duration {
         self.end - self.begin
@@ -60,7 +60,7 @@ impl Window {
     }
 }
 
-/// Clients under way.
+/// Running clients.
 #[derive(Debug)]
 pub(super) struct Clients {
     /// When their answers count.
@@ -69,7 +69,7 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// Opens so many connections and sets the clients off.
+    /// Opens `count` connections and starts a client on each.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl Clients {
                     while connections.len() < share {
                         connections.push(Connection::open(address).await?);
                     }
-                    // Nobody listens any more if another thread could not connect.
+                    // The receiver is gone if another thread could not connect.
                     let _ = ready.send(());
                     let Ok(window) = started.await else {
                         return Ok(Tally::default());
@@ -113,17 +113,17 @@ impl Clients {
         }
         let window = Window::after(WARM_UP, length);
         for start in starts {
-            // A thread that has ended is noticed when it is asked for its tally.
+            // If a thread has ended, `finish` reports it.
             let _ = start.send(window);
         }
         Ok(Self { window, tallies })
     }
 
-    /// Waits for the end of the window and tells what all clients saw in it.
+    /// Waits for the end of the window and returns the outcomes of all clients in it.
     ///
     /// # Errors
     ///
-    /// A thread of clients could not go on.
+    /// A thread of clients has failed.
     pub(super) async fn finish(self) -> Outcome<Tally> {
         let mut all = Tally::default();
         for tally in self.tallies {
@@ -139,7 +139,7 @@ pub(super) fn on_a_thread<T>(future: impl Future<Output = io::Result<T>>) -> io:
     LocalSet::new().block_on(&runtime, future)
 }
 
-/// How many clients each thread has: a thread for every core, if there are clients enough.
+/// The number of clients of each thread: one thread per core, or one per client if there are fewer clients.
 pub(super) fn shares(count: usize) -> Vec<usize> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let threads = threads.min(count).max(1);
@@ -148,7 +148,7 @@ pub(super) fn shares(count: usize) -> Vec<usize> {
         .collect()
 }
 
-/// Has the clients ask until the window ends; what is under way then is given up.
+/// Runs the clients until the window ends. Requests that are in flight then are dropped.
 async fn drive(address: SocketAddr, workload: Workload, connections: Vec<Connection>, window: Window) -> Tally {
     let tally = Rc::new(RefCell::new(Tally::default()));
     for connection in connections {
@@ -186,7 +186,7 @@ async fn client(
     }
 }
 
-/// One request, on a new connection if there is none.
+/// Sends one request, on a new connection if there is none.
 async fn ask(address: SocketAddr, connection: &mut Option<Connection>, request: &[u8]) -> Result<(), Failure> {
     let mut current = match connection.take() {
         Some(current) => current,

@@ -1,6 +1,7 @@
-//! A client's HTTP/1.1 connection, as cheap as it can be: it shares the machine with what it measures.
+//! A client's HTTP/1.1 connection. It costs as little CPU time as possible, because it shares the machine with the
+//! service that it measures.
 //!
-//! Invariant: one request is under way at a time, and its answer is read to its last byte and not beyond.
+//! Invariant: one request is in flight at a time, and its answer is read exactly to its last byte.
 
 use std::{io, mem::MaybeUninit, net::SocketAddr};
 
@@ -11,9 +12,9 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Room for an answer to a read of a key; the buffer grows if there is more.
+/// Initial size of the buffer: enough for the answer to a read of a key.
 const ROOM: usize = 1024;
-/// Most bytes of a body that are dropped at a time.
+/// The most bytes of a body that are dropped in one step.
 const DROPPED: usize = 64 * 1024;
 const MOST_HEADERS: usize = 32;
 
@@ -24,13 +25,13 @@ pub(super) struct Connection {
     input: BytesMut,
 }
 
-/// What there is to an answer besides its body.
+/// The head of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) status: u16,
-    /// Whether the server ends the connection now.
+    /// Whether the server closes the connection after this answer.
     pub(super) last: bool,
-    /// Its own length and that of the body.
+    /// The length of the head and that of the body, in bytes.
     length: usize,
     body: usize,
 }
@@ -48,16 +49,16 @@ impl Connection {
         Ok(Self { stream, input })
     }
 
-    /// Sends a request and reads its answer, of which the body is dropped as it comes.
+    /// Sends a request and reads its answer; the body is dropped while it arrives.
     ///
     /// # Errors
     ///
-    /// The connection ends before the answer does, or the answer is none that this client understands: it needs a
-    /// `content-length`. The connection is of no use afterwards.
+    /// The connection ends before the answer does, or the answer has no `content-length`. The connection cannot be used
+    /// afterwards.
     ///
     /// # Cancel safety
     ///
-    /// After a drop the connection is of no use.
+    /// If the future is dropped, the connection cannot be used any more.
     pub(super) async fn ask(&mut self, request: &[u8]) -> io::Result<Head> {
         let head = self.head(request).await?;
         let mut missing = (head.length + head.body).checked_sub(self.input.len());
@@ -76,7 +77,7 @@ impl Connection {
         }
     }
 
-    /// Sends a request and reads its answer, body and all.
+    /// Sends a request and reads its answer with the body.
     ///
     /// # Errors
     ///
@@ -84,7 +85,7 @@ impl Connection {
     ///
     /// # Cancel safety
     ///
-    /// After a drop the connection is of no use.
+    /// If the future is dropped, the connection cannot be used any more.
     pub(super) async fn ask_for_body(&mut self, request: &[u8]) -> io::Result<(Head, &[u8])> {
         let head = self.head(request).await?;
         let end = head.length + head.body;
@@ -117,14 +118,14 @@ impl Connection {
     }
 }
 
-/// Reads at most so many bytes that are there, and forgets them.
+/// Reads and drops at most `limit` bytes of those that have arrived.
 fn drop_bytes(stream: &TcpStream, most: usize) -> io::Result<usize> {
     let mut room = [MaybeUninit::uninit(); DROPPED];
     stream.try_read_buf(&mut &mut room[..most.min(DROPPED)])
 }
 
 impl Head {
-    /// `None` if it is not all there yet.
+    /// `None` if the head is not complete yet.
     fn parse(input: &[u8]) -> io::Result<Option<Self>> {
         let mut headers = [MaybeUninit::uninit(); MOST_HEADERS];
         let mut response = httparse::Response::new(&mut []);
@@ -166,7 +167,7 @@ mod tests {
 
     use super::*;
 
-    /// A client whose one request is answered with these bytes, a few at a time.
+    /// A client whose only request gets these bytes as the answer, a few at a time.
     async fn answered(bytes: &'static str) -> Connection {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

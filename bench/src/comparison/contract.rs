@@ -1,4 +1,4 @@
-//! Whether a service gives the right answers, asked before it is measured, so that nobody is fast by being wrong.
+//! Checks the answers of a service before it is measured, so that no service is fast because its answers are wrong.
 //!
 //! Invariant: a service that is measured has passed every check that its workloads depend on.
 
@@ -15,11 +15,11 @@ use super::{
     workload,
 };
 
-/// How long a cache may take after the start until it is used: one that is shared is believed only after a while.
+/// How long a service may take until it uses its cache: it trusts a shared cache only some seconds after the start.
 const CACHE_START: Duration = Duration::from_secs(15);
-/// So many clients read all keys between them.
+/// The number of clients that together read all keys.
 const WARMERS: u32 = 32;
-/// A key that no workload uses, with what must be encoded in a path.
+/// A key that no workload uses, with characters that must be encoded in a path.
 const KEY: &str = "contract/ü ?";
 const PATH: &str = "/read/contract/%C3%BC%20%3F";
 
@@ -27,7 +27,7 @@ const PATH: &str = "/read/contract/%C3%BC%20%3F";
 ///
 /// # Errors
 ///
-/// It answers otherwise than it should; the error says what was asked and answered.
+/// An answer is wrong; the error has the request and the answer.
 pub(super) async fn check(setup: &Setup, running: &RunningService) -> Outcome<()> {
     if running.service.name == LIMIT {
         return Ok(());
@@ -61,7 +61,7 @@ pub(super) async fn check(setup: &Setup, running: &RunningService) -> Outcome<()
     cache(&mut client, running.service.cache != Cache::Off).await
 }
 
-/// A read is answered from the cache if there is one, and only then.
+/// Checks that reads are answered from the cache if the service has one, and not otherwise.
 async fn cache(client: &mut Client, wanted: bool) -> Outcome<()> {
     let begun = Instant::now();
     loop {
@@ -138,7 +138,7 @@ impl Client {
 }
 
 impl Answered {
-    /// The status is this, and the body has these fields, whatever else it has.
+    /// Checks that the status is this one and the body has these fields; it may have others.
     fn expect(&self, status: u16, fields: &Value) -> Outcome<()> {
         let fields = fields.as_object().into_iter().flatten();
         let mut other = fields.filter(|&(name, value)| self.body.get(name) != Some(value));

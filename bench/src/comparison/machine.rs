@@ -1,4 +1,4 @@
-//! What a measurement was made on. Invariant: what cannot be found out is said to be unknown.
+//! The machine and the programs of a measurement. Invariant: what cannot be read is shown as unknown.
 
 use std::{env, fs, process::Command, thread};
 
@@ -16,7 +16,7 @@ pub(super) fn describe() -> String {
     format!("{processor}, {cores} cores, {system}, {compiler}")
 }
 
-/// The version of cenote, with its commit where there is git.
+/// The version of cenote, with its commit if git is installed.
 #[must_use]
 pub(super) fn cenote() -> String {
     let version = env!("CARGO_PKG_VERSION");
@@ -26,12 +26,12 @@ pub(super) fn cenote() -> String {
     }
 }
 
-/// Lets this process and those it starts open as many files as they may; tells how many that are.
+/// Raises the soft limit of open files to the hard limit, for this process and those that it starts, and returns it.
 #[must_use]
 pub(super) fn open_files() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // Then it stays what it was.
+    // If that fails, the old limit stays.
     let _ = setrlimit(Resource::Nofile, limit);
     let now = getrlimit(Resource::Nofile).current;
     now.map_or(usize::MAX, |now| now as usize)
@@ -43,7 +43,7 @@ fn model(cpuinfo: &str) -> Option<&str> {
     Some(line.split_once(':')?.1.trim())
 }
 
-/// The first two words of a program's answer, which are its name and version.
+/// The first two words of a program's output: its name and version.
 fn said(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;

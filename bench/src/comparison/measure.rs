@@ -49,7 +49,7 @@ pub(super) struct Cpu {
     pub(super) others: f64,
 }
 
-/// Measures a service with clients that ask as fast as they are answered.
+/// Measures a service with clients that send the next request when they get an answer.
 ///
 /// # Errors
 ///

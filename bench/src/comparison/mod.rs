@@ -1,7 +1,7 @@
-//! Services beside each other, each a process of its own, over real HTTP, PostgreSQL and Redis on this machine.
+//! Compares services: each is a process on this machine, over real HTTP, PostgreSQL and Redis.
 //!
-//! Invariant: every number is of answers that were right: services are checked before they are measured, and an answer
-//! other than 200 is an error that is shown.
+//! Invariant: every figure counts correct answers only. Services are checked before they are measured, and an answer
+//! other than 200 counts as an error.
 
 mod arrivals;
 mod clients;
@@ -22,10 +22,10 @@ mod workload;
 use self::setup::Setup;
 pub use self::{options::Options, outcome::Outcome, report::Report};
 
-/// Files this process has open besides idle clients: busy ones, and its own.
+/// Files that this process opens besides the connections of idle clients.
 const OTHER_FILES: usize = 1_000;
 
-/// Measures what the options say; `command` is what repeats it.
+/// Runs the measurements of the options. `command` is the command line that repeats them, for the report.
 ///
 /// # Errors
 ///

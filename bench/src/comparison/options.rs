@@ -1,4 +1,4 @@
-//! What is measured, by the command line. Invariant: a name that does not exist is an error that lists those that do.
+//! The command line. Invariant: an unknown name is an error that lists the known ones.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -9,7 +9,7 @@ use super::{
     workload::Workload,
 };
 
-/// Those that run with a number of clients that ask as fast as they are answered.
+/// The workloads in which a fixed number of clients send the next request when they get an answer.
 const STEADY: [Workload; 6] = [
     Workload::Read,
     Workload::Users,
@@ -24,21 +24,21 @@ const IDLE: &str = "idle";
 /// What to measure, and how long.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The workloads with clients that ask as fast as they are answered.
+    /// The workloads in which clients send the next request when they get an answer.
     pub(super) workloads: Vec<Workload>,
-    /// Whether to offer more than there is room for.
+    /// Whether to measure under overload.
     pub(super) overload: bool,
-    /// Whether to measure beside idle clients.
+    /// Whether to measure with idle clients.
     pub(super) idle: bool,
     /// The services.
     pub(super) services: Vec<&'static Service>,
-    /// With how many clients.
+    /// The numbers of clients.
     pub(super) clients: Vec<usize>,
-    /// How many idle clients.
+    /// The number of idle clients.
     pub(super) idle_clients: usize,
     /// The length of one measurement.
     pub(super) length: Duration,
-    /// How often each is made.
+    /// The number of times that each measurement is repeated.
     pub(super) rounds: usize,
     /// A file to put the tables into.
     pub update: Option<PathBuf>,

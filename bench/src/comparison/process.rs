@@ -1,5 +1,5 @@
-//! What processes use, by `/proc`. Invariant: children that have ended are part of what is counted, so that no work is
-//! lost when a process of the tree ends between two looks.
+//! The CPU time and memory of processes, read from `/proc`. Invariant: the CPU time of ended children counts, so no
+//! work is lost when a process of the tree ends between two reads.
 
 use std::{collections::HashMap, fs, io, process, time::Duration};
 
@@ -9,7 +9,7 @@ use rustix::param::{clock_ticks_per_second, page_size};
 #[derive(Debug)]
 pub(super) struct Processes {
     by_id: HashMap<u32, Process>,
-    /// Ticks in which a core was at work, and all ticks, since the machine started.
+    /// Clock ticks in which a core was busy, and all clock ticks, since the machine started.
     machine: [u64; 2],
 }
 
@@ -22,11 +22,11 @@ struct Process {
 }
 
 impl Processes {
-    /// Looks.
+    /// Reads `/proc` now.
     ///
     /// # Errors
     ///
-    /// There is no `/proc` as Linux has it.
+    /// `/proc` is missing or is not that of Linux.
     pub(super) fn look() -> io::Result<Self> {
         let directory = fs::read_dir("/proc")
             .map_err(|error| io::Error::other(format!("CPU and memory are read from Linux's /proc: {error}")))?;
@@ -36,7 +36,7 @@ impl Processes {
             let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            // One that has ended in between is counted by its parent.
+            // A process that ends during this loop is counted by its parent.
             let stat = fs::read_to_string(format!("/proc/{id}/stat"));
             if let Some(process) = stat.ok().as_deref().and_then(Process::parse) {
                 all.insert(id, process);
@@ -67,7 +67,7 @@ impl Processes {
         seconds(self.by_id.get(&process::id()).map_or(0, |own| own.ticks))
     }
 
-    /// The CPU time of all cores that was used since an earlier look, and that there was.
+    /// The CPU time that all cores have used since an earlier read, and the time that has passed on all cores.
     #[must_use]
     pub(super) fn machine_since(&self, earlier: &Self) -> [Duration; 2] {
         [0, 1].map(|i| seconds(self.machine[i].saturating_sub(earlier.machine[i])))

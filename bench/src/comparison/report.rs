@@ -1,5 +1,5 @@
-//! The results as text, which is Markdown. Invariant: figures never stand without the machine, the date and the command
-//! that repeats them.
+//! The results as Markdown. Invariant: figures always come with the machine, the date and the command that repeats
+//! them.
 
 use std::{fmt, fmt::Write, fs, io, path::Path, time::Duration};
 
@@ -12,10 +12,10 @@ use super::{
     workload::Workload,
 };
 
-/// Between these a file has the latest figures.
+/// The markers in a file between which the latest figures are written.
 const MARKERS: [&str; 2] = ["<!-- service-figures -->", "<!-- /service-figures -->"];
 
-/// What was measured, and how.
+/// The results and the circumstances of a run.
 #[derive(Debug)]
 pub struct Report {
     text: String,
@@ -68,7 +68,7 @@ impl Report {
         }
     }
 
-    /// Puts it into a file, in place of what stands between the markers there.
+    /// Replaces the text between the markers in a file.
     ///
     /// # Errors
     ///
@@ -80,7 +80,7 @@ impl Report {
         fs::write(file, new)
     }
 
-    /// Services that were left out because they broke the contract.
+    /// The services that failed the checks and so were not measured.
     pub fn left_out(&self) -> &[String] {
         &self.left_out
     }
@@ -177,7 +177,7 @@ fn overload(text: &mut String, all: &[Overload]) {
     table(text, &rows);
 }
 
-/// How much more of the machine the load generator left to the others at the best than under overload.
+/// How much less of the machine the load generator left for the service under overload than at its best.
 fn left([best, overload]: [f64; 2]) -> f64 {
     (1.0 - best) / (1.0 - overload).max(f64::EPSILON)
 }
@@ -233,7 +233,7 @@ fn errors(failures: impl Iterator<Item = (Failure, f64)>) -> String {
     if all.is_empty() { "0".to_owned() } else { all.join(", ") }
 }
 
-/// A table whose columns stand under each other.
+/// A table with aligned columns.
 fn table(text: &mut String, rows: &[Vec<String>]) {
     let columns = rows.first().map_or(0, Vec::len);
     let length = |cell: &String| cell.chars().count();

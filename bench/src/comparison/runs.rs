@@ -1,7 +1,7 @@
-//! The run: who is measured, with what, in which order.
+//! Runs the measurements: which service, under which workload, in which order.
 //!
-//! Invariant: the services take turns, a measurement each, so that whatever else the machine does meets all of them
-//! alike; a service that breaks the contract is left out, and the reason is told.
+//! Invariant: the services take turns after each measurement, so other load on the machine affects all of them; a
+//! service that fails the checks is left out, with the reason.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,13 +20,13 @@ use super::{
 };
 use crate::statistics::median;
 
-/// How many clients are busy when others are idle.
+/// The number of busy clients beside the idle ones.
 const BUSY: usize = 64;
-/// With how many clients the best throughput is found before more is offered.
+/// The number of clients with which the best throughput is measured before the overload.
 const BEST: usize = 64;
-/// So many times the best is offered.
+/// The overload, as a multiple of the best throughput.
 const OVERLOAD: f64 = 4.0;
-/// How long a request may wait for a connection under overload: half of the client's patience.
+/// How long a request may wait for a connection under overload, in seconds: half of the client's patience.
 const POOL_TIMEOUT: &str = "0.5";
 
 /// All that was measured.
@@ -38,43 +38,43 @@ pub(super) struct Results {
     pub(super) overload: Vec<Overload>,
     /// Beside idle clients.
     pub(super) idle: Vec<Idle>,
-    /// Who was left out, and why.
+    /// The services that were left out, with the reasons.
     pub(super) left_out: Vec<String>,
 }
 
-/// What a service did when it was offered too much.
+/// A service under overload.
 #[derive(Debug)]
 pub(super) struct Overload {
-    /// Who.
+    /// The service's name.
     pub(super) service: &'static str,
-    /// Its best throughput, in answers a second.
+    /// Its best throughput, in answers per second.
     pub(super) best: f64,
-    /// What it was offered, in requests a second.
+    /// The load, in requests per second.
     pub(super) offered: f64,
-    /// Good answers within the client's patience, a second.
+    /// Good answers per second within the client's patience.
     pub(super) good: f64,
-    /// The time that 99 of 100 of those took.
+    /// The 99th percentile of their latency.
     pub(super) p99: Duration,
-    /// What became of the rest, a second.
+    /// The other outcomes per second.
     pub(super) failures: BTreeMap<Failure, f64>,
     /// The share of the machine's CPU time that the load generator took, at the best and under overload.
     pub(super) generator: [f64; 2],
 }
 
-/// What idle clients cost a service.
+/// A service with idle clients.
 #[derive(Debug)]
 pub(super) struct Idle {
-    /// Who.
+    /// The service's name.
     pub(super) service: &'static str,
-    /// How many idle clients.
+    /// The number of idle clients.
     pub(super) clients: usize,
     /// Resident memory before the first request, in bytes.
     pub(super) at_rest: u64,
-    /// More memory for each idle client, in bytes.
+    /// Additional memory per idle client, in bytes.
     pub(super) each: f64,
-    /// Answers a second to the busy clients alone.
+    /// Answers per second to the busy clients without idle ones.
     pub(super) alone: f64,
-    /// The same beside the idle ones.
+    /// The same with the idle ones.
     pub(super) beside: f64,
 }
 
@@ -109,7 +109,7 @@ async fn steady(setup: &Setup, options: &Options, results: &mut Results) -> Outc
     for round in 0..options.rounds {
         for &workload in &options.workloads {
             for &clients in &options.clients {
-                // Nobody is always the first.
+                // A different service begins each round.
                 let first = round % started.len().max(1);
                 let (late, early) = started.split_at(first);
                 for running in early.iter().chain(late) {
@@ -147,7 +147,7 @@ fn position(service: &Service) -> usize {
         .unwrap_or(ALL.len())
 }
 
-/// A running service, if it keeps the contract.
+/// A running service, if it passes the checks.
 async fn admitted(
     setup: &Setup,
     service: &'static Service,
@@ -169,7 +169,7 @@ async fn admitted(
     }
 }
 
-/// Offers services without a cache more than they can do.
+/// Measures services without a cache under overload.
 async fn overload(setup: &Setup, options: &Options, results: &mut Results) -> Outcome<()> {
     let workload = Workload::List;
     for &service in options.services.iter().filter(|service| is_plain(service)) {
@@ -226,13 +226,13 @@ fn summary(service: &'static str, best: &[f64], tallies: &[Tally], length: Durat
     }
 }
 
-/// Measures services without a cache alone and beside idle clients.
+/// Measures services without a cache without and with idle clients.
 async fn idle(setup: &Setup, options: &Options, results: &mut Results) -> Outcome<()> {
     for &service in options.services.iter().filter(|service| is_plain(service)) {
         let (mut at_rest, mut each) = (Vec::new(), Vec::new());
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         for _ in 0..options.rounds {
-            // A new one each time, because memory that has been used once stays.
+            // A new process each time, because a process keeps memory that it has used once.
             let running = setup.start_service(service, &[]).await?;
             at_rest.push(Processes::look()?.resident(running.pid) as f64);
             let cell = measure(setup, &running, Workload::Read, BUSY, options.length).await?;
@@ -258,12 +258,12 @@ async fn idle(setup: &Setup, options: &Options, results: &mut Results) -> Outcom
     Ok(())
 }
 
-/// Those whose answers come from the database.
+/// Whether its answers come from the database.
 fn is_plain(service: &Service) -> bool {
     service.name != LIMIT && service.takes_part(Workload::Read, BUSY)
 }
 
-/// Clients that have asked once and keep their connections.
+/// Idle clients: each has sent one request and keeps its connection.
 struct Sleepers(Vec<Connection>);
 
 impl Sleepers {
@@ -278,7 +278,7 @@ impl Sleepers {
         Ok(all)
     }
 
-    /// They were connected all the time, or the measurement beside them would be worth nothing.
+    /// Checks that they were connected all the time. Otherwise the measurement with them would be wrong.
     async fn answer_still(mut self) -> Outcome<()> {
         for connection in &mut self.0 {
             ask(connection).await?;

@@ -1,4 +1,5 @@
-//! Who is measured. Invariant: all have ten connections to PostgreSQL; what else a service is told stands here.
+//! The services that are measured. Invariant: all have ten connections to PostgreSQL; every other setting is listed
+//! here.
 
 use super::workload::Workload;
 
@@ -35,14 +36,14 @@ pub(super) enum Cache {
     Redis,
 }
 
-/// The one that others are compared with where there is no cache.
+/// The service that others without a cache are compared with.
 pub(super) const BASELINE: &str = "deadpool";
-/// The one that others are compared with where there is a cache.
+/// The service that others with a cache are compared with.
 pub(super) const CACHED_BASELINE: &str = "deadpool-redis";
-/// Not a rival: the most that HTTP and the load generator leave room for.
+/// The upper limit on this machine: HTTP and the load generator, without a database.
 pub(super) const LIMIT: &str = "hello";
 
-/// All of them, in the order of the tables.
+/// All services, in the order of the tables.
 pub(super) const ALL: [Service; 8] = [
     Service {
         name: "cenote",
@@ -95,10 +96,10 @@ pub(super) const ALL: [Service; 8] = [
 ];
 
 impl Service {
-    /// Whether it is measured under this workload with so many clients.
+    /// Whether this service is measured under this workload with this number of clients.
     #[must_use]
     pub(super) fn takes_part(&self, workload: Workload, clients: usize) -> bool {
-        // What a lone client waits for is a read or a write.
+        // With one client only reads and writes are of interest.
         let asked = clients > 1 || !matches!(workload, Workload::Users | Workload::Mixed | Workload::CachedMixed);
         let able = if self.name == LIMIT {
             workload == Workload::Read
@@ -109,7 +110,7 @@ impl Service {
     }
 }
 
-/// The one that others are compared with under this workload.
+/// The service that others are compared with under this workload.
 #[must_use]
 pub(super) fn baseline(workload: Workload) -> &'static str {
     if workload.is_cached() {

@@ -1,7 +1,7 @@
-//! Where services are measured: a private PostgreSQL, in it a database with the same data for each service, and a
-//! private Redis for each that has its cache there.
+//! Starts what the measurements need: a private PostgreSQL with a database for each service, all with the same data,
+//! and a private Redis for each service that has its cache there.
 //!
-//! Invariant: whatever was started ends with its handle, also after an error or when the run is given up.
+//! Invariant: every process ends with its handle, also after an error or an interrupt.
 
 use std::{
     env,
@@ -28,12 +28,12 @@ use super::{
     workload::{self, KEYS, USERS},
 };
 
-/// The database that the others are copies of.
+/// The database that all others are copied from.
 const TEMPLATE: &str = "template";
-/// How long a service may take until it answers.
+/// How long a service may take to start.
 const START: Duration = Duration::from_secs(30);
-/// Commits wait for the disk, as they would elsewhere. Dead rows are removed before each measurement instead of at
-/// some time during one.
+/// Commits wait for the disk, as in production. Autovacuum is off because it would run during some measurements;
+/// dead rows are removed before each one instead.
 const SETTINGS: [(&str, &str); 5] = [
     ("fsync", "on"),
     ("full_page_writes", "on"),
@@ -61,12 +61,13 @@ pub(super) struct RunningService {
     /// Its process.
     pub(super) pid: u32,
     process: Child,
-    /// Its own, since a cache in it must not meet another's keys.
+    /// One per service: otherwise a service would find the keys of another one.
     redis: Option<RedisServer>,
 }
 
 impl Setup {
-    /// Starts the server and loads the data. The programs, `cenote` and `cenote-rivals`, are beside this one.
+    /// Starts the server and loads the data. Expects the programs `cenote` and `cenote-rivals` in the directory of this
+    /// one.
     ///
     /// # Errors
     ///
@@ -153,7 +154,7 @@ impl Setup {
     ///
     /// # Errors
     ///
-    /// It ends, or does not answer in time; what it said is part of the error.
+    /// It ends, or does not answer in time. The error has its log.
     pub(super) async fn start_service(
         &self,
         service: &'static Service,
@@ -211,7 +212,7 @@ impl Setup {
         }
     }
 
-    /// Puts a service's database in order, so that every measurement begins with the same.
+    /// Vacuums a service's database and writes a checkpoint, so that every measurement begins in the same state.
     ///
     /// # Errors
     ///
@@ -241,7 +242,7 @@ impl Setup {
         Ok(client)
     }
 
-    /// One of our programs, with nothing of this process's settings.
+    /// One of our programs, without the environment of this process.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
         command

@@ -1,17 +1,17 @@
-//! What the clients of one measurement saw. Invariant: only good answers have a latency, and every other outcome is
-//! counted under a name of its own.
+//! The outcomes of one measurement. Invariant: only answers with status 200 have a latency; every other outcome is
+//! counted by its kind.
 
 use std::{collections::BTreeMap, fmt, io, time::Duration};
 
 use hdrhistogram::Histogram;
 
-/// Latencies beyond this count as this.
+/// The longest latency that is recorded; longer ones count as this.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// What became of requests.
+/// The outcomes of requests.
 #[derive(Clone, Debug)]
 pub(super) struct Tally {
-    /// Of good answers, in microseconds.
+    /// Latencies of good answers, in microseconds.
     latencies: Histogram<u64>,
     failures: BTreeMap<Failure, u64>,
 }
@@ -21,11 +21,11 @@ pub(super) struct Tally {
 pub(super) enum Failure {
     /// An answer other than 200.
     Status(u16),
-    /// No answer, or none that could be understood.
+    /// No answer, or a malformed one.
     Io(io::ErrorKind),
-    /// The client did not want to wait any longer.
+    /// The client gave up.
     TooLate,
-    /// There was no connection left to send it on.
+    /// No connection was free to send it on.
     NotSent,
 }
 
@@ -53,28 +53,28 @@ impl Tally {
         *self.failures.entry(failure).or_default() += 1;
     }
 
-    /// Adds all of another.
+    /// Adds all outcomes of another tally.
     pub(super) fn merge(&mut self, other: &Self) {
-        // Both have the same bounds.
+        // Cannot fail: both histograms have the same bounds.
         let _ = self.latencies.add(&other.latencies);
         for (failure, count) in &other.failures {
             *self.failures.entry(*failure).or_default() += count;
         }
     }
 
-    /// Good answers.
+    /// The number of good answers.
     #[must_use]
     pub(super) fn answered(&self) -> u64 {
         self.latencies.len()
     }
 
-    /// The latency that this share of the good answers did not exceed, to a thousandth.
+    /// The latency that this share of the good answers did not exceed, accurate to a thousandth.
     #[must_use]
     pub(super) fn latency(&self, share: f64) -> Duration {
         Duration::from_micros(self.latencies.value_at_quantile(share))
     }
 
-    /// What went wrong, and how often.
+    /// The number of failures of each kind.
     #[must_use]
     pub(super) fn failures(&self) -> &BTreeMap<Failure, u64> {
         &self.failures

@@ -8,7 +8,7 @@ use fastrand::Rng;
 pub(super) const KEYS: u32 = 10_000;
 /// Users that are there from the start, numbered from 1.
 pub(super) const USERS: u32 = 1_000;
-/// Of so many requests of a mixed workload one is a write.
+/// In a mixed workload, one request in this many is a write.
 const MIX: u32 = 10;
 
 /// A kind of traffic.

@@ -14,16 +14,16 @@ use super::{Contender, sure};
 /// Tasks that share the pool's ten connections.
 pub const TASKS: usize = 64;
 
-/// What a crowd went through.
+/// The measurements of a crowd.
 #[derive(Clone, Copy, Debug)]
 pub struct Crowd {
-    /// Connections taken and given back in a second, by all tasks together.
+    /// Connections taken and given back per second, by all tasks together.
     pub per_second: f64,
-    /// The wait that half of all gets did not exceed.
+    /// The median wait.
     pub median: Duration,
-    /// The wait that 99 of 100 gets did not exceed.
+    /// The 99th percentile of the wait.
     pub p99: Duration,
-    /// The longest wait of any get.
+    /// The longest wait.
     pub longest: Duration,
 }
 

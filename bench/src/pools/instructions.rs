@@ -1,4 +1,4 @@
-//! Instructions of one get and return, which no other load on the machine changes.
+//! The number of instructions of one get and return. Unlike times, it does not depend on other load on the machine.
 //!
 //! Invariant: what is counted is the difference between a short and a long run, so that start and
 //! end of the program and of the pool cancel out.
@@ -10,10 +10,10 @@ use super::{Contender, Crowd, TASKS, alone, warm};
 /// Gets of the short run and of the long one; whole rounds of the crowd.
 const RUNS: [u64; 2] = [64 * 50, 64 * 350];
 
-/// The first argument with which this program, run by valgrind, does nothing but use one pool.
+/// The first argument that makes this program use one pool and nothing else, for valgrind.
 const ARGUMENT: &str = "--only-use";
 
-/// Who uses the pool while instructions are counted.
+/// How the pool is used while instructions are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Users {
     /// One task: a connection is always idle.
@@ -22,7 +22,7 @@ pub enum Users {
     Crowd,
 }
 
-/// What such a run was asked to do.
+/// The arguments of such a run.
 #[derive(Debug)]
 pub struct Counting {
     pool: String,
@@ -31,7 +31,7 @@ pub struct Counting {
 }
 
 impl Counting {
-    /// What this process was asked to do, if it is such a run.
+    /// The arguments of this process, if it is such a run.
     pub fn asked() -> Option<Self> {
         let mut arguments = env::args().skip(1);
         (arguments.next()? == ARGUMENT).then_some(())?;
@@ -49,7 +49,7 @@ impl Counting {
     ///
     /// # Errors
     ///
-    /// There is no runtime to be had.
+    /// The runtime cannot be started.
     pub fn run<P: Contender>(&self) -> io::Result<()> {
         if self.pool != P::NAME {
             return Ok(());
@@ -68,12 +68,12 @@ impl Counting {
     }
 }
 
-/// How many instructions one get and return takes, by valgrind's callgrind; `None` where valgrind
-/// is not installed.
+/// The number of instructions of one get and return, counted by valgrind's callgrind; `None` if valgrind is not
+/// installed.
 ///
 /// # Errors
 ///
-/// This program cannot be run again, or valgrind did not say how much it counted.
+/// This program cannot be started again, or the output of valgrind has no count.
 pub fn per_use<P: Contender>(users: Users) -> io::Result<Option<u64>> {
     let users = match users {
         Users::One => "one",

@@ -35,12 +35,12 @@ pub const SIZE: usize = 10;
 #[derive(Debug)]
 pub struct Trivial(pub u64);
 
-/// Opens [`Trivial`] connections for every pool that lets its user say how.
+/// Opens [`Trivial`] connections, for pools that take a manager.
 #[derive(Clone, Copy, Debug)]
 pub struct Opener;
 
 impl Opener {
-    /// A connection, at once.
+    /// Returns a connection immediately.
     pub fn open(self) -> Result<Trivial, Infallible> {
         Ok(Trivial(0))
     }
@@ -52,15 +52,15 @@ pub trait Contender: Clone + Send + Sync + 'static {
     const NAME: &'static str;
     /// The connection on loan.
     type Guard<'pool>: Send;
-    /// What would be wrong; nothing is.
+    /// The pool's error type. It never occurs here.
     type Error: Debug + Send;
     /// A pool of [`SIZE`] on the current runtime.
     fn build() -> impl Future<Output = Self> + Send;
-    /// Takes a connection: the pool's own future, with nothing round it.
+    /// Takes a connection. Returns the pool's own future, so that nothing else is measured.
     fn acquire(&self) -> impl Future<Output = Result<Self::Guard<'_>, Self::Error>> + Send;
 }
 
-/// What cannot fail here: the connections are trivial and nothing times out.
+/// Unwraps a result that cannot be an error here: trivial connections do not fail, and there are no timeouts.
 fn sure<T, E: Debug>(result: Result<T, E>) -> T {
     match result {
         Ok(value) => value,
@@ -79,7 +79,7 @@ pub async fn warm<P: Contender>() -> P {
     pool
 }
 
-/// Takes a connection and gives it back, so many times.
+/// Takes a connection and gives it back, this many times.
 pub async fn alone<P: Contender>(pool: &P, times: u64) {
     for _ in 0..times {
         drop(std::hint::black_box(sure(pool.acquire().await)));

@@ -44,7 +44,7 @@ impl Contender for Qorb {
         let resolver = Box::new(FixedResolver::new([nowhere]));
         let pool = Pool::new("bench".to_owned(), resolver, Arc::new(Opener), policy);
         let pool = Self(Arc::new(sure(pool.map_err(|_| "its name is taken"))));
-        // It refuses until its resolver has named a backend.
+        // The pool returns errors until its resolver has found a backend.
         while pool.0.claim().await.is_err() {
             tokio::task::yield_now().await;
         }

@@ -1,7 +1,7 @@
-//! A sqlx driver without a database: sqlx's pool knows no other way to be told about connections.
+//! A sqlx driver without a database, because sqlx's pool accepts connections only from a driver.
 //!
-//! Invariant: only opening, closing and pinging ever run. [`Inert`] is everything that must exist
-//! for that, [`Never`] everything that only a query would bring about.
+//! Invariant: only open, close and ping ever run. [`Inert`] stands for the types that these need, [`Never`] for those
+//! that only a query would create.
 
 use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
@@ -28,11 +28,11 @@ use sqlx_core::{
     value::{Value, ValueRef},
 };
 
-/// The database, its connections and their options, all of which do nothing.
+/// The database, its connections and their options. All do nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Inert;
 
-/// Rows, values and the like, of which there are none.
+/// Rows, values and other types that are never created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Never {}
 

@@ -1,4 +1,5 @@
-//! Starts a temporary server five times and says how long each took: `cargo run --release -p cenote-local --example start`.
+//! Starts a temporary server five times and says how long each took: `cargo run --release -p cenote-local --example
+//! start`.
 
 use std::time::Instant;
 

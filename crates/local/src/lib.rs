@@ -16,11 +16,11 @@
 //! # }
 //! ```
 //!
-//! The one invariant: **a server never outlives its owner.** When the handle is dropped, or when the owning process ends
-//! in any way, including SIGKILL, a small supervisor stops the server and removes its temporary directory.
+//! The one invariant: **a server never outlives its owner.** When the handle is dropped, or when the owning process
+//! ends in any way, including SIGKILL, a small supervisor stops the server and removes its temporary directory.
 //!
-//! PostgreSQL refuses to run as root. If this process is root, the server runs as the user `postgres`, or as `nobody` if
-//! there is no such user.
+//! PostgreSQL refuses to run as root. If this process is root, the server runs as the user `postgres`, or as `nobody`
+//! if there is no such user.
 //!
 //! Unix only (Linux and macOS). The functions need a tokio runtime with I/O and time enabled.
 

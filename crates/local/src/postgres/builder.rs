@@ -130,14 +130,18 @@ impl PostgresBuilder {
     ///
     /// # Errors
     /// - [`Error::PostgresMissing`](crate::Error::PostgresMissing), [`Error::PostgresTooOld`]: nothing suitable is installed.
-    /// - [`Error::AlreadyRunning`](crate::Error::AlreadyRunning), [`Error::OtherMajorVersion`](crate::Error::OtherMajorVersion), [`Error::UnusableDirectory`]: about the directory
-    ///   given to [`PostgresServer::persistent`].
-    /// - [`Error::InvalidSetting`]: a setting cannot be put on a command line, or an access rule is not a line. What
-    ///   the server itself rejects is [`Error::Exited`](crate::Error::Exited), with the server's words.
-    /// - [`Error::Exited`](crate::Error::Exited), [`Error::StartTimeout`]: with the end of the server's log.
+    /// - [`AlreadyRunning`](crate::Error::AlreadyRunning), [`OtherMajorVersion`](crate::Error::OtherMajorVersion),
+    ///   [`UnusableDirectory`](crate::Error::UnusableDirectory): the directory given to [`PostgresServer::persistent`]
+    ///   cannot be used.
+    /// - [`InvalidSetting`](crate::Error::InvalidSetting): a setting cannot be put on a command line, or an access rule is
+    ///   not a single line. What the server itself rejects is an [`Exited`](crate::Error::Exited) with the server's
+    ///   message.
+    /// - [`Exited`](crate::Error::Exited), [`StartTimeout`](crate::Error::StartTimeout): with the end of the server's log.
+    /// - [`Command`](crate::Error::Command), [`ClientMissing`](crate::Error::ClientMissing): for a
+    ///   [standby](PostgresServer::standby), the primary cannot be copied.
     ///
     /// # Cancel safety
-    /// Dropping the future stops and removes what was begun.
+    /// If the future is dropped, the server is stopped and its temporary files are removed.
     pub async fn start(self) -> Result<PostgresServer> {
         self.options.check()?;
         let account = Account::choose().await?;

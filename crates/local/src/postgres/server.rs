@@ -68,8 +68,8 @@ impl PostgresServer {
     /// Creates an empty database.
     ///
     /// # Errors
-    /// [`Error::Command`](crate::Error::Command) with the server's words if it exists or the name is not usable, or if the server does not
-    /// answer; [`Error::ClientMissing`](crate::Error::ClientMissing) without `psql`.
+    /// [`Error::Command`](crate::Error::Command) with the server's words if it exists or the name is not usable, or if
+    /// the server does not answer; [`Error::ClientMissing`](crate::Error::ClientMissing) without `psql`.
     ///
     /// # Cancel safety
     /// After a drop the database may exist or not.
@@ -80,12 +80,12 @@ impl PostgresServer {
     }
 
     /// Runs statements with `psql` as the superuser and returns the values that they return: a row per line, columns
-    /// separated by `|`. It connects over the Unix socket, so [access rules](crate::PostgresBuilder::access_rule) for TCP do
-    /// not matter.
+    /// separated by `|`. It connects over the Unix socket, so [access rules](crate::PostgresBuilder::access_rule) for
+    /// TCP do not matter.
     ///
     /// # Errors
-    /// [`Error::Command`](crate::Error::Command) if a statement fails or the server does not accept a connection within 10 s;
-    /// [`Error::ClientMissing`](crate::Error::ClientMissing) without `psql`.
+    /// [`Error::Command`](crate::Error::Command) if a statement fails or the server does not accept a connection within
+    /// 10 s; [`Error::ClientMissing`](crate::Error::ClientMissing) without `psql`.
     ///
     /// # Cancel safety
     /// If the future is dropped, the statements may have run or not.
@@ -185,7 +185,8 @@ impl PostgresServer {
     /// runs, or is frozen, is stopped first. Returns when it accepts connections.
     ///
     /// # Errors
-    /// [`Error::Exited`](crate::Error::Exited) and [`Error::StartTimeout`](crate::Error::StartTimeout) as at the first start, [`Error::SupervisorLost`](crate::Error::SupervisorLost).
+    /// [`Error::Exited`](crate::Error::Exited) and [`Error::StartTimeout`](crate::Error::StartTimeout) as at the first
+    /// start, [`Error::SupervisorLost`](crate::Error::SupervisorLost).
     ///
     /// # Cancel safety
     /// After a drop the server may be stopped, starting or running; call it again.

@@ -74,8 +74,8 @@ impl RedisBuilder {
         self
     }
 
-    /// Speaks TLS with this certificate (followed by its chain, if any) and private key, both PEM, on a port of its own:
-    /// see [`RedisServer::tls_url`]. The program must have been built with TLS.
+    /// Speaks TLS with this certificate (followed by its chain, if any) and private key, both PEM, on a port of its
+    /// own: see [`RedisServer::tls_url`]. The program must have been built with TLS.
     pub fn tls(mut self, certificate: impl Into<String>, key: impl Into<String>) -> Self {
         self.tls = Some((certificate.into(), Secret::new(key.into())));
         self

@@ -44,7 +44,8 @@ impl RedisClusterBuilder {
     /// Starts the nodes, makes a cluster of them, and returns when it is [steady](RedisCluster::steady).
     ///
     /// # Errors
-    /// As [`RedisBuilder::start`], and [`Error::Command`](cenote_local::Error::Command) if the nodes do not come together.
+    /// As [`RedisBuilder::start`], and [`Error::Command`](cenote_local::Error::Command) if the nodes do not come
+    /// together.
     ///
     /// # Cancel safety
     /// Dropping the future stops and removes what was begun.
@@ -111,11 +112,12 @@ impl RedisCluster {
         &self.nodes
     }
 
-    /// Returns when all running nodes agree that the cluster is well, that running nodes serve all slots, and that every
-    /// running replica has caught up: after a primary was killed, when its replica has taken its place.
+    /// Returns when all running nodes agree that the cluster is well, that running nodes serve all slots, and that
+    /// every running replica has caught up: after a primary was killed, when its replica has taken its place.
     ///
     /// # Errors
-    /// [`Error::Command`](cenote_local::Error::Command) if it does not come to that within a minute. A frozen node counts as running.
+    /// [`Error::Command`](cenote_local::Error::Command) if it does not come to that within a minute. A frozen node
+    /// counts as running.
     ///
     /// # Cancel safety
     /// It only asks.

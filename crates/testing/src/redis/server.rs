@@ -76,7 +76,8 @@ impl RedisServer {
     /// and of anything else what the server sent.
     ///
     /// # Errors
-    /// [`Error::Command`](cenote_local::Error::Command) with what the server said, or if it does not answer within 30 s.
+    /// [`Error::Command`](cenote_local::Error::Command) with what the server said, or if it does not answer within 30
+    /// s.
     ///
     /// # Cancel safety
     /// After a drop the command may be carried out or not.
@@ -98,7 +99,8 @@ impl RedisServer {
     /// Kills the server and returns when it is gone.
     ///
     /// # Errors
-    /// [`Error::NotRunning`](cenote_local::Error::NotRunning), [`Error::SupervisorLost`](cenote_local::Error::SupervisorLost).
+    /// [`Error::NotRunning`](cenote_local::Error::NotRunning),
+    /// [`Error::SupervisorLost`](cenote_local::Error::SupervisorLost).
     ///
     /// # Cancel safety
     /// Once begun it is carried out even if the future is dropped.
@@ -109,7 +111,8 @@ impl RedisServer {
     /// Stops the server where it stands: connections stay open and nobody answers.
     ///
     /// # Errors
-    /// [`Error::NotRunning`](cenote_local::Error::NotRunning), [`Error::SupervisorLost`](cenote_local::Error::SupervisorLost).
+    /// [`Error::NotRunning`](cenote_local::Error::NotRunning),
+    /// [`Error::SupervisorLost`](cenote_local::Error::SupervisorLost).
     ///
     /// # Cancel safety
     /// Once begun it is carried out even if the future is dropped.
@@ -120,7 +123,8 @@ impl RedisServer {
     /// Undoes [`freeze`](Self::freeze).
     ///
     /// # Errors
-    /// [`Error::NotRunning`](cenote_local::Error::NotRunning), [`Error::SupervisorLost`](cenote_local::Error::SupervisorLost).
+    /// [`Error::NotRunning`](cenote_local::Error::NotRunning),
+    /// [`Error::SupervisorLost`](cenote_local::Error::SupervisorLost).
     ///
     /// # Cancel safety
     /// Once begun it is carried out even if the future is dropped.
@@ -131,7 +135,8 @@ impl RedisServer {
     /// Starts the server again on the same port, with what it last saved. One that runs is stopped first.
     ///
     /// # Errors
-    /// [`Error::Exited`](cenote_local::Error::Exited) and [`Error::StartTimeout`](cenote_local::Error::StartTimeout) as at the first start, [`Error::SupervisorLost`](cenote_local::Error::SupervisorLost).
+    /// [`Error::Exited`](cenote_local::Error::Exited) and [`Error::StartTimeout`](cenote_local::Error::StartTimeout) as
+    /// at the first start, [`Error::SupervisorLost`](cenote_local::Error::SupervisorLost).
     ///
     /// # Cancel safety
     /// After a drop the server may be stopped, starting or running; call it again.
