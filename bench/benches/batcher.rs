@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use cenote_local::PostgresServer;
 use cenote_postgres::{
-    Batch, BatchCalls, BatchLimits, Batcher, Combine, Combiner, Config, Connection, ExtraBatches, Loader, Pool, Pooled,
-    Result, Rows, Weight,
+    Batch, BatchCalls, BatchLimits, Batcher, Combine, Combiner, Config, Connection, Error, ExtraBatches, Loader, Pool,
+    Pooled, Result, Rows, Weight,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use tokio::{
@@ -50,6 +50,7 @@ impl Combine for Items {
     type Key = i64;
     type Write = (i64, i64);
     type Outcome = ();
+    type Error = Error;
 
     fn key<'a>(&self, write: &'a (i64, i64)) -> &'a i64 {
         &write.0
@@ -57,6 +58,10 @@ impl Combine for Items {
 
     fn bytes(&self, _: &(i64, i64)) -> usize {
         16
+    }
+
+    fn database_error(error: &Error) -> Option<&Error> {
+        Some(error)
     }
 
     fn folds(&self, _: &[&(i64, i64)], _: &(i64, i64)) -> bool {

@@ -52,11 +52,15 @@ pub struct Config {
 /// When a returned connection's session is reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reset {
-    /// When a command was seen that may have changed the session, such as `SET` or `LISTEN`. What ends with its
-    /// transaction by itself, such as `SET LOCAL` or a cursor, is no reason.
+    /// After a command that may have changed the session.
     ///
-    /// Some changes show neither on the wire nor in the text of a statement: whatever a function does. Code that does
-    /// such things must undo them, or use [`Reset::Always`].
+    /// Seen are the server's command tags (`SET`, `LISTEN`, `CREATE TEMP TABLE` …), settings whose change the server
+    /// reports, and in the text of a statement: calls of `pg_advisory_lock` and its variants, calls of `set_config`, and
+    /// temporary tables. What ends with its transaction, such as `SET LOCAL` or a cursor, causes no reset.
+    ///
+    /// Not seen is what neither the wire nor the text shows: changes made inside a function, a view, a server-side
+    /// prepared statement, or a statement run through [`Connection::client`](crate::Connection::client). Code that makes
+    /// such changes must undo them, or use [`Reset::Always`].
     #[default]
     WhenDirty,
     /// At every return: one more round trip for each use of a connection.

@@ -100,20 +100,6 @@ impl Pool {
         self.inner.get_within(limit)
     }
 
-    /// As [`get`](Self::get), for a caller that has waited elsewhere already: that time counts.
-    ///
-    /// # Errors
-    ///
-    /// As [`get`](Self::get).
-    #[track_caller]
-    pub fn get_after(
-        &self,
-        waited: Duration,
-    ) -> impl Future<Output = std::result::Result<Pooled<'_>, AcquireError>> + Send {
-        let patience = self.config().pool.acquire_timeout;
-        self.inner.get_within(patience.saturating_sub(waited))
-    }
-
     /// As [`get`](Self::get), with a guard that does not borrow from this handle.
     ///
     /// # Errors

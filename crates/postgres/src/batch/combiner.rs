@@ -22,7 +22,7 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use self::plan::Plan;
 pub use self::{combine::Combine, rows::Rows};
-use crate::{Batch, BatchCalls, BatchLimits, Batcher, Error, Pool, Pooled, QueueStats, Result, Weight};
+use crate::{Batch, BatchCalls, BatchLimits, Batcher, Error, Pool, Pooled, QueueStats, Weight};
 
 /// How long a statement waits for a row that somebody else has locked, before what does not need it goes on without.
 const LOCKED: Duration = Duration::from_millis(50);
@@ -99,8 +99,8 @@ impl<C: Combine> Combiner<C> {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub async fn submit(&self, write: C::Write) -> Result<C::Outcome> {
-        self.0.submit(write).await
+    pub async fn submit(&self, write: C::Write) -> Result<C::Outcome, C::Error> {
+        self.0.submit(write).await?
     }
 
     /// As [`submit`](Self::submit), for a caller that waits for so long at most; see [`Batcher::submit_within`].
@@ -116,8 +116,8 @@ impl<C: Combine> Combiner<C> {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub async fn submit_within(&self, write: C::Write, limit: Duration) -> Result<C::Outcome> {
-        self.0.submit_within(write, limit).await
+    pub async fn submit_within(&self, write: C::Write, limit: Duration) -> Result<C::Outcome, C::Error> {
+        self.0.submit_within(write, limit).await?
     }
 
     /// Gives up the writes under way, see [`Batcher::abort`].
@@ -139,7 +139,7 @@ impl<C: Combine> Clone for Combiner<C> {
 
 impl<C: Combine> Batch for Writes<C> {
     type Request = C::Write;
-    type Response = C::Outcome;
+    type Response = Result<C::Outcome, C::Error>;
 
     fn weight(&self, write: &C::Write) -> Weight {
         Weight {
@@ -243,7 +243,7 @@ impl<C: Combine> Writes<C> {
                 Err(_) => {
                     let waited = limit.unwrap_or_default();
                     let sent = false;
-                    work.answer(&rows, Err(Error::Deadline { waited, sent }));
+                    work.answer(&rows, Err(Error::Deadline { waited, sent }.into()));
                 }
             }
         }
@@ -270,12 +270,13 @@ impl<C: Combine> Work<'_, C> {
                 continue;
             }
             let made = self.attempt(&part, lock_timeout).await;
-            let is_locked = !lock_timeout.is_zero() && made.as_ref().is_err_and(Error::is_lock_timeout);
+            let failed = made.as_ref().err().and_then(C::database_error);
+            let is_locked = !lock_timeout.is_zero() && failed.is_some_and(Error::is_lock_timeout);
             if is_locked {
                 met += 1;
                 lock_timeout = lock_timeout.min(SEARCHING);
             }
-            let is_bad = made.as_ref().is_err_and(Error::is_about_data);
+            let is_bad = failed.is_some_and(Error::is_about_data);
             if part.len() > 1 && (is_bad || is_locked && met < MOST_LOCKED) {
                 // Nothing of the statement had an effect, and one row is to blame: the others need not suffer.
                 let (first, second) = part.split_at(part.len() / 2);
@@ -294,49 +295,48 @@ impl<C: Combine> Work<'_, C> {
     }
 
     /// One statement, again if it certainly had no effect and what was in its way passes.
-    async fn attempt(&mut self, rows: &[Range<usize>], lock_timeout: Duration) -> Result<Vec<C::Outcome>> {
+    async fn attempt(&mut self, rows: &[Range<usize>], lock_timeout: Duration) -> Result<Vec<C::Outcome>, C::Error> {
         let Writes { combine, pool, .. } = self.writes;
         let rows = self.plan.rows(rows);
         let mut tries = pool.config().retry.tries();
         loop {
             let connection = match self.connection.take() {
                 Some(connection) => connection,
-                None => pool.get().await?,
+                None => pool.get().await.map_err(Error::from)?,
             };
             let made = combine.commit(&connection, &rows, lock_timeout).await;
-            match made {
-                Err(error) if error.certainly_passes() && !error.is_lock_timeout() => {
-                    drop(connection);
-                    if !tries.again(&error).await {
-                        return Err(error);
-                    }
+            let passing = made.as_ref().err().and_then(C::database_error);
+            let passing = passing.filter(|error| error.certainly_passes() && !error.is_lock_timeout());
+            if let Some(error) = passing {
+                drop(connection);
+                if tries.again(error).await {
+                    continue;
                 }
-                made => {
-                    self.connection = Some(connection);
-                    let made = made?;
-                    return match made.len() == rows.writes() {
-                        true => Ok(made),
-                        false => Err(Error::Miscounted {
-                            outcomes: made.len(),
-                            writes: rows.writes(),
-                        }),
-                    };
-                }
+                return made;
             }
+            self.connection = Some(connection);
+            let made = made?;
+            return match made.len() == rows.writes() {
+                true => Ok(made),
+                false => Err(C::Error::from(Error::Miscounted {
+                    outcomes: made.len(),
+                    writes: rows.writes(),
+                })),
+            };
         }
     }
 
-    fn answer(&self, rows: &[Range<usize>], made: Result<Vec<C::Outcome>>) {
+    fn answer(&self, rows: &[Range<usize>], made: Result<Vec<C::Outcome>, C::Error>) {
         let calls = rows.iter().cloned().flatten().map(|at| self.plan.order[at]);
         match made {
             Ok(outcomes) => {
                 for (call, outcome) in calls.zip(outcomes) {
-                    self.calls.answer(call, Ok(outcome));
+                    self.calls.answer(call, Ok(Ok(outcome)));
                 }
             }
             Err(error) => {
                 for call in calls {
-                    self.calls.answer(call, Err(error.clone()));
+                    self.calls.answer(call, Ok(Err(error.clone())));
                 }
             }
         }

@@ -230,6 +230,7 @@ impl Combine for Feelings {
     type Key = i32;
     type Write = i32;
     type Outcome = ();
+    type Error = Error;
 
     fn key<'a>(&self, write: &'a i32) -> &'a i32 {
         write
@@ -237,6 +238,10 @@ impl Combine for Feelings {
 
     fn bytes(&self, _: &i32) -> usize {
         4
+    }
+
+    fn database_error(error: &Error) -> Option<&Error> {
+        Some(error)
     }
 
     fn folds(&self, _: &[&i32], _: &i32) -> bool {

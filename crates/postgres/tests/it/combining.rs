@@ -34,6 +34,7 @@ impl Combine for Lines {
     type Write = Append;
     /// The version that the append made, if its condition held.
     type Outcome = Option<i64>;
+    type Error = Error;
 
     fn key<'a>(&self, append: &'a Append) -> &'a str {
         append.line
@@ -41,6 +42,10 @@ impl Combine for Lines {
 
     fn bytes(&self, append: &Append) -> usize {
         append.word.len()
+    }
+
+    fn database_error(error: &Error) -> Option<&Error> {
+        Some(error)
     }
 
     fn folds(&self, row: &[&Append], next: &Append) -> bool {
@@ -300,6 +305,7 @@ impl Combine for Wrong {
     type Key = str;
     type Write = &'static str;
     type Outcome = ();
+    type Error = Error;
 
     fn key<'a>(&self, word: &'a &'static str) -> &'a str {
         word
@@ -307,6 +313,10 @@ impl Combine for Wrong {
 
     fn bytes(&self, word: &&'static str) -> usize {
         word.len()
+    }
+
+    fn database_error(error: &Error) -> Option<&Error> {
+        Some(error)
     }
 
     fn folds(&self, _: &[&&'static str], _: &&'static str) -> bool {

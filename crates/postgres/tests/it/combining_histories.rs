@@ -64,6 +64,7 @@ impl Combine for Store {
     type Key = i64;
     type Write = Change;
     type Outcome = Option<i64>;
+    type Error = Error;
 
     fn key<'a>(&self, change: &'a Change) -> &'a i64 {
         &change.key
@@ -71,6 +72,10 @@ impl Combine for Store {
 
     fn bytes(&self, change: &Change) -> usize {
         8 + change.value.as_ref().map_or(0, String::len)
+    }
+
+    fn database_error(error: &Error) -> Option<&Error> {
+        Some(error)
     }
 
     fn folds(&self, row: &[&Change], next: &Change) -> bool {

@@ -153,6 +153,7 @@ impl Combine for Count {
     type Key = str;
     type Write = String;
     type Outcome = ();
+    type Error = Error;
 
     fn key<'a>(&self, name: &'a String) -> &'a str {
         name
@@ -160,6 +161,10 @@ impl Combine for Count {
 
     fn bytes(&self, name: &String) -> usize {
         name.len()
+    }
+
+    fn database_error(error: &Error) -> Option<&Error> {
+        Some(error)
     }
 
     fn folds(&self, _: &[&String], _: &String) -> bool {

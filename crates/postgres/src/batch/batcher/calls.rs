@@ -65,9 +65,12 @@ pub struct BatchCalls<B: Batch> {
     requests: Vec<B::Request>,
 }
 
+/// Where the answer to one request goes.
+type Answer<B> = oneshot::Sender<Result<<B as Batch>::Response>>;
+
 /// What of a batch is still open. It is kept with its worker, so that others get at it when nobody runs that.
 pub(super) struct OpenCalls<B: Batch> {
-    pub(super) callers: Vec<Option<oneshot::Sender<Result<B::Response>>>>,
+    pub(super) callers: Vec<Option<Answer<B>>>,
     /// Of each call, until it is let go.
     pub(super) keys: Vec<Option<u64>>,
 }
@@ -124,20 +127,22 @@ impl<B: Batch> BatchCalls<B> {
         self.answer_each(0..self.requests.len(), answer);
     }
 
-    /// As [`answer_all`](Self::answer_all), of the requests with these indices.
+    /// Like [`answer_all`](Self::answer_all), for the requests with these indices.
     pub fn answer_each(&self, indices: Range<usize>, mut answer: impl FnMut(usize) -> Result<B::Response>) {
-        // Not answered under the lock, as `answer` may be slow.
-        let callers: Vec<_> = {
-            let callers = &mut self.open().callers;
-            // Empty if the batch was given up.
-            indices.clone().map(|index| callers.get_mut(index)?.take()).collect()
-        };
+        let callers = self.take_callers(indices.clone());
+        // The lock is released: `answer` is the user's code. It may be slow, and may call this batch's other methods.
         for (index, caller) in indices.zip(callers) {
             if let Some(caller) = caller {
                 // A caller that has gone needs no answer.
                 let _gone = caller.send(answer(index));
             }
         }
+    }
+
+    /// Takes the callers with these indices. There are none if the worker was abandoned.
+    fn take_callers(&self, indices: Range<usize>) -> Vec<Option<Answer<B>>> {
+        let mut open = self.open();
+        indices.map(|index| open.callers.get_mut(index)?.take()).collect()
     }
 
     /// What is left of this batch waits for something that may take long: it no longer counts as under way, and only
@@ -202,4 +207,82 @@ impl<B: Batch> Drop for BatchCalls<B> {
 /// Held for a moment, never across an await.
 pub(super) fn lock<B: Batch>(open: &Mutex<OpenCalls<B>>) -> MutexGuard<'_, OpenCalls<B>> {
     open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread, time::Duration};
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{batch::batcher::queue::Queue, error::Error};
+
+    struct Doubler;
+
+    impl Batch for Doubler {
+        type Request = u32;
+        type Response = u32;
+
+        fn weight(&self, _: &u32) -> Weight {
+            Weight { rows: 1, bytes: 4 }
+        }
+
+        fn key(&self, _: &u32) -> Option<u64> {
+            None
+        }
+
+        async fn run(&self, _: Pooled<'_>, _: &BatchCalls<Self>) {}
+    }
+
+    struct NoWorker;
+
+    impl Server for NoWorker {
+        fn release(&self, _: Vec<u64>) {}
+
+        fn step_aside(&self, _: Vec<u64>) {}
+
+        fn start_next(&self) {}
+    }
+
+    fn batch(requests: Range<u32>) -> (BatchCalls<Doubler>, Vec<oneshot::Receiver<Result<u32>>>) {
+        let now = Instant::now();
+        let (mut queue, mut answers) = (Queue::new(now), Vec::new());
+        for request in requests {
+            let (answer, answered) = oneshot::channel();
+            let is_watched = false;
+            let request = Request {
+                request,
+                answer,
+                is_watched,
+            };
+            queue.push(request, None, Weight { rows: 1, bytes: 4 }, None, now);
+            answers.push(answered);
+        }
+        let taken = queue.drain(usize::MAX);
+        (BatchCalls::new(Arc::new(NoWorker), Arc::default(), taken), answers)
+    }
+
+    #[test]
+    fn making_an_answer_may_use_the_other_methods_of_the_batch() {
+        let (calls, mut answers) = batch(0..3);
+        let (ended, end) = mpsc::channel();
+        let answering = thread::spawn(move || {
+            calls.answer_all(|index| {
+                calls.answer(index, Err(Error::RowCount(0)));
+                calls.answer_each(0..3, |_| Err(Error::RowCount(1)));
+                calls.step_aside();
+                Ok(calls.requests()[index] * 2)
+            });
+            ended.send(()).unwrap();
+        });
+        end.recv_timeout(Duration::from_secs(10))
+            .expect("answering waits for a lock that it holds");
+        answering.join().unwrap();
+        let told: Vec<u32> = answers
+            .iter_mut()
+            .map(|answer| answer.try_recv().unwrap().unwrap())
+            .collect();
+        assert_eq!(told, [0, 2, 4]);
+    }
 }

@@ -3,7 +3,7 @@
 use std::{hash::Hash, time::Duration};
 
 use super::rows::Rows;
-use crate::{Connection, Result};
+use crate::{Connection, Error};
 
 /// Writes that can be made together.
 ///
@@ -27,6 +27,7 @@ use crate::{Connection, Result};
 ///     type Key = str;
 ///     type Write = Add;
 ///     type Outcome = (); // that it was counted
+///     type Error = Error;
 ///
 ///     fn key<'a>(&self, add: &'a Add) -> &'a str {
 ///         &add.0
@@ -34,6 +35,10 @@ use crate::{Connection, Result};
 ///
 ///     fn bytes(&self, add: &Add) -> usize {
 ///         add.0.len() + 8
+///     }
+///
+///     fn database_error(error: &Error) -> Option<&Error> {
+///         Some(error)
 ///     }
 ///
 ///     /// Sums can be made before they are sent.
@@ -68,12 +73,20 @@ pub trait Combine: Send + Sync + 'static {
     type Write: Send + Sync + 'static;
     /// What it is told.
     type Outcome: Send + 'static;
+    /// Why a write was not made: [`Error`], or one that has it as a case. All callers of a statement get a clone.
+    type Error: From<Error> + Clone + Send + 'static;
 
     /// What this write is about.
     fn key<'a>(&self, write: &'a Self::Write) -> &'a Self::Key;
 
     /// About how many bytes it adds to a statement.
     fn bytes(&self, write: &Self::Write) -> usize;
+
+    /// Returns the database's error in an error, if it is one.
+    ///
+    /// By it the combiner decides whether to repeat or to halve a statement. Any other error goes to all callers of the
+    /// statement as it is.
+    fn database_error(error: &Self::Error) -> Option<&Error>;
 
     /// Whether a write can be folded into a row with those before it, all of one key, so that one statement makes all of
     /// them: a statement cannot touch a row twice. That is so if their outcomes can be told from the row's. What cannot
@@ -103,5 +116,5 @@ pub trait Combine: Send + Sync + 'static {
         connection: &Connection,
         rows: &Rows<'_, Self::Write>,
         lock_timeout: Duration,
-    ) -> impl Future<Output = Result<Vec<Self::Outcome>>> + Send;
+    ) -> impl Future<Output = Result<Vec<Self::Outcome>, Self::Error>> + Send;
 }

@@ -3,6 +3,10 @@
 //! Invariant: the result is libpq's, or the text is refused. Refused beyond libpq is what is likely a password with a
 //! bare `@`, `/`, `?` or blank in it, because libpq would connect to a host made of a piece of that password.
 
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
 use super::{
     invalid_url::{InvalidUrl, Result},
     options::{self, Given},
@@ -167,27 +171,22 @@ fn read_query(query: &str, given: &mut Vec<Given>) -> Result<()> {
     Ok(())
 }
 
+/// Decodes `%XX`. The crate leaves a `%` that is not followed by two hexadecimal digits as it is; libpq refuses it.
 fn decode(text: &str) -> Result<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
+    let hex = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
+    for (at, _) in text.match_indices('%') {
+        let digits = &text.as_bytes()[at + 1..];
+        if !hex(digits.first()) || !hex(digits.get(1)) {
+            return Err("has a % that is not followed by two hexadecimal digits; write % itself as %25".into());
         }
-        let hex = |at: usize| char::from(*after.get(at)?).to_digit(16);
-        let byte = hex(0).zip(hex(1)).map(|(high, low)| high << 4 | low);
-        match byte.and_then(|byte| u8::try_from(byte).ok()) {
-            None => {
-                return Err("has a % that is not followed by two hexadecimal digits; write % itself as %25".into());
-            }
-            Some(0) => return Err("has a %00; no value may hold a NUL character".into()),
-            Some(byte) => bytes.push(byte),
+        if digits.starts_with(b"00") {
+            return Err("has a %00; no value may hold a NUL character".into());
         }
-        rest = &after[2..];
     }
-    String::from_utf8(bytes).map_err(|_| "has a value that is not UTF-8".into())
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded
+        .map(Cow::into_owned)
+        .map_err(|_| "has a value that is not UTF-8".into())
 }
 
 /// `name = value name = 'value' …`

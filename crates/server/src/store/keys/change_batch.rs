@@ -7,7 +7,6 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use cenote_cache::fenced::NotFenced;
 use cenote_postgres::{
     BatchLimits, Combine, Combiner, Connection, Error, Pool, Rows,
     tokio_postgres::{Row, types::ToSql},
@@ -58,7 +57,8 @@ impl Combine for KeyChanges {
     type Key = str;
     /// Shared with the caller, which may have to submit the change again.
     type Write = Arc<Change>;
-    type Outcome = Result<RowOutcome, NotFenced>;
+    type Outcome = RowOutcome;
+    type Error = WriteError;
 
     fn key<'a>(&self, change: &'a Arc<Change>) -> &'a str {
         &change.key
@@ -67,6 +67,13 @@ impl Combine for KeyChanges {
     fn bytes(&self, change: &Arc<Change>) -> usize {
         let condition = change.condition.as_ref().map_or(0, Condition::bytes);
         change.key.len() + change.value.as_ref().map_or(0, String::len) + condition
+    }
+
+    fn database_error(error: &WriteError) -> Option<&Error> {
+        match error {
+            WriteError::Database(error) => Some(error),
+            WriteError::NotFenced(_) | WriteError::Standby => None,
+        }
     }
 
     fn folds(&self, row: &[&Arc<Change>], next: &Arc<Change>) -> bool {
@@ -78,7 +85,7 @@ impl Combine for KeyChanges {
         connection: &Connection,
         rows: &Rows<'_, Arc<Change>>,
         lock_timeout: Duration,
-    ) -> Result<Vec<Self::Outcome>, Error> {
+    ) -> Result<Vec<RowOutcome>, WriteError> {
         let keys: Vec<&str> = rows.iter().map(|row| &*row[0].key).collect();
         let values: Vec<Option<&str>> = rows.iter().map(newest).collect();
         let versions: Vec<i64> = rows.iter().map(versions).collect();
@@ -101,14 +108,7 @@ impl Combine for KeyChanges {
             sql,
             parameters,
         };
-        let (changed, release) = match self.commit.run(connection, &statement).await {
-            Ok(changed) => changed,
-            Err(WriteError::Database(error)) => return Err(error),
-            Err(WriteError::Standby) => unreachable!("the store checks for a standby before it submits a change"),
-            Err(WriteError::NotFenced(error)) => {
-                return Ok(rows.iter().flatten().map(|_| Err(error.clone())).collect());
-            }
-        };
+        let (changed, release) = self.commit.run(connection, &statement).await?;
         // Only the conditional statement returns changes that it did not make.
         let is_made = |row: &Row| conditions.is_none() || row.get(2);
         let last: HashMap<&str, (i64, bool)> = changed
@@ -139,10 +139,10 @@ impl Combine for KeyChanges {
                     outcomes.extend(row.iter().map(|_| RowOutcome::RowAppeared));
                 }
                 // A row that was not returned was not written: a trigger that is not ours can cause that.
-                None => return Err(Error::RowCount(changed.len())),
+                None => return Err(Error::RowCount(changed.len()).into()),
             }
         }
-        Ok(outcomes.into_iter().map(Ok).collect())
+        Ok(outcomes)
     }
 }
 

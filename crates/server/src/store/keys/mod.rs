@@ -197,7 +197,7 @@ impl Keys {
             if let Some(cache) = &self.cache {
                 cache.unobstructed(deadline).await?;
             }
-            match self.changes.submit(change.clone()).await? {
+            match self.changes.submit(change.clone()).await {
                 Ok(RowOutcome::NothingToDelete) => return Ok(ChangeOutcome::NothingToDelete),
                 Ok(RowOutcome::ConditionFailed { version }) => return Ok(ChangeOutcome::ConditionFailed { version }),
                 Ok(RowOutcome::Committed { version, release }) => {
@@ -209,12 +209,13 @@ impl Keys {
                 }
                 // Now there is a row that can be judged.
                 Ok(RowOutcome::RowAppeared) => {}
-                Err(error) if Instant::now() >= deadline => {
+                Err(WriteError::NotFenced(error)) if Instant::now() >= deadline => {
                     let waited = start.elapsed();
                     return Err(NotFenced { waited, ..error }.into());
                 }
                 // Redis was lost after the wait above, and nothing was written.
-                Err(_) => {}
+                Err(WriteError::NotFenced(_)) => {}
+                Err(error) => return Err(error),
             }
         }
     }
