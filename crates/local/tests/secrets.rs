@@ -2,18 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
-use std::fmt::Debug;
-
 use cenote_local::PostgresServer;
-use cenote_testing::{Authority, RedisCluster, RedisServer, Replication};
+use cenote_testing::{Authority, RedisCluster, RedisServer, Replication, hides};
 
 const MARKER: &str = "hunter2";
-
-fn hides(what: &dyn Debug, secret: &str) {
-    for shown in [format!("{what:?}"), format!("{what:#?}")] {
-        assert!(!shown.contains(secret), "{shown}");
-    }
-}
 
 /// The password in a URL.
 fn password(url: &str) -> &str {

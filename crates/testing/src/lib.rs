@@ -13,6 +13,7 @@ mod oracle;
 mod proxy;
 mod redis;
 mod replica;
+mod secrets;
 
 pub use authority::Authority;
 pub use error::{Error, Result};
@@ -21,3 +22,4 @@ pub use oracle::Oracle;
 pub use proxy::{Direction, Proxy, ProxyCounts};
 pub use redis::{RedisBuilder, RedisCluster, RedisClusterBuilder, RedisServer};
 pub use replica::{ReplicaBuilder, Replication};
+pub use secrets::{hides, hides_with_sources};

@@ -7,18 +7,11 @@ use cenote_postgres::{Command, Config, Password, Pool};
 const MARKER: &str = "hunter2";
 
 fn hides(what: &dyn Debug) {
-    for shown in [format!("{what:?}"), format!("{what:#?}")] {
-        assert!(!shown.contains(MARKER), "{shown}");
-    }
+    cenote_testing::hides(what, MARKER);
 }
 
 fn hides_with_sources(error: &dyn Error) {
-    let mut error = Some(error);
-    while let Some(it) = error {
-        hides(&it);
-        assert!(!it.to_string().contains(MARKER), "{it}");
-        error = it.source();
-    }
+    cenote_testing::hides_with_sources(error, MARKER);
 }
 
 #[tokio::test]

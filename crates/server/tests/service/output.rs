@@ -192,7 +192,8 @@ async fn the_exit_code_tells_of_an_error_even_if_its_text_cannot_be_written() {
                 ["config"] => ("CACHE_TTL", "soon"),
                 _ => ("DATABASE_URL", "postgresql://ada@127.0.0.1:1/data"),
             };
-            let launch = launch(&arguments, &database).envs(&[wrong, ("DB_POOL_TIMEOUT", "0.5")]);
+            let launch =
+                launch(&arguments, &database).envs(&[wrong, ("DB_POOL_TIMEOUT", "0.5"), ("DB_CONNECT_TIMEOUT", "1")]);
             let ended = match output {
                 "full" => launch.stdout(full()).stderr(full()).run().await,
                 _ => {
