@@ -1,5 +1,5 @@
 //! Each relative link of the documents leads to a file, and each test named after the link is in that file:
-//! ``[outages](crates/pool/tests/outage.rs) `an_exhausted_pool_…` `` names a test by its beginning.
+//! ``[outages](crates/pool/tests/it/outage.rs) `an_exhausted_pool_…` `` names a test by its beginning.
 
 #![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
 

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_that_is_worked_off_within_the_interval_loses_no_one() {
+    fn a_burst_that_is_worked_off_within_the_interval_sheds_nobody() {
         let mut codel = codel();
         assert!(shed_times(&mut codel, 80, 0, 99).is_empty());
         assert!(!codel.sheds(ms(4), false, ms(99)));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_standing_line_is_shed_from_ever_faster() {
+    fn a_standing_queue_is_shed_ever_faster() {
         let times = shed_times(&mut codel(), 20, 0, 500);
         // 100 ms over the square root of 1, 2, 3 and so on after the first.
         assert_eq!(times, [100, 200, 271, 329, 379, 424, 464]);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_stands_again_soon_is_shed_from_at_the_former_rate() {
+    fn a_queue_that_stands_again_soon_is_shed_at_the_former_rate() {
         let mut codel = codel();
         assert_eq!(shed_times(&mut codel, 20, 0, 500).len(), 7);
         codel.reset();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_in_line_is_never_shed() {
+    fn the_last_waiter_is_never_shed() {
         let mut codel = codel();
         assert!(!(0..10_000).any(|now| codel.sheds(ms(9_000), true, ms(now))));
     }

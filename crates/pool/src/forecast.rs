@@ -75,26 +75,26 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_has_stood_for_a_moment_only_says_nothing() {
+    fn a_queue_that_has_stood_for_a_moment_only_gives_no_forecast() {
         assert_eq!(measured(10, 990).wait_behind(1_000, ms(990)), None);
     }
 
     #[test]
-    fn a_few_hand_overs_are_no_rate() {
+    fn a_few_hand_overs_give_no_forecast() {
         assert_eq!(measured(2_000, 14_000).wait_behind(10, ms(14_000)), None);
         let slow = measured(2_000, 16_000);
         assert_eq!(slow.wait_behind(4, ms(16_000)), Some(ms(10_000)));
     }
 
     #[test]
-    fn a_line_that_stops_moving_lengthens_the_wait() {
+    fn a_queue_that_stops_moving_lengthens_the_wait() {
         let forecast = measured(10, 1_000);
         assert_eq!(forecast.wait_behind(0, ms(1_000)), Some(ms(10)));
         assert_eq!(forecast.wait_behind(0, ms(10_000)), Some(ms(100)));
     }
 
     #[test]
-    fn a_line_that_was_empty_in_between_is_measured_anew() {
+    fn a_queue_that_was_empty_in_between_is_measured_anew() {
         let mut forecast = measured(10, 2_000);
         forecast.restart(ms(2_000));
         assert_eq!(forecast.wait_behind(1_000, ms(2_000)), None);

@@ -23,7 +23,7 @@ async fn busy(config: Config) {
 }
 
 #[test]
-fn whoever_stays_is_served_and_nothing_is_lost_without_the_help_of_time() {
+fn every_waiter_is_served_and_nothing_is_lost_without_timers() {
     explore(3_000, || busy(config(1, 0)));
     explore(3_000, || {
         busy(Config {

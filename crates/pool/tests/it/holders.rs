@@ -1,17 +1,11 @@
 //! Who holds the connections, for too long or one too many.
 
-#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
-
-#[path = "support/log.rs"]
-mod log;
-mod support;
-
 use std::time::Duration;
 
 use cenote_pool::{Config, Pool};
-use log::Log;
-use support::{Scripted, pool, settle, small};
 use tokio::time::sleep;
+
+use crate::support::{Scripted, log::Log, pool, queue_up, settle, small};
 
 fn leaks(after: u64) -> Config {
     Config {
@@ -105,7 +99,7 @@ async fn a_task_that_waits_for_a_connection_while_it_holds_one_is_warned_of() {
 async fn a_task_that_waits_for_what_another_holds_is_not_warned_of() {
     let (pool, _) = pool(small(1));
     let held = pool.get().await.unwrap();
-    let waiting = [support::in_line(&pool), support::in_line(&pool)];
+    let waiting = [queue_up(&pool), queue_up(&pool)];
     settle().await;
     drop(held);
     for caller in waiting {
@@ -115,7 +109,7 @@ async fn a_task_that_waits_for_what_another_holds_is_not_warned_of() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_tasks_that_wait_while_they_hold_one_fill_no_log() {
+async fn many_tasks_that_wait_while_they_hold_one_are_warned_of_once() {
     let (log, _guard) = Log::start();
     let (pool, _) = pool(small(8));
     let nested = async |pool: Pool<Scripted>| {

@@ -1,21 +1,20 @@
 //! A pool that hands out nothing for a while.
 
-mod support;
-
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
 use cenote_pool::{Condition, Config, Phase, Reason};
-use support::{Server, pool, settle, small};
 use tokio::{
     sync::Mutex,
     time::{sleep, timeout},
 };
 
+use crate::support::{Server, in_background, pool, queue_up, settle, small};
+
 #[tokio::test(start_paused = true)]
-async fn a_paused_pool_hands_out_nothing_and_resumes_in_the_order_of_the_line() {
+async fn a_paused_pool_hands_out_nothing_and_resumes_in_the_order_of_the_queue() {
     let (pool, _) = pool(small(2));
     drop([pool.get().await.unwrap(), pool.get().await.unwrap()]);
     pool.pause().await;
@@ -51,10 +50,7 @@ async fn a_pause_is_complete_when_nothing_is_in_use_or_being_cleaned_or_closed()
     ];
     Server::shut_gate(&server.clean_gate);
     Server::shut_gate(&server.close_gate);
-    let pausing = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.pause().await }
-    });
+    let pausing = in_background(&pool, |pool| async move { pool.pause().await });
     settle().await;
     drop(clean);
     dirty.condition = Condition::Dirty;
@@ -98,7 +94,7 @@ async fn callers_wait_out_a_pause_only_until_their_own_deadlines() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_connected_during_a_pause_and_what_is_wanted_afterwards() {
+async fn a_pause_starts_no_connects_and_its_end_starts_those_that_are_needed() {
     let (pool, server) = pool(Config {
         min_size: Some(1),
         ..small(2)
@@ -106,7 +102,7 @@ async fn nothing_is_connected_during_a_pause_and_what_is_wanted_afterwards() {
     settle().await;
     pool.pause().await;
     server.broken_below.store(1, SeqCst);
-    let waiting = [support::in_line(&pool), support::in_line(&pool)];
+    let waiting = [queue_up(&pool), queue_up(&pool)];
     sleep(Duration::from_secs(5)).await;
     assert_eq!(server.opened.load(SeqCst), 1);
     pool.resume();
@@ -117,13 +113,10 @@ async fn nothing_is_connected_during_a_pause_and_what_is_wanted_afterwards() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_that_is_resumed_keeps_nobody_waiting_for_it() {
+async fn resuming_ends_the_wait_for_a_pause() {
     let (pool, _) = pool(small(1));
     let _held = pool.get().await.unwrap();
-    let pausing = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.pause().await }
-    });
+    let pausing = in_background(&pool, |pool| async move { pool.pause().await });
     settle().await;
     assert!(!pausing.is_finished());
     pool.resume();
@@ -131,11 +124,11 @@ async fn a_pause_that_is_resumed_keeps_nobody_waiting_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paused_pool_that_drains_serves_its_line_and_ends() {
+async fn a_paused_pool_that_drains_serves_its_waiters_and_ends() {
     let (pool, server) = pool(small(1));
     drop(pool.get().await.unwrap());
     pool.pause().await;
-    let waiting = [support::in_line(&pool), support::in_line(&pool)];
+    let waiting = [queue_up(&pool), queue_up(&pool)];
     settle().await;
     timeout(Duration::from_secs(1), pool.drain()).await.unwrap();
     for caller in waiting {
@@ -146,11 +139,11 @@ async fn a_paused_pool_that_drains_serves_its_line_and_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paused_pool_that_closes_refuses_its_line_and_ends() {
+async fn a_paused_pool_that_closes_refuses_its_waiters_and_ends() {
     let (pool, server) = pool(small(1));
     drop(pool.get().await.unwrap());
     pool.pause().await;
-    let waiting = support::in_line(&pool);
+    let waiting = queue_up(&pool);
     settle().await;
     timeout(Duration::from_secs(1), pool.close()).await.unwrap();
     let refused = waiting.await.unwrap().unwrap_err();

@@ -1,9 +1,5 @@
 //! Managers that cannot tell from a connection itself whether it still works.
 
-#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
-
-mod support;
-
 use std::{
     sync::{
         Arc,
@@ -13,8 +9,9 @@ use std::{
 };
 
 use cenote_pool::{Condition, Config, Manager, Pool, Retired};
-use support::{Refused, Server, settle, small};
 use tokio::time::sleep;
+
+use crate::support::{Refused, Server, in_background, pool, settle, small};
 
 /// What a manager of another pool has: how to connect, and how to ask whether a connection works.
 #[derive(Clone, Default)]
@@ -66,13 +63,13 @@ async fn a_manager_with_nothing_but_connect_and_check_never_hands_out_a_dead_con
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_connection_that_is_handed_over_is_replaced_for_the_caller_in_line() {
+async fn a_dead_connection_that_is_handed_over_is_replaced_for_its_waiter() {
     let (pool, far) = ported(small(1));
     let held = pool.get().await.unwrap();
-    let waiting = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.get_owned().await.unwrap().load(SeqCst) }
-    });
+    let waiting = in_background(
+        &pool,
+        |pool| async move { pool.get_owned().await.unwrap().load(SeqCst) },
+    );
     settle().await;
     assert_eq!(pool.stats().waiting, 1);
     held.store(true, SeqCst);
@@ -107,7 +104,7 @@ async fn a_check_is_trusted_for_as_long_as_the_configuration_says() {
 /// The inspection finds nothing, but its last user knows better.
 #[tokio::test(start_paused = true)]
 async fn a_connection_marked_as_suspect_is_checked_before_anyone_has_it_again() {
-    let (pool, server) = support::pool(small(1));
+    let (pool, server) = pool(small(1));
     drop(pool.get().await.unwrap());
     drop(pool.get().await.unwrap());
     assert_eq!(server.checks.load(SeqCst), 0, "clean ones are not");
@@ -129,7 +126,7 @@ async fn a_connection_marked_as_suspect_is_checked_before_anyone_has_it_again() 
 
 #[tokio::test(start_paused = true)]
 async fn what_was_marked_as_suspect_stays_so_through_cleaning_and_sweeps() {
-    let (pool, server) = support::pool(small(1));
+    let (pool, server) = pool(small(1));
     let mut held = pool.get().await.unwrap();
     held.condition = Condition::Dirty;
     held.mark_suspect();

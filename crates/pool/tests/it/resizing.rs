@@ -1,12 +1,11 @@
 //! Limits that change while the pool is at work.
 
-mod support;
-
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use cenote_pool::{Config, Limits, Retired};
-use support::{Server, pool, settle, small};
 use tokio::time::timeout;
+
+use crate::support::{Server, pool, queue_up, settle, small};
 
 fn at_most(max_size: u32) -> Limits {
     Limits {
@@ -37,11 +36,11 @@ async fn a_smaller_pool_closes_idle_connections_at_once_and_used_ones_when_they_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_in_line_gets_no_connection_beyond_the_new_capacity() {
+async fn a_waiter_gets_no_connection_beyond_the_new_capacity() {
     let (pool, server) = pool(small(2));
     let first = pool.get_owned().await.unwrap();
     let second = pool.get_owned().await.unwrap();
-    let waiting = support::in_line(&pool);
+    let waiting = queue_up(&pool);
     settle().await;
     pool.resize(at_most(1)).unwrap();
     drop(first);
@@ -54,10 +53,10 @@ async fn a_caller_in_line_gets_no_connection_beyond_the_new_capacity() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_larger_pool_connects_for_those_in_line_and_for_its_warm_minimum() {
+async fn a_larger_pool_connects_for_its_waiters_and_its_warm_minimum() {
     let (pool, _) = pool(small(1));
     let _held = pool.get().await.unwrap();
-    let waiting = support::in_line(&pool);
+    let waiting = queue_up(&pool);
     settle().await;
     assert_eq!(pool.stats().waiting, 1);
     pool.resize(Limits {
@@ -80,13 +79,13 @@ async fn a_connect_that_ends_after_the_pool_became_smaller_is_closed() {
     Server::shut_gate(&server.connect_gate);
     settle().await;
     pool.resize(at_most(1)).unwrap();
-    server.connect_gate.add_permits(support::OPEN);
+    Server::open_gate(&server.connect_gate);
     settle().await;
     assert_eq!((pool.stats().idle, server.open.load(SeqCst)), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn configuration_and_statistics_show_the_limits_of_now() {
+async fn configuration_and_statistics_show_the_current_limits() {
     let (pool, _) = pool(small(2));
     let limits = Limits {
         min_size: Some(1),

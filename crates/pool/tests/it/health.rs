@@ -1,12 +1,11 @@
 //! How the pool says it is doing.
 
-mod support;
-
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use cenote_pool::{Config, HealthState::*};
-use support::{Server, pool, settle, small};
 use tokio::time::sleep;
+
+use crate::support::{Server, pool, queue_up, settle, small};
 
 #[tokio::test(start_paused = true)]
 async fn health_is_unknown_until_the_first_connect_has_ended() {
@@ -17,7 +16,7 @@ async fn health_is_unknown_until_the_first_connect_has_ended() {
     Server::shut_gate(&server.connect_gate);
     settle().await;
     assert_eq!(pool.stats().health(), Unknown);
-    server.connect_gate.add_permits(support::OPEN);
+    Server::open_gate(&server.connect_gate);
     pool.warm_up().await.unwrap();
     assert_eq!(pool.stats().health(), Healthy);
 }
@@ -27,7 +26,7 @@ async fn health_follows_an_outage_from_degraded_to_unhealthy_and_back() {
     let (pool, server) = pool(small(2));
     let held = pool.get().await.unwrap();
     server.refuses.store(true, SeqCst);
-    let waiting = support::in_line(&pool);
+    let waiting = queue_up(&pool);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(pool.stats().health(), Degraded, "one is open still");
     held.discard();
@@ -39,7 +38,7 @@ async fn health_follows_an_outage_from_degraded_to_unhealthy_and_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_in_line_callers_refused_leaks_and_pauses_are_degraded_health() {
+async fn waiters_refusals_leaks_and_pauses_degrade_health() {
     let (pool, _) = pool(Config {
         leak_after: Some(Duration::from_secs(5)),
         max_waiters: 1,
@@ -47,7 +46,7 @@ async fn callers_in_line_callers_refused_leaks_and_pauses_are_degraded_health() 
     });
     let held = pool.get().await.unwrap();
     assert_eq!(pool.stats().health(), Healthy);
-    let waiting = support::in_line(&pool);
+    let waiting = queue_up(&pool);
     settle().await;
     assert_eq!(pool.stats().health(), Degraded, "someone waits");
     assert!(pool.get().await.is_err());

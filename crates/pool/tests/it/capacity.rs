@@ -1,12 +1,11 @@
 //! How many connections there are, and for how long.
 
-mod support;
-
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use cenote_pool::{Condition, Config, Retired};
-use support::{Server, pool, settle, small};
 use tokio::time::sleep;
+
+use crate::support::{Server, pool, queue_up, settle, small};
 
 #[tokio::test(start_paused = true)]
 async fn the_warm_minimum_is_opened_without_being_asked_and_refilled() {
@@ -27,7 +26,7 @@ async fn a_connection_that_is_closing_counts_until_its_close_is_confirmed() {
     let (pool, server) = pool(small(1));
     Server::shut_gate(&server.close_gate);
     pool.get().await.unwrap().discard();
-    let waiting = support::in_line(&pool);
+    let waiting = queue_up(&pool);
     sleep(Duration::from_secs(2)).await;
     assert_eq!(server.opened.load(SeqCst), 1, "opened beyond the maximum");
     server.close_gate.add_permits(1);
@@ -36,7 +35,7 @@ async fn a_connection_that_is_closing_counts_until_its_close_is_confirmed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_that_is_never_confirmed_gives_its_place_up_after_the_close_timeout() {
+async fn a_close_that_is_never_confirmed_frees_its_slot_after_the_close_timeout() {
     let (pool, server) = pool(small(1));
     Server::shut_gate(&server.close_gate);
     pool.get().await.unwrap().discard();
@@ -54,7 +53,7 @@ async fn a_close_that_takes_long_holds_nobody_up_while_there_is_room() {
     Server::shut_gate(&server.clean_gate);
     Server::shut_gate(&server.close_gate);
     drop(dirty);
-    let waiting = support::in_line(&pool);
+    let waiting = queue_up(&pool);
     settle().await;
     assert_eq!(server.opened.load(SeqCst), 1, "the one being cleaned will do");
     server.clean_gate.add_permits(1);
@@ -186,12 +185,12 @@ async fn a_caller_without_the_time_for_a_check_does_not_cost_the_connection() {
     Server::shut_gate(&server.check_gate);
     let hurried = pool.get_within(Duration::from_millis(5)).await;
     assert!(hurried.is_err());
-    server.check_gate.add_permits(support::OPEN);
+    Server::open_gate(&server.check_gate);
     assert_eq!(pool.get().await.unwrap().number, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pool_without_a_line_still_opens_what_it_may() {
+async fn a_pool_without_a_queue_still_opens_up_to_its_maximum() {
     let (pool, _) = pool(Config {
         max_waiters: 0,
         ..small(2)

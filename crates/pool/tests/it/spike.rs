@@ -5,18 +5,15 @@
 //! for a connection that is open already is served long before a new one could be ready, so the
 //! pool must neither make callers wait for their own connect nor open one for each of them.
 
-#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
-
-mod support;
-
 use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
 
 use cenote_pool::{Config, Manager, Pool};
-use support::{Refused, small};
 use tokio::time::{Instant, sleep};
+
+use crate::support::{Refused, small};
 
 const CONNECT: Duration = Duration::from_millis(150);
 const QUERY: Duration = Duration::from_millis(2);

@@ -1,14 +1,11 @@
 //! Futures dropped half-way: nothing leaks, nothing is lost.
 
-#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
-
-mod support;
-
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use cenote_pool::{Config, Pool};
-use support::{Scripted, Server, pool, settle, small};
 use tokio::time::{sleep, timeout};
+
+use crate::support::{Scripted, Server, in_background, pool, settle, small};
 
 /// All connections are idle again and the pool serves as many callers as it should.
 async fn is_whole(pool: &Pool<Scripted>) {
@@ -31,7 +28,7 @@ async fn a_cancelled_get_does_not_cancel_the_connect_that_was_started_for_it() {
     Server::shut_gate(&server.connect_gate);
     assert!(timeout(Duration::from_secs(1), pool.get()).await.is_err());
     assert_eq!(pool.stats().waiting, 0);
-    server.connect_gate.add_permits(support::OPEN);
+    Server::open_gate(&server.connect_gate);
     settle().await;
     assert_eq!(pool.stats().idle, 1);
     assert_eq!(server.opened.load(SeqCst), 1);
@@ -44,10 +41,7 @@ async fn a_caller_dropped_after_the_hand_over_passes_the_connection_on() {
     let held = pool.get().await.unwrap();
     let mut first = Box::pin(pool.get());
     assert!(timeout(Duration::ZERO, &mut first).await.is_err());
-    let second = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.get_owned().await.unwrap().number }
-    });
+    let second = in_background(&pool, |pool| async move { pool.get_owned().await.unwrap().number });
     settle().await;
     drop(held); // handed to the first, which never wakes
     drop(first);
@@ -68,7 +62,7 @@ async fn a_get_dropped_during_the_check_gives_the_connection_back() {
     let dropped = timeout(Duration::from_millis(500), pool.get()).await;
     assert!(dropped.is_err());
     assert_eq!(server.checks.load(SeqCst), 1);
-    server.check_gate.add_permits(support::OPEN);
+    Server::open_gate(&server.check_gate);
     is_whole(&pool).await;
     assert_eq!(server.opened.load(SeqCst), 1);
 }
@@ -104,7 +98,7 @@ async fn callers_that_give_up_at_random_moments_lose_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_manager_that_panics_when_it_inspects_costs_the_connection_and_not_its_place() {
+async fn a_manager_that_panics_in_inspect_costs_the_connection_and_not_its_slot() {
     let (pool, server) = pool(small(2));
     let held = [pool.get_owned().await.unwrap(), pool.get_owned().await.unwrap()];
     server.inspect_panics.store(true, SeqCst);

@@ -1,4 +1,4 @@
-//! What the pool logs.
+//! Captures what the pool logs.
 
 use std::{
     io::Write,
@@ -9,10 +9,10 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Everything logged by this thread while the guard lives.
 #[derive(Clone, Default)]
-pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    pub(super) fn start() -> (Self, impl Drop) {
+    pub(crate) fn start() -> (Self, impl Drop) {
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
@@ -21,8 +21,8 @@ impl Log {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    /// The lines that hold all of these words.
-    pub(super) fn lines(&self, words: &[&str]) -> Vec<String> {
+    /// The lines that contain all of these words.
+    pub(crate) fn lines(&self, words: &[&str]) -> Vec<String> {
         let bytes = self.0.lock().unwrap().clone();
         let text = String::from_utf8(bytes).unwrap();
         let lines = text.lines().map(str::to_owned);

@@ -1,18 +1,17 @@
 //! Who gets a connection, and in which order.
 
-mod support;
-
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
 use cenote_pool::{Config, Reason};
-use support::{pool, settle, small};
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep},
 };
+
+use crate::support::{Server, in_background, pool, queue_up, settle, small};
 
 #[tokio::test(start_paused = true)]
 async fn callers_are_served_in_the_order_in_which_they_came() {
@@ -40,7 +39,7 @@ async fn callers_are_served_in_the_order_in_which_they_came() {
 async fn a_newcomer_does_not_overtake_a_caller_that_was_handed_the_connection_but_has_not_woken() {
     let (pool, _) = pool(small(1));
     let held = pool.get().await.unwrap();
-    let waiting = support::in_line(&pool);
+    let waiting = queue_up(&pool);
     settle().await;
     drop(held);
     assert!(pool.try_get().is_none(), "the connection is promised already");
@@ -54,7 +53,7 @@ async fn a_caller_beyond_the_bound_on_waiters_is_refused_at_once() {
         ..small(1)
     });
     let _held = pool.get().await.unwrap();
-    let waiting = support::in_line(&pool);
+    let waiting = queue_up(&pool);
     settle().await;
     let asked = Instant::now();
     let error = pool.get().await.unwrap_err();
@@ -66,19 +65,16 @@ async fn a_caller_beyond_the_bound_on_waiters_is_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_takes_any_connection_that_becomes_free() {
+async fn a_waiter_takes_any_connection_that_becomes_free() {
     let (pool, server) = pool(small(2));
     let held = pool.get().await.unwrap();
-    support::Server::shut_gate(&server.connect_gate);
-    let waiting = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.get_owned().await.unwrap().number }
-    });
+    Server::shut_gate(&server.connect_gate);
+    let waiting = in_background(&pool, |pool| async move { pool.get_owned().await.unwrap().number });
     settle().await;
     assert_eq!(pool.stats().connecting, 1, "a connect was started for it");
     drop(held);
     assert_eq!(waiting.await.unwrap(), 0, "but the returned one came first");
-    server.connect_gate.add_permits(support::OPEN);
+    Server::open_gate(&server.connect_gate);
     settle().await;
     assert_eq!(pool.stats().idle, 2, "and the connect was not in vain");
 }
@@ -86,13 +82,13 @@ async fn whoever_waits_takes_any_connection_that_becomes_free() {
 #[tokio::test(start_paused = true)]
 async fn the_time_to_get_a_connection_is_split_into_waiting_and_connecting() {
     let (pool, server) = pool(small(1));
-    support::Server::shut_gate(&server.connect_gate);
+    Server::shut_gate(&server.connect_gate);
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(400)).await;
-        server.connect_gate.add_permits(support::OPEN);
+        Server::open_gate(&server.connect_gate);
     });
     let held = pool.get().await.unwrap();
-    let waiting = support::in_line(&pool);
+    let waiting = queue_up(&pool);
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop(held);
     waiting.await.unwrap().unwrap();
@@ -130,12 +126,11 @@ async fn a_caller_that_goes_back_to_the_front_keeps_its_deadline() {
     let (pool, server) = pool(small(1));
     let held = pool.get().await.unwrap();
     let started = Instant::now();
-    let waiting = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.get_within(Duration::from_secs(3)).await.map(drop) }
+    let waiting = in_background(&pool, |pool| async move {
+        pool.get_within(Duration::from_secs(3)).await.map(drop)
     });
     sleep(Duration::from_secs(2)).await;
-    support::Server::shut_gate(&server.connect_gate);
+    Server::shut_gate(&server.connect_gate);
     drop(held);
     server.broken_below.store(1, SeqCst);
     let error = waiting.await.unwrap().unwrap_err();
@@ -150,10 +145,10 @@ async fn a_caller_that_goes_back_to_the_front_keeps_its_deadline() {
 async fn a_caller_may_wait_for_ever() {
     let (pool, _) = pool(small(1));
     let held = pool.get_within(Duration::MAX).await.unwrap();
-    let waiting = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.get_within(Duration::MAX).await.map(drop) }
-    });
+    let waiting = in_background(
+        &pool,
+        |pool| async move { pool.get_within(Duration::MAX).await.map(drop) },
+    );
     sleep(Duration::from_secs(1_000)).await;
     drop(held);
     waiting.await.unwrap().unwrap();

@@ -1,12 +1,11 @@
 //! What callers see while the server is away, and after it is back.
 
-mod support;
-
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use cenote_pool::{Config, Phase, Reason};
-use support::{Server, pool, small};
 use tokio::time::{Instant, sleep};
+
+use crate::support::{Server, pool, small, timed_out_connecting};
 
 #[tokio::test(start_paused = true)]
 async fn while_the_server_is_down_a_caller_is_told_so_and_afterwards_is_served() {
@@ -18,7 +17,7 @@ async fn while_the_server_is_down_a_caller_is_told_so_and_afterwards_is_served()
     let started = Instant::now();
     let error = pool.get().await.unwrap_err();
     assert_eq!(started.elapsed().as_secs(), 2);
-    support::timed_out_connecting(&error);
+    timed_out_connecting(&error);
     assert!(error.is_retryable());
 
     server.refuses.store(false, SeqCst);
@@ -58,7 +57,7 @@ async fn a_connect_that_hangs_is_given_up_after_the_connect_timeout() {
     Server::shut_gate(&server.connect_gate);
     let error = pool.get().await.unwrap_err();
     assert!(error.to_string().contains("no connection within 1.0 s"), "{error}");
-    server.connect_gate.add_permits(support::OPEN);
+    Server::open_gate(&server.connect_gate);
     drop(pool.get().await.unwrap());
 }
 

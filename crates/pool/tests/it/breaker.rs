@@ -1,12 +1,11 @@
 //! A server that has been down for a while is not waited for.
 
-mod support;
-
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use cenote_pool::{Config, Reason};
-use support::{Server, pool, settle, small};
 use tokio::time::{Instant, sleep, timeout};
+
+use crate::support::{Server, pool, queue_up, settle, small};
 
 fn breaker(after: u64) -> Config {
     Config {
@@ -17,10 +16,10 @@ fn breaker(after: u64) -> Config {
 }
 
 #[tokio::test(start_paused = true)]
-async fn newcomers_are_refused_at_once_while_those_in_line_wait_and_are_served_after_a_restart() {
+async fn newcomers_are_refused_at_once_while_waiters_stay_and_are_served_after_a_restart() {
     let (pool, server) = pool(breaker(5));
     server.refuses.store(true, SeqCst);
-    let patient = [support::in_line(&pool), support::in_line(&pool)];
+    let patient = [queue_up(&pool), queue_up(&pool)];
     sleep(Duration::from_secs(4)).await;
     assert!(!pool.stats().breaker_open);
     sleep(Duration::from_secs(2)).await;
@@ -73,7 +72,7 @@ async fn a_probe_that_hangs_does_not_keep_the_breaker_open_for_ever() {
     let error = pool.get().await.unwrap_err();
     assert_eq!(error.reason(), Reason::Unavailable);
     sleep(Duration::from_secs(60)).await;
-    server.connect_gate.add_permits(support::OPEN);
+    Server::open_gate(&server.connect_gate);
     settle().await;
     drop(pool.get().await.unwrap());
 }
@@ -83,10 +82,10 @@ async fn while_a_connection_is_open_callers_wait_for_it_though_connects_fail() {
     let (pool, server) = pool(breaker(2));
     let held = pool.get().await.unwrap();
     server.refuses.store(true, SeqCst);
-    let waiting = support::in_line(&pool);
+    let waiting = queue_up(&pool);
     sleep(Duration::from_secs(10)).await;
     assert!(!pool.stats().breaker_open);
-    let newcomer = support::in_line(&pool);
+    let newcomer = queue_up(&pool);
     settle().await;
     drop(held);
     waiting.await.unwrap().unwrap();
@@ -100,7 +99,7 @@ async fn callers_wait_out_a_pause_though_the_server_is_down() {
     assert!(pool.get_within(Duration::from_secs(4)).await.is_err());
     assert!(pool.stats().breaker_open);
     pool.pause().await;
-    let waiting = support::in_line(&pool);
+    let waiting = queue_up(&pool);
     sleep(Duration::from_secs(10)).await;
     assert_eq!(pool.stats().waiting, 1);
     server.refuses.store(false, SeqCst);

@@ -1,8 +1,6 @@
 //! A caller dropped at every await, whatever it waits for and whatever comes of that, and whoever
 //! comes after it: the pool's counts stay exact, all of its capacity can be had, nothing leaks.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the failed assertion")]
-
 use std::{
     future::poll_fn,
     pin::Pin,
@@ -16,6 +14,8 @@ use std::{
 
 use cenote_pool::{AcquireError, Condition, Config, Manager, OwnedPooled, Pool};
 use tokio::time::{sleep, timeout};
+
+use crate::support::settle;
 
 /// What comes of a call of the manager.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -188,13 +188,6 @@ type Asking = Pin<Box<dyn Future<Output = Result<Held, AcquireError<Refused>>> +
 
 async fn poll_once(asking: &mut Asking) -> Poll<Result<Held, AcquireError<Refused>>> {
     poll_fn(|context| Poll::Ready(asking.as_mut().poll(context))).await
-}
-
-/// Lets every other task run until nothing more can happen without time passing.
-async fn settle() {
-    for _ in 0..20 {
-        tokio::task::yield_now().await;
-    }
 }
 
 /// One line of the matrix: true if the caller was dropped before it had its answer.

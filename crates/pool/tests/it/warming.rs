@@ -1,12 +1,11 @@
 //! Waiting until the pool is warm.
 
-mod support;
-
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use cenote_pool::{Config, Limits, Reason};
-use support::{Server, pool, small};
 use tokio::time::{Instant, sleep};
+
+use crate::support::{Server, in_background, pool, small, timed_out_connecting};
 
 fn warm(min_size: u32) -> Config {
     Config {
@@ -43,7 +42,7 @@ async fn warming_up_a_pool_whose_server_is_down_fails_with_the_last_connect_erro
     let error = pool.warm_up_within(Duration::from_secs(2)).await;
     let error = error.unwrap_err();
     assert_eq!(started.elapsed().as_secs(), 2);
-    support::timed_out_connecting(&error);
+    timed_out_connecting(&error);
     server.refuses.store(false, SeqCst);
     pool.warm_up().await.unwrap();
 }
@@ -63,9 +62,8 @@ async fn a_limit_that_the_last_connect_misses_is_an_error_though_others_are_open
 async fn warming_up_follows_the_limits_when_they_change() {
     let (pool, server) = pool(warm(4));
     server.refuses.store(true, SeqCst);
-    let warming = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.warm_up_within(Duration::from_secs(60)).await }
+    let warming = in_background(&pool, |pool| async move {
+        pool.warm_up_within(Duration::from_secs(60)).await
     });
     sleep(Duration::from_secs(1)).await;
     assert!(!warming.is_finished());
@@ -82,10 +80,7 @@ async fn warming_up_follows_the_limits_when_they_change() {
 async fn warming_up_a_pool_that_is_closed_meanwhile_fails_at_once() {
     let (pool, server) = pool(warm(1));
     server.refuses.store(true, SeqCst);
-    let warming = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.warm_up().await }
-    });
+    let warming = in_background(&pool, |pool| async move { pool.warm_up().await });
     sleep(Duration::from_secs(1)).await;
     pool.close().await;
     let error = warming.await.unwrap().unwrap_err();

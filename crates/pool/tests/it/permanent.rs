@@ -1,15 +1,14 @@
 //! A connect that fails for a reason that time does not cure is not waited for.
 
-mod support;
-
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
 use cenote_pool::{AcquireError, Config, Pool, Reason};
-use support::{Refused, Scripted, Server, pool, settle, small};
 use tokio::time::{Instant, sleep};
+
+use crate::support::{Refused, Scripted, Server, in_background, pool, queue_up, settle, small};
 
 /// A pool whose server knows another password.
 fn refused_pool(config: Config) -> (Pool<Scripted>, Arc<Server>) {
@@ -33,14 +32,14 @@ fn is_permanent(error: &AcquireError<Refused>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn everyone_in_line_and_every_newcomer_is_told_at_once_and_few_connects_are_tried() {
+async fn every_waiter_and_newcomer_is_refused_at_once_and_few_connects_are_tried() {
     let (pool, server) = refused_pool(Config {
         min_size: Some(2),
         acquire_timeout: Duration::from_secs(30),
         ..small(10)
     });
     let asked = Instant::now();
-    let line: Vec<_> = (0..20).map(|_| support::in_line(&pool)).collect();
+    let line: Vec<_> = (0..20).map(|_| queue_up(&pool)).collect();
     for caller in line {
         is_permanent(&caller.await.unwrap().unwrap_err());
     }
@@ -76,7 +75,7 @@ async fn while_connections_are_open_callers_wait_for_one_although_no_other_can_b
     });
     let held = pool.get().await.unwrap();
     refuse(&server);
-    let line = [support::in_line(&pool), support::in_line(&pool)];
+    let line = [queue_up(&pool), queue_up(&pool)];
     // After 5 s it is certain that the failure is permanent, and attempts become rare.
     sleep(Duration::from_secs(6)).await;
     assert_eq!(pool.stats().waiting, 2);
@@ -86,7 +85,7 @@ async fn while_connections_are_open_callers_wait_for_one_although_no_other_can_b
     }
     let before = server.tries.load(SeqCst);
     let held = pool.get().await.unwrap();
-    let waiting = support::in_line(&pool);
+    let waiting = queue_up(&pool);
     sleep(Duration::from_secs(8)).await;
     let tries = server.tries.load(SeqCst) - before;
     assert!(tries <= 4, "{tries} logins in 8 s for one who waits");
@@ -105,7 +104,7 @@ async fn a_pool_that_has_worked_notices_a_corrected_password_within_the_usual_ba
     let (pool, server) = pool(small(2));
     pool.get().await.unwrap().discard();
     refuse(&server);
-    let waiting = support::in_line(&pool);
+    let waiting = queue_up(&pool);
     sleep(Duration::from_secs(4)).await;
     assert_eq!(pool.stats().waiting, 1, "not certain yet");
     server.refuses.store(false, SeqCst);
@@ -127,7 +126,7 @@ async fn a_server_that_goes_away_after_it_refused_for_good_is_waited_for_again()
     is_permanent(&pool.get().await.unwrap_err());
     server.for_good.store(false, SeqCst);
     sleep(Duration::from_secs(6)).await;
-    let waiting = support::in_line(&pool);
+    let waiting = queue_up(&pool);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(pool.stats().waiting, 1);
     server.refuses.store(false, SeqCst);
@@ -139,7 +138,7 @@ async fn callers_wait_out_a_pause_although_connecting_failed_for_good() {
     let (pool, server) = refused_pool(small(2));
     is_permanent(&pool.get().await.unwrap_err());
     pool.pause().await;
-    let waiting = support::in_line(&pool);
+    let waiting = queue_up(&pool);
     sleep(Duration::from_secs(8)).await;
     assert_eq!(pool.stats().waiting, 1);
     server.refuses.store(false, SeqCst);
@@ -159,18 +158,15 @@ async fn warming_up_ends_at_once_when_connecting_fails_for_good() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pool_that_is_refused_for_good_can_be_drained_with_callers_in_line() {
+async fn a_pool_that_is_refused_for_good_can_be_drained_while_callers_wait() {
     let (pool, server) = pool(small(2));
     Server::shut_gate(&server.connect_gate);
     refuse(&server);
-    let waiting = support::in_line(&pool);
+    let waiting = queue_up(&pool);
     settle().await;
-    let draining = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.drain().await }
-    });
+    let draining = in_background(&pool, |pool| async move { pool.drain().await });
     settle().await;
-    server.connect_gate.add_permits(support::OPEN);
+    Server::open_gate(&server.connect_gate);
     is_permanent(&waiting.await.unwrap().unwrap_err());
     draining.await.unwrap();
 }

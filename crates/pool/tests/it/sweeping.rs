@@ -1,14 +1,11 @@
 //! Idle connections that went bad are found before a caller meets them.
 
-#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
-
-mod support;
-
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use cenote_pool::{Config, Pool, Retired};
-use support::{Scripted, Server, pool, settle, small};
 use tokio::time::sleep;
+
+use crate::support::{Scripted, Server, pool, settle, small};
 
 /// Opens so many and lets them become idle.
 async fn open(pool: &Pool<Scripted>, connections: u32) {
@@ -73,7 +70,7 @@ async fn sweeping_changes_neither_how_long_a_connection_was_idle_nor_which_is_ta
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_manager_that_panics_during_a_sweep_costs_that_connection_and_the_housekeeper_goes_on() {
+async fn a_manager_that_panics_during_a_sweep_costs_that_connection_and_maintenance_goes_on() {
     let (pool, server) = pool(Config {
         min_size: Some(2),
         ..small(2)
@@ -104,7 +101,7 @@ async fn a_paused_pool_can_be_swept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_swept_connection_whose_close_hangs_keeps_its_place_until_the_close_timeout() {
+async fn a_swept_connection_whose_close_hangs_keeps_its_slot_until_the_close_timeout() {
     let (pool, server) = pool(small(1));
     open(&pool, 1).await;
     server.broken_below.store(1, SeqCst);

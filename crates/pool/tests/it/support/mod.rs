@@ -1,7 +1,6 @@
-//! A connection that is a number, and a manager that does what a test tells it.
+//! A scripted server: its connections are numbers, and it does what a test tells it.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
+pub(crate) mod log;
 
 use std::{
     sync::{
@@ -14,14 +13,14 @@ use std::{
 use cenote_pool::{AcquireError, Condition, Config, Manager, Phase, Pool, Reason};
 use tokio::{sync::Semaphore, task::JoinHandle};
 
-/// Why a server refuses for good.
-pub const WRONG_PASSWORD: &str = "wrong password";
+/// The permanent failure of a server.
+pub(crate) const WRONG_PASSWORD: &str = "wrong password";
 
 /// Connections are numbered in the order in which they were opened.
 #[derive(Debug)]
-pub struct Connection {
-    pub number: u32,
-    pub condition: Condition,
+pub(crate) struct Connection {
+    pub(crate) number: u32,
+    pub(crate) condition: Condition,
     open: Arc<AtomicU32>,
 }
 
@@ -33,36 +32,36 @@ impl Drop for Connection {
 
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
-pub struct Refused(pub &'static str);
+pub(crate) struct Refused(pub(crate) &'static str);
 
-/// The far side: what is to happen, and what has happened.
+/// The server: what it is to do, and what it has done.
 #[derive(Debug)]
-pub struct Server {
-    pub opened: AtomicU32,
+pub(crate) struct Server {
+    pub(crate) opened: AtomicU32,
     /// Connections that exist right now, and the most that ever did.
-    pub open: Arc<AtomicU32>,
-    pub peak: AtomicU32,
-    pub refuses: AtomicBool,
+    pub(crate) open: Arc<AtomicU32>,
+    pub(crate) peak: AtomicU32,
+    pub(crate) refuses: AtomicBool,
     /// What it refuses with is permanent.
-    pub for_good: AtomicBool,
-    /// Connects that were begun, whatever came of them.
-    pub tries: AtomicU32,
+    pub(crate) for_good: AtomicBool,
+    /// Connects that were begun.
+    pub(crate) tries: AtomicU32,
     /// Connections with a lower number are broken.
-    pub broken_below: AtomicU32,
-    pub check_fails: AtomicBool,
-    pub inspect_panics: AtomicBool,
-    pub checks: AtomicU32,
-    pub cleans: AtomicU32,
-    pub clean_fails: AtomicBool,
-    /// Each takes a permit before it goes on; a closed gate has none.
-    pub connect_gate: Semaphore,
-    pub check_gate: Semaphore,
-    pub clean_gate: Semaphore,
-    pub close_gate: Semaphore,
+    pub(crate) broken_below: AtomicU32,
+    pub(crate) check_fails: AtomicBool,
+    pub(crate) inspect_panics: AtomicBool,
+    pub(crate) checks: AtomicU32,
+    pub(crate) cleans: AtomicU32,
+    pub(crate) clean_fails: AtomicBool,
+    /// Each call takes a permit before it goes on. A shut gate has none.
+    pub(crate) connect_gate: Semaphore,
+    pub(crate) check_gate: Semaphore,
+    pub(crate) clean_gate: Semaphore,
+    pub(crate) close_gate: Semaphore,
 }
 
-/// As many permits as anyone could need: the gate stands open.
-pub const OPEN: usize = Semaphore::MAX_PERMITS / 2;
+/// Enough permits for any test: the gate is open.
+const OPEN: usize = Semaphore::MAX_PERMITS / 2;
 
 impl Default for Server {
     fn default() -> Self {
@@ -88,8 +87,12 @@ impl Default for Server {
 }
 
 impl Server {
-    pub fn shut_gate(gate: &Semaphore) {
+    pub(crate) fn shut_gate(gate: &Semaphore) {
         gate.forget_permits(usize::MAX);
+    }
+
+    pub(crate) fn open_gate(gate: &Semaphore) {
+        gate.add_permits(OPEN);
     }
 
     async fn pass(gate: &Semaphore) {
@@ -98,7 +101,7 @@ impl Server {
 }
 
 #[derive(Clone)]
-pub struct Scripted(pub Arc<Server>);
+pub(crate) struct Scripted(pub(crate) Arc<Server>);
 
 impl Manager for Scripted {
     type Connection = Connection;
@@ -127,7 +130,7 @@ impl Manager for Scripted {
     }
 
     fn inspect(&self, connection: &mut Connection) -> Condition {
-        assert!(!self.0.inspect_panics.load(SeqCst), "told to");
+        assert!(!self.0.inspect_panics.load(SeqCst), "the test tells inspect to panic");
         match connection.number < self.0.broken_below.load(SeqCst) {
             true => Condition::Broken,
             false => connection.condition,
@@ -159,14 +162,14 @@ impl Manager for Scripted {
     }
 }
 
-pub fn pool(config: Config) -> (Pool<Scripted>, Arc<Server>) {
+pub(crate) fn pool(config: Config) -> (Pool<Scripted>, Arc<Server>) {
     let server = Arc::new(Server::default());
     let pool = Pool::new(Scripted(server.clone()), config).unwrap();
     (pool, server)
 }
 
 /// A small pool without housekeeping by time.
-pub fn small(max_size: u32) -> Config {
+pub(crate) fn small(max_size: u32) -> Config {
     Config {
         min_size: Some(0),
         max_size,
@@ -178,22 +181,29 @@ pub fn small(max_size: u32) -> Config {
     }
 }
 
-/// Lets every other task run until nothing more can happen without time passing.
-pub async fn settle() {
+/// Lets all other tasks run until nothing more can happen before time passes.
+pub(crate) async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
 }
 
-/// A caller that asks for a connection and gives it back as soon as it has it.
-pub fn in_line(pool: &Pool<Scripted>) -> JoinHandle<Result<(), AcquireError<Refused>>> {
-    let pool = pool.clone();
-    tokio::spawn(async move { pool.get_owned().await.map(drop) })
+/// Uses the pool in a task.
+pub(crate) fn in_background<M: Manager, F: Future<Output: Send> + Send + 'static>(
+    pool: &Pool<M>,
+    act: impl FnOnce(Pool<M>) -> F,
+) -> JoinHandle<F::Output> {
+    tokio::spawn(act(pool.clone()))
 }
 
-/// The time ran out while nothing could be opened, and the error says why.
+/// A caller that waits for a connection and releases it at once.
+pub(crate) fn queue_up(pool: &Pool<Scripted>) -> JoinHandle<Result<(), AcquireError<Refused>>> {
+    in_background(pool, |pool| async move { pool.get_owned().await.map(drop) })
+}
+
+/// Asserts that the time ran out while connecting, and that the error says why.
 #[track_caller]
-pub fn timed_out_connecting(error: &AcquireError<Refused>) {
+pub(crate) fn timed_out_connecting(error: &AcquireError<Refused>) {
     let connecting = Phase::Connecting;
     assert!(
         matches!(error.reason(), Reason::Timeout { phase, .. } if phase == connecting),

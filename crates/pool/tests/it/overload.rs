@@ -1,17 +1,14 @@
 //! More callers than can be served: who is sent away, and when.
 
-#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
-
-mod support;
-
 use std::time::Duration;
 
 use cenote_pool::{AcquireError, Config, Pool, Reason};
-use support::{Refused, Scripted, pool, small};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
+
+use crate::support::{Refused, Scripted, pool, small};
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -33,7 +30,7 @@ fn caller(pool: &Pool<Scripted>, patience: Duration, work: Duration) -> Served {
 }
 
 #[tokio::test(start_paused = true)]
-async fn under_lasting_overload_a_caller_that_would_wait_in_vain_is_told_so_at_once() {
+async fn under_lasting_overload_a_caller_that_would_time_out_is_refused_at_once() {
     let (pool, _) = pool(small(1));
     let minute = Duration::from_secs(60);
     let patient: Vec<_> = (0..50).map(|_| caller(&pool, minute, ms(100))).collect();
@@ -68,7 +65,7 @@ async fn under_lasting_overload_a_caller_that_would_wait_in_vain_is_told_so_at_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_with_enough_patience_is_let_in_however_long_the_line() {
+async fn a_caller_with_enough_patience_is_admitted_however_long_the_queue() {
     let (pool, _) = pool(small(1));
     let minute = Duration::from_secs(60);
     let callers: Vec<_> = (0..100).map(|_| caller(&pool, minute, ms(100))).collect();
@@ -79,7 +76,7 @@ async fn a_caller_with_enough_patience_is_let_in_however_long_the_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_line_kept_standing_by_a_pause_is_not_taken_for_overload() {
+async fn a_queue_kept_standing_by_a_pause_is_not_taken_for_overload() {
     let (pool, _) = pool(small(1));
     let minute = Duration::from_secs(60);
     let callers: Vec<_> = (0..30).map(|_| caller(&pool, minute, ms(100))).collect();
@@ -116,7 +113,7 @@ async fn overload(shed_target: Option<Duration>) -> (Duration, u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_standing_line_is_shed_from_until_the_wait_is_short() {
+async fn a_standing_queue_is_shed_until_the_wait_is_short() {
     let (unbounded, shed) = overload(None).await;
     assert!(unbounded > Duration::from_secs(4), "{unbounded:?}");
     assert_eq!(shed, 0);

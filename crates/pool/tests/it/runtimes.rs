@@ -1,9 +1,5 @@
 //! A pool whose runtime has ended, or that nobody runs any more, serves callers on other runtimes.
 
-#![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
-
-mod support;
-
 use std::{
     sync::{Arc, LazyLock, atomic::Ordering::SeqCst},
     thread,
@@ -11,8 +7,9 @@ use std::{
 };
 
 use cenote_pool::{Config, Manager, Pool, Reason};
-use support::{Refused, Scripted, Server, small};
 use tokio::runtime::{Builder, Runtime};
+
+use crate::support::{Refused, Scripted, Server, in_background, pool, small};
 
 /// Far longer than anything here takes.
 const LONG: Duration = Duration::from_secs(20);
@@ -29,7 +26,7 @@ fn config(max_size: u32) -> Config {
 }
 
 fn made_on(runtime: &Runtime, config: Config) -> (Pool<Scripted>, Arc<Server>) {
-    runtime.block_on(async { support::pool(config) })
+    runtime.block_on(async { pool(config) })
 }
 
 /// A pool that nobody has used, and one that has an idle connection.
@@ -68,10 +65,7 @@ fn a_pool_made_on_a_runtime_that_nobody_runs_serves_callers_on_another() {
         let started = Instant::now();
         runtime().block_on(async {
             let one = pool.get().await.unwrap();
-            let waiting = tokio::spawn({
-                let pool = pool.clone();
-                async move { pool.get_owned().await.map(drop) }
-            });
+            let waiting = in_background(&pool, |pool| async move { pool.get_owned().await.map(drop) });
             tokio::task::yield_now().await;
             drop(one);
             waiting.await.unwrap().unwrap();
@@ -99,7 +93,7 @@ fn no_wait_outlasts_its_limit_whatever_became_of_the_pools_runtime() {
 }
 
 #[test]
-fn a_connection_in_use_goes_with_its_runtime_and_its_place_is_free_again() {
+fn a_connection_in_use_ends_with_its_runtime_and_its_slot_is_freed() {
     let home = runtime();
     let (pool, server) = made_on(&home, config(1));
     let held = home.block_on(pool.get_owned()).unwrap();
@@ -113,7 +107,7 @@ fn a_connection_in_use_goes_with_its_runtime_and_its_place_is_free_again() {
 }
 
 #[test]
-fn connections_given_back_outside_any_runtime_are_dealt_with() {
+fn connections_released_outside_any_runtime_are_closed() {
     let home = runtime();
     let (pool, _) = made_on(&home, config(2));
     let held = home.block_on(async { [pool.get_owned().await, pool.get_owned().await] });
@@ -187,7 +181,7 @@ fn a_pool_can_be_dropped_closed_and_resized_on_another_runtime_or_on_none() {
 }
 
 #[test]
-fn the_warm_minimum_is_opened_on_the_runtime_of_whoever_waits_for_it() {
+fn the_warm_minimum_is_opened_on_the_runtime_of_the_caller_that_waits_for_it() {
     let home = runtime();
     let warm = Config {
         min_size: Some(2),
@@ -221,7 +215,7 @@ impl Manager for Echo {
 }
 
 #[test]
-fn nobody_is_handed_a_connection_whose_task_went_with_its_runtime() {
+fn no_caller_gets_a_connection_whose_task_ended_with_its_runtime() {
     let home = runtime();
     let pool = home.block_on(async { Pool::new(Echo, config(2)).unwrap() });
     let ask = async || {
