@@ -13,13 +13,7 @@
 use std::{convert::Infallible, hint::black_box, time::Duration};
 
 use bytes::Bytes;
-use cenote_cache::{
-    cache::Cache,
-    config::{Config, Mode, Redis},
-    epoch::{Row, Trust},
-    origin::{Origin, Value},
-    stats::State,
-};
+use cenote_cache::{Cache, Config, EpochRow, Mode, Origin, RedisConfig, State, Trust, Value};
 use cenote_testing::RedisServer;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tokio::{
@@ -32,7 +26,7 @@ const KEYS: u64 = 1_000;
 
 /// An origin that has every key and trusts every epoch.
 #[derive(Clone)]
-struct Database(std::sync::Arc<std::sync::Mutex<Row>>);
+struct Database(std::sync::Arc<std::sync::Mutex<EpochRow>>);
 
 impl Origin for Database {
     type Error = Infallible;
@@ -45,18 +39,18 @@ impl Origin for Database {
         Ok(keys.iter().map(value).collect())
     }
 
-    async fn epoch_row(&self) -> Result<Row, Infallible> {
+    async fn epoch_row(&self) -> Result<EpochRow, Infallible> {
         Ok(*self.0.lock().unwrap())
     }
 
-    async fn advance(&self, successor: Row) -> Result<(), Infallible> {
+    async fn advance(&self, successor: EpochRow) -> Result<(), Infallible> {
         *self.0.lock().unwrap() = successor;
         Ok(())
     }
 }
 
 fn database() -> Database {
-    let row = Row {
+    let row = EpochRow {
         epoch: 1,
         trust: Trust::Undecided,
         is_first: false,
@@ -90,7 +84,7 @@ fn shared(criterion: &mut Criterion) {
         return; // Redis is not installed
     };
     let cache = runtime.block_on(async {
-        let mode = Mode::Strong(Redis::from_url(&server.url()).unwrap());
+        let mode = Mode::Strong(RedisConfig::from_url(&server.url()).unwrap());
         let cache = Cache::new(database(), Config::new("bench", mode)).unwrap();
         while cache.stats().state != State::Ok {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use cenote_cache::moment::Moment;
+use cenote_cache::protocol::time::BootTime;
 
 /// Who was down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub(crate) enum Who {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Absence {
     pub(crate) who: Who,
-    pub(crate) from: Moment,
-    pub(crate) until: Moment,
+    pub(crate) from: BootTime,
+    pub(crate) until: BootTime,
 }
 
 /// All downtimes of a trial.
@@ -24,7 +24,7 @@ pub(crate) struct Absence {
 pub(crate) struct Downtime(Mutex<Vec<Absence>>);
 
 impl Downtime {
-    pub(crate) fn note(&self, who: Who, from: Moment, until: Moment) {
+    pub(crate) fn note(&self, who: Who, from: BootTime, until: BootTime) {
         let absence = Absence { who, from, until };
         let mut absences = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         absences.push(absence);

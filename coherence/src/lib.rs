@@ -1,5 +1,5 @@
 //! Checks the coherence of running services: processes of the built program over a private PostgreSQL and Redis, many
-//! clients, and an injected fault. [`cenote_cache::history`] checks what the clients saw. Invariant: a write of unknown
+//! clients, and an injected fault. [`history`] checks what the clients saw. Invariant: a write of unknown
 //! outcome may have taken effect at any time, or never.
 //!
 //! A [`Trial`] is one mode under one fault; [`report`] prints its outcome.
@@ -25,6 +25,7 @@ mod inject;
 mod outcome;
 mod trial;
 
+pub mod history;
 pub mod report;
 
 pub use error::{Error, Result};

@@ -3,10 +3,8 @@
 
 use std::{iter::zip, time::Duration};
 
-use cenote_cache::{
-    history::{Kind, Operation},
-    moment::Moment,
-};
+use crate::history::{Kind, Operation};
+use cenote_cache::protocol::time::BootTime;
 
 use crate::{
     downtime::{Absence, Downtime},
@@ -18,8 +16,8 @@ pub(crate) fn longest_stall(
     records: &[Record],
     instances: usize,
     downtime: &Downtime,
-    start: Moment,
-    end: Moment,
+    start: BootTime,
+    end: BootTime,
 ) -> Duration {
     let of_instance = |instance: usize| {
         let absences = downtime.of_writes(instance);
@@ -41,7 +39,7 @@ pub(crate) fn longest_stall(
 }
 
 /// The time from this moment until every instance has acknowledged a write and, if it has a cache, answered from it.
-pub(crate) fn recovery(records: &[Record], instances: usize, caches: bool, lifted: Moment) -> Option<Duration> {
+pub(crate) fn recovery(records: &[Record], instances: usize, caches: bool, lifted: BootTime) -> Option<Duration> {
     let mut latest = Duration::ZERO;
     for instance in 0..instances {
         let first = |is_wanted: &dyn Fn(&Record) -> bool| {
@@ -86,8 +84,8 @@ mod tests {
     use super::*;
     use crate::downtime::Who;
 
-    fn at(seconds: u64) -> Moment {
-        Moment::from_clock(Duration::from_secs(seconds))
+    fn at(seconds: u64) -> BootTime {
+        BootTime::from_clock(Duration::from_secs(seconds))
     }
 
     fn record(instance: usize, returned: u64, kind: Kind, is_hit: bool) -> Record {

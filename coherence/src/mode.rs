@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cenote_cache::history::Promise;
+use crate::history::Promise;
 
 use crate::fault::Fault;
 

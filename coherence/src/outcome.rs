@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cenote_cache::history::Violation;
+use crate::history::Violation;
 
 use crate::{fault::Fault, mode::Mode, record::Tally};
 

@@ -3,11 +3,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use cenote_cache::{
-    clock,
-    history::{Kind, Operation},
-    moment::Moment,
-};
+use crate::history::{Kind, Operation};
+use cenote_cache::{clock, protocol::time::BootTime};
 use serde::Deserialize;
 
 use crate::{client::Answer, keyspace::digest};
@@ -39,9 +36,9 @@ pub(crate) struct Record {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slow {
     pub(crate) instance: usize,
-    pub(crate) invoked: Moment,
+    pub(crate) invoked: BootTime,
     /// When it was answered, or when the client gave up.
-    pub(crate) ended: Moment,
+    pub(crate) ended: BootTime,
     pub(crate) is_answered: bool,
 }
 
@@ -69,7 +66,7 @@ pub(crate) struct Notes {
 /// A request in flight.
 pub(crate) struct Asked {
     pub(crate) instance: usize,
-    pub(crate) invoked: Moment,
+    pub(crate) invoked: BootTime,
 }
 
 impl Notes {

@@ -10,10 +10,8 @@ use std::{
     time::Duration,
 };
 
-use cenote_cache::{
-    history::{Fault as Wrong, Kind, Operation, Violation},
-    moment::Moment,
-};
+use crate::history::{Fault as Wrong, Kind, Operation, Violation};
+use cenote_cache::protocol::time::BootTime;
 
 use crate::outcome::Outcome;
 
@@ -83,7 +81,12 @@ fn seconds(duration: Duration) -> String {
 }
 
 /// Saves the first violation of each key with the operations around it.
-pub(crate) fn save(directory: &Path, history: &[Operation], violations: &[Violation], start: Moment) -> io::Result<()> {
+pub(crate) fn save(
+    directory: &Path,
+    history: &[Operation],
+    violations: &[Violation],
+    start: BootTime,
+) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(directory.join(VIOLATIONS))?);
     writeln!(file, "{} violations\n", violations.len())?;
     let mut keys = BTreeSet::new();
@@ -97,7 +100,7 @@ pub(crate) fn save(directory: &Path, history: &[Operation], violations: &[Violat
 
 /// Saves what shows that an operation is a violation: the write that it should have seen, the write that it saw, and
 /// all operations on its key between that first write and its own end.
-fn save_one(file: &mut impl Write, history: &[Operation], violation: &Violation, start: Moment) -> io::Result<()> {
+fn save_one(file: &mut impl Write, history: &[Operation], violation: &Violation, start: BootTime) -> io::Result<()> {
     let bad = &violation.operation;
     let (expected, found) = match (violation.fault, &bad.kind) {
         (Wrong::Stale(version) | Wrong::WentBack(version), Kind::Read(found)) => {
@@ -131,8 +134,8 @@ fn save_one(file: &mut impl Write, history: &[Operation], violation: &Violation,
     writeln!(file)
 }
 
-fn line(operation: &Operation, start: Moment) -> String {
-    let millis = |moment: Moment| format!("{:.3}", moment.since(start).as_secs_f64() * 1e3);
+fn line(operation: &Operation, start: BootTime) -> String {
+    let millis = |moment: BootTime| format!("{:.3}", moment.since(start).as_secs_f64() * 1e3);
     let returned = operation.returned.map_or("open".to_owned(), millis);
     let version = |version: Option<i64>| version.map_or("?".to_owned(), |it| it.to_string());
     let what = match operation.kind {

@@ -7,16 +7,13 @@ use std::{
     time::Duration,
 };
 
-use cenote_cache::{
-    clock,
-    history::{Operation, check},
-    moment::Moment,
-};
+use cenote_cache::{clock, protocol::time::BootTime};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     error::Result,
     fault::Fault,
+    history::{Operation, check},
     inject::{inject, prepare},
     load::{Load, sweep},
     measure,
@@ -173,7 +170,7 @@ impl Trial {
 
 /// When things happened.
 struct Times {
-    start: Moment,
-    lifted: Moment,
-    stopped: Moment,
+    start: BootTime,
+    lifted: BootTime,
+    stopped: BootTime,
 }

@@ -2,7 +2,7 @@
 #![no_main]
 
 use arbitrary::Arbitrary;
-use cenote_cache::redis_url::RedisUrl;
+use cenote_cache::RedisUrl;
 use libfuzzer_sys::fuzz_target;
 
 const PASSWORD: &str = "s3cr3t-0f-0urs";

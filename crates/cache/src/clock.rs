@@ -1,4 +1,4 @@
-//! Reads the clock that [`Moment`]s are points of. Invariant: it never steps, and it goes on while the machine sleeps.
+//! Reads the clock that [`BootTime`]s are points of. Invariant: it never steps, and it goes on while the machine sleeps.
 //!
 //! It is read where it is needed, for some 25 ns. A copy that somebody refreshes every few milliseconds would be cheaper
 //! and could not be relied on: whoever refreshes it may be kept from running, and the proof of a near hit's age is only
@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
-use crate::moment::Moment;
+use crate::protocol::time::BootTime;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const CLOCK: ClockId = ClockId::Boottime;
@@ -19,11 +19,11 @@ const CLOCK: ClockId = ClockId::Monotonic;
 
 /// The present moment.
 #[must_use]
-pub fn now() -> Moment {
+pub fn now() -> BootTime {
     let time = clock_gettime(CLOCK);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
-    Moment::from_clock(Duration::new(seconds, nanoseconds))
+    BootTime::from_clock(Duration::new(seconds, nanoseconds))
 }
 
 /// The moment this long after another, on the clock of timers; for what is beyond that clock, one that never comes.

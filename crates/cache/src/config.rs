@@ -5,8 +5,8 @@ use std::{fmt, time::Duration};
 use cenote_secret::Secret;
 
 use crate::{
-    epoch::{InvalidTiming, Timing},
-    redis_url::{InvalidUrl, RedisUrl},
+    protocol::epoch::{InvalidTiming, Timing},
+    redis::url::{InvalidRedisUrl, RedisUrl},
 };
 
 /// What a read guarantees.
@@ -16,18 +16,18 @@ pub enum Mode {
     /// Values are kept in this process, which is the only one to write. No read misses an acknowledged write.
     Local,
     /// Values are kept in Redis. No read misses a write acknowledged by any instance, and reads of a key never go back.
-    Strong(Redis),
+    Strong(RedisConfig),
     /// Values are kept in Redis and in this process. No read misses a write that was acknowledged `max_staleness` before
     /// the read began, or by this instance.
     Bounded {
         /// The Redis.
-        redis: Redis,
+        redis: RedisConfig,
         /// The bound; [`MIN_STALENESS`] at least.
         max_staleness: Duration,
     },
     /// The plain cache-aside: values are kept in Redis and deleted after a write. A read may miss writes until `ttl` is
     /// over; meant for comparison.
-    Ttl(Redis),
+    Ttl(RedisConfig),
     /// Nothing is kept.
     Off,
 }
@@ -35,7 +35,7 @@ pub enum Mode {
 impl Mode {
     /// The Redis, in modes with one.
     #[must_use]
-    pub fn redis(&self) -> Option<&Redis> {
+    pub fn redis(&self) -> Option<&RedisConfig> {
         match self {
             Self::Strong(redis) | Self::Bounded { redis, .. } | Self::Ttl(redis) => Some(redis),
             Self::Local | Self::Off => None,
@@ -50,7 +50,7 @@ pub const MIN_STALENESS: Duration = Duration::from_millis(20);
 /// to watch the server, and in `bounded` one that is told of changes.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Redis {
+pub struct RedisConfig {
     /// Where it is. A server that belongs to a cluster leads to all of it; several of its nodes may be named, any of which
     /// will do that answers.
     pub servers: Vec<RedisUrl>,
@@ -66,7 +66,7 @@ pub struct Redis {
     pub timeout: Duration,
 }
 
-impl Redis {
+impl RedisConfig {
     /// The Redis with these servers.
     #[must_use]
     pub fn new(servers: Vec<RedisUrl>) -> Self {
@@ -82,8 +82,8 @@ impl Redis {
     /// The Redis at this URL, or at these, separated by commas: see [`RedisUrl::parse_list`].
     ///
     /// # Errors
-    /// [`InvalidUrl`] for what is none.
-    pub fn from_url(url: &str) -> Result<Self, InvalidUrl> {
+    /// [`InvalidRedisUrl`] for what is none.
+    pub fn from_url(url: &str) -> Result<Self, InvalidRedisUrl> {
         Ok(Self::new(RedisUrl::parse_list(url)?))
     }
 }
@@ -104,9 +104,9 @@ impl fmt::Debug for ClientIdentity {
     }
 }
 
-impl fmt::Debug for Redis {
+impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redis")
+        f.debug_struct("RedisConfig")
             .field("servers", &self.servers)
             .field("authorities", &self.authorities.is_some())
             .field("identity", &self.identity)
@@ -177,7 +177,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), ConfigError> {
 pub enum ConfigError {
     /// No server is named, or several that cannot belong to one cluster.
     #[error("the URL {0}")]
-    Url(InvalidUrl),
+    Url(InvalidRedisUrl),
     /// The certificates are none, or are given for a URL without TLS.
     #[error("TLS: {0}")]
     Tls(String),
@@ -198,8 +198,8 @@ pub enum ConfigError {
     Timing(#[from] InvalidTiming),
 }
 
-impl From<InvalidUrl> for ConfigError {
-    fn from(error: InvalidUrl) -> Self {
+impl From<InvalidRedisUrl> for ConfigError {
+    fn from(error: InvalidRedisUrl) -> Self {
         Self::Url(error)
     }
 }

@@ -10,12 +10,12 @@ use std::{
 use quick_cache::DefaultHashBuilder;
 use tokio::sync::watch;
 
-use crate::read::Answer;
+use crate::read::DatedRead;
 
 const SHARDS: usize = 64;
 
 /// What a flight brings: an answer, or the database's error.
-pub(crate) type Landing<E> = Result<Answer, E>;
+pub(crate) type Landing<E> = Result<DatedRead, E>;
 
 type Shard<E> = HashMap<Box<str>, watch::Receiver<Option<Landing<E>>>, DefaultHashBuilder>;
 
@@ -26,7 +26,7 @@ pub(crate) struct Flights<E> {
 }
 
 /// What a read of a key becomes.
-pub(crate) enum Role<'a, E> {
+pub(crate) enum FlightRole<'a, E> {
     Leads(Leader<'a, E>),
     Follows(Follower<E>),
 }
@@ -49,13 +49,13 @@ impl<E> Flights<E> {
         }
     }
 
-    pub(crate) fn enter<'a>(&'a self, key: &'a str) -> Role<'a, E> {
+    pub(crate) fn enter<'a>(&'a self, key: &'a str) -> FlightRole<'a, E> {
         match self.shard(key).entry(key.into()) {
-            Entry::Occupied(flight) => Role::Follows(Follower(flight.get().clone())),
+            Entry::Occupied(flight) => FlightRole::Follows(Follower(flight.get().clone())),
             Entry::Vacant(place) => {
                 let (landing, followers) = watch::channel(None);
                 place.insert(followers);
-                Role::Leads(Leader {
+                FlightRole::Leads(Leader {
                     flights: self,
                     key,
                     landing,
@@ -112,15 +112,15 @@ mod tests {
 
     fn lead<'a>(flights: &'a Flights<()>, key: &'a str) -> Leader<'a, ()> {
         match flights.enter(key) {
-            Role::Leads(leader) => leader,
-            Role::Follows(_) => panic!("somebody leads already"),
+            FlightRole::Leads(leader) => leader,
+            FlightRole::Follows(_) => panic!("somebody leads already"),
         }
     }
 
     fn follow(flights: &Flights<()>, key: &str) -> Follower<()> {
         match flights.enter(key) {
-            Role::Follows(follower) => follower,
-            Role::Leads(_) => panic!("nobody leads"),
+            FlightRole::Follows(follower) => follower,
+            FlightRole::Leads(_) => panic!("nobody leads"),
         }
     }
 
@@ -129,7 +129,7 @@ mod tests {
         let flights = Flights::new();
         let leader = lead(&flights, "key");
         let mut follower = follow(&flights, "key");
-        leader.land(Ok(Answer::new(None, Source::Database, clock::now())));
+        leader.land(Ok(DatedRead::new(None, Source::Database, clock::now())));
         assert!(matches!(follower.landing().await, Some(Ok(_))));
         drop(lead(&flights, "key"));
     }
@@ -144,7 +144,7 @@ mod tests {
         flights.give_up("key", &follower);
         drop(first);
         let mut follower = follow(&flights, "key");
-        second.land(Ok(Answer::new(None, Source::Database, clock::now())));
+        second.land(Ok(DatedRead::new(None, Source::Database, clock::now())));
         assert!(matches!(follower.landing().await, Some(Ok(_))));
     }
 

@@ -13,9 +13,11 @@ use std::{
 use quick_cache::{DefaultHashBuilder, Weighter, sync::Cache};
 
 use crate::{
-    moment::{Moment, Term},
-    near::Generation,
     origin::Value,
+    protocol::{
+        freshness::Generation,
+        time::{BootTime, Term},
+    },
 };
 
 const SLOTS: usize = 4096;
@@ -88,7 +90,7 @@ impl NearCache {
     }
 
     /// What is kept under a key, unless its time is over.
-    pub(crate) fn get(&self, key: &str, now: Moment) -> Option<Option<Value>> {
+    pub(crate) fn get(&self, key: &str, now: BootTime) -> Option<Option<Value>> {
         let entry = self.entries.get(key)?;
         entry.term.is_running(now).then_some(entry.value)
     }
@@ -99,14 +101,14 @@ impl NearCache {
     }
 
     /// Must be asked for before the value is. `None` while somebody writes.
-    pub(crate) fn permit(&self, key: &str, now: Moment) -> Option<Permit> {
+    pub(crate) fn permit(&self, key: &str, now: BootTime) -> Option<Permit> {
         let mut slot = self.slot(key);
         slot.abandoned = slot.abandoned.filter(|term| term.is_running(now));
         (slot.writers == 0 && slot.abandoned.is_none()).then_some(Permit(slot.generation))
     }
 
     /// Keeps a value, if the permit still holds; says whether it did.
-    pub(crate) fn fill(&self, key: &str, value: Option<Value>, permit: Permit, now: Moment) -> bool {
+    pub(crate) fn fill(&self, key: &str, value: Option<Value>, permit: Permit, now: BootTime) -> bool {
         let term = Term::new(now, self.ttl.of(value.as_ref()));
         let slot = self.slot(key);
         let holds = slot.generation == permit.0;
@@ -155,7 +157,7 @@ impl NearCache {
     }
 
     /// Ends a [`fence`](Self::fence) whose write may still commit until `term` ends.
-    pub(crate) fn abandon(&self, key: &str, term: Term, now: Moment) {
+    pub(crate) fn abandon(&self, key: &str, term: Term, now: BootTime) {
         let mut slot = self.slot(key);
         slot.writers -= 1;
         let longest = [slot.abandoned, Some(term)]
@@ -210,8 +212,8 @@ mod tests {
         NearCache::new(1 << 20, ttl)
     }
 
-    fn at(seconds: u64) -> Moment {
-        Moment::from_clock(Duration::from_secs(seconds))
+    fn at(seconds: u64) -> BootTime {
+        BootTime::from_clock(Duration::from_secs(seconds))
     }
 
     fn value(version: i64) -> Option<Value> {

@@ -4,7 +4,7 @@ use std::{error::Error, future::Future};
 
 use bytes::Bytes;
 
-use crate::epoch::Row;
+use crate::protocol::epoch::EpochRow;
 
 /// The value of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub trait Origin: Send + Sync + 'static {
     fn load(&self, keys: &[&str]) -> impl Future<Output = Result<Vec<Option<Value>>, Self::Error>> + Send;
 
     /// The epoch's row, as it is committed now. It must answer or fail within a poll interval.
-    fn epoch_row(&self) -> impl Future<Output = Result<Row, Self::Error>> + Send;
+    fn epoch_row(&self) -> impl Future<Output = Result<EpochRow, Self::Error>> + Send;
 
     /// Says whether asking for the epoch's row again cannot help until someone changes something, such as a missing
     /// table. Writes are then refused without waiting for it.
@@ -41,7 +41,7 @@ pub trait Origin: Send + Sync + 'static {
 
     /// Replaces the row where its epoch is one less than the successor's, or lower by any number if the successor trusts
     /// nothing. Nothing happens where it is not.
-    fn advance(&self, successor: Row) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    fn advance(&self, successor: EpochRow) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
 /// What the origin has under each of these keys.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{moment::Moment, origin::Value};
+use crate::{origin::Value, protocol::time::BootTime};
 
 /// The answer to a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,72 +24,61 @@ pub enum Source {
     /// In this process.
     Near,
     /// In Redis.
-    Shared,
+    Redis,
     /// In the database.
     Database,
 }
 
-/// An answer that others who wait for the same key may share.
+/// A read with its dates, by which other reads of the same key may share it.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
-    pub(crate) value: Option<Value>,
-    pub(crate) source: Source,
-    pub(crate) age: Option<Duration>,
-    pub(crate) stale: bool,
+pub(crate) struct DatedRead {
+    pub(crate) read: Read,
     /// Just before the question was sent whose answer this is.
-    asked: Moment,
-    /// In which epoch, and since when at the earliest, the value stands in the cache for having been current then.
-    stored: Option<(u64, Moment)>,
+    asked: BootTime,
+    /// If the value was stored: in which epoch, and the earliest time at which it was known to be current there.
+    stored: Option<(u64, BootTime)>,
 }
 
-impl Answer {
-    pub(crate) fn new(value: Option<Value>, source: Source, asked: Moment) -> Self {
-        Self {
+impl DatedRead {
+    pub(crate) fn new(value: Option<Value>, source: Source, asked: BootTime) -> Self {
+        let read = Read {
             value,
             source,
             age: Some(Duration::ZERO),
             stale: false,
+        };
+        Self {
+            read,
             asked,
             stored: None,
         }
     }
 
-    /// Notes that the answer was stored under a lease that had stood since before the question: no write was
-    /// acknowledged in between. `since` is just before it was sent to be stored.
-    pub(crate) fn stored(mut self, epoch: u64, since: Moment) -> Self {
+    /// Notes that the value was stored under a lease that had stood since before the question: no write was acknowledged
+    /// in between. `since` is just before it was sent to be stored.
+    pub(crate) fn stored(mut self, epoch: u64, since: BootTime) -> Self {
         self.stored = Some((epoch, since));
         self
     }
 
-    /// Nothing bounds the age of this answer.
+    /// Notes that nothing bounds the age of the value.
     pub(crate) fn unbounded(mut self) -> Self {
-        self.age = None;
+        self.read.age = None;
         self
     }
 
-    /// This is what was known before the database failed.
+    /// Notes that this value was known before the database failed.
     pub(crate) fn outdated(mut self) -> Self {
-        self.stale = true;
+        self.read.stale = true;
         self.unbounded()
     }
 
-    /// Whether a read that began at `started` may be answered with this. `epoch` is what it was allowed to act on then.
-    /// Either the question came after the read, or the answer was still current after it: and that only writes of the
-    /// same epoch could have told.
-    pub(crate) fn serves(&self, started: Moment, epoch: Option<u64>) -> bool {
+    /// Whether a read that began at `started`, allowed to act on `epoch`, may share this. Either the question was sent
+    /// after that read began, or the value was still current after it began. The latter holds only within one epoch:
+    /// a write in another epoch does not end the lease that proved it.
+    pub(crate) fn serves(&self, started: BootTime, epoch: Option<u64>) -> bool {
         let is_current = |(of, since)| epoch == Some(of) && started < since;
         started < self.asked || self.stored.is_some_and(is_current)
-    }
-}
-
-impl From<Answer> for Read {
-    fn from(answer: Answer) -> Self {
-        Self {
-            value: answer.value,
-            source: answer.source,
-            age: answer.age,
-            stale: answer.stale,
-        }
     }
 }
 
@@ -97,13 +86,13 @@ impl From<Answer> for Read {
 mod tests {
     use super::*;
 
-    fn at(seconds: u64) -> Moment {
-        Moment::from_clock(Duration::from_secs(seconds))
+    fn at(seconds: u64) -> BootTime {
+        BootTime::from_clock(Duration::from_secs(seconds))
     }
 
     #[test]
     fn a_late_joiner_shares_only_what_was_stored_after_it_came_and_in_its_epoch() {
-        let plain = Answer::new(None, Source::Database, at(10));
+        let plain = DatedRead::new(None, Source::Database, at(10));
         assert!(plain.serves(at(9), None));
         assert!(!plain.serves(at(10), Some(1)));
         let stored = plain.stored(1, at(20));

@@ -6,7 +6,10 @@ use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
-use crate::problem::RedisProblem;
+use crate::{
+    read::{Read, Source},
+    redis::problem::RedisProblem,
+};
 
 /// What has happened since the cache was made, and how it stands.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -14,7 +17,7 @@ pub struct Stats {
     /// Reads answered from this process.
     pub near_hits: u64,
     /// Reads answered from Redis.
-    pub shared_hits: u64,
+    pub redis_hits: u64,
     /// Reads answered from the database.
     pub misses: u64,
     /// Reads among all that shared another's look-up.
@@ -52,7 +55,7 @@ impl Stats {
     /// Reads answered without the database.
     #[must_use]
     pub fn hits(&self) -> u64 {
-        self.near_hits + self.shared_hits
+        self.near_hits + self.redis_hits
     }
 
     /// Hits among all reads, from 0 to 1; 0 before the first read.
@@ -73,12 +76,12 @@ pub enum State {
     #[default]
     Ok,
     /// Every read goes to the database.
-    Degraded(Reason),
+    Degraded(DegradedReason),
 }
 
 /// Why a cache is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub enum DegradedReason {
     /// What the database last told about the epoch is too old, or too new to be acted on. Writes wait.
     UnknownEpoch,
     /// The database trusts no Redis at present. Writes flow.
@@ -91,9 +94,9 @@ pub enum Reason {
 
 /// What is counted.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Event {
+pub(crate) enum CacheEvent {
     NearHit,
-    SharedHit,
+    RedisHit,
     Miss,
     Joined,
     Bypassed,
@@ -106,7 +109,7 @@ pub(crate) enum Event {
     RedisError,
 }
 
-const EVENTS: usize = Event::RedisError as usize + 1;
+const EVENTS: usize = CacheEvent::RedisError as usize + 1;
 const STRIPES: usize = 16;
 
 /// Has cache lines of its own.
@@ -128,17 +131,47 @@ impl Counters {
         Self((0..STRIPES).map(stripe).collect())
     }
 
-    pub(crate) fn count(&self, event: Event) {
-        self.add(event, 1);
-    }
-
-    pub(crate) fn add(&self, event: Event, times: usize) {
-        // A thread that is ending no longer has a stripe of its own.
+    /// Adds to the count of an event.
+    pub(crate) fn add(&self, event: CacheEvent, times: usize) {
+        // A thread that is ending no longer has a stripe.
         let stripe = STRIPE.try_with(Cell::get).unwrap_or(0);
         self.0[stripe].0[event as usize].fetch_add(times as u64, Relaxed);
     }
 
-    pub(crate) fn get(&self, event: Event) -> u64 {
+    /// Counts a read by where it was found.
+    pub(crate) fn add_read(&self, read: &Read) {
+        let event = match read.source {
+            Source::Near => CacheEvent::NearHit,
+            Source::Redis => CacheEvent::RedisHit,
+            Source::Database => CacheEvent::Miss,
+        };
+        self.add(event, 1);
+        if read.stale {
+            self.add(CacheEvent::Stale, 1);
+        }
+    }
+
+    /// The counts of all threads together.
+    pub(crate) fn totals(&self) -> Stats {
+        let total = |event| self.get(event);
+        Stats {
+            near_hits: total(CacheEvent::NearHit),
+            redis_hits: total(CacheEvent::RedisHit),
+            misses: total(CacheEvent::Miss),
+            joined: total(CacheEvent::Joined),
+            bypassed: total(CacheEvent::Bypassed),
+            stale: total(CacheEvent::Stale),
+            fills: total(CacheEvent::Fill),
+            fills_rejected: total(CacheEvent::FillRejected),
+            seals: total(CacheEvent::Seal),
+            fences: total(CacheEvent::Fence),
+            pending: total(CacheEvent::Pending),
+            redis_errors: total(CacheEvent::RedisError),
+            ..Stats::default()
+        }
+    }
+
+    fn get(&self, event: CacheEvent) -> u64 {
         let counts = self.0.iter().map(|stripe| &stripe.0[event as usize]);
         counts.map(|count| count.load(Relaxed)).sum()
     }
@@ -155,10 +188,10 @@ mod tests {
         let counters = Counters::new();
         thread::scope(|scope| {
             for _ in 0..40 {
-                scope.spawn(|| counters.add(Event::Miss, 3));
+                scope.spawn(|| counters.add(CacheEvent::Miss, 3));
             }
         });
-        assert_eq!(counters.get(Event::Miss), 120);
-        assert_eq!(counters.get(Event::NearHit), 0);
+        assert_eq!(counters.get(CacheEvent::Miss), 120);
+        assert_eq!(counters.get(CacheEvent::NearHit), 0);
     }
 }

@@ -6,12 +6,7 @@ mod world;
 
 use std::time::Duration;
 
-use cenote_cache::{
-    cache::Cache,
-    config::{Config, ConfigError},
-    read::Source,
-    stats::{Reason, State},
-};
+use cenote_cache::{Cache, Config, ConfigError, DegradedReason, Source, State};
 use tokio::time::{Instant, sleep};
 use world::{Database, bounded, read, ready, ready_cache, redis, until, write};
 
@@ -111,7 +106,7 @@ async fn when_redis_freezes_nothing_near_is_served_beyond_the_bound() {
         match source {
             Source::Near => assert!(before <= BOUND, "near {before:?} after the last sign of life"),
             Source::Database => break,
-            Source::Shared => {}
+            Source::Redis => {}
         }
         sleep(Duration::from_millis(1)).await;
     }
@@ -129,7 +124,7 @@ async fn without_a_valid_view_nothing_near_is_served() {
     warm(&cache, "key").await;
     database.fail(true);
     until("the view is over", || {
-        cache.stats().state == State::Degraded(Reason::UnknownEpoch)
+        cache.stats().state == State::Degraded(DegradedReason::UnknownEpoch)
     })
     .await;
     assert!(cache.read("key").await.is_err());
@@ -145,7 +140,7 @@ async fn a_new_epoch_starts_with_nothing_near() {
     let epoch = cache.stats().epoch;
     // As another instance does that cannot reach Redis.
     let next = database.row().without_redis();
-    cenote_cache::origin::Origin::advance(&database, next).await.unwrap();
+    cenote_cache::Origin::advance(&database, next).await.unwrap();
     until("the epoch is new", || {
         let stats = cache.stats();
         stats.epoch.is_some() && stats.epoch != epoch
@@ -159,8 +154,8 @@ async fn a_new_epoch_starts_with_nothing_near() {
 #[tokio::test]
 async fn a_bound_too_short_to_be_proven_is_refused() {
     let database = Database::new();
-    let redis = cenote_cache::config::Redis::from_url("redis://127.0.0.1:1/").unwrap();
+    let redis = cenote_cache::RedisConfig::from_url("redis://127.0.0.1:1/").unwrap();
     let max_staleness = Duration::from_millis(5);
-    let config = Config::new("test", cenote_cache::config::Mode::Bounded { redis, max_staleness });
+    let config = Config::new("test", cenote_cache::Mode::Bounded { redis, max_staleness });
     assert!(matches!(Cache::new(database, config), Err(ConfigError::Staleness(_))));
 }

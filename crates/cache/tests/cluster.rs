@@ -6,13 +6,7 @@ mod world;
 
 use std::time::Duration;
 
-use cenote_cache::{
-    cache::Cache,
-    config::{Mode, Redis},
-    fenced::Coherence,
-    read::Source,
-    stats::{Reason, State},
-};
+use cenote_cache::{Cache, Coherence, DegradedReason, Mode, RedisConfig, Source, State};
 use cenote_testing::{RedisCluster, RedisServer};
 use tokio::time::{Instant, sleep};
 use world::{Database, config, read, ready, ready_cache, until, write};
@@ -24,12 +18,12 @@ async fn cluster() -> RedisCluster {
 }
 
 fn strong(cluster: &RedisCluster) -> Mode {
-    Mode::Strong(Redis::from_url(&cluster.url()).unwrap())
+    Mode::Strong(RedisConfig::from_url(&cluster.url()).unwrap())
 }
 
 fn bounded(cluster: &RedisCluster) -> Mode {
     Mode::Bounded {
-        redis: Redis::from_url(&cluster.url()).unwrap(),
+        redis: RedisConfig::from_url(&cluster.url()).unwrap(),
         max_staleness: BOUND,
     }
 }
@@ -51,7 +45,7 @@ async fn keys_of_all_slots_are_shared_fenced_and_released_together() {
     let cluster = cluster().await;
     let database = Database::new();
     // One of its nodes is enough, be it a replica.
-    let replica = Mode::Strong(Redis::from_url(&cluster.nodes()[4].url()).unwrap());
+    let replica = Mode::Strong(RedisConfig::from_url(&cluster.nodes()[4].url()).unwrap());
     let one = ready_cache(&database, replica).await;
     let other = ready_cache(&database, strong(&cluster)).await;
     let keys = keys();
@@ -66,11 +60,11 @@ async fn keys_of_all_slots_are_shared_fenced_and_released_together() {
         let shared = one.read_many(&keys).await.unwrap();
         for (loaded, shared) in loaded.iter().zip(&shared) {
             assert_eq!(loaded.source, Source::Database);
-            assert_eq!(shared.source, Source::Shared);
+            assert_eq!(shared.source, Source::Redis);
             assert_eq!(shared.value.as_ref().unwrap().version, round);
             assert_eq!(loaded.value, shared.value);
         }
-        assert_eq!(read(&one, keys[0]).await, (Some(round), Source::Shared));
+        assert_eq!(read(&one, keys[0]).await, (Some(round), Source::Redis));
     }
     for primary in &cluster.nodes()[..3] {
         assert!(held(primary).await > 3, "each has its part");
@@ -147,7 +141,7 @@ async fn a_slot_that_moves_to_another_primary_is_a_new_epoch() {
     .await;
     assert_eq!(write(&cache, &database, "key", "after").await, 2);
     read(&cache, "key").await;
-    assert_eq!(read(&cache, "key").await, (Some(2), Source::Shared));
+    assert_eq!(read(&cache, "key").await, (Some(2), Source::Redis));
 }
 
 #[tokio::test]
@@ -249,7 +243,7 @@ async fn a_cluster_in_which_slots_are_not_served_is_not_believed() {
         node.command(&delete).await.unwrap();
     }
     until("it is given up", || {
-        cache.stats().state == State::Degraded(Reason::Untrusted)
+        cache.stats().state == State::Degraded(DegradedReason::Untrusted)
     })
     .await;
     write(&cache, &database, "key", "value").await;
@@ -266,7 +260,7 @@ async fn servers_that_belong_to_no_cluster_cannot_be_named_together() {
         server.command(&same).await.unwrap();
     }
     let hosts = format!("127.0.0.1:{},127.0.0.1:{}", one.port(), other.port());
-    let both = Redis::from_url(&format!("redis://:same@{hosts}")).unwrap();
+    let both = RedisConfig::from_url(&format!("redis://:same@{hosts}")).unwrap();
     let cache = Cache::new(database.clone(), config(Mode::Strong(both))).unwrap();
     until("it was tried", || cache.stats().redis_errors > 2).await;
     assert_eq!(read(&cache, "key").await, (None, Source::Database));

@@ -10,19 +10,15 @@ use std::{
     time::Duration,
 };
 
-use cenote_cache::{
-    cache::Cache,
-    config::{Config, Mode, Redis},
-    epoch::Timing,
-};
+use cenote_cache::{Cache, Config, Mode, RedisConfig, Timing};
 use cenote_testing::RedisServer;
 use tokio::time::{sleep, timeout};
 use world::{Database, config, redis, until};
 
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
-fn modes(server: &RedisServer, set: impl Fn(&mut Redis)) -> Vec<Mode> {
-    let mut redis = Redis::from_url(&server.url()).unwrap();
+fn modes(server: &RedisServer, set: impl Fn(&mut RedisConfig)) -> Vec<Mode> {
+    let mut redis = RedisConfig::from_url(&server.url()).unwrap();
     set(&mut redis);
     let bounded = |max_staleness| Mode::Bounded {
         redis: redis.clone(),
@@ -109,7 +105,7 @@ async fn every_duration_of_a_cache_may_be_the_longest_or_none() {
 #[tokio::test]
 async fn with_the_longest_durations_a_cache_works() {
     let server = redis().await;
-    let mut redis = Redis::from_url(&server.url()).unwrap();
+    let mut redis = RedisConfig::from_url(&server.url()).unwrap();
     redis.timeout = Duration::MAX;
     let mut config = config(Mode::Strong(redis));
     (config.ttl, config.absent_ttl, config.write_patience) = (Duration::MAX, Duration::MAX, Duration::MAX);
@@ -121,5 +117,5 @@ async fn with_the_longest_durations_a_cache_works() {
     let loads = database.loads();
     cache.read("key").await.unwrap();
     assert_eq!((database.loads(), cache.stats().redis_errors), (loads, 0));
-    until("it is used", || cache.stats().shared_hits > 0).await;
+    until("it is used", || cache.stats().redis_hits > 0).await;
 }

@@ -13,13 +13,7 @@ use std::{
     time::Duration,
 };
 
-use cenote_cache::{
-    cache::Cache,
-    epoch::{Row, Trust},
-    fenced::Obstacle,
-    origin::{Origin, Value},
-    stats::State,
-};
+use cenote_cache::{Cache, EpochRow, Obstacle, Origin, State, Trust, Value};
 use tokio::time::Instant;
 use tracing_subscriber::fmt::MakeWriter;
 use world::{config, redis, strong, until};
@@ -32,7 +26,7 @@ struct NoTable;
 #[derive(Clone, Default)]
 struct Tableless {
     has_table: Arc<AtomicBool>,
-    row: Arc<Mutex<Option<Row>>>,
+    row: Arc<Mutex<Option<EpochRow>>>,
 }
 
 impl Origin for Tableless {
@@ -42,8 +36,8 @@ impl Origin for Tableless {
         Ok(keys.iter().map(|_| None).collect())
     }
 
-    async fn epoch_row(&self) -> Result<Row, NoTable> {
-        let first = Row {
+    async fn epoch_row(&self) -> Result<EpochRow, NoTable> {
+        let first = EpochRow {
             epoch: 1,
             trust: Trust::Nothing,
             is_first: false,
@@ -58,7 +52,7 @@ impl Origin for Tableless {
         true
     }
 
-    async fn advance(&self, successor: Row) -> Result<(), NoTable> {
+    async fn advance(&self, successor: EpochRow) -> Result<(), NoTable> {
         *self.row.lock().unwrap() = Some(successor);
         Ok(())
     }

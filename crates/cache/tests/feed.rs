@@ -6,7 +6,7 @@ mod world;
 
 use std::time::Duration;
 
-use cenote_cache::{cache::Cache, config::Mode, fenced::Coherence, read::Source};
+use cenote_cache::{Cache, Coherence, Mode, Source};
 use tokio::time::Instant;
 use world::{Database, Down, bounded, cache, read, ready, ready_cache, redis, strong, until};
 
@@ -42,7 +42,7 @@ async fn an_interrupted_feed_begins_one_epoch_for_all_instances() {
     database.commit("key", "old");
     let one = ready_cache(&database, strong(&server)).await;
     let other = ready_cache(&database, strong(&server)).await;
-    found(&one, "key", Source::Shared).await;
+    found(&one, "key", Source::Redis).await;
     let epoch = one.stats().epoch.unwrap();
     database.commit("key", "new");
     let (told, told_too) = tokio::join!(one.distrust(), other.distrust());
@@ -51,7 +51,7 @@ async fn an_interrupted_feed_begins_one_epoch_for_all_instances() {
     for cache in [&one, &other] {
         until("the epoch is over", || cache.stats().epoch > Some(epoch)).await;
         ready(cache).await;
-        assert_eq!(found(cache, "key", Source::Shared).await, 2);
+        assert_eq!(found(cache, "key", Source::Redis).await, 2);
     }
     assert_eq!(database.epoch(), epoch + 2);
 }

@@ -10,15 +10,8 @@ use std::{
     time::Duration,
 };
 
-use cenote_cache::{
-    cache::Cache,
-    clock,
-    config::Mode,
-    fenced::Coherence,
-    history::{Kind, Operation, Promise, check},
-    origin::Value,
-    read::Source,
-};
+use cenote_cache::{Cache, Coherence, Mode, Source, Value, clock};
+use cenote_coherence::history::{Kind, Operation, Promise, check};
 use foldhash::fast::FixedState;
 use tokio::{
     task::JoinSet,
@@ -163,7 +156,7 @@ async fn through_two_instances_every_read_can_be_explained() {
         ready_cache(&database, strong(&server)).await,
     ];
     let recorder = load(&caches, &database, async {}).await;
-    assert_cached(&caches, Source::Shared);
+    assert_cached(&caches, Source::Redis);
     recorder.assert_explained(EXACT);
 }
 
@@ -210,7 +203,7 @@ async fn with_redis_flushed_cut_frozen_and_killed_no_read_misses_an_acknowledged
         ready_cache(&database, strong(&server)).await,
     ];
     let recorder = load(&caches, &database, every_fault(&server, &caches)).await;
-    assert_cached(&caches, Source::Shared);
+    assert_cached(&caches, Source::Redis);
     // An instance cut off from a Redis that is wiped in the same moment may see an unacknowledged write come and go.
     recorder.assert_explained(Promise {
         monotonic: false,

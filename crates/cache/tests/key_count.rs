@@ -6,7 +6,7 @@ mod world;
 
 use std::time::Duration;
 
-use cenote_cache::stats::State;
+use cenote_cache::State;
 use cenote_testing::RedisServer;
 use tokio::time::{sleep, timeout};
 use world::{Database, bounded, read, ready_cache, redis, strong, until};

@@ -7,13 +7,7 @@ mod world;
 
 use std::time::Duration;
 
-use cenote_cache::{
-    cache::Cache,
-    config::{ConfigError, Mode, Redis},
-    fenced::Coherence,
-    read::Source,
-    stats::{Reason, State},
-};
+use cenote_cache::{Cache, Coherence, ConfigError, DegradedReason, Mode, RedisConfig, Source, State};
 use cenote_testing::{Proxy, RedisServer};
 use tokio::time::{Instant, sleep};
 use world::{Database, LEASE, bounded, cache, read, ready, ready_cache, redis, strong, until, write};
@@ -23,11 +17,11 @@ const WHILE: Duration = Duration::from_secs(6);
 const BOUND: Duration = Duration::from_millis(100);
 
 fn database_number(server: &RedisServer, number: u8) -> Mode {
-    Mode::Strong(Redis::from_url(&format!("{}{number}", server.url())).unwrap())
+    Mode::Strong(RedisConfig::from_url(&format!("{}{number}", server.url())).unwrap())
 }
 
 fn prefixed(server: &RedisServer, prefix: &str) -> Mode {
-    let mut redis = Redis::from_url(&server.url()).unwrap();
+    let mut redis = RedisConfig::from_url(&server.url()).unwrap();
     redis.prefix = prefix.to_owned();
     Mode::Strong(redis)
 }
@@ -56,7 +50,7 @@ async fn are_told_apart(modes: [Mode; 2]) {
     nothing_is_missed([&one, &other], &database, WHILE).await;
     let disagree = || {
         let states = [&one, &other].map(|cache| cache.stats().state);
-        states.contains(&State::Degraded(Reason::OtherKeyspace))
+        states.contains(&State::Degraded(DegradedReason::OtherKeyspace))
     };
     until("one of them says so", disagree).await;
 }
@@ -92,7 +86,7 @@ async fn once_instances_agree_the_cache_is_used_again() {
     ready(&other).await;
     let version = write(&one, &database, "key", "value").await;
     read(&one, "key").await;
-    assert_eq!(read(&other, "key").await, (Some(version), Source::Shared));
+    assert_eq!(read(&other, "key").await, (Some(version), Source::Redis));
 }
 
 #[tokio::test]
@@ -158,7 +152,7 @@ async fn costs_no_epoch(lose: impl AsyncFn(&RedisServer, &str)) {
         database.commit("fenced", "value");
         assert_eq!(fenced.release().await, Coherence::Settled);
         read(&one, "key").await;
-        assert_eq!(read(&one, "key").await, (Some(version), Source::Shared));
+        assert_eq!(read(&one, "key").await, (Some(version), Source::Redis));
     }
     assert_eq!(database.epoch(), epoch);
     assert_eq!(one.stats().redis_errors + other.stats().redis_errors, 0);
@@ -214,7 +208,7 @@ async fn a_first_replica_costs_no_epoch() {
     sleep(LEASE).await; // several probes
     write(&one, &database, "key", "value").await;
     read(&one, "key").await;
-    assert_eq!(read(&one, "key").await.1, Source::Shared);
+    assert_eq!(read(&one, "key").await.1, Source::Redis);
     assert_eq!(database.epoch(), epoch);
 }
 
@@ -232,7 +226,7 @@ async fn a_replica_that_is_promoted_has_the_proof_and_is_not_believed() {
     let server = redis().await;
     let proxy = Proxy::to(([127, 0, 0, 1], server.port())).await.unwrap();
     let database = Database::new();
-    let behind = Mode::Strong(Redis::from_url(&proxy.url(&server.url())).unwrap());
+    let behind = Mode::Strong(RedisConfig::from_url(&proxy.url(&server.url())).unwrap());
     let one = ready_cache(&database, behind).await;
     let other = ready_cache(&database, strong(&server)).await;
     write(&one, &database, "key", "old").await;
@@ -281,7 +275,7 @@ async fn an_address_behind_which_there_are_two_servers_brings_no_old_value_back(
     servers[1].command(&both).await.unwrap();
     let ports = servers.each_ref().map(RedisServer::port);
     let proxy = Proxy::to(([127, 0, 0, 1], ports[0])).await.unwrap();
-    let mode = || Mode::Strong(Redis::from_url(&proxy.url(&servers[0].url())).unwrap());
+    let mode = || Mode::Strong(RedisConfig::from_url(&proxy.url(&servers[0].url())).unwrap());
     let database = Database::new();
     let [one, other] = [mode(), mode()].map(|mode| cache(&database, mode));
     let dealing = async {
@@ -322,7 +316,7 @@ async fn two_caches_of_one_database_and_one_redis_have_values_of_their_own() {
     for cache in &caches {
         ready(cache).await;
     }
-    for source in [Source::Database, Source::Shared] {
+    for source in [Source::Database, Source::Redis] {
         for (cache, expected) in caches.iter().zip(["a product", "a customer"]) {
             let read = cache.read("7").await.unwrap();
             assert_eq!(read.value.unwrap().bytes, expected);
@@ -341,7 +335,7 @@ async fn two_databases_with_the_same_epoch_and_the_same_names_have_values_of_the
     let one = ready_cache(&databases[0], strong(&server)).await;
     let other = ready_cache(&databases[1], strong(&server)).await;
     assert_eq!(databases[0].epoch(), databases[1].epoch());
-    for source in [Source::Database, Source::Shared] {
+    for source in [Source::Database, Source::Redis] {
         for (cache, expected) in [(&one, "0"), (&other, "1")] {
             let read = cache.read("key").await.unwrap();
             assert_eq!((read.value.unwrap().bytes, read.source), (expected.into(), source));
@@ -352,7 +346,7 @@ async fn two_databases_with_the_same_epoch_and_the_same_names_have_values_of_the
 #[tokio::test]
 async fn a_cache_without_a_name_of_its_own_is_refused() {
     for name in ["", "a:b", "7"] {
-        let config = cenote_cache::config::Config::new(name, Mode::Local);
+        let config = cenote_cache::Config::new(name, Mode::Local);
         let refused = Cache::new(Database::new(), config);
         assert!(matches!(refused, Err(ConfigError::Name(it)) if it == name));
     }
@@ -371,7 +365,7 @@ async fn a_fresh_system_caches_as_soon_as_redis_is_reached() {
     }
     let version = write(&one, &database, "key", "value").await;
     read(&one, "key").await;
-    assert_eq!(read(&other, "key").await, (Some(version), Source::Shared));
+    assert_eq!(read(&other, "key").await, (Some(version), Source::Redis));
     assert_eq!(database.epoch(), 2, "one decision, {:?}", begun.elapsed());
 }
 
@@ -382,9 +376,9 @@ async fn a_fresh_system_without_redis_takes_writes_and_uses_redis_when_it_comes(
     let database = Database::fresh();
     let cache = cache(&database, strong(&server));
     write(&cache, &database, "key", "value").await;
-    assert_eq!(cache.stats().state, State::Degraded(Reason::Untrusted));
+    assert_eq!(cache.stats().state, State::Degraded(DegradedReason::Untrusted));
     server.restart().await.unwrap();
     ready(&cache).await;
     read(&cache, "key").await;
-    assert_eq!(read(&cache, "key").await, (Some(1), Source::Shared));
+    assert_eq!(read(&cache, "key").await, (Some(1), Source::Redis));
 }

@@ -6,7 +6,7 @@ mod world;
 
 use std::time::Duration;
 
-use cenote_cache::{config::Mode, fenced::Coherence, read::Source};
+use cenote_cache::{Coherence, Mode, Source};
 use tokio::task::JoinSet;
 use world::{Database, Down, FENCE, cache, config, read, until, write};
 
@@ -169,7 +169,7 @@ async fn an_older_value_is_served_while_the_database_fails_only_if_wished_and_ma
         let mut config = config(Mode::Local);
         config.ttl = Duration::from_millis(20);
         config.stale_on_error = wished;
-        let cache = cenote_cache::cache::Cache::new(database.clone(), config).unwrap();
+        let cache = cenote_cache::Cache::new(database.clone(), config).unwrap();
         read(&cache, "key").await;
         tokio::time::sleep(Duration::from_millis(20)).await;
         database.fail(true);

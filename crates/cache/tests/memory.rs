@@ -8,12 +8,7 @@ mod world;
 
 use std::fs;
 
-use cenote_cache::{
-    cache::Cache,
-    config::Mode,
-    epoch::Row,
-    origin::{Origin, Value},
-};
+use cenote_cache::{Cache, EpochRow, Mode, Origin, Value};
 use world::{Down, config};
 
 const BOUND: u64 = 32 << 20;
@@ -33,11 +28,11 @@ impl Origin for Rows {
         Ok(keys.iter().map(value).collect())
     }
 
-    async fn epoch_row(&self) -> Result<Row, Down> {
+    async fn epoch_row(&self) -> Result<EpochRow, Down> {
         Err(Down)
     }
 
-    async fn advance(&self, _successor: Row) -> Result<(), Down> {
+    async fn advance(&self, _successor: EpochRow) -> Result<(), Down> {
         Err(Down)
     }
 }

@@ -6,13 +6,7 @@ mod world;
 
 use std::time::Duration;
 
-use cenote_cache::{
-    cache::Cache,
-    fenced::{Coherence, Fenced, Obstacle},
-    origin::Origin,
-    read::Source,
-    stats::{Reason, State},
-};
+use cenote_cache::{Cache, Coherence, DegradedReason, Fenced, Obstacle, Origin, Source, State};
 use tokio::time::{Instant, sleep};
 use world::{Database, LEASE, cache, config, read, ready, ready_cache, redis, strong, until, write};
 
@@ -42,7 +36,7 @@ async fn when_redis_dies_reads_go_on_and_writes_wait_and_all_recovers_under_a_ne
     assert_eq!(write(&cache, &database, "key", "during").await, 2);
     let stalled = killed.elapsed();
     assert!(stalled < STALL, "{stalled:?}");
-    assert_eq!(cache.stats().state, State::Degraded(Reason::Untrusted));
+    assert_eq!(cache.stats().state, State::Degraded(DegradedReason::Untrusted));
     assert!(cache.stats().epoch.unwrap() > epoch);
     assert_eq!(read(&cache, "key").await, (Some(2), Source::Database));
     write(&cache, &database, "key", "at once").await;
@@ -51,7 +45,7 @@ async fn when_redis_dies_reads_go_on_and_writes_wait_and_all_recovers_under_a_ne
     ready(&cache).await;
     assert!(cache.stats().epoch.unwrap() > epoch + 1);
     assert_eq!(read(&cache, "key").await, (Some(3), Source::Database));
-    assert_eq!(read(&cache, "key").await, (Some(3), Source::Shared));
+    assert_eq!(read(&cache, "key").await, (Some(3), Source::Redis));
     assert_eq!(write(&cache, &database, "key", "after").await, 4);
 }
 
@@ -84,7 +78,7 @@ async fn overtaken(database: &Database, writer: &Cache<Database>, reader: &Cache
         .await;
     }
     read(reader, "key").await;
-    assert_eq!(read(reader, "key").await, (Some(1), Source::Shared));
+    assert_eq!(read(reader, "key").await, (Some(1), Source::Redis));
     fenced
 }
 
@@ -113,7 +107,7 @@ async fn a_pending_write_is_settled_in_the_background_as_soon_as_that_can_be_don
     database.commit("key", "after");
     database.fail(true);
     until("the view is over", || {
-        writer.stats().state == State::Degraded(Reason::UnknownEpoch)
+        writer.stats().state == State::Degraded(DegradedReason::UnknownEpoch)
     })
     .await;
     assert_eq!(fenced.release().await, Coherence::Pending);
@@ -154,7 +148,7 @@ async fn without_a_view_nothing_is_written_and_reads_ask_the_database() {
     ready(&cache).await;
     database.fail(true);
     until("the view is over", || {
-        cache.stats().state == State::Degraded(Reason::UnknownEpoch)
+        cache.stats().state == State::Degraded(DegradedReason::UnknownEpoch)
     })
     .await;
     let refused = cache.fence(&["key"]).await.unwrap_err();
@@ -177,7 +171,7 @@ async fn an_older_value_is_served_while_the_database_fails_only_if_wished_and_ma
     read(&cache, "key").await;
     database.fail(true);
     until("the view is over", || {
-        cache.stats().state == State::Degraded(Reason::UnknownEpoch)
+        cache.stats().state == State::Degraded(DegradedReason::UnknownEpoch)
     })
     .await;
     let read = cache.read("key").await.unwrap();
@@ -202,7 +196,7 @@ async fn a_frozen_redis_costs_a_read_its_timeout_once_and_stalls_writes_no_longe
     server.thaw().await.unwrap();
     ready(&cache).await;
     assert_eq!(read(&cache, "key").await.0, Some(2));
-    assert_eq!(read(&cache, "key").await, (Some(2), Source::Shared));
+    assert_eq!(read(&cache, "key").await, (Some(2), Source::Redis));
 }
 
 #[tokio::test]
@@ -229,7 +223,7 @@ async fn a_flush_in_the_middle_of_a_write_brings_nothing_back() {
     let fenced = cache.fence(&["key"]).await.unwrap();
     run(&server, &["FLUSHALL"]).await;
     assert_eq!(read(&cache, "key").await, (Some(1), Source::Database));
-    assert_eq!(read(&cache, "key").await, (Some(1), Source::Shared));
+    assert_eq!(read(&cache, "key").await, (Some(1), Source::Redis));
     database.commit("key", "new");
     assert_eq!(fenced.release().await, Coherence::Settled);
     assert_eq!(read(&cache, "key").await, (Some(2), Source::Database));
@@ -264,7 +258,7 @@ async fn a_redis_that_takes_no_writes_is_not_believed() {
     // A replica of nobody: it answers reads, and refuses writes.
     run(&server, &["REPLICAOF", "127.0.0.1", "1"]).await;
     until("it is given up", || {
-        cache.stats().state == State::Degraded(Reason::Untrusted)
+        cache.stats().state == State::Degraded(DegradedReason::Untrusted)
     })
     .await;
     write(&cache, &database, "key", "value").await;

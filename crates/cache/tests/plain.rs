@@ -4,21 +4,17 @@
 
 mod world;
 
-use cenote_cache::{
-    config::{Mode, Redis},
-    read::Source,
-    stats::State,
-};
+use cenote_cache::{Mode, RedisConfig, Source, State};
 use world::{Database, read, ready_cache, redis, until, write};
 
 #[tokio::test]
 async fn what_is_read_is_kept_and_what_is_written_is_deleted() {
     let server = redis().await;
     let database = Database::new();
-    let cache = ready_cache(&database, Mode::Ttl(Redis::from_url(&server.url()).unwrap())).await;
+    let cache = ready_cache(&database, Mode::Ttl(RedisConfig::from_url(&server.url()).unwrap())).await;
     write(&cache, &database, "key", "value").await;
     assert_eq!(read(&cache, "key").await, (Some(1), Source::Database));
-    assert_eq!(read(&cache, "key").await, (Some(1), Source::Shared));
+    assert_eq!(read(&cache, "key").await, (Some(1), Source::Redis));
     assert_eq!(cache.read("key").await.unwrap().age, None);
     write(&cache, &database, "key", "value").await;
     assert_eq!(read(&cache, "key").await, (Some(2), Source::Database));
@@ -29,7 +25,7 @@ async fn a_fill_that_raced_a_write_brings_the_old_value_back() {
     let server = redis().await;
     let database = Database::new();
     database.commit("key", "old");
-    let cache = ready_cache(&database, Mode::Ttl(Redis::from_url(&server.url()).unwrap())).await;
+    let cache = ready_cache(&database, Mode::Ttl(RedisConfig::from_url(&server.url()).unwrap())).await;
     database.close_gate();
     let early = tokio::spawn({
         let cache = cache.clone();
@@ -39,14 +35,14 @@ async fn a_fill_that_raced_a_write_brings_the_old_value_back() {
     write(&cache, &database, "key", "new").await;
     database.open_gate();
     early.await.unwrap();
-    assert_eq!(read(&cache, "key").await, (Some(1), Source::Shared));
+    assert_eq!(read(&cache, "key").await, (Some(1), Source::Redis));
 }
 
 #[tokio::test]
 async fn without_redis_the_database_answers() {
     let server = redis().await;
     let database = Database::new();
-    let cache = ready_cache(&database, Mode::Ttl(Redis::from_url(&server.url()).unwrap())).await;
+    let cache = ready_cache(&database, Mode::Ttl(RedisConfig::from_url(&server.url()).unwrap())).await;
     server.kill().await.unwrap();
     for version in 1..4 {
         write(&cache, &database, "key", "value").await;

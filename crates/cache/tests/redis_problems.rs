@@ -6,11 +6,7 @@ mod world;
 
 use std::{sync::Arc, time::Duration};
 
-use cenote_cache::{
-    config::{Mode, Redis},
-    problem::{Cause, RedisProblem},
-    redis_check::{CheckError, check_redis},
-};
+use cenote_cache::{CheckError, Mode, RedisConfig, RedisProblem, RedisProblemKind, check_redis};
 use cenote_local::PostgresServer;
 use cenote_testing::{RedisCluster, RedisServer};
 use rcgen::{CertificateParams, KeyPair};
@@ -23,7 +19,7 @@ use world::redis;
 
 /// What is wrong with the Redis at this URL.
 async fn problem(url: &str) -> RedisProblem {
-    problem_of(&Mode::Strong(Redis::from_url(url).unwrap())).await
+    problem_of(&Mode::Strong(RedisConfig::from_url(url).unwrap())).await
 }
 
 async fn problem_of(mode: &Mode) -> RedisProblem {
@@ -34,9 +30,9 @@ async fn problem_of(mode: &Mode) -> RedisProblem {
 }
 
 /// Names the server, the cause and these words, and keeps the password to itself.
-fn tells(problem: &RedisProblem, cause: Cause, words: &[&str]) {
+fn tells(problem: &RedisProblem, cause: RedisProblemKind, words: &[&str]) {
     let shown = problem.to_string();
-    assert_eq!(problem.cause(), cause, "{shown}");
+    assert_eq!(problem.kind(), cause, "{shown}");
     for word in words {
         assert!(shown.contains(word), "{word:?} in {shown}");
     }
@@ -58,14 +54,18 @@ async fn a_login_that_is_refused_is_told_in_the_servers_words() {
     let wrong = ["WRONGPASS invalid username-password pair", "the password in the URL"];
     for login in [":hunter3@", "default:hunter3@", "nobody:hunter3@", "nobody:@"] {
         let refused = problem(&format!("redis://{login}127.0.0.1:{port}")).await;
-        tells(&refused, Cause::Login, &wrong);
+        tells(&refused, RedisProblemKind::Login, &wrong);
         assert!(refused.is_permanent());
     }
     let none = problem(&format!("redis://127.0.0.1:{port}")).await;
-    tells(&none, Cause::Login, &["NOAUTH Authentication required."]);
+    tells(&none, RedisProblemKind::Login, &["NOAUTH Authentication required."]);
     server.command(&["CONFIG", "SET", "requirepass", ""]).await.unwrap();
     let needless = problem(&format!("redis://:hunter3@127.0.0.1:{port}")).await;
-    tells(&needless, Cause::Login, &["called without any password configured"]);
+    tells(
+        &needless,
+        RedisProblemKind::Login,
+        &["called without any password configured"],
+    );
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn a_user_without_a_password_logs_in_and_resp3_may_be_asked_for() {
     server.command(&user).await.unwrap();
     for query in ["", "?protocol=3", "?protocol=2&db=1"] {
         let url = format!("redis://open:@127.0.0.1:{}{query}", server.port());
-        check_redis(&Mode::Strong(Redis::from_url(&url).unwrap()))
+        check_redis(&Mode::Strong(RedisConfig::from_url(&url).unwrap()))
             .await
             .unwrap();
     }
@@ -100,25 +100,29 @@ async fn a_permission_that_is_missing_is_named() {
         let refused = problem(&url).await;
         tells(
             &refused,
-            Cause::Permission,
+            RedisProblemKind::Permission,
             &["NOPERM", &format!("'{command}'"), "ACL SETUSER"],
         );
     }
     let url = with_user(&server, &["~other:*", "+@all"]).await;
-    tells(&problem(&url).await, Cause::Permission, &["NOPERM", "key"]);
+    tells(&problem(&url).await, RedisProblemKind::Permission, &["NOPERM", "key"]);
     let url = with_user(&server, &["~*", "+@all", "-client|tracking"]).await;
-    let redis = Redis::from_url(&url).unwrap();
+    let redis = RedisConfig::from_url(&url).unwrap();
     check_redis(&Mode::Strong(redis.clone())).await.unwrap();
     let max_staleness = Duration::from_millis(100);
     let bounded = Mode::Bounded { redis, max_staleness };
-    tells(&problem_of(&bounded).await, Cause::Permission, &["client|tracking"]);
+    tells(
+        &problem_of(&bounded).await,
+        RedisProblemKind::Permission,
+        &["client|tracking"],
+    );
 }
 
 #[tokio::test]
 async fn a_database_that_the_server_does_not_have_is_refused_in_its_words() {
     let server = redis().await;
     let beyond = problem(&format!("{}99", server.url())).await;
-    tells(&beyond, Cause::Mismatch, &["DB index is out of range"]);
+    tells(&beyond, RedisProblemKind::Mismatch, &["DB index is out of range"]);
 }
 
 #[tokio::test]
@@ -132,22 +136,37 @@ async fn servers_that_are_no_cluster_are_told_from_one() {
         one.port()
     ))
     .await;
-    assert!(matches!(both.cause(), Cause::Mismatch | Cause::Login), "{both}");
+    assert!(
+        matches!(both.kind(), RedisProblemKind::Mismatch | RedisProblemKind::Login),
+        "{both}"
+    );
     let cluster = one.url().replace("redis://", "redis+cluster://");
-    tells(&problem(&cluster).await, Cause::Mismatch, &["belongs to no cluster"]);
+    tells(
+        &problem(&cluster).await,
+        RedisProblemKind::Mismatch,
+        &["belongs to no cluster"],
+    );
 }
 
 #[tokio::test]
 async fn a_cluster_with_slots_that_nobody_serves_is_not_used() {
     let cluster = RedisCluster::temporary().start().await.unwrap();
     let url = cluster.nodes()[0].url();
-    check_redis(&Mode::Strong(Redis::from_url(&url).unwrap()))
+    check_redis(&Mode::Strong(RedisConfig::from_url(&url).unwrap()))
         .await
         .unwrap();
     cluster.nodes()[0].command(&["CLUSTER", "DELSLOTS", "7"]).await.unwrap();
-    tells(&problem(&url).await, Cause::Cluster, &["slot 7", "not served"]);
+    tells(
+        &problem(&url).await,
+        RedisProblemKind::Cluster,
+        &["slot 7", "not served"],
+    );
     let beyond = problem(&format!("{url}1")).await;
-    tells(&beyond, Cause::Mismatch, &["SELECT is not allowed in cluster mode"]);
+    tells(
+        &beyond,
+        RedisProblemKind::Mismatch,
+        &["SELECT is not allowed in cluster mode"],
+    );
 }
 
 #[tokio::test]
@@ -155,12 +174,16 @@ async fn a_server_that_takes_no_writes_says_why() {
     let primary = redis().await;
     let replica = primary.replica().start().await.unwrap();
     let read_only = problem(&replica.url()).await;
-    tells(&read_only, Cause::Replica, &["READONLY", "name the primary"]);
+    tells(&read_only, RedisProblemKind::Replica, &["READONLY", "name the primary"]);
     for (settings, cause, words) in [
-        (&["maxmemory", "1"][..], Cause::OutOfMemory, "OOM command not allowed"),
+        (
+            &["maxmemory", "1"][..],
+            RedisProblemKind::OutOfMemory,
+            "OOM command not allowed",
+        ),
         (
             &["maxmemory", "0", "min-replicas-to-write", "3"],
-            Cause::RefusesWrites,
+            RedisProblemKind::RefusesWrites,
             "NOREPLICAS",
         ),
     ] {
@@ -194,7 +217,11 @@ async fn a_server_that_cannot_save_says_so() {
         assert!(Instant::now() < deadline, "it never fails");
         sleep(Duration::from_millis(10)).await;
     }
-    tells(&problem(&server.url()).await, Cause::RefusesWrites, &["MISCONF"]);
+    tells(
+        &problem(&server.url()).await,
+        RedisProblemKind::RefusesWrites,
+        &["MISCONF"],
+    );
 }
 
 #[tokio::test]
@@ -212,12 +239,12 @@ async fn a_server_that_has_no_time_says_so() {
     });
     let deadline = Instant::now() + Duration::from_secs(20);
     let told = loop {
-        match check_redis(&Mode::Strong(Redis::from_url(&server.url()).unwrap())).await {
-            Err(CheckError::Redis(problem)) if problem.cause() != Cause::TimedOut => break problem,
+        match check_redis(&Mode::Strong(RedisConfig::from_url(&server.url()).unwrap())).await {
+            Err(CheckError::Redis(problem)) if problem.kind() != RedisProblemKind::TimedOut => break problem,
             other => assert!(Instant::now() < deadline, "{other:?}"),
         }
     };
-    tells(&told, Cause::Busy, &["BUSY"]);
+    tells(&told, RedisProblemKind::Busy, &["BUSY"]);
     server.command(&["SCRIPT", "KILL"]).await.unwrap();
     let _killed = busy.await.unwrap();
     server.command(&["CONFIG", "SET", "maxclients", "1"]).await.unwrap();
@@ -225,9 +252,13 @@ async fn a_server_that_has_no_time_says_so() {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         holders.push(TcpStream::connect(("127.0.0.1", server.port())).await.unwrap());
-        match check_redis(&Mode::Strong(Redis::from_url(&server.url()).unwrap())).await {
+        match check_redis(&Mode::Strong(RedisConfig::from_url(&server.url()).unwrap())).await {
             Err(CheckError::Redis(problem)) => {
-                tells(&problem, Cause::TooManyClients, &["max number of clients reached"]);
+                tells(
+                    &problem,
+                    RedisProblemKind::TooManyClients,
+                    &["max number of clients reached"],
+                );
                 break;
             }
             other => assert!(Instant::now() < deadline, "{other:?}"),
@@ -240,16 +271,16 @@ async fn a_server_that_is_not_there_is_unreachable_and_one_that_hangs_takes_too_
     let server = redis().await;
     server.freeze().await.unwrap();
     let hangs = problem(&server.url()).await;
-    tells(&hangs, Cause::TimedOut, &["too long"]);
+    tells(&hangs, RedisProblemKind::TimedOut, &["too long"]);
     server.thaw().await.unwrap();
     server.kill().await.unwrap();
     let refused = problem(&server.url()).await;
-    tells(&refused, Cause::Unreachable, &["refused"]);
+    tells(&refused, RedisProblemKind::Unreachable, &["refused"]);
     assert!(!hangs.is_permanent() && !refused.is_permanent());
     let nowhere = problem("redis://:hunter2@no-such-host.invalid").await;
-    assert_eq!(nowhere.cause(), Cause::Unreachable, "{nowhere}");
+    assert_eq!(nowhere.kind(), RedisProblemKind::Unreachable, "{nowhere}");
     let nowhere = problem("unix:///no/such/socket").await;
-    assert_eq!(nowhere.cause(), Cause::Unreachable, "{nowhere}");
+    assert_eq!(nowhere.kind(), RedisProblemKind::Unreachable, "{nowhere}");
     assert!(nowhere.to_string().contains("/no/such/socket"), "{nowhere}");
 }
 
@@ -258,7 +289,10 @@ async fn a_server_that_speaks_something_else_is_not_a_redis() {
     let postgres = PostgresServer::temporary().start().await.unwrap();
     for url in ["redis://:hunter2@127.0.0.1", "redis://127.0.0.1"] {
         let other = problem(&format!("{url}:{}", postgres.port())).await;
-        assert!(matches!(other.cause(), Cause::Closed | Cause::NotRedis), "{other}");
+        assert!(
+            matches!(other.kind(), RedisProblemKind::Closed | RedisProblemKind::NotRedis),
+            "{other}"
+        );
         assert!(
             other.to_string().contains("no Redis") || other.to_string().contains("not a Redis"),
             "{other}"
@@ -267,18 +301,18 @@ async fn a_server_that_speaks_something_else_is_not_a_redis() {
     for (answer, cause, words) in [
         (
             "HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n",
-            Cause::NotRedis,
+            RedisProblemKind::NotRedis,
             "HTTP/1.1 400 Bad Request",
         ),
-        ("SSH-2.0-OpenSSH_9.2\r\n", Cause::NotRedis, "SSH-2.0"),
-        ("+OK\r\n+PONG\r\n$3\r\nx", Cause::NotRedis, "not a Redis"),
-        ("\x15\x03\x03\0\x02\x02\x28", Cause::OnlyTls, "rediss://"),
+        ("SSH-2.0-OpenSSH_9.2\r\n", RedisProblemKind::NotRedis, "SSH-2.0"),
+        ("+OK\r\n+PONG\r\n$3\r\nx", RedisProblemKind::NotRedis, "not a Redis"),
+        ("\x15\x03\x03\0\x02\x02\x28", RedisProblemKind::OnlyTls, "rediss://"),
         (
             "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set\r\n",
-            Cause::ProtectedMode,
+            RedisProblemKind::ProtectedMode,
             "protected-mode",
         ),
-        ("", Cause::Closed, "closed the connection"),
+        ("", RedisProblemKind::Closed, "closed the connection"),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -302,13 +336,16 @@ async fn what_keeps_tls_from_working_is_told() {
     let builder = RedisServer::temporary().tls(pem.clone(), key.serialize_pem());
     let server = builder.start().await.unwrap();
     let tls = server.tls_url().unwrap();
-    tells(&problem(&tls).await, Cause::Tls, &["TLS: ", "UnknownIssuer"]);
-    let mut redis = Redis::from_url(&tls).unwrap();
+    tells(&problem(&tls).await, RedisProblemKind::Tls, &["TLS: ", "UnknownIssuer"]);
+    let mut redis = RedisConfig::from_url(&tls).unwrap();
     redis.authorities = Some(pem.into_bytes());
     let misnamed = problem_of(&Mode::Strong(redis)).await;
-    tells(&misnamed, Cause::Tls, &["TLS: ", "elsewhere.example"]);
+    tells(&misnamed, RedisProblemKind::Tls, &["TLS: ", "elsewhere.example"]);
     let plain = problem(&tls.replace("rediss://", "redis://")).await;
-    assert!(matches!(plain.cause(), Cause::OnlyTls | Cause::Closed), "{plain}");
+    assert!(
+        matches!(plain.kind(), RedisProblemKind::OnlyTls | RedisProblemKind::Closed),
+        "{plain}"
+    );
     assert!(plain.to_string().contains("rediss://"), "{plain}");
     let encrypted = problem(&server.url().replace("redis://", "rediss://")).await;
     assert!(encrypted.to_string().contains("redis://"), "{encrypted}");

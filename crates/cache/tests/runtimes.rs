@@ -6,14 +6,7 @@ mod world;
 
 use std::{thread, time::Duration};
 
-use cenote_cache::{
-    cache::Cache,
-    config::{Mode, Redis},
-    epoch::Row,
-    fenced::Coherence,
-    origin::{Origin, Value},
-    read::Source,
-};
+use cenote_cache::{Cache, Coherence, EpochRow, Mode, Origin, RedisConfig, Source, Value};
 use cenote_testing::RedisServer;
 use tokio::{
     runtime,
@@ -33,11 +26,11 @@ impl Origin for Way {
         self.0.load(keys).await
     }
 
-    async fn epoch_row(&self) -> Result<Row, Down> {
+    async fn epoch_row(&self) -> Result<EpochRow, Down> {
         panic!("only the first origin is asked for the epoch")
     }
 
-    async fn advance(&self, _successor: Row) -> Result<(), Down> {
+    async fn advance(&self, _successor: EpochRow) -> Result<(), Down> {
         panic!("only the first origin moves the epoch on")
     }
 }
@@ -55,7 +48,7 @@ fn elsewhere<T: Send>(work: impl AsyncFnOnce() -> T + Send) -> T {
 
 /// With keys of their own: the databases that the tests put behind them all begin with the same epoch.
 fn modes(server: &RedisServer) -> [Mode; 3] {
-    let mut redis = Redis::from_url(&server.url()).unwrap();
+    let mut redis = RedisConfig::from_url(&server.url()).unwrap();
     redis.prefix = "bounded".to_owned();
     let max_staleness = Duration::from_millis(400);
     let bounded = Mode::Bounded { redis, max_staleness };
@@ -159,7 +152,7 @@ async fn a_pending_write_is_settled_though_its_runtime_has_ended() {
         elsewhere(async || {
             let first = cache.read("key").await.unwrap();
             assert_eq!(first.value.unwrap().version, 2);
-            cache.read("key").await.unwrap().source == Source::Shared
+            cache.read("key").await.unwrap().source == Source::Redis
         })
     })
     .await;
@@ -214,7 +207,7 @@ async fn what_a_runtime_asks_at_once_goes_to_redis_in_few_commands_over_one_conn
     let cache = cache(&database, strong(&server));
     ready(&cache).await;
     server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
-    for source in [Source::Database, Source::Shared] {
+    for source in [Source::Database, Source::Redis] {
         let mut reads = JoinSet::new();
         for number in 0..READS {
             let cache = cache.clone();

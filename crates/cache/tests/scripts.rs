@@ -3,10 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
-use cenote_cache::{
+use cenote_cache::protocol::{
     cell::{Cell, Token, WriterId},
+    script_semantics::{self, Slot, Stored},
     scripts,
-    transitions::{self, Slot, Stored},
 };
 use cenote_testing::RedisServer;
 use redis::{FromRedisValue, Value, aio::MultiplexedConnection, cmd};
@@ -138,20 +138,20 @@ async fn on_random_histories_every_script_does_what_its_function_does() {
                 0 => {
                     let arguments = [&token.0[..], digits.as_bytes()];
                     let found: Option<Vec<u8>> = redis.run(scripts::LEASE, &arguments).await;
-                    let (slot, expected) = transitions::lease(slot, token, ms, 0);
+                    let (slot, expected) = script_semantics::lease(slot, token, ms, 0);
                     assert_eq!(found, expected, "LEASE on {before:?}");
                     slot
                 }
                 1 => {
                     let arguments = [&writer.0[..], digits.as_bytes()];
                     let count: u64 = redis.run(scripts::FENCE, &arguments).await;
-                    let (slot, expected) = transitions::fence(slot, writer, ms, 0);
+                    let (slot, expected) = script_semantics::fence(slot, writer, ms, 0);
                     assert_eq!(count, expected, "FENCE on {before:?}");
                     slot
                 }
                 2 => {
                     let held: bool = redis.run(scripts::RELEASE, &[&writer.0]).await;
-                    let (slot, expected) = transitions::release(slot, writer);
+                    let (slot, expected) = script_semantics::release(slot, writer);
                     assert_eq!(held, expected, "RELEASE of {writer:?} on {before:?}");
                     slot
                 }
@@ -166,13 +166,13 @@ async fn on_random_histories_every_script_does_what_its_function_does() {
                     let token_bytes = token.as_ref().map_or(&[][..], |token| &token.0);
                     let arguments = [token_bytes, &bytes, digits.as_bytes()];
                     let filled: bool = redis.run(scripts::FILL, &arguments).await;
-                    let (slot, expected) = transitions::fill(slot, token, cell, ms, 0);
+                    let (slot, expected) = script_semantics::fill(slot, token, cell, ms, 0);
                     assert_eq!(filled, expected, "FILL {token:?} {cell:?} on {before:?}");
                     slot
                 }
                 _ => {
                     let deleted: bool = redis.run(scripts::INVAL, &[]).await;
-                    let (slot, expected) = transitions::inval(slot);
+                    let (slot, expected) = script_semantics::inval(slot);
                     assert_eq!(deleted, expected, "INVAL on {before:?}");
                     slot
                 }

@@ -4,11 +4,7 @@
 
 use std::{error::Error, fmt::Debug, time::Duration};
 
-use cenote_cache::{
-    config::{ClientIdentity, Config, Mode, Redis},
-    redis_check::check_redis,
-    redis_url::RedisUrl,
-};
+use cenote_cache::{ClientIdentity, Config, Mode, RedisConfig, RedisUrl, check_redis};
 
 const MARKER: &str = "hunter2";
 
@@ -22,7 +18,7 @@ fn hides_with_sources(error: &dyn Error) {
 
 #[tokio::test]
 async fn neither_settings_nor_errors_show_a_password_or_a_key() {
-    let mut redis = Redis::from_url(&format!("rediss://user:{MARKER}@127.0.0.1:1/2")).unwrap();
+    let mut redis = RedisConfig::from_url(&format!("rediss://user:{MARKER}@127.0.0.1:1/2")).unwrap();
     redis.identity = Some(ClientIdentity {
         certificate: Vec::new(),
         key: MARKER.as_bytes().to_vec().into(),

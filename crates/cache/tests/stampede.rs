@@ -9,7 +9,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use cenote_cache::{cache::Cache, config::Config};
+use cenote_cache::{Cache, Config};
 use tokio::task::JoinSet;
 use world::{Database, read, ready, redis, strong, until};
 

@@ -6,7 +6,7 @@ mod world;
 
 use std::time::Duration;
 
-use cenote_cache::{fenced::Coherence, read::Source};
+use cenote_cache::{Coherence, Source};
 use tokio::{task::JoinSet, time::sleep};
 use world::{Database, FENCE, LEASE, read, ready_cache, redis, strong, until, write};
 
@@ -19,11 +19,11 @@ async fn what_one_instance_loads_the_other_finds_in_redis() {
     let version = write(&one, &database, "key", "value\0\r\n").await;
     assert_eq!(read(&one, "key").await, (Some(version), Source::Database));
     let found = other.read("key").await.unwrap();
-    assert_eq!(found.source, Source::Shared);
+    assert_eq!(found.source, Source::Redis);
     assert_eq!(found.age, Some(Duration::ZERO));
     assert_eq!(found.value.unwrap().bytes, "value\0\r\n");
     assert_eq!(read(&one, "nothing").await, (None, Source::Database));
-    assert_eq!(read(&other, "nothing").await, (None, Source::Shared));
+    assert_eq!(read(&other, "nothing").await, (None, Source::Redis));
     assert_eq!(database.loads(), 2);
 }
 
@@ -36,7 +36,7 @@ async fn a_write_through_one_instance_is_seen_by_the_other_at_once() {
     for _ in 0..20 {
         let version = write(&one, &database, "key", "value").await;
         assert_eq!(read(&other, "key").await.0, Some(version));
-        assert_eq!(read(&other, "key").await, (Some(version), Source::Shared));
+        assert_eq!(read(&other, "key").await, (Some(version), Source::Redis));
     }
 }
 
@@ -82,7 +82,7 @@ async fn after_a_crash_between_commit_and_release_reads_go_to_the_database_until
     }
     sleep(FENCE).await;
     assert_eq!(read(&other, "key").await, (Some(2), Source::Database));
-    assert_eq!(read(&other, "key").await, (Some(2), Source::Shared));
+    assert_eq!(read(&other, "key").await, (Some(2), Source::Redis));
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn a_key_stays_fenced_until_the_last_of_its_writers_has_released() {
     database.commit("key", "second");
     assert_eq!(second.release().await, Coherence::Settled);
     read(&one, "key").await;
-    assert_eq!(read(&one, "key").await, (Some(2), Source::Shared));
+    assert_eq!(read(&one, "key").await, (Some(2), Source::Redis));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,7 +198,7 @@ async fn scripts_that_were_flushed_are_loaded_again() {
     database.commit("b", "2");
     assert_eq!(fenced.release().await, Coherence::Settled);
     cache.read_many(&["a", "b"]).await.unwrap();
-    assert_eq!(read(&cache, "b").await, (Some(1), Source::Shared));
+    assert_eq!(read(&cache, "b").await, (Some(1), Source::Redis));
     assert_eq!(cache.stats().redis_errors, 0);
 }
 
@@ -210,7 +210,7 @@ async fn what_was_changed_behind_its_back_is_dropped_on_request() {
     let cache = ready_cache(&database, strong(&server)).await;
     read(&cache, "key").await;
     database.commit("key", "new");
-    assert_eq!(read(&cache, "key").await, (Some(1), Source::Shared));
+    assert_eq!(read(&cache, "key").await, (Some(1), Source::Redis));
     assert_eq!(cache.invalidate(&["key"]).await, Coherence::Settled);
     assert_eq!(read(&cache, "key").await, (Some(2), Source::Database));
 }

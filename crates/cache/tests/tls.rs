@@ -6,12 +6,7 @@ mod world;
 
 use std::time::Duration;
 
-use cenote_cache::{
-    cache::Cache,
-    config::{ClientIdentity, ConfigError, Mode, Redis},
-    read::Source,
-    stats::State,
-};
+use cenote_cache::{Cache, ClientIdentity, ConfigError, Mode, RedisConfig, Source, State};
 use cenote_testing::{RedisCluster, RedisServer};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::time::Instant;
@@ -52,14 +47,14 @@ impl Authority {
         builder.start().await.unwrap()
     }
 
-    fn trusted_for(&self, server: &RedisServer) -> Redis {
-        let mut redis = Redis::from_url(&server.tls_url().unwrap()).unwrap();
+    fn trusted_for(&self, server: &RedisServer) -> RedisConfig {
+        let mut redis = RedisConfig::from_url(&server.tls_url().unwrap()).unwrap();
         redis.authorities = Some(self.0.pem().into_bytes());
         redis
     }
 }
 
-fn cache(database: &Database, redis: Redis) -> Cache<Database> {
+fn cache(database: &Database, redis: RedisConfig) -> Cache<Database> {
     Cache::new(database.clone(), config(Mode::Strong(redis))).unwrap()
 }
 
@@ -67,7 +62,7 @@ async fn is_used(cache: &Cache<Database>, database: &Database) {
     ready(cache).await;
     let version = write(cache, database, "key", "value").await;
     assert_eq!(read(cache, "key").await, (Some(version), Source::Database));
-    assert_eq!(read(cache, "key").await, (Some(version), Source::Shared));
+    assert_eq!(read(cache, "key").await, (Some(version), Source::Redis));
 }
 
 /// It is tried again and again, and the database answers.
@@ -99,7 +94,7 @@ async fn a_certificate_of_another_authority_or_for_another_name_is_refused() {
     let authority = Authority::new();
     let server = authority.server("127.0.0.1").await;
     is_refused(&cache(&Database::new(), Authority::new().trusted_for(&server))).await;
-    let untrusted = Redis::from_url(&server.tls_url().unwrap()).unwrap();
+    let untrusted = RedisConfig::from_url(&server.tls_url().unwrap()).unwrap();
     is_refused(&cache(&Database::new(), untrusted)).await;
     let server = authority.server("elsewhere.example").await;
     is_refused(&cache(&Database::new(), authority.trusted_for(&server))).await;
@@ -107,14 +102,14 @@ async fn a_certificate_of_another_authority_or_for_another_name_is_refused() {
 
 #[tokio::test]
 async fn certificates_that_are_none_and_those_for_a_plain_url_are_refused_at_once() {
-    let mut redis = Redis::from_url("rediss://127.0.0.1:1/").unwrap();
+    let mut redis = RedisConfig::from_url("rediss://127.0.0.1:1/").unwrap();
     redis.authorities = Some(b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".to_vec());
     let refused = |redis| {
         let made = Cache::new(Database::new(), config(Mode::Strong(redis)));
         matches!(made, Err(ConfigError::Tls(_)))
     };
     assert!(refused(redis.clone()));
-    redis.servers = Redis::from_url("redis://127.0.0.1:1/").unwrap().servers;
+    redis.servers = RedisConfig::from_url("redis://127.0.0.1:1/").unwrap().servers;
     assert!(refused(redis));
 }
 
@@ -140,7 +135,7 @@ async fn a_server_that_asks_for_a_certificate_is_used_by_who_has_one_of_its_auth
 
 #[tokio::test]
 async fn a_key_that_is_none_is_refused_at_once() {
-    let mut redis = Redis::from_url("rediss://127.0.0.1:1/").unwrap();
+    let mut redis = RedisConfig::from_url("rediss://127.0.0.1:1/").unwrap();
     let mut identity = Authority::new().identifies("client");
     identity.key = b"no key".to_vec().into();
     redis.identity = Some(identity);
@@ -154,7 +149,7 @@ async fn a_cluster_is_used_over_tls_its_primaries_too() {
     let (certificate, key) = authority.signs("127.0.0.1");
     let builder = RedisCluster::temporary().tls(certificate, key, authority.0.pem());
     let cluster = builder.start().await.unwrap();
-    let mut redis = Redis::from_url(&cluster.tls_url().unwrap()).unwrap();
+    let mut redis = RedisConfig::from_url(&cluster.tls_url().unwrap()).unwrap();
     redis.authorities = Some(authority.0.pem().into_bytes());
     let database = Database::new();
     let unidentified = Mode::Strong(redis.clone());
@@ -166,7 +161,7 @@ async fn a_cluster_is_used_over_tls_its_primaries_too() {
         let key = format!("key {number}");
         let version = write(&cache, &database, &key, "value").await;
         assert_eq!(read(&cache, &key).await, (Some(version), Source::Database));
-        assert_eq!(read(&cache, &key).await, (Some(version), Source::Shared));
+        assert_eq!(read(&cache, &key).await, (Some(version), Source::Redis));
     }
     for primary in &cluster.nodes()[..3] {
         let count = primary.command(&["DBSIZE"]).await.unwrap();
@@ -181,10 +176,10 @@ async fn a_user_logs_in_and_a_wrong_password_is_refused_and_neither_is_shown() {
     server.command(&user).await.unwrap();
     let port = server.port();
     let database = Database::new();
-    let right = Redis::from_url(&format!("redis://cenote:secret@127.0.0.1:{port}/")).unwrap();
+    let right = RedisConfig::from_url(&format!("redis://cenote:secret@127.0.0.1:{port}/")).unwrap();
     assert!(!format!("{right:?}").contains("secret"), "{right:?}");
     is_used(&cache(&database, right), &database).await;
-    let wrong = Redis::from_url(&format!("redis://cenote:guess@127.0.0.1:{port}/")).unwrap();
+    let wrong = RedisConfig::from_url(&format!("redis://cenote:guess@127.0.0.1:{port}/")).unwrap();
     is_refused(&cache(&Database::new(), wrong)).await;
 }
 
@@ -192,7 +187,7 @@ async fn a_user_logs_in_and_a_wrong_password_is_refused_and_neither_is_shown() {
 async fn the_database_number_of_the_url_is_used() {
     let server = RedisServer::temporary().start().await.unwrap();
     let database = Database::new();
-    let redis = Redis::from_url(&format!("{}3", server.url())).unwrap();
+    let redis = RedisConfig::from_url(&format!("{}3", server.url())).unwrap();
     is_used(&cache(&database, redis), &database).await;
     let keyspace = server.command(&["INFO", "keyspace"]).await.unwrap();
     assert!(keyspace.contains("db3:") && !keyspace.contains("db0:"), "{keyspace}");
@@ -209,7 +204,7 @@ async fn a_unix_socket_is_used_with_its_login_and_database() {
         .unwrap();
     let url = server.url();
     let password = url.split([':', '@']).nth(2).unwrap();
-    let redis = Redis::from_url(&format!("unix://:{password}@{}?db=2", socket.display())).unwrap();
+    let redis = RedisConfig::from_url(&format!("unix://:{password}@{}?db=2", socket.display())).unwrap();
     let database = Database::new();
     is_used(&cache(&database, redis), &database).await;
     let keyspace = server.command(&["INFO", "keyspace"]).await.unwrap();

@@ -6,12 +6,7 @@ mod world;
 
 use std::{sync::Arc, time::Duration};
 
-use cenote_cache::{
-    cache::Cache,
-    config::{Mode, Redis},
-    read::Source,
-    stats::{Reason, State},
-};
+use cenote_cache::{Cache, DegradedReason, Mode, RedisConfig, Source, State};
 use cenote_testing::{Direction, Proxy, RedisServer};
 use tokio::time::Instant;
 use world::{Database, config, read, ready, ready_cache, redis, strong, until, write};
@@ -19,7 +14,7 @@ use world::{Database, config, read, ready, ready_cache, redis, strong, until, wr
 /// Reads and writes go on without Redis; afterwards it is used again.
 async fn goes_on(cache: &Cache<Database>, database: &Database) {
     until("Redis is given up", || {
-        cache.stats().state == State::Degraded(Reason::Untrusted)
+        cache.stats().state == State::Degraded(DegradedReason::Untrusted)
     })
     .await;
     let version = write(cache, database, "key", "meanwhile").await;
@@ -30,7 +25,7 @@ async fn recovers(cache: &Cache<Database>, database: &Database) {
     ready(cache).await;
     let version = write(cache, database, "key", "after").await;
     assert_eq!(read(cache, "key").await, (Some(version), Source::Database));
-    assert_eq!(read(cache, "key").await, (Some(version), Source::Shared));
+    assert_eq!(read(cache, "key").await, (Some(version), Source::Redis));
 }
 
 #[tokio::test]
@@ -93,7 +88,7 @@ async fn while_it_takes_longer_to_answer_than_is_waited_for() {
     let server = redis().await;
     let proxy = Proxy::to(([127, 0, 0, 1], server.port())).await.unwrap();
     let database = Database::new();
-    let mode = Mode::Strong(Redis::from_url(&proxy.url(&server.url())).unwrap());
+    let mode = Mode::Strong(RedisConfig::from_url(&proxy.url(&server.url())).unwrap());
     let cache = ready_cache(&database, mode).await;
     write(&cache, &database, "key", "before").await;
     proxy.delay(Direction::ToClient, Duration::from_millis(400));
@@ -125,13 +120,13 @@ async fn what_is_no_cell_is_a_miss_and_gives_way() {
         assert_eq!(found, (Some(version), Source::Database), "{foreign:?}");
         if !foreign.starts_with('F') {
             read(&cache, "key").await;
-            assert_eq!(read(&cache, "key").await.1, Source::Shared, "{foreign:?}");
+            assert_eq!(read(&cache, "key").await.1, Source::Redis, "{foreign:?}");
         }
     }
     assert_eq!(write(&cache, &database, "key", "new").await, version + 1);
     read(&cache, "key").await;
     let found = read(&cache, "key").await;
-    assert_eq!(found, (Some(version + 1), Source::Shared));
+    assert_eq!(found, (Some(version + 1), Source::Redis));
     assert_eq!(cache.stats().redis_errors, 0);
 }
 
@@ -148,9 +143,9 @@ async fn an_absence_is_kept_and_ends_sooner_than_a_value() {
         read(&cache, key).await;
     }
     let loads = database.loads();
-    assert_eq!(read(&cache, "nothing").await, (None, Source::Shared));
+    assert_eq!(read(&cache, "nothing").await, (None, Source::Redis));
     assert_eq!(database.loads(), loads);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(read(&cache, "nothing").await, (None, Source::Database));
-    assert_eq!(read(&cache, "key").await, (Some(1), Source::Shared));
+    assert_eq!(read(&cache, "key").await, (Some(1), Source::Redis));
 }

@@ -1,7 +1,10 @@
 //! How instances learn of epochs and change them, by the production arithmetic. Invariant: the row changes only by
 //! compare-and-set, so each step follows from the row as it is.
 
-use cenote_cache::epoch::{self, Nonce, Sight, Watch};
+use cenote_cache::{
+    EpochRow, Nonce,
+    protocol::epoch::{self, Sight, Watch},
+};
 
 use crate::{
     rules::{self, Rule, Scenario},
@@ -13,7 +16,7 @@ const fn nonce(number: u8) -> Nonce {
     Nonce([number; 20])
 }
 
-impl From<Row> for epoch::Row {
+impl From<Row> for EpochRow {
     fn from(row: Row) -> Self {
         Self {
             epoch: row.epoch.into(),
@@ -27,8 +30,8 @@ impl From<Row> for epoch::Row {
     }
 }
 
-impl From<epoch::Row> for Row {
-    fn from(row: epoch::Row) -> Self {
+impl From<EpochRow> for Row {
+    fn from(row: EpochRow) -> Self {
         Self {
             epoch: row.epoch.try_into().unwrap(),
             trust: match row.trust {
@@ -86,7 +89,7 @@ impl Scenario {
 
     fn take_up(&self, state: &mut State, instance: usize, poll: Poll) {
         let me = &mut state.instances[instance];
-        let mut found = epoch::Row::from(poll.row);
+        let mut found = EpochRow::from(poll.row);
         let lease = ticks(rules::LEASE);
         if self.lacks(Rule::UndecidedWaits) && found.trust == epoch::Trust::Undecided {
             found.trust = epoch::Trust::Nothing;
@@ -143,7 +146,7 @@ impl Scenario {
             _ => Sight::Answers,
         };
         let own = 1 + u8::try_from(instance).unwrap();
-        let mut successor = Row::from(epoch::Row::from(row).successor(seen, nonce(own))?);
+        let mut successor = Row::from(EpochRow::from(row).successor(seen, nonce(own))?);
         if self.lacks(Rule::NewEpochOnRecovery) && successor.trust == Trust::Keyspace(own) {
             successor.epoch -= 2;
             successor.trust = Trust::Keyspace(0);

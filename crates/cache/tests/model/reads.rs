@@ -1,6 +1,6 @@
 //! A read, step by step. Invariant: what it owes is noted when it begins and checked when it returns.
 
-use cenote_cache::near::{Proof, Staleness};
+use cenote_cache::protocol::freshness::{LastPing, Staleness};
 
 use crate::{
     proofs::Way,
@@ -95,7 +95,7 @@ impl Scenario {
         } else {
             ticks(1)
         };
-        let mut proof = Proof::default();
+        let mut proof = LastPing::default();
         if entry.proof != NEVER {
             proof.answered(ago(entry.proof));
         }

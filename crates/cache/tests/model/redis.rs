@@ -1,9 +1,9 @@
 //! The Redis servers: cells changed by the production transitions, and what is pushed to the tracked connection.
 //! Invariant: whoever changes a cell, the change is pushed before anything that is executed later is answered.
 
-use cenote_cache::{
+use cenote_cache::protocol::{
     cell::{self, Token, WriterId, Writers},
-    transitions::{self, Slot, Stored},
+    script_semantics::{self, Slot, Stored},
 };
 
 use crate::{
@@ -77,20 +77,20 @@ fn run(cell: Cell, command: Command, ttl: u8) -> (Cell, Answer) {
     let slot = to_slot(cell);
     let (slot, answer) = match command {
         Command::Lease(token) => {
-            let (slot, _) = transitions::lease(slot, Token(id(token)), LONG, NOW);
+            let (slot, _) = script_semantics::lease(slot, Token(id(token)), LONG, NOW);
             (slot, Answer::Found(cell))
         }
         Command::Fence(writer) => {
-            let (slot, _) = transitions::fence(slot, WriterId(id(writer)), ttl.into(), NOW);
+            let (slot, _) = script_semantics::fence(slot, WriterId(id(writer)), ttl.into(), NOW);
             (slot, Answer::Done)
         }
         Command::Release(writer) => {
-            let (slot, _) = transitions::release(slot, WriterId(id(writer)));
+            let (slot, _) = script_semantics::release(slot, WriterId(id(writer)));
             (slot, Answer::Done)
         }
         Command::Fill { token, seen } => {
             let token = token.map(|token| Token(id(token)));
-            let (slot, filled) = transitions::fill(slot, token, content(seen), LONG, NOW);
+            let (slot, filled) = script_semantics::fill(slot, token, content(seen), LONG, NOW);
             (slot, Answer::Filled(filled))
         }
     };

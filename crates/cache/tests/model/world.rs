@@ -3,7 +3,7 @@
 
 use std::{fmt, time::Duration};
 
-use cenote_cache::moment::{Moment, Term};
+use cenote_cache::protocol::time::{BootTime, Term};
 
 use crate::{
     rules::{self, Does, Mode, Rule, Scenario},
@@ -46,16 +46,16 @@ impl fmt::Display for Label {
 pub(crate) type Emit<'a> = &'a mut dyn FnMut(Label, State);
 
 /// The moment it is now. Times in states are ages, so it is always the same.
-pub(crate) fn now() -> Moment {
-    Moment::from_clock(ticks(100))
+pub(crate) fn now() -> BootTime {
+    BootTime::from_clock(ticks(100))
 }
 
 pub(crate) fn ticks(number: u8) -> Duration {
     Duration::from_secs(number.into())
 }
 
-pub(crate) fn ago(age: u8) -> Moment {
-    Moment::from_clock(ticks(100) - ticks(age))
+pub(crate) fn ago(age: u8) -> BootTime {
+    BootTime::from_clock(ticks(100) - ticks(age))
 }
 
 /// One tick older; at `most` it no longer matters how old.

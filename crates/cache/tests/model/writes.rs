@@ -1,6 +1,6 @@
 //! A write, step by step. Invariant: it counts as acknowledged only at its last step.
 
-use cenote_cache::moment::Term;
+use cenote_cache::protocol::time::Term;
 
 use crate::{
     proofs::Way,

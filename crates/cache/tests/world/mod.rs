@@ -15,12 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use cenote_cache::{
-    cache::Cache,
-    config::{Config, Mode, Redis},
-    epoch::{Nonce, Row, Timing, Trust},
-    origin::{Origin, Value},
-    read::{Read, Source},
-    stats::State,
+    Cache, Config, EpochRow, Mode, Nonce, Origin, Read, RedisConfig, Source, State, Timing, Trust, Value,
 };
 use cenote_testing::RedisServer;
 use tokio::{
@@ -38,7 +33,7 @@ pub(crate) struct Database(Arc<Inner>);
 
 struct Inner {
     rows: Mutex<HashMap<String, (i64, Option<Bytes>)>>,
-    epoch: Arc<Mutex<Row>>,
+    epoch: Arc<Mutex<EpochRow>>,
     loads: AtomicUsize,
     loaded_keys: AtomicUsize,
     /// Microseconds between the moment a load sees the rows and its answer.
@@ -53,7 +48,7 @@ struct Inner {
 
 impl Database {
     pub(crate) fn new() -> Self {
-        Self::with_row(Row {
+        Self::with_row(EpochRow {
             epoch: 1,
             trust: Trust::Nothing,
             is_first: false,
@@ -62,14 +57,14 @@ impl Database {
 
     /// One about whose epoch nothing has been decided yet.
     pub(crate) fn fresh() -> Self {
-        Self::with_row(Row {
+        Self::with_row(EpochRow {
             epoch: 1,
             trust: Trust::Undecided,
             is_first: false,
         })
     }
 
-    fn with_row(row: Row) -> Self {
+    fn with_row(row: EpochRow) -> Self {
         Self(Arc::new(Inner {
             rows: Mutex::default(),
             epoch: Arc::new(Mutex::new(row)),
@@ -148,7 +143,7 @@ impl Database {
         self.row().epoch
     }
 
-    pub(crate) fn row(&self) -> Row {
+    pub(crate) fn row(&self) -> EpochRow {
         *self.0.epoch.lock().unwrap()
     }
 
@@ -202,14 +197,14 @@ impl Origin for Database {
         Ok(found)
     }
 
-    async fn epoch_row(&self) -> Result<Row, Down> {
+    async fn epoch_row(&self) -> Result<EpochRow, Down> {
         if self.0.is_down.load(SeqCst) {
             return Err(Down);
         }
         Ok(*self.0.epoch.lock().unwrap())
     }
 
-    async fn advance(&self, successor: Row) -> Result<(), Down> {
+    async fn advance(&self, successor: EpochRow) -> Result<(), Down> {
         if self.0.is_down.load(SeqCst) {
             return Err(Down);
         }
@@ -246,12 +241,12 @@ pub(crate) async fn redis() -> RedisServer {
 }
 
 pub(crate) fn strong(server: &RedisServer) -> Mode {
-    Mode::Strong(Redis::from_url(&server.url()).unwrap())
+    Mode::Strong(RedisConfig::from_url(&server.url()).unwrap())
 }
 
 pub(crate) fn bounded(server: &RedisServer, max_staleness: Duration) -> Mode {
     Mode::Bounded {
-        redis: Redis::from_url(&server.url()).unwrap(),
+        redis: RedisConfig::from_url(&server.url()).unwrap(),
         max_staleness,
     }
 }
@@ -275,7 +270,7 @@ pub(crate) async fn write(cache: &Cache<Database>, database: &Database, key: &st
         if fenced.fits(DEADLINE) {
             let version = database.commit(key, value);
             let coherence = fenced.release().await;
-            assert_eq!(coherence, cenote_cache::fenced::Coherence::Settled);
+            assert_eq!(coherence, cenote_cache::Coherence::Settled);
             return version;
         }
     }

@@ -8,10 +8,7 @@ use std::{
 };
 
 use cenote_cache::{
-    config::{ClientIdentity, Config, Mode, Redis},
-    epoch::{InvalidTiming, Timing},
-    problem::RedisProblem,
-    redis_check::{CheckError, check_redis},
+    CheckError, ClientIdentity, Config, InvalidTiming, Mode, RedisConfig, RedisProblem, Timing, check_redis,
 };
 use cenote_postgres::{Error, Pool};
 
@@ -177,9 +174,9 @@ fn timing(settings: &Settings) -> Result<Timing, InvalidTiming> {
 }
 
 /// A node that belongs to a cluster leads to all of it, however it was named.
-fn redis(cache: &CacheSettings) -> Result<Redis, CacheError> {
+fn redis(cache: &CacheSettings) -> Result<RedisConfig, CacheError> {
     let servers = cache.redis.clone().ok_or(CacheError::NoRedis)?;
-    let mut redis = Redis::new(servers);
+    let mut redis = RedisConfig::new(servers);
     let tls = &cache.redis_tls;
     if let Some(path) = &tls.authorities {
         redis.authorities = Some(read("REDIS_TLS_CA", path)?);

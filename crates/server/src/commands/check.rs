@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use cenote_cache::{read::Source, stats::State};
+use cenote_cache::{Source, State};
 use cenote_postgres::{Pool, tokio_postgres::Row};
 use tokio::{runtime::Handle, time::Instant};
 
@@ -280,7 +280,7 @@ async fn write_read_delete(store: &Store, key: &str) -> Outcome {
         let read = store.keys.read(key).await.map_err(text)?;
         sources.push(match read.source {
             Source::Near => "this process",
-            Source::Shared => "Redis",
+            Source::Redis => "Redis",
             Source::Database => "the database",
         });
         match read.value {

@@ -5,7 +5,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use cenote_cache::problem::Cause;
+use cenote_cache::RedisProblemKind;
 use cenote_postgres::Pool;
 use tokio::{
     runtime::Handle,
@@ -149,7 +149,7 @@ async fn serve(settings: Settings) -> ExitCode {
 /// cache says what it is, and uses Redis once it is over.
 async fn redis_suits(settings: &Settings) -> Result<(), CacheError> {
     match try_redis(settings).await {
-        Err(error) if error.redis().is_some_and(|it| it.cause() != Cause::Mismatch) => Ok(()),
+        Err(error) if error.redis().is_some_and(|it| it.kind() != RedisProblemKind::Mismatch) => Ok(()),
         tried => tried,
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use cenote_cache::fenced::{NotFenced, Obstacle};
+use cenote_cache::{NotFenced, Obstacle};
 use cenote_postgres::{AcquireError, Error, Reason, summarize};
 
 use crate::{

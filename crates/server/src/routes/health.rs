@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{extract::State, http::StatusCode};
-use cenote_cache::stats::{Reason, State as CacheState, Stats as CacheStats};
+use cenote_cache::{DegradedReason, State as CacheState, Stats as CacheStats};
 use cenote_postgres::{HealthState, Stats};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -168,17 +168,19 @@ pub(super) fn problem_of_cache(stats: &CacheStats) -> Option<String> {
         return None;
     };
     let effect = match reason {
-        Reason::UnknownEpoch => {
+        DegradedReason::UnknownEpoch => {
             let unknown = "the database has not said which Redis is in use; reads go to the database, writes wait";
             return Some(unknown.to_owned());
         }
-        Reason::Untrusted => "no Redis is in use; reads and writes go to the database",
-        Reason::OtherKeyspace => {
+        DegradedReason::Untrusted => "no Redis is in use; reads and writes go to the database",
+        DegradedReason::OtherKeyspace => {
             let other = "another instance uses a Redis keyspace that this one does not see: check that REDIS_URL names \
                          the same server and database number in all of them; reads and writes go to the database";
             return Some(other.to_owned());
         }
-        Reason::Unreachable => "Redis does not answer; reads go to the database, writes wait until that is agreed on",
+        DegradedReason::Unreachable => {
+            "Redis does not answer; reads go to the database, writes wait until that is agreed on"
+        }
     };
     Some(match &stats.redis_problem {
         Some(problem) => format!("{effect}. {}", problem.without_address()),

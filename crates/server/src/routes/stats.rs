@@ -306,7 +306,7 @@ pub(super) async fn cache(State(app): State<App>) -> FullResponse {
         near_keys: stats.keys as u64,
         bytes: stats.bytes,
         near_hits: stats.near_hits,
-        shared_hits: stats.shared_hits,
+        shared_hits: stats.redis_hits,
         joined: stats.joined,
         bypassed: stats.bypassed,
         stale: stats.stale,

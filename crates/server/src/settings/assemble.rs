@@ -2,7 +2,7 @@
 //!
 //! Invariant: every row of the table is read and shown here, once.
 
-use cenote_cache::config::MIN_STALENESS;
+use cenote_cache::MIN_STALENESS;
 
 use super::parse::Kind;
 use super::resolve::{Found, Resolver};

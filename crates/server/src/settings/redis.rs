@@ -1,6 +1,6 @@
 //! Reads `REDIS_URL`, as the cache does. Invariant: there is one reading of it, the cache's.
 
-use cenote_cache::redis_url::RedisUrl;
+use cenote_cache::RedisUrl;
 
 use super::parse::Kind;
 

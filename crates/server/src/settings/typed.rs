@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cenote_cache::redis_url::RedisUrl;
+use cenote_cache::RedisUrl;
 
 use super::schema_name::SchemaName;
 

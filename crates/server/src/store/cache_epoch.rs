@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use cenote_cache::epoch::{Nonce, Row, Trust};
+use cenote_cache::{EpochRow, Nonce, Trust};
 use cenote_postgres::{Error, InvalidConfig, Pool, tokio_postgres::types::ToSql};
 
 use crate::settings::SchemaName;
@@ -76,7 +76,7 @@ impl CacheEpoch {
     }
 
     /// Reads the row, and inserts a new one if there is none.
-    pub(super) async fn read(&self) -> Result<Row, Error> {
+    pub(super) async fn read(&self) -> Result<EpochRow, Error> {
         let connection = self.pool.get().await?;
         let row = match connection.query_opt(&self.read_sql, &[]).await? {
             Some(row) => row,
@@ -94,7 +94,7 @@ impl CacheEpoch {
             false => self.since_standby.load(Relaxed).saturating_add(1).min(ENOUGH_READS),
         };
         self.since_standby.store(since, Relaxed);
-        Ok(Row {
+        Ok(EpochRow {
             epoch: epoch.cast_unsigned(),
             trust: match nonce {
                 _ if !is_decided => Trust::Undecided,
@@ -106,7 +106,7 @@ impl CacheEpoch {
     }
 
     /// Moves the row to `successor`. Does nothing if another instance was faster.
-    pub(super) async fn advance(&self, successor: Row) -> Result<(), Error> {
+    pub(super) async fn advance(&self, successor: EpochRow) -> Result<(), Error> {
         let epoch = successor.epoch.cast_signed();
         let keyspace = successor.keyspace();
         let keyspace = keyspace.as_ref().map(|nonce| &nonce.0[..]);

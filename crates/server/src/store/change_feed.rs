@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use cenote_cache::{cache::Cache, fenced::Coherence};
+use cenote_cache::{Cache, Coherence};
 use cenote_postgres::{Event, Listener, ListenerOptions, Pool};
 use tokio::time::{Instant, sleep, timeout};
 

@@ -20,12 +20,7 @@ mod users;
 
 use std::{sync::Arc, time::Duration};
 
-use cenote_cache::{
-    cache::Cache,
-    config::{Config, ConfigError, Mode},
-    key_count::KeyCount,
-    stats::{Reason, State, Stats},
-};
+use cenote_cache::{Cache, Config, ConfigError, DegradedReason, KeyCount, Mode, State, Stats};
 use cenote_postgres::{BatchLimits, InvalidConfig, Pool, QueueStats};
 use tokio::time::{sleep, timeout};
 
@@ -147,7 +142,7 @@ impl Store {
     /// Waits until the cache knows its epoch, so that writes do not wait for it and reads are cached; gives up after a
     /// while with a warning. With `with_feed`, also waits until the change feed listens, so that no later change is missed.
     pub(crate) async fn ready(&self, with_feed: bool) {
-        let unknown = State::Degraded(Reason::UnknownEpoch);
+        let unknown = State::Degraded(DegradedReason::UnknownEpoch);
         let is_unknown = || {
             let stats = self.cache_stats();
             stats.is_some_and(|stats| stats.state == unknown)

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header::AGE};
-use cenote_cache::read::{Read, Source};
+use cenote_cache::{Read, Source};
 
 use crate::settings::CacheMode;
 
@@ -28,7 +28,7 @@ pub(super) fn add_all(headers: &mut HeaderMap, mode: CacheMode, reads: &[Read]) 
     let from = |source| reads.iter().filter(|read| read.source == source).count();
     let counts = [
         (from(Source::Near), "near"),
-        (from(Source::Shared), "shared"),
+        (from(Source::Redis), "shared"),
         (from(Source::Database), "database"),
         (reads.iter().filter(|read| read.stale).count(), "stale"),
     ];
@@ -72,9 +72,9 @@ macro_rules! statuses {
     ($read:expr, $mode:literal) => {
         match ($read.source, $read.stale) {
             (Source::Near, false) => concat!("cenote; hit; detail=near/", $mode),
-            (Source::Shared, false) => concat!("cenote; hit; detail=shared/", $mode),
+            (Source::Redis, false) => concat!("cenote; hit; detail=shared/", $mode),
             (Source::Near, true) => concat!("cenote; hit; detail=near/", $mode, "/stale"),
-            (Source::Shared, true) => concat!("cenote; hit; detail=shared/", $mode, "/stale"),
+            (Source::Redis, true) => concat!("cenote; hit; detail=shared/", $mode, "/stale"),
             (Source::Database, _) => concat!("cenote; fwd=miss; detail=database/", $mode),
         }
     };

@@ -1,10 +1,7 @@
 //! `GET /read/{key}`. Invariant: a large value is loaded only after memory for it was claimed.
 
 use axum::http::{HeaderMap, StatusCode, header::ETAG};
-use cenote_cache::{
-    origin::Value,
-    read::{Read, Source},
-};
+use cenote_cache::{Read, Source, Value};
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::{extract::State, http::HeaderMap};
-use cenote_cache::read::Read;
+use cenote_cache::Read;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

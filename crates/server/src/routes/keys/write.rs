@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, Request, StatusCode, header::ETAG},
 };
 use bytes::Bytes;
-use cenote_cache::fenced::Coherence;
+use cenote_cache::Coherence;
 use garde::Validate;
 use hyper::body::Body;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! A change of one key, and its result. [`change_batch`](super::change_batch) makes the changes.
 
-use cenote_cache::fenced::{Coherence, NotFenced};
+use cenote_cache::{Coherence, NotFenced};
 use cenote_postgres::{AcquireError, Error};
 
 use super::condition::Condition;

@@ -8,10 +8,7 @@
 
 use std::{mem, time::Duration};
 
-use cenote_cache::{
-    cache::Cache,
-    fenced::{Coherence, Fenced},
-};
+use cenote_cache::{Cache, Coherence, Fenced};
 use cenote_postgres::{
     Connection,
     tokio_postgres::{Row, types::ToSql},

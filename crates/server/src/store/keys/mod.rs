@@ -13,12 +13,7 @@ mod values;
 
 use std::{sync::Arc, time::Duration};
 
-use cenote_cache::{
-    cache::Cache,
-    fenced::NotFenced,
-    origin::Value,
-    read::{Read, Source},
-};
+use cenote_cache::{Cache, NotFenced, Read, Source, Value};
 use cenote_postgres::{BatchLimits, Combiner, Error, Pool, QueueStats, tokio_postgres::error::SqlState};
 use futures_util::future::try_join_all;
 use tokio::time::Instant;

@@ -6,7 +6,7 @@
 //! A note is cached like the value would be, and is as current. The value itself is then loaded from the database.
 
 use bytes::Bytes;
-use cenote_cache::{origin::Value, read::Read};
+use cenote_cache::{Read, Value};
 
 /// The first byte of a note. No value begins with it, because it is not valid in UTF-8.
 const MARK: u8 = 0xff;

@@ -4,10 +4,7 @@
 
 use std::sync::Arc;
 
-use cenote_cache::{
-    epoch,
-    origin::{Origin, Value},
-};
+use cenote_cache::{EpochRow, Origin, Value};
 use cenote_postgres::{BatchLimits, Decoded, Error, Loader, Pool, tokio_postgres::Row};
 
 use super::{size_note::value_or_note, sql::READ};
@@ -73,7 +70,7 @@ impl Origin for Values {
         }
     }
 
-    async fn epoch_row(&self) -> Result<epoch::Row, Error> {
+    async fn epoch_row(&self) -> Result<EpochRow, Error> {
         self.epoch()?.read().await
     }
 
@@ -86,7 +83,7 @@ impl Origin for Values {
         }
     }
 
-    async fn advance(&self, successor: epoch::Row) -> Result<(), Error> {
+    async fn advance(&self, successor: EpochRow) -> Result<(), Error> {
         self.epoch()?.advance(successor).await
     }
 }

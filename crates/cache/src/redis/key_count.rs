@@ -1,0 +1,216 @@
+//! Counts the cells in Redis. Invariant: a look takes a bounded time of Redis and of the caller, however much else is in
+//! the same database, and none of anybody's who does not look.
+//!
+//! Redis has no count of the keys with a prefix. A look continues a `SCAN` where the last look stopped. Until
+//! a scan has ended, its part is taken for the whole: keys come in the order of their hashes, so any part is like
+//! any other.
+
+use std::time::Duration;
+
+use redis::FromRedisValue;
+use tokio::sync::Mutex;
+
+use crate::{
+    clock,
+    protocol::{keyspace_proof::Identity, time::BootTime},
+    redis::{connection::Connection, problem::RedisProblem, session::Session},
+};
+
+/// The most steps of a look, and the keys looked at in each: less than a millisecond of Redis.
+const STEPS: usize = 40;
+const KEYS: u64 = 1000;
+/// A look takes no further step after this time.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// Those who look sooner after another are told the same.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The number of keys in a cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeyCount {
+    /// How many.
+    pub keys: u64,
+    /// How long ago counting them began. Later changes may be missed.
+    pub age: Duration,
+    /// Whether only a part was counted, and the rest taken to be like it.
+    pub is_estimate: bool,
+}
+
+impl KeyCount {
+    /// Counted right now.
+    pub(crate) fn exact(keys: u64) -> Self {
+        Self {
+            keys,
+            ..Self::default()
+        }
+    }
+}
+
+/// Counts for all who look; one at a time.
+#[derive(Default)]
+pub(crate) struct KeyCounter(Mutex<Progress>);
+
+#[derive(Default)]
+struct Progress {
+    /// Whose keys are counted: those that begin with this, in this run of Redis.
+    of: Option<(Identity, String)>,
+    scan: Scan,
+    /// When the last look was.
+    looked: Option<BootTime>,
+    /// What came of it, or of the last scan that came to its end, and as of when.
+    counted: Option<(KeyCount, BootTime)>,
+}
+
+/// A scan under way, over one server after the other.
+#[derive(Default)]
+struct Scan {
+    began: Option<BootTime>,
+    server: usize,
+    cursor: u64,
+    found: u64,
+    seen: u64,
+}
+
+impl KeyCounter {
+    /// The number of keys with this prefix; `None` if Redis does not tell.
+    ///
+    /// # Cancel safety
+    /// The next look goes on from the last step that was made.
+    pub(crate) async fn count(&self, session: &Session, prefix: &str) -> Option<KeyCount> {
+        let mut progress = self.0.lock().await;
+        let of = (session.identity(), prefix.to_owned());
+        if progress.of.as_ref() != Some(&of) {
+            *progress = Progress {
+                of: Some(of),
+                ..Progress::default()
+            };
+        }
+        let now = clock::now();
+        if progress.looked.is_none_or(|looked| now.since(looked) >= INTERVAL) {
+            if let Err(problem) = progress
+                .look(&mut session.controls(), &pattern(prefix), session.database())
+                .await
+            {
+                tracing::debug!(%problem, "the keys in Redis cannot be counted");
+            }
+            progress.looked = Some(clock::now());
+        }
+        let (counted, at) = progress.counted?;
+        let age = clock::now().since(at);
+        Some(KeyCount { age, ..counted })
+    }
+}
+
+impl Progress {
+    /// Makes some steps, and guesses if they do not come to the first end.
+    async fn look(&mut self, servers: &mut [Connection], pattern: &[u8], database: u32) -> Result<(), RedisProblem> {
+        let started = clock::now();
+        let began = *self.scan.began.get_or_insert(started);
+        for _ in 0..STEPS {
+            let scan = &mut self.scan;
+            let Some(server) = servers.get_mut(scan.server) else {
+                break;
+            };
+            let (cursor, found) = step(server, scan.cursor, pattern).await?;
+            scan.cursor = cursor;
+            scan.found += found;
+            scan.seen += KEYS;
+            if cursor == 0 {
+                scan.server += 1;
+            }
+            if scan.server == servers.len() {
+                let Scan { found, .. } = std::mem::take(scan);
+                self.counted = Some((KeyCount::exact(found), began));
+                return Ok(());
+            }
+            if clock::now().since(started) >= PATIENCE {
+                break;
+            }
+        }
+        if self.counted.is_none_or(|(counted, _)| counted.is_estimate) {
+            let keys = self.scan.estimate(servers, database).await?;
+            let is_estimate = true;
+            let estimate = KeyCount {
+                keys,
+                is_estimate,
+                ..KeyCount::default()
+            };
+            self.counted = Some((estimate, began));
+        }
+        Ok(())
+    }
+}
+
+impl Scan {
+    /// What the part that was seen says of the whole.
+    async fn estimate(&self, servers: &mut [Connection], database: u32) -> Result<u64, RedisProblem> {
+        let mut all = 0;
+        for server in servers {
+            let told: String = ask(server, redis::cmd("INFO").arg("keyspace")).await?;
+            all += keys_of(&told, database);
+        }
+        let all = all.max(1);
+        let part = self.seen.clamp(1, all);
+        let keys = u128::from(self.found) * u128::from(all) / u128::from(part);
+        Ok(u64::try_from(keys).unwrap_or(u64::MAX))
+    }
+}
+
+/// Shows that keys may be counted.
+pub(crate) async fn try_to_count(session: &Session, prefix: &str) -> Result<(), RedisProblem> {
+    for mut server in session.controls() {
+        step(&mut server, 0, &pattern(prefix)).await?;
+    }
+    Ok(())
+}
+
+/// The next cursor, and how many keys there were from this one to that.
+async fn step(server: &mut Connection, cursor: u64, pattern: &[u8]) -> Result<(u64, u64), RedisProblem> {
+    let mut scan = redis::cmd("SCAN");
+    scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(KEYS);
+    let (cursor, found): (String, Vec<redis::Value>) = ask(server, &scan).await?;
+    let cursor = cursor.parse().unwrap_or(0);
+    Ok((cursor, found.len() as u64))
+}
+
+async fn ask<T: FromRedisValue>(server: &mut Connection, command: &redis::Cmd) -> Result<T, RedisProblem> {
+    Ok(command.query_async(&mut server.commands).await?)
+}
+
+/// What matches everything that begins with this, and nothing else.
+fn pattern(prefix: &str) -> Vec<u8> {
+    let mut pattern = Vec::with_capacity(prefix.len() + 1);
+    for byte in prefix.bytes() {
+        if b"*?[]\\".contains(&byte) {
+            pattern.push(b'\\');
+        }
+        pattern.push(byte);
+    }
+    pattern.push(b'*');
+    pattern
+}
+
+/// The keys of a database, as `INFO keyspace` tells.
+fn keys_of(info: &str, database: u32) -> u64 {
+    let name = format!("db{database}:keys=");
+    let mut lines = info.lines().filter_map(|line| line.strip_prefix(&*name));
+    let number = lines
+        .next()
+        .and_then(|rest| rest.split(',').next()?.trim().parse().ok());
+    number.unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_matched_as_it_is_written() {
+        assert_eq!(pattern("a*[b]?\\:1:"), b"a\\*\\[b\\]\\?\\\\:1:*");
+    }
+
+    #[test]
+    fn the_keys_of_a_database_are_those_of_its_line() {
+        let info = "# Keyspace\r\ndb0:keys=1,expires=0\r\ndb10:keys=20,expires=1,avg_ttl=3\r\n";
+        assert_eq!((keys_of(info, 0), keys_of(info, 1), keys_of(info, 10)), (1, 0, 20));
+    }
+}

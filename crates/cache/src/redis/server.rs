@@ -1,0 +1,272 @@
+//! How a Redis server is reached, and which run of it that is. Invariant: a connection leads to one run of one server.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo};
+use ring::digest;
+use tokio_rustls::rustls::ClientConfig;
+
+use crate::{
+    config::{ConfigError, RedisConfig},
+    protocol::keyspace_proof::Identity,
+    redis::{
+        connection::{Connection, connect},
+        problem::{RedisProblem, RedisProblemKind},
+        tls::client_config,
+        topology::Topology,
+        url::{Endpoint, Protocol, RedisUrl},
+    },
+};
+
+/// The oldest version that knows what the protocol needs: `SET … KEEPTTL`, and `CLIENT TRACKING`.
+const OLDEST: u32 = 6;
+
+/// A server's address, and how to log in there.
+#[derive(Clone)]
+pub(crate) struct Server {
+    url: RedisUrl,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+/// What a server tells of itself.
+pub(crate) struct ServerInfo {
+    pub(crate) run: Identity,
+    pub(crate) is_in_cluster: bool,
+    pub(crate) is_primary: bool,
+}
+
+impl Server {
+    /// The servers that are named.
+    pub(crate) fn all(redis: &RedisConfig) -> Result<Vec<Self>, ConfigError> {
+        RedisUrl::check_all(&redis.servers)?;
+        let is_tls = redis.servers[0].is_tls();
+        if !is_tls && (redis.authorities.is_some() || redis.identity.is_some()) {
+            return Err(ConfigError::Tls(
+                "certificates are for a URL with TLS (rediss://)".to_owned(),
+            ));
+        }
+        let tls = match is_tls {
+            true => Some(client_config(redis.authorities.as_deref(), redis.identity.as_ref())?),
+            false => None,
+        };
+        let server = |url: &RedisUrl| Self {
+            url: url.clone(),
+            tls: tls.clone(),
+        };
+        Ok(redis.servers.iter().map(server).collect())
+    }
+
+    pub(crate) fn url(&self) -> &RedisUrl {
+        &self.url
+    }
+
+    /// The server at another address, with the same login and the same kind of connection.
+    pub(crate) fn at(&self, host: &str, port: u16) -> Self {
+        Self {
+            url: self.url.at(host, port),
+            tls: self.tls.clone(),
+        }
+    }
+
+    /// The host, as it is written in the URL.
+    fn host(&self) -> &str {
+        match &self.url.endpoint {
+            Endpoint::Tcp { host, .. } => host,
+            Endpoint::Unix(_) => "localhost",
+        }
+    }
+
+    /// A connection whose driver runs on the current runtime. What is asked there is given up after the timeout.
+    pub(crate) async fn open(&self, timeout: Duration) -> Result<Connection, RedisProblem> {
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(timeout));
+        self.connect(self.protocol(), config, timeout).await
+    }
+
+    /// The same for whoever watches the time, which is more than the driver can do without a timer for each question.
+    pub(crate) async fn open_untimed(&self, timeout: Duration) -> Result<Connection, RedisProblem> {
+        self.connect(self.protocol(), untimed(), timeout).await
+    }
+
+    /// An untimed connection that is told of changes to what was read through it, and of its own end, in the order of the
+    /// wire.
+    pub(crate) async fn open_tracked(
+        &self,
+        timeout: Duration,
+        told: impl Fn(PushInfo) + Send + Sync + 'static,
+    ) -> Result<Connection, RedisProblem> {
+        let told = move |message| {
+            told(message);
+            Ok::<(), ()>(()) // an error would only be ignored
+        };
+        let config = untimed().set_push_sender(told);
+        // Only in this version of the protocol does a server tell of changes.
+        let mut connection = self.connect(ProtocolVersion::RESP3, config, timeout).await?;
+        let tracking = redis::cmd("CLIENT")
+            .arg(&["TRACKING", "ON"])
+            .query_async(&mut connection.commands)
+            .await;
+        let () = tracking.map_err(|error| RedisProblem::from(error).at(&self.url))?;
+        Ok(connection)
+    }
+
+    async fn connect(
+        &self,
+        protocol: ProtocolVersion,
+        config: AsyncConnectionConfig,
+        timeout: Duration,
+    ) -> Result<Connection, RedisProblem> {
+        let limit = timeout.saturating_mul(CONNECTING);
+        connect(&self.url, self.tls.as_ref(), protocol, config, limit).await
+    }
+
+    fn protocol(&self) -> ProtocolVersion {
+        match self.url.protocol {
+            Some(Protocol::Resp3) => ProtocolVersion::RESP3,
+            Some(Protocol::Resp2) | None => ProtocolVersion::RESP2,
+        }
+    }
+
+    /// The topology of the cluster that this server belongs to, as it sees it.
+    pub(crate) async fn topology(&self, connection: &mut Connection) -> Result<Topology, RedisProblem> {
+        let slots = redis::cmd("CLUSTER")
+            .arg("SLOTS")
+            .query_async(&mut connection.commands)
+            .await?;
+        Topology::parse(slots, self.host())
+    }
+}
+
+/// So many times the timeout for a question is what connecting may take: several round trips, and more with TLS.
+pub(crate) const CONNECTING: u32 = 4;
+
+fn untimed() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_response_timeout(None)
+}
+
+/// Asks the server at the other end what it is.
+pub(crate) async fn server_info(connection: &mut Connection) -> Result<ServerInfo, RedisProblem> {
+    let (server, replication): (String, String) = redis::pipe()
+        .cmd("INFO")
+        .arg("server")
+        .cmd("INFO")
+        .arg("replication")
+        .query_async(&mut connection.commands)
+        .await?;
+    read(&server, &replication)
+}
+
+/// What `INFO server` and `INFO replication` tell.
+fn read(server: &str, replication: &str) -> Result<ServerInfo, RedisProblem> {
+    if line(server, "redis_mode:") == Some("sentinel") {
+        return Err(RedisProblem::new(
+            RedisProblemKind::Mismatch,
+            "it is a Sentinel, which holds no data; the URL must name the server that it watches",
+        ));
+    }
+    // What is called by another name has the version that it is compatible with here.
+    if let Some(version) = line(server, "redis_version:")
+        && let Some(Ok(major)) = version.split('.').next().map(str::parse::<u32>)
+        && major < OLDEST
+    {
+        let happened = format!("it is Redis {version}, and {OLDEST}.0 or newer is needed");
+        return Err(RedisProblem::new(RedisProblemKind::TooOld, happened));
+    }
+    let id = line(server, "run_id:").filter(|id| !id.is_empty());
+    let id =
+        id.ok_or_else(|| RedisProblem::new(RedisProblemKind::NotRedis, "it did not tell its run id (INFO server)"))?;
+    Ok(ServerInfo {
+        run: run(id, replication),
+        is_in_cluster: line(server, "redis_mode:") == Some("cluster"),
+        is_primary: line(replication, "role:") != Some("slave"),
+    })
+}
+
+/// A value of `INFO`.
+fn line<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = info.lines();
+    lines.find_map(|line| Some(line.strip_prefix(name)?.trim()))
+}
+
+/// The identity of a run, as long as it is a primary. As a replica it takes over what another holds, and its run id stays;
+/// but when it is promoted, it notes whose history it has gone on from.
+fn run(id: &str, replication: &str) -> Identity {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(id.as_bytes());
+    for past in ["master_replid2:", "second_repl_offset:"] {
+        context.update(b" ");
+        context.update(line(replication, past).unwrap_or_default().as_bytes());
+    }
+    let mut identity = [0; 20];
+    identity.copy_from_slice(&context.finish().as_ref()[..20]);
+    Identity(identity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_id() -> String {
+        let digits = std::array::from_fn::<_, 40, _>(|at| char::from(b"0f"[at % 2]));
+        digits.iter().collect()
+    }
+
+    #[test]
+    fn another_run_and_a_promotion_are_other_identities_and_a_first_replica_is_not() {
+        let info = |id: &str, of: &str, offset: &str| {
+            format!("role:master\r\nmaster_replid:{id}\r\nmaster_replid2:{of}\r\nsecond_repl_offset:{offset}\r\n")
+        };
+        let identity = run("a", &info("x", "0", "-1"));
+        assert_eq!(run("a", &info("y", "0", "-1")), identity);
+        for other in [
+            run("b", &info("x", "0", "-1")),
+            run("a", &info("y", "x", "1")),
+            run("a", &info("x", "0", "1")),
+        ] {
+            assert_ne!(other, identity);
+        }
+        assert_eq!(run("a", ""), run("a", "role:master\r\n"));
+    }
+
+    #[test]
+    fn a_server_that_is_too_old_or_a_sentinel_is_refused_by_name() {
+        let info = |version: &str, mode: &str| {
+            format!(
+                "# Server\r\nredis_version:{version}\r\nredis_mode:{mode}\r\nrun_id:{}\r\n",
+                run_id()
+            )
+        };
+        let told = read(&info("6.0.0", "cluster"), "").unwrap();
+        assert!(told.is_in_cluster && told.is_primary);
+        assert!(read(&info("10.1", "standalone"), "").is_ok());
+        assert!(read(&info("255.255.255", "standalone"), "").is_ok());
+        for (info, kind, named) in [
+            (info("5.0.14", "standalone"), RedisProblemKind::TooOld, "5.0.14"),
+            (info("7.0.0", "sentinel"), RedisProblemKind::Mismatch, "Sentinel"),
+            (String::new(), RedisProblemKind::NotRedis, "run id"),
+        ] {
+            let problem = read(&info, "").err().unwrap();
+            assert_eq!(problem.kind(), kind);
+            assert!(problem.to_string().contains(named), "{problem}");
+        }
+    }
+
+    #[test]
+    fn certificates_are_for_tls_and_servers_are_those_of_one_cluster() {
+        let redis = |urls: &str| RedisConfig::new(RedisUrl::parse_list(urls).unwrap());
+        let servers = Server::all(&redis("rediss://one:1,rediss://two:2/")).unwrap();
+        let hosts: Vec<_> = servers.iter().map(Server::host).collect();
+        assert_eq!(hosts, ["one", "two"]);
+        let moved = servers[1].at("three", 3);
+        assert_eq!(moved.url.to_string(), "rediss://three:3");
+        let mut plain = redis("redis://one:1/");
+        plain.authorities = Some(Vec::new());
+        assert!(matches!(Server::all(&plain), Err(ConfigError::Tls(_))));
+        let mut mixed = redis("redis://one");
+        mixed.servers.extend(redis("redis://:other@two").servers);
+        assert!(matches!(Server::all(&mixed), Err(ConfigError::Url(_))));
+        assert!(matches!(
+            Server::all(&RedisConfig::new(Vec::new())),
+            Err(ConfigError::Url(_))
+        ));
+    }
+}
