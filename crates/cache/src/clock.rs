@@ -1,8 +1,7 @@
-//! Reads the clock that [`BootTime`]s are points of. Invariant: it never steps, and it goes on while the machine sleeps.
+//! The clock of [`BootTime`]. Invariant: it never steps, and it goes on while the machine sleeps.
 //!
-//! It is read where it is needed, for some 25 ns. A copy that somebody refreshes every few milliseconds would be cheaper
-//! and could not be relied on: whoever refreshes it may be kept from running, and the proof of a near hit's age is only
-//! as good as the clock.
+//! A reading takes some 25 ns. A copy that a task refreshes every few milliseconds would be cheaper but unreliable: if the
+//! task does not run, the copy stands still, and near values would be used beyond their proven age.
 
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ const CLOCK: ClockId = ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const CLOCK: ClockId = ClockId::Monotonic;
 
-/// The present moment.
+/// Returns the current time.
 #[must_use]
 pub fn now() -> BootTime {
     let time = clock_gettime(CLOCK);
@@ -26,7 +25,7 @@ pub fn now() -> BootTime {
     BootTime::from_clock(Duration::new(seconds, nanoseconds))
 }
 
-/// The moment this long after another, on the clock of timers; for what is beyond that clock, one that never comes.
+/// The instant this long after another. A sum beyond the range of the clock becomes an instant 30 years away.
 pub(crate) fn after(start: Instant, time: Duration) -> Instant {
     const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
     start.checked_add(time).unwrap_or_else(|| start + NEVER)

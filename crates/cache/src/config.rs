@@ -1,4 +1,4 @@
-//! How a cache is set up. Invariant: a mode carries all it needs, so none can be chosen without.
+//! The settings of a cache. Invariant: a mode carries the settings that it needs, so it cannot be chosen without them.
 
 use std::{fmt, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mode {
-    /// Values are kept in this process, which is the only one to write. No read misses an acknowledged write.
+    /// Values are kept in this process, which must be the only one that writes. No read misses an acknowledged write.
     Local,
     /// Values are kept in Redis. No read misses a write acknowledged by any instance, and reads of a key never go back.
     Strong(RedisConfig),
@@ -22,18 +22,18 @@ pub enum Mode {
     Bounded {
         /// The Redis.
         redis: RedisConfig,
-        /// The bound; [`MIN_STALENESS`] at least.
+        /// The bound, at least [`MIN_STALENESS`].
         max_staleness: Duration,
     },
-    /// The plain cache-aside: values are kept in Redis and deleted after a write. A read may miss writes until `ttl` is
-    /// over; meant for comparison.
+    /// Cache-aside: values are kept in Redis and deleted after a write. A read may miss writes for up to `ttl`. For
+    /// comparison.
     Ttl(RedisConfig),
-    /// Nothing is kept.
+    /// Nothing is cached.
     Off,
 }
 
 impl Mode {
-    /// The Redis, in modes with one.
+    /// Returns the Redis, in modes with one.
     #[must_use]
     pub fn redis(&self) -> Option<&RedisConfig> {
         match self {
@@ -43,31 +43,30 @@ impl Mode {
     }
 }
 
-/// The smallest bound on staleness: below it, more would be spent on proofs than is saved on reads.
+/// The smallest bound on staleness. Below it, proving the bound costs more than the near cache saves.
 pub const MIN_STALENESS: Duration = Duration::from_millis(20);
 
-/// A Redis and how to talk to it. To each server there is a connection for each runtime that the cache is used from, one
-/// to watch the server, and in `bounded` one that is told of changes.
+/// Where Redis is and how to connect. To each server there is one connection for each runtime that uses the cache, one to
+/// watch the server, and in `bounded` one that is told of changes.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisConfig {
-    /// Where it is. A server that belongs to a cluster leads to all of it; several of its nodes may be named, any of which
-    /// will do that answers.
+    /// The server. Of a cluster, one node leads to all; several may be named, of which the first that answers is used.
     pub servers: Vec<RedisUrl>,
-    /// With TLS: the certificates, PEM, of the authorities that may sign a server's. Initially none, which means those of
-    /// the system.
+    /// With TLS: the certificates, in PEM, of the authorities that may sign a server's certificate. Initially `None`: those
+    /// of the system.
     pub authorities: Option<Vec<u8>>,
-    /// With TLS: what is shown to a server that asks who is there. Initially nothing.
+    /// With TLS: the certificate for a server that asks for one. Initially none.
     pub identity: Option<ClientIdentity>,
-    /// What every key begins with, before the name of the cache; not empty. Instances of one application have the same.
-    /// Initially `cenote`.
+    /// The prefix of every key, before the name of the cache. Must not be empty, and must be the same for all instances of
+    /// an application. Initially `cenote`.
     pub prefix: String,
-    /// After what time an unanswered call counts as an outage. Initially 250 ms.
+    /// A call without an answer for this long counts as an outage. Initially 250 ms.
     pub timeout: Duration,
 }
 
 impl RedisConfig {
-    /// The Redis with these servers.
+    /// Creates settings for these servers.
     #[must_use]
     pub fn new(servers: Vec<RedisUrl>) -> Self {
         Self {
@@ -79,25 +78,25 @@ impl RedisConfig {
         }
     }
 
-    /// The Redis at this URL, or at these, separated by commas: see [`RedisUrl::parse_list`].
+    /// Creates settings for this URL, or for several separated by commas: see [`RedisUrl::parse_list`].
     ///
     /// # Errors
-    /// [`InvalidRedisUrl`] for what is none.
+    /// [`InvalidRedisUrl`] if the text is not a list of URLs.
     pub fn from_url(url: &str) -> Result<Self, InvalidRedisUrl> {
         Ok(Self::new(RedisUrl::parse_list(url)?))
     }
 }
 
-/// The certificate of a client of TLS.
+/// A client certificate for TLS.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClientIdentity {
-    /// The certificate, followed by those that lead to its authority, if any; PEM.
+    /// The certificate in PEM, followed by any intermediate certificates.
     pub certificate: Vec<u8>,
-    /// Its private key, PEM.
+    /// Its private key in PEM.
     pub key: Secret<Vec<u8>>,
 }
 
-/// Nobody reads certificates as numbers.
+/// Shows no bytes.
 impl fmt::Debug for ClientIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientIdentity").finish_non_exhaustive()
@@ -120,29 +119,29 @@ impl fmt::Debug for RedisConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// Tells this cache from others that share a Redis or a process: a part of every key. A letter, followed by letters,
-    /// digits, `_`, `.` and `-`; 64 bytes at most. Caches of the same name and the same database share their values.
+    /// The name of the cache, a part of every key. A letter, followed by letters, digits, `_`, `.` and `-`; at most 64
+    /// bytes. Caches of the same name over the same database share their values.
     pub name: String,
     /// What a read guarantees.
     pub mode: Mode,
-    /// For how long a value is kept. Initially 300 s; up to a tenth less for each, so that what was loaded together does
-    /// not end together.
+    /// How long a value is kept. Initially 300 s. Each value is kept up to a tenth less, chosen at random, so that values
+    /// that were loaded together do not expire together.
     pub ttl: Duration,
-    /// For how long it is kept that there is no row. Initially 30 s.
+    /// How long the absence of a row is kept. Initially 30 s.
     pub absent_ttl: Duration,
-    /// How much is kept in this process, keys, values and bookkeeping together. Initially 64 MiB.
+    /// The most bytes kept in this process: keys, values and bookkeeping together. Initially 64 MiB.
     pub near_bytes: u64,
-    /// Whether to answer with what was known before, marked as such, when the database fails. Initially off.
+    /// Whether to answer with an outdated value, marked as stale, when the database fails. Initially off.
     pub stale_on_error: bool,
     /// The times of the protocol. Initially a lease of 2 s, a deadline of 1 s and a fence of 3 s.
     pub timing: Timing,
-    /// For how long a write waits for Redis: before its commit, to be fenced, and once more after it, to be released.
-    /// Initially 5 s, which is longer than an outage of Redis stalls writes.
+    /// How long a write waits for Redis: before its commit to be fenced, and again after it to be released. Initially 5 s,
+    /// which is longer than writes wait after an outage of Redis.
     pub write_patience: Duration,
 }
 
 impl Config {
-    /// The initial settings with this name and mode.
+    /// Creates the initial settings with this name and mode.
     #[must_use]
     pub fn new(name: impl Into<String>, mode: Mode) -> Self {
         Self {
@@ -161,7 +160,7 @@ impl Config {
 /// The longest name of a cache.
 const LONGEST_NAME: usize = 64;
 
-/// Checks a name, of which two must not overlap in keys: `:` separates there.
+/// Checks a name. It must not contain `:`, which separates the parts of a key.
 pub(crate) fn check_name(name: &str) -> Result<(), ConfigError> {
     let begins_well = name.starts_with(|first: char| first.is_ascii_alphabetic());
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
@@ -178,10 +177,10 @@ pub enum ConfigError {
     /// No server is named, or several that cannot belong to one cluster.
     #[error("the URL {0}")]
     Url(InvalidRedisUrl),
-    /// The certificates are none, or are given for a URL without TLS.
+    /// A certificate cannot be read, or is given for a URL without TLS.
     #[error("TLS: {0}")]
     Tls(String),
-    /// The name does not tell this cache from others.
+    /// The name is not valid.
     #[error(
         "{0:?} cannot be the name of a cache: it is a letter, followed by letters, digits, '_', '.' and '-', 64 bytes at \
          most"
@@ -190,7 +189,7 @@ pub enum ConfigError {
     /// The prefix of the keys in Redis is empty.
     #[error("the prefix of the keys in Redis must not be empty")]
     Prefix,
-    /// The bound cannot be kept.
+    /// The bound on staleness is too short.
     #[error("a bound of {0:?} on staleness is too short: {MIN_STALENESS:?} at least")]
     Staleness(Duration),
     /// See [`Timing::new`].

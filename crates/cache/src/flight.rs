@@ -1,5 +1,5 @@
-//! One look-up for everybody who wants the same key. Invariant: whatever becomes of the leader, its followers wake up and
-//! the key is free for the next.
+//! One look-up for all concurrent reads of a key. Invariant: whatever happens to the leader, its followers wake up and the key
+//! is free for the next read.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -14,24 +14,25 @@ use crate::read::DatedRead;
 
 const SHARDS: usize = 64;
 
-/// What a flight brings: an answer, or the database's error.
+/// The result of a flight: a read, or the database's error.
 pub(crate) type Landing<E> = Result<DatedRead, E>;
 
 type Shard<E> = HashMap<Box<str>, watch::Receiver<Option<Landing<E>>>, DefaultHashBuilder>;
 
-/// The look-ups under way.
+/// The look-ups in progress.
 pub(crate) struct Flights<E> {
+    /// Each is locked for a few instructions, never across an await.
     shards: Box<[Mutex<Shard<E>>]>,
     hasher: DefaultHashBuilder,
 }
 
-/// What a read of a key becomes.
+/// The role of a read in the flight of its key.
 pub(crate) enum FlightRole<'a, E> {
     Leads(Leader<'a, E>),
     Follows(Follower<E>),
 }
 
-/// Has to look the key up. Dropped without [`land`](Self::land), it sends the followers off to try again.
+/// Looks the key up. If it is dropped without [`land`](Self::land), its followers try again.
 pub(crate) struct Leader<'a, E> {
     flights: &'a Flights<E>,
     key: &'a str,
@@ -64,7 +65,7 @@ impl<E> Flights<E> {
         }
     }
 
-    /// Has the next who wants a key look it up, though this leader has not landed.
+    /// Gives up the flight that this follower waits for: the next read of the key becomes the leader.
     pub(crate) fn give_up(&self, key: &str, follower: &Follower<E>) {
         let mut shard = self.shard(key);
         if shard.get(key).is_some_and(|flight| flight.same_channel(&follower.0)) {
@@ -74,7 +75,7 @@ impl<E> Flights<E> {
 
     fn shard(&self, key: &str) -> MutexGuard<'_, Shard<E>> {
         let hash = self.hasher.hash_one(key);
-        // Nothing panics while it holds the lock.
+        // No code panics while it holds the lock.
         self.shards[hash as usize % SHARDS]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -90,6 +91,7 @@ impl<E> Leader<'_, E> {
 impl<E> Drop for Leader<'_, E> {
     fn drop(&mut self) {
         let own = self.landing.subscribe();
+        // After `give_up` the entry may be another leader's.
         let mut shard = self.flights.shard(self.key);
         if shard.get(self.key).is_some_and(|flight| flight.same_channel(&own)) {
             shard.remove(self.key);
@@ -98,7 +100,7 @@ impl<E> Drop for Leader<'_, E> {
 }
 
 impl<E: Clone> Follower<E> {
-    /// `None` if the leader is gone without an answer.
+    /// Waits for the result; `None` if the leader was dropped.
     pub(crate) async fn landing(&mut self) -> Option<Landing<E>> {
         let landed = self.0.wait_for(Option::is_some).await.ok()?;
         landed.clone()
@@ -113,14 +115,14 @@ mod tests {
     fn lead<'a>(flights: &'a Flights<()>, key: &'a str) -> Leader<'a, ()> {
         match flights.enter(key) {
             FlightRole::Leads(leader) => leader,
-            FlightRole::Follows(_) => panic!("somebody leads already"),
+            FlightRole::Follows(_) => panic!("another read leads already"),
         }
     }
 
     fn follow(flights: &Flights<()>, key: &str) -> Follower<()> {
         match flights.enter(key) {
             FlightRole::Follows(follower) => follower,
-            FlightRole::Leads(_) => panic!("nobody leads"),
+            FlightRole::Leads(_) => panic!("no read leads"),
         }
     }
 

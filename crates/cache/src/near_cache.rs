@@ -1,8 +1,8 @@
-//! Values kept in process, bounded by bytes. Invariant: a value is kept only if nothing has invalidated its slot since
-//! before the value was asked for, and no writer is at work there; checking that and keeping it is one step.
+//! Values kept in process, bounded by bytes. Invariant: a value is kept only if its slot was not invalidated since before the
+//! value was asked for and has no writer; both are checked under the lock under which the value is inserted.
 //!
-//! A key belongs to one of a fixed number of slots. A slot's lock is taken to fill and to invalidate, never for a hit.
-//! Two keys that share a slot only ever cost each other a fill.
+//! A key belongs to one of a fixed number of slots. The lock of a slot is taken to fill and to invalidate, never for a hit. Keys
+//! that share a slot may cost each other a fill, no more.
 
 use std::{
     hash::BuildHasher,
@@ -21,10 +21,9 @@ use crate::{
 };
 
 const SLOTS: usize = 4096;
-/// What an entry takes besides the bytes of its key and value: the entry itself, its place in the table, and what the
-/// allocator adds.
+/// The bytes of an entry beside its key and value: the entry, its place in the table, and the allocator's overhead.
 const ENTRY_OVERHEAD: u64 = 160;
-/// What the table is first laid out for; it grows.
+/// The size of an entry for which the table is laid out at first; it grows.
 const TYPICAL_ENTRY: u64 = 1024;
 
 pub(crate) struct NearCache {
@@ -34,7 +33,7 @@ pub(crate) struct NearCache {
     ttl: Ttl,
 }
 
-/// For how long values are kept.
+/// How long values are kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ttl {
     pub(crate) present: Duration,
@@ -42,7 +41,7 @@ pub(crate) struct Ttl {
 }
 
 impl Ttl {
-    /// Up to a tenth less than configured, so that what was loaded together does not end together.
+    /// Up to a tenth less than configured, so that values that were loaded together do not expire together.
     pub(crate) fn of(&self, value: Option<&Value>) -> Duration {
         let ttl = if value.is_some() { self.present } else { self.absent };
         ttl - ttl.mul_f64(0.1 * fastrand::f64())
@@ -58,13 +57,13 @@ struct Entry {
 #[derive(Default)]
 struct Slot {
     generation: Generation,
-    /// Writes at work on keys of this slot.
+    /// The writes in progress on keys of this slot.
     writers: usize,
-    /// Until when a write may still commit whose writer is gone.
+    /// How long a write whose writer is gone may still commit.
     abandoned: Option<Term>,
 }
 
-/// The permission to keep a value, as of before it was asked for.
+/// The permission to keep a value. It is taken before the value is asked for, and void after an invalidation.
 #[derive(Clone, Copy)]
 pub(crate) struct Permit(Generation);
 
@@ -89,25 +88,25 @@ impl NearCache {
         }
     }
 
-    /// What is kept under a key, unless its time is over.
+    /// The value of a key, unless it has expired.
     pub(crate) fn get(&self, key: &str, now: BootTime) -> Option<Option<Value>> {
         let entry = self.entries.get(key)?;
         entry.term.is_running(now).then_some(entry.value)
     }
 
-    /// What is kept under a key, however old.
+    /// The value of a key, even if it has expired.
     pub(crate) fn peek(&self, key: &str) -> Option<Option<Value>> {
         Some(self.entries.peek(key)?.value)
     }
 
-    /// Must be asked for before the value is. `None` while somebody writes.
+    /// The permission to keep a value. Must be taken before the value is asked for. `None` while the slot has a writer.
     pub(crate) fn permit(&self, key: &str, now: BootTime) -> Option<Permit> {
         let mut slot = self.slot(key);
         slot.abandoned = slot.abandoned.filter(|term| term.is_running(now));
         (slot.writers == 0 && slot.abandoned.is_none()).then_some(Permit(slot.generation))
     }
 
-    /// Keeps a value, if the permit still holds; says whether it did.
+    /// Keeps a value if the permit is still valid. Returns whether it was.
     pub(crate) fn fill(&self, key: &str, value: Option<Value>, permit: Permit, now: BootTime) -> bool {
         let term = Term::new(now, self.ttl.of(value.as_ref()));
         let slot = self.slot(key);
@@ -119,7 +118,7 @@ impl NearCache {
         holds
     }
 
-    /// Removes what is older than what was just seen in the database. Not to exist counts as newest.
+    /// Removes a value that is older than the one just seen in the database. A missing row counts as the newest version.
     pub(crate) fn seal(&self, key: &str, seen: Option<&Value>) {
         let slot = self.slot(key);
         self.entries.remove_if(key, |entry| match (&entry.value, seen) {
@@ -130,7 +129,7 @@ impl NearCache {
         drop(slot);
     }
 
-    /// Removes a key, also from what is on its way.
+    /// Removes a key, and voids the permits of loads in progress.
     pub(crate) fn forget(&self, key: &str) {
         let mut slot = self.slot(key);
         slot.generation.advance();
@@ -138,7 +137,7 @@ impl NearCache {
         drop(slot);
     }
 
-    /// Removes a key and keeps it out until the writer is gone.
+    /// Removes a key and keeps it out until its writer releases it.
     pub(crate) fn fence(&self, key: &str) {
         let mut slot = self.slot(key);
         slot.generation.advance();
@@ -147,7 +146,7 @@ impl NearCache {
         drop(slot);
     }
 
-    /// Ends a [`fence`](Self::fence): the write has committed, or never will.
+    /// Ends a [`fence`](Self::fence) after the write committed or failed for certain.
     pub(crate) fn release(&self, key: &str) {
         let mut slot = self.slot(key);
         slot.generation.advance();
@@ -168,8 +167,9 @@ impl NearCache {
         drop(slot);
     }
 
-    /// Removes everything, also what is on its way.
+    /// Removes everything, and voids the permits of loads in progress.
     pub(crate) fn clear(&self) {
+        // The generations first: a fill that comes between finds its permit void.
         for slot in &self.slots {
             lock(slot).generation.advance();
         }
@@ -191,7 +191,7 @@ impl NearCache {
     }
 }
 
-/// Nothing panics while it holds the lock.
+/// No code panics while it holds the lock.
 fn lock(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
     slot.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What the cache is in front of. Invariant: the cache asks for nothing but this, and knows no SQL.
+//! The database behind the cache. Invariant: the cache needs only this trait, and contains no SQL.
 
 use std::{error::Error, future::Future};
 
@@ -20,20 +20,21 @@ pub struct Value {
 /// # Cancel safety
 /// The cache may drop any of these futures.
 pub trait Origin: Send + Sync + 'static {
-    /// Why the database did not answer. Everybody who waited for the same load gets a clone.
+    /// Why the database did not answer. All reads that share a load get a clone.
     type Error: Error + Clone + Send + Sync + 'static;
 
-    /// What there is under these keys now, in their order; `None` where there is no row.
+    /// Returns the values of these keys, in their order; `None` for a key without a row.
     ///
-    /// Nothing that was committed before the call may be missing: it reads from the primary, outside any snapshot that
-    /// was taken before.
+    /// It must see everything that was committed before the call: read from the primary, and not in a snapshot that was
+    /// taken earlier.
     fn load(&self, keys: &[&str]) -> impl Future<Output = Result<Vec<Option<Value>>, Self::Error>> + Send;
 
-    /// The epoch's row, as it is committed now. It must answer or fail within a poll interval.
+    /// Returns the committed row of the epoch. It must answer or fail within [a poll
+    /// interval](crate::Timing::poll_interval).
     fn epoch_row(&self) -> impl Future<Output = Result<EpochRow, Self::Error>> + Send;
 
-    /// Says whether asking for the epoch's row again cannot help until someone changes something, such as a missing
-    /// table. Writes are then refused without waiting for it.
+    /// Whether this error of [`epoch_row`](Self::epoch_row) lasts until someone changes something, such as a missing table.
+    /// Writes are then refused without waiting.
     fn is_permanent(&self, error: &Self::Error) -> bool {
         let _ = error;
         false
@@ -44,10 +45,10 @@ pub trait Origin: Send + Sync + 'static {
     fn advance(&self, successor: EpochRow) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
-/// What the origin has under each of these keys.
+/// Loads the values of these keys.
 ///
 /// # Panics
-/// If it answers for more or fewer: then no answer could be told from another's.
+/// If the origin returns more or fewer values than keys: then no value could be assigned to its key.
 pub(crate) async fn load_each<O: Origin>(origin: &O, keys: &[&str]) -> Result<Vec<Option<Value>>, O::Error> {
     let values = origin.load(keys).await?;
     assert_eq!(values.len(), keys.len(), "an origin answers for each key");

@@ -1,24 +1,24 @@
-//! What a read returns. Invariant: it says where the answer comes from and how far behind it may be.
+//! The result of a read. Invariant: it says where the value was found and how far behind it may be.
 
 use std::time::Duration;
 
 use crate::{origin::Value, protocol::time::BootTime};
 
-/// The answer to a read.
+/// The result of a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
     /// The row's value; `None` if there is no row.
     pub value: Option<Value>,
     /// Where it was found.
     pub source: Source,
-    /// How far behind it may be: every write that was acknowledged this long before the read began is seen. Zero in the
-    /// modes `local`, `strong` and `off`; `None` if nothing bounds it, as for a plain cache-aside or a stale answer.
+    /// How far behind it may be: the read saw every write that was acknowledged this long before it began. Zero in the modes
+    /// `local`, `strong` and `off`; `None` if nothing bounds it, as in `ttl` or for a stale value.
     pub age: Option<Duration>,
-    /// The database failed, and this is what was known before.
+    /// Whether the database failed and this value was known before.
     pub stale: bool,
 }
 
-/// Where an answer was found.
+/// Where a value was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
     /// In this process.

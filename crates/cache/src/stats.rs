@@ -11,54 +11,54 @@ use crate::{
     redis::problem::RedisProblem,
 };
 
-/// What has happened since the cache was made, and how it stands.
+/// What the cache has done since it was created, and its state.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stats {
-    /// Reads answered from this process.
+    /// Reads answered by this process.
     pub near_hits: u64,
-    /// Reads answered from Redis.
+    /// Reads answered by Redis.
     pub redis_hits: u64,
-    /// Reads answered from the database.
+    /// Reads answered by the database.
     pub misses: u64,
-    /// Reads among all that shared another's look-up.
+    /// Reads, among all, that shared the look-up of another read.
     pub joined: u64,
-    /// Keys loaded without asking a cache, because none could be believed or reached.
+    /// Keys loaded without a cache, because none was trusted or reached.
     pub bypassed: u64,
-    /// Answers among all that were marked stale, because the database failed.
+    /// Reads, among all, whose value was marked stale because the database failed.
     pub stale: u64,
     /// Values stored after a load.
     pub fills: u64,
-    /// Values not stored, because something had happened to the key since the load began.
+    /// Values not stored, because the key was written, evicted or invalidated since the load began.
     pub fills_rejected: u64,
-    /// Loads that could not be stored and removed from Redis what may be older.
+    /// Loads without a lease, which removed older values from the cache instead of storing.
     pub seals: u64,
     /// Keys fenced for a write.
     pub fences: u64,
-    /// Writes that committed and were not settled with Redis in time.
+    /// Writes that committed and were not released in Redis in time.
     pub pending: u64,
-    /// Connections to Redis that broke or could not be made.
+    /// Sessions with Redis that broke or could not be opened.
     pub redis_errors: u64,
     /// Values kept in this process.
     pub keys: usize,
-    /// What they take, as the bound counts it.
+    /// Their bytes, as [`Config::near_bytes`](crate::Config::near_bytes) counts them.
     pub bytes: u64,
-    /// The epoch that is acted on; `None` in modes that know no epochs, and while there is no valid view of it.
+    /// The epoch that is acted on; `None` in modes without epochs, and while there is no valid view.
     pub epoch: Option<u64>,
-    /// Whether all is well.
+    /// Whether the cache is used.
     pub state: State,
-    /// Why there is no connection to Redis, in modes with one. That alone does not yet make it unused, nor does a connection
-    /// make it used: see `state`.
+    /// Why there is no session with Redis, in modes with one. `state` says whether Redis is used: that changes only some time
+    /// after a session is lost or opened.
     pub redis_problem: Option<RedisProblem>,
 }
 
 impl Stats {
-    /// Reads answered without the database.
+    /// The number of reads answered without the database.
     #[must_use]
     pub fn hits(&self) -> u64 {
         self.near_hits + self.redis_hits
     }
 
-    /// Hits among all reads, from 0 to 1; 0 before the first read.
+    /// The share of hits among all reads, from 0 to 1; 0 before the first read.
     #[must_use]
     pub fn hit_rate(&self) -> f64 {
         let reads = self.hits() + self.misses;
@@ -69,26 +69,26 @@ impl Stats {
     }
 }
 
-/// Whether the cache does what its mode promises, or answers from the database.
+/// Whether the cache is used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum State {
-    /// All is well.
+    /// The cache is used.
     #[default]
     Ok,
-    /// Every read goes to the database.
+    /// Reads go to the database.
     Degraded(DegradedReason),
 }
 
-/// Why a cache is not used.
+/// Why the cache is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DegradedReason {
-    /// What the database last told about the epoch is too old, or too new to be acted on. Writes wait.
+    /// The last row of the epoch that the database returned is too old, or too new to be acted on. Writes wait.
     UnknownEpoch,
-    /// The database trusts no Redis at present. Writes flow.
+    /// The current epoch trusts no Redis. Writes proceed.
     Untrusted,
-    /// Redis does not answer, or is another than the one trusted. Writes wait until the epoch has moved on.
+    /// Redis does not answer, or is not the trusted one. Writes wait until the epoch has moved on.
     Unreachable,
-    /// Another instance uses a Redis, or a database or prefix in it, that this one does not see: both cannot be right.
+    /// Another instance uses a Redis keyspace that this one does not see: a different server, database number or prefix.
     OtherKeyspace,
 }
 
@@ -112,11 +112,11 @@ pub(crate) enum CacheEvent {
 const EVENTS: usize = CacheEvent::RedisError as usize + 1;
 const STRIPES: usize = 16;
 
-/// Has cache lines of its own.
+/// Aligned to two cache lines, which processors fetch together, so that threads do not share one.
 #[repr(align(128))]
 struct Stripe([AtomicU64; EVENTS]);
 
-/// One set of counts for each of a few groups of threads.
+/// The counts, one set per stripe. Relaxed throughout: they order nothing, and a total may miss the newest events.
 pub(crate) struct Counters(Box<[Stripe]>);
 
 static NEXT_STRIPE: AtomicUsize = AtomicUsize::new(0);

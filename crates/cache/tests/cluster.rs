@@ -44,7 +44,7 @@ async fn held(node: &RedisServer) -> usize {
 async fn keys_of_all_slots_are_shared_fenced_and_released_together() {
     let cluster = cluster().await;
     let database = Database::new();
-    // One of its nodes is enough, be it a replica.
+    // One of its nodes is enough, even a replica.
     let replica = Mode::Strong(RedisConfig::from_url(&cluster.nodes()[4].url()).unwrap());
     let one = ready_cache(&database, replica).await;
     let other = ready_cache(&database, strong(&cluster)).await;

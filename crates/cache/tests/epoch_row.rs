@@ -4,18 +4,20 @@
 
 mod world;
 
+#[path = "../../pool/tests/it/support/log.rs"]
+mod log;
+
 use std::{
-    io::Write,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
 
 use cenote_cache::{Cache, EpochRow, Obstacle, Origin, State, Trust, Value};
+use log::Log;
 use tokio::time::Instant;
-use tracing_subscriber::fmt::MakeWriter;
 use world::{config, redis, strong, until};
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -26,6 +28,7 @@ struct NoTable;
 #[derive(Clone, Default)]
 struct Tableless {
     has_table: Arc<AtomicBool>,
+    polls: Arc<AtomicUsize>,
     row: Arc<Mutex<Option<EpochRow>>>,
 }
 
@@ -42,6 +45,7 @@ impl Origin for Tableless {
             trust: Trust::Nothing,
             is_first: false,
         };
+        self.polls.fetch_add(1, SeqCst);
         match self.has_table.load(SeqCst) {
             true => Ok(*self.row.lock().unwrap().get_or_insert(first)),
             false => Err(NoTable),
@@ -58,44 +62,9 @@ impl Origin for Tableless {
     }
 }
 
-/// What this thread logs.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn lines(&self, words: &str) -> usize {
-        let bytes = self.0.lock().unwrap().clone();
-        let text = String::from_utf8(bytes).unwrap();
-        text.lines().filter(|line| line.contains(words)).count()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
 #[tokio::test]
 async fn a_missing_table_is_warned_of_once_with_the_databases_error_and_refuses_writes_without_waiting() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(log.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::start();
     let (server, database) = (redis().await, Tableless::default());
     let mut config = config(strong(&server));
     config.write_patience = Duration::from_secs(60);
@@ -114,15 +83,15 @@ async fn a_missing_table_is_warned_of_once_with_the_databases_error_and_refuses_
     cache.unobstructed(deadline).await.unwrap_err();
     assert!(asked.elapsed() < Duration::from_secs(20));
     assert!(cache.read("key").await.unwrap().value.is_none());
-    // Polls go on meanwhile.
-    tokio::time::sleep(world::LEASE * 2).await;
+    let polls = database.polls.load(SeqCst);
+    until("polls go on", || database.polls.load(SeqCst) >= polls + 4).await;
     let warned = "the row of the epoch cannot be read";
-    assert_eq!(log.lines(warned), 1);
-    assert_eq!(log.lines("\"cache_epoch\" does not exist"), 1);
+    assert_eq!(log.lines(&[warned]).len(), 1);
+    assert_eq!(log.lines(&["\"cache_epoch\" does not exist"]).len(), 1);
 
     database.has_table.store(true, SeqCst);
     until("the cache is used", || cache.stats().state == State::Ok).await;
-    assert_eq!(log.lines("the row of the epoch can be read again"), 1);
+    assert_eq!(log.lines(&["the row of the epoch can be read again"]).len(), 1);
     let fenced = cache.fence(&["key"]).await.unwrap();
     assert!(fenced.time_left() > Duration::ZERO);
 }

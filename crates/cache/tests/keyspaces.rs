@@ -10,7 +10,7 @@ use std::time::Duration;
 use cenote_cache::{Cache, Coherence, ConfigError, DegradedReason, Mode, RedisConfig, Source, State};
 use cenote_testing::{Proxy, RedisServer};
 use tokio::time::{Instant, sleep};
-use world::{Database, LEASE, bounded, cache, read, ready, ready_cache, redis, strong, until, write};
+use world::{Database, LEASE, after_calls, bounded, cache, read, ready, ready_cache, redis, strong, until, write};
 
 /// Long enough for instances that disagree to change their minds several times.
 const WHILE: Duration = Duration::from_secs(6);
@@ -205,7 +205,8 @@ async fn a_first_replica_costs_no_epoch() {
     let epoch = database.epoch();
     let replica = server.replica().start().await.unwrap();
     is_in_step(&replica).await;
-    sleep(LEASE).await; // several probes
+    // Several probes, each of which calls EVAL.
+    after_calls(&server, "eval", 4).await;
     write(&one, &database, "key", "value").await;
     read(&one, "key").await;
     assert_eq!(read(&one, "key").await.1, Source::Redis);

@@ -1,4 +1,4 @@
-//! Without Redis reads go on at once, writes wait until nobody believes it any more, and all recovers by itself.
+//! Without Redis, reads continue at once, writes wait until no instance trusts Redis, and everything recovers by itself.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
@@ -10,7 +10,7 @@ use cenote_cache::{Cache, Coherence, DegradedReason, Fenced, Obstacle, Origin, S
 use tokio::time::{Instant, sleep};
 use world::{Database, LEASE, cache, config, read, ready, ready_cache, redis, strong, until, write};
 
-/// A call to Redis, the patience before others are told, the lease until they all know, and a busy machine.
+/// The timeout of a call to Redis, the wait before the row is changed, a lease, and room for a busy machine.
 const STALL: Duration = Duration::from_secs(10);
 
 async fn run(server: &cenote_testing::RedisServer, command: &[&str]) {
@@ -62,8 +62,8 @@ async fn a_write_that_could_not_be_released_is_settled_once_its_epoch_is_dead() 
     assert!(cache.stats().epoch.unwrap() > epoch);
 }
 
-/// Two instances are in a later epoch than that in which the first has fenced its write, and the second has stored what
-/// the write is about to replace: the fence, of another epoch, kept nobody from it.
+/// Returns a fence of an epoch that is over. Both instances are in a later epoch, where the second has stored the value that
+/// the write is about to replace: a fence of another epoch does not prevent that.
 async fn overtaken(database: &Database, writer: &Cache<Database>, reader: &Cache<Database>) -> Fenced {
     write(writer, database, "key", "before").await;
     let fenced = writer.fence(&["key"]).await.unwrap();
@@ -276,6 +276,5 @@ async fn with_redis_missing_from_the_start_the_database_answers_and_takes_writes
     write(&cache, &database, "key", "value").await;
     server.restart().await.unwrap();
     ready(&cache).await;
-    sleep(Duration::from_millis(1)).await;
     assert_eq!(read(&cache, "key").await.0, Some(1));
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cenote_cache::{Coherence, Source};
 use tokio::{task::JoinSet, time::sleep};
-use world::{Database, FENCE, LEASE, read, ready_cache, redis, strong, until, write};
+use world::{Database, FENCE, after_calls, read, reads_before_this, ready_cache, redis, strong, until, write};
 
 #[tokio::test]
 async fn what_one_instance_loads_the_other_finds_in_redis() {
@@ -47,6 +47,7 @@ async fn a_fill_that_raced_a_write_is_not_stored() {
     database.commit("key", "old");
     let one = ready_cache(&database, strong(&server)).await;
     let other = ready_cache(&database, strong(&server)).await;
+    read(&one, "cached").await;
     database.close_gate();
     let early = tokio::spawn({
         let one = one.clone();
@@ -58,7 +59,7 @@ async fn a_fill_that_raced_a_write_is_not_stored() {
         let one = one.clone();
         async move { read(&one, "key").await }
     });
-    sleep(Duration::from_millis(5)).await;
+    reads_before_this(&one, "cached").await;
     database.open_gate();
     assert_eq!(early.await.unwrap().0, Some(1));
     assert_eq!(late.await.unwrap().0, Some(version));
@@ -67,7 +68,7 @@ async fn a_fill_that_raced_a_write_is_not_stored() {
 }
 
 #[tokio::test]
-async fn after_a_crash_between_commit_and_release_reads_go_to_the_database_until_the_fence_falls() {
+async fn after_a_crash_between_commit_and_release_reads_go_to_the_database_until_the_fence_expires() {
     let server = redis().await;
     let database = Database::new();
     let one = ready_cache(&database, strong(&server)).await;
@@ -144,6 +145,8 @@ async fn a_reader_that_is_dropped_leaves_the_others_to_load() {
     let database = Database::new();
     database.commit("key", "value");
     let cache = ready_cache(&database, strong(&server)).await;
+    read(&cache, "cached").await;
+    let loads = database.loads();
     database.close_gate();
     let leader = tokio::spawn({
         let cache = cache.clone();
@@ -154,9 +157,10 @@ async fn a_reader_that_is_dropped_leaves_the_others_to_load() {
         let cache = cache.clone();
         async move { read(&cache, "key").await }
     });
-    sleep(Duration::from_millis(5)).await;
+    reads_before_this(&cache, "cached").await;
+    assert_eq!(database.loads(), loads + 1, "the second read joined the first");
     leader.abort();
-    until("the follower loads itself", || database.loads() == 2).await;
+    until("the follower loads itself", || database.loads() == loads + 2).await;
     database.open_gate();
     assert_eq!(follower.await.unwrap().0, Some(1));
 }
@@ -191,8 +195,8 @@ async fn scripts_that_were_flushed_are_loaded_again() {
         .query_async(&mut operator)
         .await
         .unwrap();
-    // Whoever needs a script first, be it the probe that the cache makes by itself.
-    sleep(LEASE / 2).await;
+    // Also if a probe of the cache, which calls EVAL, comes first.
+    after_calls(&server, "eval", 1).await;
     let fenced = cache.fence(&["a", "b"]).await.unwrap();
     database.commit("a", "1");
     database.commit("b", "2");

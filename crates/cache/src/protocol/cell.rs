@@ -1,5 +1,5 @@
-//! What Redis holds under one key, and its bytes. Invariant: every cell parses to what was encoded, and bytes that are
-//! no cell parse to nothing, which readers treat as a miss.
+//! The content of a key in Redis, and its bytes. Invariant: an encoded cell parses to itself, and other bytes parse to nothing,
+//! which readers treat as a miss.
 //!
 //! | Cell | Bytes |
 //! |---|---|
@@ -8,14 +8,14 @@
 //! | lease | `L`, 16-byte token |
 //! | fence | `F`, 16-byte ids of one or more writers |
 
-/// Bytes of a [`Token`] and of a [`WriterId`].
+/// The bytes of a [`Token`] and of a [`WriterId`].
 pub const ID_LENGTH: usize = 16;
 
-/// Names one lease. Random, so that no two leases of a key are ever the same.
+/// The name of a lease. Unique, so that a token fits no other lease of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token(pub [u8; ID_LENGTH]);
 
-/// Names one write. Random, so that a repeated fence or release is told from another writer's.
+/// The name of a write. Unique, so that a repeated fence or release has no effect on other writers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct WriterId(pub [u8; ID_LENGTH]);
 
@@ -31,9 +31,9 @@ pub enum Cell<'a> {
     },
     /// The row is known not to exist. It carries no version: a key that was never written has none.
     Absent,
-    /// Somebody loads the value. Only the holder of the token may fill it in.
+    /// A reader loads the value. Only the holder of the token may store it.
     Lease(Token),
-    /// Writers are at work: nothing may be filled in until all have released.
+    /// Writers are at work: nothing may be stored until all have released.
     Fence(Writers<'a>),
 }
 
@@ -42,7 +42,7 @@ pub enum Cell<'a> {
 pub struct Writers<'a>(&'a [[u8; ID_LENGTH]]);
 
 impl<'a> Cell<'a> {
-    /// Reads the bytes of a key. `None` for what is no cell.
+    /// Parses the bytes of a key. `None` if they are not a cell.
     #[must_use]
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (kind, rest) = bytes.split_first()?;
@@ -62,7 +62,7 @@ impl<'a> Cell<'a> {
         }
     }
 
-    /// The bytes to store.
+    /// Returns the bytes to store.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         match self {
@@ -75,13 +75,13 @@ impl<'a> Cell<'a> {
 }
 
 impl<'a> Writers<'a> {
-    /// `None` for no ids: a fence always has an owner.
+    /// `None` without ids: a fence always has a writer.
     #[must_use]
     pub fn new(ids: &'a [[u8; ID_LENGTH]]) -> Option<Self> {
         (!ids.is_empty()).then_some(Self(ids))
     }
 
-    /// The writers, in the order in which they came.
+    /// Returns the writers, in the order in which they came.
     pub fn iter(&self) -> impl Iterator<Item = WriterId> + '_ {
         self.0.iter().copied().map(WriterId)
     }

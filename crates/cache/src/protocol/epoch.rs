@@ -1,22 +1,22 @@
-//! Which keyspace of which Redis is trusted. Invariant: at no time do two instances act on different epochs.
+//! Which Redis keyspace is trusted. Invariant: no two instances act on different epochs at the same time.
 //!
-//! PostgreSQL has one row: the number of the epoch and the keyspace that is trusted in it. An instance polls the row and
-//! may act on what it read for the length of a lease, counted from when it sent the poll. On a new row it may act only
-//! once it has known it for as long: a poll that still found the row before was sent earlier than that, so by then
-//! nobody acts on it. No clock but the instance's own is asked, and it does not matter how long the row's commit took.
+//! PostgreSQL has one row: the number of the epoch and the keyspace that is trusted in it. An instance polls the row and may act
+//! on the result for a lease, counted from when it sent the poll. It may act on a new row only once it has known the row for a
+//! lease: every poll that still found the old row was sent before that, so by then no instance acts on the old row. Each
+//! instance uses only its own clock, and it does not matter how long the commit of the row took.
 //!
-//! The first decision is the exception: nobody acts on the row before it, so it may be acted on at once.
+//! The first decision is the exception: no instance acts on the row before it, so it may be acted on at once.
 
 use std::{fmt, time::Duration};
 
 use crate::protocol::time::{BootTime, Term};
 
-/// Names a keyspace: a secret that is drawn for an epoch. Only where its proof is found are the cells of the epoch; see
-/// `proof`.
+/// The name of a keyspace: a random secret, drawn for an epoch. The cells of the epoch are where its proof is found; see
+/// `keyspace_proof`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Nonce(pub [u8; 20]);
 
-/// Without the secret.
+/// Does not show the secret.
 impl fmt::Debug for Nonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Nonce(…)")
@@ -26,7 +26,7 @@ impl fmt::Debug for Nonce {
 /// What an epoch trusts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Trust {
-    /// Nothing has been decided since the row was made. Nobody may act on it.
+    /// Nothing has been decided since the row was created. No instance may act on it.
     Undecided,
     /// No Redis: everything goes to the database.
     Nothing,
@@ -39,30 +39,30 @@ pub enum Trust {
 pub struct EpochRow {
     /// Grows with every change of the row.
     pub epoch: u64,
-    /// Where cached values are.
+    /// The trusted keyspace.
     pub trust: Trust,
-    /// Whether this is the first decision after [`Trust::Undecided`], made a moment ago by the database's clock: 10 s at
-    /// most. Then it may be acted on at once. An origin that cannot tell says no.
+    /// Whether this is the first decision after [`Trust::Undecided`] and at most 10 s old by the database's clock. Then it may
+    /// be acted on at once. An origin that cannot tell returns `false`.
     pub is_first: bool,
 }
 
-/// What an instance sees of its Redis, and has seen for a while.
+/// What an instance has seen of its Redis for some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Sight {
     /// It does not answer.
     Unreachable,
-    /// It answers; the trusted keyspace, if there is one, is not seen there.
+    /// It answers, but the trusted keyspace is not found there, or none is trusted.
     Answers,
-    /// The trusted keyspace is seen.
+    /// The trusted keyspace is found there.
     Proves,
 }
 
 impl EpochRow {
-    /// What must follow this row, given what is seen; `None` while it is right. To be written only where the epoch is
-    /// still this one. If a Redis comes to be trusted, that is by this `nonce`, whose proof must have been written there.
+    /// Returns the row that must follow this one, given what is seen; `None` while this one is right. Write it only if the epoch
+    /// is still this one. If it trusts a keyspace, that is the one of `nonce`, whose proof must have been written before.
     ///
-    /// From one keyspace to another the way leads through an epoch without any, and coming back to the same takes a new
-    /// epoch too: it may have lost what it held.
+    /// Between two keyspaces there is always an epoch without any. Trusting the same Redis again takes a new epoch too: it may
+    /// have lost cells meanwhile.
     #[must_use]
     pub fn successor(&self, seen: Sight, nonce: Nonce) -> Option<Self> {
         let trust = match (self.trust, seen) {
@@ -79,7 +79,7 @@ impl EpochRow {
         })
     }
 
-    /// The row that gives up what this one trusts.
+    /// Returns the next row without Redis.
     #[must_use]
     pub fn without_redis(&self) -> Self {
         Self {
@@ -89,7 +89,7 @@ impl EpochRow {
         }
     }
 
-    /// The keyspace that is trusted, if any is.
+    /// Returns the trusted keyspace, if there is one.
     #[must_use]
     pub fn keyspace(&self) -> Option<Nonce> {
         match self.trust {
@@ -106,11 +106,11 @@ pub struct View {
     pub epoch: u64,
     /// The keyspace to use, if any; a connection that does not prove it must not be used.
     pub keyspace: Option<Nonce>,
-    /// For how long.
+    /// How long it may be acted on.
     pub term: Term,
 }
 
-/// What an instance knows of the row, and since when.
+/// What an instance knows of the row, and since when it knows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Watch {
     newest: Option<(EpochRow, BootTime)>,
@@ -118,14 +118,14 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Takes up the answer, received at `now`, to a poll that was sent at `sent`.
+    /// Notes the answer, received at `now`, to a poll that was sent at `sent`.
     ///
-    /// A new row does not end the view of the one before: that ends by itself before anybody acts on the new one.
+    /// A new row does not end the view of the old one: that view ends by itself before any instance acts on the new row.
     pub fn answered(&mut self, row: EpochRow, sent: BootTime, now: BootTime, lease: Duration) {
         let (row, met) = match self.newest {
             Some((newest, _)) if row.epoch < newest.epoch => return,
             Some((newest, met)) if (row.epoch, row.trust) == (newest.epoch, newest.trust) => (newest, met),
-            // The first decision is none if there was one before.
+            // If this instance has seen an earlier decision, this one is not the first.
             Some((newest, _)) if newest.trust != Trust::Undecided => {
                 let is_first = false;
                 (EpochRow { is_first, ..row }, now)
@@ -143,27 +143,27 @@ impl Watch {
         }
     }
 
-    /// What the instance may act on at `now`.
+    /// Returns the view that may be acted on at `now`.
     #[must_use]
     pub fn view(&self, now: BootTime) -> Option<View> {
         self.view.filter(|view| view.term.is_running(now))
     }
 
-    /// For how long the newest row has been known at `now`.
+    /// Returns how long the newest row has been known at `now`.
     #[must_use]
     pub fn known_for(&self, now: BootTime) -> Duration {
         self.newest.map_or(Duration::ZERO, |(_, met)| now.since(met))
     }
 
-    /// The newest row that was seen, acted on or not.
+    /// Returns the newest row that was seen, acted on or not.
     #[must_use]
     pub fn newest(&self) -> Option<EpochRow> {
         self.newest.map(|(row, _)| row)
     }
 }
 
-/// The times of the protocol. They fit together: with them, a statement that is dispatched right after a poll was
-/// answered ends within its view and behind its fence.
+/// The durations of the protocol. They fit together: a statement that is sent right after a poll ends within its view and while
+/// its fence stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Timing {
     lease: Duration,
@@ -172,10 +172,10 @@ pub struct Timing {
     fence: Duration,
 }
 
-/// Times that do not fit together.
+/// Durations that do not fit together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTiming {
-    /// No statement would fit what is left of a view before the next poll.
+    /// No statement would fit in what remains of a view before the next poll.
     #[error(
         "a lease of {lease:?} must be longer than the statements' deadline of {deadline:?} and the quarter of itself \
          between two polls"
@@ -186,7 +186,7 @@ pub enum InvalidTiming {
         /// The deadline as given.
         deadline: Duration,
     },
-    /// Fences would fall before the statements behind them end.
+    /// Fences would expire before the statements behind them end.
     #[error("a fence of {fence:?} must last longer than the statements' deadline of {deadline:?}")]
     ShortFence {
         /// The fence's time to live as given.
@@ -197,8 +197,8 @@ pub enum InvalidTiming {
 }
 
 impl Timing {
-    /// `lease`: how long a view lasts. `deadline`: after what time the database cuts off a statement. `fence`: after
-    /// what time a fence falls whose writers are gone.
+    /// `lease`: how long a view lasts. `deadline`: when the database cuts off a statement. `fence`: when a fence expires whose
+    /// writers are gone.
     ///
     /// # Errors
     /// [`InvalidTiming`] unless three quarters of the lease and all of the fence are longer than the deadline.
@@ -218,25 +218,25 @@ impl Timing {
         })
     }
 
-    /// How long a view lasts from when its poll was sent, and how old a row must be to be acted on.
+    /// Returns how long a view lasts from when its poll was sent, and how long a row must be known before it is acted on.
     #[must_use]
     pub const fn lease(&self) -> Duration {
         self.lease
     }
 
-    /// The time from one poll to the next.
+    /// Returns the time from one poll to the next.
     #[must_use]
     pub const fn poll_interval(&self) -> Duration {
         self.poll_interval
     }
 
-    /// After what time the database cuts off a statement.
+    /// Returns the time after which the database cuts off a statement.
     #[must_use]
     pub const fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// The time to live of a fence.
+    /// Returns the time to live of a fence.
     #[must_use]
     pub const fn fence(&self) -> Duration {
         self.fence
@@ -275,8 +275,8 @@ mod tests {
     }
 
     proptest! {
-        /// One instance has long known a row and polls it once more; then the row changes, and another instance polls
-        /// twice. Whatever the polls took.
+        /// One instance knows a row and polls it once more. Then the row changes, and another instance polls twice. The polls
+        /// take any time.
         #[test]
         fn no_two_epochs_are_acted_on_at_once(
             old_took in 0..1_000_u64,
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_acts_on_what_is_undecided_and_everybody_at_once_on_the_first_decision() {
+    fn no_instance_acts_on_an_undecided_row_and_all_at_once_on_the_first_decision() {
         let first = EpochRow {
             is_first: true,
             ..row(4, ONE)

@@ -1,13 +1,13 @@
-//! How fresh a value kept in process is proven to be. Invariant: the proof dates from when the PING was sent.
+//! How long a near value is proven to be fresh. Invariant: the proof dates from when the PING was sent.
 //!
-//! The connection that is told of changes answers in order: once it has answered a PING, everything it was told before
-//! the PING was sent has been applied. So what is still kept was current at that moment.
+//! The connection that is told of changes delivers in order: once it has answered a PING, every message from before the PING has
+//! been applied. So a value that is still kept was current when the PING was sent.
 
 use std::time::Duration;
 
 use crate::protocol::time::BootTime;
 
-/// The newest sign of life of the tracked connection.
+/// The newest PING that the tracked connection has answered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct LastPing {
     ping_sent: Option<BootTime>,
@@ -19,12 +19,12 @@ impl LastPing {
         self.ping_sent = self.ping_sent.max(Some(sent));
     }
 
-    /// Forgets everything, because the connection ended.
+    /// Forgets it, because the connection ended.
     pub fn revoke(&mut self) {
         *self = Self::default();
     }
 
-    /// Whether what is kept is at `now` proven to be fresh enough.
+    /// Whether near values are proven to be fresh enough at `now`.
     #[must_use]
     pub fn holds(&self, now: BootTime, staleness: Staleness) -> bool {
         self.ping_sent
@@ -32,15 +32,15 @@ impl LastPing {
     }
 }
 
-/// How far behind the last acknowledged write an answer may be.
+/// How far behind the last acknowledged write a value may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Staleness {
     proven_for: Duration,
 }
 
 impl Staleness {
-    /// For a clock that is read once every `clock_tick` and may therefore show as much too little. `None` if nothing
-    /// would be left of `bound`.
+    /// Creates the bound for a clock that is refreshed once every `clock_tick` and may therefore be late by that much. `None`
+    /// if nothing is left of `bound`.
     #[must_use]
     pub fn new(bound: Duration, clock_tick: Duration) -> Option<Self> {
         let proven_for = bound.checked_sub(clock_tick)?;
@@ -48,12 +48,12 @@ impl Staleness {
     }
 }
 
-/// Counts what has invalidated a shard: a value may be kept only if the count has not moved since its request was sent.
+/// The number of invalidations of a slot. A value may be kept only if the number has not changed since its request was sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Generation(u64);
 
 impl Generation {
-    /// Everything that is on its way may no longer be kept.
+    /// Voids the permits of all loads in progress.
     pub fn advance(&mut self) {
         self.0 += 1;
     }
@@ -71,14 +71,14 @@ mod tests {
     fn a_proof_dates_from_the_newest_ping_and_ends_with_the_connection() {
         let bound = Duration::from_millis(100);
         let staleness = Staleness::new(bound, Duration::from_millis(10)).unwrap();
-        let mut proof = LastPing::default();
-        assert!(!proof.holds(at(0), staleness));
-        proof.answered(at(50));
-        proof.answered(at(20));
-        assert!(proof.holds(at(140), staleness));
-        assert!(!proof.holds(at(141), staleness));
-        proof.revoke();
-        assert!(!proof.holds(at(50), staleness));
+        let mut ping = LastPing::default();
+        assert!(!ping.holds(at(0), staleness));
+        ping.answered(at(50));
+        ping.answered(at(20));
+        assert!(ping.holds(at(140), staleness));
+        assert!(!ping.holds(at(141), staleness));
+        ping.revoke();
+        assert!(!ping.holds(at(50), staleness));
     }
 
     #[test]

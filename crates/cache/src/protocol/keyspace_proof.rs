@@ -1,22 +1,23 @@
-//! What shows that a connection leads to the trusted keyspace. Invariant: a proof is found only where the cells of its
-//! epoch are, and is put back only where it was.
+//! The proof that a session leads to the trusted keyspace. Invariant: a proof is found only where the cells of its epoch are,
+//! and put back only where it was.
 //!
-//! When a keyspace comes to be trusted, a cell is written there under a name that nobody can guess: the proof. It holds
-//! the run of the server for which it was written. So it is not found in another database, under another prefix or on
-//! another server, and what a snapshot or a replica has copied names another run.
+//! Before a keyspace is trusted, the proof is written there: a cell whose name cannot be guessed. It holds the identity of the
+//! server. So it is not found in another database, under another prefix or on another server, and a copy of it in a snapshot or
+//! a replica names another run.
 
 use std::time::Duration;
 
 use crate::protocol::{epoch::Nonce, hex::hex};
 
-/// One run of a server, for as long as it is a primary. For a cluster, a digest of those of all its primaries.
+/// The identity of one run of a server as a primary. For a cluster, a digest of those of all primaries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Identity(pub(crate) [u8; 20]);
 
-/// How long a proof stays that nobody asks for any more.
+/// How long an unused proof stays in Redis.
 pub(crate) const LASTS: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What of a nonce is in the name of each cell: enough that no two epochs share a cell, be they of one database or two.
+/// The bytes of a nonce in the key of each cell: enough that no two epochs share a cell, even those of two databases. The rest
+/// stays out of them, so that the key of a cell, which may be logged, does not give the proof away.
 const IN_NAMES: usize = 8;
 
 /// The proof on one server.
@@ -25,12 +26,12 @@ pub(crate) struct KeyspaceProof {
     pub(crate) holds: Identity,
 }
 
-/// The key of a proof. No cache can have an empty name, so it is no cell.
+/// The key of a proof. It is not the key of a cell, because no cache has an empty name.
 pub(crate) fn key(prefix: &str, epoch: u64, nonce: Nonce) -> String {
     format!("{prefix}::proof:{epoch}:{}", hex(&nonce.0))
 }
 
-/// What the keys of a cache's cells begin with.
+/// The prefix of the keys of a cache's cells.
 pub(crate) fn cells(prefix: &str, cache: &str, nonce: Nonce) -> String {
     format!("{prefix}:{cache}:{}:", hex(&nonce.0[..IN_NAMES]))
 }

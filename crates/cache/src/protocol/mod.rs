@@ -1,5 +1,5 @@
-//! The rules of the protocol, as functions without I/O that take the time as an argument. `tests/model` explores these
-//! very functions. Invariant: nothing here depends on Redis, PostgreSQL, tokio or a clock.
+//! The rules of the protocol, as functions without I/O that take the time as an argument: `tests/model` explores these very
+//! functions. Invariant: nothing here depends on Redis, PostgreSQL, tokio or a clock.
 
 pub(crate) mod arguments;
 pub mod cell;

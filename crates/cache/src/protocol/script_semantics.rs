@@ -1,7 +1,7 @@
-//! The five scripts as functions from a cell to a cell and an answer. Invariant: on any bytes whatever, each does what
-//! its script in [`scripts`](super::scripts) does; `tests/scripts.rs` holds the one against the other on a real Redis.
+//! The five scripts as functions from a cell to a cell and an answer. Invariant: on any bytes, each does what its script in
+//! [`scripts`](super::scripts) does; `tests/scripts.rs` compares the two on a real Redis.
 //!
-//! This is the form in which the protocol is explored by the model, and the easier one to read.
+//! The model explores this form. It is also the easier one to read.
 
 use crate::protocol::cell::{Cell, ID_LENGTH, Token, WriterId};
 
@@ -22,7 +22,7 @@ fn stored(bytes: Vec<u8>, milliseconds: u64, now: u64) -> Slot {
     Some(Stored { bytes, expires_at })
 }
 
-/// The ids of a fence, be it well-formed or not.
+/// The ids of a fence, well-formed or not.
 fn writers(slot: &Slot) -> Option<&[u8]> {
     slot.as_ref()?.bytes.strip_prefix(b"F")
 }
@@ -33,7 +33,7 @@ fn without(ids: &[u8], id: WriterId) -> Vec<u8> {
     others.concat()
 }
 
-/// [`LEASE`](super::scripts::LEASE): what the key held; if that was nothing, now the lease.
+/// [`LEASE`](super::scripts::LEASE): returns what the key held; an empty key now holds the lease.
 #[must_use]
 pub fn lease(slot: Slot, token: Token, milliseconds: u64, now: u64) -> (Slot, Option<Vec<u8>>) {
     match slot {
@@ -45,7 +45,7 @@ pub fn lease(slot: Slot, token: Token, milliseconds: u64, now: u64) -> (Slot, Op
     }
 }
 
-/// [`FENCE`](super::scripts::FENCE): the number of writers behind the fence.
+/// [`FENCE`](super::scripts::FENCE): returns the number of writers of the fence.
 #[must_use]
 pub fn fence(slot: Slot, id: WriterId, milliseconds: u64, now: u64) -> (Slot, u64) {
     let mut ids = Vec::new();
@@ -60,7 +60,7 @@ pub fn fence(slot: Slot, id: WriterId, milliseconds: u64, now: u64) -> (Slot, u6
     (stored([b"F", &ids[..]].concat(), lasts, now), count)
 }
 
-/// [`RELEASE`](super::scripts::RELEASE): whether the fence had stood until now.
+/// [`RELEASE`](super::scripts::RELEASE): returns whether the writer was still in the fence.
 #[must_use]
 pub fn release(slot: Slot, id: WriterId) -> (Slot, bool) {
     let present = writers(&slot).unwrap_or_default();
@@ -76,8 +76,8 @@ pub fn release(slot: Slot, id: WriterId) -> (Slot, bool) {
     (slot, held)
 }
 
-/// [`FILL`](super::scripts::FILL): whether `cell`, which was read from the database, was stored. `cell` is a value or
-/// absent. Without a token it only ever removes: that seals a read which could not be stored.
+/// [`FILL`](super::scripts::FILL): returns whether `cell`, a value or an absence from the database, was stored. Without a
+/// token it only removes: that seals a read that cannot be stored.
 #[must_use]
 pub fn fill(slot: Slot, token: Option<Token>, cell: Cell<'_>, milliseconds: u64, now: u64) -> (Slot, bool) {
     let Some(present) = &slot else {
@@ -97,7 +97,7 @@ pub fn fill(slot: Slot, token: Option<Token>, cell: Cell<'_>, milliseconds: u64,
     (if keep { slot } else { None }, false)
 }
 
-/// [`INVAL`](super::scripts::INVAL): whether something was deleted.
+/// [`INVAL`](super::scripts::INVAL): returns whether something was deleted.
 #[must_use]
 pub fn inval(slot: Slot) -> (Slot, bool) {
     match &slot {

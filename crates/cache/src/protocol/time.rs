@@ -1,21 +1,21 @@
-//! Points in time, and rights that end. Invariant: a right counts from when it was asked for, never from when it was
-//! answered, so its holder ends it no later than whoever granted it.
+//! Points in time, and rights that end by themselves. Invariant: a right counts from when it was asked for, never from when it
+//! was granted, so its holder ends it no later than the one that granted it.
 
 use std::time::Duration;
 
-/// A reading of a clock that never steps and goes on while the machine sleeps: `CLOCK_BOOTTIME` on Linux.
-/// `std::time::Instant` stands still during a suspend, and a right measured by it would outlive itself.
+/// A reading of a clock that never steps and goes on while the machine sleeps: `CLOCK_BOOTTIME` on Linux. `std::time::Instant`
+/// stands still during a suspend, so a right that is measured by it would last too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootTime(Duration);
 
 impl BootTime {
-    /// The moment that the clock shows as this much time since its start.
+    /// The time at which the clock shows this much time since its start.
     #[must_use]
     pub const fn from_clock(since_start: Duration) -> Self {
         Self(since_start)
     }
 
-    /// How long ago `earlier` was; zero if it is later.
+    /// Returns the time since `earlier`; zero if that is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -29,7 +29,7 @@ pub struct Term {
 }
 
 impl Term {
-    /// The right that was asked for at `asked` and lasts for `length` from then.
+    /// Creates a right that was asked for at `asked` and lasts for `length` from then.
     #[must_use]
     pub const fn new(asked: BootTime, length: Duration) -> Self {
         let until = BootTime(asked.0.saturating_add(length));
@@ -42,13 +42,13 @@ impl Term {
         now < self.until
     }
 
-    /// What is left of it; zero when it has ended.
+    /// Returns the time left; zero when it has ended.
     #[must_use]
     pub const fn remaining(&self, now: BootTime) -> Duration {
         self.until.since(now)
     }
 
-    /// Whether work that is cut off after `deadline` is certainly over when the right ends.
+    /// Whether work that is cut off after `deadline` ends before the right does.
     #[must_use]
     pub fn fits(&self, now: BootTime, deadline: Duration) -> bool {
         self.is_running(now) && deadline <= self.until.since(now)

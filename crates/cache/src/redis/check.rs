@@ -1,5 +1,5 @@
-//! Tries a Redis before it is used. Invariant: what a cache does in its mode has been done once when this succeeds, and
-//! nothing is left behind.
+//! Tries a Redis before it is used. Invariant: when this succeeds, everything that a cache does in its mode has been done once,
+//! and nothing is left behind.
 
 use std::sync::Arc;
 
@@ -19,20 +19,20 @@ use crate::{
 /// Why a Redis cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// The settings are refused before anything is asked.
+    /// The settings are refused; nothing was sent.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The server, or the way to it.
+    /// The server cannot be reached or used.
     #[error(transparent)]
     Redis(#[from] RedisProblem),
 }
 
-/// Connects to the mode's Redis as a cache does, to all primaries of a cluster: logs in, takes up the scripts, writes and
-/// deletes a cell of its own, counts keys, and in `bounded` asks to be told of changes. Takes at most a few times
-/// [`RedisConfig::timeout`]. Nothing happens in modes without Redis.
+/// Connects to the mode's Redis as a cache does, in a cluster to all primaries: logs in, loads the scripts, writes and deletes a
+/// cell, counts keys, and in `bounded` asks to be told of changes. Takes at most a few times [`RedisConfig::timeout`]. Does
+/// nothing in modes without Redis.
 ///
 /// # Errors
-/// [`CheckError`] with the server's words.
+/// [`CheckError`] with the server's error text.
 ///
 /// # Cancel safety
 /// The connections are closed. A cell may be left for a second.

@@ -1,5 +1,5 @@
-//! Makes tokens and writer ids. Invariant: no two are equal, in this process or any other: the first half is drawn from
-//! the system's randomness when the cache is made, the second half counts.
+//! Creates tokens and writer ids. Invariant: no two are equal, in this process or any other: the first half is random, drawn
+//! when the cache is created, and the second half counts.
 
 use std::{
     collections::hash_map::RandomState,
@@ -11,6 +11,7 @@ use crate::protocol::cell::{ID_LENGTH, Token, WriterId};
 
 pub(crate) struct Ids {
     instance: u64,
+    /// Relaxed: only uniqueness matters, not order.
     next: AtomicU64,
 }
 
@@ -22,7 +23,7 @@ impl Ids {
         }
     }
 
-    /// Tells this instance from the others.
+    /// The random half, which identifies this instance.
     pub(crate) fn instance(&self) -> u64 {
         self.instance
     }

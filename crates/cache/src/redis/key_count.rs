@@ -1,9 +1,8 @@
-//! Counts the cells in Redis. Invariant: a look takes a bounded time of Redis and of the caller, however much else is in
-//! the same database, and none of anybody's who does not look.
+//! Counts the cells in Redis. Invariant: a call takes a bounded time of Redis and of the caller, however much else the database
+//! holds, and nothing is counted without a call.
 //!
-//! Redis has no count of the keys with a prefix. A look continues a `SCAN` where the last look stopped. Until
-//! a scan has ended, its part is taken for the whole: keys come in the order of their hashes, so any part is like
-//! any other.
+//! Redis has no count of the keys with a prefix. A call continues a `SCAN` where the last call stopped. Until a scan has ended,
+//! the number is estimated from its part: keys come in the order of their hashes, so all parts are alike.
 
 use std::time::Duration;
 
@@ -16,27 +15,27 @@ use crate::{
     redis::{connection::Connection, problem::RedisProblem, session::Session},
 };
 
-/// The most steps of a look, and the keys looked at in each: less than a millisecond of Redis.
+/// The most steps of a call, and the keys that Redis visits in each: less than a millisecond of Redis.
 const STEPS: usize = 40;
 const KEYS: u64 = 1000;
-/// A look takes no further step after this time.
+/// A call takes no further step after this time.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// Those who look sooner after another are told the same.
+/// A call that follows another within this time returns the same.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The number of keys in a cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KeyCount {
-    /// How many.
+    /// The number.
     pub keys: u64,
-    /// How long ago counting them began. Later changes may be missed.
+    /// How long ago the count began. It may miss later changes.
     pub age: Duration,
-    /// Whether only a part was counted, and the rest taken to be like it.
+    /// Whether only a part was counted, and the rest estimated from it.
     pub is_estimate: bool,
 }
 
 impl KeyCount {
-    /// Counted right now.
+    /// An exact count of this moment.
     pub(crate) fn exact(keys: u64) -> Self {
         Self {
             keys,
@@ -45,22 +44,22 @@ impl KeyCount {
     }
 }
 
-/// Counts for all who look; one at a time.
+/// The count of a cache. Locked across the calls to Redis, so that concurrent callers share one count.
 #[derive(Default)]
 pub(crate) struct KeyCounter(Mutex<Progress>);
 
 #[derive(Default)]
 struct Progress {
-    /// Whose keys are counted: those that begin with this, in this run of Redis.
+    /// What is counted: the keys with this prefix in this run of Redis.
     of: Option<(Identity, String)>,
     scan: Scan,
-    /// When the last look was.
+    /// When the last call was.
     looked: Option<BootTime>,
-    /// What came of it, or of the last scan that came to its end, and as of when.
+    /// Its result, or that of the last scan that ended, and the time to which it belongs.
     counted: Option<(KeyCount, BootTime)>,
 }
 
-/// A scan under way, over one server after the other.
+/// A scan in progress, over one server after the other.
 #[derive(Default)]
 struct Scan {
     began: Option<BootTime>,
@@ -71,10 +70,10 @@ struct Scan {
 }
 
 impl KeyCounter {
-    /// The number of keys with this prefix; `None` if Redis does not tell.
+    /// Returns the number of keys with this prefix; `None` if Redis does not answer.
     ///
     /// # Cancel safety
-    /// The next look goes on from the last step that was made.
+    /// The next call continues after the last completed step.
     pub(crate) async fn count(&self, session: &Session, prefix: &str) -> Option<KeyCount> {
         let mut progress = self.0.lock().await;
         let of = (session.identity(), prefix.to_owned());
@@ -101,7 +100,7 @@ impl KeyCounter {
 }
 
 impl Progress {
-    /// Makes some steps, and guesses if they do not come to the first end.
+    /// Takes some steps, and estimates if no scan has ended yet.
     async fn look(&mut self, servers: &mut [Connection], pattern: &[u8], database: u32) -> Result<(), RedisProblem> {
         let started = clock::now();
         let began = *self.scan.began.get_or_insert(started);
@@ -141,7 +140,7 @@ impl Progress {
 }
 
 impl Scan {
-    /// What the part that was seen says of the whole.
+    /// Estimates the whole from the part that was seen.
     async fn estimate(&self, servers: &mut [Connection], database: u32) -> Result<u64, RedisProblem> {
         let mut all = 0;
         for server in servers {
@@ -155,7 +154,7 @@ impl Scan {
     }
 }
 
-/// Shows that keys may be counted.
+/// Checks that keys may be counted.
 pub(crate) async fn try_to_count(session: &Session, prefix: &str) -> Result<(), RedisProblem> {
     for mut server in session.controls() {
         step(&mut server, 0, &pattern(prefix)).await?;
@@ -163,7 +162,7 @@ pub(crate) async fn try_to_count(session: &Session, prefix: &str) -> Result<(), 
     Ok(())
 }
 
-/// The next cursor, and how many keys there were from this one to that.
+/// Returns the next cursor, and the number of matching keys between the two.
 async fn step(server: &mut Connection, cursor: u64, pattern: &[u8]) -> Result<(u64, u64), RedisProblem> {
     let mut scan = redis::cmd("SCAN");
     scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(KEYS);
@@ -176,7 +175,7 @@ async fn ask<T: FromRedisValue>(server: &mut Connection, command: &redis::Cmd) -
     Ok(command.query_async(&mut server.commands).await?)
 }
 
-/// What matches everything that begins with this, and nothing else.
+/// The pattern that matches exactly the keys with this prefix.
 fn pattern(prefix: &str) -> Vec<u8> {
     let mut pattern = Vec::with_capacity(prefix.len() + 1);
     for byte in prefix.bytes() {
@@ -189,7 +188,7 @@ fn pattern(prefix: &str) -> Vec<u8> {
     pattern
 }
 
-/// The keys of a database, as `INFO keyspace` tells.
+/// The number of keys of a database, from `INFO keyspace`.
 fn keys_of(info: &str, database: u32) -> u64 {
     let name = format!("db{database}:keys=");
     let mut lines = info.lines().filter_map(|line| line.strip_prefix(&*name));

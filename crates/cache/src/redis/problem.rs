@@ -1,5 +1,5 @@
-//! Why Redis is not used. Invariant: the server's own words are kept, and no password is among them: nothing that was
-//! sent is quoted.
+//! Why Redis is not used. Invariant: the server's error text is kept, and nothing that was sent is quoted, so it contains no
+//! password.
 
 use std::{error::Error as _, fmt, io, sync::Arc};
 
@@ -8,7 +8,7 @@ use tokio_rustls::rustls;
 
 use crate::redis::url::RedisUrl;
 
-/// Why a Redis is not used: which server, what it said or what happened, and what to do. `Display` is all of that.
+/// Why a Redis is not used: which server, its error text or what happened, and what to do. `Display` shows all of that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisProblem {
     server: Option<String>,
@@ -18,26 +18,26 @@ pub struct RedisProblem {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum What {
-    /// The server's words.
+    /// The server's error text.
     Said(String),
     Happened(String),
 }
 
-/// What kind of thing keeps a Redis from being used.
+/// The kind of a [`RedisProblem`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RedisProblemKind {
-    /// It does not take the user and the password of the URL, or asks for them and the URL has none.
+    /// It refuses the user or the password of the URL, or requires them and the URL has none.
     Login,
     /// The user may not use a command or a key.
     Permission,
-    /// Its certificate is not trusted, or it does not trust that of this client.
+    /// Its certificate is not trusted, or it does not trust the client's.
     Tls,
-    /// The URL asks for TLS, and the server does not seem to speak it.
+    /// The URL asks for TLS, and the server does not seem to support it.
     NoTls,
-    /// The server speaks only TLS, for which the URL does not ask.
+    /// The server requires TLS, and the URL does not ask for it.
     OnlyTls,
-    /// What listens there is not a Redis.
+    /// The server is not a Redis.
     NotRedis,
     /// It cannot be connected to.
     Unreachable,
@@ -45,23 +45,23 @@ pub enum RedisProblemKind {
     TimedOut,
     /// It closed the connection.
     Closed,
-    /// It takes connections only from its own machine: it is in protected mode.
+    /// It is in protected mode: it accepts connections only from its own machine.
     ProtectedMode,
-    /// It has as many clients as it may.
+    /// It has reached its maximum of clients.
     TooManyClients,
     /// It is a replica, which takes no writes.
     Replica,
     /// It loads its data.
     Loading,
-    /// It runs somebody's script, and nothing else meanwhile.
+    /// It is running a slow script, and nothing else meanwhile.
     Busy,
     /// It has no memory left.
     OutOfMemory,
     /// It takes no writes, because it cannot save them or has too few replicas.
     RefusesWrites,
-    /// Some of its cluster's slots are not served, or moved.
+    /// Some slots of its cluster are not served, or moved.
     Cluster,
-    /// The URL asks for what this server is not: a database that it does not have, a cluster that it is not part of.
+    /// The URL does not fit the server: it names a database that the server does not have, or asks for a cluster.
     Mismatch,
     /// It is too old.
     TooOld,
@@ -70,7 +70,7 @@ pub enum RedisProblemKind {
 }
 
 impl RedisProblemKind {
-    /// By what an error of the server begins with.
+    /// The kind of a server's error, by its first word or known texts.
     fn of(words: &str) -> Self {
         let code = words.split(' ').next().unwrap_or_default();
         match code {
@@ -87,7 +87,7 @@ impl RedisProblemKind {
             _ if words.contains("without any password configured") => Self::Login,
             _ if words.contains("DB index is out of range") => Self::Mismatch,
             _ if words.contains("SELECT is not allowed in cluster mode") => Self::Mismatch,
-            // What a script is told of a missing permission does not begin with a code.
+            // A script's error about a missing permission has no code.
             _ if words.contains("executing the script can't") => Self::Permission,
             _ => Self::Other,
         }
@@ -123,16 +123,16 @@ impl RedisProblemKind {
 }
 
 impl RedisProblem {
-    /// Something that happened, or that the server is not.
+    /// Creates a problem from an event or a missing property of the server.
     pub(crate) fn new(kind: RedisProblemKind, happened: impl Into<String>) -> Self {
         let what = What::Happened(happened.into());
         let server = None;
         Self { server, kind, what }
     }
 
-    /// An error of the server's, without the mark that it begins with.
+    /// Creates a problem from an error line of the server, without its leading `-`.
     pub(crate) fn said(words: &str) -> Self {
-        // What is said of a command in a script goes on with the name of the script. Before Redis 7 it began with it.
+        // An error within a script ends with the name of the script; before Redis 7 it began with it.
         let words = words.split(" script: ").next().unwrap_or(words);
         let words = match words.rsplit_once(": -") {
             Some((before, inner)) if before.contains("user_script") => inner,
@@ -146,7 +146,7 @@ impl RedisProblem {
         }
     }
 
-    /// Bytes that no Redis sends.
+    /// Creates a problem from bytes that a Redis does not send.
     pub(crate) fn not_redis(answer: &[u8]) -> Self {
         if answer.starts_with(&[0x15, 3]) {
             return Self::new(RedisProblemKind::OnlyTls, "it answers with an alert of TLS");
@@ -159,14 +159,14 @@ impl RedisProblem {
         }
     }
 
-    /// Says which server it is about, if that is not said yet.
+    /// Sets the server, unless it is already set.
     #[must_use]
     pub(crate) fn at(mut self, server: &RedisUrl) -> Self {
         self.server.get_or_insert_with(|| server.endpoint.to_string());
         self
     }
 
-    /// The same without the address of the server, for those who need not know it.
+    /// Returns the same problem without the server's address, for readers who must not see it.
     #[must_use]
     pub fn without_address(&self) -> Self {
         Self {
@@ -175,14 +175,14 @@ impl RedisProblem {
         }
     }
 
-    /// What kind of problem it is.
+    /// Returns the kind of problem.
     #[must_use]
     pub fn kind(&self) -> RedisProblemKind {
         self.kind
     }
 
-    /// Whether it stays until somebody changes the URL, the certificates, the server's users or the server. Others pass
-    /// by themselves once the server is there again.
+    /// Whether the problem lasts until someone changes the URL, the certificates, the server's users or the server. Other
+    /// problems end when the server is available again.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         match self.kind {
@@ -243,7 +243,7 @@ impl From<RedisError> for RedisProblem {
                 }
                 None => Self::new(RedisProblemKind::Other, "an error without a text"),
             },
-            // The client adds what kind of error it takes it for.
+            // The client library appends its own kind of error.
             None => Self::new(RedisProblemKind::Other, text.trim_end_matches(" - Client")),
         }
     }
@@ -264,7 +264,7 @@ impl From<&io::Error> for RedisProblem {
         }
         match error.kind() {
             TimedOut => Self::new(RedisProblemKind::TimedOut, "it did not answer in time"),
-            // Which of these it is depends on who was faster.
+            // Which of these is reported depends on which side was faster.
             BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => {
                 Self::new(RedisProblemKind::Closed, "it closed the connection")
             }
@@ -281,7 +281,7 @@ fn tls_problem(error: &rustls::Error) -> RedisProblem {
     RedisProblem::new(kind, format!("TLS: {error}"))
 }
 
-/// On one line, and no longer than a message should be.
+/// Makes a text of a server fit for a message: one line without control characters, at most 200 characters.
 fn shown(words: &str) -> String {
     const LONGEST: usize = 200;
     let line: String = words

@@ -1,27 +1,27 @@
-//! Why Redis is not used at present, and the log lines about it. Invariant: a cause is logged once, and again only after
-//! Redis was reached in between.
+//! The current problem with Redis, and the log lines about it. Invariant: a problem is logged once, and again only after Redis
+//! was reached in between.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::redis::problem::RedisProblem;
 
-/// The most causes that are remembered as logged: more of them take turns nowhere.
+/// The most problems that are remembered as logged. A server that fails in turns shows two or three.
 const MOST: usize = 8;
 
 #[derive(Default)]
 pub(crate) struct RedisReports(Mutex<Reports>);
 
-/// Locked for a few instructions, never while waiting.
+/// Locked for a few instructions, never across an await.
 #[derive(Default)]
 struct Reports {
-    /// The newest problem; none while Redis is connected to.
+    /// The newest problem; `None` while there is a session.
     problem: Option<RedisProblem>,
-    /// What has been logged since it last was.
+    /// What has been logged since the last session.
     logged: Vec<RedisProblem>,
 }
 
 impl RedisReports {
-    /// Notes that there is no connection, or no longer.
+    /// Notes that there is no session.
     pub(crate) fn failed(&self, problem: RedisProblem) {
         let mut reports = self.lock();
         let is_new = !reports.logged.contains(&problem);
@@ -38,7 +38,7 @@ impl RedisReports {
         }
     }
 
-    /// Notes that there is a connection.
+    /// Notes that there is a session.
     pub(crate) fn connected(&self) {
         let mut reports = self.lock();
         reports.problem = None;

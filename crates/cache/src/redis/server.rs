@@ -1,4 +1,5 @@
-//! How a Redis server is reached, and which run of it that is. Invariant: a connection leads to one run of one server.
+//! The address of a Redis server, how to connect to it, and what it reports of itself. Invariant: a connection leads to one run
+//! of one server.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +19,7 @@ use crate::{
     },
 };
 
-/// The oldest version that knows what the protocol needs: `SET … KEEPTTL`, and `CLIENT TRACKING`.
+/// The oldest version with everything that the protocol needs: `SET … KEEPTTL`, and `CLIENT TRACKING`.
 const OLDEST: u32 = 6;
 
 /// A server's address, and how to log in there.
@@ -28,7 +29,7 @@ pub(crate) struct Server {
     tls: Option<Arc<ClientConfig>>,
 }
 
-/// What a server tells of itself.
+/// What a server reports of itself.
 pub(crate) struct ServerInfo {
     pub(crate) run: Identity,
     pub(crate) is_in_cluster: bool,
@@ -36,7 +37,7 @@ pub(crate) struct ServerInfo {
 }
 
 impl Server {
-    /// The servers that are named.
+    /// The servers that the settings name.
     pub(crate) fn all(redis: &RedisConfig) -> Result<Vec<Self>, ConfigError> {
         RedisUrl::check_all(&redis.servers)?;
         let is_tls = redis.servers[0].is_tls();
@@ -76,19 +77,18 @@ impl Server {
         }
     }
 
-    /// A connection whose driver runs on the current runtime. What is asked there is given up after the timeout.
+    /// Opens a connection whose driver runs on the current runtime. A command there fails after the timeout.
     pub(crate) async fn open(&self, timeout: Duration) -> Result<Connection, RedisProblem> {
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(timeout));
         self.connect(self.protocol(), config, timeout).await
     }
 
-    /// The same for whoever watches the time, which is more than the driver can do without a timer for each question.
+    /// The same without timeouts, for a caller that has its own: the driver would set a timer for each command.
     pub(crate) async fn open_untimed(&self, timeout: Duration) -> Result<Connection, RedisProblem> {
         self.connect(self.protocol(), untimed(), timeout).await
     }
 
-    /// An untimed connection that is told of changes to what was read through it, and of its own end, in the order of the
-    /// wire.
+    /// Opens an untimed connection that is told of changes to what was read through it, and of its own end, in wire order.
     pub(crate) async fn open_tracked(
         &self,
         timeout: Duration,
@@ -96,10 +96,11 @@ impl Server {
     ) -> Result<Connection, RedisProblem> {
         let told = move |message| {
             told(message);
-            Ok::<(), ()>(()) // an error would only be ignored
+            // The client library ignores an error.
+            Ok::<(), ()>(())
         };
         let config = untimed().set_push_sender(told);
-        // Only in this version of the protocol does a server tell of changes.
+        // Only in RESP3 does a server push messages on the connection that reads.
         let mut connection = self.connect(ProtocolVersion::RESP3, config, timeout).await?;
         let tracking = redis::cmd("CLIENT")
             .arg(&["TRACKING", "ON"])
@@ -126,7 +127,7 @@ impl Server {
         }
     }
 
-    /// The topology of the cluster that this server belongs to, as it sees it.
+    /// Returns the topology of the server's cluster, as the server sees it.
     pub(crate) async fn topology(&self, connection: &mut Connection) -> Result<Topology, RedisProblem> {
         let slots = redis::cmd("CLUSTER")
             .arg("SLOTS")
@@ -136,14 +137,14 @@ impl Server {
     }
 }
 
-/// So many times the timeout for a question is what connecting may take: several round trips, and more with TLS.
+/// Connecting may take this many times the timeout of a command: it takes several round trips, and more with TLS.
 pub(crate) const CONNECTING: u32 = 4;
 
 fn untimed() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_response_timeout(None)
 }
 
-/// Asks the server at the other end what it is.
+/// Asks a server what it is.
 pub(crate) async fn server_info(connection: &mut Connection) -> Result<ServerInfo, RedisProblem> {
     let (server, replication): (String, String) = redis::pipe()
         .cmd("INFO")
@@ -155,7 +156,7 @@ pub(crate) async fn server_info(connection: &mut Connection) -> Result<ServerInf
     read(&server, &replication)
 }
 
-/// What `INFO server` and `INFO replication` tell.
+/// Parses `INFO server` and `INFO replication`.
 fn read(server: &str, replication: &str) -> Result<ServerInfo, RedisProblem> {
     if line(server, "redis_mode:") == Some("sentinel") {
         return Err(RedisProblem::new(
@@ -163,7 +164,7 @@ fn read(server: &str, replication: &str) -> Result<ServerInfo, RedisProblem> {
             "it is a Sentinel, which holds no data; the URL must name the server that it watches",
         ));
     }
-    // What is called by another name has the version that it is compatible with here.
+    // Valkey and others report here the version of Redis that they are compatible with.
     if let Some(version) = line(server, "redis_version:")
         && let Some(Ok(major)) = version.split('.').next().map(str::parse::<u32>)
         && major < OLDEST
@@ -187,8 +188,8 @@ fn line<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     lines.find_map(|line| Some(line.strip_prefix(name)?.trim()))
 }
 
-/// The identity of a run, as long as it is a primary. As a replica it takes over what another holds, and its run id stays;
-/// but when it is promoted, it notes whose history it has gone on from.
+/// The identity of a run of a server as a primary. A server that becomes a replica takes over the data of another, and its run id
+/// stays. But when it is promoted, it notes whose history it continues: so the promotion is part of the identity.
 fn run(id: &str, replication: &str) -> Identity {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(id.as_bytes());

@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::protocol::{epoch::Nonce, keyspace_proof::Identity};
 
-/// What a server has told of its past when the proof was found there. If it still tells the same, no databases have been
-/// swapped since. Empty if it does not tell.
+/// What a server reported of its past when the proof was found there. If it reports the same later, no databases were swapped
+/// in between. Empty if it reports nothing.
 pub(crate) type Marks = Vec<u8>;
 
 /// The newest sighting.
@@ -19,7 +19,7 @@ struct Sighting {
 }
 
 impl Sightings {
-    /// Takes note of where all parts of a proof have been found together.
+    /// Notes the servers on which all parts of a proof were found together.
     pub(crate) fn note(&self, nonce: Nonce, servers: Vec<(Identity, Marks)>) {
         *self.last() = Some(Sighting { nonce, servers });
     }
@@ -38,7 +38,7 @@ impl Sightings {
     }
 
     fn last(&self) -> MutexGuard<'_, Option<Sighting>> {
-        // Nothing panics while it holds the lock.
+        // No code panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_marks_of_the_same_nonce_on_the_same_run_are_remembered() {
+    fn marks_are_those_of_the_same_nonce_on_the_same_run() {
         let (one, other) = (Nonce([1; 20]), Nonce([2; 20]));
         let (here, there) = (Identity([1; 20]), Identity([2; 20]));
         let sightings = Sightings::default();

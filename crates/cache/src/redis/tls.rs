@@ -1,4 +1,4 @@
-//! What TLS is done with. Invariant: a server's certificate is always checked, its names included.
+//! The configuration of TLS. Invariant: a server's certificate and its names are always checked.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tokio_rustls::rustls::{
 
 use crate::config::{ClientIdentity, ConfigError};
 
-/// Reads the certificates. Those of the system are read here once, because they are many.
+/// Reads the certificates. Those of the system are read here, once, because there are many.
 pub(crate) fn client_config(
     authorities: Option<&[u8]>,
     identity: Option<&ClientIdentity>,

@@ -1,5 +1,7 @@
-//! Which node of a Redis Cluster serves which keys. Invariant: two topologies with the same identity send every key to
-//! the same run of the same server.
+//! Which node of a Redis Cluster serves which keys. Invariant: two topologies with the same identity send every key to the same
+//! run of the same server.
+//!
+//! Slots are computed here: the `redis` crate does that only with its whole cluster client, which reconnects by itself.
 
 use redis::Value;
 use ring::digest;
@@ -12,25 +14,25 @@ use crate::{
 /// The number of hash slots of every cluster.
 const SLOTS: u16 = 16_384;
 
-/// Who serves the slots.
+/// The primaries of a cluster and their slots.
 #[derive(Debug)]
 pub(crate) struct Topology {
     pub(crate) primaries: Vec<Primary>,
-    /// First and last slot, and the place of its primary in the list; in the order of the slots, without a gap.
+    /// First slot, last slot, and the position of their primary; in the order of the slots, without a gap.
     ranges: Vec<(u16, u16, usize)>,
 }
 
-/// A node that serves slots.
+/// A node with slots.
 #[derive(Debug)]
 pub(crate) struct Primary {
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// What the cluster calls it, across restarts.
+    /// Its id in the cluster, which survives restarts.
     id: Vec<u8>,
 }
 
 impl Topology {
-    /// Reads the answer to `CLUSTER SLOTS` that a server at `host` gave.
+    /// Parses the answer to `CLUSTER SLOTS` of a server at `host`.
     pub(crate) fn parse(answer: Value, host: &str) -> Result<Self, RedisProblem> {
         let unclear = || RedisProblem::new(RedisProblemKind::Other, "its answer to CLUSTER SLOTS is not understood");
         Self::read(answer, host).ok_or_else(unclear)?.whole()
@@ -75,7 +77,7 @@ impl Topology {
         Some(topology)
     }
 
-    /// Refuses what leaves keys without a server.
+    /// Refuses a topology that leaves slots without a server.
     fn whole(self) -> Result<Self, RedisProblem> {
         let unserved = |slot: u16| {
             let happened = format!("slot {slot} of the cluster is not served (CLUSTER SLOTS)");
@@ -91,14 +93,14 @@ impl Topology {
         if next == SLOTS { Ok(self) } else { unserved(next) }
     }
 
-    /// The place of the primary that serves a key.
+    /// The position of the primary that serves a key.
     pub(crate) fn primary_of(&self, key: &[u8]) -> usize {
         let slot = slot(key);
         let at = self.ranges.partition_point(|(_, last, _)| *last < slot);
         self.ranges.get(at).map_or(0, |(.., primary)| *primary)
     }
 
-    /// Whether another node describes the same.
+    /// Whether another node describes the same topology.
     pub(crate) fn agrees(&self, other: &Self) -> bool {
         self.served().eq(other.served())
     }
@@ -108,7 +110,7 @@ impl Topology {
         ranges.map(|(first, last, at)| (*first, *last, &self.primaries[*at].id[..]))
     }
 
-    /// Tells this topology, served by these runs of the primaries, from any other.
+    /// The identity of this topology with these runs of its primaries.
     pub(crate) fn identity(&self, runs: &[Identity]) -> Identity {
         let mut context = digest::Context::new(&digest::SHA256);
         for (first, last, primary) in &self.ranges {
@@ -130,7 +132,7 @@ fn number(value: &Value) -> Option<u16> {
     }
 }
 
-/// The slot of a key: of what is between its first braces, if that is anything, otherwise of all of it.
+/// The slot of a key: that of the text between its first `{` and the next `}`, if there is any, otherwise of the whole key.
 fn slot(key: &[u8]) -> u16 {
     let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let rest = &key[open + 1..];
@@ -140,7 +142,7 @@ fn slot(key: &[u8]) -> u16 {
     crc16(tag.unwrap_or(key)) % SLOTS
 }
 
-/// CRC-16/XMODEM, as the specification of Redis Cluster asks for.
+/// CRC-16/XMODEM, which the specification of Redis Cluster prescribes.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes
         .iter()

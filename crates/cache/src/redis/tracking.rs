@@ -51,9 +51,9 @@ impl Tracking {
             return None;
         }
         let sent = BootTime::from_clock(Duration::from_nanos(nanoseconds));
-        let mut proof = LastPing::default();
-        proof.answered(sent);
-        proof.holds(now, self.staleness).then_some(now.since(sent))
+        let mut ping = LastPing::default();
+        ping.answered(sent);
+        ping.holds(now, self.staleness).then_some(now.since(sent))
     }
 
     /// Notes that a PING sent at `sent` was answered.

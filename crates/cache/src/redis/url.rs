@@ -18,9 +18,9 @@ use cenote_secret::{REDACTED, Secret};
 /// | `redis+cluster`, `rediss+cluster` | the same; the server must belong to a cluster |
 /// | `unix`, `redis+unix`, `valkey+unix` | over a Unix socket |
 ///
-/// The options are `db`, `user` or `username`, `pass` or `password`, which say what the other parts can say too, and
-/// `protocol`, `2` or `3`. What appears twice must be the same. In every part, `%` and two hexadecimal digits stand for
-/// a byte. A user and a password may hold any character that way, and all but `/ ? # %` and blanks as they are.
+/// The options are `db`, `user` or `username`, `pass` or `password`, and `protocol` (`2` or `3`). A part that appears twice must
+/// have the same value. In every part, `%` and two hexadecimal digits stand for a byte. A user and a password may contain any
+/// character in that form, and all but `/ ? # %` and blanks as they are.
 ///
 /// `Display` and `Debug` leave the password out.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,12 +29,12 @@ pub struct RedisUrl {
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Secret<String>>,
     pub(crate) database: u32,
-    /// The version of the protocol that was asked for.
+    /// The version of the protocol that the URL asks for.
     pub(crate) protocol: Option<Protocol>,
     pub(crate) must_be_cluster: bool,
 }
 
-/// What a socket is connected to.
+/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     Tcp { host: String, port: u16, tls: bool },
@@ -48,8 +48,8 @@ pub(crate) enum Protocol {
     Resp3,
 }
 
-/// Why a text is no URL of a Redis. Continues a sentence that starts with "the URL", and quotes nothing of the text but
-/// the name of an option.
+/// Why a text is not a URL of a Redis. `Display` continues a sentence that begins with "the URL", and quotes nothing of the text
+/// but the name of an option.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidRedisUrl(Cow<'static, str>);
@@ -69,11 +69,10 @@ impl From<String> for InvalidRedisUrl {
 pub(crate) type Result<T> = std::result::Result<T, InvalidRedisUrl>;
 
 impl RedisUrl {
-    /// Refuses servers that cannot be those of one cluster: it has one kind of connection, one login and no database
-    /// but number 0.
+    /// Refuses servers that cannot belong to one cluster: all must agree on TLS, login and protocol, and the database must be 0.
     ///
     /// # Errors
-    /// [`InvalidRedisUrl`] with what they differ in.
+    /// [`InvalidRedisUrl`] that names the difference.
     pub fn check_all(servers: &[Self]) -> Result<()> {
         let Some((first, others)) = servers.split_first() else {
             return Err("names no server".into());
@@ -125,7 +124,7 @@ impl fmt::Display for RedisUrl {
         write!(f, "{scheme}://")?;
         match (&self.user, &self.password) {
             (None, None) => {}
-            // What stands there alone may be a password in the wrong place.
+            // A user without a password may be a password in the wrong place.
             (Some(_), Some(password)) if password.expose().is_empty() => write!(f, "{REDACTED}@")?,
             (user, _) => {
                 let user = user.as_deref().unwrap_or_default();

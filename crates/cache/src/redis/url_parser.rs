@@ -36,7 +36,7 @@ const SCHEMES: [Scheme; 9] = [
     Scheme { name: "valkey+unix", kind: Kind::Unix, must_be_cluster: false },
 ];
 
-/// The scheme that a text begins with, and what follows its `://`.
+/// The scheme of a text, and the rest after its `://`.
 fn scheme(text: &str) -> Option<(&'static Scheme, &str)> {
     let (name, rest) = text.split_once("://")?;
     let is_it = |scheme: &&Scheme| scheme.name.eq_ignore_ascii_case(name);
@@ -44,11 +44,11 @@ fn scheme(text: &str) -> Option<(&'static Scheme, &str)> {
 }
 
 impl RedisUrl {
-    /// The servers of a list: URLs separated by commas, each of which may name several hosts, separated by commas, that
-    /// share its other parts. A comma separates URLs only where a new one begins: it may also stand in a password.
+    /// Parses a list of URLs separated by commas. Each URL may name several hosts, separated by commas, which share its other
+    /// parts. A comma separates URLs only if a scheme follows: it may also be part of a password.
     ///
     /// # Errors
-    /// [`InvalidRedisUrl`] for a URL that is none, and if the servers could not belong to one cluster: see
+    /// [`InvalidRedisUrl`] for an invalid URL, and if the servers cannot belong to one cluster: see
     /// [`check_all`](Self::check_all).
     pub fn parse_list(text: &str) -> Result<Vec<Self>> {
         let mut servers = Vec::new();
@@ -63,7 +63,7 @@ impl RedisUrl {
 impl FromStr for RedisUrl {
     type Err = InvalidRedisUrl;
 
-    /// Reads the URL of one server.
+    /// Parses the URL of one server.
     fn from_str(text: &str) -> Result<Self> {
         let mut servers = Self::parse_list(text)?;
         match servers.len() {
@@ -73,7 +73,7 @@ impl FromStr for RedisUrl {
     }
 }
 
-/// Splits at commas that are followed by a scheme.
+/// Splits a list at commas that a scheme follows.
 fn split(text: &str) -> Vec<&str> {
     let mut urls = Vec::new();
     let mut start = 0;
@@ -98,7 +98,7 @@ fn parse(text: &str) -> Result<Vec<RedisUrl>> {
         Some(slash) => rest.split_at(slash),
         None => (rest, ""),
     };
-    // Otherwise the start of a password with a bare / would pass for a host, and be shown.
+    // Otherwise the start of a password with an unescaped / would be taken for a host, and shown.
     if path.contains('@') {
         return Err("has an @ after a /; in a password they are written %40 and %2F".into());
     }
@@ -131,9 +131,9 @@ fn parse(text: &str) -> Result<Vec<RedisUrl>> {
     endpoints.into_iter().map(of).collect()
 }
 
-/// Takes the query off, and refuses a fragment.
+/// Splits the query off, and refuses a fragment.
 fn split_tail(rest: &str) -> Result<(&str, Option<&str>)> {
-    // Otherwise the rest of a password with a bare ? or # would pass for one of them, and its start for a host.
+    // Otherwise the rest of a password with an unescaped ? or # would be taken for a query, and its start for a host.
     if let Some(at) = rest.find(['?', '#'])
         && rest[at..].contains('@')
     {
@@ -204,7 +204,7 @@ fn host_and_port(text: &str) -> Result<(&str, u16)> {
     Ok((host, port))
 }
 
-/// Digits only: what else Rust takes for a number, such as a sign, no other client does.
+/// Parses digits only: Rust also accepts a sign, which no other client does.
 fn number(text: &str) -> Option<u32> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
@@ -232,7 +232,7 @@ fn decode(text: &str, what: &str) -> Result<String> {
     }
 }
 
-/// Takes up a part, which may have been there already if it is the same.
+/// Sets a part. It may have been set before, to the same value.
 fn put<T: PartialEq>(part: &mut Option<T>, value: T, what: &str) -> Result<()> {
     match part {
         Some(other) if *other != value => Err(format!("names two different {what}").into()),
@@ -243,7 +243,7 @@ fn put<T: PartialEq>(part: &mut Option<T>, value: T, what: &str) -> Result<()> {
     }
 }
 
-/// What several parts of a URL can say.
+/// The parts that can be written in several places of a URL.
 #[derive(Clone, Default)]
 struct Options {
     user: Option<String>,
@@ -254,7 +254,7 @@ struct Options {
 
 impl Options {
     fn credentials(&mut self, text: &str) -> Result<()> {
-        // Perhaps each host was given credentials of its own, and the first of them would pass for a password.
+        // Probably each host has its own credentials, and the first host would be taken for a part of a password.
         if text.contains('@') && text.contains(',') {
             return Err("has several @ and a comma; in a password they are written %40 and %2C".into());
         }
@@ -279,7 +279,7 @@ impl Options {
             return Err("has an option without a value (a ? in a password is written %3F)".into());
         };
         if value.contains('+') {
-            // A blank to some and a plus to others.
+            // Some programs read it as a blank, others as a plus.
             return Err("has a + in an option; it is written %2B, a blank %20".into());
         }
         let value = decode(value, "an option")?;
@@ -303,7 +303,7 @@ impl Options {
     fn into_url(self, endpoint: Endpoint, must_be_cluster: bool) -> Result<RedisUrl> {
         Ok(RedisUrl {
             endpoint,
-            // Redis knows a user without a password, and this is how to log in as one.
+            // A user without a password logs in with an empty one.
             password: self.password.or(self.user.is_some().then(Secret::default)),
             user: self.user,
             database: self.database.unwrap_or(0),
@@ -313,7 +313,7 @@ impl Options {
     }
 }
 
-/// The name of an option tells nothing, unless it does not look like one.
+/// Quotes the name of an unknown option, unless it may be a piece of a password.
 fn unknown(name: &str) -> InvalidRedisUrl {
     let known = "db, user, password and protocol";
     let looks_like_one = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';

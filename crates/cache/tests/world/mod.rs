@@ -1,5 +1,5 @@
-//! A database in memory, slow or failing on demand, and what else the tests of the cache share. Invariant: its versions
-//! and its epoch obey the rules that [`Origin`] states.
+//! A database in memory that is slow or fails on demand, and the helpers that the tests of the cache share. Invariant: the
+//! versions and the epoch of the database obey the rules that [`Origin`] states.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
@@ -36,7 +36,7 @@ struct Inner {
     epoch: Arc<Mutex<EpochRow>>,
     loads: AtomicUsize,
     loaded_keys: AtomicUsize,
-    /// Microseconds between the moment a load sees the rows and its answer.
+    /// The longest time between a load's look at the rows and its answer, in microseconds.
     delay: AtomicU64,
     is_down: AtomicBool,
     /// Loads answer only with a permit, once this is switched on.
@@ -55,7 +55,7 @@ impl Database {
         })
     }
 
-    /// One about whose epoch nothing has been decided yet.
+    /// A database whose epoch is undecided.
     pub(crate) fn fresh() -> Self {
         Self::with_row(EpochRow {
             epoch: 1,
@@ -87,7 +87,7 @@ impl Database {
         table
     }
 
-    /// Commits a value, and tells its version.
+    /// Commits a value, and returns its version.
     pub(crate) fn commit(&self, key: &str, value: &str) -> i64 {
         self.put(key, Some(Bytes::copy_from_slice(value.as_bytes())))
     }
@@ -119,17 +119,17 @@ impl Database {
         self.0.is_down.store(is_down, SeqCst);
     }
 
-    /// From now on loads see the rows and then wait for [`open`](Self::open).
+    /// From now on loads see the rows and then wait for [`open_gate`](Self::open_gate).
     pub(crate) fn close_gate(&self) {
         self.0.is_gated.store(true, SeqCst);
     }
 
-    /// Returns when so many loads have seen the rows and wait.
+    /// Waits until this number of loads have seen the rows and stand at the gate.
     pub(crate) async fn at_gate(&self, loads: usize) {
         until("loads stand at the gate", || self.0.at_gate.load(SeqCst) == loads).await;
     }
 
-    /// Those who stand at the gate stay there, later ones pass by.
+    /// Loads that stand at the gate stay there; later ones pass.
     pub(crate) fn leave_gate(&self) {
         self.0.is_gated.store(false, SeqCst);
     }
@@ -147,7 +147,7 @@ impl Database {
         *self.0.epoch.lock().unwrap()
     }
 
-    /// The keyspace that is trusted.
+    /// The nonce of the trusted keyspace.
     pub(crate) fn keyspace(&self) -> Nonce {
         self.row().keyspace().unwrap()
     }
@@ -217,10 +217,10 @@ impl Origin for Database {
     }
 }
 
-/// What the caches of the tests are called.
+/// The name of the tests' caches.
 pub(crate) const NAME: &str = "test";
 
-/// Shorter than those of the product, so that the tests are.
+/// Shorter than the product's, so that the tests are shorter too.
 pub(crate) const LEASE: Duration = Duration::from_millis(800);
 pub(crate) const DEADLINE: Duration = Duration::from_millis(300);
 pub(crate) const FENCE: Duration = Duration::from_millis(1_000);
@@ -235,7 +235,6 @@ pub(crate) fn cache(database: &Database, mode: Mode) -> Cache<Database> {
     Cache::new(database.clone(), config(mode)).unwrap()
 }
 
-/// `None` without Redis installed, after saying so.
 pub(crate) async fn redis() -> RedisServer {
     RedisServer::temporary().start().await.unwrap()
 }
@@ -282,11 +281,42 @@ pub(crate) async fn read(cache: &Cache<Database>, key: &str) -> (Option<i64>, So
     (value.map(|value| value.version), source)
 }
 
+/// How often a server has run a command, as `INFO commandstats` tells.
+pub(crate) async fn calls(server: &RedisServer, command: &str) -> u64 {
+    let told = server.command(&["INFO", "commandstats"]).await.unwrap();
+    let name = format!("cmdstat_{command}:");
+    let line = told.lines().find(|line| line.starts_with(&name));
+    let calls = line.and_then(|line| line.split(['=', ',']).nth(1)?.parse().ok());
+    calls.unwrap_or(0)
+}
+
+/// Waits until a server has run a command this many times more.
+pub(crate) async fn after_calls(server: &RedisServer, command: &str, times: u64) {
+    let before = calls(server, command).await;
+    let deadline = Instant::now() + PATIENCE;
+    while calls(server, command).await < before + times {
+        assert!(Instant::now() < deadline, "{command} was not run {times} times");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Returns once every read that was spawned before on this runtime, which must have one thread, has heard from Redis and has
+/// gone on as far as it can. `cached` is a key that Redis has. Redis answers a runtime's requests in their order: the first
+/// read goes out with those before it, and the second after their answers were handed out.
+pub(crate) async fn reads_before_this(cache: &Cache<Database>, cached: &str) {
+    for _ in 0..2 {
+        assert_eq!(read(cache, cached).await.1, Source::Redis);
+    }
+}
+
+/// Long even on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Waits until something holds; fails after a time that is long even on a busy machine.
 pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     while !holds() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
+        assert!(Instant::now() < deadline, "never: {what}");
         sleep(Duration::from_millis(2)).await;
     }
 }

@@ -1,4 +1,4 @@
--- KEYS cells  ARGV for each a writer id, milliseconds.  Answers for each with the number of writers behind the fence.
+-- KEYS cells  ARGV for each a writer id, milliseconds.  Returns for each the number of writers of the fence.
 local proof = table.remove(ARGV)
 if proof ~= '' and redis.call('GET', table.remove(KEYS)) ~= proof then return false end
 local writers = {}

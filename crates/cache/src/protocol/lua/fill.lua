@@ -1,6 +1,6 @@
--- KEYS cells  ARGV for each a token or '', the cell that was read from the database, milliseconds.  Answers for each 1 if
--- it was stored. Otherwise whatever may be older than what was read is gone. Versions are compared as two halves: as one
--- number they would lose digits, and as strings they would be compared by the rules of the server's locale.
+-- KEYS cells  ARGV for each a token or '', the cell that was read from the database, milliseconds.  Returns for each 1 if
+-- it was stored. Otherwise a cell that may be older was deleted. Versions are compared as two halves: one Lua number would lose
+-- digits, and strings would be compared by the server's locale.
 local proof = table.remove(ARGV)
 if proof ~= '' and redis.call('GET', table.remove(KEYS)) ~= proof then return false end
 local stored = {}

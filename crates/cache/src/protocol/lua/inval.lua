@@ -1,4 +1,4 @@
--- KEYS cells.  Answers for each 1 if something was deleted. A fence stays: its writers delete the cell when they release.
+-- KEYS cells.  Returns for each 1 if something was deleted. A fence stays: its writers delete the cell when they release.
 local proof = table.remove(ARGV)
 if proof ~= '' and redis.call('GET', table.remove(KEYS)) ~= proof then return false end
 local deleted = {}

@@ -1,5 +1,5 @@
--- KEYS cells  ARGV for each a token, milliseconds.  Answers for each with the cell, or nil: the caller now holds the lease.
--- A script, because the reading half of SET NX GET is not tracked when the key exists.
+-- KEYS cells  ARGV for each a token, milliseconds.  Returns for each the cell, or nil: the caller now holds the lease.
+-- A script, because Redis does not track the read of SET NX GET when the key exists.
 local proof = table.remove(ARGV)
 if proof ~= '' and redis.call('GET', table.remove(KEYS)) ~= proof then return false end
 local found = {}

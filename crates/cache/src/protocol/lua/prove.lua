@@ -1,11 +1,11 @@
--- KEYS the proof  ARGV what it holds, milliseconds, 'new' or what was answered before or ''.  Answers with what tells of
--- swapped databases, '' if that cannot be told, or nil: the proof is not there. It is put back only if nothing tells of a
--- swap since it was seen: otherwise this may be another keyspace, and the old one may come back.
+-- KEYS the proof  ARGV what it holds, milliseconds, 'new' or what was returned before or ''.  Returns the marks by which a swap
+-- of databases is noticed, '' if the server does not report them, or nil: the proof is not there. It is put back only if the
+-- marks are unchanged since it was last found: otherwise this may be another keyspace, and the old one may come back.
 local stats = redis.pcall('INFO', 'commandstats')
 local past = ''
 if type(stats) == 'string' then
   local swaps = stats:match('cmdstat_swapdb:calls=(%d+)') or '0'
-  -- The counts may have been reset themselves; before Redis 7 any CONFIG may have done that.
+  -- The counts may have been reset; before Redis 7, any CONFIG command may have done that.
   local resets = stats:match('cmdstat_config|resetstat:(calls=%d+,usec=%d+)') or stats:match('cmdstat_config:(calls=%d+)')
   past = swaps .. ' ' .. (resets or '')
 end

@@ -1,4 +1,4 @@
--- KEYS cells  ARGV for each a writer id.  Answers for each 1, or 0 if the fence had been lost before.
+-- KEYS cells  ARGV for each a writer id.  Returns for each 1, or 0 if the writer was not in the fence any more.
 local proof = table.remove(ARGV)
 if proof ~= '' and redis.call('GET', table.remove(KEYS)) ~= proof then return false end
 local held = {}
