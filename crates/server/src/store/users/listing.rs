@@ -43,11 +43,11 @@ const GIVE_UP: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub(crate) struct Listing {
     pool: Pool,
-    shared: Arc<Shared>,
+    state: Arc<ListingState>,
 }
 
 /// What all cores share.
-struct Shared {
+struct ListingState {
     list: String,
     adding: String,
     watermark: Watermark,
@@ -109,14 +109,14 @@ impl Watermark {
 impl Listing {
     /// Creates a handle for each of the pool's runtimes, with one watermark for all.
     pub(super) fn per_runtime(pool: &Pool, schema: &SchemaName) -> Vec<Self> {
-        let shared = Arc::new(Shared {
+        let state = Arc::new(ListingState {
             list: schema.fill(LIST),
             adding: schema.fill(ADDING),
             watermark: Watermark::default(),
         });
         let listing = |pool| Self {
             pool,
-            shared: shared.clone(),
+            state: state.clone(),
         };
         pool.per_runtime().map(listing).collect()
     }
@@ -128,13 +128,13 @@ impl Listing {
     pub(crate) async fn page(&self, after: Option<i64>, limit: i64) -> Result<Vec<UserRow>> {
         let from = after.unwrap_or(0);
         let rows = self.list(from, limit).await?;
-        if self.shared.watermark.gap(from, &rows).is_none() {
+        if self.state.watermark.gap(from, &rows).is_none() {
             return Ok(rows);
         }
-        let _raising = self.shared.watermark.raising.lock().await;
+        let _raising = self.state.watermark.raising.lock().await;
         // Another caller may have raised the watermark meanwhile.
         let mut rows = self.list(from, limit).await?;
-        let Some(gap) = self.shared.watermark.gap(from, &rows) else {
+        let Some(gap) = self.state.watermark.gap(from, &rows) else {
             return Ok(rows);
         };
         let newest = rows.last().map_or(from, UserRow::id);
@@ -148,7 +148,7 @@ impl Listing {
     }
 
     async fn list(&self, after: i64, limit: i64) -> Result<Vec<UserRow>> {
-        let (pool, list) = (&self.pool, &self.shared.list);
+        let (pool, list) = (&self.pool, &self.state.list);
         let rows = pool
             .retry_idempotent(|| async { pool.get().await?.query(list, &[&after, &limit]).await })
             .await?;
@@ -164,18 +164,18 @@ impl Listing {
         let mut adding = self.adding(None).await?;
         while !adding.is_empty() {
             if start.elapsed() >= WAIT {
-                return Ok(self.shared.watermark.give_up(newest, Instant::now()));
+                return Ok(self.state.watermark.give_up(newest, Instant::now()));
             }
             sleep(CHECK_INTERVAL).await;
             adding = self.adding(Some(adding)).await?;
         }
-        self.shared.watermark.raise(newest);
+        self.state.watermark.raise(newest);
         Ok(true)
     }
 
     /// Returns which of these transactions, or of all, are changing the table.
     async fn adding(&self, of: Option<Vec<String>>) -> Result<Vec<String>> {
-        let (pool, adding) = (&self.pool, &self.shared.adding);
+        let (pool, adding) = (&self.pool, &self.state.adding);
         let rows = pool
             .retry_idempotent(|| async { pool.get().await?.query(adding, &[&of]).await })
             .await?;
