@@ -1,6 +1,6 @@
 //! Keys and their values.
 //!
-//! Invariant: a key's version grows with every write and every delete, whoever makes it, and never starts again: a deleted
+//! Invariant: a key's version grows with every write and every delete of every instance, and never starts again: a deleted
 //! key keeps its row.
 
 mod change;
