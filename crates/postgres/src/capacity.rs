@@ -1,35 +1,35 @@
-//! Whether the server has room for all connections that pools like this one may open.
+//! Checks that the server has room for the connections of all instances.
 //!
-//! Invariant: what the server keeps for administrators is not counted as room.
+//! Invariant: connections that the server reserves for administrators are not counted as room.
 
 use crate::{Pool, Result};
 
-/// What is wanted of a server, and what it has. See [`Pool::check_capacity`].
+/// The connections that are needed, and the limits of the server. See [`Pool::check_capacity`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// Connections that all instances together may open.
     pub wanted: u64,
-    /// What the server's `max_connections` leaves for ordinary users.
+    /// What `max_connections` of the server leaves for ordinary users.
     pub server: u64,
-    /// The `CONNECTION LIMIT` of the database, if it has one that holds for this role.
+    /// The `CONNECTION LIMIT` of the database, if it applies to this role.
     pub database: Option<u64>,
-    /// The `CONNECTION LIMIT` of the role, if it has one that holds.
+    /// The `CONNECTION LIMIT` of the role, if it applies.
     pub role: Option<u64>,
 }
 
 impl Capacity {
-    /// The tightest of the limits.
+    /// Returns the lowest of the limits.
     pub fn available(&self) -> u64 {
         let limits = [self.database, self.role];
         limits.into_iter().flatten().fold(self.server, u64::min)
     }
 
-    /// Whether all connections fit, if nobody else uses the server.
+    /// Whether all connections fit, provided that no other program uses the server.
     pub fn fits(&self) -> bool {
         self.wanted <= self.available()
     }
 
-    /// What the tightest limit is called.
+    /// Returns the name of the lowest limit.
     pub fn limit(&self) -> &'static str {
         let available = Some(self.available());
         match self {
@@ -40,7 +40,7 @@ impl Capacity {
     }
 }
 
-/// The last of the three settings is known since PostgreSQL 16. A superuser is exempt from the two limits.
+/// `reserved_connections` exists since PostgreSQL 16. Superusers are exempt from both limits.
 const ASK: &str = "SELECT current_setting('max_connections')::bigint \
                        - current_setting('superuser_reserved_connections')::bigint \
                        - coalesce(current_setting('reserved_connections', true), '0')::bigint, \
@@ -50,8 +50,10 @@ const ASK: &str = "SELECT current_setting('max_connections')::bigint \
                    WHERE datname = current_database() AND rolname = session_user";
 
 impl Pool {
-    /// Asks the server whether it has room for so many instances of this pool, all of them full. Each may open
-    /// `max_size + max_overflow` connections, and so many `beside` the pool, such as a [`Listener`](crate::Listener)'s.
+    /// Asks the server whether it has room for `instances` pools like this one, all of them full.
+    ///
+    /// Each opens up to `max_size + max_overflow` connections, and `beside` more outside the pool, such as those of a
+    /// [`Listener`](crate::Listener).
     ///
     /// # Errors
     ///

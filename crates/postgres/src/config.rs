@@ -1,5 +1,5 @@
-//! What a PostgreSQL pool is told at the start. Invariant: nothing here reads the environment or
-//! the network but [`Config::from_env`].
+//! The configuration of a pool. Invariant: nothing here reads the environment or the network, except
+//! [`Config::from_env`].
 
 use std::time::Duration;
 
@@ -12,40 +12,40 @@ use crate::{
     connect::url::{ConnectionString, InvalidUrl},
 };
 
-/// Where the database is and how its pool behaves.
+/// The servers, and the behaviour of the pool and its connections.
 ///
-/// `Debug` leaves the password out.
+/// `Debug` does not print the password.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Servers, database, user and the like.
+    /// Hosts, database, user, and options of the session.
     pub server: tokio_postgres::Config,
-    /// How far a server is trusted when `server` has the connection encrypted.
+    /// What is checked of a server when `server` asks for encryption.
     pub tls: Tls,
-    /// Which of the servers will do. [`Any`](TargetSession::Any) leaves it to what `server` says.
+    /// Which servers are suitable. With [`Any`](TargetSession::Any), `target_session_attrs` of `server` decides.
     pub target_session: TargetSession,
-    /// Where the password comes from for each connection anew, instead of from `server`.
+    /// The source of the password, read for each new connection. `None`: the password of `server`.
     pub password: Option<Password>,
-    /// How names of servers are resolved, for each connection anew.
+    /// Resolves the names of hosts, for each new connection.
     pub resolver: Resolver,
-    /// How often names of servers are looked up between connects. Connections to an address that a name has no
-    /// longer, two lookups in a row, are replaced when they are next given back or taken. `None`: never.
+    /// How often the names of hosts are resolved besides that, to notice that one has moved. A connection is replaced,
+    /// when it is next returned or acquired, if two look-ups in a row lack its address. `None`: never.
     pub lookup_interval: Option<Duration>,
-    /// Sizes, deadlines and lifetimes of the pool.
+    /// Sizes, timeouts and lifetimes of the generic pool.
     pub pool: cenote_pool::Config,
-    /// Longest time for one command, after which it is cancelled on the server too. `None`: no
-    /// limit.
+    /// The longest time for one command. A command that takes longer is cancelled on the server. `None`: no limit.
     pub command_timeout: Option<Duration>,
-    /// Prepared statements kept per connection.
+    /// The number of prepared statements that each connection keeps.
     pub statement_cache: usize,
     /// When a returned connection's session is reset.
     pub reset: Reset,
-    /// How [`Pool::retry`](crate::Pool::retry) and its sibling repeat.
+    /// The attempts of [`Pool::retry`](crate::Pool::retry), [`Pool::retry_idempotent`](crate::Pool::retry_idempotent),
+    /// [`Pool::transaction`](crate::Pool::transaction), and of statements that batches repeat.
     pub retry: Retry,
-    /// Logs every statement, without its parameters, at level `info`.
+    /// Logs every statement at level `info`, without its parameters.
     pub echo: bool,
-    /// Logs statements that take longer, without their parameters, at level `warn`.
+    /// Logs statements that take longer at level `warn`, without their parameters. `None`: never.
     pub slow_query: Option<Duration>,
-    /// A health check slower than this means "degraded".
+    /// A health check that takes longer reports [`HealthState::Degraded`](crate::HealthState::Degraded).
     pub degraded_latency: Duration,
 }
 
@@ -63,30 +63,29 @@ pub enum Reset {
     /// such changes must undo them, or use [`Reset::Always`].
     #[default]
     WhenDirty,
-    /// At every return: one more round trip for each use of a connection.
+    /// At every return. This costs a round trip each time a connection was used.
     Always,
 }
 
-/// Why a [`Config`] could not be made or used.
+/// Why a [`Config`] could not be created or used.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidConfig {
     /// Not a PostgreSQL URL or key-value connection string.
     #[error("the database URL {0}")]
     Url(InvalidUrl),
-    /// The environment names no database.
+    /// `DATABASE_URL` is not set.
     #[error("DATABASE_URL is not set")]
     Missing,
-    /// It asks for what cannot be had, or for what contradicts itself; to go on without it would not be what was
-    /// asked for.
+    /// It asks for something unsupported or contradictory. Ignoring that could weaken what was asked for.
     #[error("the database configuration asks for {0}")]
     Unsupported(&'static str),
     /// A certificate or key cannot be used.
     #[error("TLS: {0}")]
     Tls(String),
-    /// It names no host to connect to.
+    /// It names no host.
     #[error("the database URL names no host")]
     NoHost,
-    /// The pool's part contradicts itself.
+    /// [`Config::pool`] contradicts itself.
     #[error(transparent)]
     Pool(#[from] cenote_pool::InvalidConfig),
 }
@@ -98,12 +97,11 @@ impl From<InvalidUrl> for InvalidConfig {
 }
 
 impl ConnectionString {
-    /// The configuration it stands for, with defaults for what it does not say.
+    /// Returns the configuration, with defaults for everything that the text does not set.
     ///
     /// # Errors
     ///
-    /// The value of an option is not valid, or contradicts that of another. The error names the option and quotes no
-    /// value.
+    /// An option has an invalid value, or contradicts another. The error names the option and quotes no value.
     pub fn config(&self) -> Result<Config, InvalidUrl> {
         let parts = self.parts()?;
         let mut config = Config::new(parts.server);
@@ -114,7 +112,7 @@ impl ConnectionString {
 }
 
 impl Config {
-    /// The defaults for this server.
+    /// Creates a configuration with defaults for this server.
     pub fn new(server: tokio_postgres::Config) -> Self {
         Self {
             server,
@@ -134,30 +132,32 @@ impl Config {
         }
     }
 
-    /// The defaults for the servers of a `postgresql://` URL or a `host=… user=…` list, with libpq's options: several
-    /// hosts, `target_session_attrs`, `load_balance_hosts`, `sslmode` up to `verify-full`, `sslrootcert` (a file or
-    /// `system`), `sslcert`, `sslkey`, `sslnegotiation`, `channel_binding` and so on.
+    /// Creates a configuration with defaults from a `postgresql://` URL or a `host=… user=…` list.
+    ///
+    /// libpq's options are understood: several hosts, `target_session_attrs`, `load_balance_hosts`, `sslmode` up to
+    /// `verify-full`, `sslrootcert` (a file or `system`), `sslcert`, `sslkey`, `sslnegotiation`, `channel_binding` and
+    /// so on.
     ///
     /// # Errors
     ///
-    /// The text is neither, or has an option that is unknown, not supported or not valid. The error names the option and
+    /// The text has neither form, or has an unknown, unsupported or invalid option. The error names the option and
     /// quotes no value.
     pub fn from_url(text: &str) -> Result<Self, InvalidUrl> {
         text.parse::<ConnectionString>()?.config()
     }
 
-    /// The defaults for the server that the environment variable `DATABASE_URL` names. Blanks and line ends around its
-    /// value are dropped.
+    /// Creates a configuration with defaults from the environment variable `DATABASE_URL`. White space around the value
+    /// is ignored.
     ///
     /// # Errors
     ///
-    /// It is not set, or not a URL.
+    /// It is not set, or not a connection string.
     pub fn from_env() -> Result<Self, InvalidConfig> {
         let url = std::env::var("DATABASE_URL").map_err(|_| InvalidConfig::Missing)?;
         Ok(Self::from_url(url.trim())?)
     }
 
-    /// Which of the servers will do, whoever says so.
+    /// Returns which servers are suitable: `target_session`, or else what `server` says.
     pub(crate) fn target_session(&self) -> TargetSession {
         match self.target_session {
             TargetSession::Any => self.server.get_target_session_attrs().into(),

@@ -1,7 +1,7 @@
-//! Why a connection could not be opened, checked or cleaned. Invariant: a failure is called permanent only if trying
-//! again cannot help until somebody changes something.
+//! The errors of connections. Invariant: a failure is called permanent only if another attempt cannot succeed until
+//! somebody changes something.
 //!
-//! As in `error`, the text of an error says all of it, so it has no `source`.
+//! As in `error`, the text of an error includes its cause, so it has no `source`.
 
 use tokio_postgres::error::DbError;
 
@@ -14,15 +14,15 @@ pub type AcquireError = cenote_pool::AcquireError<ConnectionError>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectionError {
-    /// The host name did not resolve, or nothing listens there.
+    /// The host name did not resolve, nothing listens there, or it does not answer.
     #[error("cannot reach {host}: {cause}")]
     Unreachable {
-        /// The host and port tried last.
+        /// The host and port.
         host: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         cause: std::io::Error,
     },
-    /// The server refused the connection: wrong password, no such database, too many connections.
+    /// The server refused the login: wrong password, no such database, too many connections.
     #[error("the server refused the connection: {}", .0.message())]
     Refused(Box<DbError>),
     /// The server asks for a password, and none is configured.
@@ -31,8 +31,7 @@ pub enum ConnectionError {
         /// The host.
         host: String,
     },
-    /// The server and this program know no common way to log in, or the server could not prove that it knows the
-    /// password.
+    /// Server and client have no common login method, or the server could not prove that it knows the password.
     #[error("cannot log in to {host}: {cause}")]
     Authentication {
         /// The host.
@@ -40,16 +39,17 @@ pub enum ConnectionError {
         /// Why.
         cause: String,
     },
-    /// Something else than PostgreSQL listens there.
+    /// Another program than PostgreSQL listens there.
     #[error("what answers at {host} is not PostgreSQL")]
     NotPostgres {
         /// The host.
         host: String,
     },
-    /// The start-up failed otherwise.
+    /// The login failed for another reason.
     #[error("the connection failed: {0}")]
     Failed(String),
-    /// It could not be encrypted as asked: the server does not offer TLS, or its certificate is not trusted.
+    /// The connection could not be encrypted as configured: the server does not offer TLS, or its certificate is not
+    /// accepted.
     #[error("cannot encrypt the connection to {host}: {cause}")]
     Tls {
         /// The host.
@@ -57,21 +57,21 @@ pub enum ConnectionError {
         /// Why.
         cause: String,
     },
-    /// The server is not, or no longer, what was asked for.
+    /// The role of the server is not, or no longer, suitable.
     #[error("{host} is not fit for target_session_attrs={wanted}")]
     Unsuitable {
         /// The host.
         host: String,
-        /// libpq's word for what was asked for.
+        /// The configured `target_session_attrs`.
         wanted: &'static str,
     },
-    /// The password could not be had.
+    /// The password could not be read.
     #[error("cannot read the password: {0}")]
     Password(std::io::Error),
-    /// None of several hosts could be used: each by its name, and why.
+    /// No host could be used: the name of each, and why.
     #[error("{}", each(.0))]
     EachHost(Vec<(String, ConnectionError)>),
-    /// It came back in a state from which it could not be cleaned.
+    /// It was returned in a state from which it could not be cleaned.
     #[error("the connection could not be cleaned")]
     Unclean,
 }
@@ -106,11 +106,11 @@ impl ConnectionError {
         }
     }
 
-    /// True if trying again cannot help until someone changes a setting or the server's rules. Of several hosts, if
-    /// that holds for each.
+    /// Whether another attempt cannot succeed until somebody changes a setting or a rule of the server. For several
+    /// hosts, if that is so for each.
     ///
-    /// What may still come is not permanent: a server that refuses connections or is starting, one that has too many,
-    /// a name that does not resolve yet, a password file that is not there yet.
+    /// Failures that can pass are not permanent: a server that refuses connections, starts or has too many of them, a
+    /// name that does not resolve yet, a password file that does not exist yet.
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Refused(error) => refused_for_good(error),
@@ -124,7 +124,7 @@ impl ConnectionError {
         }
     }
 
-    /// True if another address of the same server may be more successful.
+    /// Whether another address of the same server may succeed.
     pub(crate) fn depends_on_address(&self) -> bool {
         match self {
             Self::Refused(error) => error.code().code() == "28000",
@@ -133,9 +133,9 @@ impl ConnectionError {
         }
     }
 
-    /// Of several attempts that failed, the one to tell of.
+    /// Returns the more informative of two errors.
     pub(crate) fn or_rather(self, other: Self) -> Self {
-        // Where one address answers, what the server says there counts for more than the silence of another.
+        // If one address answers, the server's reason counts for more than the silence of another.
         match self.is_permanent() && !other.is_permanent() {
             true => self,
             false => other,
@@ -143,22 +143,22 @@ impl ConnectionError {
     }
 }
 
-/// Whether a refused login will be refused again until someone changes something.
+/// Whether a refused login will be refused again until somebody changes something.
 fn refused_for_good(error: &DbError) -> bool {
     let code = error.code().code();
     match code {
-        // An unknown or closed database, a setting that may not be changed.
+        // An unknown or closed database, or a setting that cannot be changed.
         "3D000" | "55000" | "55P02" => true,
-        // From PostgreSQL this is about the start-up message. Poolers have it for everything, also for a server that
-        // is down; theirs do not name the place in PostgreSQL's source.
+        // PostgreSQL uses this code for a bad startup packet. Poolers use it for everything, including a server that is
+        // down; theirs do not name a routine of PostgreSQL's source.
         "08P01" if error.routine().is_none() => pooler_refused_for_good(error.message()),
         "08P01" => true,
-        // Unsupported features, invalid values, credentials and `pg_hba.conf`, permissions and unknown settings.
+        // Unsupported features, invalid values, credentials and `pg_hba.conf`, permissions, unknown settings.
         _ => matches!(code.get(..2), Some("0A" | "22" | "28" | "42")),
     }
 }
 
-/// Whether PgBouncer, which has one code for all, means something that does not pass.
+/// Whether a message of PgBouncer, which has one code for all errors, means a permanent refusal.
 fn pooler_refused_for_good(message: &str) -> bool {
     const FOR_GOOD: [&str; 7] = [
         "unsupported startup parameter",
@@ -172,22 +172,22 @@ fn pooler_refused_for_good(message: &str) -> bool {
     FOR_GOOD.iter().any(|words| message.starts_with(words))
 }
 
-/// `EAFNOSUPPORT`, for which the standard library has no name.
+/// `EAFNOSUPPORT`; the standard library has no name for it.
 const NO_SUCH_FAMILY: i32 = if cfg!(target_os = "linux") { 97 } else { 47 };
 
-/// Whether the operating system would say the same again: an address of a kind it cannot reach at all, or a socket's
-/// path that is too long or forbidden. What is about the network passes.
+/// Whether the operating system will return the same error again: an address family that it does not support, or a
+/// socket path that is too long or forbidden. Network errors pass.
 fn unreachable_for_good(host: &str, cause: &std::io::Error) -> bool {
     use std::io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
     match cause.kind() {
         InvalidInput | Unsupported => true,
-        // Of an address it may be a firewall that says so.
+        // For an IP address a firewall may have caused it.
         PermissionDenied => host.starts_with('/'),
         _ => cause.raw_os_error() == Some(NO_SUCH_FAMILY),
     }
 }
 
-/// Each host with its error, unless the error names the host itself.
+/// Lists the hosts with their errors. An error that contains the host is not prefixed with it.
 fn each(failures: &[(String, ConnectionError)]) -> String {
     let shown = failures.iter().map(|(host, error)| match error {
         ConnectionError::Refused(_) | ConnectionError::Failed(_) | ConnectionError::Password(_) => {
@@ -198,7 +198,8 @@ fn each(failures: &[(String, ConnectionError)]) -> String {
     shown.collect::<Vec<_>>().join("; ")
 }
 
-/// Why a connect failed, in words fit for strangers: no addresses, no names, no server's text.
+/// Returns why a connect failed as a short text that can be shown to anyone: without addresses, names or text of the
+/// server.
 pub fn summarize(error: &ConnectError<ConnectionError>) -> &'static str {
     match error {
         ConnectError::Failed(error) => error.summary(),
@@ -230,14 +231,14 @@ impl ConnectionError {
         }
     }
 
-    /// Why logging in to a host failed.
+    /// The error of a failed login.
     pub(crate) fn of_login(error: tokio_postgres::Error, host: &str) -> Self {
         let host = host.to_owned();
         if error.as_db_error().is_some() {
             return error.into();
         }
         let cause = std::error::Error::source(&error);
-        // The driver tells the kinds of its errors apart in words only; tests with servers watch over these.
+        // The driver distinguishes its errors only by text. Tests with servers check these.
         match (error.to_string().as_str(), cause) {
             ("invalid configuration", _) => Self::PasswordMissing { host },
             ("authentication error", Some(cause)) => Self::Authentication {

@@ -1,8 +1,8 @@
-//! What can go wrong, named for what the caller does next. Invariant: a command whose effect is not
-//! known is never reported as failed without effect.
+//! The errors of commands, named for what the caller does next. Invariant: a command whose outcome is unknown is never
+//! reported as one without effect.
 //!
-//! The text of an error says all of it, its cause included, and so it has no `source`: whoever prints a chain of causes
-//! would print it twice. What is worth a look is in the variant's fields.
+//! The text of an error includes its cause. So an error has no `source`: a program that prints a chain of causes would
+//! print it twice. Details are in the fields of the variant.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,106 +23,107 @@ pub enum Error {
     #[error("no database connection: {0}")]
     Acquire(AcquireError),
 
-    /// The connection was lost before the command was executed: when it came, or while it was being
-    /// prepared.
+    /// The connection was lost before the command was executed: before it was sent, or while it was prepared.
     #[error("the connection was lost before the command was executed: {cause}")]
     Disconnected {
         /// What ended the connection.
         cause: Arc<str>,
     },
 
-    /// Too much waits to be sent with others already, or this would not be sent in time; it was not.
+    /// The queue of a batcher is full, or the request would not be sent in time. It was not sent.
     #[error("too much waits for the database: {waiting} requests, {bytes} bytes")]
     QueueFull {
-        /// Requests that wait.
+        /// Waiting requests.
         waiting: usize,
-        /// Bytes of theirs.
+        /// Bytes of the waiting requests.
         bytes: usize,
-        /// After which time to try again, if that can be said: trying earlier is in vain.
+        /// The time after which to try again, if it can be estimated. An earlier attempt would be refused too.
         retry_after: Option<Duration>,
     },
 
-    /// The caller's time was over. What has been sent with others by then goes on, and may take effect.
+    /// The deadline of the caller has passed. A request that was sent with others continues, and may take effect.
     #[error("not answered within {:.2} s{}", .waited.as_secs_f64(), match .sent {
         true => "; it has been sent",
         false => ", nor sent",
     })]
     Deadline {
-        /// How long it waited.
+        /// How long the caller waited.
         waited: Duration,
-        /// Whether it had been sent.
+        /// Whether the request was sent.
         sent: bool,
     },
 
-    /// The command took longer than the command timeout. It is being cancelled on the server, but
-    /// may have taken effect before.
+    /// The command took longer than the command timeout. It is cancelled on the server, but may have taken effect
+    /// before.
     #[error("the command took longer than {:.1} s", .0.as_secs_f64())]
     Timeout(Duration),
 
-    /// The connection ended before the command was answered; it may have taken effect.
+    /// The connection ended before the command was answered. It may have taken effect.
     #[error("the connection was lost before the command was answered: {cause}")]
     Lost {
         /// What ended the connection.
         cause: Arc<str>,
     },
 
-    /// The server refused the command; it had no effect.
+    /// The server refused the command. It had no effect.
     #[error("{}: {}", .0.severity(), .0.message())]
     Database(Box<DbError>),
 
-    /// A table, type or function has changed since the statement was prepared, in the middle of a transaction or a
-    /// pipeline, where it cannot be run again by itself. It had no effect, and is prepared anew the next time: repeat the
-    /// transaction, as [`Pool::transaction`](crate::Pool::transaction) does.
+    /// A table, type or function has changed since the statement was prepared, and the statement cannot be repeated
+    /// alone, because it is in a transaction or a pipeline.
+    ///
+    /// It had no effect and is prepared anew the next time. Repeat the transaction, as
+    /// [`Pool::transaction`](crate::Pool::transaction) does.
     #[error("the schema has changed since the statement was prepared; repeat the transaction: {}", .0.message())]
     Stale(Box<DbError>),
 
-    /// A statement of the transaction failed before, so the commit became a rollback.
+    /// An earlier statement of the transaction failed, so the commit became a rollback.
     #[error("the transaction had failed and was rolled back")]
     RolledBack,
 
-    /// The statement of a [`Loader`](crate::Loader) is not one by which it can tell whose rows are whose.
+    /// The statement of a [`Loader`](crate::Loader) does not have the required shape, so rows cannot be assigned to
+    /// keys.
     #[error("{0}")]
     WrongStatement(Arc<str>),
 
-    /// There are several rows for a key of a [`Loader`](crate::Loader).
+    /// A [`Loader`](crate::Loader) found several rows for a key.
     #[error("several rows for the key {key}, of which a loader finds one; LoaderMany finds them all")]
     SeveralRows {
-        /// The key, shortened if it is long.
+        /// The key, shortened to 100 characters.
         key: Arc<str>,
     },
 
-    /// A row was not what its reader expects.
+    /// A row could not be read, for example because a column has another type.
     #[error("cannot read a row: {}", undecoded(.0))]
     Decode(Arc<dyn std::error::Error + Send + Sync>),
 
-    /// The code that serves a batch panicked; what it had sent by then may have taken effect.
+    /// The code that serves a batch panicked. What it sent before may have taken effect.
     #[error("the code that serves the batch panicked: {0}")]
     Panicked(Arc<str>),
 
-    /// [`Combine::commit`](crate::Combine::commit) told the outcome of another number of writes than it was given; they
+    /// [`Combine::commit`](crate::Combine::commit) returned another number of outcomes than it was given writes. They
     /// may have taken effect.
     #[error("{outcomes} outcomes were told of {writes} writes")]
     Miscounted {
-        /// Outcomes that were told.
+        /// The number of outcomes.
         outcomes: usize,
-        /// Writes of which they were to be told.
+        /// The number of writes.
         writes: usize,
     },
 
-    /// The query answered with this many rows where one was asked for.
+    /// The query returned this number of rows instead of one.
     #[error("the query answered with {0} rows instead of one")]
     RowCount(usize),
 
-    /// A channel's name is empty or longer than the 63 bytes PostgreSQL keeps of it; nothing was sent.
+    /// The name of a channel is empty or longer than the 63 bytes that PostgreSQL keeps. Nothing was sent.
     #[error("a channel's name has 1 to 63 bytes")]
     ChannelName,
 
-    /// The command was not sent: wrong number or types of parameters and the like. Nothing was
-    /// executed.
+    /// The command was not sent, for example because the number or types of its parameters are wrong.
     #[error("{}", driver(.0))]
     NotSent(Arc<tokio_postgres::Error>),
 
-    /// The server's answer was not understood; the command may have taken effect.
+    /// The server's answer was not understood. The command may have taken effect.
     #[error("{}", driver(.0))]
     NotUnderstood(Arc<tokio_postgres::Error>),
 }
@@ -141,7 +142,7 @@ fn undecoded(error: &Arc<dyn std::error::Error + Send + Sync>) -> Chain<'_> {
     Chain(&**error)
 }
 
-/// What a panic said.
+/// Returns the text of a panic.
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
@@ -149,7 +150,7 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 impl Error {
-    /// Of a command that certainly was not executed, whatever the error.
+    /// The error of a command that certainly was not executed.
     pub(crate) fn unexecuted(error: tokio_postgres::Error, death: Option<Arc<str>>) -> Self {
         match Self::executed(error, death) {
             Self::Lost { cause } => Self::Disconnected { cause },
@@ -158,11 +159,11 @@ impl Error {
         }
     }
 
-    /// Of a command that was about to be executed. It is taken for sent unless the error says that it was not.
+    /// The error of a command that was sent, unless the error says that it was not.
     pub(crate) fn executed(error: tokio_postgres::Error, death: Option<Arc<str>>) -> Self {
         let source = std::error::Error::source(&error);
         if let Some(database) = error.as_db_error() {
-            // A fatal error ends the connection; the server may have got as far as the commit.
+            // A fatal error ends the connection. The server may have committed before.
             let cause = || database.message().into();
             return match is_fatal(database) {
                 true if ends_idle_session(database.code().code()) => Self::Disconnected { cause: cause() },
@@ -170,13 +171,13 @@ impl Error {
                 false => Self::Database(Box::new(database.clone())),
             };
         }
-        // What is wrong with an answer or the stream is an I/O error or has no cause at all. Any other cause
-        // is that for which a value refused to be encoded, which is before anything is sent.
+        // A failure of the stream or of an answer is an I/O error or has no cause. Any other cause is a value that
+        // could not be encoded, which happens before anything is sent.
         let io = source.and_then(|cause| cause.downcast_ref::<std::io::Error>());
         if source.is_some() && io.is_none() {
             return Self::NotSent(Arc::new(error));
         }
-        // Invalid input is a message that cannot be written or read.
+        // `InvalidInput` is a message that could not be written or parsed; the stream itself works.
         let stream_failed = io.is_some_and(|io| io.kind() != std::io::ErrorKind::InvalidInput);
         match death {
             Some(cause) => Self::Lost { cause },
@@ -187,7 +188,7 @@ impl Error {
         }
     }
 
-    /// Of a command that failed because what it depends on has changed since it was prepared.
+    /// The error of a command that failed because something that it depends on has changed.
     pub(crate) fn stale(error: tokio_postgres::Error, death: Option<Arc<str>>) -> Self {
         match Self::executed(error, death) {
             Self::Database(error) => Self::Stale(error),
@@ -195,7 +196,7 @@ impl Error {
         }
     }
 
-    /// The server's error code, if it was the server that refused.
+    /// Returns the SQLSTATE, if the server refused the command.
     pub fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Database(error) | Self::Stale(error) => Some(error.code()),
@@ -203,7 +204,7 @@ impl Error {
         }
     }
 
-    /// The constraint that the command would have violated.
+    /// Returns the name of the constraint that the command would have violated.
     pub fn constraint(&self) -> Option<&str> {
         match self {
             Self::Database(error) => error.constraint(),
@@ -211,8 +212,8 @@ impl Error {
         }
     }
 
-    /// True if the command may have taken effect although it did not succeed. A command that
-    /// changes nothing may simply be repeated; one that does must be looked into first.
+    /// Whether the command may have taken effect although it did not succeed. Repeat it only if it changes nothing;
+    /// otherwise find out first.
     pub fn is_outcome_unknown(&self) -> bool {
         matches!(
             self,
@@ -225,12 +226,12 @@ impl Error {
         )
     }
 
-    /// True if repeating a command that is safe to repeat may well succeed a moment later.
+    /// Whether a command that is safe to repeat may succeed a moment later.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Lost { .. } | Self::Disconnected { .. } | Self::Stale(_) => true,
             Self::Database(error) => is_transient(error.code()),
-            // Whoever waited for a connection until the timeout has waited enough.
+            // A caller that waited for a connection until the timeout has waited enough.
             Self::Acquire(_)
             | Self::QueueFull { .. }
             | Self::Deadline { .. }
@@ -250,26 +251,26 @@ impl Error {
 }
 
 impl Error {
-    /// Data exceptions, broken constraints and exceeded limits: some value of the command cannot be stored or read.
+    /// Whether a value of the command cannot be stored or read: data exceptions, violated constraints, exceeded limits.
     pub(crate) fn is_about_data(&self) -> bool {
         let class = self.code().and_then(|code| code.code().get(..2));
-        // P0: what a trigger of the user's raises.
+        // P0 is the class of errors that a trigger of the user raises.
         matches!(class, Some("22" | "23" | "54" | "P0"))
     }
 
-    /// Somebody else has locked what the command needs for longer than its `lock_timeout`.
+    /// Whether another session held a lock for longer than `lock_timeout`.
     pub(crate) fn is_lock_timeout(&self) -> bool {
         self.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
     }
 
-    /// It passes, and had no effect.
+    /// Whether the error passes and the command certainly had no effect.
     pub(crate) fn certainly_passes(&self) -> bool {
         self.is_retryable() && !self.is_outcome_unknown()
     }
 }
 
-/// Whether the server ends a session for this reason only while it waits for a command: `idle_session_timeout` and
-/// `idle_in_transaction_session_timeout`. What it has not answered then, it has not begun.
+/// Whether the server ends a session with this SQLSTATE only while it waits for a command: `idle_session_timeout` and
+/// `idle_in_transaction_session_timeout`. An unanswered command was not begun then.
 pub(crate) fn ends_idle_session(code: &str) -> bool {
     matches!(code, "57P05" | "25P03")
 }
@@ -282,7 +283,7 @@ fn is_fatal(error: &DbError) -> bool {
     }
 }
 
-/// Codes that say "not now": conflicts between transactions and a server coming or going.
+/// SQLSTATEs of failures that pass: conflicts between transactions, and a server that starts or stops.
 fn is_transient(code: &SqlState) -> bool {
     let code = code.code();
     matches!(

@@ -1,5 +1,4 @@
-//! How the database is doing. Invariant: the answer comes within a second and a half, whatever the
-//! database does.
+//! Health checks. Invariant: a check takes at most a second and a half, whatever the database does.
 
 use std::time::Duration;
 
@@ -8,25 +7,26 @@ use tokio::time::{Instant, timeout};
 
 use crate::{Error, Pool, Reason, summarize};
 
-/// Longest wait for a connection, and for its answer.
+/// The longest wait for a connection, and again for its answer.
 const WAIT: Duration = Duration::from_millis(750);
 
-/// A line whose first has waited this long stands: more come than are served. A shorter one comes and goes.
+/// A queue whose first caller has waited this long is standing: more callers come than are served. A shorter wait is an
+/// ordinary peak.
 const STANDING: Duration = Duration::from_millis(250);
 
-/// What a health check found.
+/// The result of a health check.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     /// The verdict.
     pub state: HealthState,
-    /// How long the database took to answer, the wait for a connection included.
+    /// How long the answer took, including the wait for a connection. `None` if there was none.
     pub latency: Option<Duration>,
-    /// What is wrong, in a few words.
+    /// What is wrong, as a short text without addresses or statements.
     pub problem: Option<String>,
 }
 
 impl Pool {
-    /// Asks the database for a sign of life over a pooled connection.
+    /// Checks the database with an empty query over a pooled connection.
     ///
     /// ```no_run
     /// # async fn example(pool: &cenote_postgres::Pool) {
@@ -60,8 +60,8 @@ impl Pool {
             Ok(()) => self.judge(latency),
             Err(error) => Health {
                 state: match &error {
-                    // Nobody waits that long for a database that is only busy, unless all its
-                    // connections are in use: then callers queue, but are served.
+                    // If all connections are in use, callers queue but are served. Otherwise the database cannot be
+                    // reached.
                     Error::Acquire(refused) if is_only_busy(refused) => HealthState::Degraded,
                     _ => HealthState::Unhealthy,
                 },
@@ -99,7 +99,7 @@ fn is_only_busy(refused: &crate::AcquireError) -> bool {
     busy && refused.reason() != Reason::Closed
 }
 
-/// Fit for strangers: no addresses, no statements.
+/// A text without addresses, names or statements, because `/health` shows it to anyone.
 fn summary(error: &Error) -> String {
     match error {
         Error::Acquire(refused) => match refused.reason() {

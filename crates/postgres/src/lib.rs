@@ -1,22 +1,21 @@
 //! Pooled PostgreSQL that never hands out a dirty connection.
 //!
-//! Built on [`tokio_postgres`] and [`cenote_pool`]. What it adds:
+//! Built on [`tokio_postgres`] and [`cenote_pool`], it adds:
 //!
-//! * **Clean connections.** The pool follows the wire protocol of every connection, so at the
-//!   moment one is returned it knows whether a transaction is open, a query is still running or the
-//!   session was changed. What is clean is reused at once, without a round trip; what is not is
-//!   rolled back, cancelled and reset first, or closed.
-//! * **Command timeouts that end the command on the server too,** without ever cancelling the
-//!   statement of whoever uses the connection next.
-//! * **Honest errors.** [`Error::is_outcome_unknown`] tells a write that may have happened from one
-//!   that did not; [`Pool::retry`] repeats only what certainly had no effect.
-//! * **Savepoints, COPY, row streams, LISTEN,** each of which leaves its connection clean however it
-//!   ends; a [`Listener`] never loses a notification without saying so.
+//! * **Clean connections.** The pool follows the wire protocol of every connection. When one is returned, it knows
+//!   whether a transaction is open, a query is running or the session was changed. A clean connection is reused at
+//!   once, without a round trip. Any other is rolled back, cancelled and reset first, or closed.
+//! * **Command timeouts that end the command on the server too,** and never cancel a statement of the connection's next
+//!   user.
+//! * **Honest errors.** [`Error::is_outcome_unknown`] tells a write that may have happened from one that did not.
+//!   [`Pool::retry`] repeats only work that certainly had no effect.
+//! * **Savepoints, COPY, row streams, LISTEN,** each of which leaves its connection clean, however it ends. A
+//!   [`Listener`] never loses a notification without reporting it.
 //! * **One statement for many callers.** A [`Loader`] looks rows up by key, a [`Combiner`] commits writes in order, a
-//!   [`Batcher`] does any such work: what comes while the database is busy goes together. Bounded queues, deadlines.
+//!   [`Batcher`] does any such work: requests that come while the database is busy go together. Queues are bounded, and
+//!   callers can set deadlines.
 //! * **Pipelines:** [`Connection::pipeline`] sends several statements in one round trip.
-//! * **Statement cache, health states, statistics,** a pool that explains itself when it is
-//!   exhausted.
+//! * **A statement cache, health states, statistics,** and a pool whose timeout errors explain what it was waiting for.
 //!
 //! ```no_run
 //! use cenote_postgres::{Config, Pool};

@@ -1,7 +1,7 @@
-//! LISTEN, on a session of its own that is kept alive.
+//! LISTEN on a separate session, which is replaced when it is lost.
 //!
-//! Invariant: from the moment [`Listener::listen`] has returned, every notification of that channel is either delivered
-//! or covered by an [`Event::Gap`].
+//! Invariant: once [`Listener::listen`] has returned, every notification of that channel is delivered or reported by an
+//! [`Event::Gap`].
 
 use std::{
     collections::BTreeSet,
@@ -27,21 +27,22 @@ use crate::{
     runtime_liveness::{CHECK_INTERVAL, LivenessCheck},
 };
 
-/// Pauses between attempts to connect again: from the first to the second, doubling, with jitter.
+/// The shortest and the longest pause between attempts to reconnect. Pauses double, with jitter.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// PostgreSQL cuts longer names off.
+/// PostgreSQL truncates longer names.
 const LONGEST_NAME: usize = 63;
 
-/// How a [`Listener`] looks after its session.
+/// Options of a [`Listener`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerOptions {
-    /// Notifications kept until somebody asks for them; what comes beyond is lost, which an [`Event::Gap`] tells.
+    /// The number of notifications that are kept until they are received. If more come, they are lost, which is
+    /// reported by an [`Event::Gap`].
     pub buffer: usize,
-    /// How often the server is asked for a sign of life.
+    /// How often the session is checked.
     pub check_every: Duration,
-    /// How long it may take to give one, or to take a command. A session that is gone without a word is noticed after
-    /// the sum of both at the latest.
+    /// The timeout of a check and of a command. A session that disappears silently is noticed after at most
+    /// `check_every + check_timeout`.
     pub check_timeout: Duration,
 }
 
@@ -55,9 +56,11 @@ impl Default for ListenerOptions {
     }
 }
 
-/// Listens to channels, on a session outside any pool. A session that is lost is replaced, as often and for as long as
-/// it takes. Dropping the listener ends its session. If the runtime on which it was made ends, or nobody runs it any more,
-/// it goes on on that of the caller that asks for events, with an [`Event::Gap`].
+/// Listens to channels, on a session outside any pool.
+///
+/// A lost session is replaced, however long that takes. Dropping the listener ends the session. If the runtime on which
+/// the listener was created ends or is not run, it continues on the runtime of a caller of [`recv`](Self::recv), after
+/// an [`Event::Gap`].
 ///
 /// ```no_run
 /// use cenote_postgres::{Config, Event, Listener};
@@ -74,63 +77,63 @@ impl Default for ListenerOptions {
 /// # }
 /// ```
 pub struct Listener {
-    desk: Arc<Desk>,
+    shared: Arc<SharedState>,
     /// Held for a moment, never across an await.
-    home: Mutex<Home>,
+    task: Mutex<RunningTask>,
 }
 
-/// What the listener and its keeper share.
-struct Desk {
+/// The state that the listener shares with its task.
+struct SharedState {
     manager: Postgres,
     connect_timeout: Duration,
     options: ListenerOptions,
     notifications: Arc<NotificationQueue>,
     connected: AtomicBool,
-    /// What a new session is to listen to. Held for a moment, never across an await.
+    /// The channels that a new session listens to. The lock is held for a moment, never across an await.
     channels: Mutex<BTreeSet<String>>,
 }
 
-/// Where the keeper is.
-struct Home {
+/// The running task, and how to reach it.
+struct RunningTask {
     runtime: Handle,
     requests: mpsc::UnboundedSender<Request>,
-    keeper: AbortHandle,
+    abort: AbortHandle,
 }
 
-/// A channel to be listened to, or no longer.
+/// A request to the task: listen to a channel, or stop listening.
 struct Request {
     channel: String,
     listen: bool,
     done: oneshot::Sender<Result<()>>,
 }
 
-impl Home {
-    /// Has a keeper on the current runtime, with a session or to open one.
-    fn here(desk: Arc<Desk>, session: Option<Session>) -> Self {
+impl RunningTask {
+    /// Starts a task on the current runtime. Without a session it opens one.
+    fn here(shared: Arc<SharedState>, session: Option<ListeningSession>) -> Self {
         let (requests, received) = mpsc::unbounded_channel();
-        let keeper = Keeper {
-            desk,
+        let task = ListenerTask {
+            shared,
             requests: received,
         };
         Self {
             runtime: Handle::current(),
             requests,
-            keeper: tokio::spawn(keeper.run(session)).abort_handle(),
+            abort: tokio::spawn(task.run(session)).abort_handle(),
         }
     }
 }
 
 impl Listener {
-    /// Connects to the server of a pool's configuration.
+    /// Connects to the server of a configuration.
     ///
     /// # Errors
     ///
-    /// The first connect failed. Later ones are repeated.
+    /// The first connect failed. Later connects are repeated until one succeeds.
     pub async fn connect(config: &Config) -> std::result::Result<Self, ConnectionError> {
         Self::connect_with(config, ListenerOptions::default()).await
     }
 
-    /// As [`connect`](Self::connect), with a say in how the session is looked after.
+    /// Like [`connect`](Self::connect), with these options.
     ///
     /// # Errors
     ///
@@ -141,7 +144,7 @@ impl Listener {
             config.server.application_name("cenote listener");
         }
         let connect_timeout = config.pool.connect_timeout;
-        let desk = Arc::new(Desk {
+        let shared = Arc::new(SharedState {
             manager: Postgres::new(config).map_err(|error| ConnectionError::Failed(error.to_string()))?,
             connect_timeout,
             options,
@@ -149,27 +152,28 @@ impl Listener {
             connected: AtomicBool::new(true),
             channels: Mutex::default(),
         });
-        let session = desk.connect().await?;
-        let home = Mutex::new(Home::here(desk.clone(), Some(session)));
-        Ok(Self { desk, home })
+        let session = shared.connect().await?;
+        let task = Mutex::new(RunningTask::here(shared.clone(), Some(session)));
+        Ok(Self { shared, task })
     }
 
-    /// Listens to a channel. The name is taken as it is: `NOTIFY` without quotes turns its own to lower case.
+    /// Listens to a channel. The name is case-sensitive; note that `NOTIFY` converts a name without quotes to lower
+    /// case.
     ///
-    /// While the session is lost this waits until there is one again.
+    /// While the session is lost, this waits until there is a new one.
     ///
     /// # Errors
     ///
-    /// [`Error::ChannelName`] if the name is empty or longer than 63 bytes; otherwise the server's.
+    /// [`Error::ChannelName`] if the name is empty or longer than 63 bytes. Otherwise the error of the server.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether the channel is listened to.
+    /// If the future is dropped, it is unknown whether the listener listens to the channel.
     pub async fn listen(&self, channel: &str) -> Result<()> {
         self.request(channel, true).await
     }
 
-    /// Listens to a channel no longer. Notifications that have arrived already are still delivered.
+    /// Stops listening to a channel. Notifications that have arrived are still delivered.
     ///
     /// # Errors
     ///
@@ -191,16 +195,16 @@ impl Listener {
         loop {
             let gone = tokio::select! {
                 biased;
-                event = self.desk.notifications.next() => return event,
-                gone = self.keeper_gone() => gone,
+                event = self.shared.notifications.next() => return event,
+                gone = self.task_gone() => gone,
             };
-            self.replace_keeper(gone);
+            self.replace_task(gone);
         }
     }
 
-    /// Whether the session is there, as far as is known. While it is not, nothing arrives.
+    /// Whether the session is connected, as far as is known. While it is not, no notification arrives.
     pub fn is_connected(&self) -> bool {
-        self.desk.connected.load(Relaxed)
+        self.shared.connected.load(Relaxed)
     }
 
     async fn request(&self, channel: &str, listen: bool) -> Result<()> {
@@ -210,13 +214,13 @@ impl Listener {
         loop {
             let (done, answer) = oneshot::channel();
             let (runtime, _sent) = {
-                let home = self.home();
+                let task = self.task();
                 let request = Request {
                     channel: channel.to_owned(),
                     listen,
                     done,
                 };
-                (home.runtime.id(), home.requests.send(request))
+                (task.runtime.id(), task.requests.send(request))
             };
             let gone = tokio::select! {
                 biased;
@@ -224,46 +228,46 @@ impl Listener {
                     Ok(answer) => return answer,
                     Err(_) => runtime,
                 },
-                gone = self.keeper_gone() => gone,
+                gone = self.task_gone() => gone,
             };
-            // Asking the next one again is harmless.
-            self.replace_keeper(gone);
+            // The task is gone. Sending the request again is harmless.
+            self.replace_task(gone);
         }
     }
 
-    /// Completes when the keeper's runtime, which is told, has ended or is not run any more.
-    async fn keeper_gone(&self) -> runtime::Id {
-        let home = self.home().runtime.clone();
-        if Handle::try_current().map_or(true, |here| here.id() == home.id()) {
+    /// Completes with the runtime of the task when that has ended or is not run.
+    async fn task_gone(&self) -> runtime::Id {
+        let task = self.task().runtime.clone();
+        if Handle::try_current().map_or(true, |here| here.id() == task.id()) {
             return std::future::pending().await;
         }
         let mut liveness = LivenessCheck::new();
-        while !liveness.is_gone(&home) {
+        while !liveness.is_gone(&task) {
             sleep(CHECK_INTERVAL).await;
         }
-        home.id()
+        task.id()
     }
 
-    /// Has a keeper on the current runtime instead of one that is gone; nothing if somebody has done so.
-    fn replace_keeper(&self, gone: runtime::Id) {
-        let mut home = self.home();
-        if home.runtime.id() != gone {
+    /// Replaces a task that is gone by one on the current runtime, unless another caller has done so.
+    fn replace_task(&self, gone: runtime::Id) {
+        let mut task = self.task();
+        if task.runtime.id() != gone {
             return;
         }
         tracing::warn!("the runtime of the listener is gone; it goes on on that of a caller");
-        home.keeper.abort();
-        self.desk.connected.store(false, Relaxed);
-        *home = Home::here(self.desk.clone(), None);
+        task.abort.abort();
+        self.shared.connected.store(false, Relaxed);
+        *task = RunningTask::here(self.shared.clone(), None);
     }
 
-    fn home(&self) -> MutexGuard<'_, Home> {
-        self.home.lock().unwrap_or_else(PoisonError::into_inner)
+    fn task(&self) -> MutexGuard<'_, RunningTask> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.home().keeper.abort();
+        self.task().abort.abort();
     }
 }
 
@@ -275,35 +279,35 @@ impl fmt::Debug for Listener {
     }
 }
 
-/// Keeps a session, in a task of its own.
-struct Keeper {
-    desk: Arc<Desk>,
+/// The task that owns the session.
+struct ListenerTask {
+    shared: Arc<SharedState>,
     requests: mpsc::UnboundedReceiver<Request>,
 }
 
-/// A session that is closed without a word when it is no longer looked after: the server may not be listening.
-struct Session(Connection);
+/// Closes the socket when dropped, without sending Terminate: the server may not be reading.
+struct ListeningSession(Connection);
 
-impl Drop for Session {
+impl Drop for ListeningSession {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-impl Keeper {
-    async fn run(mut self, mut session: Option<Session>) {
-        let desk = self.desk.clone();
+impl ListenerTask {
+    async fn run(mut self, mut session: Option<ListeningSession>) {
+        let shared = self.shared.clone();
         let mut unanswered = None;
         loop {
             if let Some(session) = session.take() {
                 unanswered = self.attend(&session).await;
-                desk.connected.store(false, Relaxed);
+                shared.connected.store(false, Relaxed);
                 tracing::warn!("the session that listens was lost; connecting again");
             }
-            let next = desk.reconnect().await;
-            desk.connected.store(true, Relaxed);
-            // Only now: what is lost until the server listens again is covered too.
-            desk.notifications.lose();
+            let next = shared.reconnect().await;
+            shared.connected.store(true, Relaxed);
+            // After the session listens again, so that notifications lost before that are covered too.
+            shared.notifications.lose();
             tracing::info!("listening again");
             if let Some(done) = unanswered.take() {
                 let _gave_up = done.send(Ok(()));
@@ -312,8 +316,9 @@ impl Keeper {
         }
     }
 
-    /// Looks after a session until it is lost. Returns a caller whose channel only the next session will settle.
-    async fn attend(&mut self, session: &Session) -> Option<oneshot::Sender<Result<()>>> {
+    /// Serves requests and checks the session until it is lost. Returns the caller of a request that only the next
+    /// session can answer.
+    async fn attend(&mut self, session: &ListeningSession) -> Option<oneshot::Sender<Result<()>>> {
         loop {
             tokio::select! {
                 () = session.0.ended() => return None,
@@ -322,8 +327,8 @@ impl Keeper {
                         return Some(unanswered);
                     }
                 }
-                () = sleep(self.desk.options.check_every) => {
-                    let answer = timeout(self.desk.options.check_timeout, session.0.ping()).await;
+                () = sleep(self.shared.options.check_every) => {
+                    let answer = timeout(self.shared.options.check_timeout, session.0.ping()).await;
                     if !matches!(answer, Ok(Ok(()))) {
                         return None;
                     }
@@ -332,10 +337,10 @@ impl Keeper {
         }
     }
 
-    /// Does what a caller asked for; gives the caller back if the session was lost on the way.
+    /// Serves a request. If the session is lost meanwhile, returns the caller.
     async fn serve(
         &mut self,
-        session: &Session,
+        session: &ListeningSession,
         request: Request,
     ) -> std::result::Result<(), oneshot::Sender<Result<()>>> {
         let Request { channel, listen, done } = request;
@@ -343,14 +348,14 @@ impl Keeper {
             true => listen_to(&channel),
             false => format!("UN{}", listen_to(&channel)),
         };
-        let answer = self.desk.command(session, &sql).await;
+        let answer = self.shared.command(session, &sql).await;
         if let Err(refused @ (Error::Database(_) | Error::NotSent(_))) = answer {
             let _gave_up = done.send(Err(refused));
             return Ok(());
         }
         match listen {
-            true => self.desk.channels().insert(channel),
-            false => self.desk.channels().remove(&channel),
+            true => self.shared.channels().insert(channel),
+            false => self.shared.channels().remove(&channel),
         };
         match answer {
             Ok(()) => {
@@ -362,12 +367,12 @@ impl Keeper {
     }
 }
 
-impl Desk {
+impl SharedState {
     fn channels(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn reconnect(&self) -> Session {
+    async fn reconnect(&self) -> ListeningSession {
         let (first, longest) = PAUSES;
         let pauses = ExponentialBuilder::new()
             .with_min_delay(first)
@@ -384,8 +389,8 @@ impl Desk {
         }
     }
 
-    /// A new session that listens to what the last one did.
-    async fn resume(&self) -> std::result::Result<Session, ConnectionError> {
+    /// Opens a session that listens to all channels.
+    async fn resume(&self) -> std::result::Result<ListeningSession, ConnectionError> {
         let session = self.connect().await?;
         let listen: Vec<String> = self.channels().iter().map(|it| listen_to(it)).collect();
         if !listen.is_empty() {
@@ -395,17 +400,17 @@ impl Desk {
         Ok(session)
     }
 
-    async fn connect(&self) -> std::result::Result<Session, ConnectionError> {
+    async fn connect(&self) -> std::result::Result<ListeningSession, ConnectionError> {
         let notifications = self.notifications.clone();
         let listener = Box::new(move |notification| notifications.push(notification));
         let connecting = self.manager.open(Some(listener));
         match timeout(self.connect_timeout, connecting).await {
-            Ok(connection) => Ok(Session(connection?)),
+            Ok(connection) => Ok(ListeningSession(connection?)),
             Err(_) => Err(ConnectionError::Failed("the server does not answer".to_owned())),
         }
     }
 
-    async fn command(&self, session: &Session, sql: &str) -> Result<()> {
+    async fn command(&self, session: &ListeningSession, sql: &str) -> Result<()> {
         let limit = self.options.check_timeout;
         match timeout(limit, session.0.batch_execute(sql)).await {
             Ok(answer) => answer,

@@ -1,5 +1,5 @@
-//! PostgreSQL for the generic pool. Invariant: it only translates; what a connection is and does
-//! is in `connection`.
+//! Implements the generic pool's [`Manager`] for PostgreSQL. Invariant: it only forwards; `session` holds the behaviour
+//! of a connection.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl Postgres {
         &self.router
     }
 
-    /// Opens a connection; what its session is notified of goes to the listener, if it has one.
+    /// Opens a connection. Notifications go to `listener`, if there is one.
     pub(crate) async fn open(
         &self,
         listener: Option<Box<tap::NotificationHandler>>,
@@ -82,8 +82,8 @@ impl Manager for Postgres {
     }
 }
 
-/// A connection on loan from a [`Pool`]; dropping it gives it back.
+/// A connection acquired from a [`Pool`](crate::Pool). Dropping it returns it.
 pub type Pooled<'pool> = cenote_pool::Pooled<'pool, Postgres>;
 
-/// A connection on loan that keeps its [`Pool`] alive by itself.
+/// Like [`Pooled`], but keeps its [`Pool`](crate::Pool) alive instead of borrowing it.
 pub type OwnedPooled = cenote_pool::OwnedPooled<Postgres>;

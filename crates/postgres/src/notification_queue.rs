@@ -1,7 +1,7 @@
-//! What a session was notified of, until somebody asks.
+//! Notifications that the caller has not received yet.
 //!
-//! Invariant: whatever is not delivered is covered by one [`Event::Gap`], delivered after everything that came before the
-//! loss and before anything that came after it.
+//! Invariant: lost notifications are reported by one [`Event::Gap`], after everything that came before the loss and
+//! before everything that came after it.
 
 use std::{
     collections::VecDeque,
@@ -11,27 +11,28 @@ use std::{
 use tokio::sync::Notify;
 use tokio_postgres::Notification;
 
-/// What a [`Listener`](crate::Listener) hears.
+/// What a [`Listener`](crate::Listener) receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Somebody notified a channel that is listened to.
+    /// A notification on a channel of this listener.
     Notification {
-        /// The channel.
+        /// The name of the channel.
         channel: String,
-        /// What was said with it; empty if nothing.
+        /// The payload; empty if there is none.
         payload: String,
-        /// The server process that said it, as in `pg_stat_activity.pid`.
+        /// The server process of the sender, as in `pg_stat_activity.pid`.
         process_id: u32,
     },
-    /// Notifications may have been lost here: the session was interrupted, or nobody asked for events for too long.
-    /// Whoever caches must treat everything as changed.
+    /// Notifications may have been lost here: the session was interrupted, or the buffer was full. Treat everything
+    /// that depends on them, such as a cache, as changed.
     Gap,
 }
 
 /// A bounded queue of notifications.
 pub(crate) struct NotificationQueue {
     capacity: usize,
-    /// Held for a push or a pop, never across an await. Pushed to under the lock of a connection's driver.
+    /// The lock is held for a push or a pop, never across an await. `push` is called under the lock of a connection's
+    /// driver.
     queue: Mutex<Queue>,
     arrived: Notify,
 }
@@ -39,7 +40,7 @@ pub(crate) struct NotificationQueue {
 #[derive(Default)]
 struct Queue {
     notifications: VecDeque<Notification>,
-    /// Something was lost after the last of them.
+    /// Notifications were lost after the last one in the queue.
     gap: bool,
 }
 
@@ -52,7 +53,7 @@ impl NotificationQueue {
         }
     }
 
-    /// Keeps a notification, unless there are too many; until that is told, those that follow are lost with it.
+    /// Adds a notification. If the queue is full, it is lost, and so are all others until the gap is received.
     pub(crate) fn push(&self, notification: Notification) {
         let mut queue = self.lock();
         if queue.gap || queue.notifications.len() >= self.capacity {
@@ -64,7 +65,7 @@ impl NotificationQueue {
         self.arrived.notify_one();
     }
 
-    /// Notes that something may have been lost.
+    /// Notes that notifications may have been lost.
     pub(crate) fn lose(&self) {
         self.lock().gap = true;
         self.arrived.notify_one();
@@ -74,13 +75,13 @@ impl NotificationQueue {
     ///
     /// # Cancel safety
     ///
-    /// Safe: nothing is taken by a future that is dropped.
+    /// Safe: a dropped future takes no event.
     pub(crate) async fn next(&self) -> Event {
         loop {
             if let Some(event) = self.pop() {
                 return event;
             }
-            // A push in between has left its mark.
+            // `Notify` keeps a permit, so a push between the look and the wait wakes this at once.
             self.arrived.notified().await;
         }
     }

@@ -1,5 +1,6 @@
-//! The PostgreSQL pool. Invariant: a thin face over the generic pool; it adds what only a database
-//! has.
+//! The PostgreSQL pool.
+//!
+//! Invariant: it only wraps the generic pool and adds what only a database has, such as transactions and retries.
 
 use std::time::Duration;
 
@@ -13,34 +14,38 @@ use crate::{
     session::transaction::ConnectionRef,
 };
 
-/// A pool of connections to one PostgreSQL database. Cloning it gives another handle to it.
+/// A pool of connections to one PostgreSQL database. A clone is another handle to the same pool.
 #[derive(Clone, Debug)]
 pub struct Pool {
     pub(crate) inner: cenote_pool::Pool<Postgres>,
 }
 
-/// One moment in the life of a [`Pool`].
+/// Statistics of a [`Pool`] at one moment. Counters count from its start.
 #[derive(Clone, Debug)]
 pub struct Stats {
-    /// Connections, callers and times.
+    /// Connections, callers and times of the generic pool.
     pub pool: cenote_pool::Stats,
-    /// Commands sent, whatever came of them.
+    /// Commands that were sent, including failed ones.
     pub queries: u64,
     /// Commands that failed.
     pub errors: u64,
-    /// Commands among them that took longer than the command timeout.
+    /// Commands that took longer than the command timeout.
     pub timeouts: u64,
-    /// Why the most recent connect failed, in words fit for strangers, if none has succeeded since.
+    /// Why the last connect failed, as a short text without addresses or names; `None` after a success. See
+    /// [`summarize`](crate::summarize).
     pub last_connect_error: Option<&'static str>,
 }
 
 impl Pool {
-    /// Builds a pool and starts connecting in the background. It does not wait for the database:
-    /// use [`health`](Self::health) or [`get`](Self::get) to learn whether it is there.
+    /// Creates a pool and starts to connect in the background.
+    ///
+    /// It does not wait for the database. Use [`health`](Self::health) or [`get`](Self::get) to learn whether the
+    /// database can be reached.
     ///
     /// # Errors
     ///
-    /// The configuration contradicts itself, asks for what cannot be had, or names a certificate that cannot be used.
+    /// The configuration contradicts itself, asks for an unsupported feature, or names a certificate that cannot be
+    /// used.
     ///
     /// # Panics
     ///
@@ -49,15 +54,15 @@ impl Pool {
         Self::on_runtimes(config, vec![Handle::current()])
     }
 
-    /// As [`new`](Self::new), with connections that live on these runtimes; see [`cenote_pool::Pool::on_runtimes`].
+    /// Like [`new`](Self::new), with connections on these runtimes. See [`cenote_pool::Pool::on_runtimes`].
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new), or there is no runtime.
+    /// Those of [`new`](Self::new), or `runtimes` is empty.
     ///
     /// # Panics
     ///
-    /// As [`new`](Self::new).
+    /// Outside a tokio runtime.
     pub fn on_runtimes(mut config: Config, runtimes: Vec<Handle>) -> std::result::Result<Self, InvalidConfig> {
         if config.server.get_application_name().is_none() {
             config.server.application_name("cenote");
@@ -67,31 +72,30 @@ impl Pool {
         Ok(Self { inner })
     }
 
-    /// A handle for each runtime that connections live on, for those who call from there; see
-    /// [`cenote_pool::Pool::per_runtime`].
+    /// Returns a handle for each runtime, for callers on that runtime. See [`cenote_pool::Pool::per_runtime`].
     pub fn per_runtime(&self) -> impl Iterator<Item = Self> + '_ {
         self.inner.per_runtime().map(|inner| Self { inner })
     }
 
-    /// Takes a connection, waiting in line for at most the pool's `acquire_timeout`.
+    /// Acquires a connection. Waits in the queue for at most the pool's `acquire_timeout`.
     ///
     /// # Errors
     ///
-    /// The time ran out, too many callers are waiting, or the pool is closed.
+    /// The time is over, too many callers wait, or the pool is closed.
     ///
     /// # Cancel safety
     ///
-    /// Safe: whoever gives up leaves the line.
+    /// Safe: a dropped future leaves the queue.
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = std::result::Result<Pooled<'_>, AcquireError>> + Send {
         self.inner.get()
     }
 
-    /// As [`get`](Self::get), with another bound on the wait.
+    /// Like [`get`](Self::get), with this timeout instead of `acquire_timeout`.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get).
+    /// Those of [`get`](Self::get).
     #[track_caller]
     pub fn get_within(
         &self,
@@ -100,18 +104,18 @@ impl Pool {
         self.inner.get_within(limit)
     }
 
-    /// As [`get`](Self::get), with a guard that does not borrow from this handle.
+    /// Like [`get`](Self::get), with a guard that does not borrow from this handle.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get).
+    /// Those of [`get`](Self::get).
     #[track_caller]
     pub fn get_owned(&self) -> impl Future<Output = std::result::Result<OwnedPooled, AcquireError>> + Send + use<> {
         self.inner.get_owned()
     }
 
-    /// Takes a connection and begins a transaction on it, which is rolled back unless it is committed. Its end gives
-    /// the connection back.
+    /// Acquires a connection and begins a transaction on it. The transaction is rolled back unless it is committed; its
+    /// end returns the connection.
     ///
     /// # Errors
     ///
@@ -120,26 +124,28 @@ impl Pool {
         self.begin_with(TransactionOptions::default()).await
     }
 
-    /// As [`begin`](Self::begin), with a say in what it may do and see.
+    /// Like [`begin`](Self::begin), with explicit transaction options.
     ///
     /// # Errors
     ///
-    /// As [`begin`](Self::begin).
+    /// Those of [`begin`](Self::begin).
     pub async fn begin_with(&self, options: TransactionOptions) -> Result<Transaction<'static>> {
         let connection = self.get_owned().await?;
         Transaction::begin(ConnectionRef::Owned(connection), options).await
     }
 
-    /// Runs `work` in a transaction: committed if it succeeds, rolled back if it fails, and run again as by
-    /// [`retry`](Self::retry) if the reason passes and nothing was committed, such as a deadlock or a serialization
-    /// failure; at once if a statement was [stale](Error::Stale). A commit whose outcome is unknown is not repeated.
+    /// Runs `work` in a transaction, which is committed if `work` succeeds and rolled back if it fails.
     ///
-    /// `work` may run several times, so it must have no effects but those of the transaction, and must not end it by
-    /// hand.
+    /// It is run again like [`retry`](Self::retry) if nothing was committed and the cause passes, such as a deadlock or
+    /// a serialization failure; at once if a statement was [stale](Error::Stale). A commit with an unknown outcome is
+    /// not repeated.
+    ///
+    /// `work` may run several times, so it must have no effects except those of the transaction. It must not end the
+    /// transaction itself.
     ///
     /// # Errors
     ///
-    /// Those of the last try.
+    /// Those of the last attempt.
     ///
     /// ```no_run
     /// # async fn example(pool: &cenote_postgres::Pool, from: i64, to: i64) -> cenote_postgres::Result<()> {
@@ -164,11 +170,11 @@ impl Pool {
         self.transaction_with(TransactionOptions::default(), work).await
     }
 
-    /// As [`transaction`](Self::transaction), with a say in what it may do and see.
+    /// Like [`transaction`](Self::transaction), with explicit transaction options.
     ///
     /// # Errors
     ///
-    /// As [`transaction`](Self::transaction).
+    /// Those of [`transaction`](Self::transaction).
     pub async fn transaction_with<'env, T, F>(&self, options: TransactionOptions, mut work: F) -> Result<T>
     where
         F: for<'t> FnMut(&'t mut Transaction<'env>) -> BoxFuture<'t, Result<T>>,
@@ -193,12 +199,12 @@ impl Pool {
         Ok(output)
     }
 
-    /// Runs `work`, again with growing pauses if it fails for a reason that passes and certainly
-    /// had no effect, such as a deadlock.
+    /// Runs `work`, and again with growing pauses while it fails with an error that certainly had no effect and passes,
+    /// such as a deadlock. [`Config::retry`] sets the number of attempts.
     ///
     /// # Errors
     ///
-    /// Those of the last try.
+    /// Those of the last attempt.
     pub async fn retry<T, F, Fut>(&self, work: F) -> Result<T>
     where
         F: FnMut() -> Fut,
@@ -207,12 +213,12 @@ impl Pool {
         self.config().retry.run(work, Error::certainly_passes).await
     }
 
-    /// As [`retry`](Self::retry), but also after a connection was lost on the way, when an earlier
-    /// try may have had its effect: only for work that may be repeated, such as reading.
+    /// Like [`retry`](Self::retry), but also repeats after a lost connection, when an earlier attempt may have had its
+    /// effect. Use it only for work that may be repeated, such as reading.
     ///
     /// # Errors
     ///
-    /// Those of the last try.
+    /// Those of the last attempt.
     ///
     /// ```no_run
     /// # async fn example(pool: &cenote_postgres::Pool) -> cenote_postgres::Result<()> {
@@ -230,7 +236,7 @@ impl Pool {
         self.config().retry.run(work, Error::is_retryable).await
     }
 
-    /// What the pool has done and is doing.
+    /// Returns statistics.
     pub fn stats(&self) -> Stats {
         let metrics = self.inner.manager().metrics();
         Stats {
@@ -242,39 +248,40 @@ impl Pool {
         }
     }
 
-    /// What the pool was told at the start.
+    /// Returns the configuration.
     pub fn config(&self) -> &Config {
         self.inner.manager().config()
     }
 
-    /// Takes one of several hosts out of use, for as long as it takes to move or restart it: its idle connections are
-    /// closed now, those in use when they come back, and new ones are opened on the other hosts. `host` is as
-    /// [`Connection::host`](crate::Connection::host) shows it. Says whether there is such a host.
+    /// Takes a host out of use, for example to move or restart it. Returns false if there is no such host.
     ///
-    /// Where no host is left, connecting fails until one is [restored](Self::restore_host).
+    /// Idle connections to it are closed now, others when they are returned. New ones are opened on the other hosts.
+    /// `host` is as [`Connection::host`](crate::Connection::host) returns it.
+    ///
+    /// If no host is left, connecting fails until one is [restored](Self::restore_host).
     pub fn drain_host(&self, host: &str) -> bool {
         self.inner.manager().router().watch().set_drained(host, true)
     }
 
-    /// Ends what [`drain_host`](Self::drain_host) began. Connections that are open stay where they are.
+    /// Ends [`drain_host`](Self::drain_host). Open connections stay where they are.
     pub fn restore_host(&self, host: &str) -> bool {
         self.inner.manager().router().watch().set_drained(host, false)
     }
 
-    /// Refuses newcomers, serves those in line, and completes when every connection is closed.
+    /// Refuses new callers, serves those in the queue, and completes when all connections are closed.
     ///
     /// # Cancel safety
     ///
-    /// The drain goes on when the future is dropped.
+    /// The drain continues when the future is dropped.
     pub async fn drain(&self) {
         self.inner.drain().await;
     }
 
-    /// As [`drain`](Self::drain), but refuses those in line too.
+    /// Like [`drain`](Self::drain), but refuses the callers in the queue too.
     ///
     /// # Cancel safety
     ///
-    /// As [`drain`](Self::drain).
+    /// The close continues when the future is dropped.
     pub async fn close(&self) {
         self.inner.close().await;
     }

@@ -1,5 +1,5 @@
-//! Trying again after failures that pass. Invariant: an error that does not pass by itself is not
-//! followed by another try.
+//! Repeats work after failures that pass. Invariant: an error that does not pass by itself is never followed by another
+//! attempt.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use crate::{Error, Result};
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How often work is repeated at once because a statement was stale. Each connection may have such a statement, and
-/// forgets it when it is met.
+/// How often work is repeated without a pause because a statement was stale. Each connection may have such a statement,
+/// which it forgets when it meets it, so this bounds one pass through a large pool.
 const STALE: u32 = 100;
 
-/// How often and how patiently to try again.
+/// The number of attempts and the pauses between them.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -30,10 +30,10 @@ const STALE: u32 = 100;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Retry {
-    /// Tries in all; 1 means none again.
+    /// The number of attempts; 1 means no retry.
     pub attempts: u32,
-    /// Pause before the second try. It doubles with each further one, up to 30 s, and each is
-    /// drawn at random between once and twice that.
+    /// The pause before the second attempt. It doubles with each further one, up to 30 s. Each pause is a random time
+    /// between once and twice that.
     pub delay: Duration,
 }
 
@@ -47,8 +47,7 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// Runs `work` until it succeeds, fails with an error for which `when` is false, or has been
-    /// tried often enough.
+    /// Runs `work` until it succeeds, fails with an error for which `when` is false, or no attempts are left.
     pub(crate) async fn run<T, F, Fut>(self, mut work: F, when: impl Fn(&Error) -> bool) -> Result<T>
     where
         F: FnMut() -> Fut,
@@ -63,7 +62,7 @@ impl Retry {
         }
     }
 
-    /// The tries that are left after the first.
+    /// Returns the attempts that are left after the first.
     pub(crate) fn tries(self) -> Tries {
         Tries {
             retry: self,
@@ -73,16 +72,16 @@ impl Retry {
     }
 }
 
-/// How often to try again, and the pauses before it.
+/// The remaining attempts and their pauses.
 pub(crate) struct Tries {
     retry: Retry,
-    /// Made when the first try failed, as few do.
+    /// Created when the first attempt failed, because few do.
     pauses: Option<ExponentialBackoff>,
     stale: u32,
 }
 
 impl Tries {
-    /// Pauses before another try, unless the error has nothing to wait for; false if there were enough.
+    /// Pauses before another attempt; after a stale statement without a pause. Returns false if no attempt is left.
     pub(crate) async fn again(&mut self, error: &Error) -> bool {
         if matches!(error, Error::Stale(_)) && self.stale > 0 {
             self.stale -= 1;

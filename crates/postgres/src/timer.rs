@@ -1,8 +1,8 @@
-//! Bounds commands in time with one timer per connection instead of one per command: arming and disarming a
-//! timer costs more than the rest of the bookkeeping of a command.
+//! Bounds commands in time with one timer per connection. One per command would cost more to arm and disarm than the
+//! rest of a command's bookkeeping.
 //!
-//! Invariant: whoever is bounded is woken no later than its deadline, on whichever runtime it is; being woken sooner is
-//! harmless.
+//! Invariant: a bounded future is woken no later than its deadline, on whichever runtime it is polled. Being woken
+//! earlier is harmless.
 
 use std::{
     future::poll_fn,
@@ -17,24 +17,24 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// The moment this long after another; for what is beyond the clock, one that never comes.
+/// Returns `start + time`. If that is beyond the clock, a moment that never comes.
 pub(crate) fn after(start: Instant, time: Duration) -> Instant {
     const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
     start.checked_add(time).unwrap_or_else(|| start + NEVER)
 }
 
-/// A sleep that follows whoever polls it to another runtime: the timers of one that nobody runs wake nobody, and those
-/// of one that has ended panic.
+/// A sleep that moves to the runtime that polls it. A timer of a runtime that is not run wakes nobody, and one of a
+/// runtime that has ended panics.
 pub(crate) struct LocalSleep {
-    /// Whose time it is.
-    home: runtime::Id,
+    /// The runtime of the timer.
+    runtime: runtime::Id,
     sleep: Pin<Box<Sleep>>,
 }
 
 impl LocalSleep {
     pub(crate) fn until(deadline: Instant) -> Self {
         Self {
-            home: Handle::current().id(),
+            runtime: Handle::current().id(),
             sleep: Box::pin(sleep_until(deadline)),
         }
     }
@@ -48,21 +48,21 @@ impl LocalSleep {
     }
 
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if Handle::try_current().is_ok_and(|here| here.id() != self.home) {
+        if Handle::try_current().is_ok_and(|here| here.id() != self.runtime) {
             *self = Self::until(self.deadline());
         }
         self.sleep.as_mut().poll(context)
     }
 }
 
-/// A timer that is left running from one command to the next.
+/// A timer that stays armed from one command to the next.
 pub(crate) struct Timer {
-    /// Empty while a command uses it. Held for a moment, never across an await.
+    /// Empty while a command uses the timer. The lock is held for a few instructions, never across an await.
     sleep: Mutex<Option<LocalSleep>>,
 }
 
 impl Timer {
-    /// A timer of the current runtime.
+    /// Creates a timer on the current runtime.
     pub(crate) fn new() -> Self {
         let never = after(Instant::now(), Duration::MAX);
         Self {
@@ -70,7 +70,7 @@ impl Timer {
         }
     }
 
-    /// Runs `work` until the deadline; `None` if it did not end before.
+    /// Runs `work` until the deadline. Returns `None` if it did not end before.
     ///
     /// # Cancel safety
     ///
@@ -85,7 +85,7 @@ impl Timer {
             let Some(sleep) = &mut lent.sleep else {
                 return Poll::Ready(None);
             };
-            // Still armed for an earlier command's deadline, it wakes us too soon, and is moved on then.
+            // The timer may still be armed for an earlier deadline, of another command. Then it is moved.
             while sleep.poll(context).is_ready() {
                 if Instant::now() >= deadline {
                     return Poll::Ready(None);
@@ -97,7 +97,7 @@ impl Timer {
         .await
     }
 
-    /// The timer, armed for the deadline or sooner; another one if it is in use by a concurrent command.
+    /// Takes the timer, armed for the deadline or earlier. A concurrent command gets a new one.
     fn lend(&self, deadline: Instant) -> Lent<'_> {
         let sleep = self.lock().take();
         let mut sleep = sleep.unwrap_or_else(|| LocalSleep::until(deadline));
@@ -115,7 +115,7 @@ impl Timer {
     }
 }
 
-/// A timer in use; it goes back when dropped.
+/// A timer in use. Dropping it puts it back.
 struct Lent<'a> {
     timer: &'a Timer,
     sleep: Option<LocalSleep>,

@@ -1,11 +1,10 @@
-//! One statement for many callers: what comes while the database is busy goes together.
+//! Gathers the requests of many callers while the database is busy, and sends them together.
 //!
-//! Nothing waits for company: a request that finds a worker free is sent as soon as there is a connection. Only what
-//! comes while all workers are at the database, or no connection is free, gathers, and then goes as one, so the busier
-//! the database the more each statement does.
+//! A request never waits for others: if a worker is free, it is sent as soon as there is a connection. Only requests
+//! that come while all workers are busy, or while no connection is free, gather and go in one batch. So the busier the
+//! database, the more each statement does.
 //!
-//! Invariant: a request in the queue has a worker that will take it, and every caller gets exactly the answer to its
-//! own request.
+//! Invariant: a worker exists for every request in the queue, and every caller gets the answer to its own request.
 
 mod calls;
 mod limits;
@@ -39,17 +38,19 @@ use crate::{
     runtime_liveness::{CHECK_INTERVAL, LivenessCheck},
 };
 
-/// After a refusal a queue counts as overloaded for this long.
+/// A queue counts as overloaded for this long after a refusal.
 const REFUSING: Duration = Duration::from_secs(10);
 
 /// Gathers requests while the database is busy and serves them in batches.
 ///
-/// [`Loader`](crate::Loader) and [`Combiner`](crate::Combiner) are made of it, for reads and writes by key.
+/// [`Loader`](crate::Loader) and [`Combiner`](crate::Combiner) are built on it, for reads and writes by key.
 ///
-/// First come, first served, whoever asks: a caller that asks for much delays another by no more than it takes to
-/// serve what came before. Cloning it gives another handle to the same queue. It costs little: one for each core, all
-/// over one pool, is fine. Its work runs on the tokio runtime from which it was first submitted; when that has ended, or
-/// nobody runs it, on that of a caller.
+/// Requests are served first come, first served, regardless of the caller: a large request delays others by no more
+/// than the time to serve what was submitted before them.
+///
+/// A clone is another handle to the same queue. A batcher costs little: one for each core, all over one pool, is fine.
+/// Its work runs on the tokio runtime that submitted the first request; when that runtime has ended or is not run, it
+/// continues on the runtime of a caller.
 ///
 /// ```no_run
 /// use cenote_postgres::{Batch, Batcher, BatchCalls, Pool, Pooled, Result, Weight};
@@ -85,12 +86,13 @@ const REFUSING: Duration = Duration::from_secs(10);
 pub struct Batcher<B: Batch>(Arc<Shared<B>>);
 
 impl<B: Batch> Batcher<B> {
-    /// A batcher for work on this pool, within the [usual limits](BatchLimits::of).
+    /// Creates a batcher for work on this pool, with the [default limits](BatchLimits::of).
     pub fn new(batch: B, pool: &Pool) -> Self {
         Self::with_limits(batch, pool, BatchLimits::of(pool))
     }
 
-    /// A batcher with limits of its own. It needs at least one worker, and one row a batch.
+    /// Creates a batcher with these limits. At least one worker and one row a batch are used, even if the limits say
+    /// less.
     pub fn with_limits(batch: B, pool: &Pool, limits: BatchLimits) -> Self {
         let state = State {
             queue: Queue::new(Instant::now()),
@@ -98,7 +100,7 @@ impl<B: Batch> Batcher<B> {
             running: 0,
             starting: false,
             timer: None,
-            home: None,
+            runtime: None,
             worker_states: Vec::new(),
             counts: Counts::default(),
             last_refusal: None,
@@ -113,13 +115,15 @@ impl<B: Batch> Batcher<B> {
         }))
     }
 
-    /// A batcher for each of the pool's [runtimes](Pool::per_runtime), each with a queue of its own: nothing crosses from one
-    /// thread to another for them. The limits are usually [those for this](BatchLimits::per_runtime); together they take no
-    /// more connections than one worker each and what these have to spare.
+    /// Creates a batcher for each of the pool's [runtimes](Pool::per_runtime), each with its own queue, so that a
+    /// request stays on one thread.
+    ///
+    /// `limits` are usually [`BatchLimits::per_runtime`]. All batchers together take one connection each and the extra
+    /// batches that they share.
     pub fn per_runtime(pool: &Pool, limits: &BatchLimits, batch: impl Fn(Pool) -> B) -> Vec<Self> {
-        let homes = pool.per_runtime();
-        homes
-            .map(|home| Self::with_limits(batch(home.clone()), &home, limits.clone()))
+        let runtimes = pool.per_runtime();
+        runtimes
+            .map(|pool| Self::with_limits(batch(pool.clone()), &pool, limits.clone()))
             .collect()
     }
 
@@ -127,13 +131,13 @@ impl<B: Batch> Batcher<B> {
     ///
     /// # Errors
     ///
-    /// [`Error::QueueFull`] at once if too much waits already, or it would not be sent in time; [`Error::Acquire`] or
-    /// [`Error::Deadline`] if it was not; otherwise what [`Batch::run`] answered.
+    /// [`Error::QueueFull`] at once if the queue is full, or if the request would probably not be sent in time.
+    /// [`Error::Acquire`] or [`Error::Deadline`] if it was not sent in time. Otherwise the answer of [`Batch::run`].
     ///
     /// # Cancel safety
     ///
-    /// A request whose future is dropped while it waits is not sent. One that was sent goes on as long as anyone waits
-    /// for its batch. Nobody else in the same batch is affected.
+    /// If the future is dropped before the request was sent, it is not sent. A batch that was sent continues as long as
+    /// one of its callers waits. Other requests in the batch are not affected.
     ///
     /// # Panics
     ///
@@ -145,7 +149,7 @@ impl<B: Batch> Batcher<B> {
         understood(answer)
     }
 
-    /// Waits for the answer, and looks after the workers if they are on another runtime.
+    /// Waits for the answer. If the workers are on another runtime, checks from time to time that it still runs.
     async fn answer_for(
         &self,
         caller: &mut Caller<'_, B>,
@@ -162,12 +166,12 @@ impl<B: Batch> Batcher<B> {
         }
     }
 
-    /// As [`submit`](Self::submit), for a caller that waits for so long at most, whatever the limits say.
+    /// Like [`submit`](Self::submit), with a deadline: waits for at most `limit`, whatever the batcher's limits say.
     ///
     /// # Errors
     ///
-    /// As [`submit`](Self::submit), and [`Error::Deadline`] when the time is over. A request that has not been sent by
-    /// then is not sent later.
+    /// Those of [`submit`](Self::submit), and [`Error::Deadline`] when `limit` has passed. It says whether the request
+    /// was sent; if not, it never is.
     ///
     /// # Cancel safety
     ///
@@ -183,7 +187,7 @@ impl<B: Batch> Batcher<B> {
             return understood(answer);
         }
         let sent = !caller.leave();
-        // It may have been answered in this very moment.
+        // The answer may have come between the timeout and `leave`.
         match caller.answered.try_recv() {
             Ok(answer) => answer,
             Err(_) => {
@@ -194,18 +198,18 @@ impl<B: Batch> Batcher<B> {
         }
     }
 
-    /// Gives up the batches under way, so that their statements are cancelled. Whoever still waits for them is told
-    /// that the outcome is unknown.
+    /// Drops the batches that run, which cancels their statements on the server. Callers that still wait get
+    /// [`Error::Lost`]: the outcome is unknown.
     pub fn abort(&self) {
         self.0.abort.notify_waiters();
     }
 
-    /// The limits within which it works.
+    /// Returns the limits.
     pub fn limits(&self) -> &BatchLimits {
         &self.0.limits
     }
 
-    /// What it has done and is doing.
+    /// Returns statistics.
     pub fn stats(&self) -> QueueStats {
         let now = Instant::now();
         let state = self.0.state();
@@ -248,7 +252,7 @@ impl<B: Batch> Batcher<B> {
                 retry_after,
             });
         }
-        let is_watched = state.home.as_ref().is_some_and(|home| home.id() != here.id());
+        let is_watched = state.runtime.as_ref().is_some_and(|runtime| runtime.id() != here.id());
         let request = Request {
             request,
             answer,
@@ -256,7 +260,7 @@ impl<B: Batch> Batcher<B> {
         };
         let ticket = state.queue.push(request, key, weight, deadline, now);
         if !is_watched {
-            state.home = Some(here);
+            state.runtime = Some(here);
         }
         shared.start_worker(state);
         let caller = Caller {
@@ -266,7 +270,7 @@ impl<B: Batch> Batcher<B> {
             is_watching: is_watched,
         };
         if is_watched {
-            // If their runtime has ended, there are none.
+            // If the runtime of the workers has ended, no worker was started.
             shared.adopt_workers();
         }
         Ok(caller)
@@ -285,7 +289,7 @@ impl<B: Batch> fmt::Debug for Batcher<B> {
     }
 }
 
-/// Who waits for an answer. One that is dropped before its request was sent takes it back.
+/// A caller that waits for its answer. If dropped before its request was sent, it takes the request out of the queue.
 struct Caller<'a, B: Batch> {
     shared: &'a Shared<B>,
     ticket: Option<Ticket>,
@@ -294,10 +298,10 @@ struct Caller<'a, B: Batch> {
 }
 
 impl<B: Batch> Caller<'_, B> {
-    /// Takes the request back; false if it was sent.
+    /// Takes the request out of the queue. Returns false if it was sent.
     fn leave(&mut self) -> bool {
         let ticket = self.ticket.take();
-        // Dropped after the lock is let go: it is somebody else's code.
+        // Dropped after the lock is released: dropping a request runs the user's code.
         let left = ticket.and_then(|ticket| self.shared.state().queue.leave(ticket));
         left.is_some()
     }

@@ -1,7 +1,7 @@
-//! Group commit: one statement and one commit for the writes of many callers, in order.
+//! Group commit: makes the writes of many callers with one statement and one commit, in order.
 //!
-//! Invariant: the writes of one key take effect in the order in which they came, and each caller is told of its own
-//! write alone: what is wrong with one of them, or in its way, is no other's concern.
+//! Invariant: writes of one key take effect in the order in which they were submitted, and each caller learns the
+//! outcome of its own write alone: a bad value or a locked row affects no other write.
 
 mod combine;
 mod plan;
@@ -24,54 +24,56 @@ use self::plan::Plan;
 pub use self::{combine::Combine, rows::Rows};
 use crate::{Batch, BatchCalls, BatchLimits, Batcher, Error, Pool, Pooled, QueueStats, Weight};
 
-/// How long a statement waits for a row that somebody else has locked, before what does not need it goes on without.
+/// The `lock_timeout` of a statement while no row is known to be locked. Long enough for a short transaction of another
+/// session, short enough that the other callers hardly notice.
 const LOCKED: Duration = Duration::from_millis(50);
-/// The same while the locked rows are searched for: that some are is known by then.
+/// The `lock_timeout` while locked rows are searched for: it is known that some are, so waiting for each costs more
+/// than it helps.
 const SEARCHING: Duration = Duration::from_millis(5);
-/// Locked rows are searched for until so many statements have met one. What is left, as when the whole table is locked,
-/// waits together.
+/// After this many statements that met a lock the search ends. The remaining rows wait together, as when the whole
+/// table is locked.
 const MOST_LOCKED: u32 = 40;
 
-/// Makes the writes of many callers together, see [`Combine`].
+/// Makes the writes of many callers together. See [`Combine`].
 ///
-/// * What comes while the database is busy goes in one statement, which is one commit; see [`Batcher`].
+/// * Writes that are submitted while the database is busy share one statement and one commit. See [`Batcher`].
 /// * Writes of one key take effect in the order in which they were submitted.
-/// * If the database refuses a value, the others are written without it.
-/// * If somebody else has locked a row, only the writes to it wait. There are never so many that wait for locks that
-///   the others have no connection left, within the [limits](BatchLimits::extra).
-/// * What certainly had no effect, such as a deadlock, is tried again as by [`Pool::retry`]. A connection that is lost
-///   on the way is an unknown outcome for all of its statement: nothing is repeated.
+/// * If the database refuses a value, the other writes are made without it.
+/// * If another session has locked a row, only the writes to that row wait. At least one batch of the
+///   [limits](BatchLimits::extra) is always left for writes that do not wait for locks.
+/// * A statement that certainly had no effect, such as one that met a deadlock, is repeated like [`Pool::retry`]. If
+///   the connection is lost, the outcome of all writes of the statement is unknown, and nothing is repeated.
 ///
-/// Cloning it gives another handle to the same queue.
+/// A clone is another handle to the same queue.
 pub struct Combiner<C: Combine>(Batcher<Writes<C>>);
 
 struct Writes<C> {
     combine: C,
     pool: Pool,
     hashes: RandomState,
-    /// StatementCache that may wait for locks, here or at another combiner that shares this.
+    /// Permits for statements that wait for locks, shared with the combiners of the other runtimes.
     waiting_for_locks: Arc<Semaphore>,
 }
 
 impl<C: Combine> Combiner<C> {
-    /// A combiner within the [usual limits](BatchLimits::of).
+    /// Creates a combiner with the [default limits](BatchLimits::of).
     pub fn new(combine: C, pool: &Pool) -> Self {
         Self::with_limits(combine, pool, BatchLimits::of(pool))
     }
 
-    /// A combiner with limits of its own.
+    /// Creates a combiner with these limits.
     pub fn with_limits(combine: C, pool: &Pool, limits: BatchLimits) -> Self {
         let waiting = Arc::new(Semaphore::new(limits.waiting_for_locks()));
         Self::sharing(combine, pool, limits, waiting)
     }
 
-    /// A combiner for each of the pool's [runtimes](Pool::per_runtime), see [`Batcher::per_runtime`]. As many statements of all of
-    /// them wait for locks as of one combiner for the whole pool.
+    /// Creates a combiner for each of the pool's [runtimes](Pool::per_runtime). See [`Batcher::per_runtime`]. Together
+    /// they let as many statements wait for locks as one combiner for the whole pool.
     pub fn per_runtime(pool: &Pool, limits: &BatchLimits, combine: impl Fn() -> C) -> Vec<Self> {
         let waiting = Arc::new(Semaphore::new(BatchLimits::of(pool).waiting_for_locks()));
-        let homes = pool.per_runtime();
-        homes
-            .map(|home| Self::sharing(combine(), &home, limits.clone(), waiting.clone()))
+        let runtimes = pool.per_runtime();
+        runtimes
+            .map(|pool| Self::sharing(combine(), &pool, limits.clone(), waiting.clone()))
             .collect()
     }
 
@@ -85,12 +87,12 @@ impl<C: Combine> Combiner<C> {
         Self(Batcher::with_limits(writes, pool, limits))
     }
 
-    /// Makes a write, together with others if the database is busy. It is committed once this returns.
+    /// Makes a write, together with others if the database is busy. It is committed when this returns.
     ///
     /// # Errors
     ///
-    /// Those of [`Batcher::submit`] and [`Combine::commit`]. With
-    /// [`is_outcome_unknown`](Error::is_outcome_unknown) it may have been made all the same.
+    /// Those of [`Batcher::submit`] and of [`Combine::commit`]. If the database's error is
+    /// [`is_outcome_unknown`](Error::is_outcome_unknown), the write may have been made.
     ///
     /// # Cancel safety
     ///
@@ -103,11 +105,11 @@ impl<C: Combine> Combiner<C> {
         self.0.submit(write).await?
     }
 
-    /// As [`submit`](Self::submit), for a caller that waits for so long at most; see [`Batcher::submit_within`].
+    /// Like [`submit`](Self::submit), with a deadline. See [`Batcher::submit_within`].
     ///
     /// # Errors
     ///
-    /// As [`submit`](Self::submit), and [`Error::Deadline`], which says whether the write had been sent by then.
+    /// Those of [`submit`](Self::submit), and [`Error::Deadline`], which says whether the write was sent.
     ///
     /// # Cancel safety
     ///
@@ -120,12 +122,12 @@ impl<C: Combine> Combiner<C> {
         self.0.submit_within(write, limit).await?
     }
 
-    /// Gives up the writes under way, see [`Batcher::abort`].
+    /// Drops the batches that run. See [`Batcher::abort`].
     pub fn abort(&self) {
         self.0.abort();
     }
 
-    /// What it has done and is doing.
+    /// Returns statistics.
     pub fn stats(&self) -> QueueStats {
         self.0.stats()
     }
@@ -177,12 +179,12 @@ impl<C: Combine> Batch for Writes<C> {
     }
 }
 
-/// Rows that somebody else has locked.
+/// Rows that another session has locked.
 #[derive(Default)]
 struct Locked {
-    /// Which part a key is in.
+    /// The index in `parts` of each key.
     keys: HashMap<usize, usize>,
-    /// What each part has to make, one statement after the other.
+    /// The statements of each part, one after the other.
     parts: Vec<Vec<Vec<Range<usize>>>>,
 }
 
@@ -193,7 +195,7 @@ impl Locked {
         self.parts.push(vec![rows]);
     }
 
-    /// Puts those rows behind the others of their keys that wait, and returns the rest.
+    /// Puts rows behind the locked rows of their keys, and returns the rest.
     fn keep_back<W>(&mut self, round: &[Range<usize>], plan: &Plan<'_, W>) -> Vec<Range<usize>> {
         let mut free = Vec::with_capacity(round.len());
         for row in round {
@@ -207,8 +209,8 @@ impl Locked {
 }
 
 impl<C: Combine> Writes<C> {
-    /// Makes these rows, one statement after the other, however long somebody else has them locked. The first goes over
-    /// this connection, if it need not be kept from others for that.
+    /// Makes these statements one after the other and waits for their locks. The first uses `connection`, unless it
+    /// must first wait for a permit: then the connection is returned to the pool.
     async fn wait_for(
         &self,
         statements: Vec<Vec<Range<usize>>>,
@@ -250,20 +252,20 @@ impl<C: Combine> Writes<C> {
     }
 }
 
-/// The writes of one batch on their way.
+/// The writes of one batch while they are made.
 struct Work<'a, C: Combine> {
     writes: &'a Writes<C>,
     calls: &'a BatchCalls<Writes<C>>,
     plan: &'a Plan<'a, C::Write>,
-    /// For the next statement; otherwise it takes one from the pool.
+    /// The connection for the next statement. `None`: it takes one from the pool.
     connection: Option<Pooled<'a>>,
 }
 
 impl<C: Combine> Work<'_, C> {
-    /// Makes these rows, and returns those that somebody else has locked, in parts that are to be made by themselves.
+    /// Makes these rows. Returns the rows that another session has locked, in parts to be made separately.
     async fn make(&mut self, rows: &[Range<usize>], mut lock_timeout: Duration) -> Vec<Vec<Range<usize>>> {
         let (mut locked, mut met) = (Vec::new(), 0);
-        // What is still to be made; the part that comes first is on top.
+        // A stack of parts; the next one is on top.
         let mut parts = vec![Cow::Borrowed(rows)];
         while let Some(part) = parts.pop() {
             if part.is_empty() {
@@ -278,11 +280,11 @@ impl<C: Combine> Work<'_, C> {
             }
             let is_bad = failed.is_some_and(Error::is_about_data);
             if part.len() > 1 && (is_bad || is_locked && met < MOST_LOCKED) {
-                // Nothing of the statement had an effect, and one row is to blame: the others need not suffer.
+                // The statement had no effect, and one row caused that: halve it, so that the others are made.
                 let (first, second) = part.split_at(part.len() / 2);
                 parts.extend([second, first].map(|half| Cow::Owned(half.to_vec())));
             } else if is_bad && part[0].len() > 1 {
-                // Nor need the other writes of that row.
+                // The row has several writes, of which one is bad.
                 let rows = self.plan.split(&self.writes.combine, &part[0]);
                 parts.extend(rows.into_iter().rev().map(|row| Cow::Owned(vec![row])));
             } else if is_locked {
@@ -294,7 +296,7 @@ impl<C: Combine> Work<'_, C> {
         locked
     }
 
-    /// One statement, again if it certainly had no effect and what was in its way passes.
+    /// Runs one statement. Repeats it if it certainly had no effect and the cause passes.
     async fn attempt(&mut self, rows: &[Range<usize>], lock_timeout: Duration) -> Result<Vec<C::Outcome>, C::Error> {
         let Writes { combine, pool, .. } = self.writes;
         let rows = self.plan.rows(rows);

@@ -1,7 +1,7 @@
-//! Look-ups by key, many callers at a time.
+//! Looks rows up by key for many callers at a time.
 //!
-//! Invariant: the statement changes nothing, so that it may be repeated; a row goes to the key whose position it
-//! carries, or to nobody.
+//! Invariant: the statement changes nothing, so it may be repeated. A row goes to the key whose position it has, or to
+//! no caller.
 
 mod look_up;
 
@@ -13,32 +13,32 @@ pub use self::look_up::Decoded;
 use self::look_up::{LookUp, LookUpRequest, LookUpResponse};
 use crate::{BatchLimits, Batcher, Pool, QueueStats, Result};
 
-/// Looks up the one row of a key; keys that are asked for while the database is busy go in one statement.
+/// Looks up the row of a key. Keys that are asked for while the database is busy share one statement.
 ///
-/// Where a key may have several rows, use [`LoaderMany`].
+/// Use [`LoaderMany`] where a key may have several rows.
 ///
 /// # The statement
 ///
-/// It takes an array of keys, and its first column, which must be named `position` and be a `bigint`, says which of them
-/// a row belongs to, counted from 1, as `unnest … WITH ORDINALITY` gives it. Rows may come in any order, and keys without
-/// a row have none. It must change nothing: it may be repeated.
+/// Its only parameter is an array of keys. Its first column must be named `position`, be a `bigint`, and tell which key
+/// a row belongs to, counted from 1, as `unnest … WITH ORDINALITY` does. Rows may come in any order; keys without a row
+/// have none. The statement must change nothing, because it may be repeated.
 ///
-/// A statement of another shape is [`Error::WrongStatement`](crate::Error::WrongStatement) at the first look-up; so is a
-/// position that none of the keys has. A second row for a key is
-/// [`Error::SeveralRows`](crate::Error::SeveralRows) for those who asked for that key.
+/// A statement of another shape fails at the first look-up with
+/// [`Error::WrongStatement`](crate::Error::WrongStatement); so does a position that no key has. If a key has a second
+/// row, the callers that asked for it get [`Error::SeveralRows`](crate::Error::SeveralRows).
 ///
-/// Where the planner takes a few keys to be cheaper than the ten or so that it expects of an array, PostgreSQL plans
-/// the query for each batch anew, which can cost it more than running it. A condition that always holds, such as that
-/// the position lies between 1 and a million, makes it expect one key: then the query is planned once.
+/// Add a condition that always holds, such as a position between 1 and a million. The planner then expects one key
+/// instead of about ten and plans the query once. Without it PostgreSQL may plan the query again for each batch, which
+/// can cost more than running it.
 ///
 /// # Reading a row
 ///
-/// `read` makes the value of a row. What it refuses, or panics at, is an error of
-/// those who asked for that key ([`Error::Decode`](crate::Error::Decode)); it is not repeated, and others in the same
-/// statement do not notice.
+/// `read` makes the value of a row. If it returns an error or panics, the callers that asked for the key get
+/// [`Error::Decode`](crate::Error::Decode), and the statement is not repeated. Other keys of the statement are not
+/// affected.
 ///
-/// Cloning a loader gives another handle to the same queue. A value is cloned only for those who ask for its key at the
-/// same time: one that costs much to clone is best kept in an [`Arc`](std::sync::Arc).
+/// A clone is another handle to the same queue. Values are cloned only for callers that ask for the same key at the
+/// same time; keep a value that is costly to clone in an [`Arc`](std::sync::Arc).
 ///
 /// ```no_run
 /// use cenote_postgres::{Loader, Pool};
@@ -67,9 +67,9 @@ where
     K: ToSql + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static;
 
-/// Looks up all rows of a key, such as the orders of a customer. Otherwise as a [`Loader`].
+/// Looks up all rows of a key, such as the orders of a customer. Otherwise like [`Loader`].
 ///
-/// The rows of a key come in the order in which the statement gives them.
+/// The values of a key are in the order of the rows.
 ///
 /// ```no_run
 /// use cenote_postgres::{LoaderMany, Pool};
@@ -99,13 +99,15 @@ macro_rules! loader {
             K: ToSql + Eq + Hash + Send + Sync + 'static,
             V: Clone + Send + Sync + 'static,
         {
-            /// A loader for this statement within the [usual limits](BatchLimits::of); `read` makes the value of a row.
+            /// Creates a loader for this statement with the [default limits](BatchLimits::of). `read` makes the value
+            /// of a row.
             pub fn new(pool: Pool, sql: impl Into<Arc<str>>, read: fn(Row) -> Decoded<V>) -> Self {
                 let limits = BatchLimits::of(&pool);
                 Self::with_limits(pool, sql, read, |_| size_of::<K>(), limits)
             }
 
-            /// A loader with limits of its own. `bytes` tells about how many a key adds to a statement.
+            /// Creates a loader with these limits. `bytes` returns the approximate number of bytes that a key adds to a
+            /// statement.
             pub fn with_limits(
                 pool: Pool,
                 sql: impl Into<Arc<str>>,
@@ -117,7 +119,7 @@ macro_rules! loader {
                 Self(Batcher::with_limits(look_up, &pool, limits))
             }
 
-            /// A loader for each of the pool's [runtimes](Pool::per_runtime), see [`Batcher::per_runtime`].
+            /// Creates a loader for each of the pool's [runtimes](Pool::per_runtime). See [`Batcher::per_runtime`].
             pub fn per_runtime(
                 pool: &Pool,
                 sql: impl Into<Arc<str>>,
@@ -125,14 +127,14 @@ macro_rules! loader {
                 bytes: fn(&K) -> usize,
                 limits: &BatchLimits,
             ) -> Vec<Self> {
-                let (homes, sql) = (pool.per_runtime(), sql.into());
-                homes
-                    .map(|home| Self::with_limits(home, sql.clone(), read, bytes, limits.clone()))
+                let (runtimes, sql) = (pool.per_runtime(), sql.into());
+                runtimes
+                    .map(|pool| Self::with_limits(pool, sql.clone(), read, bytes, limits.clone()))
                     .collect()
             }
 
             #[doc = $what]
-            /// Those who ask for the same key at the same time share it.
+            /// Callers that ask for the same key at the same time share one look-up.
             ///
             /// # Errors
             ///
@@ -140,7 +142,7 @@ macro_rules! loader {
             ///
             /// # Cancel safety
             ///
-            /// Dropping the future harms nobody else in the same statement.
+            /// Safe: other callers of the same statement are not affected.
             ///
             /// # Panics
             ///
@@ -149,11 +151,11 @@ macro_rules! loader {
                 self.0.submit(LookUpRequest::One(key)).await?.one()
             }
 
-            /// Like [`load`](Self::load), with a bound on the wait; see [`Batcher::submit_within`].
+            /// Like [`load`](Self::load), with a deadline. See [`Batcher::submit_within`].
             ///
             /// # Errors
             ///
-            /// As [`load`](Self::load), and [`Error::Deadline`](crate::Error::Deadline).
+            /// Those of [`load`](Self::load), and [`Error::Deadline`](crate::Error::Deadline).
             ///
             /// # Cancel safety
             ///
@@ -167,11 +169,11 @@ macro_rules! loader {
                 found.one()
             }
 
-            /// The same for many keys, in their order, all from one statement.
+            /// Looks up many keys with one statement and returns the results in the order of the keys.
             ///
             /// # Errors
             ///
-            /// As [`load`](Self::load), if it fails for any of them.
+            /// Those of [`load`](Self::load), if it fails for any of the keys.
             ///
             /// # Cancel safety
             ///
@@ -190,12 +192,12 @@ macro_rules! loader {
                 }
             }
 
-            /// Gives up the look-ups under way, see [`Batcher::abort`].
+            /// Drops the batches that run. See [`Batcher::abort`].
             pub fn abort(&self) {
                 self.0.abort();
             }
 
-            /// What it has done and is doing.
+            /// Returns statistics.
             pub fn stats(&self) -> QueueStats {
                 self.0.stats()
             }

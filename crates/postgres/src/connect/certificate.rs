@@ -1,7 +1,7 @@
-//! The few parts of an X.509 certificate that are needed where webpki does not read it: it refuses version 1, and knows
-//! no names but subject alternative ones.
+//! Reads the parts of an X.509 certificate that webpki does not: it refuses version 1 and knows no names except subject
+//! alternative names.
 //!
-//! Invariant: nothing here decides whether a certificate is trusted, and no bytes make it panic.
+//! Invariant: nothing here decides whether a certificate is trusted, and no input makes it panic.
 
 use std::time::Duration;
 
@@ -13,25 +13,25 @@ const OBJECT_IDENTIFIER: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
-/// The element with the number 0 of a SEQUENCE that marks its elements.
+/// The tag of the element with number 0 in a SEQUENCE of numbered elements.
 const FIRST: u8 = 0xa0;
 
-/// What a certificate says of itself.
+/// The parts of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Certificate<'a> {
-    /// 1 to 3.
+    /// The version of X.509, 1 to 3.
     pub(crate) version: u8,
     pub(crate) key: PublicKey<'a>,
     /// Since 1970.
     pub(crate) not_before: Duration,
     /// Since 1970.
     pub(crate) not_after: Duration,
-    /// Whether its subject issued it.
+    /// Whether its subject and its issuer are the same.
     pub(crate) is_self_issued: bool,
     signature: &'a [u8],
 }
 
-/// The key that a certificate is for.
+/// The public key of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PublicKey<'a> {
     /// The content of the `AlgorithmIdentifier`.
@@ -45,7 +45,7 @@ impl<'a> Certificate<'a> {
         let (certificate, _) = element(SEQUENCE, der)?;
         let (fields, after) = element(SEQUENCE, certificate)?;
         let (signature, _) = element(SEQUENCE, after)?;
-        // Version 1 is not spelled out.
+        // Version 1 is the default and left out.
         let (version, fields) = match element(FIRST, fields) {
             Some((version, fields)) => match element(INTEGER, version)? {
                 ([number @ 0..=2], _) => (number + 1, fields),
@@ -71,8 +71,8 @@ impl<'a> Certificate<'a> {
         })
     }
 
-    /// The hash that goes with the certificate's signature, for `tls-server-end-point` of RFC 5929. MD5 and SHA-1 are
-    /// replaced by SHA-256, as the RFC says; for those without a hash of their own, such as Ed25519, it says nothing.
+    /// Returns the hash of the certificate's signature, for `tls-server-end-point` of RFC 5929, which replaces MD5 and
+    /// SHA-1 by SHA-256. `None` for signatures without a hash, such as Ed25519, which the RFC does not cover.
     pub(crate) fn hash(&self) -> Option<&'static Algorithm> {
         const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
         const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04];
@@ -115,7 +115,7 @@ impl<'a> PublicKey<'a> {
         Some(Self { algorithm, bits })
     }
 
-    /// The length of the modulus of an RSA key in bits.
+    /// Returns the length of the modulus of an RSA key in bits.
     pub(crate) fn rsa_length(&self) -> Option<usize> {
         let (numbers, _) = element(SEQUENCE, self.bits)?;
         let (modulus, _) = element(INTEGER, numbers)?;
@@ -125,7 +125,7 @@ impl<'a> PublicKey<'a> {
     }
 }
 
-/// A time since 1970, `YYMMDDhhmmssZ` or `YYYYMMDDhhmmssZ`, and what follows it. Earlier ones are as 1970.
+/// Returns a time since 1970, `YYMMDDhhmmssZ` or `YYYYMMDDhhmmssZ`, and the bytes after it. Earlier times become 1970.
 fn time(bytes: &[u8]) -> Option<(Duration, &[u8])> {
     let (text, after, century) = match element(UTC_TIME, bytes) {
         Some((text, after)) => (text, after, None),
@@ -140,7 +140,7 @@ fn time(bytes: &[u8]) -> Option<(Duration, &[u8])> {
     let part = |index: usize| number(&text[index * 2..index * 2 + 2]);
     let (year, month, day) = (part(0)?, part(1)?, part(2)?);
     let (hour, minute, second) = (part(3)?, part(4)?, part(5)?);
-    // RFC 5280, section 4.1.2.5.1: two digits are of 1950 to 2049.
+    // RFC 5280, section 4.1.2.5.1: two digits stand for 1950 to 2049.
     let year = match century {
         Some(century) => century * 100 + year,
         None if year < 50 => 2000 + year,
@@ -159,7 +159,7 @@ fn number(digits: &[u8]) -> Option<i64> {
     })
 }
 
-/// Days from 1970 to a date of the Gregorian calendar.
+/// Returns the days from 1970 to a date of the Gregorian calendar.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     // Counted from March, so that the leap day is the last of its year.
     let (year, month) = if month < 3 {
@@ -173,7 +173,7 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     before_year + before_month + day - 1 - 719_468
 }
 
-/// The content of a DER element with this tag, and what follows it.
+/// Returns the content of a DER element with this tag, and the bytes after it.
 fn element(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&found, bytes) = bytes.split_first()?;
     let (&length, bytes) = bytes.split_first()?;

@@ -1,12 +1,13 @@
-//! The password, where it may change while the pool runs. Invariant: it is asked for anew for every connection, and
-//! never printed.
+//! The source of a password that may change while the pool runs.
+//!
+//! Invariant: the password is read for each connection, and never printed.
 
 use std::{fmt, fs, io, path::PathBuf, sync::Arc};
 
 use futures_util::future::BoxFuture;
 
-/// Where the password comes from, for every connection anew. After a rotation new connections use the new one, and
-/// those that are open go on.
+/// The source of the password, read for each new connection. After a rotation new connections use the new password;
+/// open ones continue.
 #[derive(Clone)]
 pub struct Password(Source);
 
@@ -19,12 +20,12 @@ enum Source {
 type Function = dyn Fn() -> BoxFuture<'static, io::Result<String>> + Send + Sync;
 
 impl Password {
-    /// The content of this file, without the line end after it.
+    /// Reads the password from a file, without the line end after it.
     pub fn from_file(path: impl Into<PathBuf>) -> Self {
         Self(Source::File(path.into()))
     }
 
-    /// The answer of this function, such as a token that expires. Its time counts as that of the connect.
+    /// Calls a function for the password, such as a token that expires. Its time counts towards the connect timeout.
     ///
     /// ```
     /// use cenote_postgres::{Config, Password};
@@ -48,7 +49,7 @@ impl Password {
             Source::Function(function) => function().await,
             Source::File(path) => {
                 let path = path.clone();
-                // The file may lie on a disk that is slow.
+                // Not on the runtime: the disk may be slow.
                 let read = tokio::task::spawn_blocking(move || fs::read_to_string(path));
                 let mut text = read.await.map_err(io::Error::other)??;
                 text.truncate(text.trim_end_matches(['\n', '\r']).len());

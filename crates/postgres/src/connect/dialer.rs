@@ -1,4 +1,4 @@
-//! From an address to a session that is logged in, encrypted as `sslmode` asks.
+//! Connects to an address, encrypts the connection as `sslmode` asks, and logs in.
 //!
 //! Invariant: a connection is used without encryption only if `sslmode` allows it, and the fallbacks are libpq's.
 
@@ -17,13 +17,13 @@ use crate::{
     session::tap::{self, Opened},
 };
 
-/// Connects to addresses.
+/// Connects to addresses and logs in.
 #[derive(Debug)]
 pub(crate) struct Dialer {
     server: Config,
     #[cfg(feature = "tls")]
     encryption: Option<Encryption>,
-    /// As [`Tls`] has it.
+    /// [`Tls::plain_first`].
     plain_first: bool,
 }
 
@@ -46,8 +46,9 @@ impl Dialer {
         })
     }
 
-    /// Connects and logs in. With `sslmode=prefer` what cannot be had encrypted is tried without, and with `allow` the
-    /// other way round, as libpq does.
+    /// Connects and logs in. Returns whether the session is encrypted.
+    ///
+    /// As in libpq, `sslmode=prefer` falls back to a plain connection, and `allow` to an encrypted one.
     pub(super) async fn start(
         &self,
         server: &tokio_postgres::Config,
@@ -91,7 +92,7 @@ impl Dialer {
         Ok((self.log_in(socket, server, host, deadline).await?, false))
     }
 
-    /// Connects to an address of a host.
+    /// Connects to an address of a host, without logging in.
     pub(crate) async fn reach(
         &self,
         host: &Target,
@@ -154,7 +155,8 @@ impl Dialer {
     }
 }
 
-/// `no pg_hba.conf entry`: there may be one for connections without encryption, or for those with it.
+/// Whether the login failed with `no pg_hba.conf entry`. There may be an entry for connections with the other
+/// encryption.
 fn wants_it_otherwise(error: &ConnectionError) -> bool {
     matches!(error, ConnectionError::Refused(refusal) if refusal.code().code() == "28000")
 }

@@ -1,4 +1,4 @@
-//! From names to addresses. Invariant: nothing is remembered; every question is asked anew.
+//! Resolves the names of hosts. Invariant: nothing is cached; every call asks again.
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
@@ -7,12 +7,12 @@ use tokio::net::lookup_host;
 
 type Lookup = dyn Fn(String, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync;
 
-/// Resolves the names of hosts. The default is the operating system's resolver.
+/// Resolves the names of hosts. The default is the resolver of the operating system.
 #[derive(Clone, Default)]
 pub struct Resolver(Option<Arc<Lookup>>);
 
 impl Resolver {
-    /// Asks this function for the addresses of a name, each with the port that is given.
+    /// Uses a function. It gets a name and a port, and returns addresses with that port.
     pub fn from_fn<F, Fut>(function: F) -> Self
     where
         F: Fn(String, u16) -> Fut + Send + Sync + 'static,
@@ -21,7 +21,7 @@ impl Resolver {
         Self(Some(Arc::new(move |name, port| Box::pin(function(name, port)))))
     }
 
-    /// The addresses of a name; never none.
+    /// Returns the addresses of a name; at least one.
     pub(crate) async fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let addresses = match &self.0 {
             Some(function) => function(name.to_owned(), port).await?,

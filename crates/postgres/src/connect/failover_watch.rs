@@ -1,6 +1,6 @@
-//! What a pool notices of its hosts while it runs: names that move, servers that go, roles that change.
+//! Watches the hosts of a pool while it runs: names that move, servers that stop, roles that change.
 //!
-//! Invariant: connections to a host are given up at most once a second, however often it alarms its users.
+//! Invariant: the connections to a host are evicted at most once a second, however often sessions report errors.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -21,10 +21,10 @@ use super::{
 };
 use crate::ConnectionError;
 
-/// Longest wait for an answer when names are looked up without hurry.
+/// The longest wait for a look-up that no connect waits for.
 const LOOKUP: Duration = Duration::from_secs(5);
 
-/// The hosts of a pool, what is known of them, and whether to look at them again.
+/// The hosts of a pool, their records, and the alarm that has them checked.
 #[derive(Debug)]
 pub(crate) struct FailoverWatch {
     pub(super) targets: Vec<Target>,
@@ -33,12 +33,12 @@ pub(crate) struct FailoverWatch {
     resolver: Resolver,
     /// Wakes the task that waits in [`news`](Self::news).
     alarm: Notify,
-    /// Names are to be looked up.
+    /// The next call of `news` looks names up first. It runs in one task, so `Relaxed` is enough.
     names_due: AtomicBool,
 }
 
 impl FailoverWatch {
-    /// `random`: equally suitable hosts are tried in random order.
+    /// Creates a watch. `random`: equally suitable hosts are tried in random order.
     pub(super) fn new(targets: Vec<Target>, wanted: TargetSession, resolver: Resolver, random: bool) -> Self {
         Self {
             registry: HostRegistry::new(targets.len(), wanted, random),
@@ -50,12 +50,12 @@ impl FailoverWatch {
         }
     }
 
-    /// The host, as the configuration has it.
+    /// Returns the name of a host, as the configuration has it.
     pub(crate) fn name(&self, host: usize) -> &str {
         &self.targets[host].shown
     }
 
-    /// The addresses a host has now.
+    /// Returns the current addresses of a host.
     pub(super) async fn resolve(&self, host: usize) -> Result<Vec<Endpoint>, ConnectionError> {
         let target = &self.targets[host];
         match &target.kind {
@@ -69,7 +69,7 @@ impl FailoverWatch {
         }
     }
 
-    /// Takes the hosts of this name out of use, or back into it, and says whether there are any.
+    /// Drains the hosts with this name, or ends that. Returns false if there are none.
     pub(crate) fn set_drained(&self, name: &str, drained: bool) -> bool {
         let named = |host: &usize| self.name(*host) == name;
         let hosts: Vec<_> = (0..self.targets.len()).filter(named).collect();
@@ -80,16 +80,17 @@ impl FailoverWatch {
         !hosts.is_empty()
     }
 
-    /// Whether the pool cares what a server is.
+    /// Whether the pool depends on the role of a server.
     pub(crate) fn role_matters(&self) -> bool {
         self.wanted != TargetSession::Any
     }
 
-    /// Whether a connection may stay where the server was one thing and is another now.
+    /// Whether a connection may continue after the role of its server changed from `then` to `now`.
     pub(crate) fn keeps(&self, then: ServerRole, now: ServerRole) -> bool {
         now == then || (self.role_matters() && self.wanted.suits(now))
     }
 
+    /// Evicts the connections to a host, unless that was done a moment ago.
     pub(super) fn give_up(&self, host: usize, reason: &str) {
         if self.registry.evict(host) {
             let host = self.name(host);
@@ -98,17 +99,17 @@ impl FailoverWatch {
         }
     }
 
-    /// Has the pool's watch look names and idle connections over.
+    /// Wakes the task in [`news`](Self::news), so that names and idle connections are checked.
     pub(crate) fn look_around(&self) {
         self.alarm.notify_one();
     }
 
-    /// Waits until connections may have been given up, or a name has moved; has names looked up so often, and after
-    /// each alarm.
+    /// Waits until connections may have been evicted or a name has moved. Looks names up after each `interval` and each
+    /// alarm.
     ///
     /// # Cancel safety
     ///
-    /// Safe: a look-up that is cut off is done again.
+    /// Safe: an interrupted look-up is repeated.
     pub(crate) async fn news(&self, interval: Option<Duration>) {
         let interval = interval.filter(|_| self.has_names());
         loop {
@@ -126,7 +127,7 @@ impl FailoverWatch {
                 }
             };
             tokio::select! {
-                // What was given up goes at once, however long the names take.
+                // Return at once, so that evicted connections are closed before the look-ups, which may be slow.
                 () = self.alarm.notified() => {
                     self.names_due.store(true, Relaxed);
                     return;
@@ -136,7 +137,7 @@ impl FailoverWatch {
         }
     }
 
-    /// Looks all names up and gives up the connections to addresses they no longer have; says whether there were any.
+    /// Looks all names up and evicts connections to addresses that they no longer have. Returns true if there were any.
     /// A name that does not resolve changes nothing.
     async fn look_up_names(&self) -> bool {
         let mut moved = false;
@@ -159,7 +160,7 @@ impl FailoverWatch {
         moved
     }
 
-    /// Whether there is a name that may come to mean another address.
+    /// Whether any host is a name, whose address may change.
     fn has_names(&self) -> bool {
         self.targets.iter().any(Target::is_name)
     }

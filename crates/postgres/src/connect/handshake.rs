@@ -1,5 +1,5 @@
-//! Encrypts a connection with rustls. Invariant: nothing is sent unencrypted but the question whether the server
-//! speaks TLS.
+//! Encrypts a connection with rustls. Invariant: nothing is sent unencrypted, except the question whether the server
+//! offers TLS.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -31,28 +31,28 @@ use crate::{
 /// An encrypted connection.
 pub(crate) struct Encrypted {
     pub(crate) stream: TlsStream<TcpStream>,
-    /// What ties a login to it, if its certificate has such a thing and the server has shown that it has the key.
+    /// The data for channel binding, if the certificate has a hash for it and the server proved that it has the key.
     pub(crate) end_point: Option<Vec<u8>>,
 }
 
-/// The message that asks a server whether it speaks TLS: its length and a number that is no protocol version.
+/// The SSLRequest message: its length, and a number that is not a protocol version.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-/// What both sides call the protocol inside, so that a server of another kind on the same port is told apart.
+/// The ALPN name of the protocol. By it another kind of server on the same port is recognized.
 const PROTOCOL: &[u8] = b"postgresql";
 
 /// Why a connection was not encrypted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HandshakeError {
-    /// The server does not speak TLS, but waits for the start-up.
+    /// The server does not offer TLS, and waits for the startup packet.
     #[error("the server does not offer TLS")]
     NotOffered(TcpStream),
-    /// Something else than PostgreSQL answered.
+    /// The answer is not PostgreSQL's.
     #[error("what answers is not PostgreSQL")]
     NotPostgres,
-    /// The two do not trust or understand each other.
+    /// The client refuses the server, or the server the client.
     #[error("{0}")]
     Refused(String),
-    /// The connection broke.
+    /// The connection failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -70,12 +70,12 @@ pub(crate) struct UnusableFile {
 pub(crate) struct Encryption {
     tls: Tls,
     direct: bool,
-    /// Those of the operating system: too many to read them for every connection.
+    /// The authorities of the operating system. Read once, because there are too many to read them for each connection.
     system: Option<Arc<Authorities>>,
 }
 
 impl Encryption {
-    /// Reads the files once, so that a missing one is noticed at the start.
+    /// Reads the files once, so that a missing one is reported when the pool is created.
     pub(crate) fn new(tls: &Tls, server: &Config) -> Result<Self, UnusableFile> {
         let system = match tls.roots {
             Some(Roots::System) => Some(Arc::new(system_authorities()?)),
@@ -90,7 +90,7 @@ impl Encryption {
         Ok(encryption)
     }
 
-    /// Asks the server for TLS and begins it. Takes from `name` what the certificate must be for.
+    /// Asks the server for TLS and performs the handshake. `name` is the host that the certificate must be for.
     ///
     /// # Cancel safety
     ///
@@ -100,7 +100,7 @@ impl Encryption {
             return Err(HandshakeError::NotOffered(stream));
         }
         let this = self.clone();
-        // The files may lie on a disk that is slow.
+        // Not on the runtime: the disk may be slow.
         let configure = move || {
             let verifier = this.verifier()?;
             Ok((this.config(&verifier)?, verifier))
@@ -115,7 +115,7 @@ impl Encryption {
                 let problem = "no certificate can be for a host of this name";
                 return Err(HandshakeError::Refused(problem.to_owned()));
             }
-            // Nobody will look at it.
+            // The name is not checked; rustls wants some name.
             Err(_) => ServerName::IpAddress(stream.peer_addr()?.ip().into()),
         };
         let connector = TlsConnector::from(Arc::new(config));
@@ -169,11 +169,11 @@ impl Encryption {
 
 async fn is_offered(stream: &mut TcpStream) -> Result<bool, HandshakeError> {
     stream.write_all(&SSL_REQUEST).await?;
-    // One byte and no more: what comes behind it unencrypted is not the server's.
+    // Read only one byte: bytes after it would be unencrypted, and so may come from an attacker (CVE-2021-23222).
     match stream.read_u8().await? {
         b'S' => Ok(true),
         b'N' => Ok(false),
-        // It could not start a process for this connection.
+        // The server could not start a process for this connection.
         b'E' => Err(HandshakeError::Io(io::Error::other(
             "the server answered with an error",
         ))),
@@ -181,7 +181,7 @@ async fn is_offered(stream: &mut TcpStream) -> Result<bool, HandshakeError> {
     }
 }
 
-/// rustls reports what is wrong with the other side inside an I/O error.
+/// rustls wraps its own errors in an I/O error.
 fn refused(error: io::Error) -> HandshakeError {
     match error.get_ref().and_then(|cause| cause.downcast_ref::<Error>()) {
         Some(cause) => HandshakeError::Refused(explain(cause)),
@@ -238,7 +238,7 @@ fn system_authorities() -> Result<Authorities, UnusableFile> {
     }
 }
 
-/// What ties a login to this very connection: `tls-server-end-point` of RFC 5929, the hash of the server's certificate.
+/// Returns the channel binding data `tls-server-end-point` of RFC 5929: the hash of the server's certificate.
 fn end_point(session: &ClientConnection) -> Option<Vec<u8>> {
     let certificate = session.peer_certificates().and_then(<[_]>::first)?;
     let algorithm = Certificate::read(certificate)?.hash()?;

@@ -1,5 +1,5 @@
-//! Where a connection goes, and whether that is still where it should go. Invariant: what is evicted stays evicted:
-//! the epoch of a binding only grows.
+//! The host of a connection, and whether the connection should still be used. Invariant: an evicted connection stays
+//! evicted, because the epoch only grows.
 
 use std::sync::Arc;
 
@@ -14,40 +14,40 @@ use super::{
 };
 use crate::{ConnectionError, session::tap::SqlStateCode};
 
-/// The binding of one connection.
+/// The host of one connection.
 pub(crate) struct HostBinding {
     pub(super) watch: Arc<FailoverWatch>,
     pub(super) dialer: Arc<Dialer>,
     pub(super) host: usize,
     pub(super) endpoint: Endpoint,
     pub(super) epoch: HostEpoch,
-    /// The epoch in which the connection was begun.
+    /// The epoch when the connection was opened.
     pub(super) born: u64,
-    /// What the server was then.
+    /// The role of the server when the connection was opened.
     pub(super) role: ServerRole,
     pub(super) is_encrypted: bool,
 }
 
 impl HostBinding {
-    /// The host, as the configuration names it.
+    /// Returns the host, as the configuration names it.
     pub(crate) fn name(&self) -> &str {
         self.watch.name(self.host)
     }
 
-    /// Whether connections to this binding that are as old as this one have been given up. Costs a load.
+    /// Whether the connection was evicted. Costs an atomic load.
     pub(crate) fn is_stale(&self) -> bool {
         self.epoch.now() != self.born
     }
 
-    /// Takes note of an error that a session here has met, and says whether it makes the server's role doubtful.
+    /// Notes an error that the server sent. Returns true if the role of the server is now in doubt.
     ///
     /// | SQLSTATE | What follows |
     /// |---|---|
-    /// | `25006` | the role is doubtful: the session asks before it is used again, as the application may have begun a read-only transaction by itself |
-    /// | `57P01` | nothing but a look around: an administrator may have ended this session alone, and a server that shuts down tells each session by itself |
-    /// | `57P02`, `57P03`, `08…` | all connections to this host are given up |
+    /// | `25006` | The role is in doubt: the session asks for it before its next use. The application may also have begun a read-only transaction itself |
+    /// | `57P01` | Only the watch looks around: an administrator may have ended this session alone, and a server that shuts down tells each session |
+    /// | `57P02`, `57P03`, `08…` | All connections to the host are evicted |
     ///
-    /// `08P01` is none of those: it is about what the client sent.
+    /// `08P01` has no effect: it concerns what the client sent.
     pub(crate) fn report(&self, code: SqlStateCode) -> bool {
         match code.as_str() {
             "25006" => return true,
@@ -58,16 +58,15 @@ impl HostBinding {
         false
     }
 
-    /// Gives up the connections to this host.
+    /// Evicts the connections to this host.
     fn evict(&self, reason: &str) {
-        // An older connection brings old news.
+        // A connection of an older epoch reports a failure that was handled.
         if !self.is_stale() {
             self.watch.give_up(self.host, reason);
         }
     }
 
-    /// Asks the server what it is. One that is no longer what the connection was opened for loses all its
-    /// connections.
+    /// Asks the server for its role. If it is no longer suitable, all connections to the host are evicted.
     pub(crate) async fn check_role(&self, client: &Client) -> Result<(), ConnectionError> {
         let role = ServerRole::ask(client).await?;
         if self.watch.keeps(self.role, role) {
@@ -77,12 +76,12 @@ impl HostBinding {
         Err(self.watch.unsuitable(self.host))
     }
 
-    /// Whether the pool cares what the server is.
+    /// Whether the pool depends on the role of the server.
     pub(crate) fn role_matters(&self) -> bool {
         self.watch.role_matters()
     }
 
-    /// A second connection to the same server, encrypted if the first is.
+    /// Connects to the same server again, encrypted if the session is.
     pub(crate) async fn reconnect(&self) -> Result<Socket, ConnectionError> {
         let mode = match self.is_encrypted {
             true => SslMode::Require,
@@ -93,7 +92,7 @@ impl HostBinding {
     }
 }
 
-/// Whether the server is, or was, about to go or not yet there.
+/// Whether an SQLSTATE says that the server stops or is not ready.
 pub(crate) fn tells_of_outage(code: &str) -> bool {
     matches!(code, "57P02" | "57P03") || (code.starts_with("08") && code != "08P01")
 }

@@ -1,7 +1,7 @@
-//! What is known of the hosts: who answered, who failed, who was given up.
+//! The record of each host and address: what answered, failed or was evicted.
 //!
-//! Lock: one mutex, held for a moment and never across an await. Invariant: an attempt that began ends as answered,
-//! as failed, or as saying nothing about the host; one that is dropped half-way ends as failed.
+//! Lock: one mutex, held for a few instructions and never across an await. Invariant: an attempt ends as answered, as
+//! failed, or as neutral; one that is dropped before its end has failed.
 
 use std::{
     sync::{
@@ -19,10 +19,11 @@ use crate::{
     connect::socket::Endpoint,
 };
 
-/// A name must have lost an address twice in a row: some answers are only a part of the whole.
+/// An address must be missing from this many look-ups in a row: some resolvers return only a part of the addresses.
 const MISSES: u32 = 2;
 
-/// Counts how often the connections to one address were evicted.
+/// Counts the evictions of the connections to one address. A connection remembers the count at its start. `Relaxed`:
+/// only the number matters, no other memory is published with it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HostEpoch(Arc<AtomicU64>);
 
@@ -40,22 +41,22 @@ impl HostEpoch {
     }
 }
 
-/// What is known of all hosts, in the order of the configuration.
+/// The records of all hosts, in the order of the configuration.
 #[derive(Debug)]
 pub(crate) struct HostRegistry {
     hosts: Mutex<Vec<Host>>,
     started: Instant,
     wanted: TargetSession,
-    /// Whether equals are tried in random order.
+    /// Equally ranked hosts are tried in random order.
     random: bool,
 }
 
 #[derive(Debug, Default)]
 struct Host {
     standing: HostRecord,
-    /// Nothing is opened there for now.
+    /// No connection is opened to it.
     drained: bool,
-    /// The addresses resolved last, and those that are still in use.
+    /// The addresses of the last look-up, and older ones that are still in use.
     sites: Vec<Site>,
 }
 
@@ -64,7 +65,7 @@ struct Site {
     endpoint: Endpoint,
     epoch: HostEpoch,
     standing: HostRecord,
-    /// Lookups in a row that did not mention it.
+    /// The number of look-ups in a row without this address.
     misses: u32,
 }
 
@@ -72,7 +73,7 @@ struct Site {
 pub(crate) struct Address {
     pub(crate) endpoint: Endpoint,
     pub(crate) epoch: HostEpoch,
-    /// It failed a moment ago, so it is for want of anything better.
+    /// It failed recently, so it is tried last.
     pub(crate) resting: bool,
 }
 
@@ -99,7 +100,7 @@ impl HostRegistry {
             .then_some(|candidates: &mut [Candidate]| fastrand::shuffle(candidates))
     }
 
-    /// All hosts but the drained ones, in the order in which to try them.
+    /// Returns all hosts that are not drained, in the order in which to try them.
     pub(crate) fn hosts(&self) -> Vec<Candidate> {
         let mut hosts = self.lock();
         let standings = hosts.iter_mut().map(|host| &mut host.standing);
@@ -108,7 +109,7 @@ impl HostRegistry {
         candidates
     }
 
-    /// Gives up all connections to a host, and has none opened there; or has them opened again.
+    /// Drains a host, which evicts its connections, or ends that.
     pub(crate) fn set_drained(&self, host: usize, drained: bool) {
         let mut hosts = self.lock();
         let Some(host) = hosts.get_mut(host) else {
@@ -120,7 +121,7 @@ impl HostRegistry {
         }
     }
 
-    /// The addresses of a host in the order in which to try them.
+    /// Returns the addresses of a host in the order in which to try them.
     pub(crate) fn addresses(&self, host: usize, endpoints: &[Endpoint]) -> Vec<Address> {
         let now = self.now();
         let mut hosts = self.lock();
@@ -136,7 +137,7 @@ impl HostRegistry {
         }
         let listed = |site: &&mut Site| endpoints.contains(&site.endpoint);
         let mut sites: Vec<_> = host.sites.iter_mut().filter(listed).collect();
-        // As the resolver put them.
+        // In the order of the resolver.
         sites.sort_by_key(|site| endpoints.iter().position(|other| *other == site.endpoint));
         let standings = sites.iter_mut().map(|site| &mut site.standing);
         order(standings, self.wanted, now, self.shuffle())
@@ -152,7 +153,7 @@ impl HostRegistry {
             .collect()
     }
 
-    /// Begins to try a host, or one of its addresses.
+    /// Begins an attempt at a host, or at one of its addresses.
     pub(crate) fn attempt<'a>(&'a self, host: usize, endpoint: Option<&'a Endpoint>) -> Attempt<'a> {
         Attempt {
             known: self,
@@ -181,7 +182,7 @@ impl HostRegistry {
         }
     }
 
-    /// Gives up all connections to a host that are open now, unless that was done a moment ago.
+    /// Evicts the connections to a host. Returns false if that was done a moment ago.
     pub(crate) fn evict(&self, host: usize) -> bool {
         let now = self.now();
         let mut hosts = self.lock();
@@ -195,8 +196,8 @@ impl HostRegistry {
         evicted
     }
 
-    /// Takes note of the addresses a name has now. Gives up the connections to those it no longer has, and says
-    /// whether there were any.
+    /// Notes the addresses of a look-up. Evicts connections to addresses that the name no longer has; returns true if
+    /// there were any.
     pub(crate) fn resolved(&self, host: usize, endpoints: &[Endpoint]) -> bool {
         let mut hosts = self.lock();
         let Some(host) = hosts.get_mut(host) else {
@@ -235,7 +236,7 @@ impl Site {
     }
 }
 
-/// An attempt at a host, or at one of its addresses. Dropped without a word, it has failed.
+/// An attempt at a host, or at one of its addresses. If dropped before its end, it has failed.
 pub(crate) struct Attempt<'a> {
     known: &'a HostRegistry,
     host: usize,
@@ -244,13 +245,13 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// It answered, and is this.
+    /// The host answered and has this role.
     pub(crate) fn answered(mut self, role: ServerRole) {
         self.settled = true;
         self.known.settle(self.host, self.endpoint, Some(role));
     }
 
-    /// What happened says nothing against it.
+    /// The result says nothing about the host.
     pub(crate) fn forgive(mut self) {
         self.settled = true;
     }

@@ -1,7 +1,7 @@
-//! Which host to try next, given what is known of each.
+//! The hosts of a configuration, and the order in which to try them.
 //!
-//! Pure: it opens nothing and reads no clock; time is a `Duration` since some moment. Invariant: every host is a
-//! candidate at every connect, unless it was drained; what is known only decides the order.
+//! Pure: it opens nothing and reads no clock; time is a `Duration` since some moment. Invariant: every host that is not
+//! drained is a candidate at every connect; its record only decides the order.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -11,41 +11,41 @@ use crate::connect::role::{ServerRole, TargetSession};
 
 const DEFAULT_PORT: u16 = 5432;
 
-/// How long a host that failed is left alone; doubled with each failure in a row, up to the longest.
+/// The pause after a failure of a host. It doubles with each further failure in a row, up to the longest.
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(30);
 
-/// The least time between two evictions of one host's connections.
+/// The shortest time between two evictions of one host's connections.
 const EVICTION_PAUSE: Duration = Duration::from_secs(1);
 
 /// A host of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) kind: TargetKind,
-    /// The name a certificate must be for.
+    /// The name that a certificate must be for.
     pub(crate) name: String,
-    /// As it is shown: with its port.
+    /// The name with its port, as it is shown to users.
     pub(crate) shown: String,
 }
 
-/// How to get at a host.
+/// How the address of a host is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TargetKind {
-    /// To be resolved at every connect.
+    /// A name, with the port. Resolved at every connect.
     Name(u16),
     Address(SocketAddr),
     Socket(PathBuf),
 }
 
 impl Target {
-    /// Whether it has to be resolved at every connect.
+    /// Whether it is resolved at every connect.
     pub(crate) fn is_name(&self) -> bool {
         matches!(self.kind, TargetKind::Name(_))
     }
 }
 
-/// Hosts with their ports, as libpq pairs them: one port for all, or one for each. A `hostaddr` stands in for its
-/// host's name, but not when a certificate is checked.
+/// Returns the hosts with their ports, paired as in libpq: one port for all, or one for each. A `hostaddr` replaces its
+/// host's name, except when a certificate is checked.
 pub(crate) fn targets(config: &Config) -> Vec<Target> {
     let (hosts, addresses) = (config.get_hosts(), config.get_hostaddrs());
     let ports = config.get_ports();
@@ -86,13 +86,13 @@ pub(crate) fn targets(config: &Config) -> Vec<Target> {
     (0..hosts.len().max(addresses.len())).filter_map(target).collect()
 }
 
-/// What is known of a host, or of one of its addresses.
+/// What is known about a host, or about one of its addresses.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HostRecord {
-    /// In a row.
+    /// Failures in a row.
     failures: u32,
     rests_until: Duration,
-    /// As it was when it last answered.
+    /// The role when it last answered.
     role: Option<ServerRole>,
     evicted: Option<Duration>,
 }
@@ -101,7 +101,7 @@ pub(crate) struct HostRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) index: usize,
-    /// It failed a moment ago, so it is for want of anything better.
+    /// It failed recently, so it is tried last.
     pub(crate) resting: bool,
 }
 
@@ -117,8 +117,8 @@ impl HostRecord {
         self.role = Some(role);
     }
 
-    /// Whether connections to this host may be evicted now. Bounds how often a host that keeps alarming its users can
-    /// make them all reconnect.
+    /// Allows an eviction of the host's connections, at most one in [`EVICTION_PAUSE`]. So a host that keeps raising
+    /// alarms cannot keep its users reconnecting.
     pub(crate) fn evict(&mut self, now: Duration) -> bool {
         let allowed = self.evicted.is_none_or(|last| now >= last + EVICTION_PAUSE);
         if allowed {
@@ -137,7 +137,7 @@ impl HostRecord {
         self.failures > 0 && now < self.rests_until
     }
 
-    /// The lower the better.
+    /// Returns the rank of the host; lower ranks are tried first.
     fn rank(&self, wanted: TargetSession) -> u8 {
         match self.role {
             Some(role) if wanted.suits(role) => 0,
@@ -148,11 +148,11 @@ impl HostRecord {
     }
 }
 
-/// Puts all hosts in the order in which to try them: what last answered and was suitable, what is not known, what was
-/// not suitable, and at the end what failed a moment ago; among equals as listed, or as shuffled.
+/// Returns all hosts in the order in which to try them: suitable when last seen, unknown, unsuitable, and last those
+/// that failed recently. Equal hosts keep their order, or are shuffled.
 ///
-/// A host whose rest is over is among the first again, but for one connect at a time: for the others it goes on
-/// resting, so that a host which swallows connects without an answer delays one of them now and then, not all.
+/// A host whose pause is over is tried early again, but only by one connect at a time; the pause goes on for the
+/// others. So a host that never answers delays one connect now and then, not all.
 pub(crate) fn order<'a>(
     standings: impl Iterator<Item = &'a mut HostRecord>,
     wanted: TargetSession,

@@ -1,5 +1,5 @@
-//! From a configuration to an open session on a suitable host: connection strings, names, sockets, TLS, roles, and
-//! which host is tried when.
+//! Gets from a configuration to an open session on a suitable host: connection strings, names, sockets, TLS, roles, and
+//! the order of hosts.
 //!
 //! Invariant: nothing here sends a statement, except the question for a server's role.
 

@@ -1,32 +1,32 @@
-//! What a server may be asked to be: primary or standby, writable or not. Invariant: the names and their meaning are
-//! libpq's.
+//! The role of a server: primary or standby, writable or not. Invariant: the names and their meaning are libpq's.
 
 use tokio_postgres::{Client, SimpleQueryMessage, config::TargetSessionAttrs};
 
 use crate::ConnectionError;
 
-/// Asks for a role in one round trip. Outside a transaction the second is that of the session's next one.
+/// Asks for the role in one round trip. `transaction_read_only` is, outside a transaction, that of the session's next
+/// one.
 const QUESTION: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')";
 
-/// Which servers a pool connects to: libpq's `target_session_attrs`.
+/// The servers that a pool connects to: libpq's `target_session_attrs`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TargetSession {
-    /// Any.
+    /// Any server.
     #[default]
     Any,
-    /// Those whose sessions may write: a primary whose `default_transaction_read_only` is off.
+    /// Servers whose sessions may write: a primary whose `default_transaction_read_only` is off.
     ReadWrite,
-    /// Those whose sessions may not write.
+    /// Servers whose sessions may not write.
     ReadOnly,
     /// The primary.
     Primary,
-    /// Standbys.
+    /// Only standbys.
     Standby,
-    /// Standbys; if none is to be had, any.
+    /// A standby, or any server if there is no standby.
     PreferStandby,
 }
 
-/// What a server is, as far as a session sees it.
+/// The role of a server, as a session sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ServerRole {
     pub(crate) standby: bool,
@@ -43,19 +43,19 @@ impl TargetSession {
         ("prefer-standby", Self::PreferStandby),
     ];
 
-    /// The one that libpq calls so.
+    /// Returns the value with this name in libpq.
     pub fn from_name(name: &str) -> Option<Self> {
         let found = Self::NAMES.iter().find(|(known, _)| *known == name);
         found.map(|(_, target)| *target)
     }
 
-    /// libpq's name.
+    /// Returns the name in libpq.
     pub fn as_str(self) -> &'static str {
         let found = Self::NAMES.iter().find(|(_, target)| *target == self);
         found.map_or("any", |(name, _)| name)
     }
 
-    /// Whether a server of this role is what is looked for.
+    /// Whether a server with this role is suitable.
     pub(crate) fn suits(self, role: ServerRole) -> bool {
         match self {
             Self::Any => true,
@@ -78,7 +78,7 @@ impl From<TargetSessionAttrs> for TargetSession {
 }
 
 impl ServerRole {
-    /// The role as servers since PostgreSQL 14 report it by themselves when a session starts.
+    /// Returns the role from the parameters of a new session. Servers report them since PostgreSQL 14.
     pub(crate) fn reported<'a>(parameter: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
         let standby = parameter("in_hot_standby")? == "on";
         let read_only = parameter("default_transaction_read_only")? == "on";
@@ -88,7 +88,7 @@ impl ServerRole {
         })
     }
 
-    /// Asks the server.
+    /// Asks the server for its role.
     pub(crate) async fn ask(client: &Client) -> Result<Self, ConnectionError> {
         let answer = client.simple_query(QUESTION).await?;
         let row = answer.iter().find_map(|message| match message {

@@ -1,5 +1,5 @@
-//! From a configuration to a session on a suitable host. Invariant: every host gets its share of the time that is left,
-//! so that a silent one does not keep the others from being tried.
+//! Finds a suitable host and opens a session on it. Invariant: every host gets its share of the time that is left, so
+//! that a silent one does not keep the others from being tried.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::{
     timer::after,
 };
 
-/// Finds a host and opens sessions on it.
+/// Opens sessions on suitable hosts.
 #[derive(Debug)]
 pub(crate) struct Router {
     server: tokio_postgres::Config,
@@ -31,17 +31,17 @@ pub(crate) struct Router {
     dialer: Arc<Dialer>,
 }
 
-/// An open session.
+/// An open session and its host.
 pub(crate) struct OpenSession {
     pub(crate) client: Client,
     pub(crate) link: Link,
     pub(crate) binding: HostBinding,
 }
 
-/// One search for a host.
+/// The state of one search for a host.
 struct Search {
     server: tokio_postgres::Config,
-    /// A session that will do if no better one is found.
+    /// A session on an unsuitable host, used if there is no suitable one (`prefer-standby`).
     spare: Option<OpenSession>,
 }
 
@@ -65,7 +65,7 @@ impl Router {
         })
     }
 
-    /// The state of the hosts.
+    /// Returns the watch of the hosts.
     pub(crate) fn watch(&self) -> &Arc<FailoverWatch> {
         &self.watch
     }
@@ -74,7 +74,7 @@ impl Router {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes what was begun; the host being tried counts as failed.
+    /// Dropping the future closes the connection that was being opened; its host counts as failed.
     pub(crate) async fn open(&self, deadline: Instant) -> Result<OpenSession, ConnectionError> {
         let mut server = self.server.clone();
         if let Some(password) = &self.password {
@@ -106,7 +106,7 @@ impl Router {
         search.spare.ok_or_else(|| all_failed(failures))
     }
 
-    /// Tries the addresses of one host. `None`: it answers, but is not what is looked for.
+    /// Tries the addresses of one host. Returns `None` if it answers but is not suitable.
     async fn try_host(
         &self,
         search: &mut Search,
@@ -160,7 +160,7 @@ impl Router {
         }
     }
 
-    /// Opens a session at this address, whatever the server is.
+    /// Opens a session at an address, whatever the role of the server.
     async fn session(
         &self,
         search: &Search,
@@ -197,7 +197,7 @@ impl Router {
     }
 }
 
-/// What is told of hosts that all failed.
+/// Returns the error when all hosts failed.
 fn all_failed(mut failures: Vec<(String, ConnectionError)>) -> ConnectionError {
     match failures.len() {
         0 => ConnectionError::Failed("every host is drained".to_owned()),
@@ -206,7 +206,7 @@ fn all_failed(mut failures: Vec<(String, ConnectionError)>) -> ConnectionError {
     }
 }
 
-/// An equal part of the time that is left, for one of so many that are left.
+/// Returns the deadline of one of `left` attempts: an equal part of the time until `deadline`.
 fn share(deadline: Instant, left: usize) -> Instant {
     let now = Instant::now();
     let left = u32::try_from(left).unwrap_or(u32::MAX);

@@ -1,5 +1,5 @@
-//! The bytes to and from a server: a TCP or Unix socket, encrypted or not. Invariant: whoever reads and writes here
-//! sees the PostgreSQL protocol itself, so that it can be followed.
+//! A TCP or Unix socket, encrypted or not. Invariant: what is read and written here is the plain PostgreSQL protocol,
+//! so that it can be followed.
 
 use std::{
     io,
@@ -22,7 +22,7 @@ use tokio_postgres::{
 #[cfg(feature = "tls")]
 use crate::connect::handshake::Encrypted;
 
-/// Where a server listens.
+/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     Tcp(SocketAddr),
@@ -38,7 +38,7 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    /// Connects. Set a deadline round it.
+    /// Connects. It has no timeout; set one around it.
     pub(crate) async fn connect(endpoint: &Endpoint, config: &Config) -> io::Result<Self> {
         match endpoint {
             Endpoint::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
@@ -50,7 +50,7 @@ impl Socket {
         }
     }
 
-    /// Another handle to the same socket. It is closed when both are.
+    /// Returns another handle to the same socket, which is closed when both handles are.
     pub(crate) fn twin(&self) -> io::Result<socket2::Socket> {
         match self {
             Self::Tcp(stream) => SockRef::from(stream).try_clone(),
@@ -84,7 +84,7 @@ fn set_options(stream: &TcpStream, config: &Config) -> io::Result<()> {
     Ok(())
 }
 
-/// Hands a call on to the stream inside.
+/// Forwards a call to the stream inside.
 macro_rules! inside {
     ($self:expr, $stream:ident => $call:expr) => {
         match $self.get_mut() {

@@ -1,5 +1,4 @@
-//! How far a server is trusted, and with what. Invariant: what is asked for is done or refused by name, never
-//! weakened.
+//! The TLS settings of a connection. Invariant: a setting is applied, or refused by name; it is never weakened.
 
 use std::path::PathBuf;
 
@@ -8,8 +7,8 @@ use tokio_postgres::{
     config::{ChannelBinding, SslMode, SslNegotiation},
 };
 
-/// Whom to trust and as whom to appear when a connection is encrypted. Whether it is, `sslmode` says: `server`'s
-/// [`ssl_mode`](Config::ssl_mode).
+/// The TLS settings of a connection: what is checked of the server, and the client's certificate. `sslmode`,
+/// [`ssl_mode`](Config::ssl_mode) of `server`, decides whether a connection is encrypted.
 ///
 /// | `sslmode` | `ssl_mode` | `verify` |
 /// |---|---|---|
@@ -20,57 +19,63 @@ use tokio_postgres::{
 /// | `verify-ca` | `Require` | `Authority` |
 /// | `verify-full` | `Require` | `Host` |
 ///
-/// TLS 1.2 and 1.3 are spoken. With `Nothing` any certificate will do; if its key is of a kind that cannot be checked (RSA
-/// below 2048 bits or for PSS alone, P-521, Ed448) there is no channel binding. A certificate that is checked has to be
-/// of X.509 version 3; its names are its subject alternative names, and its common name is not one. The certificate of
-/// an authority is not accepted as that of a server, unless it is self-signed and stands in `roots` itself. Over a Unix
-/// socket there is no TLS.
+/// TLS 1.2 and 1.3 are supported.
+///
+/// * With `Nothing`, any certificate is accepted. If its key cannot be checked (RSA below 2048 bits or for PSS alone,
+///   P-521, Ed448), there is no channel binding.
+///
+/// * A certificate that is checked must be of X.509 version 3. Only its subject alternative names count, not its common
+///   name.
+///
+/// * The certificate of an authority is not accepted as that of a server, unless it is self-signed and in `roots`
+///   itself.
+///
+/// * Unix sockets are never encrypted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
     /// What is checked of the server's certificate.
     pub verify: Verify,
-    /// The authorities (`sslrootcert`).
+    /// The trusted authorities (`sslrootcert`).
     pub roots: Option<Roots>,
-    /// Whether an encrypted connection is only tried where the server refuses one that is not. Means something with
-    /// `Prefer` alone.
+    /// Tries encryption only if the server refuses a plain connection (`sslmode=allow`). Only used with `Prefer`.
     pub plain_first: bool,
-    /// The certificate to show to the server (`sslcert`, `sslkey`).
+    /// The client certificate (`sslcert`, `sslkey`).
     pub certificate: Option<ClientCertificate>,
 }
 
 /// What is checked of a server's certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verify {
-    /// Nothing: keeps out those who listen, not those who interfere.
+    /// Nothing. Encryption protects against eavesdropping, not against an attacker in between.
     #[default]
     Nothing,
-    /// That an authority issued it.
+    /// That a trusted authority issued it.
     Authority,
-    /// That an authority issued it, for the host that was asked for.
+    /// That a trusted authority issued it for the host that was asked for.
     Host,
 }
 
-/// The authorities that may have issued a server's certificate.
+/// The trusted authorities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Roots {
-    /// Those in this PEM file, which is read again for every connection.
+    /// The certificates of a PEM file, which is read again for each connection.
     File(PathBuf),
-    /// Those the operating system trusts, read when the pool is built.
+    /// The authorities of the operating system, read when the pool is created.
     System,
 }
 
-/// A certificate with its private key. Both files are read again for every connection, so they may be renewed while
-/// the pool runs.
+/// A certificate with its private key. Both files are read again for each connection, so they may be renewed while the
+/// pool runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificate {
-    /// PEM file with the certificate, followed by its chain if it has one.
+    /// A PEM file with the certificate, followed by its chain if it has one.
     pub certificate: PathBuf,
-    /// PEM file with the private key, not encrypted.
+    /// A PEM file with the private key, not encrypted.
     pub key: PathBuf,
 }
 
 impl Tls {
-    /// Names the first thing asked for that cannot be had.
+    /// Returns an error that names the first unsupported or contradictory setting.
     pub(crate) fn check(&self, server: &Config) -> Result<(), &'static str> {
         let mode = server.get_ssl_mode();
         let required = mode == SslMode::Require;

@@ -1,7 +1,7 @@
-//! Decides whether a server's certificate will do.
+//! Decides whether a server's certificate is accepted.
 //!
-//! Invariant: what `sslmode` asks for is checked or the connection is refused, with the reason in words. A server that
-//! was not seen to hold its certificate's key is never used for channel binding.
+//! Invariant: what `sslmode` asks for is checked, or the connection is refused with a reason. Channel binding is used
+//! only if the server proved that it has its certificate's key.
 
 use std::sync::{
     Arc,
@@ -21,21 +21,21 @@ use tokio_rustls::rustls::{
 
 use crate::{connect::certificate::Certificate, connect::tls::Verify};
 
-/// The lengths of RSA keys that ring can check signatures of.
+/// The lengths in bits of RSA keys whose signatures ring can check.
 const RSA_LENGTHS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// The keys that ring can check signatures of.
+/// The kinds of key whose signatures ring can check.
 const KEYS: &str = "RSA of 2048 to 8192 bits, ECDSA P-256 and P-384, and Ed25519";
 
-/// The authorities that are trusted.
+/// The trusted authorities.
 #[derive(Debug)]
 pub(crate) struct Authorities {
     pub(crate) store: RootCertStore,
-    /// As they stand in the file; a server may show one of them as its own.
+    /// The certificates of the file. A server may show one of them as its own.
     pub(crate) certificates: Vec<CertificateDer<'static>>,
 }
 
-/// Checks the certificate of one connection: what is asked for, and that the server has its key.
+/// Checks the certificate of one connection, and that the server has its key.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     verify: Verify,
@@ -58,14 +58,13 @@ impl Verifier {
         }
     }
 
-    /// Whether the server has shown that it has the key of its certificate. Only then does the certificate tell who it
-    /// is.
+    /// Whether the server proved that it has the key of its certificate. Only then does the certificate identify it.
     pub(crate) fn key_was_proven(&self) -> bool {
         self.key_was_proven.load(Relaxed)
     }
 
-    /// A self-signed certificate that is among the trusted ones is its own authority, as for libpq. webpki would not
-    /// take it if it is of version 1 or marked as an authority, which PostgreSQL's documentation makes them.
+    /// Whether the certificate is self-signed and trusted itself, which libpq accepts. webpki refuses one of version 1
+    /// or marked as an authority, which the certificates of PostgreSQL's documentation are.
     fn is_own_authority(&self, der: &CertificateDer<'_>, now: UnixTime) -> Result<bool, Error> {
         let Some(authorities) = &self.authorities else {
             return Ok(false);
@@ -116,7 +115,7 @@ impl Verifier {
                 self.key_was_proven.store(true, Relaxed);
                 Ok(HandshakeSignatureValid::assertion())
             }
-            // Where the identity of the server is not verified, its key does not matter.
+            // The identity of the server is not verified, so its key does not matter.
             None if self.verify == Verify::Nothing => Ok(HandshakeSignatureValid::assertion()),
             None => Err(Error::General(format!(
                 "the kind or length of its key is not supported; those are {KEYS}"
@@ -175,7 +174,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        // In TLS 1.2 a scheme leaves the curve of an ECDSA key open.
+        // In TLS 1.2 a scheme does not fix the curve of an ECDSA key.
         self.check_key(message, certificate, signed, usize::MAX)
     }
 
@@ -198,7 +197,7 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         let mut schemes = self.algorithms.supported_schemes();
         if self.verify == Verify::Nothing {
-            // Those that cannot be checked, of which the first three are for keys of RSA-PSS alone (RFC 8446, 4.2.3).
+            // Schemes that ring cannot check. The first three are for RSA-PSS keys (RFC 8446, 4.2.3).
             schemes.extend([0x0809, 0x080a, 0x080b].map(SignatureScheme::Unknown));
             schemes.extend([SignatureScheme::ECDSA_NISTP521_SHA512, SignatureScheme::ED448]);
         }
@@ -206,7 +205,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// What is wrong with a server, in words.
+/// Returns an explanation of a TLS error.
 pub(crate) fn explain(error: &Error) -> String {
     let problem = match error {
         Error::General(problem) => problem.clone(),
@@ -219,7 +218,7 @@ pub(crate) fn explain(error: &Error) -> String {
             CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
                 "it has no subjectAltName, and a common name does not count".to_owned()
             }
-            // rustls says which names it is for.
+            // rustls names the hosts that it is for.
             CertificateError::NotValidForNameContext { .. } => problem.to_string(),
             CertificateError::BadSignature => "its key is not that of the server, or its issuer did not sign it".to_owned(),
             CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {

@@ -1,7 +1,7 @@
-//! The way back to clean.
+//! Decides whether a returned connection is clean, and cleans it.
 //!
-//! Invariant: [`Connection::inspect`] says `Clean` only when the next user cannot tell that there
-//! was a previous one, as far as the wire and the statements' texts show.
+//! Invariant: [`Connection::inspect`] returns `Clean` only when the next user cannot notice the previous one, as far as
+//! the wire and the texts of statements show.
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -14,32 +14,32 @@ use crate::{
     session::tap::{Dirt, TransactionStatus, Verdict},
 };
 
-/// How often an inspection looks again while another thread is just polling the connection; that
-/// takes it a microsecond or two.
+/// How often an inspection looks again while another thread polls the connection. A poll takes a microsecond or two;
+/// waiting for it is cheaper than a task that cleans.
 const LOOKS: u32 = 200;
-/// How long cleaning waits for an answer that is on its way, such as that to a rollback.
+/// How long cleaning waits for a command to end by itself, such as a rollback that was just sent.
 const SETTLE: Duration = Duration::from_millis(2);
 /// How long a cancelled statement may take to end.
 pub(super) const CANCELLED: Duration = Duration::from_millis(50);
-/// A cancel that arrives before the statement has begun is lost, so it is repeated.
+/// The number of cancel requests. One that arrives before its statement has begun is lost, so it is repeated.
 const CANCELS: u32 = 3;
 
-/// StatementCache a connection may leave prepared on the server without knowing their names.
+/// The number of statements that may remain prepared on the server although the client does not know their names.
 const ABANDONED: u32 = 16;
 
-/// What `DISCARD ALL` does, but for forgetting the prepared statements and their plans.
+/// Does what `DISCARD ALL` does, but keeps the prepared statements and their plans.
 const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
                      SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
 
-/// Whether nothing speaks against a connection but commands of which their senders may know better. What they have left
-/// in a transaction that is still open ends with it.
+/// Whether the only dirt are tags of commands that their senders may excuse. If their transaction is still open, what
+/// they changed ends with it.
 fn is_only_claimed(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::Quiet { dirt, .. } if dirt == Dirt::CLAIMED)
 }
 
 impl Connection {
-    /// Says whether the next user may have this connection. Costs an atomic load when all is well, and a system call away
-    /// from the runtime that reads it.
+    /// Inspects a returned connection. Costs an atomic load if it is clean, and a system call on another runtime than
+    /// its own.
     pub(crate) fn inspect(&mut self) -> Condition {
         let link = &self.inner.link;
         let mut verdict = link.poll_inline();
@@ -67,7 +67,7 @@ impl Connection {
                 transaction: TransactionStatus::Idle,
                 dirt,
             } if dirt.is_none() && !unproven && !self.is_doubtful() => match link.has_news() {
-                // Nothing is to come: it is the session's end, or a word about it.
+                // No message is expected: it is the end of the session, or the reason for it.
                 true => Condition::Broken,
                 false => Condition::Clean,
             },
@@ -76,7 +76,7 @@ impl Connection {
         }
     }
 
-    /// Whether cleaning has to find out, or put right, what the wire does not show.
+    /// Whether cleaning must find out or fix something that the wire does not show.
     fn is_doubtful(&self) -> bool {
         self.is_littered() || self.inner.role_in_doubt.load(Relaxed)
     }
@@ -87,12 +87,11 @@ impl Connection {
     }
 
     fn may_have_looked_types_up(&self) -> bool {
-        // A preparation that was given up may have been about to.
+        // A dropped preparation may have been about to look types up.
         self.inner.types_looked_up.load(Relaxed) || self.inner.preparing.load(Relaxed) > 0
     }
 
-    /// Brings the connection back to clean: ends what runs, rolls back what is open, resets what
-    /// was changed.
+    /// Cleans the connection: ends what runs, rolls back what is open, resets what was changed.
     pub(crate) async fn clean(&mut self) -> std::result::Result<(), ConnectionError> {
         let mut verdict = self.calm().await;
         if is_only_claimed(verdict) {
@@ -109,8 +108,8 @@ impl Connection {
             }
             _ => return Err(ConnectionError::Unclean),
         };
-        // StatementCache that are gone may be the driver's own, with which it looks types up; it would
-        // ask for them by name for ever, and offers no way to make it forget them.
+        // The lost statements may be those with which the driver looks types up. It would use their names for ever, and
+        // cannot be told to forget them.
         let forget = dirt.contains(Dirt::STATEMENTS);
         if forget && self.may_have_looked_types_up() || self.is_littered() {
             return Err(ConnectionError::Unclean);
@@ -147,7 +146,7 @@ impl Connection {
             binding.check_role(client).await?;
             role_in_doubt.store(false, Relaxed);
         }
-        // StatementCache that were evicted meanwhile are being closed on the server: wait for that too.
+        // The statement cache may have evicted statements. Wait until the server has closed them too.
         match link.wait_quiet(Instant::now() + CANCELLED).await {
             Verdict::Quiet { .. } => {
                 if resets {
@@ -159,7 +158,7 @@ impl Connection {
         }
     }
 
-    /// Waits for the end of what is running, cancelling it if it does not end by itself at once.
+    /// Waits until the running command has ended; cancels it if it does not end at once.
     pub(super) async fn calm(&self) -> Verdict {
         if self.inner.stray_cancel.load(Relaxed) {
             return Verdict::Broken;
@@ -174,8 +173,7 @@ impl Connection {
         verdict
     }
 
-    /// Waits for the connection to become quiet, and in the end for a poll under way, so that the verdict says
-    /// something.
+    /// Waits until the connection is quiet, and then for a poll in progress, so that the verdict is definite.
     async fn rest(&self, limit: Duration) -> Verdict {
         let link = &self.inner.link;
         match link.wait_quiet(Instant::now() + limit).await {

@@ -13,12 +13,12 @@ use crate::{Error, Result};
 /// A parameter of a statement.
 pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
 
-/// What the server answered to a statement.
+/// The result of a statement in a [`pipeline`](Connection::pipeline).
 #[derive(Clone, Debug)]
 pub struct CommandOutput {
-    /// The rows it returned.
+    /// The returned rows.
     pub rows: Vec<Row>,
-    /// How many rows it touched.
+    /// The number of rows that it affected.
     pub affected: u64,
 }
 
@@ -55,7 +55,7 @@ impl Connection {
         }
     }
 
-    /// Runs a statement and returns how many rows it touched.
+    /// Runs a statement and returns the number of rows that it affected.
     ///
     /// # Errors
     ///
@@ -82,7 +82,7 @@ impl Connection {
         let run = async {
             self.expect(effects);
             let done = self.inner.client.batch_execute(sql).await;
-            // The protocol's strings end with a zero: the driver refuses to send one within.
+            // A string of the protocol ends with a zero byte, so the driver refuses a text with one.
             done.map_err(|error| match sql.contains('\0') {
                 true => Failure::Unexecuted(error),
                 false => Failure::Executed(error),
@@ -93,21 +93,21 @@ impl Connection {
         self.command(sql, run).await
     }
 
-    /// Notes what the answer to a command will not show, before it is sent.
+    /// Notes, before a command is sent, changes that its answer will not show.
     fn expect(&self, effects: SideEffects) {
         if effects.hidden {
             self.inner.link.add_dirt(Dirt::SESSION);
         }
     }
 
-    /// Tells what is known of a command whose answer says that it has completed.
+    /// Excuses tags of a completed command that changed nothing in the session.
     pub(super) fn excuse(&self, effects: SideEffects) {
         if effects.harmless > 0 {
             self.inner.link.excuse(effects.harmless);
         }
     }
 
-    /// Runs a statement from the cache, preparing it first if need be.
+    /// Runs a statement from the cache, or prepares it first. Repeats it once if it was stale.
     async fn prepared(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<CommandOutput> {
         let run = async {
             let first = self.prepare(sql).await?;
@@ -122,13 +122,13 @@ impl Connection {
         self.command(sql, run).await
     }
 
-    /// What a look at the columns of a statement says, prepared and kept for its use.
+    /// Prepares a statement, keeps it for its use, and returns what `look` finds in its columns.
     pub(crate) async fn describe<T>(&self, sql: &str, look: impl FnOnce(&[tokio_postgres::Column]) -> T) -> Result<T> {
         self.bounded(async { Ok(look(self.prepare(sql).await?.prepared.statement.columns())) })
             .await
     }
 
-    /// Sends a statement and waits for all of its answer.
+    /// Sends a statement and waits for the whole answer.
     pub(super) async fn collect(
         &self,
         ready: &Ready,
@@ -145,7 +145,7 @@ impl Connection {
         Ok(CommandOutput { rows, affected })
     }
 
-    /// Sends a statement and waits for the first sign that the server executes it.
+    /// Sends a statement and waits until the server executes it.
     pub(super) async fn start(
         &self,
         sql: &str,
@@ -162,7 +162,7 @@ impl Connection {
         }
     }
 
-    /// The first poll sends it.
+    /// Sends a statement. The first poll sends it, so the order of first polls is the order on the wire.
     async fn send_prepared(
         &self,
         ready: &Ready,
@@ -180,7 +180,7 @@ impl Connection {
 
     /// Sends a command without waiting for its answer.
     pub(crate) fn send(&self, sql: &str) {
-        // The first poll puts the command into the driver's queue; its answer is nobody's concern.
+        // The first poll puts the command into the driver's queue. Nobody reads its answer.
         let sent = pin!(self.inner.client.batch_execute(sql));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         let _pending = sent.poll(&mut context);

@@ -1,7 +1,8 @@
 //! A session with the server, from its opening to its end.
 //!
-//! What is done on it is in `commands`, `copy` and `streams`; how it becomes clean again in `clean`.
-//! Invariant: a cancel request that may still hit a later statement is known as such.
+//! The other modules of this room use it: `commands` and `streams` run statements, `clean` cleans it.
+//!
+//! Invariant: a cancel request that may still hit a later statement is remembered, so that the connection is closed.
 
 use std::{
     sync::{
@@ -24,20 +25,20 @@ use crate::{
     timer::{Timer, after},
 };
 
-/// How long one cancel may take until the server has dealt with it: a connection of its own, TLS included.
+/// How long a cancel request may take until the server has handled it: a separate connection, with TLS.
 const CANCEL: Duration = Duration::from_millis(500);
 
 /// An open connection to PostgreSQL.
 ///
-/// Every command is prepared once per connection and kept in a bounded cache, is counted, and ends
-/// after the command timeout.
+/// Every statement is prepared once per connection and kept in a bounded cache. Every command is counted and ends after
+/// the command timeout.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future of a command does not stop it on the server. When the connection is given
-/// back to its pool what is still running is cancelled, what is open is rolled back.
+/// Dropping the future of a command does not stop it on the server. When the connection is returned to its pool, a
+/// running command is cancelled and an open transaction is rolled back.
 pub struct Connection {
-    // Boxed, because the pool moves connections about.
+    // Boxed, because the pool moves connections.
     pub(super) inner: Box<Inner>,
 }
 
@@ -50,32 +51,32 @@ pub(super) struct Inner {
     pub(super) command_timeout: Option<Duration>,
     pub(super) timer: Timer,
     pub(super) reset: Reset,
-    /// A command ran into its timeout and may still be running: to be cancelled before the next.
+    /// A command ran into its timeout and may still run. It is cancelled before the next command.
     pub(super) overdue: AtomicBool,
-    /// A cancel request was sent and not confirmed: it may hit any later statement.
+    /// A cancel request was sent and not confirmed. It may hit any later statement, so the connection is closed.
     pub(super) stray_cancel: AtomicBool,
-    /// The server may have another role than when the connection was opened: to be asked before the next use.
+    /// The role of the server is in doubt. It is checked before the next use.
     pub(super) role_in_doubt: AtomicBool,
-    /// Something may have run since the session was last reset.
+    /// A command may have run since the last reset.
     pub(super) used: AtomicBool,
-    /// The driver may have prepared statements of its own, with which it looks types up.
+    /// The driver may have prepared its own statements, with which it looks types up.
     pub(super) types_looked_up: AtomicBool,
-    /// The server has forgotten those, and the driver cannot be told: types cannot be looked up any more.
+    /// The server has forgotten these statements, and the driver cannot be told: types can no longer be looked up.
     pub(super) types_lost: AtomicBool,
-    /// Preparations begun and not finished. Between commands: statements that the server keeps
-    /// because whoever asked for them gave up before learning their names.
+    /// The number of unfinished preparations. Between commands: statements that the server keeps, although the callers
+    /// that prepared them have gone and nobody knows their names.
     pub(super) preparing: AtomicU32,
 }
 
 impl Connection {
-    /// Connects; what the session is notified of goes to the listener, if it has one.
+    /// Connects. Notifications go to `listener`, if there is one.
     pub(crate) async fn open(
         router: &Router,
         config: &Config,
         metrics: &Arc<QueryMetrics>,
         listener: Option<Box<tap::NotificationHandler>>,
     ) -> std::result::Result<Self, ConnectionError> {
-        // The pool's connect timeout is the deadline of all of this.
+        // The pool's connect timeout is the deadline of all steps.
         let deadline = after(Instant::now(), config.pool.connect_timeout);
         let session = Box::pin(router.open(deadline)).await?;
         let OpenSession { client, link, binding } = session;
@@ -103,35 +104,35 @@ impl Connection {
         })
     }
 
-    /// The driver's client, for whatever is not offered here. Commands run through it have no
-    /// timeout and are not counted; the connection is cleaned afterwards all the same.
+    /// Returns the driver's client, for functions that this crate does not offer. Its commands have no timeout and are
+    /// not counted; the connection is cleaned afterwards all the same.
     ///
-    /// What the wire does not show, such as an advisory lock, is then seen by nobody: undo it, or use
-    /// [`Reset::Always`].
+    /// The texts of its statements are not read. Undo changes that the wire does not show, such as an advisory lock, or
+    /// use [`Reset::Always`].
     pub fn client(&self) -> &Client {
         self.inner.used.store(true, Relaxed);
         self.inner.types_looked_up.store(true, Relaxed);
         &self.inner.client
     }
 
-    /// As [`client`](Self::client), for what needs it exclusively.
+    /// Like [`client`](Self::client), for functions that need exclusive access.
     pub fn client_mut(&mut self) -> &mut Client {
         self.inner.used.store(true, Relaxed);
         self.inner.types_looked_up.store(true, Relaxed);
         &mut self.inner.client
     }
 
-    /// The server process of this connection, as in `pg_stat_activity.pid`.
+    /// Returns the server process of this connection, as in `pg_stat_activity.pid`.
     pub fn process_id(&self) -> u32 {
         self.inner.link.process_id()
     }
 
-    /// The host it is connected to, as the configuration names it: `name:port`, or the path of a socket.
+    /// Returns the host, as the configuration names it: `name:port`, or the path of a socket.
     pub fn host(&self) -> &str {
         self.inner.binding.name()
     }
 
-    /// Asks the server to cancel what runs, and waits until it has dealt with that.
+    /// Cancels the running statement, and waits until the server has handled the request.
     pub(super) async fn cancel(&self) -> std::result::Result<(), ConnectionError> {
         let deadline = Instant::now() + CANCEL;
         let token: CancelToken = self.inner.client.cancel_token();
@@ -139,7 +140,7 @@ impl Connection {
         let Ok(Ok(socket)) = socket else {
             return Err(ConnectionError::Unclean);
         };
-        // Stays set if this future is dropped.
+        // Stays set if this future is dropped: the request may still arrive.
         self.inner.stray_cancel.store(true, Relaxed);
         let cancelled = tap::cancel(&token, socket, deadline).await;
         cancelled.map_err(|_| ConnectionError::Unclean)?;
@@ -147,7 +148,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Asks the server whether it is still there and, where it matters, still what it was.
+    /// Checks that the server answers and, where it matters, still has its role.
     pub(crate) async fn check(&self) -> std::result::Result<(), ConnectionError> {
         match self.inner.binding.role_matters() {
             true => self.inner.binding.check_role(&self.inner.client).await,
@@ -155,36 +156,36 @@ impl Connection {
         }
     }
 
-    /// Asks the server whether it is still there.
+    /// Checks that the server answers.
     pub(crate) async fn ping(&self) -> std::result::Result<(), ConnectionError> {
         Ok(self.inner.client.batch_execute("").await?)
     }
 
-    /// Completes when the session has ended, from whichever side.
+    /// Completes when either side has ended the session.
     pub(crate) async fn ended(&self) {
         self.inner.link.closed().await;
     }
 
-    /// Closes the socket without a word. What runs on the server goes on until it notices.
+    /// Closes the socket without sending Terminate. A running statement continues until the server notices.
     pub(crate) fn abort(&self) {
         self.inner.link.abort();
     }
 
-    /// Says goodbye and waits until the server process has ended.
+    /// Sends Terminate and waits until the server process has ended.
     pub(crate) async fn close(self) {
         let Inner { client, link, .. } = *self.inner;
         let stuck = link.verdict().is_held();
         let ending = Ending(link);
         drop(client);
         if stuck {
-            // A goodbye would wait behind what somebody holds and does not read or send.
+            // Terminate would wait behind an unfinished stream or COPY that somebody still holds.
             return;
         }
         ending.0.closed().await;
     }
 }
 
-/// Closes the socket if the good end is not waited for.
+/// Closes the socket if the future that waits for the end is dropped.
 struct Ending(Link);
 
 impl Drop for Ending {

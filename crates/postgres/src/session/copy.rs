@@ -1,4 +1,4 @@
-//! COPY, in both directions.
+//! COPY in both directions.
 //!
 //! Invariant: data that is sent takes effect only by [`CopyIn::finish`].
 
@@ -15,9 +15,9 @@ use tokio_postgres::{CopyInSink, CopyOutStream};
 use super::{connection::Connection, execution::Failure, prepare::Ready, streams::TimedStream};
 use crate::{Error, Result, session::read_timeout::ReadTimeout, session::side_effects::SideEffects};
 
-/// Data on its way to the server. See [`Connection::copy_in`].
+/// A sink of data for a COPY to the server. See [`Connection::copy_in`].
 ///
-/// Dropping it, or closing it in any way but a successful [`finish`](Self::finish), undoes the COPY.
+/// Unless it ends with a successful [`finish`](Self::finish), the COPY is undone.
 #[must_use = "a COPY that is not finished is undone"]
 pub struct CopyIn<'a> {
     connection: &'a Connection,
@@ -25,22 +25,22 @@ pub struct CopyIn<'a> {
     silence: ReadTimeout,
 }
 
-/// Data on its way from the server. See [`Connection::copy_out`].
+/// A stream of data of a COPY from the server. See [`Connection::copy_out`].
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct CopyOut<'a>(TimedStream<'a, CopyOutStream>);
 
 impl Connection {
-    /// Begins a `COPY … FROM STDIN`. Send the data into the sink in pieces of any size, in the format that the
-    /// statement names, and finish it.
+    /// Begins a `COPY … FROM STDIN`. Send the data in pieces of any size, in the format that the statement names, and
+    /// then call [`finish`](CopyIn::finish).
     ///
-    /// The command timeout bounds the wait for the server to be ready for data, then each wait for it to take some,
-    /// and the wait for the end; not the time that the caller takes nor the whole.
+    /// The command timeout bounds the wait for the server to accept the COPY, each wait for it to take data, and the
+    /// wait for the end. The time that the caller takes does not count.
     ///
     /// # Errors
     ///
-    /// See [`Error`]. If the server refuses the COPY, because there is no such table for example, the connection is
-    /// lost with it: the driver would take one answer for another.
+    /// See [`Error`]. If the server refuses the COPY, for example because there is no such table, the connection is
+    /// lost: the driver would assign later answers to the wrong requests.
     pub async fn copy_in(&self, sql: &str) -> Result<CopyIn<'_>> {
         let begin = async {
             let ready = self.prepare(sql).await?;
@@ -54,10 +54,10 @@ impl Connection {
         })
     }
 
-    /// Runs a `COPY … TO STDOUT` and returns the data as it arrives, in the format that the statement names. Memory
-    /// is bounded: the server waits for whoever reads.
+    /// Runs a `COPY … TO STDOUT` and returns the data as it arrives, in the format that the statement names. Memory is
+    /// bounded: the server waits for the reader.
     ///
-    /// Time, the next command and a drop half-way are as with [`query_stream`](Self::query_stream).
+    /// The command timeout, the next command and an early drop are as for [`query_stream`](Self::query_stream).
     ///
     /// # Errors
     ///
@@ -84,29 +84,29 @@ impl Connection {
 }
 
 impl CopyIn<'_> {
-    /// Sends some data. Waits while the server has enough to do.
+    /// Sends data. Waits while the server is busy.
     ///
     /// # Errors
     ///
-    /// See [`Error`]. What is wrong with the data the server may say only at the end.
+    /// See [`Error`]. The server may report bad data only at the end.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether the data was sent: drop the COPY too.
+    /// If the future is dropped, it is unknown whether the data was sent. Drop the COPY too.
     pub async fn send(&mut self, data: Bytes) -> Result<()> {
         poll_fn(|context| Pin::new(&mut *self).poll_ready(context)).await?;
         Pin::new(self).start_send(data)
     }
 
-    /// Ends the COPY and returns how many rows came in.
+    /// Ends the COPY and returns the number of rows.
     ///
     /// # Errors
     ///
-    /// See [`Error`]; unless it [is unknown](Error::is_outcome_unknown) nothing was changed.
+    /// See [`Error`]. Unless the outcome [is unknown](Error::is_outcome_unknown), nothing was changed.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves open whether the COPY took effect.
+    /// If the future is dropped, it is unknown whether the COPY took effect.
     pub async fn finish(mut self) -> Result<u64> {
         poll_fn(|context| self.poll_finish(context)).await
     }
@@ -147,7 +147,7 @@ impl Sink<Bytes> for CopyIn<'_> {
         self.settle(context, polled)
     }
 
-    /// As [`CopyIn::finish`], without the number of rows.
+    /// Like [`CopyIn::finish`], without the number of rows.
     fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         self.poll_finish(context).map_ok(drop)
     }

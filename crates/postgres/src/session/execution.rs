@@ -1,4 +1,4 @@
-//! How a command runs: counted, bounded in time, its failure told apart by what is known of the outcome.
+//! Runs commands: counts them, bounds them in time, and derives the error from how far they got.
 //!
 //! Invariant: every command that is counted, bounded in time and cancelled goes through [`Connection::command`].
 
@@ -13,18 +13,18 @@ use super::{
 };
 use crate::{Error, Result, timer::after};
 
-/// Why a command failed, and how far it had got.
+/// Why a command failed, and how far it got.
 pub(super) enum Failure {
     /// It certainly was not executed.
     Unexecuted(tokio_postgres::Error),
-    /// It may have been.
+    /// It may have been executed.
     Executed(tokio_postgres::Error),
-    /// It was refused because something it depends on has changed since it was prepared, where it cannot be repeated.
+    /// It was refused because something that it depends on has changed, and it cannot be repeated here.
     Stale(tokio_postgres::Error),
 }
 
 impl Failure {
-    /// The same, where it is known to come from a change and cannot be cured here.
+    /// Marks the failure as stale.
     pub(super) fn stale(self) -> Self {
         match self {
             Self::Unexecuted(error) | Self::Executed(error) | Self::Stale(error) => Self::Stale(error),
@@ -39,7 +39,7 @@ impl From<tokio_postgres::Error> for Failure {
 }
 
 impl Connection {
-    /// The one way in which commands run: counted, bounded in time, errors told apart.
+    /// Runs a command: counted, bounded in time, with its errors classified. All commands go through this.
     pub(super) async fn command<T>(
         &self,
         sql: &str,
@@ -56,7 +56,7 @@ impl Connection {
         result
     }
 
-    /// Ends what an earlier command left running, so that the next one need not wait behind it.
+    /// Cancels a command that ran into its timeout, so that the next one does not wait behind it.
     pub(super) async fn make_ready(&self) -> Result<()> {
         let Inner { link, overdue, .. } = &*self.inner;
         if overdue.load(Relaxed) {
@@ -68,7 +68,7 @@ impl Connection {
         }
     }
 
-    /// Runs what is a part of a command, within the time that a whole one has.
+    /// Runs a part of a command within the command timeout.
     pub(super) async fn bounded<T>(&self, run: impl Future<Output = std::result::Result<T, Failure>>) -> Result<T> {
         self.bounded_from(Instant::now(), run).await
     }
@@ -105,7 +105,7 @@ impl Connection {
         })
     }
 
-    /// The error of a command that took longer than that. It is cancelled before the next one.
+    /// Returns the error of a command that took longer than `limit`. The command is cancelled before the next one.
     pub(super) fn overdue(&self, limit: Duration) -> Error {
         self.inner.overdue.store(true, Relaxed);
         Error::Timeout(limit)
@@ -131,7 +131,7 @@ impl Connection {
         }
     }
 
-    /// How the transaction stands; `None` if something is still running that may change it.
+    /// Returns the status of the transaction. `None` if a command still runs that may change it.
     pub(crate) async fn transaction_status(&self) -> Option<TransactionStatus> {
         let verdict = self.inner.link.wait_quiet(Instant::now() + CANCELLED).await;
         match verdict {

@@ -1,32 +1,32 @@
-//! Splits SQL into tokens where PostgreSQL's own scanner does.
+//! Splits SQL into tokens where PostgreSQL's scanner does.
 //!
-//! Invariant: what it takes for a comment, a string or a quoted name is one for the server too, or the text is
+//! Invariant: comments, strings and quoted names are those that the server finds, or the text is
 //! [doubtful](Tokens::is_doubtful).
 
-/// A piece of SQL that is neither blank nor a comment.
+/// A token of SQL. Blanks and comments are skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Token<'a> {
     /// A keyword, or a name without quotes.
     Word(&'a str),
-    /// A name in double quotes, without them; quotes within it stand doubled.
+    /// A name in double quotes, without the quotes. Quotes inside it are still doubled.
     Quoted(&'a str),
-    /// A string in single quotes, whatever letter it begins with.
+    /// A string in single quotes, with any prefix letter.
     Text,
-    /// What stands between dollar quotes.
+    /// The text between dollar quotes.
     Dollar(&'a str),
     /// A sequence of digits.
     Number,
-    /// Any other character, each by itself.
+    /// Any other single character.
     Symbol(char),
 }
 
 impl Token<'_> {
-    /// Whether it is this keyword.
+    /// Whether the token is this keyword.
     pub(crate) fn is_word(self, keyword: &str) -> bool {
         matches!(self, Self::Word(word) if word.eq_ignore_ascii_case(keyword))
     }
 
-    /// Whether it names this, quoted or not. `name` is in lower case.
+    /// Whether the token is this name, quoted or not. `name` is in lower case.
     pub(crate) fn is_name(self, name: &str) -> bool {
         match self {
             Self::Quoted(quoted) => quoted == name,
@@ -42,8 +42,7 @@ pub(crate) struct Tokens<'a> {
     doubtful: bool,
 }
 
-/// The tokens of an SQL text. What does not end, such as a string without its second quote, ends with the text: the
-/// server refuses it anyway.
+/// Returns the tokens of a text. An unfinished string or comment ends with the text: the server refuses it anyway.
 pub(crate) fn tokens(sql: &str) -> Tokens<'_> {
     Tokens {
         rest: sql,
@@ -52,8 +51,8 @@ pub(crate) fn tokens(sql: &str) -> Tokens<'_> {
 }
 
 impl<'a> Tokens<'a> {
-    /// Whether something before here means different things to different sessions: a backslash in a plain string
-    /// (`standard_conforming_strings`), or a name written with escapes.
+    /// Whether the meaning of the text so far depends on the session: a backslash in a plain string
+    /// (`standard_conforming_strings`), or a name with Unicode escapes.
     pub(crate) fn is_doubtful(&self) -> bool {
         self.doubtful
     }
@@ -79,7 +78,7 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// Takes what is quoted from here, quotes included, and returns what is between them.
+    /// Takes a quoted text, and returns it without the quotes.
     fn quoted(&mut self, quote: char, escapes: bool) -> &'a str {
         let inside = &self.rest[1..];
         let mut characters = inside.char_indices().peekable();
@@ -95,7 +94,7 @@ impl<'a> Tokens<'a> {
         inside
     }
 
-    /// A string from here: `prefix` is the letter before its quote.
+    /// Takes a string. `prefix` is the letter before its quote.
     fn text(&mut self, prefix: Option<u8>) -> Token<'a> {
         let escapes = matches!(prefix, Some(b'e' | b'E'));
         let is_plain = matches!(prefix, None | Some(b'n' | b'N'));
@@ -107,7 +106,7 @@ impl<'a> Tokens<'a> {
         Token::Text
     }
 
-    /// A string with escapes goes on after a line's end, by the same rules.
+    /// Takes the continuations of a string with escapes. It continues on the next line, by the same rules.
     fn continuations(&mut self) {
         loop {
             let mut after = self.clone();
@@ -116,14 +115,14 @@ impl<'a> Tokens<'a> {
             if !after.rest.starts_with('\'') || !between.contains(['\n', '\r']) {
                 return;
             }
-            // Over one of these it does not go on, and what follows is a plain string.
+            // After a block comment the string does not continue, and the next one is a plain string.
             self.doubtful |= between.contains("/*");
             self.rest = after.rest;
             self.quoted('\'', true);
         }
     }
 
-    /// A string in dollar quotes from here, if there is one.
+    /// Takes a string in dollar quotes, if there is one.
     fn dollar(&mut self) -> Option<Token<'a>> {
         let after = &self.rest[1..];
         let tag = after.find(|c: char| !is_word_part(c) || c == '$')?;
@@ -190,17 +189,18 @@ impl<'a> Iterator for Tokens<'a> {
     }
 }
 
-/// What the server skips between tokens. The vertical tab is one of them since version 16 and an error before.
+/// Whether the server skips a character between tokens. The vertical tab is skipped since version 16, and is an error
+/// before.
 fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c')
 }
 
-/// What a name goes on with. It does not begin with a digit or a dollar.
+/// Whether a character can continue a name. A name cannot begin with a digit or a dollar sign.
 fn is_word_part(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '$') || !c.is_ascii()
 }
 
-/// The length of the comment that begins here. Comments nest.
+/// Returns the length of the comment at the start of the text. Comments nest.
 fn block_comment(text: &str) -> usize {
     let bytes = text.as_bytes();
     let (mut at, mut depth) = (0, 0_u32);

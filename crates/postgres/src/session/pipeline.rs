@@ -1,6 +1,6 @@
-//! Several statements in one round trip.
+//! Sends several statements in one round trip.
 //!
-//! Invariant: they are executed in the order in which they are given, and each has its own answer.
+//! Invariant: they are executed in the given order, and each has its own result.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ pub struct Command<'a> {
     parameters: &'a [Parameter<'a>],
 }
 
-/// What a parameter is may be a secret.
+/// Parameters are not printed: they may be secret.
 impl fmt::Debug for Command<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Command")
@@ -32,19 +32,19 @@ impl fmt::Debug for Command<'_> {
 }
 
 impl<'a> Command<'a> {
-    /// A statement with these parameters.
+    /// Creates a command from a statement and its parameters.
     pub fn new(sql: &'a str, parameters: &'a [Parameter<'a>]) -> Self {
         Self { sql, parameters }
     }
 }
 
 impl Connection {
-    /// Sends several statements at once and waits for the answers: one round trip for all of them, and another one
-    /// before it if any is not in the statement cache yet.
+    /// Sends several statements at once and waits for all results. That takes one round trip, and another one before it
+    /// if a statement is not in the cache.
     ///
-    /// They are executed in order, each in a transaction of its own, as if they had been sent one by one: one that fails
-    /// stops none of the others. Within a [`Transaction`](crate::Transaction), which can be used like a connection, those
-    /// after it fail too, and nothing of any of them stays.
+    /// They are executed in order, each in its own transaction, as if they were sent one by one: a failure stops none
+    /// of the others. Within a [`Transaction`](crate::Transaction), which can be used like a connection, the statements
+    /// after a failed one fail too.
     ///
     /// ```no_run
     /// # async fn example(connection: &cenote_postgres::Connection, id: i64) -> cenote_postgres::Result<()> {
@@ -63,33 +63,33 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Each statement has its own, see [`Error`]. If the connection is lost, or the command timeout passes, whatever was
-    /// not answered by then has an unknown outcome, and what was is not affected. A statement whose tables or types have
-    /// changed since it was prepared is not repeated here, as those after it have been executed: it fails with
-    /// [`Error::Stale`], and is prepared anew the next time.
+    /// Each statement has its own; see [`Error`]. If the connection is lost or the command timeout passes, unanswered
+    /// statements have an unknown outcome. A statement whose tables or types have changed since it was prepared fails
+    /// with [`Error::Stale`]: it cannot be repeated, because those after it were executed. It is prepared anew the next
+    /// time.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future stops nothing that was sent. When the connection is given back to its pool what is still
-    /// running is cancelled; which of the statements were executed is not known then.
+    /// Dropping the future stops no statement that was sent. When the connection is returned to its pool, statements
+    /// that still run are cancelled; it is then unknown which of them were executed.
     pub async fn pipeline<const N: usize>(&self, commands: [Command<'_>; N]) -> [Result<CommandOutput>; N] {
         let mut answers = self.pipeline_all(&commands).await.into_iter();
         std::array::from_fn(|_| answers.next().unwrap_or(Err(Error::RowCount(0))))
     }
 
-    /// As [`pipeline`](Self::pipeline), for any number of statements.
+    /// Like [`pipeline`](Self::pipeline), for any number of statements.
     ///
     /// # Cancel safety
     ///
     /// As [`pipeline`](Self::pipeline).
     pub async fn pipeline_all(&self, commands: &[Command<'_>]) -> Vec<Result<CommandOutput>> {
-        // What has to be waited for comes first, so that nothing is waited for between the statements.
+        // Everything that must be waited for comes first, so that the statements are sent together.
         if let Err(error) = self.make_ready().await {
             return commands.iter().map(|_| Err(error.clone())).collect();
         }
         let prepared = commands.iter().map(|command| async {
             let preparing = async { Ok(self.prepare(command.sql).await) };
-            // Bounded in time; counted with its execution.
+            // Bounded in time. It is counted when it is executed.
             self.bounded(preparing).await
         });
         let prepared = join_all(prepared).await;
@@ -109,7 +109,7 @@ impl Connection {
         let answer = self.collect(ready, command.parameters).await;
         answer.map_err(|failure| {
             match self.forget_if_stale(command.sql, ready, failure) {
-                // What does not fit may be the caller's fault.
+                // Parameters that do not fit may be the caller's mistake.
                 (failure, Staleness::None | Staleness::Parameters) => failure,
                 (failure, _) => failure.stale(),
             }

@@ -1,6 +1,6 @@
-//! Statements from the cache, prepared first if need be, and prepared anew when what they depend on has changed.
+//! Takes statements from the cache, prepares them, and prepares them again when something they depend on has changed.
 //!
-//! Invariant: a statement is run a second time only if the first time certainly had no effect.
+//! Invariant: a statement runs a second time only if the first time certainly had no effect.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -15,15 +15,15 @@ use super::{
     tap::TransactionStatus,
 };
 
-/// A statement to be run now.
+/// A statement that is ready to run.
 pub(super) struct Ready {
     pub(super) prepared: Prepared,
-    /// It was prepared for an earlier command, so that what it depends on may have changed since.
+    /// It was prepared for an earlier command, so something it depends on may have changed.
     pub(super) is_cached: bool,
 }
 
 impl Connection {
-    /// A statement ready to run: from the cache, or prepared and kept there.
+    /// Returns a statement from the cache, or prepares and keeps it.
     pub(super) async fn prepare(&self, sql: &str) -> std::result::Result<Ready, Failure> {
         let Inner { link, statements, .. } = &*self.inner;
         if link.take_stale() {
@@ -57,13 +57,13 @@ impl Connection {
         preparing.fetch_add(1, Relaxed);
         let prepared = client.prepare(sql).await;
         preparing.fetch_sub(1, Relaxed);
-        // One that failed may have failed half-way through a look-up.
+        // A failed preparation may have failed during a look-up of types.
         if prepared.as_ref().map_or(true, has_looked_up_types) {
             types_looked_up.store(true, Relaxed);
         }
         prepared.map_err(|error| match Staleness::of(&error) {
-            // The driver asks by name for statements of its own with which it looks types up, and cannot be told that
-            // the server has forgotten them.
+            // The driver looks types up with its own named statements, and cannot be told that the server has forgotten
+            // them.
             Staleness::Forgotten => {
                 types_lost.store(true, Relaxed);
                 Failure::Stale(error)
@@ -72,8 +72,8 @@ impl Connection {
         })
     }
 
-    /// A statement prepared anew, to be run once more, if the other has failed because what it depends on has changed:
-    /// a table's columns, or a type that was dropped and made again. Otherwise the failure.
+    /// Prepares a statement again, if it failed because something it depends on has changed, such as a column or a
+    /// recreated type. Otherwise returns the failure.
     pub(super) async fn renew(
         &self,
         sql: &str,
@@ -84,9 +84,9 @@ impl Connection {
         match (staleness, self.status_if_stale(staleness).await) {
             (Staleness::None, _) => return Err(failure),
             (_, Some(TransactionStatus::Idle)) => {}
-            // It was not sent, and so has not failed the transaction.
+            // It was not sent, so the transaction has not failed.
             (Staleness::Parameters, Some(TransactionStatus::Open)) => {}
-            // The transaction is lost.
+            // The transaction has failed.
             _ => return Err(failure.stale()),
         }
         let renewed = self.prepare(sql).await?;
@@ -104,10 +104,10 @@ impl Connection {
         }
     }
 
-    /// Has a statement prepared anew the next time if its failure says so.
+    /// Removes a statement from the cache if its failure shows that it is stale.
     pub(super) fn forget_if_stale(&self, sql: &str, stale: &Ready, failure: Failure) -> (Failure, Staleness) {
         let staleness = match &failure {
-            // It may be something within it, after a part of it was committed.
+            // The failure may come from inside it, after a part was committed.
             _ if stale.prepared.effects.commits => Staleness::None,
             Failure::Unexecuted(error) | Failure::Executed(error) => Staleness::of(error),
             Failure::Stale(_) => Staleness::None,
@@ -123,7 +123,7 @@ impl Connection {
                 statements.remove(sql);
                 client.clear_type_cache();
             }
-            // Others that depend on the same would fail too, one by one.
+            // Other statements that depend on the same object would fail one by one.
             Staleness::Certain => {
                 statements.clear();
                 client.clear_type_cache();
@@ -133,7 +133,7 @@ impl Connection {
     }
 }
 
-/// Whether the driver had to ask the server about the types in a statement.
+/// Whether the driver had to ask the server about a type of the statement.
 fn has_looked_up_types(statement: &Statement) -> bool {
     let columns = statement.columns().iter().map(|column| column.type_());
     let mut types = statement.params().iter().chain(columns);

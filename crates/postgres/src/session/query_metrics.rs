@@ -1,4 +1,4 @@
-//! Counts and logs what runs on all connections of a pool. Invariant: parameters are never logged.
+//! Counts and logs the commands of all connections of a pool. Invariant: parameters are never logged.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -7,7 +7,7 @@ use std::{
 
 use crate::{Config, Error};
 
-/// What every connection of a pool reports to.
+/// The counters of a pool, and what it logs. The counters are independent, so `Relaxed` is enough.
 #[derive(Debug)]
 pub(crate) struct QueryMetrics {
     echo: bool,
@@ -28,7 +28,7 @@ impl QueryMetrics {
         }
     }
 
-    /// Commands sent so far, whatever came of them.
+    /// Commands that were sent, including failed ones.
     pub(crate) fn queries(&self) -> u64 {
         self.queries.load(Relaxed)
     }
@@ -38,7 +38,7 @@ impl QueryMetrics {
         self.errors.load(Relaxed)
     }
 
-    /// Commands among them that took too long.
+    /// Commands that took longer than the command timeout.
     pub(crate) fn timeouts(&self) -> u64 {
         self.timeouts.load(Relaxed)
     }
@@ -50,7 +50,7 @@ impl QueryMetrics {
         }
     }
 
-    /// A command failed, be it after it had begun to answer.
+    /// Counts a failed command, also one that failed during its answer.
     pub(crate) fn failed(&self, error: &Error) {
         self.errors.fetch_add(1, Relaxed);
         if matches!(error, Error::Timeout(_)) {

@@ -1,6 +1,6 @@
-//! Bounds how long the server may be silent in the middle of a stream.
+//! Bounds how long the server may be silent during a stream.
 //!
-//! Invariant: only waiting for the server counts, never the time the caller takes.
+//! Invariant: only the time that the server takes counts, never that of the caller.
 
 use std::{
     task::{Context, Poll, ready},
@@ -11,15 +11,15 @@ use tokio::time::Instant;
 
 use crate::timer::{LocalSleep, after};
 
-/// How long a wait may take, and how long the present one has taken.
+/// The timeout of each wait, and the current wait.
 pub(crate) struct ReadTimeout {
     limit: Option<Duration>,
-    /// Made when the server is waited for the first time.
+    /// Created at the first wait.
     timer: Option<LocalSleep>,
     waiting: bool,
 }
 
-/// The server was silent for longer than this.
+/// The server was silent for longer than this timeout.
 pub(crate) struct ReadTimedOut(pub(crate) Duration);
 
 impl ReadTimeout {
@@ -31,7 +31,7 @@ impl ReadTimeout {
         }
     }
 
-    /// Passes on what a poll gave; an error if it gave nothing for too long.
+    /// Passes the result of a poll on. Returns an error if it has been pending for too long.
     pub(crate) fn bound<T>(&mut self, context: &mut Context<'_>, polled: Poll<T>) -> Poll<Result<T, ReadTimedOut>> {
         if let Poll::Ready(output) = polled {
             self.waiting = false;

@@ -1,27 +1,27 @@
-//! What the text of a statement says of its effects on the session, where the server's answers do not tell.
+//! Finds effects of a statement on the session that its text shows and the server's answer does not.
 //!
-//! Invariant: a completion is called harmless only if nothing of it can outlive its transaction, but for what a function
-//! does. A session called changed that is not costs a reset; one that is and is not called so is only missed where a
-//! function, a view or a prepared statement of the server hides the call.
+//! Invariant: a completion is called harmless only if nothing of it outlives its transaction, except the effects of
+//! functions. A false alarm costs a reset; an effect is missed only inside a function, a view or a server-side prepared
+//! statement.
 
 mod block;
 
 use crate::session::lexer::{Token, tokens};
 
-/// The effects of what is sent together.
+/// The effects of the statements of one text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SideEffects {
-    /// It may change the session in a way that none of the server's answers shows: advisory locks that outlive the
-    /// transaction, settings changed by a function, a temporary table made of a query that found nothing.
+    /// It may change the session without a sign in the server's answers: session-level advisory locks, settings changed
+    /// by `set_config`, a temporary table made by a query without rows.
     pub(crate) hidden: bool,
-    /// How many of its commands will complete with a tag that speaks of a change, `SET` for example, although nothing
-    /// outlives the transaction: `SET LOCAL`.
+    /// The number of its commands whose tag is that of a change, such as `SET`, although nothing outlives the
+    /// transaction, as for `SET LOCAL`.
     pub(crate) harmless: u32,
-    /// It may commit on the way, so that it can fail and have had an effect: `CALL` and `DO`.
+    /// It may commit in between, so that it can fail after it had an effect: `CALL` and `DO`.
     pub(crate) commits: bool,
 }
 
-/// What outlives its transaction, whatever calls it.
+/// Functions that take locks of the session, which outlive the transaction.
 const SESSION_LOCKS: [&str; 4] = [
     "pg_advisory_lock",
     "pg_advisory_lock_shared",
@@ -30,7 +30,7 @@ const SESSION_LOCKS: [&str; 4] = [
 ];
 
 impl SideEffects {
-    /// The effects of the statements in this text, separated by semicolons.
+    /// Returns the effects of a text; its statements are separated by semicolons.
     pub(crate) fn of(sql: &str) -> Self {
         let mut all = tokens(sql);
         let tokens: Vec<Token<'_>> = all.by_ref().collect();
@@ -55,17 +55,17 @@ impl SideEffects {
     }
 }
 
-/// The same for a text of which it is not certain what is a string in it: whether any such name is in it at all.
+/// Whether a text contains any of the names. For a text whose strings cannot be recognized with certainty.
 fn mentions_anything(sql: &str) -> bool {
     let mut words = sql.split(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && c != '_');
     words.any(|word| {
         let is = |name: &&str| word.eq_ignore_ascii_case(name);
-        // Names written with escapes begin with a U.
+        // Names with Unicode escapes begin with U.
         SESSION_LOCKS.iter().any(is) || ["set_config", "temp", "temporary", "pg_temp", "u"].iter().any(is)
     })
 }
 
-/// Whether a statement changes the session and its answer will not show it.
+/// Whether a statement changes the session without a sign in its answer.
 fn has_hidden_effects(statement: &[Token<'_>]) -> bool {
     let calls = (0..statement.len()).any(|at| {
         let token = statement[at];
@@ -75,7 +75,7 @@ fn has_hidden_effects(statement: &[Token<'_>]) -> bool {
     calls || makes_temporary_table(statement)
 }
 
-/// Whether the arguments that begin here with a bracket end in a plain `true`: `set_config(…, true)`.
+/// Whether the arguments, which begin with a bracket, end with a literal `true`: `set_config(…, true)`.
 fn is_for_the_transaction(arguments: &[Token<'_>]) -> bool {
     let mut depth = 0_u32;
     let mut last = 0;
@@ -99,11 +99,11 @@ fn is_for_the_transaction(arguments: &[Token<'_>]) -> bool {
     false
 }
 
-/// Whether it is `CREATE TEMP TABLE … AS` or `SELECT … INTO TEMP …`, which complete with the tag of a SELECT.
+/// Whether a statement is `CREATE TEMP TABLE … AS` or `SELECT … INTO TEMP …`, whose tag is that of a SELECT.
 fn makes_temporary_table(statement: &[Token<'_>]) -> bool {
     let is_temporary = |token: &Token<'_>| token.is_word("temp") || token.is_word("temporary");
     let begins_temporary = |rest: &[Token<'_>]| match rest {
-        // These mean nothing.
+        // These keywords have no effect.
         [first, second, ..] if first.is_word("local") || first.is_word("global") => is_temporary(second),
         [first, ..] => is_temporary(first),
         [] => false,
@@ -127,10 +127,10 @@ fn makes_temporary_table(statement: &[Token<'_>]) -> bool {
     }
 }
 
-/// Whether a statement completes with a tag that speaks of a change, and nothing of it outlives its transaction.
+/// Whether a statement's tag is that of a change although nothing outlives its transaction.
 fn is_harmless(statement: &[Token<'_>]) -> bool {
     match statement {
-        // `SET local.name = …` would be a setting of that name.
+        // Not `SET local.name = …`, which sets a setting of that name.
         [set, local, Token::Word(_) | Token::Quoted(_), ..] if set.is_word("set") => {
             local.is_word("local") || local.is_word("transaction")
         }
@@ -143,7 +143,7 @@ fn is_harmless(statement: &[Token<'_>]) -> bool {
     }
 }
 
-/// Whether what follows `EXPLAIN` is not executed, or may be.
+/// Whether the statement after `EXPLAIN` is not executed, or changes no session state.
 fn is_harmless_to_explain(rest: &[Token<'_>]) -> bool {
     let mut options = 0;
     if rest.first() == Some(&Token::Symbol('(')) {
@@ -164,7 +164,7 @@ fn is_harmless_to_explain(rest: &[Token<'_>]) -> bool {
             "select", "values", "table", "with", "insert", "update", "delete", "merge",
         ];
         let is_plain = |first: &Token<'_>| plain.iter().any(|keyword| first.is_word(keyword));
-        // `SELECT … INTO` makes a table.
+        // `SELECT … INTO` creates a table.
         let makes_table = (1..explained.len()).any(|at| {
             explained[at].is_word("into") && !explained[at - 1].is_word("insert") && !explained[at - 1].is_word("merge")
         });
@@ -172,7 +172,7 @@ fn is_harmless_to_explain(rest: &[Token<'_>]) -> bool {
     }
 }
 
-/// Whether a cursor ends with the transaction that declares it: it has no `WITH HOLD`.
+/// Whether a cursor ends with its transaction: it has no `WITH HOLD`.
 fn ends_with_transaction(rest: &[Token<'_>]) -> bool {
     let cursor = rest.iter().position(|token| token.is_word("cursor"));
     let after = cursor.map_or(&[][..], |at| &rest[at + 1..]);

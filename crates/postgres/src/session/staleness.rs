@@ -1,23 +1,23 @@
-//! Whether a statement failed because something it depends on has changed since it was prepared.
+//! Recognizes a statement that failed because something it depends on has changed since it was prepared.
 //!
-//! Invariant: what is called stale had no effect, so that it may be prepared anew and run again.
+//! Invariant: a statement that is called stale had no effect, so it may be prepared again and repeated.
 
 use std::error::Error as _;
 
 use tokio_postgres::types::WrongType;
 
-/// What an error says of the statement that failed with it.
+/// What an error says about its statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Staleness {
-    /// Nothing, or that it would fail again.
+    /// It is not stale, or would fail again.
     None,
-    /// Its parameters no longer fit, which may be the caller's fault or that of a changed table. It was not sent.
+    /// Its parameters do not fit: by the caller's mistake or because a table has changed. It was not sent.
     Parameters,
-    /// It does not fit the tables, types or functions that are there now. That need not be new.
+    /// It does not fit the current tables, types or functions. That may have been so from the start.
     Possible,
-    /// The server does not know it any more.
+    /// The server has forgotten it.
     Forgotten,
-    /// What it was prepared for has changed or is gone.
+    /// Something it was prepared for has changed or is gone.
     Certain,
 }
 
@@ -34,10 +34,11 @@ impl Staleness {
             "26000" => Self::Forgotten,
             // "Cached plan must not change result type".
             "0A000" if refused.routine() == Some("RevalidateCachedQuery") => Self::Certain,
-            // A type, function or relation that was dropped. The server translates only what users are meant to read.
+            // A type, function or relation was dropped. This message is never translated, because it is not meant for
+            // users.
             "XX000" if refused.message().starts_with("cache lookup failed for ") => Self::Certain,
-            // A statement keeps the types of its parameters. Another number of fields in a composite type, no such
-            // operator or function, no cast, no such type, an ambiguous call or parameter.
+            // A statement keeps the types of its parameters. In order: another number of fields in a composite type, no
+            // such operator or function, no cast, no such type, an ambiguous call, an ambiguous parameter.
             "42804" | "42883" | "42846" | "42704" | "42725" | "42P08" => Self::Possible,
             _ => Self::None,
         }

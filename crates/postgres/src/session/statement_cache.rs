@@ -1,5 +1,5 @@
-//! Prepared statements of one connection, bounded. Invariant: a statement in the cache was prepared
-//! on this connection.
+//! The prepared statements of one connection, in a bounded cache. Invariant: a statement in the cache was prepared on
+//! this connection.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use tokio_postgres::Statement;
 
 use crate::session::side_effects::SideEffects;
 
-/// A prepared statement, and what its text told.
+/// A prepared statement, and the effects that its text shows.
 #[derive(Clone)]
 pub(crate) struct Prepared {
     pub(crate) statement: Statement,
@@ -17,7 +17,8 @@ pub(crate) struct Prepared {
 
 /// Prepared statements by their text.
 pub(crate) struct StatementCache {
-    /// Held for a look-up or an insert, never across an await.
+    /// The lock is held for a look-up or an insert, never across an await. Dropping an evicted statement only queues
+    /// its Close message.
     cache: Mutex<Cache<Box<str>, Prepared>>,
 }
 
@@ -32,7 +33,7 @@ impl StatementCache {
         self.lock().get(sql).cloned()
     }
 
-    /// Keeps a statement, and tells the server to forget the one that has to go for it.
+    /// Adds a statement. An evicted one is closed on the server.
     pub(crate) fn insert(&self, sql: &str, prepared: Prepared) {
         self.lock().insert(sql.into(), prepared);
     }
@@ -41,7 +42,7 @@ impl StatementCache {
         self.lock().remove(sql);
     }
 
-    /// Forgets them all, because the server may have.
+    /// Forgets all statements, because the server may have.
     pub(crate) fn clear(&self) {
         self.lock().clear();
     }

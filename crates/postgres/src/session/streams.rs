@@ -1,7 +1,7 @@
-//! Answers that arrive piece by piece, in bounded memory.
+//! Reads answers in pieces, in bounded memory.
 //!
-//! Invariant: a stream ends once, be it with an error; what is left unread is cancelled when its connection is given
-//! back.
+//! Invariant: a stream ends once, possibly with an error. What is left unread is cancelled when the connection is
+//! returned.
 
 use std::{
     pin::Pin,
@@ -14,29 +14,29 @@ use tokio_postgres::Row;
 use super::{commands::Parameter, connection::Connection};
 use crate::{Error, Result, session::read_timeout::ReadTimeout, session::side_effects::SideEffects};
 
-/// The rows of a query as they arrive. See [`Connection::query_stream`].
+/// A stream of the rows of a query. See [`Connection::query_stream`].
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct RowStream<'a>(TimedStream<'a, tokio_postgres::RowStream>);
 
-/// What the server sends in answer to one command.
+/// The answer to one command as a stream, whose waits for the server are bounded.
 pub(super) struct TimedStream<'a, S> {
     connection: &'a Connection,
     source: Pin<Box<S>>,
     silence: ReadTimeout,
     ended: bool,
-    /// What is known of the command once it has completed.
+    /// The effects of the command on the session, excused once it has completed.
     effects: SideEffects,
 }
 
 impl Connection {
-    /// Runs a query and returns its rows as they arrive. Memory is bounded: the server waits for whoever reads.
+    /// Runs a query and returns its rows as they arrive. Memory is bounded: the server waits for the reader.
     ///
-    /// The command timeout bounds the wait for the first row and then for each further one, not the time that the
-    /// caller takes nor the whole.
+    /// The command timeout bounds the wait for the first row and for each further one. The time that the caller takes
+    /// does not count.
     ///
-    /// Read it to its end, or drop it, before the next command on this connection, which would wait behind it. After
-    /// a drop that command waits for the rest of the rows; giving the connection back cancels them.
+    /// Read the stream to its end, or drop it, before the next command on this connection: that waits behind the unread
+    /// rows, also after a drop. Returning the connection cancels them.
     ///
     /// # Errors
     ///
@@ -83,14 +83,14 @@ where
 }
 
 impl Connection {
-    /// The error of a command that failed after it had begun to be executed.
+    /// Returns the error of a command that failed after the server began to execute it.
     pub(super) fn failed(&self, error: tokio_postgres::Error) -> Error {
         let error = Error::executed(error, self.inner.link.death());
         self.inner.metrics.failed(&error);
         error
     }
 
-    /// The error of a command in the middle of which the server said nothing for too long.
+    /// Returns the error of a command during which the server was silent for too long.
     pub(super) fn fell_silent(&self, silence: &crate::session::read_timeout::ReadTimedOut) -> Error {
         let error = self.overdue(silence.0);
         self.inner.metrics.failed(&error);

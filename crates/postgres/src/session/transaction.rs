@@ -1,4 +1,4 @@
-//! Transactions. Invariant: one that ends in any way but a successful [`Transaction::commit`] is
+//! Transactions and savepoints. Invariant: unless it ends with a successful [`Transaction::commit`], a transaction is
 //! rolled back before anything else runs on its connection.
 
 use std::{
@@ -11,20 +11,20 @@ use tokio_postgres::error::SqlState;
 use super::{connection::Connection, tap::TransactionStatus};
 use crate::{Error, Result, manager::OwnedPooled};
 
-/// A transaction, or a savepoint within one. Dropping it rolls it back.
+/// A transaction, or a savepoint in one. Dropping it rolls it back.
 ///
-/// All commands of a [`Connection`] run inside it.
+/// It can be used like a [`Connection`]; all commands run inside the transaction.
 #[derive(Debug)]
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct Transaction<'a> {
     connection: ConnectionRef<'a>,
-    /// Transactions around this one; it is a savepoint if there are any.
+    /// The number of transactions around this one. Above zero it is a savepoint.
     depth: u32,
-    /// The server has confirmed the end.
+    /// The server has confirmed the end, so there is nothing to roll back.
     ended: bool,
 }
 
-/// What a transaction may do and see. The default is what the database is set to.
+/// The options of a transaction. The default is that of the database.
 ///
 /// ```no_run
 /// use cenote_postgres::{Isolation, TransactionOptions};
@@ -42,23 +42,22 @@ pub struct Transaction<'a> {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TransactionOptions {
-    /// Which changes of others it sees. `None`: the database's default.
+    /// Which changes of other transactions it sees. `None`: the default of the database.
     pub isolation: Option<Isolation>,
-    /// It may not change anything.
+    /// It cannot change data.
     pub read_only: bool,
-    /// It may wait at its beginning, if it is serializable and read-only, and in return is never aborted by a
-    /// conflict.
+    /// If it is serializable and read-only, it may wait at its beginning, and is then never aborted by a conflict.
     pub deferrable: bool,
 }
 
-/// Which changes of others a transaction sees.
+/// Which changes of other transactions a transaction sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
-    /// Each statement sees what was committed before it.
+    /// Each statement sees what was committed before the statement began.
     ReadCommitted,
-    /// All statements see what was committed before the first of them.
+    /// All statements see what was committed before the first statement began.
     RepeatableRead,
-    /// As if no other transaction ran at the same time; one that cannot be kept apart fails with SQLSTATE 40001.
+    /// As if transactions ran one after the other. One for which that is impossible fails with SQLSTATE 40001.
     Serializable,
 }
 
@@ -81,7 +80,7 @@ impl TransactionOptions {
     }
 }
 
-/// The connection a transaction runs on.
+/// The connection of a transaction.
 #[derive(Debug)]
 pub(crate) enum ConnectionRef<'a> {
     Borrowed(&'a mut Connection),
@@ -95,24 +94,24 @@ impl<'a> From<&'a mut Connection> for ConnectionRef<'a> {
 }
 
 impl Connection {
-    /// Begins a transaction that is rolled back unless it is committed.
+    /// Begins a transaction, which is rolled back unless it is committed.
     ///
     /// # Errors
     ///
-    /// See [`Error`]; whatever it is, no transaction is left.
+    /// See [`Error`]. After an error no transaction is open.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves no transaction.
+    /// Safe: a dropped future leaves no transaction open.
     pub async fn transaction(&mut self) -> Result<Transaction<'_>> {
         self.transaction_with(TransactionOptions::default()).await
     }
 
-    /// As [`transaction`](Self::transaction), with a say in what it may do and see.
+    /// Like [`transaction`](Self::transaction), with explicit options.
     ///
     /// # Errors
     ///
-    /// As [`transaction`](Self::transaction).
+    /// Those of [`transaction`](Self::transaction).
     pub async fn transaction_with(&mut self, options: TransactionOptions) -> Result<Transaction<'_>> {
         Transaction::begin(self.into(), options).await
     }
@@ -124,7 +123,7 @@ impl<'a> Transaction<'a> {
     }
 
     async fn enter(connection: ConnectionRef<'a>, depth: u32, begin: &str) -> Result<Self> {
-        // The guard exists before the command is sent: a begin that is dropped is rolled back.
+        // The guard exists before the command is sent, so that a dropped future rolls back.
         let transaction = Self {
             connection,
             depth,
@@ -132,13 +131,13 @@ impl<'a> Transaction<'a> {
         };
         match transaction.control(begin).await {
             Ok(()) => Ok(transaction),
-            // A transaction whose begin was not answered has no effect.
+            // If BEGIN was not answered, the transaction did nothing.
             Err(Error::Lost { cause }) => Err(Error::Disconnected { cause }),
             Err(error) => Err(error),
         }
     }
 
-    /// Sets a savepoint: a transaction within this one, that can be rolled back without it.
+    /// Sets a savepoint: a part of the transaction that can be rolled back alone.
     ///
     /// # Errors
     ///
@@ -146,8 +145,8 @@ impl<'a> Transaction<'a> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves no savepoint. If an earlier command of this transaction timed out, this one may
-    /// have failed by then.
+    /// Safe: a dropped future leaves no savepoint. If an earlier command of this transaction timed out, the transaction
+    /// may have failed.
     pub async fn savepoint(&mut self) -> Result<Transaction<'_>> {
         let depth = self.depth + 1;
         let set = format!("SAVEPOINT {}", name(depth));
@@ -155,19 +154,19 @@ impl<'a> Transaction<'a> {
         Transaction::enter(connection.into(), depth, &set).await
     }
 
-    /// Makes what was done permanent; if this is a savepoint, part of the transaction around it.
+    /// Commits the transaction. A savepoint becomes a part of the transaction around it.
     ///
     /// # Errors
     ///
-    /// [`Error::RolledBack`] if an earlier statement failed; otherwise see [`Error`]. When
-    /// [`Error::is_outcome_unknown`] says so the transaction may have been committed.
+    /// [`Error::RolledBack`] if an earlier statement failed; otherwise see [`Error`]. If [`Error::is_outcome_unknown`],
+    /// the transaction may have been committed.
     pub async fn commit(mut self) -> Result<()> {
-        // The server answers a commit of a failed transaction with a rollback and no error. Where a
-        // statement is still running it may yet fail: then the commit goes behind a query, which a
-        // failed transaction refuses, and with it what follows.
+        // The server answers COMMIT in a failed transaction with ROLLBACK and no error. While a statement still runs,
+        // the transaction may yet fail: then COMMIT is sent behind a query, which a failed transaction refuses together
+        // with everything after it.
         let status = self.connection.transaction_status().await;
         if status == Some(TransactionStatus::Failed) {
-            // Whatever becomes of the rollback, nothing is committed.
+            // Even if the rollback fails, nothing is committed.
             let _rolled_back = self.rollback().await;
             return Err(Error::RolledBack);
         }
@@ -182,7 +181,7 @@ impl<'a> Transaction<'a> {
         };
         self.ended = match &answer {
             Ok(()) => true,
-            // A commit that is refused ends the transaction all the same.
+            // A refused commit ends the transaction too.
             Err(Error::Database(_)) => certain,
             Err(_) => false,
         };
@@ -192,11 +191,11 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Undoes what was done. Dropping does the same, without waiting for it.
+    /// Rolls back. Dropping the transaction does the same without waiting.
     ///
     /// # Errors
     ///
-    /// See [`Error`]; whatever it is, nothing was committed.
+    /// See [`Error`]. Even then nothing was committed.
     pub async fn rollback(mut self) -> Result<()> {
         let answer = self.control(&self.undo()).await;
         self.ended = answer.is_ok();
@@ -214,7 +213,7 @@ impl<'a> Transaction<'a> {
     }
 }
 
-/// A savepoint's name; whoever sets another of that name has left the first.
+/// Returns the name of a savepoint. A later one of the same depth may reuse it: the earlier one has ended then.
 fn name(depth: u32) -> String {
     format!("cenote_{depth}")
 }

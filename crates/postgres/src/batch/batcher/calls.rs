@@ -1,5 +1,6 @@
-//! The requests of one batch. Invariant: each caller is answered at most once, and a key is let go when nothing of the
-//! batch is about it any more.
+//! The requests of one batch and their answers.
+//!
+//! Invariant: each caller is answered at most once, and a key is released when no open request of the batch has it.
 
 use std::{
     collections::HashSet,
@@ -14,64 +15,67 @@ use tokio::{runtime::Handle, sync::oneshot};
 use super::{limits::Weight, queue::Waiting};
 use crate::{Pooled, Result};
 
-/// What is done with requests that go together.
+/// Serves requests that are sent together. See [`Batcher`](crate::Batcher).
 pub trait Batch: Sized + Send + Sync + 'static {
-    /// What one caller asks for.
+    /// The request of one caller.
     type Request: Send + Sync + 'static;
-    /// What it gets.
+    /// The answer to one request.
     type Response: Send + 'static;
 
-    /// What a request adds to a statement.
+    /// Returns what a request adds to a statement. The batcher bounds batches and its queue by it.
     fn weight(&self, request: &Self::Request) -> Weight;
 
-    /// The hash of what a request is about, if its order matters. Requests with equal hashes are sent in the order in
-    /// which they came, and are never under way in two batches at once.
+    /// Returns a hash of what a request is about, or `None` if its order does not matter.
+    ///
+    /// Requests with equal hashes are sent in the order in which they were submitted, and are never in two batches at
+    /// once.
     fn key(&self, request: &Self::Request) -> Option<u64>;
 
-    /// Serves requests together, and [answers](BatchCalls::answer) each. One that is not answered is told that its outcome
-    /// is unknown.
+    /// Serves the requests of a batch and [answers](BatchCalls::answer) each. The caller of a request that is not
+    /// answered gets [`Error::Lost`](crate::Error::Lost): its outcome is unknown.
     ///
     /// # Cancel safety
     ///
-    /// Runs in a task of its own. It is dropped if all its callers have given up, or the batcher is told to
-    /// [`abort`](Batcher::abort).
+    /// The future runs in its own task. It is dropped if all callers of the batch have gone, or if the batcher is told
+    /// to [`abort`](crate::Batcher::abort).
     fn run(&self, connection: Pooled<'_>, calls: &BatchCalls<Self>) -> impl Future<Output = ()> + Send;
 }
 
-/// A request, and where its answer goes.
+/// A request and the channel for its answer.
 pub(super) struct Request<B: Batch> {
     pub(super) request: B::Request,
     pub(super) answer: oneshot::Sender<Result<B::Response>>,
-    /// Its caller is on another runtime than the workers, and looks after them.
+    /// The caller is on another runtime than the workers and checks that their runtime still runs.
     pub(super) is_watched: bool,
 }
 
-/// What the calls of a batch ask of the worker that serves them.
+/// What a batch needs of the worker that serves it. A trait, so that this module need not import the worker.
 pub(super) trait Server: Send + Sync + 'static {
-    /// Lets go of these keys, so that the next requests about them can be taken.
+    /// Releases keys, so that the next requests with them can be taken.
     fn release(&self, keys: Vec<u64>);
 
-    /// Does not count the batch as under way any more, and lets go of these keys.
+    /// Stops counting the batch as running, and releases keys.
     fn step_aside(&self, keys: Vec<u64>);
 
-    /// Starts a worker for requests that wait, if there is room for one.
+    /// Starts a worker for waiting requests, if the limits allow one.
     fn start_next(&self);
 }
 
-/// The requests of one batch, each of which is to be answered.
+/// The requests of one batch, for [`Batch::run`] to answer.
 pub struct BatchCalls<B: Batch> {
     open: Arc<Mutex<OpenCalls<B>>>,
     server: Arc<dyn Server>,
     requests: Vec<B::Request>,
 }
 
-/// Where the answer to one request goes.
+/// The channel for the answer to one request.
 type Answer<B> = oneshot::Sender<Result<<B as Batch>::Response>>;
 
-/// What of a batch is still open. It is kept with its worker, so that others get at it when nobody runs that.
+/// The unanswered callers and unreleased keys of a batch. The worker shares them, so that they can be told if the
+/// worker's runtime stops.
 pub(super) struct OpenCalls<B: Batch> {
     pub(super) callers: Vec<Option<Answer<B>>>,
-    /// Of each call, until it is let go.
+    /// The key of each request, until it is released.
     pub(super) keys: Vec<Option<u64>>,
 }
 
@@ -108,12 +112,12 @@ impl<B: Batch> BatchCalls<B> {
         }
     }
 
-    /// What is asked for, in the order in which it came.
+    /// Returns the requests, in the order in which they were submitted.
     pub fn requests(&self) -> &[B::Request] {
         &self.requests
     }
 
-    /// Answers the request at this index, unless it has been.
+    /// Answers the request at this index. Does nothing if it was answered before.
     pub fn answer(&self, index: usize, answer: Result<B::Response>) {
         let caller = self.open().callers.get_mut(index).and_then(Option::take);
         if let Some(caller) = caller {
@@ -122,7 +126,8 @@ impl<B: Batch> BatchCalls<B> {
         }
     }
 
-    /// Answers each request that has not been answered; `answer` is given its index.
+    /// Answers all requests that were not answered before. `answer` gets the index of a request and may call other
+    /// methods of this batch.
     pub fn answer_all(&self, answer: impl FnMut(usize) -> Result<B::Response>) {
         self.answer_each(0..self.requests.len(), answer);
     }
@@ -145,8 +150,10 @@ impl<B: Batch> BatchCalls<B> {
         indices.map(|index| open.callers.get_mut(index)?.take()).collect()
     }
 
-    /// What is left of this batch waits for something that may take long: it no longer counts as under way, and only
-    /// requests with the keys of those not yet answered wait for it.
+    /// Tells the batcher that the unanswered requests wait for something slow, such as a lock.
+    ///
+    /// The batch no longer counts as running, so another can start. Only requests with the keys of unanswered requests
+    /// still wait for it.
     pub fn step_aside(&self) {
         let mut open = self.open();
         let OpenCalls { callers, keys } = &mut *open;
@@ -164,7 +171,7 @@ impl<B: Batch> BatchCalls<B> {
         self.server.step_aside(done);
     }
 
-    /// Lets go of the keys that are left; false if there were none.
+    /// Releases the remaining keys. Returns false if there were none.
     pub(super) fn release(&self) -> bool {
         let mut open = self.open();
         let keys: Vec<u64> = open.keys.iter_mut().filter_map(Option::take).collect();
@@ -176,12 +183,12 @@ impl<B: Batch> BatchCalls<B> {
         true
     }
 
-    /// Completes when nobody waits for an answer any more.
+    /// Completes when all unanswered callers have gone.
     pub(super) async fn all_gone(&self) {
         poll_fn(|context| {
             let mut open = self.open();
             let mut waiting = open.callers.iter_mut().flatten();
-            // The first that still waits is the one to be woken by.
+            // It is enough to be woken by one caller that still waits: when it goes, all are checked again.
             match waiting.any(|caller| caller.poll_closed(context).is_pending()) {
                 true => Poll::Pending,
                 false => Poll::Ready(()),
@@ -198,13 +205,13 @@ impl<B: Batch> BatchCalls<B> {
 impl<B: Batch> Drop for BatchCalls<B> {
     fn drop(&mut self) {
         if self.release() && Handle::try_current().is_ok() {
-            // For those who waited for one of its keys.
+            // For requests that waited for one of the keys.
             self.server.start_next();
         }
     }
 }
 
-/// Held for a moment, never across an await.
+/// Locks the open calls. The lock is held for a few instructions, never across an await or while an answer is made.
 pub(super) fn lock<B: Batch>(open: &Mutex<OpenCalls<B>>) -> MutexGuard<'_, OpenCalls<B>> {
     open.lock().unwrap_or_else(PoisonError::into_inner)
 }

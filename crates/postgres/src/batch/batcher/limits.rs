@@ -1,4 +1,4 @@
-//! How much a batcher does at once, how much may wait for it, and what came of it. Invariant: plain values.
+//! The limits of a batcher, and its statistics. Invariant: plain values, without behaviour.
 
 use std::{
     sync::{
@@ -10,41 +10,42 @@ use std::{
 
 use crate::Pool;
 
-/// What a request adds to a statement.
+/// The size of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weight {
-    /// Rows that it reads or writes.
+    /// Rows that the request reads or writes.
     pub rows: usize,
-    /// About how many bytes it sends.
+    /// The approximate number of bytes that the request sends.
     pub bytes: usize,
 }
 
-/// How much a [`Batcher`](crate::Batcher) does at once, and how much may wait for it.
+/// The limits of a [`Batcher`](crate::Batcher): how much it sends at once, and how much may wait.
 #[derive(Clone, Debug)]
 pub struct BatchLimits {
-    /// Batches under way at once while the database is quick; more would each carry less. One is enough where each
-    /// core has a batcher of its own.
+    /// The number of workers: batches that run at once while the database is fast. More workers mean smaller batches.
+    /// One is enough where each core has its own batcher.
     pub workers: u32,
-    /// Batches under way beyond these. One that takes longer than 20 ms makes way for another, as long as there is one
-    /// to spare, so that whatever it waits for does not hold up what comes later.
+    /// Batches that may run besides those of the workers. When a batch takes longer than 20 ms, another may start in
+    /// its place, as long as an extra one is left, so that a slow batch does not delay later requests.
     pub extra: ExtraBatches,
-    /// Rows in one batch, unless a single request has more.
+    /// The maximum number of rows in a batch. A request with more goes in a batch of its own.
     pub batch_rows: usize,
-    /// Bytes in one batch, unless a single request has more.
+    /// The maximum number of bytes in a batch. A request with more goes in a batch of its own.
     pub batch_bytes: usize,
-    /// Requests that may wait; one more is refused at once. Those that wait for a [key](crate::Batch::key) that is under
-    /// way count by themselves: they may be as many again, and keep nobody else out.
+    /// The maximum number of waiting requests; more are refused at once. Requests that wait for a busy
+    /// [key](crate::Batch::key) have the same limit again and do not count against the others.
     pub waiting: usize,
-    /// Bytes that may wait, unless a single request has more. Those that wait for a key count by themselves.
+    /// The maximum number of waiting bytes; a single request may have more. Requests that wait for a busy key are
+    /// counted separately.
     pub waiting_bytes: usize,
-    /// Longest wait until a request is sent.
+    /// The longest time that a request waits to be sent.
     pub queue_timeout: Duration,
-    /// A request that has to expect a longer wait is refused at once. What is to be expected is told, when a line has
-    /// not been empty for a second, by its length and the rate at which it has moved lately (Little's law).
+    /// A request that would probably wait longer than this is refused at once. The estimate is Little's law, from the
+    /// length of the queue and its rate in the last seconds; it applies when the queue has not been empty for a second.
     pub expected_wait: Duration,
 }
 
-/// Batches that may be under way beyond the workers of a batcher, or of several: those that are given clones share them.
+/// The number of batches that may run besides those of the workers. Batchers with clones share it.
 #[derive(Clone, Debug)]
 pub struct ExtraBatches {
     most: u32,
@@ -52,7 +53,7 @@ pub struct ExtraBatches {
 }
 
 impl ExtraBatches {
-    /// So many.
+    /// Creates a budget of `batches` extra batches.
     pub fn new(batches: u32) -> Self {
         Self {
             most: batches,
@@ -75,8 +76,11 @@ impl ExtraBatches {
 }
 
 impl BatchLimits {
-    /// The usual limits for work on this pool. Its `max_waiters` and its `acquire_timeout` hold here too; two workers, and
-    /// with what there is to spare at most a third of its connections; 512 rows and 1 MiB a batch; 64 MiB waiting.
+    /// Returns the default limits for work on this pool.
+    ///
+    /// `waiting` and `queue_timeout` are the pool's `max_waiters` and `acquire_timeout`; there are two workers, which
+    /// with the extra batches take at most a third of the pool's connections; 512 rows and 1 MiB a batch; 64 MiB
+    /// waiting.
     pub fn of(pool: &Pool) -> Self {
         let config = &pool.config().pool;
         let workers = 2;
@@ -92,27 +96,27 @@ impl BatchLimits {
         }
     }
 
-    /// The usual limits for each of as many batchers as the pool has [runtimes](Pool::per_runtime): one worker, and a share of all
-    /// else. Each batcher is to get a clone, so that they share what there is to spare.
+    /// Returns the default limits for one batcher on each of the pool's [runtimes](Pool::per_runtime): one worker, and
+    /// an equal share of the rest. Give each batcher a clone, so that they share the extra batches.
     pub fn per_runtime(pool: &Pool) -> Self {
-        let homes = u32::try_from(pool.per_runtime().count()).unwrap_or(u32::MAX);
+        let runtimes = u32::try_from(pool.per_runtime().count()).unwrap_or(u32::MAX);
         let all = Self::of(pool);
         Self {
             workers: 1,
-            extra: ExtraBatches::new(third(pool).saturating_sub(homes)),
-            waiting: all.waiting.div_ceil(homes as usize),
-            waiting_bytes: all.waiting_bytes.div_ceil(homes as usize),
+            extra: ExtraBatches::new(third(pool).saturating_sub(runtimes)),
+            waiting: all.waiting.div_ceil(runtimes as usize),
+            waiting_bytes: all.waiting_bytes.div_ceil(runtimes as usize),
             ..all
         }
     }
 
-    /// How many batches may wait for locks, so that one is left for others.
+    /// Returns how many batches may wait for locks. One less than may run, so that one is left for others.
     pub(crate) fn waiting_for_locks(&self) -> usize {
         let running = self.workers.saturating_add(self.extra.most);
         running.saturating_sub(1).max(1) as usize
     }
 
-    /// The same, with as much as any work needs.
+    /// Returns the limits, raised to the minimum with which a batcher can work.
     pub(super) fn at_least_one(self) -> Self {
         Self {
             workers: self.workers.max(1),
@@ -122,39 +126,39 @@ impl BatchLimits {
     }
 }
 
-/// How many of the pool's connections the batches of one kind may take.
+/// Returns a third of the pool's connections: the most that one kind of batches takes.
 fn third(pool: &Pool) -> u32 {
     let limits = &pool.config().pool;
     (limits.max_size + limits.max_overflow) / 3
 }
 
-/// What a [`Batcher`](crate::Batcher) has done and is doing. Counters count from its start.
+/// The statistics of a [`Batcher`](crate::Batcher). Counters count from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueStats {
-    /// Requests that wait to be sent.
+    /// Requests that wait to be sent now.
     pub waiting: usize,
-    /// Bytes of theirs.
+    /// The bytes of the waiting requests.
     pub waiting_bytes: usize,
-    /// How long the first in line has waited.
+    /// How long the first request in the queue has waited.
     pub longest_wait: Duration,
-    /// Batches under way.
+    /// Batches that run now.
     pub running: u32,
-    /// Requests sent.
+    /// Requests that were sent.
     pub requests: u64,
-    /// Batches sent.
+    /// Batches that were sent.
     pub batches: u64,
-    /// Requests refused at once because too much waited.
+    /// Requests that were refused at once because too much waited.
     pub refused: u64,
     /// Requests that were not sent in time.
     pub expired: u64,
-    /// Whether one was refused within the last ten seconds.
+    /// Whether a request was refused in the last ten seconds.
     pub refusing: bool,
 }
 
 impl std::ops::Add for QueueStats {
     type Output = Self;
 
-    /// Of two queues that do the same work, such as those of two cores.
+    /// Adds the statistics of two queues that do the same work, such as those of two cores.
     fn add(self, other: Self) -> Self {
         Self {
             waiting: self.waiting + other.waiting,

@@ -1,7 +1,9 @@
-//! What waits to be sent, and in which order. Invariant: first come, first served, but for requests of a key that is
-//! under way: they come after it, however long it takes, and hold up nobody else.
+//! The waiting requests and their order.
 //!
-//! A pure state machine: the time is passed in, nothing is woken or dropped in here.
+//! Invariant: requests are taken first come, first served, except those with a busy key: they follow the batch that has
+//! the key, and delay no others.
+//!
+//! A pure state machine: callers pass the time in, and nothing is woken or dropped here.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,23 +16,23 @@ use tokio::time::Instant;
 
 use super::limits::{BatchLimits, Weight};
 
-/// Requests that wait, and the keys of those under way.
+/// The waiting requests, and the keys of batches that run.
 pub(super) struct Queue<T> {
     started: Instant,
     waiting: Slab<Waiting<T>>,
-    /// In the order in which they are to be sent. Those that have left stay here until their turn.
+    /// In the order of sending. A ticket whose request has left stays until its turn.
     line: VecDeque<Ticket>,
-    /// Keys under way, with those who wait for them.
+    /// Busy keys, with the requests that wait for each.
     held: HashMap<u64, Held>,
-    /// Tickets in `line` and `held` of those that have left.
+    /// The number of tickets in `line` and `held` whose requests have left.
     stale: usize,
-    /// Those that wait to be taken, and those that wait for a key.
+    /// The load of the requests in `line`, and of those in `held`.
     in_line: Load,
     aside: Load,
     tickets: u64,
     batches: u64,
     forecast: Forecast,
-    /// How long a batch has taken lately.
+    /// A moving average of the duration of batches.
     batch_time: Duration,
 }
 
@@ -38,17 +40,17 @@ pub(super) struct Queue<T> {
 pub(super) struct Waiting<T> {
     number: u64,
     pub(super) item: T,
-    /// Two with the same are never under way in two batches.
+    /// Two requests with the same key are never in two running batches.
     pub(super) key: Option<u64>,
-    /// Waits for its key.
+    /// It waits for its key, in `held`.
     aside: bool,
     weight: Weight,
     pub(super) since: Instant,
-    /// After which its caller does not wait for the answer.
+    /// The time after which the caller no longer waits.
     deadline: Option<Instant>,
 }
 
-/// A place in the queue.
+/// A position in the queue. The number tells requests apart that had the same index.
 #[derive(Clone, Copy)]
 pub(super) struct Ticket {
     index: usize,
@@ -56,22 +58,22 @@ pub(super) struct Ticket {
 }
 
 struct Held {
-    /// The batch that has it.
+    /// The running batch that has the key.
     batch: u64,
     waiting: VecDeque<Ticket>,
 }
 
-/// So many requests with so many bytes.
+/// A number of requests and their bytes.
 #[derive(Clone, Copy, Default)]
 struct Load {
     requests: usize,
     bytes: usize,
 }
 
-/// What was taken out of the queue.
+/// The result of [`Queue::take`].
 pub(super) struct Taken<T> {
     pub(super) batch: Vec<Waiting<T>>,
-    /// Those that are not to be sent any more.
+    /// Requests that are not sent because they could not be answered in time.
     pub(super) late: Vec<Waiting<T>>,
 }
 
@@ -92,12 +94,12 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Requests that wait.
+    /// Returns the number of waiting requests.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// What they weigh.
+    /// Returns the bytes of the waiting requests.
     pub(super) fn bytes(&self) -> usize {
         self.in_line.bytes + self.aside.bytes
     }
@@ -109,14 +111,16 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Whether a batch with this key is under way.
+    /// Whether a running batch has this key.
     pub(super) fn is_held(&self, key: Option<u64>) -> bool {
         key.is_some_and(|key| self.held.contains_key(&key))
     }
 
-    /// Whether one more may wait, which is to be answered within so long; if not, after which time it is worth trying
-    /// again, as far as that can be said. Those whom a worker is about to take do not count, and what waits for a key and
-    /// what does not do not count against each other.
+    /// Checks that one more request may wait, for a caller that waits `patience` for its answer. The error is the time
+    /// after which to try again, if it can be estimated.
+    ///
+    /// Requests that a worker is about to take do not count. Requests that wait for a key and those that do not are
+    /// counted separately.
     pub(super) fn room(
         &self,
         key: Option<u64>,
@@ -138,7 +142,7 @@ impl<T> Queue<T> {
         }
         let ahead = self.in_line.requests.saturating_sub(about_to_go);
         let wait = self.expected_wait(now);
-        // Behind the batch under way, and until its own is over.
+        // The time behind the running batch, and that of the own batch.
         let answered = self.batch_time * 2;
         let longest = limits.expected_wait.min(patience.saturating_sub(answered));
         let in_vain = wait.is_some_and(|wait| wait > longest);
@@ -148,7 +152,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// How long one more would wait, by the rate at which the standing line has moved lately.
+    /// Returns how long one more request would wait, by the recent rate of the queue.
     fn expected_wait(&self, now: Instant) -> Option<Duration> {
         let ahead = u32::try_from(self.in_line.requests).unwrap_or(u32::MAX);
         self.forecast.wait_behind(ahead, now - self.started)
@@ -183,12 +187,13 @@ impl<T> Queue<T> {
         ticket
     }
 
-    /// Gives up a place; `None` if it has been taken already.
+    /// Takes a waiting request out; `None` if it was taken already.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<T> {
         self.get(ticket)?;
         let left = self.remove(ticket);
         self.stale += 1;
-        // So that no more places are kept of those that left than of those that wait.
+        // Bounds the memory for tickets of requests that have left. 32 keeps small queues from being swept at every
+        // leave.
         if self.stale > self.waiting.len() + 32 {
             self.stale = 0;
             let waiting = &self.waiting;
@@ -204,7 +209,7 @@ impl<T> Queue<T> {
         Some(left.item)
     }
 
-    /// A batch is over, and took so long.
+    /// Notes that a batch has ended and how long it took.
     pub(super) fn finished(&mut self, took: Duration) {
         self.batch_time = match self.batch_time.is_zero() {
             true => took,
@@ -212,7 +217,7 @@ impl<T> Queue<T> {
         };
     }
 
-    /// Takes what goes together, and puts those aside whose key is under way. If there are more than fit in, those that
+    /// Takes the requests of one batch, and puts requests with a busy key aside. If more wait than fit, requests that
     /// could not be answered in time give way to those behind them.
     pub(super) fn take(&mut self, limits: &BatchLimits, now: Instant) -> Taken<T> {
         self.batches += 1;
@@ -263,7 +268,7 @@ impl<T> Queue<T> {
         Taken { batch: taken, late }
     }
 
-    /// Keys are no longer under way: those who wait for them are the first in line.
+    /// Releases keys. The requests that waited for them go to the head of the queue, in their order.
     pub(super) fn release(&mut self, keys: impl Iterator<Item = u64>) {
         let mut waited = Vec::new();
         for key in keys {
@@ -277,12 +282,12 @@ impl<T> Queue<T> {
         }
     }
 
-    /// When the first came of those that can be taken now.
+    /// Returns when the first request that can be taken was submitted.
     pub(super) fn first_in_line(&self) -> Option<Instant> {
         self.first_of(&self.line)
     }
 
-    /// When the first came of all that wait.
+    /// Returns when the oldest of all waiting requests was submitted.
     pub(super) fn oldest(&self) -> Option<Instant> {
         let held = self.held.values().map(|held| &held.waiting);
         let lines = held.chain([&self.line]);
@@ -294,7 +299,7 @@ impl<T> Queue<T> {
         line.next().map(|first| first.since)
     }
 
-    /// Takes out those that came before.
+    /// Takes out the requests that were submitted before a time.
     pub(super) fn expire(&mut self, before: Instant) -> Vec<Waiting<T>> {
         let mut tickets = Vec::new();
         let lines = self.held.values().map(|held| &held.waiting);
@@ -310,7 +315,7 @@ impl<T> Queue<T> {
         tickets.into_iter().map(|ticket| self.remove(ticket)).collect()
     }
 
-    /// Takes out the first so many in the line.
+    /// Takes out the first `most` requests.
     pub(super) fn drain(&mut self, most: usize) -> Vec<Waiting<T>> {
         let mut drained = Vec::new();
         while drained.len() < most
@@ -324,7 +329,7 @@ impl<T> Queue<T> {
         drained
     }
 
-    /// Takes out all of which this is true, wherever they wait.
+    /// Takes out all requests for which `which` is true.
     pub(super) fn take_out(&mut self, which: impl Fn(&T) -> bool) -> Vec<Waiting<T>> {
         let waiting = self.waiting.iter().filter(|(_, waiting)| which(&waiting.item));
         let tickets: Vec<Ticket> = waiting
@@ -342,7 +347,7 @@ impl<T> Queue<T> {
         (found.number == ticket.number).then_some(found)
     }
 
-    /// One that is there.
+    /// Removes a request that is in the queue.
     fn remove(&mut self, ticket: Ticket) -> Waiting<T> {
         let removed = self.waiting.remove(ticket.index);
         let load = self.load(removed.aside);
@@ -351,7 +356,7 @@ impl<T> Queue<T> {
         removed
     }
 
-    /// Counts one as waiting for its key, or not any more, if it has not left.
+    /// Moves a request between the two loads, if it has not left.
     fn put(&mut self, ticket: Ticket, aside: bool) {
         let Some(found) = self.waiting.get_mut(ticket.index) else {
             return;

@@ -1,4 +1,7 @@
-//! When a batcher's workers start and end, and what they count as.
+//! Starts the workers of a batcher, counts them, and notices when they or their runtime end.
+//!
+//! Invariant: a worker that ends, however it ends, is no longer counted, and the callers that it served, or would have
+//! served, are answered.
 //!
 //! Invariant: however a worker ends, it is counted out, and the callers it was working for, or would have worked for,
 //! are told.
@@ -29,25 +32,26 @@ pub(super) struct Shared<B: Batch> {
     pub(super) pool: Pool,
     pub(super) limits: BatchLimits,
     pub(super) abort: Notify,
-    /// Held to put something in, take a batch out or count, never across an await.
+    /// The lock is held to add a request, to take a batch or to count. It is never held across an await, while a
+    /// request is dropped, or while a caller is answered: that is the user's code.
     pub(super) state: Mutex<State<B>>,
-    /// Starts a worker on a runtime. Set by the batcher, as workers know this module and not the other way round.
+    /// Starts a worker on a runtime. A function pointer, because the module of workers imports this one.
     pub(super) spawn: fn(&Handle, Arc<WorkerState<B>>, Timer),
 }
 
 pub(super) struct State<B: Batch> {
     pub(super) queue: Queue<Request<B>>,
-    /// Lanes that serve one batch after another.
+    /// Workers that take one batch after another.
     pub(super) workers: u32,
-    /// All batches under way, those of workers that made way included.
+    /// All batches that run, including those of workers that were replaced because they were slow.
     pub(super) running: u32,
-    /// A worker was started and has not taken anything yet: no need for another.
+    /// A worker was started and has not taken a batch yet, so another is not needed.
     pub(super) starting: bool,
-    /// That of the last worker that ended, still armed.
+    /// The timer of the last worker that ended, for the next one.
     pub(super) timer: Option<Timer>,
-    /// Where workers are started: where the first caller was, until that runtime is gone.
-    pub(super) home: Option<Handle>,
-    /// Those of all workers.
+    /// The runtime for workers: that of the first caller, until it ends.
+    pub(super) runtime: Option<Handle>,
+    /// All workers that have not been dropped.
     pub(super) worker_states: Vec<Weak<WorkerState<B>>>,
     pub(super) counts: Counts,
     pub(super) last_refusal: Option<Instant>,
@@ -61,18 +65,18 @@ pub(super) struct Counts {
     pub(super) expired: u64,
 }
 
-/// What a worker counts as. The flags change under the lock of the counters.
+/// How a worker is counted. The flags change only under the lock of [`State`], so `Relaxed` is enough.
 pub(super) struct WorkerState<B: Batch> {
     pub(super) shared: Arc<Shared<B>>,
-    /// In `workers`.
+    /// It is counted in [`State::workers`].
     pub(super) counted: AtomicBool,
-    /// In `running`.
+    /// It is counted in [`State::running`].
     pub(super) running: AtomicBool,
-    /// Has taken nothing yet.
+    /// It has not taken a batch yet.
     pub(super) starting: AtomicBool,
-    /// Where the worker is.
-    pub(super) home: runtime::Id,
-    /// What is open of the batch under way. Held for a moment, never across an await.
+    /// The runtime of the worker.
+    pub(super) runtime: runtime::Id,
+    /// The open calls of the current batch.
     pub(super) open: Arc<Mutex<OpenCalls<B>>>,
 }
 
@@ -81,7 +85,7 @@ impl<B: Batch> Shared<B> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether one more may wait; if not, when to try again, as far as that can be said.
+    /// Admits a request to the queue, or refuses it with the time after which to try again, if it can be estimated.
     pub(super) fn admit(
         &self,
         state: &State<B>,
@@ -106,8 +110,8 @@ impl<B: Batch> Shared<B> {
         !state.starting && state.workers < *workers && (state.running < *workers || extra.is_left())
     }
 
-    /// Counts one more worker, if there is a place for it. If not, a batch of this queue is under way, or about to be,
-    /// whose end gives its place on.
+    /// Counts one more worker, if the limits allow one. If not, a batch of this queue is running or about to run, and
+    /// its end starts a worker.
     pub(super) fn count_in(&self, state: &mut State<B>) -> bool {
         let BatchLimits { workers, extra, .. } = &self.limits;
         if state.starting || state.workers >= *workers || state.running >= *workers && !extra.take() {
@@ -119,7 +123,7 @@ impl<B: Batch> Shared<B> {
         true
     }
 
-    /// Tells those that have waited for too long that they were not sent.
+    /// Answers the requests that have waited longer than `queue_timeout`.
     pub(super) fn expire(&self) {
         let Some(before) = Instant::now().checked_sub(self.limits.queue_timeout) else {
             return;
@@ -128,7 +132,7 @@ impl<B: Batch> Shared<B> {
         self.were_late(expired);
     }
 
-    /// Tells them that they were not sent in time.
+    /// Answers requests that were not sent in time.
     pub(super) fn were_late(&self, late: Vec<Waiting<Request<B>>>) {
         if late.is_empty() {
             return;
@@ -144,47 +148,48 @@ impl<B: Batch> Shared<B> {
         }
     }
 
-    /// Starts a worker for what waits, if there is a place.
+    /// Starts a worker if requests wait and the limits allow one.
     pub(super) fn start_worker(self: &Arc<Self>, mut state: MutexGuard<'_, State<B>>) {
         if state.queue.first_in_line().is_none() || !self.count_in(&mut state) {
             return;
         }
         let timer = state.timer.take();
-        // The caller that starts the first worker is on a runtime.
-        let home = state.home.get_or_insert_with(Handle::current).clone();
-        let worker = Arc::new(WorkerState::new(self.clone(), home.id()));
+        // The first worker is always started by a caller, which runs on a runtime.
+        let runtime = state.runtime.get_or_insert_with(Handle::current).clone();
+        let worker = Arc::new(WorkerState::new(self.clone(), runtime.id()));
         state.worker_states.push(Arc::downgrade(&worker));
         drop(state);
-        (self.spawn)(&home, worker, timer.unwrap_or_else(Timer::new));
+        (self.spawn)(&runtime, worker, timer.unwrap_or_else(Timer::new));
     }
 
-    /// Starts workers on the current runtime if that of the others has ended.
+    /// Starts a worker on the current runtime if that of the workers has ended.
     pub(super) fn adopt_workers(self: &Arc<Self>) {
         let mut state = self.state();
-        if state.home.is_none() {
-            state.home = Some(Handle::current());
+        if state.runtime.is_none() {
+            state.runtime = Some(Handle::current());
             self.start_worker(state);
         }
     }
 
-    /// Looks whether the runtime of the workers is still run, and does without it if not.
+    /// Checks that the runtime of the workers is still running. If not, the workers are replaced by one on the current
+    /// runtime.
     pub(super) fn look_after_workers(self: &Arc<Self>, liveness: &mut LivenessCheck) {
         self.adopt_workers();
-        let Some(home) = self.state().home.clone() else {
+        let Some(runtime) = self.state().runtime.clone() else {
             return;
         };
         let here = Handle::current();
-        if home.id() == here.id() || !liveness.is_gone(&home) {
+        if runtime.id() == here.id() || !liveness.is_gone(&runtime) {
             return;
         }
         let gone: Vec<_> = {
             let mut state = self.state();
-            if state.home.as_ref().is_none_or(|at| at.id() != home.id()) {
+            if state.runtime.as_ref().is_none_or(|at| at.id() != runtime.id()) {
                 return;
             }
-            state.home = Some(here);
+            state.runtime = Some(here);
             let workers = state.worker_states.iter().filter_map(Weak::upgrade);
-            workers.filter(|worker| worker.home == home.id()).collect()
+            workers.filter(|worker| worker.runtime == runtime.id()).collect()
         };
         tracing::warn!("the runtime that sends batches is not being run; they are sent from that of a caller");
         for worker in gone {
@@ -193,7 +198,7 @@ impl<B: Batch> Shared<B> {
         self.start_worker(self.state());
     }
 
-    /// No connection was to be had.
+    /// Answers requests for which no connection could be acquired.
     pub(super) fn not_served(&self, error: &AcquireError) {
         let refused = {
             let mut state = self.state();
@@ -202,7 +207,7 @@ impl<B: Batch> Shared<B> {
                     let before = Instant::now().checked_sub(self.limits.queue_timeout);
                     before.map_or_else(Vec::new, |before| state.queue.expire(before))
                 }
-                // The line for connections is too long for these; those behind them have more patience.
+                // The pool's queue is too long for these requests. Those behind them may still be served in time.
                 Reason::Overloaded => state.queue.drain(self.limits.batch_rows),
                 Reason::Unavailable | Reason::Permanent | Reason::Closed => state.queue.drain(usize::MAX),
             }
@@ -213,7 +218,7 @@ impl<B: Batch> Shared<B> {
         }
     }
 
-    /// When the next in line will have waited for too long. Whoever comes meanwhile will wait longer.
+    /// Returns the time until the oldest request has waited too long. Later requests expire later.
     pub(super) fn next_deadline(&self) -> Duration {
         let oldest = self.state().queue.oldest();
         let waited = oldest.map_or(Duration::ZERO, |since| since.elapsed());
@@ -223,20 +228,21 @@ impl<B: Batch> Shared<B> {
 }
 
 impl<B: Batch> WorkerState<B> {
-    /// Of a worker that is counted already.
-    fn new(shared: Arc<Shared<B>>, home: runtime::Id) -> Self {
+    /// Creates the state of a worker that is counted already.
+    fn new(shared: Arc<Shared<B>>, runtime: runtime::Id) -> Self {
         Self {
             shared,
             counted: AtomicBool::new(true),
             running: AtomicBool::new(true),
             starting: AtomicBool::new(true),
-            home,
+            runtime,
             open: Arc::default(),
         }
     }
 
-    /// How long the first in line is still willing to wait. `None` if nobody waits, or the worker has made way: it is
-    /// counted out then. The worker's last batch took so long.
+    /// Returns how long the first request may still wait; `took` is the duration of the worker's last batch.
+    ///
+    /// `None` tells the worker to end: nothing waits, or the worker was replaced because it was slow.
     pub(super) fn time_left(&self, took: Option<Duration>) -> Option<Duration> {
         let mut state = self.shared.state();
         if let Some(took) = took {
@@ -248,7 +254,7 @@ impl<B: Batch> WorkerState<B> {
                 Some(self.shared.limits.queue_timeout.saturating_sub(since.elapsed()))
             }
             None => {
-                // Under the lock that saw the line empty: what comes next starts a worker.
+                // Under the same lock that saw the queue empty: a request that comes next starts a worker.
                 self.count_out(&mut state);
                 None
             }
@@ -265,13 +271,13 @@ impl<B: Batch> WorkerState<B> {
             state.counts.batches += 1;
             state.counts.requests += batch.len() as u64;
         }
-        // For what is too much for this one.
+        // For requests that did not fit in this batch.
         shared.start_worker(state);
         shared.were_late(late);
         batch
     }
 
-    /// Lets another worker have this one's place.
+    /// Lets another worker start because this one's batch is slow.
     pub(super) fn make_way(&self) {
         let mut state = self.shared.state();
         if self.counted.swap(false, Relaxed) {
@@ -280,7 +286,7 @@ impl<B: Batch> WorkerState<B> {
         self.shared.start_worker(state);
     }
 
-    /// Does without this worker: nobody runs it. Its callers learn that, and its keys are free.
+    /// Gives up a worker whose runtime is not running. Answers its callers and releases its keys.
     pub(super) fn abandon(&self) {
         let OpenCalls { callers, keys } = std::mem::take(&mut *lock(&self.open));
         let mut state = self.shared.state();
@@ -334,15 +340,20 @@ impl<B: Batch> Server for WorkerState<B> {
 impl<B: Batch> Drop for WorkerState<B> {
     fn drop(&mut self) {
         let mut state: MutexGuard<'_, _> = self.shared.state();
-        // A panic ends a worker at work; one that never got to work can only have met the end of its runtime.
+        // A panic can only end a worker that was working. One that never ran was dropped because its runtime ended.
         let panicked = std::thread::panicking() && !self.starting.load(Relaxed);
         let stopped = self.counted.load(Relaxed) && !panicked;
         self.count_out(&mut state);
         state.worker_states.retain(|worker| worker.strong_count() > 0);
         if stopped {
-            // The runtime is shutting down. Those who wait on it must learn of it; others take over.
-            if state.home.as_ref().is_some_and(|home| home.id() == self.home) {
-                state.home = None;
+            // The runtime is shutting down. Its own callers get an error; callers on other runtimes start workers
+            // there.
+            if state
+                .runtime
+                .as_ref()
+                .is_some_and(|runtime| runtime.id() == self.runtime)
+            {
+                state.runtime = None;
             }
             let waiting = state.queue.take_out(|request| !request.is_watched);
             drop(state);
@@ -352,7 +363,7 @@ impl<B: Batch> Drop for WorkerState<B> {
                 }));
             }
         } else if Handle::try_current().is_ok() {
-            // A place is free again, be it that this batch panicked or that it had made way.
+            // The limits allow another worker again.
             self.shared.start_worker(state);
         }
     }

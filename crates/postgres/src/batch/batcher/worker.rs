@@ -1,5 +1,6 @@
-//! Takes one batch after another to the database. Invariant: a batch is taken only with a connection in hand, so that
-//! nothing is taken that cannot be sent at once.
+//! A worker takes one batch after another from the queue and serves it.
+//!
+//! Invariant: a batch is taken only with a connection in hand, so that every request that is taken can be sent at once.
 
 use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
@@ -16,13 +17,13 @@ use super::{
 };
 use crate::{Error, Pooled, error::panic_text, timer::Timer};
 
-/// A batch that takes longer makes way for another worker.
+/// After this time another worker may start beside a slow batch. A few times the duration of a usual batch.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// One worker at work.
+/// A worker.
 struct Worker<B: Batch> {
     state: Arc<WorkerState<B>>,
-    /// For the patience with batches.
+    /// Bounds a batch by [`PATIENCE`]. Kept from batch to batch, because arming a timer costs more than the rest.
     timer: Timer,
 }
 
@@ -43,7 +44,7 @@ impl<B: Batch> Worker<B> {
                     continue;
                 }
             };
-            // Whoever is ready to ask asks first.
+            // Callers that are ready to run submit their requests first, so they share this batch.
             yield_now().await;
             let now = Instant::now();
             let batch = self.state.take(now);
@@ -53,14 +54,14 @@ impl<B: Batch> Worker<B> {
                 took = Some(now.elapsed());
             }
         }
-        // What it replaces is dropped after the lock is let go.
+        // The replaced timer is dropped after the lock is released.
         let _before = shared.state().timer.replace(self.timer);
     }
 
     async fn serve(&self, connection: Pooled<'_>, calls: &BatchCalls<B>, now: Instant) {
         let shared = &*self.state.shared;
         let mut aborted = pin!(shared.abort.notified());
-        // A panic is the end of the batch, not of the worker: those who were not answered learn of it.
+        // A panic of the user's code ends the batch, not the worker. Unanswered callers get the panic's text.
         let running = AssertUnwindSafe(shared.batch.run(connection, calls)).catch_unwind();
         let mut running = pin!(running.map(|ran| {
             if let Err(panic) = ran {
@@ -83,12 +84,12 @@ impl<B: Batch> Worker<B> {
                     () = &mut running => break,
                     () = &mut aborted => break,
                     () = calls.all_gone() => break,
-                    // All workers may be as slow as this one: then nobody else sees to those that wait.
+                    // If all workers are this slow, nothing else answers the requests whose time is over.
                     () = sleep(shared.next_deadline()) => shared.expire(),
                 }
             }
         }
-        // Before the worker looks whether anything waits.
+        // Before the worker looks for the next requests: some may wait for these keys.
         calls.release();
     }
 }

@@ -1,11 +1,12 @@
-//! What a user of a combiner implements. Invariant: [`Combine::commit`] makes all writes that it is given, or none.
+//! The trait that the user of a combiner implements. Invariant: [`Combine::commit`] makes all writes that it is given,
+//! or none.
 
 use std::{hash::Hash, time::Duration};
 
 use super::rows::Rows;
 use crate::{Connection, Error};
 
-/// Writes that can be made together.
+/// Writes that one statement can make together.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -67,50 +68,53 @@ use crate::{Connection, Error};
 /// # }
 /// ```
 pub trait Combine: Send + Sync + 'static {
-    /// What a write is about.
+    /// The key of a write, such as that of its row.
     type Key: Hash + Ord + ?Sized;
-    /// What one caller wants to be written.
+    /// The write of one caller.
     type Write: Send + Sync + 'static;
-    /// What it is told.
+    /// The result of one write.
     type Outcome: Send + 'static;
-    /// Why a write was not made: [`Error`], or one that has it as a case. All callers of a statement get a clone.
+    /// Why a write was not made: [`Error`], or a type with it as one case. Every caller of a failed statement gets a
+    /// clone.
     type Error: From<Error> + Clone + Send + 'static;
 
-    /// What this write is about.
+    /// Returns the key of a write.
     fn key<'a>(&self, write: &'a Self::Write) -> &'a Self::Key;
 
-    /// About how many bytes it adds to a statement.
+    /// Returns the approximate number of bytes that the write adds to a statement.
     fn bytes(&self, write: &Self::Write) -> usize;
 
-    /// Returns the database's error in an error, if it is one.
+    /// Returns the database's error inside an error, if there is one.
     ///
-    /// By it the combiner decides whether to repeat or to halve a statement. Any other error goes to all callers of the
-    /// statement as it is.
+    /// The combiner decides by it whether to repeat or to halve a statement. Any other error goes to all callers of the
+    /// statement.
     fn database_error(error: &Self::Error) -> Option<&Error>;
 
-    /// Whether a write can be folded into a row with those before it, all of one key, so that one statement makes all of
-    /// them: a statement cannot touch a row twice. That is so if their outcomes can be told from the row's. What cannot
-    /// be folded follows in a statement of its own.
+    /// Whether `next` can be folded into a row with the writes before it, all of one key.
     ///
-    /// What is folded away never reaches the database. Whatever the database would refuse should be refused before it is
-    /// submitted, or be a part of what is sent: otherwise it may be taken for written and replaced.
+    /// A statement cannot change a row twice, so one row must stand for all of them, and `commit` must be able to tell
+    /// the outcome of each from the row's. A write that cannot be folded follows in a later statement.
+    ///
+    /// A write that is folded away never reaches the database. Refuse what the database would refuse before you submit
+    /// it, or send all writes of the row; otherwise a bad write may be reported as made and then replaced.
     fn folds(&self, row: &[&Self::Write], next: &Self::Write) -> bool;
 
-    /// Makes all these writes, or none, and commits: one statement, or one transaction. Each row has a key of its own,
-    /// and they are in the order of their keys, so that two statements never wait for each other in a circle. Answers
-    /// with an outcome for each write, in order.
+    /// Makes all these writes, or none, and commits, in one statement or one transaction. Returns an outcome for each
+    /// write, in order.
     ///
-    /// `lock_timeout` is how long to wait for rows that somebody else has locked. If the statement puts it in force, as
-    /// `set_config('lock_timeout', $n, true)` does for one transaction, then such a row holds up only the writes to it;
-    /// zero means: as long as a command may take. If it does not, the whole statement waits.
+    /// Each row has a different key, and rows are in the order of their keys, so that two statements cannot deadlock.
     ///
-    /// A single statement runs in the isolation level that `default_transaction_isolation` names. Above `read committed`
-    /// it fails where others change the same rows, and is tried again after a pause: begin a transaction with
-    /// [`TransactionOptions`](crate::TransactionOptions) where that may be set.
+    /// `lock_timeout` is how long to wait for rows that another session has locked; zero means as long as the command
+    /// timeout allows. Put it in force in the statement, as `set_config('lock_timeout', $n, true)` does for one
+    /// transaction; then only the writes to a locked row wait for it. Otherwise the whole statement waits.
+    ///
+    /// A single statement runs in the isolation level of `default_transaction_isolation`. Above `read committed` it
+    /// fails where others change the same rows, and is repeated after a pause. Begin a transaction with
+    /// [`TransactionOptions`](crate::TransactionOptions) where that setting may be changed.
     ///
     /// # Cancel safety
     ///
-    /// As for [`Batch::run`].
+    /// Like [`Batch::run`](crate::Batch::run).
     fn commit(
         &self,
         connection: &Connection,

@@ -5,22 +5,22 @@ use std::ops::Range;
 
 use super::{combine::Combine, rows::Rows};
 
-/// How the writes of a batch are made.
+/// The order in which the writes of a batch are made.
 pub(super) struct Plan<'a, W> {
-    /// Sorted by key.
+    /// The writes, sorted by key.
     writes: Vec<&'a W>,
-    /// Of each of these: which call it is.
+    /// For each of `writes`: the index of its call.
     pub(super) order: Vec<usize>,
-    /// Of each of these: the first of its key.
+    /// For each of `writes`: the index of the first with the same key.
     firsts: Vec<usize>,
-    /// Ranges of `writes`, which are rows. Each round is a statement, and they follow one another.
+    /// Rows, as ranges of `writes`. Each round is a statement; rounds follow one another.
     pub(super) rounds: Vec<Vec<Range<usize>>>,
 }
 
 impl<'a, W> Plan<'a, W> {
     pub(super) fn new<C: Combine<Write = W>>(combine: &C, calls: &'a [W]) -> Self {
         let mut order: Vec<usize> = (0..calls.len()).collect();
-        // Stable: writes of one key stay in the order in which they came.
+        // The sort is stable: writes of one key stay in the order of submission.
         order.sort_by(|&a, &b| combine.key(&calls[a]).cmp(combine.key(&calls[b])));
         let writes: Vec<&W> = order.iter().map(|&call| &calls[call]).collect();
         let mut firsts = Vec::with_capacity(writes.len());
@@ -50,12 +50,12 @@ impl<'a, W> Plan<'a, W> {
         }
     }
 
-    /// These rows, for a statement.
+    /// Returns these rows for a statement.
     pub(super) fn rows<'r>(&'r self, rows: &'r [Range<usize>]) -> Rows<'r, W> {
         Rows::new(&self.writes, rows)
     }
 
-    /// The writes of one row, in more rows than one, which are to be made one after the other.
+    /// Splits a row into several, which are to be made one after the other.
     pub(super) fn split<C: Combine<Write = W>>(&self, combine: &C, row: &Range<usize>) -> Vec<Range<usize>> {
         let middle = row.start + row.len() / 2;
         let mut rows = Vec::with_capacity(2);
@@ -71,7 +71,7 @@ impl<'a, W> Plan<'a, W> {
         rows
     }
 
-    /// Tells the key of a row: the same number for all rows of one key.
+    /// Returns a number for the key of a row: the same for all rows of one key.
     pub(super) fn first_of_key(&self, row: &Range<usize>) -> usize {
         self.firsts[row.start]
     }

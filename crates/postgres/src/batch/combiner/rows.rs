@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// Rows of one statement, each made of one or more writes of one key, in order.
+/// The rows of one statement. Each has one or more writes of one key, in order.
 #[derive(Debug)]
 pub struct Rows<'a, W> {
     writes: &'a [&'a W],
@@ -14,19 +14,19 @@ impl<'a, W> Rows<'a, W> {
         Self { writes, rows }
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     #[allow(clippy::len_without_is_empty, reason = "there is always one")]
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// The writes of each row. There is at least one.
+    /// Iterates over the writes of each row; there is at least one.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [&'a W]> + Clone {
         let writes = self.writes;
         self.rows.iter().map(move |row| &writes[row.clone()])
     }
 
-    /// How many writes there are in all rows.
+    /// Returns the number of writes in all rows.
     pub(super) fn writes(&self) -> usize {
         self.rows.iter().map(Range::len).sum()
     }

@@ -1,4 +1,5 @@
-//! One statement for the keys of many callers. Invariant: every caller gets exactly what belongs to its own keys.
+//! Runs one statement for the keys of many callers. Invariant: every caller gets the rows of its own keys and no
+//! others.
 
 use std::{
     collections::HashMap,
@@ -19,12 +20,12 @@ use tokio_postgres::{
 
 use crate::{Batch, BatchCalls, Error, Pool, Pooled, Result, Weight, error::panic_text};
 
-/// What a loader's `read` makes of a row: the value, or why the row is not one.
+/// The value of a row, or why it could not be made. Returned by a loader's `read`.
 ///
-/// `?` turns any error into the right one, such as that of [`Row::try_get`].
+/// `?` converts any error, such as that of [`Row::try_get`].
 pub type Decoded<V> = std::result::Result<V, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Longest part of a key that an error shows.
+/// An error shows at most this many characters of a key.
 const SHOWN: usize = 100;
 
 pub(super) struct LookUp<K, V, F> {
@@ -32,26 +33,26 @@ pub(super) struct LookUp<K, V, F> {
     sql: Arc<str>,
     read: fn(Row) -> Decoded<V>,
     bytes: fn(&K) -> usize,
-    /// The statement has the shape that it must have.
+    /// The columns of the statement were checked.
     is_right: AtomicBool,
     found: std::marker::PhantomData<fn() -> F>,
 }
 
-/// What one caller asks for.
+/// The keys of one caller.
 pub(super) enum LookUpRequest<K> {
     One(K),
     Many(Vec<K>),
 }
 
-/// The value found for the key.
+/// The results for the keys of one caller.
 pub(super) enum LookUpResponse<F> {
     One(Result<F>),
     Many(Vec<Result<F>>),
 }
 
-/// What a key may have.
+/// The rows that a key may have: at most one, or any number.
 pub(super) trait Found<V>: Clone + Default + Send + Sync + 'static {
-    /// Takes one more; false if that is one too many.
+    /// Adds a value. Returns false if it is one too many.
     fn add(&mut self, value: V) -> bool;
 }
 
@@ -122,14 +123,14 @@ where
 
     async fn run(&self, connection: Pooled<'_>, calls: &BatchCalls<Self>) {
         let mut connection = Some(connection);
-        // What is still to be looked up; the part that comes first is on top.
+        // A stack of parts; the next one is on top.
         let mut parts = Vec::new();
         parts.push(0..calls.requests().len());
         while let Some(part) = parts.pop() {
             let wanted = &calls.requests()[part.clone()];
             match self.look_up(&mut connection, wanted).await {
                 Ok(found) => answer(calls, part, found),
-                // One key is to blame: the others need not suffer.
+                // One key caused the error: halve the batch, so that the others are found.
                 Err(error) if part.len() > 1 && error.is_about_data() => {
                     let middle = part.start + part.len() / 2;
                     parts.extend([middle..part.end, part.start..middle]);
@@ -140,7 +141,7 @@ where
     }
 }
 
-/// Answers each call of a part with as much of what was found as it has keys.
+/// Answers each call of a part with the results of its keys.
 fn answer<K, V, F>(calls: &BatchCalls<LookUp<K, V, F>>, part: Range<usize>, found: Vec<Result<F>>)
 where
     K: ToSql + Eq + Hash + Send + Sync + 'static,
@@ -162,7 +163,7 @@ where
     V: Clone,
     F: Found<V>,
 {
-    /// The values found for the keys, in the order of the keys. A key that is wanted more than once is asked for once.
+    /// Returns the results in the order of the keys. A key that is asked for several times is sent once.
     async fn look_up<'p>(
         &'p self,
         connection: &mut Option<Pooled<'p>>,
@@ -199,7 +200,7 @@ where
         Ok(values.collect())
     }
 
-    /// What is wrong with a row is told to those who asked for its key, and ends nothing else.
+    /// Reads a row. An error or a panic concerns the callers of its key only.
     fn read(&self, row: Row) -> Result<V> {
         match catch_unwind(AssertUnwindSafe(|| (self.read)(row))) {
             Ok(Ok(value)) => Ok(value),
@@ -212,7 +213,7 @@ where
         }
     }
 
-    /// On this connection, or if it was lost on another.
+    /// Runs the statement on this connection; if that is lost, on another one.
     async fn ask<'p>(&'p self, connection: &mut Option<Pooled<'p>>, keys: &[&K]) -> Result<Vec<Row>> {
         let mut tries = self.pool.config().retry.tries();
         loop {
@@ -237,7 +238,7 @@ where
 
     async fn ask_once(&self, connection: &Pooled<'_>, keys: &[&K]) -> Result<Vec<Row>> {
         if !self.is_right.load(Relaxed) {
-            // It stays prepared, so this costs no round trip.
+            // The statement stays prepared for the query below, so this costs no round trip.
             connection.describe(&self.sql, is_right).await??;
             self.is_right.store(true, Relaxed);
         }
@@ -245,7 +246,8 @@ where
     }
 }
 
-/// Whether a statement's first column can be a position: it has the name, so that nobody takes another for it unawares.
+/// Checks that the first column can be a position. The name is required, so that no other number is taken for one by
+/// accident.
 fn is_right(columns: &[tokio_postgres::Column]) -> Result<()> {
     let wrong = |what: String| Err(Error::WrongStatement(what.into()));
     match columns.first() {
@@ -262,7 +264,7 @@ fn is_right(columns: &[tokio_postgres::Column]) -> Result<()> {
     }
 }
 
-/// Which key a row belongs to, by its position.
+/// Returns the index of the key to which a row belongs.
 fn place_of(row: &Row, keys: usize) -> Result<usize> {
     let position: Option<i64> = match row.try_get(0) {
         Ok(position) => position,

@@ -1,7 +1,7 @@
-//! Splits a connection string into its options, in either of the two forms that libpq's `PQconninfoParse` takes.
+//! Splits a connection string into its options, in both forms that libpq's `PQconninfoParse` accepts.
 //!
-//! Invariant: the result is libpq's, or the text is refused. Refused beyond libpq is what is likely a password with a
-//! bare `@`, `/`, `?` or blank in it, because libpq would connect to a host made of a piece of that password.
+//! Invariant: the result is libpq's, or the text is refused. More is refused than by libpq: a text that is probably a
+//! password with an unescaped `@`, `/`, `?` or blank, because libpq would connect to a host made of a part of it.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use super::{
     options::{self, Given},
 };
 
-/// The options in the order in which libpq stores them; of one name the last counts.
+/// Returns the options in libpq's order. If a name occurs twice, the last one counts.
 pub(super) fn read(text: &str) -> Result<Vec<Given>> {
     if text.contains('\0') {
         return Err("holds a NUL character".into());
@@ -35,7 +35,8 @@ pub(super) fn read(text: &str) -> Result<Vec<Given>> {
     read_list(text)
 }
 
-/// What follows `postgresql://`, `postgres://`, or either with SQLAlchemy's driver in it, as `postgresql+asyncpg://`.
+/// Returns the text after `postgresql://`, `postgres://`, or either with a driver of SQLAlchemy, as in
+/// `postgresql+asyncpg://`.
 fn without_scheme(text: &str) -> Option<&str> {
     let (scheme, rest) = text.split_once("://")?;
     let (name, driver) = scheme.split_once('+').unwrap_or((scheme, "driver"));
@@ -43,7 +44,7 @@ fn without_scheme(text: &str) -> Option<&str> {
     (matches!(name, "postgresql" | "postgres") && is_driver).then_some(rest)
 }
 
-/// Whether the text starts with some scheme.
+/// Whether the text starts with any scheme.
 fn is_url(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '.' | '-' | ':');
     text.split_once("://")
@@ -62,7 +63,7 @@ fn read_url(text: &str) -> Result<Vec<Given>> {
         }
         Ok(())
     };
-    // libpq looks for the end of the credentials up to the first slash, even behind a question mark.
+    // libpq looks for the `@` up to the first slash, even after a question mark.
     let head = &text[..text.find('/').unwrap_or(text.len())];
     let rest = match head.split_once('@') {
         None => text,
@@ -98,7 +99,7 @@ fn read_url(text: &str) -> Result<Vec<Given>> {
     Ok(given)
 }
 
-/// The hosts and ports of a URL as lists with commas.
+/// The hosts and ports of a URL, as lists separated by commas.
 struct Hosts<'a> {
     hosts: String,
     ports: String,
@@ -144,9 +145,9 @@ fn hosts(text: &str) -> Result<Hosts<'_>> {
 }
 
 fn read_query(query: &str, given: &mut Vec<Given>) -> Result<()> {
-    // A bare @ may be the end of a password, and what looks like an option a piece of it.
+    // An unescaped @ may end a password, and a part of it may look like an option.
     let mut printable = !query.contains('@');
-    // libpq takes one & at the end.
+    // libpq accepts one & at the end.
     let query = query.strip_suffix('&').filter(|rest| !rest.is_empty()).unwrap_or(query);
     if query.is_empty() {
         return Ok(());
@@ -161,7 +162,7 @@ fn read_query(query: &str, given: &mut Vec<Given>) -> Result<()> {
             value: decode(value)?,
             printable,
         };
-        // As the JDBC driver writes it; libpq understands this value alone.
+        // The JDBC driver's spelling. libpq understands only this value.
         if one.name == "ssl" && one.value == "true" {
             one = Given::new("sslmode", "require".to_owned());
         }
@@ -171,7 +172,7 @@ fn read_query(query: &str, given: &mut Vec<Given>) -> Result<()> {
     Ok(())
 }
 
-/// Decodes `%XX`. The crate leaves a `%` that is not followed by two hexadecimal digits as it is; libpq refuses it.
+/// Decodes `%XX`. `percent_encoding` keeps a `%` that is not followed by two hexadecimal digits; libpq refuses it.
 fn decode(text: &str) -> Result<String> {
     let hex = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
     for (at, _) in text.match_indices('%') {
@@ -191,10 +192,10 @@ fn decode(text: &str) -> Result<String> {
 
 /// `name = value name = 'value' …`
 fn read_list(text: &str) -> Result<Vec<Given>> {
-    // C's isspace, where Rust's is_ascii_whitespace lacks the vertical tab.
+    // The set of C's isspace; Rust's is_ascii_whitespace lacks the vertical tab.
     let is_space = |c: char| matches!(c, ' ' | '\t'..='\r');
     let mut given = Vec::new();
-    // The text may as well be a password.
+    // The whole text may be a password.
     let mut printable = false;
     let mut rest = text.trim_start_matches(is_space);
     while !rest.is_empty() {
@@ -212,7 +213,7 @@ fn read_list(text: &str) -> Result<Vec<Given>> {
             value,
             printable,
         });
-        // What follows a password may be its second word.
+        // The word after a password may be a part of it.
         printable = (printable || given.len() == 1) && options::is_known(name) && !options::is_secret(name);
         rest = after.trim_start_matches(is_space);
     }

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// Why a text is no connection string. Continues a sentence that starts with "the database URL", and quotes no value
-/// of the text.
+/// Why a text is not a connection string. Its text continues a sentence that starts with "the database URL", and quotes
+/// no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidUrl(Cow<'static, str>);

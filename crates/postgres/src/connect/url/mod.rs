@@ -1,8 +1,8 @@
-//! Reads connection strings: `conninfo` splits them as libpq does, `options` decides what becomes of each option, and
-//! here the configuration is put together.
+//! Reads connection strings. `conninfo` splits them as libpq does, `options` decides what happens to each option, and
+//! this module builds the configuration.
 //!
-//! Invariant: a complaint is put together from what was understood. It never quotes a value, which may hold a piece
-//! of a password with a bare `@` or blank in it.
+//! Invariant: an error never quotes a value. With an unescaped `@` or blank in a password, any value may hold a part of
+//! it.
 
 mod conninfo;
 mod invalid_url;
@@ -21,7 +21,7 @@ use crate::{
 use invalid_url::Result;
 use options::Options;
 
-/// What a connection string asks for.
+/// The parts of a configuration that a connection string sets.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) server: tokio_postgres::Config,
@@ -31,7 +31,7 @@ pub(crate) struct Parts {
 
 /// A connection string: a `postgresql://` URL or a `host=… user=…` list, split into its options as libpq splits it.
 ///
-/// It can be filled in with [`set`](Self::set) before it becomes a [`Config`](crate::Config). `Debug` prints nothing of it.
+/// Change it with [`set`](Self::set) before you make a [`Config`](crate::Config) of it. `Debug` prints no option.
 ///
 /// ```
 /// use cenote_postgres::ConnectionString;
@@ -51,8 +51,8 @@ impl FromStr for ConnectionString {
 
     /// # Errors
     ///
-    /// The text has neither form, or an option that is unknown or not supported. The error names the option and quotes
-    /// no value.
+    /// The text has neither form, or has an unknown or unsupported option. The error names the option and quotes no
+    /// value.
     fn from_str(text: &str) -> Result<Self> {
         Ok(Self(Options::new(conninfo::read(text)?)?))
     }
@@ -65,8 +65,8 @@ impl fmt::Debug for ConnectionString {
 }
 
 impl ConnectionString {
-    /// The value of an option of libpq, such as `host`, if it is set and not empty. Several hosts and their ports are
-    /// separated by commas.
+    /// Returns the value of an option of libpq, such as `host`, if it is set and not empty. Several hosts, and their
+    /// ports, are separated by commas.
     pub fn get(&self, option: &str) -> Option<&str> {
         self.0.get(option)
     }
@@ -129,7 +129,7 @@ impl ConnectionString {
     }
 }
 
-/// The value that a word stands for.
+/// Returns the value of a word.
 fn word<T: Copy>(option: &str, text: &str, known: &[(&str, T)]) -> Result<T> {
     if let Some((_, value)) = known.iter().find(|(word, _)| *word == text) {
         return Ok(*value);
@@ -142,7 +142,7 @@ fn word<T: Copy>(option: &str, text: &str, known: &[(&str, T)]) -> Result<T> {
     .into())
 }
 
-/// A whole number as libpq reads it, with blanks around it.
+/// Returns an option as a whole number. Like libpq, blanks around it are ignored.
 fn number(options: &Options, option: &str) -> Result<Option<i32>> {
     let Some(text) = options.get(option) else {
         return Ok(None);
@@ -153,7 +153,7 @@ fn number(options: &Options, option: &str) -> Result<Option<i32>> {
         .map_err(|_| format!("has an invalid value for option `{option}`: it is a whole number").into())
 }
 
-/// A number above zero; libpq takes others for "not set".
+/// Returns an option as a number above zero. Like libpq, other numbers count as not set.
 fn positive(options: &Options, option: &str) -> Result<Option<u32>> {
     let number = number(options, option)?;
     Ok(number
@@ -227,8 +227,8 @@ fn tls(options: &Options, server: &mut tokio_postgres::Config) -> Result<Tls> {
         "system" => Roots::System,
         file => Roots::File(PathBuf::from(file)),
     });
-    // libpq's rules: with the system's authorities, whom anyone can ask for a certificate, only the full check means
-    // something; and to name authorities is to ask that they be checked.
+    // libpq's rules: an authority of the operating system issues certificates to anyone, so with these only the full
+    // check is useful. And naming authorities means that they are checked.
     let default = match roots {
         Some(Roots::System) => "verify-full",
         _ => "prefer",
@@ -264,7 +264,7 @@ fn tls(options: &Options, server: &mut tokio_postgres::Config) -> Result<Tls> {
     })
 }
 
-/// What would otherwise only be found out when connecting.
+/// Checks what would otherwise fail at the first connect.
 pub(crate) fn check(server: &tokio_postgres::Config) -> Result<()> {
     let (hosts, addresses) = (server.get_hosts().len(), server.get_hostaddrs().len());
     if hosts > 0 && addresses > 0 && hosts != addresses {
@@ -288,15 +288,15 @@ pub(crate) fn check(server: &tokio_postgres::Config) -> Result<()> {
     Ok(())
 }
 
-/// Says what is wrong with the name of a host: an empty one, one with a port, or a character that no host name has, as
-/// when a piece of a password was taken for one.
+/// Checks the name of a host. It must not be empty, have a port or contain a character that host names lack, as when a
+/// part of a password was taken for a host.
 ///
 /// # Errors
 ///
 /// The problem, as the end of a sentence that starts with the host.
 pub fn check_host(name: &str) -> std::result::Result<(), &'static str> {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
-    // An IPv6 address may name the interface it is reached by.
+    // An IPv6 address may be followed by its interface.
     let address = name.split_once('%').map_or(name, |(address, _)| address);
     match name {
         "" => Err("is empty"),

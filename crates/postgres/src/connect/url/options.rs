@@ -1,6 +1,7 @@
-//! What becomes of each of libpq's options: it is honoured, makes no difference, or is refused with what to use instead.
+//! Decides what happens to each option of libpq: it is used, is ignored because it makes no difference, or is refused
+//! with advice.
 //!
-//! Invariant: no option of libpq is missing here, and none is dropped that would have made a difference.
+//! Invariant: the table has every option of libpq, and none is ignored that would make a difference.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use super::invalid_url::{InvalidUrl, Result};
 pub(super) struct Given {
     pub(super) name: String,
     pub(super) value: String,
-    /// Whether the name may be printed: it is certainly not a piece of a password.
+    /// Whether the name may be printed: it is certainly not a part of a password.
     pub(super) printable: bool,
 }
 
@@ -25,12 +26,12 @@ impl Given {
     }
 }
 
-/// What becomes of an option.
+/// What happens to an option.
 enum Fate {
     Honoured,
-    /// It makes no difference to a client that does not speak GSSAPI or compress.
+    /// It makes no difference, because this client does not use GSSAPI or compression.
     Ignored,
-    /// These values ask for what happens anyway; for others, what to do instead.
+    /// These values are the default behaviour. For any other value: what to do instead.
     Only(&'static [&'static str], &'static str),
     /// What to do instead.
     Refused(&'static str),
@@ -41,7 +42,7 @@ const NO_OAUTH: Fate = Refused("logins by OAuth are not supported");
 const NO_KEYS: Fate = Refused("give the password");
 const NO_REVOCATION: Fate = Refused("revocation lists are not read");
 
-/// libpq's options, those of version 18.
+/// The options of libpq 18.
 const OPTIONS: [(&str, Fate); 52] = [
     ("application_name", Honoured),
     ("channel_binding", Honoured),
@@ -147,7 +148,7 @@ const OPTIONS: [(&str, Fate); 52] = [
     ("user", Honoured),
 ];
 
-/// Options of other clients, and what is meant by them.
+/// Options of other clients, and what to write instead.
 const FOREIGN: [(&str, &str); 32] = [
     ("ApplicationName", "write application_name"),
     ("async_fallback", "leave it out"),
@@ -203,7 +204,7 @@ pub(super) fn is_known(name: &str) -> bool {
     OPTIONS.iter().any(|(known, _)| *known == name)
 }
 
-/// Whether the value of the option must not be printed, nor what follows it.
+/// Whether the value must not be printed, nor what follows it in the text.
 pub(super) fn is_secret(name: &str) -> bool {
     matches!(
         name,
@@ -211,7 +212,7 @@ pub(super) fn is_secret(name: &str) -> bool {
     )
 }
 
-/// The options that are honoured and not empty, as an empty one counts as not set.
+/// The options that are used. An empty one counts as not set.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Options(BTreeMap<&'static str, String>);
 
@@ -276,7 +277,7 @@ fn unknown(name: &str, printable: bool) -> InvalidUrl {
         !name.is_empty() && name.len() <= 40 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
     match printable && is_word {
         true => format!("has the unknown option `{name}`").into(),
-        // It may be a piece of a password.
+        // It may be a part of a password.
         false => "has an unknown option".into(),
     }
 }

@@ -1,11 +1,11 @@
-//! `DO` blocks in PL/pgSQL whose text shows that they change nothing of the session.
+//! Recognizes `DO` blocks in PL/pgSQL that do not change the session.
 //!
-//! Invariant: only statements that are known are let pass. What they call is seen no more than in a plain `SELECT`.
+//! Invariant: only known statements pass. Functions that they call are not seen, as in a plain `SELECT`.
 
 use crate::session::lexer::{Token, tokens};
 
-/// What a statement of PL/pgSQL may begin with. `CALL`, `DO`, `EXECUTE`, `SET`, `CREATE` and the like are not among
-/// them.
+/// The keywords with which a statement of a harmless block may begin. `CALL`, `DO`, `EXECUTE`, `SET`, `CREATE` and
+/// others are not among them.
 const KNOWN: [&str; 26] = [
     "begin",
     "declare",
@@ -34,7 +34,7 @@ const KNOWN: [&str; 26] = [
     "update",
     "delete",
 ];
-/// What a statement may follow without a semicolon between.
+/// Keywords after which a statement begins without a semicolon.
 const OPENING: [&str; 6] = ["begin", "then", "else", "loop", "declare", "exception"];
 
 /// The tokens of the block that follows `DO`; `None` unless it is in PL/pgSQL and has one meaning in every session.
@@ -55,16 +55,16 @@ pub(super) fn tokens_of<'a>(rest: &[Token<'a>]) -> Option<Vec<Token<'a>>> {
 
 /// Whether a block consists of statements in [`KNOWN`] alone.
 pub(super) fn has_only_known(tokens: &[Token<'_>]) -> bool {
-    // In a section of declarations any name begins one.
+    // In a section of declarations a line begins with any name.
     let mut declares = false;
     (0..tokens.len()).all(|at| {
         let token = tokens[at];
-        // Whatever it is part of runs a text that is made up only then.
+        // Any statement with EXECUTE runs a text that is built at run time.
         if token.is_word("execute") {
             return false;
         }
         let begins = match &tokens[..at] {
-            // The second of these ends a label.
+            // `>>` ends a label.
             [] | [.., Token::Symbol(';')] | [.., Token::Symbol('>'), Token::Symbol('>')] => true,
             [.., before] => OPENING.iter().any(|word| before.is_word(word)),
         };

@@ -1,10 +1,9 @@
-//! Cancelling a statement in such a way that the next one is safe.
+//! Cancels a statement without endangering the next one.
 //!
-//! A cancel request has a connection of its own, and tokio-postgres is done with
-//! it when the request is sent. The signal may arrive much later, and then kills
-//! whatever statement runs by that time.
+//! A cancel request has its own connection, and tokio-postgres returns when the request is sent. The signal may arrive
+//! much later, and then cancels the statement that runs at that time.
 //!
-//! Invariant: success means that the server has dealt with the request.
+//! Invariant: success means that the server has handled the request.
 
 use std::io;
 use std::pin::Pin;
@@ -18,8 +17,8 @@ use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 use super::stream::{AlreadyEncrypted, Closing};
 
-/// Why a cancel request is not known to have been dealt with. It may still take
-/// effect at any time, so destroy the connection it was meant for.
+/// Why it is unknown whether the server has handled a cancel request. It may take effect at any time, so close the
+/// connection that it was meant for.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CancelError {
     /// The server did not close the cancel request's connection in time.
@@ -30,14 +29,14 @@ pub(crate) enum CancelError {
     Send(tokio_postgres::Error),
 }
 
-/// Cancels what runs on the connection of `token`, over a `stream` freshly
-/// connected to the same server, and encrypted if that one's is.
+/// Cancels the statement that runs on the connection of `token`, over a new `stream` to the same server, encrypted if
+/// that connection is.
 ///
-/// The request is lost if it arrives before the statement has begun: afterwards
-/// wait for the connection to become quiet, and try again if it does not.
+/// A request that arrives before the statement has begun is lost. Wait for the connection to become quiet, and send
+/// another request if it does not.
 ///
 /// # Cancel safety
-/// Dropping the future leaves a request under way that may hit a later statement.
+/// If the future is dropped, the request may still hit a later statement.
 pub(crate) async fn cancel<S>(token: &CancelToken, stream: S, deadline: Instant) -> Result<(), CancelError>
 where
     S: TlsStream + Unpin,
@@ -46,14 +45,14 @@ where
         stream,
         closing: Closing::default(),
     };
-    // The last thing `cancel_query_raw` does is to shut its stream down.
+    // `cancel_query_raw` shuts its stream down at the end, which waits for the server here.
     match timeout_at(deadline, token.cancel_query_raw(stream, AlreadyEncrypted)).await {
         Ok(result) => result.map_err(CancelError::Send),
         Err(_) => Err(CancelError::Timeout),
     }
 }
 
-/// A stream that, when shut down, waits until the server has closed it.
+/// A stream whose shutdown waits until the server has closed it.
 struct ToEof<S> {
     stream: S,
     closing: Closing,

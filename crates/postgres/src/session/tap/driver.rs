@@ -1,12 +1,10 @@
-//! Polls a tokio-postgres connection: from a task, and inline by whoever needs
-//! to know at once how it stands.
+//! Polls a tokio-postgres connection, from a task and inline from code that needs its state at once.
 //!
-//! Locks: one mutex around the connection, held for one poll and never across an
-//! await. The task waits for it, inline polls only try. Handing out an answer
-//! wakes tasks under it, and notices are logged under it; neither comes back here.
+//! Locks: one mutex around the connection, held for one poll and never across an await. The task waits for it; inline
+//! polls only try. Under it answers are delivered, which wakes tasks, and notices are logged; neither calls back into
+//! this module.
 //!
-//! Invariant: whoever wakes the connection leaves a mark in the status word, and
-//! the mark only goes away by polling.
+//! Invariant: a wake leaves a mark in the status word, and only a poll removes the mark.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,37 +20,37 @@ use tokio_postgres::{AsyncMessage, Connection, Notification};
 use super::status::{Dirt, Status};
 use super::stream::Tap;
 
-/// Messages handled before others get their turn, so that a flood of notices
-/// does not keep a poll from ending.
+/// The number of messages that one poll handles, so that a flood of notices does not keep it from ending.
 const MESSAGES_PER_POLL: usize = 128;
 
 type PollMessage = dyn FnMut(&mut Context<'_>) -> Poll<Option<Result<AsyncMessage, tokio_postgres::Error>>> + Send;
 
-/// What hears the notifications of a connection.
+/// Receives the notifications of a connection.
 pub(crate) type NotificationHandler = dyn FnMut(Notification) + Send;
 
 pub(super) struct Driver {
     pub(super) status: Arc<Status>,
     pub(super) engine: Mutex<Engine>,
-    /// Where the task lives.
-    pub(super) home: runtime::Id,
-    /// Why the connection ended; set before anybody can see that it has.
+    /// The runtime of the task.
+    pub(super) runtime: runtime::Id,
+    /// Why the connection ended. Set before the end is published.
     pub(super) death: OnceLock<Arc<str>>,
 }
 
 pub(super) struct Engine {
-    /// The connection, whatever its stream; gone when it has ended.
+    /// The connection. `None` when it has ended.
     pub(super) connection: Option<Box<PollMessage>>,
-    /// Its socket, see [`Link::look_at`]; goes with it.
+    /// A handle to its socket, for [`Link::has_news`](super::link::Link::has_news). `None` when the connection has
+    /// ended.
     pub(super) socket: Option<socket2::Socket>,
     pub(super) listener: Option<Box<NotificationHandler>>,
     waker: Waker,
-    /// The wire bits the status word shows.
+    /// The wire bits that were published last.
     published: u32,
 }
 
 impl Driver {
-    /// The driver of a connection whose innermost plain stream is a tap with that `status`.
+    /// Creates the driver of a connection whose plain stream is a tap with this `status`.
     pub(super) fn new<S, T>(mut connection: Connection<Tap<S>, T>, status: Arc<Status>) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -68,7 +66,7 @@ impl Driver {
         Self {
             status,
             engine: Mutex::new(engine),
-            home: Handle::current().id(),
+            runtime: Handle::current().id(),
             death: OnceLock::new(),
         }
     }
@@ -80,7 +78,7 @@ impl Driver {
             .ok()
     }
 
-    /// A poll panicked, so the connection's own state is anyone's guess.
+    /// Ends a connection whose poll panicked: its own state is unknown.
     pub(super) fn bury(&self, mut engine: MutexGuard<'_, Engine>) {
         self.end(&mut engine, "the connection panicked");
         self.status.finish();
@@ -92,7 +90,7 @@ impl Driver {
         engine.socket = None;
     }
 
-    /// One poll of the connection, if anything woke it since the last.
+    /// Polls the connection once, if something woke it since the last poll.
     pub(super) fn turn(&self, engine: &mut Engine) {
         if engine.connection.is_none() || !self.status.begin_poll() {
             return;
@@ -111,12 +109,12 @@ impl Driver {
     }
 }
 
-/// A poll under way. Its end is published even if the poll panics.
+/// A poll in progress. Its end is published even if it panics.
 struct Polling<'a> {
     status: &'a Status,
     engine: &'a mut Engine,
-    /// Whether the poll came back. Asking whether the thread panics would not do:
-    /// connections are also given back while something else unwinds.
+    /// Whether the poll returned. `thread::panicking` would not do: a connection may also be returned while another
+    /// panic unwinds.
     returned: bool,
 }
 
@@ -153,7 +151,7 @@ impl Drop for Polling<'_> {
     fn drop(&mut self) {
         if !self.returned {
             self.status.finish();
-            // The task finds the mutex poisoned and buries what is left.
+            // The task finds the mutex poisoned and ends the connection.
             self.status.task.wake();
         }
         self.status.end_poll(&mut self.engine.published);
@@ -170,7 +168,7 @@ fn log(notice: &DbError) {
     }
 }
 
-/// The task that polls when nobody else does.
+/// The task that polls the connection whenever it is woken.
 pub(super) struct Task(pub(super) Arc<Driver>);
 
 impl Future for Task {
@@ -192,7 +190,7 @@ impl Future for Task {
 }
 
 impl Drop for Task {
-    /// Without it nobody would poll any more: the runtime shuts down.
+    /// The runtime shuts down. Nothing would poll the connection any more, so it ends.
     fn drop(&mut self) {
         if let Some(mut engine) = self.0.lock() {
             self.0.end(&mut engine, "its runtime shut down");

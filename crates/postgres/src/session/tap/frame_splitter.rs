@@ -1,33 +1,33 @@
-//! Cuts one direction of a conversation into messages.
+//! Splits one direction of a conversation into messages.
 //!
-//! Bodies are skipped, but for the beginnings of the few that matter, which are
-//! copied so that they are whole even if they arrive in pieces.
+//! Bodies are skipped. Only the first bytes of the few bodies that matter are copied, so that they are complete even if
+//! they arrive in pieces.
 //!
-//! Invariant: how the bytes were cut makes no difference to the messages found.
+//! Invariant: the messages found do not depend on how the bytes were split.
 
-/// Enough for every command tag and, in an ErrorResponse, for severity and
-/// SQLSTATE, which PostgreSQL sends before the message text.
+/// Long enough for every command tag and, in an ErrorResponse, for severity and SQLSTATE, which PostgreSQL sends before
+/// the text.
 pub(super) const KEPT: usize = 64;
 
 /// A tag byte and a length; an untyped message has no tag.
 const HEADER: usize = 5;
 
-/// The stream is not made of messages: a length was too short to be one.
+/// The bytes are not messages: a length is shorter than its own field.
 #[derive(Debug)]
 pub(super) struct Garbled;
 
 pub(super) struct FrameSplitter {
-    /// The header so far; with an untyped message its first byte is not used.
+    /// The header received so far. The first byte is not used for an untyped message.
     header: [u8; HEADER],
-    /// How much of the header is there. The whole of it while in a body.
+    /// The number of header bytes received; all of them while in a body.
     have: usize,
-    /// How much of the body is still to come.
+    /// The number of body bytes that are still missing.
     left: usize,
-    /// The first bytes of the body, if they matter.
+    /// The first bytes of the body, if it is kept.
     body: [u8; KEPT],
     kept: usize,
     keeps: bool,
-    /// Whether the next message has no tag byte, as the first one of a client.
+    /// Whether the next message has no tag byte, like the first one of a client.
     untyped: bool,
 }
 
@@ -44,7 +44,7 @@ impl FrameSplitter {
         }
     }
 
-    /// From the next message on there are tag bytes.
+    /// From the next message on, messages have tag bytes.
     pub(super) fn expect_typed(&mut self) {
         self.untyped = false;
         self.have = 0;
@@ -55,20 +55,19 @@ impl FrameSplitter {
         self.have > usize::from(self.untyped)
     }
 
-    /// The beginning of the last message's body, if it was to be kept.
+    /// Returns the first bytes of the last message's body, if it was kept.
     pub(super) fn body(&self) -> &[u8] {
         &self.body[..self.kept]
     }
 
-    /// Takes bytes up to the end of the next message and returns its tag (zero
-    /// for an untyped one), or takes them all if it does not end within them.
-    /// `keep` says whether the body of a message with that tag matters.
+    /// Takes bytes up to the end of the next message and returns its tag (zero for an untyped one). Takes all bytes and
+    /// returns `None` if the message does not end in them. `keep` decides by the tag whether the body is kept.
     #[inline]
     pub(super) fn next(&mut self, bytes: &mut &[u8], keep: impl Fn(u8) -> bool) -> Result<Option<u8>, Garbled> {
         if self.have < HEADER {
             let wanted = HEADER - self.have;
-            // Whole headers are by far the usual case, and copying a constant
-            // number of bytes is cheaper than calling memcpy.
+            // Almost always the whole header is there. Copying a constant number of bytes is cheaper than calling
+            // memcpy.
             if let Some((whole, rest)) = bytes.split_first_chunk::<HEADER>()
                 && wanted == HEADER
             {
@@ -90,7 +89,7 @@ impl FrameSplitter {
             self.have = HEADER;
             self.kept = 0;
             self.keeps = keep(tag);
-            // Nothing to keep and all of it here, as with most messages.
+            // Most messages: the whole body is there and is not kept.
             if !self.keeps
                 && let Some(rest) = bytes.get(self.left..)
             {

@@ -1,15 +1,11 @@
-//! Follows both directions of one PostgreSQL conversation, reading nothing and
-//! writing nothing itself.
+//! Follows both directions of a PostgreSQL conversation. It neither reads nor writes.
 //!
-//! What is owed is a queue of requests rather than a count, because of COPY FROM
-//! STDIN: while the server takes COPY data it ignores the Sync that came along
-//! with the Execute, and only the Sync after the end of the data is answered. If
-//! it refuses the COPY beforehand, both are. tokio-postgres reckons with one
-//! answer per request, so a second one would be taken for the answer to the next
-//! request. Such a conversation has a [`Fault`] and must not go on.
+//! Expected answers are a queue of requests, not a count, because of COPY FROM STDIN. While the server accepts COPY
+//! data, it ignores the Sync that came with the Execute, and answers only the Sync after the data. If it refuses the
+//! COPY first, it answers both. tokio-postgres expects one answer per request and would assign the second to the next
+//! request. Such a conversation has a [`Fault`] and must not continue.
 //!
-//! Invariant: the state depends on the bytes seen and the order of the
-//! directions, never on where the bytes were cut.
+//! Invariant: the state depends on the bytes and on the order of the directions, never on where the bytes are split.
 
 use std::collections::VecDeque;
 
@@ -18,13 +14,12 @@ use super::reported::Reported;
 use super::status::{self, Dirt, SqlStateCode, TransactionStatus};
 use super::tags;
 
-/// Something sent that the server answers with a ReadyForQuery.
+/// A request that the server answers with ReadyForQuery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unit {
-    /// A Sync, or the start-up message.
+    /// A Sync, or the startup packet.
     Sync,
-    /// The Sync after CopyDone or CopyFail, sent before the server said whether
-    /// it takes the COPY at all.
+    /// The Sync after CopyDone or CopyFail, if that was sent before the server accepted the COPY.
     SyncAfterCopyEnd,
     /// A simple query or a function call.
     Query,
@@ -32,7 +27,7 @@ enum Unit {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The client's first message, which has no tag, is to come.
+    /// The client's first message, which has no tag, comes next.
     Start,
     /// Authentication and settings, up to the first ReadyForQuery.
     StartUp,
@@ -40,37 +35,35 @@ enum Phase {
     Ready,
 }
 
-/// What a failed COPY may have left behind.
+/// The state after a failed COPY.
 ///
-/// Unless the server had read the COPY's first Sync it answers that one too, after
-/// the error. Then, to the Sync after the end of data, comes a second
-/// ReadyForQuery and nothing else, before anything that was asked later.
+/// If the server had not read the COPY's first Sync before the error, it answers that one too. Then a second
+/// ReadyForQuery follows for the Sync after the data, before the answer to any later request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CopyFailure {
-    /// None failed, or it is certain that no second ReadyForQuery comes.
+    /// No COPY failed, or no second ReadyForQuery can come.
     None,
-    /// The error came, its ReadyForQuery did not.
+    /// The error has come, its ReadyForQuery has not.
     Failed,
-    /// A second ReadyForQuery may come. Any other message proves it does not; of
-    /// a request that is answered with nothing else, a plain Sync, it cannot be
-    /// told from one.
+    /// A second ReadyForQuery may come. Any other message proves that it does not. The answer to a plain Sync cannot be
+    /// told from it.
     Unproven,
 }
 
-/// Whether the command under way shows its rows. `CREATE TABLE AS` and `SELECT INTO`
-/// complete with the tag of a SELECT, but show none.
+/// Whether the current command returns rows. `CREATE TABLE AS` and `SELECT INTO` have the tag of a SELECT but return
+/// none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rows {
-    /// Nothing was said: in the extended protocol a prepared statement's rows are not
-    /// described again, and there may be none.
+    /// Unknown: in the extended protocol the rows of a prepared statement are not described again, and there may be
+    /// none.
     Unknown,
-    /// It described rows, or sent some.
+    /// It described or sent rows.
     Shown,
-    /// It was said to have none.
+    /// The server said that it has none.
     Hidden,
 }
 
-/// Why a conversation must not go on.
+/// Why a conversation must not continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// A message is shorter than its own header.
@@ -103,19 +96,19 @@ pub(super) struct Frames {
     open: bool,
     /// The server waits for COPY data.
     copy_in: bool,
-    /// The server ignored, or so it seems, the COPY's first Sync: the one owed
-    /// unit stands for the Sync after the end of data, which is yet to be sent.
+    /// The server seems to have ignored the COPY's first Sync. Then the one queued request stands for the Sync after
+    /// the data, which was not sent yet.
     eaten: bool,
-    /// CopyDone or CopyFail was sent, its Sync was not.
+    /// CopyDone or CopyFail was sent, and its Sync was not.
     copy_ended: bool,
-    /// An extended-protocol COPY FROM STDIN has begun and not completed.
+    /// A COPY FROM STDIN of the extended protocol has begun and not completed.
     copying: bool,
     copy_failure: CopyFailure,
     rows: Rows,
     broken: bool,
     fault: Option<Fault>,
     dirt: Dirt,
-    /// Completions that came with `Dirt::CLAIMED`.
+    /// The number of completions with `Dirt::CLAIMED`.
     claims: u32,
     reported: Reported,
     error: Option<SqlStateCode>,
@@ -160,22 +153,22 @@ impl Frames {
         self.process_id
     }
 
-    /// The dirt seen since this was last asked.
+    /// Takes the dirt seen since the last call.
     pub(super) fn take_dirt(&mut self) -> Dirt {
         std::mem::replace(&mut self.dirt, Dirt::NONE)
     }
 
-    /// How many completions came with [`Dirt::CLAIMED`] since this was last asked.
+    /// Takes the number of completions with [`Dirt::CLAIMED`] since the last call.
     pub(super) fn take_claims(&mut self) -> u32 {
         std::mem::take(&mut self.claims)
     }
 
-    /// The most telling error seen since this was last asked.
+    /// Takes the most important error since the last call.
     pub(super) fn take_error(&mut self) -> Option<SqlStateCode> {
         self.error.take()
     }
 
-    /// The state as bits of the status word.
+    /// Returns the state as bits of the status word.
     pub(super) fn bits(&self) -> u32 {
         let bit = |condition, bit| if condition { bit } else { 0 };
         let transaction = match self.transaction {
@@ -191,7 +184,7 @@ impl Frames {
             | transaction
     }
 
-    /// Takes bytes the socket accepted. After a fault there is nothing to follow.
+    /// Takes bytes that the socket accepted. After a fault nothing is followed.
     pub(super) fn on_write(&mut self, mut bytes: &[u8]) {
         while self.fault.is_none() {
             let untyped = self.phase == Phase::Start;
@@ -215,8 +208,7 @@ impl Frames {
         match tag {
             b'S' => self.sync(),
             b'Q' | b'F' => self.owed.push_back(Unit::Query),
-            // CopyDone, CopyFail. A simple query's COPY ends with them; the
-            // extended protocol has a Sync follow.
+            // CopyDone, CopyFail. They end the COPY of a simple query; in the extended protocol a Sync follows.
             b'c' | b'f' => {
                 let of_query = self.copy_in && self.owed.front() == Some(&Unit::Query);
                 self.copy_in = false;
@@ -225,7 +217,7 @@ impl Frames {
             }
             // Terminate.
             b'X' => self.broken = true,
-            // Passwords have no Sync; the first ReadyForQuery is owed already.
+            // Passwords have no Sync; the first ReadyForQuery is expected already.
             _ => self.open = self.phase == Phase::Ready,
         }
     }
@@ -234,7 +226,7 @@ impl Frames {
         if !std::mem::take(&mut self.copy_ended) {
             self.owed.push_back(Unit::Sync);
         } else if !std::mem::take(&mut self.eaten) {
-            // tokio-postgres sends the end of data even if the COPY was refused.
+            // tokio-postgres sends the end of the data even if the COPY was refused.
             if self.owed.is_empty() {
                 self.fail(Fault::CopyRefused);
             }
@@ -242,7 +234,7 @@ impl Frames {
         }
     }
 
-    /// Takes bytes that were received. An error means that they must not be passed on.
+    /// Takes bytes that were received. After an error they must not be passed on.
     pub(super) fn on_read(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
         while self.fault.is_none() {
             let keep = |tag| matches!(tag, b'C' | b'E' | b'K' | b'S' | b'Z');
@@ -274,7 +266,7 @@ impl Frames {
             // ParameterStatus.
             b'S' => {
                 self.reported.set(self.backend.body());
-                // Outside of any command the server has read its configuration again.
+                // Outside of a command the server has reloaded its configuration.
                 if self.phase == Phase::Ready && self.owed.is_empty() {
                     self.settle_reported();
                 }
@@ -329,13 +321,13 @@ impl Frames {
             return self.fail_now(Fault::Unasked);
         }
         if self.owed.front() == Some(&Unit::SyncAfterCopyEnd) {
-            // Nobody waits for this answer: the COPY was dropped before the
-            // server replied, which is why its end is already on the way.
+            // No request waits for this answer: the COPY was dropped before the server answered, so its end was sent
+            // already.
             return self.fail_now(Fault::CopyRefused);
         }
         if self.eaten {
-            // The Sync was not eaten after all. The reason is in these bytes, so
-            // let them through; tokio-postgres is yet to send the end of data.
+            // The Sync was not ignored after all. These bytes contain the reason, so they are passed on; tokio-postgres
+            // has not sent the end of the data yet.
             self.fail(Fault::CopyRefused);
         }
         if self.copy_failure == CopyFailure::Failed {
@@ -344,7 +336,7 @@ impl Frames {
         Ok(())
     }
 
-    /// Within a transaction a setting may change and come back with its end: `SET LOCAL`.
+    /// A setting may change in a transaction and change back at its end: `SET LOCAL`.
     fn settle_reported(&mut self) {
         if self.transaction == TransactionStatus::Idle && self.reported.settle() {
             self.dirt = self.dirt | Dirt::SESSION;
@@ -372,8 +364,7 @@ impl Frames {
         let mut fatal = false;
         for field in self.backend.body().split(|byte| *byte == 0) {
             match field.split_first() {
-                // 'V' is the severity that is never translated; 'S' is for
-                // servers and poolers which do not send it.
+                // Field V is the severity that is never translated. Some servers and poolers send only S.
                 Some((b'V' | b'S', b"FATAL" | b"PANIC")) => fatal = true,
                 Some((b'C', code)) => {
                     let code = SqlStateCode::new(code);
@@ -390,12 +381,12 @@ impl Frames {
         self.copy_in = false;
     }
 
-    /// The bytes that show the fault may be passed on, none after them.
+    /// Sets a fault. The bytes that show it may be passed on, but none after them.
     fn fail(&mut self, fault: Fault) {
         self.fault.get_or_insert(fault);
     }
 
-    /// The bytes that show the fault do harm already.
+    /// Sets a fault. The bytes that show it must not be passed on.
     fn fail_now(&mut self, fault: Fault) -> Result<(), Fault> {
         self.fail(fault);
         Err(fault)

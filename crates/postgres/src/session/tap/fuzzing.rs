@@ -1,8 +1,8 @@
-//! What a fuzzer is let in to: the follower of message frames. Invariant: compiled for a fuzzer alone.
+//! The entry point of the fuzzer of message frames. Invariant: compiled only for the fuzzer.
 
 use super::frames::Frames;
 
-/// Follows bytes, each piece said by the server (`true`) or by the client, and gives the state they lead to.
+/// Follows pieces of bytes, each sent by the server (`true`) or by the client, and returns the final state.
 pub fn follow<'a>(said: impl IntoIterator<Item = (bool, &'a [u8])>) -> (u32, Option<&'static str>) {
     let mut frames = Frames::new();
     for (server, bytes) in said {

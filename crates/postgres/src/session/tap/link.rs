@@ -1,4 +1,4 @@
-//! What the owner of a connection knows of it, and how to find out more.
+//! The owner's view of a connection's state.
 //!
 //! Invariant: everything sent on a connection before [`Link::verdict`] is called is accounted for in its answer.
 
@@ -25,13 +25,12 @@ use super::{
 };
 use crate::error::ends_idle_session;
 
-/// What is known of a connection, and how to find out more. Cheap to clone.
+/// A handle to the state of a connection. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Link(Arc<Driver>);
 
 impl Link {
-    /// Spawns the driver of a connection whose innermost plain stream is a tap
-    /// with that `status`.
+    /// Spawns the driver of a connection whose plain stream is a tap with this `status`.
     pub(super) fn spawn<S, T>(connection: Connection<Tap<S>, T>, status: Arc<Status>) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -39,21 +38,20 @@ impl Link {
     {
         let link = Self(Arc::new(Driver::new(connection, status)));
         tokio::spawn(Task(Arc::clone(&link.0)));
-        // So that the first verdict is already a useful one.
+        // Poll once, so that the first verdict is not `Busy`.
         link.poll_inline();
         link
     }
 
-    /// From now on notifications go to `listener`, which is called while the
-    /// connection is polled and must not block. Without one they are dropped and
-    /// count as session dirt, as the session must be listening.
+    /// Sends notifications to `listener` from now on. It is called during a poll and must not block. Without a
+    /// listener, notifications are dropped and count as session dirt, because the session must be listening.
     pub(crate) fn hear_with(&self, listener: Box<NotificationHandler>) {
         if let Some(mut engine) = self.0.lock() {
             engine.listener = Some(listener);
         }
     }
 
-    /// Gives another handle to the connection's socket, for [`has_news`](Self::has_news).
+    /// Sets another handle to the connection's socket, for [`has_news`](Self::has_news).
     pub(crate) fn look_at(&self, socket: socket2::Socket) {
         if let Some(mut engine) = self.0.lock()
             && engine.connection.is_some()
@@ -62,32 +60,32 @@ impl Link {
         }
     }
 
-    /// Whether the socket has something that nobody has read yet, be it its end. Only asked away from the runtime that
-    /// reads it: at home, what has arrived is read as soon as the runtime looks, and here it would be a system call.
+    /// Whether the socket has unread data or has ended. Returns false on the runtime that reads the socket: there data
+    /// is read as soon as it arrives, and the look would cost a system call.
     pub(crate) fn has_news(&self) -> bool {
-        if Handle::try_current().is_ok_and(|here| here.id() == self.0.home) {
+        if Handle::try_current().is_ok_and(|here| here.id() == self.0.runtime) {
             return false;
         }
         let Ok(engine) = self.0.engine.try_lock() else {
-            // It is being read.
+            // Another thread is reading it.
             return false;
         };
         let mut byte = [MaybeUninit::uninit()];
         let socket = engine.socket.as_ref();
-        // "Would block" is the good answer.
+        // "Would block" means that there is nothing to read.
         socket.is_some_and(|socket| match socket.peek(&mut byte) {
             Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
             Ok(_) => true,
         })
     }
 
-    /// How the connection stands. A load and a comparison.
+    /// Returns the verdict. A load and a comparison.
     pub(crate) fn verdict(&self) -> Verdict {
         self.0.status.verdict()
     }
 
-    /// Polls the connection here and now if something woke it and nobody else is
-    /// polling it. Does not block; may be called outside a runtime.
+    /// Polls the connection now, if something woke it and no other thread polls it. Does not block, and may be called
+    /// outside a runtime.
     pub(crate) fn poll_inline(&self) -> Verdict {
         let verdict = self.verdict();
         if verdict != Verdict::Busy {
@@ -95,8 +93,7 @@ impl Link {
         }
         match self.0.engine.try_lock() {
             Ok(mut engine) => {
-                // A task that has used up its share of the runtime's budget is
-                // told "nothing to read", which is not what we want to know.
+                // A task that has used up its budget is told "nothing to read" by tokio, which would be wrong here.
                 let turn = pin!(tokio::task::unconstrained(poll_fn(|_| {
                     self.0.turn(&mut engine);
                     Poll::Ready(())
@@ -109,8 +106,7 @@ impl Link {
         self.verdict()
     }
 
-    /// Waits until the verdict is not [`Verdict::Busy`], and returns it; at the
-    /// deadline, returns it as it is.
+    /// Waits until the verdict is not [`Verdict::Busy`], or until the deadline. Returns the verdict.
     ///
     /// # Cancel safety
     /// Safe.
@@ -118,8 +114,7 @@ impl Link {
         self.wait(deadline, |verdict| verdict != Verdict::Busy).await
     }
 
-    /// Waits until the connection is quiet or broken, and returns the verdict; at
-    /// the deadline, returns it as it is.
+    /// Waits until the connection is quiet or broken, or until the deadline. Returns the verdict.
     ///
     /// # Cancel safety
     /// Safe.
@@ -134,7 +129,7 @@ impl Link {
             return verdict;
         }
         let change = self.until(|status| done(status.verdict()));
-        // Whether in time or not, the answer is the same: how it stands.
+        // In time or not, the current verdict is the answer.
         let _in_time = timeout_at(deadline, change).await;
         self.verdict()
     }
@@ -157,60 +152,59 @@ impl Link {
         self.verdict() == Verdict::Broken
     }
 
-    /// Why the connection ended, once it has.
+    /// Returns why the connection ended, if it has.
     pub(crate) fn death(&self) -> Option<Arc<str>> {
         self.0.death.get().cloned()
     }
 
-    /// The SQLSTATE of the last error the server sent since this was last asked,
-    /// whoever it was delivered to; one about the server itself comes before
-    /// those about statements.
+    /// Takes the SQLSTATE of the last error that the server sent on this connection. An error about the server is
+    /// preferred to one about a statement.
     pub(crate) fn take_error(&self) -> Option<SqlStateCode> {
         self.0.status.take_error()
     }
 
-    /// Whether the connection has ended because it was idle for too long, so that nothing unanswered was begun.
+    /// Whether the server ended the session because it was idle for too long. An unanswered command was not begun then.
     pub(crate) fn ended_idle(&self) -> bool {
         let last = self.0.status.error();
         last.is_some_and(|code| ends_idle_session(code.as_str()))
     }
 
-    /// Whether prepared statements may have gone, or appeared, behind the back of those who cache them,
-    /// since this was last asked. The dirt stays.
+    /// Whether, since the last call, prepared statements may have been dropped or created without the statement cache.
+    /// The dirt remains.
     pub(crate) fn take_stale(&self) -> bool {
         self.0.status.take_stale()
     }
 
-    /// Notes what the wire will not show. Before the command that does it is sent.
+    /// Adds dirt that the wire will not show. Call it before the command is sent.
     pub(crate) fn add_dirt(&self, dirt: Dirt) {
         self.0.status.add_dirt(dirt);
     }
 
-    /// Forgets dirt that has been cleaned up. Only after a quiet verdict, and
-    /// [`Dirt::UNPROVEN`] is not forgotten but disproved.
+    /// Clears dirt. Only after a quiet verdict; [`Dirt::UNPROVEN`] is not cleared by this but by the next statement.
     pub(crate) fn clear_dirt(&self, dirt: Dirt) {
         self.0.status.clear_dirt(dirt);
     }
 
-    /// Tells that so many commands that have completed left nothing in the session, although their tags speak of a
+    /// Excuses `claims` completed commands that changed nothing in the session, although their tags are those of a
     /// change.
     pub(crate) fn excuse(&self, claims: u32) {
         self.0.status.excuse(claims);
     }
 
-    /// Forgets [`Dirt::CLAIMED`] if all of it is [excused](Self::excuse), and gives the verdict. Only after a quiet one.
+    /// Clears [`Dirt::CLAIMED`] if all of it is [excused](Self::excuse), and returns the verdict. Only after a quiet
+    /// verdict.
     pub(crate) fn settle_claims(&self) -> Verdict {
         self.0.status.settle_claims();
         self.verdict()
     }
 
-    /// The backend's process id, as in `pg_stat_activity`.
+    /// Returns the process id of the server, as in `pg_stat_activity`.
     pub(crate) fn process_id(&self) -> u32 {
         self.0.status.process_id()
     }
 
-    /// Waits until the connection has ended. After its client was dropped this is
-    /// when the backend has exited: put a deadline round it and [`abort`] then.
+    /// Waits until the connection has ended. After its client was dropped, that is when the server process has exited.
+    /// Set a timeout around it, and call [`abort`] then.
     ///
     /// # Cancel safety
     /// Safe.
@@ -220,14 +214,13 @@ impl Link {
         self.until(Status::is_finished).await;
     }
 
-    /// Closes the socket without a word. What runs on the server goes on until it
-    /// notices.
+    /// Closes the socket without sending Terminate. A running statement continues until the server notices.
     pub(crate) fn abort(&self) {
         if let Some(mut engine) = self.0.lock() {
             self.0.end(&mut engine, "closed by this side");
             self.0.status.finish();
         }
-        // It has nothing left to do, but cannot know.
+        // Wakes the task, so that it ends.
         self.0.status.task.wake();
     }
 }

@@ -1,15 +1,12 @@
-//! Tells, synchronously and from any thread, whether a tokio-postgres
-//! connection is clean enough to be handed to someone else.
+//! Tells, synchronously and from any thread, whether a tokio-postgres connection is clean enough for its next user.
 //!
-//! tokio-postgres hides the transaction status and what is still unanswered, so
-//! its stream is wrapped in a [`Tap`](stream::Tap) that follows the message
-//! frames, and its connection future is polled by a [`Driver`](driver::Driver)
-//! whose waker leaves a mark. Together they keep one word of state; reading it
-//! gives a [`Verdict`].
+//! tokio-postgres hides the transaction status and the unanswered requests. So its stream is wrapped in a
+//! [`Tap`](stream::Tap), which follows the message frames, and its connection future is polled by a
+//! [`Driver`](driver::Driver), whose waker leaves a mark. Together they keep one word of state. Reading it gives a
+//! [`Verdict`].
 //!
 //! # The rule
-//! A connection is *quiet*, and only then is its transaction status true, when
-//! all of these hold:
+//! A connection is *quiet* when all of these hold. Only then is its transaction status valid.
 //!
 //! | Condition | What goes wrong without it |
 //! |---|---|
@@ -20,18 +17,23 @@
 //! | the conversation is not broken: no end of stream, no fatal error, no answer nobody asked for | a closed connection looks idle |
 //!
 //! # Session dirt
-//! A command tag such as `SET` or `LISTEN` is a sound reason to reset the
-//! session, and so is one of `SELECT` whose rows nobody was shown: it is that of
-//! `CREATE TABLE AS`. Of a few tags, that of `SET LOCAL` is that of `SET`, only the
-//! text of the command tells; whoever sent it excuses them one by one, once they
-//! have completed. A setting that the server reports is dirt if it differs when the
-//! transaction has ended. Their absence proves nothing: `set_config` of settings the
-//! server does not report, advisory locks and whatever a function does leave no
-//! trace. Whoever needs a proof must always reset.
+//! These are reasons to reset a session:
+//!
+//! * The tag of a command such as `SET` or `LISTEN`.
+//!
+//! * The tag `SELECT` of a command that showed no rows: it is that of `CREATE TABLE AS`.
+//!
+//! * A setting that the server reports and that differs when the transaction has ended.
+//!
+//! Some tags leave it open, such as `SET`, which is also that of `SET LOCAL`. The sender knows the text and excuses
+//! such a tag once its command has completed.
+//!
+//! None of these proves that a session is clean: `set_config` of settings that the server does not report, advisory
+//! locks and effects of functions leave no trace on the wire. For a proof, reset always.
 //!
 //! # Imports
-//! `status`, `tags` and `reported` stand alone, `frames` needs them, `stream` needs
-//! `frames`, `cancel` needs `stream`, and `driver` ties them together.
+//! `status` and `frame_splitter` import nothing, `tags` and `reported` need them, then come `frames`, `stream`, `cancel`
+//! and `driver`, `link`, `open`.
 //!
 //! Invariant: everything sent on a connection before [`Link::verdict`] is called
 //! is accounted for in its answer.

@@ -16,10 +16,10 @@ use crate::connect::role::ServerRole;
 /// Why a connection could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    /// The server did not finish the start-up in time.
+    /// The server did not finish the login in time.
     #[error("the server did not finish the start-up in time")]
     Timeout,
-    /// What answers does not speak PostgreSQL's protocol.
+    /// The answer is not PostgreSQL's.
     #[error("what answers is not PostgreSQL")]
     NotPostgres,
     /// The server refused, or the stream failed.
@@ -27,19 +27,18 @@ pub(crate) enum OpenError {
     Postgres(tokio_postgres::Error),
 }
 
-/// A connection that was opened.
+/// An open connection.
 pub(crate) struct Opened {
     pub(crate) client: Client,
     pub(crate) link: Link,
-    /// What the server is, if it says so when a session starts.
+    /// The role of the server, if it reports it when a session starts.
     pub(crate) role: Option<ServerRole>,
 }
 
-/// Opens a connection over a `stream` already connected to the server, and
-/// encrypted if it is to be, and spawns its driver on the current runtime.
+/// Logs in over a `stream` that is connected, and encrypted if it should be. Spawns the driver on the current runtime.
 ///
 /// # Cancel safety
-/// Dropping the future closes the stream. The backend ends when it notices.
+/// Dropping the future closes the stream. The server process ends when it notices.
 pub(crate) async fn open<S>(stream: S, config: &Config, deadline: Instant) -> Result<Opened, OpenError>
 where
     S: TlsStream + Unpin + Send + 'static,

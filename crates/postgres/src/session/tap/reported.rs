@@ -1,28 +1,29 @@
-//! The settings whose values the server reports: time zone, role and the like.
+//! The settings whose values the server reports, such as the time zone and the role.
 //!
-//! Invariant: a value that was reported and differs from that at the end of the last transaction is noticed at the end of
-//! the next.
+//! Invariant: at the end of a transaction, a reported value that differs from that at the end of the previous one is
+//! noticed.
 
-/// More of a report than the follower of frames keeps.
+/// The splitter keeps this many bytes of a message; a longer report is incomplete.
 const CUT_OFF: usize = super::frame_splitter::KEPT;
 
-/// What was reported last, and what it was before.
+/// The reported values, now and at the end of the last transaction.
 #[derive(Default)]
 pub(super) struct Reported {
     settings: Vec<Setting>,
-    /// One of them may differ.
+    /// A value may differ.
     changed: bool,
 }
 
 struct Setting {
     name: Box<[u8]>,
-    /// When the last transaction ended; `None` if it was too long to be kept, and so differs from any other.
+    /// The value at the end of the last transaction. `None` if it was too long to be kept; such a value counts as
+    /// different.
     before: Option<Box<[u8]>>,
     now: Option<Box<[u8]>>,
 }
 
 impl Reported {
-    /// Takes the body of a ParameterStatus message: name and value, each with a zero at its end.
+    /// Takes the body of a ParameterStatus message: name and value, each with a zero byte at its end.
     pub(super) fn set(&mut self, body: &[u8]) {
         let mut parts = body.split(|byte| *byte == 0);
         let name = parts.next().unwrap_or_default();
@@ -41,7 +42,7 @@ impl Reported {
         }
     }
 
-    /// Says whether any differs from what it was when this was last asked.
+    /// Returns whether any value differs from that of the last call.
     pub(super) fn settle(&mut self) -> bool {
         if !std::mem::take(&mut self.changed) {
             return false;

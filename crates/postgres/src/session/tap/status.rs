@@ -1,29 +1,26 @@
-//! The state of one connection, packed into a word anyone may read.
+//! The state of one connection, packed into one atomic word.
 //!
 //! Who writes which bit of the word:
 //!
 //! | Bits | Written by |
 //! |---|---|
 //! | `WOKEN` | set by any waker on any thread, cleared when a poll begins |
-//! | `POLLING`, the wire bits | whoever polls the driver, which its mutex makes one at a time |
+//! | `POLLING`, the wire bits | the thread that polls the driver; the driver's mutex allows one at a time |
 //! | `FINISHED` | set once, under the driver's mutex |
 //! | dirt, `STALE` | set while polling or by the connection's owner, cleared by the owner |
-//! | `WAITERS` | set by those who wait, cleared when a poll ends |
+//! | `WAITERS` | set by waiting tasks, cleared when a poll ends |
 //!
-//! Why a plain load is enough: all of it is one atomic, so its changes have one
-//! order. Sending a request wakes the driver, so `WOKEN` is in that order before
-//! the sender looks. Only the begin of a poll clears it, setting `POLLING` in the
-//! same step; only the end of that poll clears `POLLING`, publishing in the same
-//! step what the poll did. A reader that sees neither therefore sees the result.
-//! Acquire and release only carry along what lies outside the word.
+//! Why one load is enough: the whole state is one atomic, so its changes have one order. Sending a request wakes the
+//! driver, so `WOKEN` precedes the sender's look in that order. Only the begin of a poll clears `WOKEN`, and sets
+//! `POLLING` in the same step. Only the end of that poll clears `POLLING`, and publishes its result in the same step.
+//! So a reader that sees neither sees the result. Acquire and release order only the memory outside the word.
 //!
-//! The one gap: two threads sending at the same instant. The second finds the
-//! channel's waker already taken by the first, which has yet to set the bit. As
-//! a client belongs to one owner, only a `Statement` dropped elsewhere can be
-//! that first; looking again when the connection is next taken sees it.
+//! One gap remains: two threads send at the same instant, the first has taken the channel's waker and not yet set the
+//! bit, and the second finds no waker. A client has one owner, so the first can only be a `Statement` that is dropped
+//! elsewhere. The inspection at the next acquire sees it.
 //!
-//! Invariant: with every bit but `WAITERS` and `STALE` zero the connection is
-//! quiet, idle and, as far as can be seen, clean.
+//! Invariant: if all bits except `WAITERS` and `STALE` are zero, the connection is quiet, idle and, as far as can be
+//! seen, clean.
 
 use std::fmt;
 use std::ops::BitOr;
@@ -38,12 +35,12 @@ const WOKEN: u32 = 1 << 0;
 const POLLING: u32 = 1 << 1;
 const WAITERS: u32 = 1 << 2;
 const FINISHED: u32 = 1 << 3;
-/// Comes with `STATEMENTS`, and goes when those who cache statements have been told.
+/// Set together with `STATEMENTS`, cleared when the statement cache has been told.
 const STALE: u32 = 1 << 4;
 
-/// A request sent and not yet answered by ReadyForQuery.
+/// A request was sent that ReadyForQuery has not answered.
 pub(super) const OWED: u32 = 1 << 8;
-/// The last read gave something: answers may sit undelivered in the driver.
+/// The last read returned data: answers may be undelivered in the driver.
 pub(super) const UNDRAINED: u32 = 1 << 9;
 /// Bytes were written since the last message that ends a request.
 pub(super) const OPEN: u32 = 1 << 10;
@@ -53,7 +50,7 @@ pub(super) const BLOCKED: u32 = 1 << 11;
 pub(super) const BROKEN: u32 = 1 << 12;
 /// The server waits for COPY data.
 pub(super) const COPY_IN: u32 = 1 << 13;
-/// One answer more than expected may be on its way, see [`Dirt::UNPROVEN`].
+/// One more answer than expected may come. See [`Dirt::UNPROVEN`].
 pub(super) const UNPROVEN: u32 = 1 << 14;
 /// In a transaction block.
 pub(super) const IN_TRANSACTION: u32 = 1 << 15;
@@ -65,7 +62,7 @@ const STATEMENTS: u32 = 1 << 25;
 const CLAIMED: u32 = 1 << 26;
 const DIRT: u32 = SESSION | STATEMENTS | CLAIMED;
 
-/// What a quiet connection's transaction is up to.
+/// The transaction status of a quiet connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TransactionStatus {
     /// No transaction block.
@@ -76,24 +73,22 @@ pub(crate) enum TransactionStatus {
     Failed,
 }
 
-/// A set of reasons not to hand a session to the next user as it is.
+/// A set of reasons to clean a session before its next user.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Dirt(u32);
 
 impl Dirt {
-    /// Nothing was seen; see the module's words on what cannot be seen.
+    /// No reason was seen. The module `tap` lists what cannot be seen.
     pub(crate) const NONE: Self = Self(0);
-    /// Settings, listeners, cursors, temporary objects or the like were touched.
+    /// Settings, listeners, cursors, temporary objects or similar may have changed.
     pub(crate) const SESSION: Self = Self(SESSION);
-    /// Prepared statements may have gone, or appeared, behind the back of those
-    /// who cache them.
+    /// Prepared statements may have been dropped or created without the statement cache.
     pub(crate) const STATEMENTS: Self = Self(STATEMENTS);
-    /// A command completed whose tag speaks of a change to the session. The sender may know from its text that
-    /// nothing is left, see [`Status::excuse`].
+    /// A command completed whose tag is that of a change to the session. The sender may know from its text that nothing
+    /// has changed. See [`Status::excuse`].
     pub(crate) const CLAIMED: Self = Self(CLAIMED);
-    /// A COPY failed, after which the server sends one ReadyForQuery or two,
-    /// depending on whether it had read the COPY's first Sync. Running any
-    /// statement settles it: either this goes away or the connection breaks.
+    /// A COPY failed. The server then sends one ReadyForQuery or two, depending on whether it had read the COPY's first
+    /// Sync. Running any statement settles it: this bit is cleared, or the connection breaks.
     pub(crate) const UNPROVEN: Self = Self(UNPROVEN);
 
     pub(crate) fn is_none(self) -> bool {
@@ -132,31 +127,28 @@ impl fmt::Debug for Dirt {
     }
 }
 
-/// The answer to "may someone else have this connection?".
+/// Whether a connection may go to its next user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Nothing is in flight in either direction.
     Quiet {
-        /// True only because nothing is in flight.
+        /// Valid only because nothing is in flight.
         transaction: TransactionStatus,
-        /// What to put right before the next user.
+        /// What to clean before the next user.
         dirt: Dirt,
     },
-    /// The driver was woken, or is being polled on another thread: poll it and
-    /// look again.
+    /// The driver was woken, or another thread polls it. Poll it and look again.
     Busy,
-    /// Something is unfinished, and only the server or a holder of a stream can
-    /// finish it.
+    /// Something is unfinished that only the server or the holder of a stream can finish.
     Unfinished {
-        /// A request was sent whose end has not been seen.
+        /// A request was sent and is not fully answered.
         owed: bool,
-        /// All that was received has been delivered. If not, somebody holds a
-        /// stream without reading it.
+        /// All received data was delivered. If not, somebody holds a stream without reading it.
         drained: bool,
         /// The server waits for COPY data, which only its sender can end.
         copy_in: bool,
     },
-    /// Destroy it.
+    /// The connection cannot be used. Close it.
     Broken,
 }
 
@@ -171,7 +163,7 @@ impl Verdict {
         self == hopeful
     }
 
-    /// Whether somebody holds the receiving or the sending end of something unfinished.
+    /// Whether somebody holds an unfinished stream or COPY.
     pub(crate) fn is_held(self) -> bool {
         matches!(
             self,
@@ -216,14 +208,14 @@ impl Verdict {
 pub(crate) struct SqlStateCode([u8; 5]);
 
 impl SqlStateCode {
-    /// The code, if it is what the standard says it is: five letters or digits.
+    /// Returns the code, if it is five letters or digits as in the standard.
     pub(super) fn new(code: &[u8]) -> Option<Self> {
         let code: [u8; 5] = code.try_into().ok()?;
         code.iter().all(u8::is_ascii_alphanumeric).then_some(Self(code))
     }
 
-    /// Of two errors in a row, the one to remember: one that is about the server
-    /// rather than about a statement, else the later.
+    /// Returns the error to remember of two in a row: one about the server rather than about a statement, otherwise the
+    /// later one.
     pub(super) fn more_telling(first: Option<Self>, second: Option<Self>) -> Option<Self> {
         match (first, second) {
             (Some(first), Some(second)) if first.is_about_server() && !second.is_about_server() => Some(first),
@@ -231,7 +223,7 @@ impl SqlStateCode {
         }
     }
 
-    /// Whether it says that the server comes or goes, or has become a standby.
+    /// Whether it says that the server starts, stops or has become a standby.
     fn is_about_server(self) -> bool {
         matches!(&self.0, b"25006" | b"25P03") || self.0.starts_with(b"08") || self.0.starts_with(b"57P")
     }
@@ -257,19 +249,19 @@ impl fmt::Debug for SqlStateCode {
     }
 }
 
-/// What a connection's tap, its driver and its owner share.
+/// The state that the tap, the driver and the owner of a connection share.
 pub(super) struct Status {
     word: AtomicU32,
-    /// The wire bits as the tap last saw them. Written and read only inside a
-    /// poll, that is under the driver's mutex, hence relaxed.
+    /// The wire bits that the tap saw last. Accessed only inside a poll, under the driver's mutex, so `Relaxed` is
+    /// enough.
     wire: AtomicU32,
-    /// The most telling error's SQLSTATE, or zero. Written by the tap, taken by the owner.
+    /// The SQLSTATE of the most important error, or zero. Written by the tap, taken by the owner.
     error: AtomicU64,
     /// The backend's process id, or zero. Written by the tap during start-up.
     process_id: AtomicU32,
-    /// Completions that came with `CLAIMED`. Written by the tap.
+    /// The number of completions with `CLAIMED`. Written by the tap.
     claims: AtomicU32,
-    /// How many of them are known to have left nothing. Written by the owner.
+    /// How many of them the owner has excused.
     excused: AtomicU32,
     /// The task that polls the driver.
     pub(super) task: AtomicWaker,
@@ -278,7 +270,7 @@ pub(super) struct Status {
 }
 
 impl Status {
-    /// Starts out woken: the driver has yet to be polled for the first time.
+    /// Creates a status that is woken: the driver was not polled yet.
     pub(super) fn new() -> Self {
         Self {
             word: AtomicU32::new(WOKEN),
@@ -300,21 +292,19 @@ impl Status {
         self.word.load(Ordering::Acquire) & FINISHED != 0
     }
 
-    /// Begins a poll if there is a reason for one. The caller holds the driver's
-    /// mutex, passes the wire bits last published, and calls `end_poll`.
+    /// Begins a poll, if the driver was woken. The caller holds the driver's mutex and calls `end_poll` afterwards.
     #[must_use]
     pub(super) fn begin_poll(&self) -> bool {
         let woken = self.word.load(Ordering::Relaxed) & WOKEN != 0;
         if woken {
-            // Nobody else clears WOKEN or sets POLLING, so this flips both.
+            // Nothing else clears WOKEN or sets POLLING, so one xor flips both.
             self.word.fetch_xor(WOKEN | POLLING, Ordering::AcqRel);
         }
         woken
     }
 
-    /// Ends a poll, publishing the wire bits. `published` are those of the last
-    /// time, which nobody else changes: flipping the difference needs no loop and
-    /// leaves alone what others set meanwhile.
+    /// Ends a poll and publishes the wire bits. `published` are those of the last poll, which nothing else changes. So
+    /// flipping the difference needs no loop, and keeps the bits that others set meanwhile.
     pub(super) fn end_poll(&self, published: &mut u32) {
         let wire = self.wire.load(Ordering::Relaxed);
         let flip = POLLING | (*published ^ wire);
@@ -325,7 +315,7 @@ impl Status {
         }
     }
 
-    /// Called under the driver's mutex, or when it is poisoned: nobody polls
+    /// Marks the connection as ended. Called under the driver's mutex, or when it is poisoned; nothing polls
     /// afterwards.
     pub(super) fn finish(&self) {
         self.word.fetch_or(FINISHED, Ordering::AcqRel);
@@ -337,8 +327,8 @@ impl Status {
         self.changed.notify_waiters();
     }
 
-    /// Asks for `changed` to be notified at the end of the next poll. To be
-    /// called with the notification already enabled, before looking.
+    /// Has `changed` notified at the end of the next poll. Enable the notification first, then call this, then look at
+    /// the state; otherwise a change in between is missed.
     pub(super) fn expect_change(&self) {
         self.word.fetch_or(WAITERS, Ordering::AcqRel);
     }
@@ -355,26 +345,26 @@ impl Status {
         self.word.fetch_or(dirt.0 & DIRT | stale, Ordering::AcqRel);
     }
 
-    /// Counts completions that come with [`Dirt::CLAIMED`], before that is added.
+    /// Counts completions with [`Dirt::CLAIMED`], before the dirt is added.
     pub(super) fn add_claims(&self, claims: u32) {
         self.claims.fetch_add(claims, Ordering::Relaxed);
     }
 
-    /// Tells that so many of them left nothing. Only once they have completed: a command that failed has none.
+    /// Excuses `claims` of them. Only after the commands have completed: a failed command has no tag.
     pub(super) fn excuse(&self, claims: u32) {
         self.excused.fetch_add(claims, Ordering::Relaxed);
     }
 
-    /// Forgets [`Dirt::CLAIMED`] if all of it is excused. Sound only after a quiet verdict, which carries along what was
-    /// counted before it.
+    /// Clears [`Dirt::CLAIMED`] if all of it is excused. Valid only after a quiet verdict, whose acquire load makes the
+    /// earlier counts visible.
     pub(super) fn settle_claims(&self) {
         if self.claims.load(Ordering::Relaxed) == self.excused.load(Ordering::Relaxed) {
             self.clear_dirt(Dirt::CLAIMED);
         }
     }
 
-    /// Sound only after a quiet verdict: before it, the dirt of statements whose
-    /// answer was delivered may not be published yet.
+    /// Clears dirt. Valid only after a quiet verdict: before it, the dirt of a delivered answer may not be published
+    /// yet.
     pub(super) fn clear_dirt(&self, dirt: Dirt) {
         if dirt.contains(Dirt::CLAIMED) {
             self.excused
@@ -395,14 +385,14 @@ impl Status {
     }
 
     pub(super) fn take_error(&self) -> Option<SqlStateCode> {
-        // Most returns find nothing; a load costs them less than a swap.
+        // Most returns find no error, and a load costs less than a swap.
         if self.error.load(Ordering::Relaxed) == 0 {
             return None;
         }
         SqlStateCode::unpack(self.error.swap(0, Ordering::Relaxed))
     }
 
-    /// The same, and leaves it.
+    /// Returns the error and keeps it.
     pub(super) fn error(&self) -> Option<SqlStateCode> {
         SqlStateCode::unpack(self.error.load(Ordering::Relaxed))
     }
@@ -416,14 +406,14 @@ impl Status {
     }
 }
 
-/// The waker tokio-postgres and the socket get to see.
+/// The waker of tokio-postgres and of the socket.
 impl Wake for Status {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Set already: the task was woken then and has not polled since.
+        // If it is set, the task was woken and has not polled since.
         if self.word.fetch_or(WOKEN, Ordering::AcqRel) & WOKEN == 0 {
             self.task.wake();
         }

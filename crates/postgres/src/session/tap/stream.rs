@@ -1,7 +1,7 @@
-//! The wrapper around a socket that lets [`Frames`] see what passes.
+//! Wraps a socket so that [`Frames`] sees the bytes.
 //!
-//! Invariant: what is published describes exactly the bytes the socket accepted
-//! and the bytes it gave, at the time the poll in which that happened ends.
+//! Invariant: the published state describes exactly the bytes that the socket had accepted and returned when the poll
+//! ended.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -18,42 +18,41 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use super::frames::Frames;
 use super::status::{self, Status};
 
-/// A stream whose conversation is followed. With TLS it lies inside: what passes
-/// here is not encrypted yet, or no longer.
+/// A stream whose messages are followed. It is inside TLS: bytes here are not encrypted.
 pub(super) struct Tap<S> {
     stream: S,
     frames: Frames,
     status: Arc<Status>,
-    /// `UNDRAINED` and `BLOCKED`, which the socket decides rather than the bytes.
+    /// `UNDRAINED` and `BLOCKED`, which depend on the socket and not on the bytes.
     socket: u32,
     closing: Closing,
-    /// Whether the server has said anything yet.
+    /// Whether the server has sent anything yet.
     greeted: bool,
 }
 
-/// What answers is not PostgreSQL.
+/// The server is not PostgreSQL.
 #[derive(Debug, thiserror::Error)]
 #[error("what answers is not PostgreSQL")]
 struct NotPostgres;
 
-/// Whether a stream failed because something else than PostgreSQL answered the start-up message.
+/// Whether an error means that another program than PostgreSQL answered the startup packet.
 pub(super) fn is_not_postgres(error: &tokio_postgres::Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
     let inner = cause.and_then(io::Error::get_ref);
     inner.is_some_and(|cause| cause.is::<NotPostgres>())
 }
 
-/// Looks at the first bytes of an answer to the start-up message: without this, what a web server says would be taken
-/// for the head of a message so long that it never ends.
+/// Checks the first bytes after the startup packet. Otherwise the answer of a web server, for example, would be taken
+/// for the header of a message whose body never ends.
 fn greet(bytes: &[u8]) -> io::Result<()> {
-    // libpq's bound for what comes before the login.
+    // libpq's limit for messages before the login.
     const LONGEST: u32 = 30_000;
     let length = bytes.get(1..5).and_then(|length| length.try_into().ok());
     let length = length.map(u32::from_be_bytes);
     let is_message = match bytes.first() {
-        // Authentication request, notice, version.
+        // AuthenticationRequest, NoticeResponse, NegotiateProtocolVersion.
         Some(b'R' | b'N' | b'v') => length.is_none_or(|length| (4..=LONGEST).contains(&length)),
-        // An error. A server that could not start a process sends one without a length.
+        // ErrorResponse. A server that could not start a process sends one without a length.
         None | Some(b'E') => true,
         Some(_) => false,
     };
@@ -75,7 +74,7 @@ impl<S> Tap<S> {
         }
     }
 
-    /// Leaves the state for the driver to publish when its poll ends.
+    /// Stores the state; the driver publishes it when its poll ends.
     fn note(&self) {
         self.status.set_wire(self.frames.bits() | self.socket);
     }
@@ -94,8 +93,7 @@ impl<S> Tap<S> {
         }
     }
 
-    /// Keeps tokio-postgres from going on with a conversation in which it would
-    /// take one request's answer for another's.
+    /// Fails a conversation in which tokio-postgres would assign an answer to the wrong request.
     fn check(&self) -> io::Result<()> {
         match self.frames.fault() {
             Some(fault) => Err(io::Error::new(io::ErrorKind::InvalidData, fault.as_str())),
@@ -177,8 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tap<S> {
         self.stream.is_write_vectored()
     }
 
-    /// A TLS stream accepts bytes before the socket does; what it still holds
-    /// back shows here.
+    /// A TLS stream accepts bytes before the socket does. Bytes that it still holds show here.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
@@ -191,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tap<S> {
         flushed
     }
 
-    /// Completes when the backend has exited, see [`Closing`].
+    /// Completes when the server process has exited. See [`Closing`].
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.frames.set_broken();
@@ -206,12 +203,12 @@ impl<S: TlsStream + Unpin> TlsStream for Tap<S> {
     }
 }
 
-/// Says that what is to be encrypted is encrypted already. The driver asks for
-/// it when it is told that TLS is required without negotiation.
+/// Tells the driver that the stream needs no further encryption. The driver asks for it when TLS is required without
+/// negotiation.
 pub(super) struct AlreadyEncrypted;
 
 impl AlreadyEncrypted {
-    /// Tells the driver so.
+    /// Sets the options with which the driver asks for this.
     pub(super) fn tell(config: &mut Config) {
         config
             .ssl_mode(SslMode::Require)
@@ -231,9 +228,8 @@ impl<S: TlsStream + Unpin> TlsConnect<S> for AlreadyEncrypted {
 
 /// Closes a stream and waits until the server has closed it too.
 ///
-/// PostgreSQL leaves a socket open until the process behind it exits. End of
-/// stream therefore means: the backend is gone and its slot is free, or, on a
-/// cancel request's connection, the signal has been sent.
+/// PostgreSQL keeps a socket open until its process exits. So the end of the stream means that the process has gone and
+/// its connection slot is free; on the connection of a cancel request, that the signal has been sent.
 #[derive(Default)]
 pub(super) struct Closing {
     half_closed: bool,
@@ -255,7 +251,7 @@ impl Closing {
             match std::task::ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf)) {
                 Ok(()) if buf.filled().is_empty() => return Poll::Ready(Ok(())),
                 Ok(()) => {}
-                // Reset: the server had not read everything, but it is gone.
+                // A reset: the server had unread data, but its process has gone.
                 Err(_) => return Poll::Ready(Ok(())),
             }
         }

@@ -1,12 +1,12 @@
-//! What a command tag says about the session it ran in.
+//! Derives from a command tag whether the command changed its session.
 //!
-//! Invariant: a tag that is not known to leave the session as it was is dirt, or a claim of it that only the text of the
-//! command can disprove.
+//! Invariant: a tag counts as dirt unless it is known to leave the session unchanged. Some tags are only a claim, which
+//! the text of the command can disprove.
 
 use super::status::Dirt;
 
-/// The dirt left behind by a command that completed with `tag` (the text of a
-/// CommandComplete message, with or without its terminating NUL).
+/// Returns the dirt of a command that completed with `tag`: the text of a CommandComplete message, with or without its
+/// terminating NUL.
 pub(super) fn dirt(tag: &[u8]) -> Dirt {
     match command(tag) {
         b"SELECT" | b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE" | b"FETCH" | b"MOVE" | b"COPY" | b"SHOW" => Dirt::NONE,
@@ -34,24 +34,24 @@ pub(super) fn dirt(tag: &[u8]) -> Dirt {
         | b"COMMENT"
         | b"GRANT"
         | b"REVOKE" => Dirt::NONE,
-        // Of these the text may tell that nothing outlives the transaction: `SET LOCAL`.
+        // The text of these commands may show that nothing outlives the transaction: `SET LOCAL`.
         b"SET" | b"EXPLAIN" | b"DECLARE CURSOR" | b"DO" => Dirt::CLAIMED,
         b"PREPARE" | b"DEALLOCATE" | b"DEALLOCATE ALL" | b"DISCARD ALL" | b"DISCARD PLANS" => Dirt::STATEMENTS,
         _ => Dirt::SESSION,
     }
 }
 
-/// Whether the tag is that of a SELECT, which `CREATE TABLE AS` has too.
+/// Whether the tag is that of a SELECT. `CREATE TABLE AS` has it too.
 pub(super) fn is_select(tag: &[u8]) -> bool {
     command(tag) == b"SELECT"
 }
 
-/// Whether the tag counts any rows.
+/// Whether the tag has a count of rows above zero.
 pub(super) fn has_rows(tag: &[u8]) -> bool {
     tag.iter().any(|byte| matches!(byte, b'1'..=b'9'))
 }
 
-/// The command without the counts that follow it: "INSERT 0 1", "SELECT 7".
+/// Returns the command without the counts after it: "INSERT 0 1", "SELECT 7".
 fn command(tag: &[u8]) -> &[u8] {
     let end = tag
         .iter()

@@ -1,6 +1,6 @@
-//! The server that this module's tests share, and connections to it without a pool.
+//! The server of this module's tests, and connections to it without a pool.
 //!
-//! Invariant: it is private to the test process and ends with it.
+//! Invariant: the server is private to the test process and ends with it.
 
 use std::str::FromStr;
 use std::time::Duration;
