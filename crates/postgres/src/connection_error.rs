@@ -40,7 +40,7 @@ pub enum ConnectionError {
         cause: String,
     },
     /// Another program than PostgreSQL listens there.
-    #[error("what answers at {host} is not PostgreSQL")]
+    #[error("the server at {host} is not PostgreSQL")]
     NotPostgres {
         /// The host.
         host: String,
@@ -58,7 +58,7 @@ pub enum ConnectionError {
         cause: String,
     },
     /// The role of the server is not, or no longer, suitable.
-    #[error("{host} is not fit for target_session_attrs={wanted}")]
+    #[error("the role of {host} does not match target_session_attrs={wanted}")]
     Unsuitable {
         /// The host.
         host: String,

@@ -31,7 +31,7 @@ pub enum Error {
     },
 
     /// The queue of a batcher is full, or the request would not be sent in time. It was not sent.
-    #[error("too much waits for the database: {waiting} requests, {bytes} bytes")]
+    #[error("too many requests wait for the database: {waiting} requests, {bytes} bytes")]
     QueueFull {
         /// Waiting requests.
         waiting: usize,
@@ -43,8 +43,8 @@ pub enum Error {
 
     /// The deadline of the caller has passed. A request that was sent with others continues, and may take effect.
     #[error("not answered within {:.2} s{}", .waited.as_secs_f64(), match .sent {
-        true => "; it has been sent",
-        false => ", nor sent",
+        true => "; it was sent",
+        false => "; it was not sent",
     })]
     Deadline {
         /// How long the caller waited.
@@ -103,7 +103,7 @@ pub enum Error {
 
     /// [`Combine::commit`](crate::Combine::commit) returned another number of outcomes than it was given writes. They
     /// may have taken effect.
-    #[error("{outcomes} outcomes were told of {writes} writes")]
+    #[error("the commit returned {outcomes} outcomes for {writes} writes")]
     Miscounted {
         /// The number of outcomes.
         outcomes: usize,
@@ -112,7 +112,7 @@ pub enum Error {
     },
 
     /// The query returned this number of rows instead of one.
-    #[error("the query answered with {0} rows instead of one")]
+    #[error("the query returned {0} rows instead of one")]
     RowCount(usize),
 
     /// The name of a channel is empty or longer than the 63 bytes that PostgreSQL keeps. Nothing was sent.

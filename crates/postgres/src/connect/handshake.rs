@@ -47,7 +47,7 @@ pub(crate) enum HandshakeError {
     #[error("the server does not offer TLS")]
     NotOffered(TcpStream),
     /// The answer is not PostgreSQL's.
-    #[error("what answers is not PostgreSQL")]
+    #[error("the server is not PostgreSQL")]
     NotPostgres,
     /// The client refuses the server, or the server the client.
     #[error("{0}")]

@@ -20,7 +20,7 @@ pub(crate) enum OpenError {
     #[error("the server did not finish the start-up in time")]
     Timeout,
     /// The answer is not PostgreSQL's.
-    #[error("what answers is not PostgreSQL")]
+    #[error("the server is not PostgreSQL")]
     NotPostgres,
     /// The server refused, or the stream failed.
     #[error(transparent)]

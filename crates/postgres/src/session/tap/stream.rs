@@ -32,7 +32,7 @@ pub(super) struct Tap<S> {
 
 /// The server is not PostgreSQL.
 #[derive(Debug, thiserror::Error)]
-#[error("what answers is not PostgreSQL")]
+#[error("the server is not PostgreSQL")]
 struct NotPostgres;
 
 /// Whether an error means that another program than PostgreSQL answered the startup packet.
