@@ -5,10 +5,14 @@ use std::{fs, path::PathBuf, sync::OnceLock};
 
 use libfuzzer_sys::fuzz_target;
 
-/// One directory for the whole run: creating one for each text would take most of the time.
+/// One directory with a fixed name: creating one for each text would take most of the time, and a random one would stay.
 fn directory() -> &'static PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    DIRECTORY.get_or_init(|| tempfile::tempdir().expect("a directory").keep())
+    DIRECTORY.get_or_init(|| {
+        let directory = std::env::temp_dir().join(format!("cenote-fuzz-dotenv-{}", std::process::id() % 8));
+        fs::create_dir_all(&directory).expect("a directory");
+        directory
+    })
 }
 
 fuzz_target!(|text: &str| {

@@ -8,33 +8,18 @@ use std::time::Duration;
 
 use cenote_cache::{Cache, ClientIdentity, ConfigError, Mode, RedisConfig, Source, State};
 use cenote_testing::{RedisCluster, RedisServer};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::time::Instant;
 use world::{Database, config, read, ready, until, write};
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+struct Authority(cenote_testing::Authority);
 
 impl Authority {
     fn new() -> Self {
-        let mut params = CertificateParams::default();
-        // OpenSSL takes a certificate for signed by itself if its issuer is called as it is.
-        let name = &mut params.distinguished_name;
-        name.push(DnType::CommonName, "authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        Self(CertifiedIssuer::self_signed(params, key).unwrap())
-    }
-
-    /// A certificate for a name, and its key.
-    fn signs(&self, name: &str) -> (String, String) {
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.0).unwrap().pem();
-        (certificate, key.serialize_pem())
+        Self(cenote_testing::Authority::new("authority"))
     }
 
     fn identifies(&self, name: &str) -> ClientIdentity {
-        let (certificate, key) = self.signs(name);
+        let (certificate, key) = self.0.issue(name);
         ClientIdentity {
             certificate: certificate.into_bytes(),
             key: key.into_bytes().into(),
@@ -42,7 +27,7 @@ impl Authority {
     }
 
     async fn server(&self, name: &str) -> RedisServer {
-        let (certificate, key) = self.signs(name);
+        let (certificate, key) = self.0.issue(name);
         let builder = RedisServer::temporary().tls(certificate, key);
         builder.start().await.unwrap()
     }
@@ -116,7 +101,7 @@ async fn certificates_that_are_none_and_those_for_a_plain_url_are_refused_at_onc
 #[tokio::test]
 async fn a_server_that_asks_for_a_certificate_is_used_by_who_has_one_of_its_authority() {
     let (authority, clients) = (Authority::new(), Authority::new());
-    let (certificate, key) = authority.signs("127.0.0.1");
+    let (certificate, key) = authority.0.issue("127.0.0.1");
     let builder = RedisServer::temporary().tls(certificate, key);
     let server = builder.tls_clients(clients.0.pem()).start().await.unwrap();
     let database = Database::new();
@@ -146,7 +131,7 @@ async fn a_key_that_is_none_is_refused_at_once() {
 #[tokio::test]
 async fn a_cluster_is_used_over_tls_its_primaries_too() {
     let authority = Authority::new();
-    let (certificate, key) = authority.signs("127.0.0.1");
+    let (certificate, key) = authority.0.issue("127.0.0.1");
     let builder = RedisCluster::temporary().tls(certificate, key, authority.0.pem());
     let cluster = builder.start().await.unwrap();
     let mut redis = RedisConfig::from_url(&cluster.tls_url().unwrap()).unwrap();

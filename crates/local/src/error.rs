@@ -1,12 +1,12 @@
-//! What can go wrong, told so that the reader knows what to do next. Invariant: every message names the thing (a path,
-//! a program, a version) and its cause, so that none has a source, and none holds a password.
+//! The errors. Invariant: each message names the path, program or version concerned, and the cause, so no error has a
+//! source; no message holds a password.
 
 use std::{io, path::PathBuf, time::Duration};
 
 /// The result of every fallible function in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a server could not be found, started or steered.
+/// Why a server could not be found, started or controlled.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -19,13 +19,13 @@ pub enum Error {
          or point PG_BIN at the directory that holds `postgres` and `initdb`."
     )]
     PostgresMissing {
-        /// The oldest major version that will do.
+        /// The oldest supported major version.
         minimum: u32,
         /// The places searched, comma separated.
         looked: String,
     },
 
-    /// PostgreSQL is there, but only in versions that are too old.
+    /// PostgreSQL is installed, but only in versions that are too old.
     #[error(
         "PostgreSQL {minimum} or newer is needed, but the newest found is {found} in {}.\nInstall a newer one with one of\n  \
          apt-get install postgresql                 (Debian, Ubuntu)\n  \
@@ -34,11 +34,11 @@ pub enum Error {
          or point PG_BIN at the directory that holds a newer one.", dir.display()
     )]
     PostgresTooOld {
-        /// The oldest major version that will do.
+        /// The oldest supported major version.
         minimum: u32,
         /// The newest version found.
         found: String,
-        /// Where it is.
+        /// Its directory.
         dir: PathBuf,
     },
 
@@ -49,7 +49,7 @@ pub enum Error {
         program: &'static str,
     },
 
-    /// Running as root, and there is no unprivileged account to run the server as.
+    /// This process is root, and no unprivileged account exists to run the server as.
     #[error("servers do not run as root, and there is neither a user `postgres` nor `nobody` to run them as")]
     NoAccount,
 
@@ -79,7 +79,7 @@ pub enum Error {
         server: u32,
     },
 
-    /// The directory exists but cannot serve as a data directory.
+    /// The directory exists but cannot be used as a data directory.
     #[error("{} cannot hold a private server: {reason}", dir.display())]
     UnusableDirectory {
         /// The directory.
@@ -88,7 +88,7 @@ pub enum Error {
         reason: String,
     },
 
-    /// A setting's name or value cannot be handed to the server.
+    /// A setting's name or value cannot be passed to the server.
     #[error("setting `{name}` is not usable: {reason}")]
     InvalidSetting {
         /// The setting's name.
@@ -111,7 +111,7 @@ pub enum Error {
     StartTimeout {
         /// The server program.
         program: &'static str,
-        /// How long it was given.
+        /// The time limit.
         waited: Duration,
         /// The last lines of its log.
         log: String,
@@ -124,7 +124,7 @@ pub enum Error {
     /// The supervisor ended or stopped answering; the server's state is unknown.
     #[error("the server's supervisor {reason}")]
     SupervisorLost {
-        /// What was noticed.
+        /// What happened.
         reason: &'static str,
     },
 
@@ -149,7 +149,7 @@ pub enum Error {
 
 /// Adds what was being done to an `io::Error`.
 pub(crate) trait Doing<T> {
-    /// The description is only built on failure.
+    /// Builds the description only on failure.
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error>;
 }
 

@@ -6,10 +6,23 @@
     reason = "in a test a panic is the failed assertion"
 )]
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use cenote_local::{Error, PostgresBuilder, PostgresServer};
 use cenote_testing::{Authority, printed};
+use tempfile::TempDir;
+
+/// Writes a file that only its owner can read: libpq refuses a private key that others can read.
+fn file(directory: &TempDir, name: &str, content: &str) -> PathBuf {
+    let path = directory.path().join(name);
+    fs::write(&path, content).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path
+}
 
 /// A server with a certificate of this authority for 127.0.0.1.
 fn server(authority: &Authority) -> PostgresBuilder {
@@ -34,10 +47,9 @@ async fn encrypted(server: &PostgresServer, parameters: &[(&str, &Path)]) -> Str
 async fn tls_is_spoken_with_the_given_certificate() {
     let authority = Authority::new("authority");
     let server = server(&authority).start().await.unwrap();
-    let verified = [
-        ("sslmode", Path::new("verify-full")),
-        ("sslrootcert", &authority.certificate()),
-    ];
+    let directory = TempDir::new().unwrap();
+    let trusted = file(&directory, "ca.crt", &authority.pem());
+    let verified = [("sslmode", Path::new("verify-full")), ("sslrootcert", &trusted)];
     assert_eq!(encrypted(&server, &verified).await, "t");
     let plain = [("sslmode", Path::new("disable"))];
     assert_eq!(encrypted(&server, &plain).await, "f");
@@ -77,16 +89,15 @@ async fn a_client_shows_a_certificate_of_the_client_authority() {
     let without = encrypted(&server, &[require]).await;
     assert!(without.contains("certificate"), "{without}");
     let (certificate, key) = authority.issue("cenote");
-    let certificate = authority.file("client.crt", &certificate);
-    let key = authority.file("client.key", &key);
+    let directory = TempDir::new().unwrap();
+    let certificate = file(&directory, "client.crt", &certificate);
+    let key = file(&directory, "client.key", &key);
     let with = [require, ("sslcert", &certificate), ("sslkey", &key)];
     assert_eq!(encrypted(&server, &with).await, "t");
 }
 
 #[tokio::test]
 async fn nobody_else_can_read_the_key() {
-    use std::os::unix::fs::PermissionsExt;
-
     let server = server(&Authority::new("authority")).start().await.unwrap();
     let key = server.socket_dir().with_file_name("server.key");
     assert_eq!(fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);

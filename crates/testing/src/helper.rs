@@ -12,10 +12,10 @@ use std::{
 use cenote_local::PostgresServer;
 use tokio::time::{Instant, sleep};
 
-/// The environment variable that tells a test it runs as another test's helper process.
+/// The environment variable that tells a test that it runs as the helper process of another test.
 pub const HELPER: &str = "CENOTE_LOCAL_TEST_HELPER";
 
-/// Runs one statement, without waiting for its end.
+/// A `psql` command that runs one statement.
 pub fn psql(server: &PostgresServer, statement: &str) -> tokio::process::Command {
     let mut command = tokio::process::Command::new("sh");
     command
@@ -30,7 +30,10 @@ pub fn psql(server: &PostgresServer, statement: &str) -> tokio::process::Command
     command
 }
 
-/// Runs one statement and returns what it answers.
+/// Runs one statement and returns its values.
+///
+/// # Panics
+/// The statement fails.
 pub async fn ask(server: &PostgresServer, statement: &str) -> String {
     let output = psql(server, statement).output().await.unwrap();
     assert!(
@@ -41,7 +44,10 @@ pub async fn ask(server: &PostgresServer, statement: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Waits until `condition` holds; fails after `limit`.
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// It does not hold within `limit`.
 pub async fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
@@ -65,7 +71,7 @@ pub fn runs(pid: u32) -> bool {
     }
 }
 
-/// This test program again, to run one ignored test of it as a process of its own.
+/// A command that runs one ignored test of this test program in its own process.
 pub fn helper(program: &Path, test: &str, role: &str) -> Command {
     let mut command = Command::new(program);
     command
@@ -75,7 +81,10 @@ pub fn helper(program: &Path, test: &str, role: &str) -> Command {
     command
 }
 
-/// Starts a helper and returns what it prints after `ready:`, as words.
+/// Starts a helper and returns the words that it prints after `ready:`.
+///
+/// # Panics
+/// It ends before that.
 pub fn start_helper(mut command: Command) -> (Child, Vec<String>) {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();

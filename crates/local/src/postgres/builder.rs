@@ -84,8 +84,8 @@ impl PostgresBuilder {
         }
     }
 
-    /// Adds a server setting, such as `("max_connections", "20")`. A later one of the same name wins. It holds for the
-    /// life of this handle, restarts included, and is not written to the data directory.
+    /// Adds a server setting, such as `("max_connections", "20")`. Of two with the same name the later one counts. It
+    /// holds for the life of this handle, restarts included, and is not written to the data directory.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.options.settings.push((name.into(), value.into()));
         self
@@ -114,7 +114,7 @@ impl PostgresBuilder {
         self
     }
 
-    /// Uses the programs in this directory, whatever `PG_BIN` says and whatever else is installed.
+    /// Uses the programs in this directory instead of those of `PG_BIN` or of the newest installation.
     pub fn bin_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.bin_dir = Some(dir.into());
         self
@@ -129,7 +129,8 @@ impl PostgresBuilder {
     /// Starts the server and returns when it accepts connections.
     ///
     /// # Errors
-    /// - [`Error::PostgresMissing`](crate::Error::PostgresMissing), [`Error::PostgresTooOld`]: nothing suitable is installed.
+    /// - [`PostgresMissing`](crate::Error::PostgresMissing), [`PostgresTooOld`](crate::Error::PostgresTooOld): no suitable
+    ///   PostgreSQL is installed.
     /// - [`AlreadyRunning`](crate::Error::AlreadyRunning), [`OtherMajorVersion`](crate::Error::OtherMajorVersion),
     ///   [`UnusableDirectory`](crate::Error::UnusableDirectory): the directory given to [`PostgresServer::persistent`]
     ///   cannot be used.

@@ -1,5 +1,5 @@
-//! Finds installed servers. Invariant: the newest version wins, unless `PG_BIN` or the caller names the place, which
-//! then is the only one looked at.
+//! Finds the PostgreSQL installation to use. Invariant: it is the newest one, unless `PG_BIN` or the caller names a
+//! directory; then no other directory is searched.
 
 use std::{
     env, fs,
@@ -14,10 +14,11 @@ use crate::{
     supervise::{find_program, is_program, search_path},
 };
 
-/// The oldest PostgreSQL still supported by its makers in 2026.
+/// The oldest major version that the PostgreSQL project supports in 2026.
 const MINIMUM: u32 = 14;
 
-/// Directories whose subdirectories are versions, and where the programs are below those.
+/// Directories that hold one subdirectory per version: the directory, the prefix of a subdirectory's name, and the path
+/// of the programs below it.
 const VERSIONED: [(&str, &str, &str); 5] = [
     ("/usr/lib/postgresql", "", "bin"),          // Debian, Ubuntu
     ("/usr/libexec", "postgresql", ""),          // Alpine
@@ -31,9 +32,9 @@ const VERSIONED: [(&str, &str, &str); 5] = [
 pub(super) struct Installation {
     /// The directory of its programs.
     pub(super) dir: PathBuf,
-    /// As the server prints it, such as `17.2`.
+    /// The version as the server prints it, such as `17.2`.
     pub(super) version: String,
-    /// The part of the version that decides whether data can be read.
+    /// The major version. A server can read only the data of its own major version.
     pub(super) major: u32,
     /// The minor version, or 0 for a beta.
     minor: u32,
@@ -105,7 +106,7 @@ impl Installation {
         self.dir.join(name)
     }
 
-    /// The path of a client program, such as `psql`, which some systems package apart from the server.
+    /// The path of a client program such as `psql`. Some systems have it in another package and directory.
     pub(super) fn client(&self, program: &'static str) -> Result<PathBuf> {
         let beside = self.dir.join(program);
         let found = if is_program(&beside) {
@@ -117,7 +118,7 @@ impl Installation {
     }
 }
 
-/// Every directory that holds a server's programs, each installation once.
+/// The directories of all installations, each once.
 async fn places() -> Vec<PathBuf> {
     let mut places = Vec::new();
     if let Ok(output) = Command::new("pg_config")
@@ -132,7 +133,7 @@ async fn places() -> Vec<PathBuf> {
         .map(|dir| dir.join("postgres"))
         .filter(|program| is_program(program))
     {
-        // A link in PATH leads to the directory that has the other programs too.
+        // If the program in PATH is a link, the other programs are in the directory to which it leads.
         places.extend(
             program
                 .canonicalize()

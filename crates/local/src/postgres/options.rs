@@ -1,5 +1,5 @@
-//! What a server is started with: settings, access rules, certificates. Invariant: everything lies on the command line
-//! or in the run directory, so that nothing of it is left in the data when the handle is gone.
+//! The options of a server: settings, access rules, certificates. Invariant: they are on the command line or in the run
+//! directory, never in the data directory, so they end with the handle.
 
 use std::{ffi::OsString, fmt, fs, path::Path};
 
@@ -30,9 +30,9 @@ const CLIENT_AUTHORITY: &str = "client-ca.crt";
 
 #[derive(Clone, Default)]
 pub(super) struct Options {
-    /// In the order given: of two with the same name the later wins.
+    /// Of two with the same name the later one counts.
     pub(super) settings: Vec<(String, String)>,
-    /// In the order given: the first that matches decides.
+    /// The first one that matches a connection decides.
     pub(super) access_rules: Vec<String>,
     /// Certificate chain and key, PEM.
     pub(super) tls: Option<(String, Secret<String>)>,
@@ -40,7 +40,7 @@ pub(super) struct Options {
     pub(super) client_authority: Option<String>,
 }
 
-/// What a setting is set to, and what a rule ends with, may be a password.
+/// Shows no values of settings and no rules, because they may hold passwords.
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")

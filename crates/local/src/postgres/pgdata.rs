@@ -1,5 +1,9 @@
-//! Makes PostgreSQL data directories. Invariant: a directory appears under its final name only when it is complete,
+//! Creates PostgreSQL data directories (PGDATA). Invariant: a directory gets its final name only when it is complete,
 //! with the role `cenote`, its password and the database `cenote`.
+//!
+//! Temporary servers start with a copy of a template, because `initdb` takes seconds. The template is kept in the
+//! directory for temporary files as `cenote-templateFORMAT-VERSION-UID`, some 45 MB. There is one for each version of
+//! PostgreSQL and each account; all programs of the account share it, and it may be deleted at any time.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -21,14 +25,14 @@ use crate::{
 /// The role and the database every private server has.
 pub(super) const NAME: &str = "cenote";
 
-/// Changes whenever templates made by an older cenote will not do.
+/// Incremented when templates of older versions of cenote cannot be used any more.
 const TEMPLATE_FORMAT: u32 = 1;
 
-/// How long a server whose owner has just gone may take to notice, and then to stop.
+/// How long a server whose owner has just ended may take to notice that, and then to stop.
 const NOTICE: Duration = Duration::from_secs(1);
 const STOPPING: Duration = Duration::from_secs(30);
 
-/// A data directory that is ready to be served.
+/// A complete data directory.
 #[derive(Debug)]
 pub(super) struct PgData {
     /// What PostgreSQL calls PGDATA.
@@ -73,10 +77,11 @@ pub(super) async fn temporary(account: &Account, postgres: &Installation, run_di
     initialize(account, postgres, &made.join("data"), &password_file, &["--no-sync"]).await?;
     account.create_file(&made.join("entries"), &count(&made.join("data")).to_string())?;
     if fs::rename(&made, &template).is_ok() || is_whole(&template, account) {
-        return copy(account, &template, data).await; // ours, or that of a process that was faster
+        return copy(account, &template, data).await; // our template, or that of a process that was faster
     }
-    // A cleaner of temporary files has taken the old one apart, or it was never ours. If it can be moved away, what is
-    // left of it goes with the run directory and the next server makes a new one; this one does without.
+    // The template is damaged (a cleaner of temporary files has deleted parts of it) or belongs to another account. If
+    // it can be moved into the run directory, it is removed with that, and the next server makes a new one. This server
+    // uses its own.
     let _ = fs::rename(&template, run_dir.join("broken"));
     copy(account, &made, data).await
 }
@@ -172,7 +177,7 @@ pub(super) async fn persistent(account: &Account, postgres: &Installation, dir: 
     })
 }
 
-/// Removes a directory, although the programs of a call that was cut short may still be ending in it.
+/// Removes a directory. Programs of an earlier call whose future was dropped may still be writing into it.
 async fn remove(dir: &Path) -> Result<()> {
     let mut tries = 100;
     loop {
@@ -235,7 +240,7 @@ async fn initialize(
     Ok(())
 }
 
-/// Whether a template is there, ours, closed to others, and has everything it had when it was made.
+/// Whether the template exists, belongs to this account, is closed to others, and has as many files as at its creation.
 fn is_whole(template: &Path, account: &Account) -> bool {
     let ours = fs::symlink_metadata(template)
         .is_ok_and(|meta| meta.is_dir() && meta.uid() == account.uid && meta.mode() & 0o077 == 0);
@@ -295,10 +300,10 @@ fn lock(account: &Account, dir: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Waits for a server whose owner has gone, and clears away what one that was killed has left.
+/// Waits until a server whose owner has ended has stopped too, and removes the `postmaster.pid` of a killed one.
 ///
-/// PostgreSQL itself recognises most stale files. It does not when the number in it now belongs to another program of
-/// the same user, or to a zombie.
+/// PostgreSQL recognizes most stale files itself, except if the process id in the file now belongs to another program
+/// of the same user, or to a zombie.
 async fn clear_stale_pid(dir: &Path, data: &Path) -> Result<()> {
     let path = data.join("postmaster.pid");
     let begun = Instant::now();

@@ -68,11 +68,11 @@ impl PostgresServer {
     /// Creates an empty database.
     ///
     /// # Errors
-    /// [`Error::Command`](crate::Error::Command) with the server's words if it exists or the name is not usable, or if
-    /// the server does not answer; [`Error::ClientMissing`](crate::Error::ClientMissing) without `psql`.
+    /// [`Error::Command`](crate::Error::Command) with the server's message if it exists or the name is not usable, or
+    /// if the server does not answer; [`Error::ClientMissing`](crate::Error::ClientMissing) without `psql`.
     ///
     /// # Cancel safety
-    /// After a drop the database may exist or not.
+    /// If the future is dropped, the database may exist or not.
     pub async fn create_database(&self, name: &str) -> Result<()> {
         self.query(&format!("create database \"{}\"", name.replace('"', "\"\"")))
             .await
@@ -105,7 +105,7 @@ impl PostgresServer {
         self.instance.port()
     }
 
-    /// A command to paste into a shell. It reads the password from its file, so that it may be shown and logged.
+    /// A `psql` command line for a shell. It reads the password from a file, so it can be shown and logged.
     #[must_use]
     pub fn psql_line(&self) -> String {
         let psql = self.installation.client("psql").unwrap_or_else(|_| "psql".into());
@@ -117,7 +117,7 @@ impl PostgresServer {
         )
     }
 
-    /// What PostgreSQL calls PGDATA.
+    /// The data directory, PGDATA.
     #[must_use]
     pub fn data_dir(&self) -> &Path {
         &self.pgdata.data
@@ -153,19 +153,19 @@ impl PostgresServer {
     /// [`Error::NotRunning`](crate::Error::NotRunning), [`Error::SupervisorLost`](crate::Error::SupervisorLost).
     ///
     /// # Cancel safety
-    /// Once begun it is carried out even if the future is dropped.
+    /// Once polled, it completes even if the future is dropped.
     pub async fn kill(&self) -> Result<()> {
         self.instance.kill().await
     }
 
-    /// Stops the postmaster and all its children where they stand: connections stay open and nobody answers, as on a
-    /// host that hangs. Returns when they stand.
+    /// Stops the postmaster and all its children with SIGSTOP: connections stay open without answers, as on a host that
+    /// hangs. Returns when all have stopped.
     ///
     /// # Errors
     /// [`Error::NotRunning`](crate::Error::NotRunning), [`Error::SupervisorLost`](crate::Error::SupervisorLost).
     ///
     /// # Cancel safety
-    /// Once begun it is carried out even if the future is dropped.
+    /// Once polled, it completes even if the future is dropped.
     pub async fn freeze(&self) -> Result<()> {
         self.instance.freeze().await
     }
@@ -176,7 +176,7 @@ impl PostgresServer {
     /// [`Error::NotRunning`](crate::Error::NotRunning), [`Error::SupervisorLost`](crate::Error::SupervisorLost).
     ///
     /// # Cancel safety
-    /// Once begun it is carried out even if the future is dropped.
+    /// Once polled, it completes even if the future is dropped.
     pub async fn thaw(&self) -> Result<()> {
         self.instance.thaw().await
     }
@@ -189,7 +189,7 @@ impl PostgresServer {
     /// start, [`Error::SupervisorLost`](crate::Error::SupervisorLost).
     ///
     /// # Cancel safety
-    /// After a drop the server may be stopped, starting or running; call it again.
+    /// If the future is dropped, the server may be stopped, starting or running. Call it again.
     pub async fn restart(&self) -> Result<()> {
         self.instance.restart().await
     }
@@ -197,13 +197,13 @@ impl PostgresServer {
     /// Stops the server as `pg_ctl stop -m fast` does: clients are disconnected, open transactions rolled back. The
     /// data stay, even temporary ones, until the handle is dropped. Nothing happens if it does not run.
     ///
-    /// A server that does not end in time (10 s, a persistent one 60 s) is made to, and recovers at its next start.
+    /// A server that does not end in time (10 s, a persistent one 60 s) is killed, and recovers at its next start.
     ///
     /// # Errors
     /// [`Error::SupervisorLost`](crate::Error::SupervisorLost).
     ///
     /// # Cancel safety
-    /// Once begun it is carried out even if the future is dropped.
+    /// Once polled, it completes even if the future is dropped.
     pub async fn stop(&self) -> Result<()> {
         self.instance.stop().await
     }

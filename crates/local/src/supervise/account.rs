@@ -1,4 +1,4 @@
-//! Who runs the servers. Invariant: no server and no helper program of one ever runs as root.
+//! The account that runs the servers. Invariant: no server and no helper program runs as root.
 
 use std::{
     ffi::OsStr,

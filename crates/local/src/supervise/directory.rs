@@ -1,5 +1,5 @@
-//! Where servers keep their files. Invariant: what is made here can be entered by the servers' account and by nobody
-//! else, and a socket in a run directory fits the system's limit on socket paths.
+//! The directories of servers. Invariant: only the servers' account can enter a directory that is created here, and the
+//! path of a socket in a run directory is short enough for the system.
 
 use std::{
     env, fs,

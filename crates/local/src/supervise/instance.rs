@@ -1,5 +1,5 @@
-//! One server process through its life: started, ready, stopped, crashed, frozen, started again; the same for
-//! PostgreSQL and Redis. Invariant: it returns to the port it first got, so that clients find it again.
+//! One server process: start, wait until ready, stop, kill, freeze, restart. Invariant: the server keeps its first
+//! port, so clients find it again after a restart.
 
 use std::{
     fs::{self, File},
@@ -18,7 +18,9 @@ use super::{
 };
 use crate::error::{Error, Result};
 
+/// How often a starting server is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(5);
+/// How often another port is tried: a free port may be taken before the server listens on it.
 const PORT_ATTEMPTS: u32 = 5;
 
 /// Tells whether a server accepts connections.
@@ -36,13 +38,16 @@ pub struct Instance<P> {
     log: PathBuf,
     deadline: Duration,
     port: u16,
-    /// 0 while it is known not to run.
+    /// 0 after a stop or kill. Relaxed: nothing else is read because of it.
     pid: AtomicU32,
 }
 
 impl<P: Probe> Instance<P> {
-    /// Hands the job to a supervisor. Nothing runs before [`launch`](Self::launch); but from here on the run directory
-    /// is removed even if this process is killed.
+    /// Starts a supervisor for the job. The server runs only after [`launch`](Self::launch), but from now on the run
+    /// directory is removed even if this process is killed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the supervisor cannot be started.
     pub fn new(program: &'static str, account: &Account, job: Job, probe: P, deadline: Duration) -> Result<Self> {
         let log = job.log.clone();
         let supervisor = Supervisor::start(account, job)?;
@@ -151,7 +156,7 @@ impl<P: Probe> Instance<P> {
         let mut attempt = 1;
         loop {
             match self.start().await {
-                // Somebody connects through this port just now; it is ours again in a moment.
+                // An outgoing connection has this port as its source at the moment, and will give it back.
                 Err(Error::Exited { log, .. }) if log.contains(PORT_TAKEN) && attempt < 5 * PORT_ATTEMPTS => {
                     attempt += 1;
                     sleep(Duration::from_millis(200)).await;

@@ -1,6 +1,6 @@
-//! Ports and passwords nobody else has. Invariant: a chosen port lies below the range from which the system takes the
-//! source ports of outgoing connections; otherwise a client that keeps connecting while its server is down could be
-//! given the server's own port, connect to itself, and keep the server from starting again.
+//! Free ports and random passwords. Invariant: a port lies below the range of ephemeral ports. Otherwise a client that
+//! connects repeatedly while its server is down could get the server's port as its source port and connect to itself;
+//! then the server could not start again.
 
 use std::{collections::hash_map::RandomState, fs::File, hash::BuildHasher, io::Read, net::TcpListener};
 
@@ -9,7 +9,7 @@ use crate::error::{Doing, Result};
 const LOWEST: u16 = 15_000;
 const COUNT: u16 = 15_000; // up to 29,999; Linux hands out from 32,768, macOS from 49,152
 
-/// A loopback TCP port that was free a moment ago.
+/// A TCP port of 127.0.0.1 that was free a moment ago.
 ///
 /// # Errors
 /// [`Error::Io`](crate::Error::Io) if no port at all can be bound.
@@ -26,7 +26,10 @@ pub fn free() -> Result<u16> {
         .doing(|| "looking for a free port on 127.0.0.1".into())
 }
 
-/// 128 random bits in hexadecimal: needs no quoting in a URL, a shell or a configuration file.
+/// 128 random bits in hexadecimal, which need no quotes in a URL, a shell or a configuration file.
+///
+/// # Errors
+/// [`Error::Io`](crate::Error::Io) if `/dev/urandom` cannot be read.
 pub fn password() -> Result<String> {
     let mut bytes = [0_u8; 16];
     let read = File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes));

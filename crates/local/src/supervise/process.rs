@@ -1,4 +1,4 @@
-//! Looking at processes by id. Invariant: a zombie counts as gone, because it holds no port, file or memory.
+//! The state of processes. Invariant: a zombie counts as ended, because it holds no port, file or memory.
 
 use std::{fs, path::Path, process::Command};
 

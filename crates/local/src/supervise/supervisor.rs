@@ -1,5 +1,5 @@
-//! The owner's side of the supervisor, a shell script that is the server's parent (`supervisor.sh`). Invariant: the
-//! write end of its standard input is held by this process alone, so that the supervisor sees the end of this process.
+//! Starts and controls a supervisor: a shell script (`supervisor.sh`) that is the parent of the server. Invariant: only
+//! this process holds the write end of the supervisor's standard input, so the supervisor sees when this process ends.
 
 use std::{
     ffi::OsString,
@@ -23,7 +23,7 @@ use crate::error::{Doing, Error, Result};
 
 const SCRIPT: &str = include_str!("supervisor.sh");
 
-/// What the supervisor needs to know from the beginning.
+/// The server that a supervisor runs.
 pub struct Job {
     /// Removed when the supervisor ends.
     pub run_dir: TempDir,
@@ -31,24 +31,24 @@ pub struct Job {
     pub log: PathBuf,
     /// The name of the signal that asks the server to end soon.
     pub signal: &'static str,
-    /// How long it is asked before it is made to end.
+    /// How long the signal is repeated before the server is killed.
     pub patience: Duration,
     /// The server's command line; the port follows.
     pub command: Vec<OsString>,
 }
 
-/// What it is asked to do.
+/// A request to the supervisor.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Request {
-    /// Start the server on this port, unless it runs; the answer is its process id.
+    /// Start the server on this port, unless it runs. The answer is its process id.
     Start(u16),
-    /// Stop it, politely first.
+    /// Stop it with the signal; kill it after `patience`.
     Stop,
     /// Kill it with all its children.
     Crash,
-    /// Stop it and its children where they stand.
+    /// Stop it and its children with SIGSTOP.
     Freeze,
-    /// Let them go on.
+    /// Continue them with SIGCONT.
     Thaw,
 }
 
@@ -56,7 +56,7 @@ pub(super) enum Request {
 #[derive(Debug)]
 pub(super) struct Supervisor {
     conversation: Mutex<Conversation>,
-    /// Longer than the supervisor can take for anything.
+    /// Timeout of a request: longer than the supervisor takes for any.
     patience: Duration,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Supervisor {
 struct Conversation {
     requests: ChildStdin,
     replies: mpsc::UnboundedReceiver<String>,
-    /// Numbers the requests, so that the reply to one whose caller went away is not taken for another's.
+    /// Numbers the requests, so that the reply to a request whose future was dropped is not taken for a later one's.
     number: u64,
 }
 
@@ -79,7 +79,7 @@ impl Supervisor {
             .arg(job.signal)
             .arg(job.patience.as_secs().to_string());
         command.args(&job.command);
-        // Its own process group: Ctrl-C in the terminal is for the owner, who may still need its server to finish.
+        // Its own process group, so that Ctrl-C in a terminal does not stop the server: its owner may still need it.
         command
             .process_group(0)
             .stdin(Stdio::piped())
@@ -92,11 +92,11 @@ impl Supervisor {
         };
         let run_dir = job.run_dir.keep();
         let (sender, replies) = mpsc::unbounded_channel();
-        // A thread, so that the server does not depend on a runtime: a handle may be used from several, and whichever
-        // way it goes, someone waits for the child.
+        // A thread instead of a task: a handle may be used from several runtimes, and the child must be waited for even
+        // after the runtime has ended.
         let reading = thread::Builder::new().name("cenote-supervisor".into()).spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                let _ = sender.send(line); // nobody listens any more: only the end matters
+                let _ = sender.send(line); // fails after the handle was dropped; then only the end matters
             }
             let _ = child.wait();
             let _ = fs::remove_dir_all(run_dir); // for a parent directory in which only root may remove
@@ -113,7 +113,7 @@ impl Supervisor {
         })
     }
 
-    /// Asks and waits for the answer: a process id for `Start`, nothing otherwise.
+    /// Sends a request and waits for the answer: a process id for `Start`, otherwise `None`.
     ///
     /// Cancel safety: once sent, a request is carried out even if the future is dropped.
     pub(super) async fn ask(&self, request: Request) -> Result<Option<u32>> {
@@ -127,7 +127,7 @@ impl Supervisor {
             Request::Freeze => format!("{number} freeze\n"),
             Request::Thaw => format!("{number} thaw\n"),
         };
-        // A few bytes into a pipe whose reader has read everything before: this does not block.
+        // Does not block: the pipe is empty, because the supervisor reads each request before it answers.
         let sent = conversation.requests.write_all(line.as_bytes());
         sent.map_err(|_| Error::SupervisorLost { reason: "has ended" })?;
         let reply = timeout(self.patience, async {

@@ -9,8 +9,7 @@ use std::{
 
 use cenote_local::{PostgresBuilder, PostgresServer};
 use cenote_postgres::{Config, Error, InvalidConfig, Pool};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use tempfile::TempDir;
+use cenote_testing::Authority;
 use tokio::{
     io::{AsyncReadExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
@@ -22,49 +21,10 @@ use crate::support::{
     until_ok,
 };
 
-/// An authority, and the files a client needs.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    directory: TempDir,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        let authority = Self {
-            issuer: CertifiedIssuer::self_signed(params, key).unwrap(),
-            directory: tempfile::tempdir().unwrap(),
-        };
-        authority.file("ca.crt", &authority.issuer.pem());
-        authority
-    }
-
-    fn file(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.directory.path().join(name);
-        fs::write(&path, content).unwrap();
-        path
-    }
-
-    fn roots(&self) -> String {
-        self.directory.path().join("ca.crt").display().to_string()
-    }
-
-    fn issue(&self, name: &str) -> (String, String) {
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    /// A server whose certificate is for `localhost`.
-    fn server(&self) -> PostgresBuilder {
-        let (certificate, key) = self.issue("localhost");
-        PostgresServer::temporary().tls(certificate, key)
-    }
+/// A server whose certificate is for `localhost`.
+fn server(authority: &Authority) -> PostgresBuilder {
+    let (certificate, key) = authority.issue("localhost");
+    PostgresServer::temporary().tls(certificate, key)
 }
 
 /// A server with TLS and one without, the authority of the first, and an authority that has issued nothing.
@@ -75,11 +35,30 @@ struct Setup {
     plain: PostgresServer,
 }
 
+impl Setup {
+    /// Writes a file for a client into a directory of the server, which is removed with the server: this setup is in a
+    /// `static`, which is never dropped.
+    fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.encrypted.socket_dir().with_file_name(name)
+    }
+
+    /// The file with the certificate of an authority.
+    fn roots(&self, name: &str, authority: &Authority) -> String {
+        self.file(name, &authority.pem()).display().to_string()
+    }
+}
+
 async fn setup() -> &'static Setup {
     static SETUP: OnceCell<Setup> = OnceCell::const_new();
     let make = async || {
         let authority = Authority::new("ours");
-        let encrypted = authority.server().client_authority(authority.issuer.pem());
+        let encrypted = server(&authority).client_authority(authority.pem());
         let encrypted = encrypted
             .access_rule("hostssl certified all all scram-sha-256 clientcert=verify-ca")
             .access_rule("hostssl unencrypted all all reject")
@@ -122,7 +101,8 @@ async fn is_encrypted(config: Config) -> Result<bool, String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_sslmode_encrypts_or_refuses_as_libpq_does() {
     let setup = setup().await;
-    let (ours, theirs) = (setup.authority.roots(), setup.stranger.roots());
+    let ours = setup.roots("ours.crt", &setup.authority);
+    let theirs = setup.roots("theirs.crt", &setup.stranger);
     let untrusted = Err("no authority in sslrootcert has issued it");
     let misnamed = Err("not valid for name");
     let not_offered = Err("does not offer TLS");
@@ -218,8 +198,8 @@ async fn over_a_unix_socket_nothing_is_encrypted() {
 async fn a_client_certificate_is_sent_to_a_server_that_asks_for_one() {
     let setup = setup().await;
     let (certificate, key) = setup.authority.issue("client");
-    let certificate = setup.authority.file("client.crt", &certificate);
-    let key = setup.authority.file("client.key", &key);
+    let certificate = setup.file("client.crt", &certificate);
+    let key = setup.file("client.key", &key);
     let options = format!(
         "sslmode=require&sslcert={}&sslkey={}",
         certificate.display(),
@@ -264,9 +244,9 @@ async fn a_file_that_cannot_be_used_is_named_when_the_pool_is_made_and_a_renewed
         ("empty.crt", Some(""), "none in PEM form"),
         ("other.crt", Some("hunter2"), "none in PEM form"),
     ] {
-        let path = setup.authority.directory.path().join(file);
+        let path = setup.path(file);
         if let Some(content) = content {
-            setup.authority.file(file, content);
+            setup.file(file, content);
         }
         let options = format!("sslmode=verify-ca&sslrootcert={}", path.display());
         let refused = Pool::new(config(&setup.encrypted, "localhost", "cenote", &options));
@@ -278,14 +258,14 @@ async fn a_file_that_cannot_be_used_is_named_when_the_pool_is_made_and_a_renewed
         assert!(!text.contains("hunter2"), "{text}");
     }
 
-    let roots = setup.authority.file("renewed.crt", &setup.stranger.issuer.pem());
+    let roots = setup.file("renewed.crt", &setup.stranger.pem());
     let options = format!("sslmode=verify-full&sslrootcert={}", roots.display());
     let mut config = config(&setup.encrypted, "localhost", "cenote", &options);
     config.pool.backoff_permanent = Duration::from_millis(100);
     let pool = Pool::new(config).unwrap();
     let error = first(&pool).await.unwrap_err();
     assert!(error.contains("no authority in sslrootcert"), "{error}");
-    setup.authority.file("renewed.crt", &setup.authority.issuer.pem());
+    setup.file("renewed.crt", &setup.authority.pem());
     until_ok("the renewed file is read", async || pool.get().await.map(drop)).await;
 }
 

@@ -1,4 +1,4 @@
-//! One connection from its coming to its end. Invariant: it counts as open until its sockets are closed.
+//! One proxied connection. Invariant: it counts as open until its sockets are closed.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -13,7 +13,7 @@ use super::{
     pump::{End, pump},
 };
 
-/// Takes the connection out of those that are open.
+/// Removes the connection from the open ones when it is dropped.
 struct Registered {
     number: u64,
     shared: Arc<Shared>,
@@ -65,7 +65,7 @@ pub(super) async fn run(client: TcpStream, number: u64, shared: Arc<Shared>) {
     }
 }
 
-/// Connects to the server and passes on what either side sends, until both have ended.
+/// Connects to the server and forwards the bytes of both sides until both have ended.
 async fn pass(client: &TcpStream, server: &mut Option<TcpStream>, shared: &Shared) -> End {
     let accepted = Instant::now();
     loop {
@@ -99,7 +99,7 @@ async fn pass(client: &TcpStream, server: &mut Option<TcpStream>, shared: &Share
     }
 }
 
-/// A connection to the server. If this is dropped the server may already have accepted, and sees a reset.
+/// Connects to the server. If the future is dropped after the server has accepted, the server sees a reset.
 async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
     let socket = match server {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
@@ -111,7 +111,7 @@ async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
     Ok(connected)
 }
 
-/// Takes what the client sends until it has enough.
+/// Drops what the client sends until it closes.
 async fn swallow(client: &TcpStream) -> End {
     let mut bytes = vec![0; 4096];
     while client.readable().await.is_ok() {

@@ -1,11 +1,11 @@
-//! What a proxy is to do to its connections, and which it has. Invariant: bytes are delivered only while the faults
-//! are locked for reading, and the faults change only while they are locked for writing.
+//! The faults of a proxy, and its open connections. Invariant: bytes are delivered only while the faults are locked for
+//! reading, and the faults change only while they are locked for writing. So no byte passes after a fault is set.
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::atomic::AtomicU64, time::Duration};
 
 use tokio::sync::watch;
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// Requests.
@@ -20,13 +20,13 @@ pub(super) struct Faults {
     pub(super) hold: [bool; 2],
     pub(super) delay: [Duration; 2],
     pub(super) delay_connects: Duration,
-    /// How many bytes pass before one is inverted.
+    /// The number of bytes before the one that is inverted.
     pub(super) corrupt: [Option<u64>; 2],
-    /// Reset whatever is there or comes.
+    /// Reset all connections, also new ones.
     pub(super) refuse: bool,
-    /// The connections up to this number are to be reset.
+    /// Reset the connections up to this number.
     pub(super) cut: u64,
-    /// Those up to this number are to lose the server's side.
+    /// Close the server's side of those up to this number.
     pub(super) orphan: u64,
 }
 
@@ -39,7 +39,7 @@ impl Faults {
         };
     }
 
-    /// Inverts the byte if its turn has come; once.
+    /// Inverts the byte if it is among these; only once.
     pub(super) fn corrupt(&mut self, direction: Direction, bytes: &mut [u8]) {
         let turn = &mut self.corrupt[direction as usize];
         if let Some(left) = *turn {
@@ -55,21 +55,21 @@ impl Faults {
     }
 }
 
-/// The connections, by number, in the order of their coming.
+/// The connections, numbered in the order of their arrival.
 #[derive(Debug, Default)]
 pub(super) struct Open {
-    /// How many there have been; the number of the last.
+    /// The number of connections so far, which is the number of the last one.
     pub(super) accepted: u64,
-    /// Those whose client's side is open.
+    /// Connections whose client's side is open.
     pub(super) clients: BTreeSet<u64>,
-    /// Those whose server's side is open or will be.
+    /// Connections whose server's side is open or will be opened.
     pub(super) servers: BTreeSet<u64>,
 }
 
-/// What the handle and the connections share.
+/// The state that the handle and the connections share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// Where new connections lead.
+    /// The server of new connections.
     pub(super) server: watch::Sender<SocketAddr>,
     pub(super) faults: watch::Sender<Faults>,
     pub(super) open: watch::Sender<Open>,
@@ -99,7 +99,7 @@ impl Shared {
     }
 
     pub(super) async fn until_open(&self, holds: impl FnMut(&Open) -> bool) {
-        // The sender lives as long as `self`, so this only ends well.
+        // Cannot fail: the sender lives as long as `self`.
         let _ = self.open.subscribe().wait_for(holds).await;
     }
 

@@ -1,5 +1,5 @@
-//! A TCP proxy that does to connections what bad networks do. Invariant: what a call asks for holds when it returns;
-//! not a byte passes a [frozen](Proxy::freeze) proxy, not even one that was already under way.
+//! A TCP proxy that disturbs connections as bad networks do. Invariant: a fault is in effect when its call returns; no
+//! byte passes a [frozen](Proxy::freeze) proxy, not even one that it had already read.
 
 mod connection;
 mod faults;
@@ -22,10 +22,10 @@ use tokio::{
 use cenote_local::{Error, Result, supervise::free_port};
 use faults::{Faults, Shared};
 
-/// Stands between clients and one server, on a port of its own. It passes everything on until told otherwise; the
-/// faults add up until [`heal`](Self::heal). Dropping it closes all connections and the port.
+/// A proxy in front of one server, on its own port. Without faults it forwards all bytes. Faults add up until
+/// [`heal`](Self::heal). Dropping it closes all connections and the port.
 ///
-/// It works as tasks of the runtime it was made in.
+/// It runs as tasks of the runtime in which it was created.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -33,7 +33,7 @@ pub struct Proxy {
     acceptor: JoinHandle<()>,
 }
 
-/// What has passed a [`Proxy`] since it was made.
+/// What has passed a [`Proxy`] since its creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProxyCounts {
     /// Connections that clients made, refused ones included.
@@ -47,8 +47,8 @@ pub struct ProxyCounts {
 }
 
 impl Proxy {
-    /// A proxy on 127.0.0.1 for the server at this address, which need not be there yet. A client whose connection
-    /// cannot be passed on, because nobody listens there, is reset.
+    /// Starts a proxy on 127.0.0.1 for the server at this address, which may start later. While the server does not
+    /// listen, connections of clients are reset.
     ///
     /// # Errors
     /// [`Error::Io`] if there is no free port.
@@ -72,7 +72,7 @@ impl Proxy {
         self.address
     }
 
-    /// The URL of the server, by way of this proxy: host and port replaced.
+    /// The URL of the server with the host and port of this proxy.
     #[must_use]
     pub fn url(&self, server: &str) -> String {
         let start = server.find("://").map_or(0, |at| at + 3);
@@ -94,18 +94,17 @@ impl Proxy {
         }
     }
 
-    /// Leads new connections to another server from now on. Those that are open stay where they are;
-    /// [`cut`](Self::cut) ends them.
+    /// Connects new clients to another server. Open connections stay as they are; [`cut`](Self::cut) ends them.
     pub fn lead_to(&self, server: impl Into<SocketAddr>) {
         self.shared.server.send_replace(server.into());
     }
 
-    /// Ends all faults. What was held back goes on; half-open connections stay as they are, and what was cut is gone.
+    /// Ends all faults. Held bytes are forwarded; half-open connections stay half-open, and cut ones are lost.
     pub fn heal(&self) {
         self.change(Faults::heal);
     }
 
-    /// Resets all connections, in both directions, and returns when that is done. New ones pass.
+    /// Resets all open connections on both sides and returns when that is done. New ones work.
     pub async fn cut(&self) {
         let last = self.shared.open.borrow().accepted;
         self.change(|faults| faults.cut = last);
@@ -120,30 +119,29 @@ impl Proxy {
         self.cut().await;
     }
 
-    /// Lets nothing through in either direction, not even that a side has closed: [`hold`](Self::hold) for both. New
-    /// connections are accepted and silent.
+    /// Forwards nothing in either direction, not even the end of a connection: [`hold`](Self::hold) for both. New
+    /// connections are accepted and get no answer.
     pub fn freeze(&self) {
         self.change(|faults| faults.hold = [true; 2]);
     }
 
-    /// Lets nothing through in this direction. After [`heal`](Self::heal) all of it goes on, as TCP would have it.
+    /// Forwards nothing in this direction. After [`heal`](Self::heal) everything arrives, in order.
     pub fn hold(&self, direction: Direction) {
         self.change(|faults| faults.hold[direction as usize] = true);
     }
 
-    /// Lets everything in this direction arrive so much later. Throughput stays.
+    /// Delays everything in this direction by this time. The throughput does not change.
     pub fn delay(&self, direction: Direction, by: Duration) {
         self.change(|faults| faults.delay[direction as usize] = by);
     }
 
-    /// Lets so much time pass before a new connection reaches the server.
+    /// Waits this long before it connects a new client to the server.
     pub fn delay_connects(&self, by: Duration) {
         self.change(|faults| faults.delay_connects = by);
     }
 
-    /// Closes the server's side of all connections and tells the clients nothing, as when a router between them has
-    /// forgotten them: what a client sends disappears, and nothing ever comes back. Returns when that is done. New
-    /// connections pass.
+    /// Closes the server's side of all connections without the clients noticing, as when a router has lost its state:
+    /// what a client sends is dropped, and it gets no answer. Returns when that is done. New connections work.
     pub async fn half_open(&self) {
         let last = self.shared.open.borrow().accepted;
         self.change(|faults| faults.orphan = last);
@@ -152,7 +150,7 @@ impl Proxy {
             .await;
     }
 
-    /// Inverts a byte: the one that comes when `after` more have passed in this direction, over all connections.
+    /// Inverts one byte: the next one after `after` more bytes in this direction, counted over all connections.
     pub fn corrupt(&self, direction: Direction, after: u64) {
         self.change(|faults| faults.corrupt[direction as usize] = Some(after));
     }
@@ -169,7 +167,7 @@ fn failed(doing: &str, cause: io::Error) -> Error {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.acceptor.abort(); // and with it all connections
+        self.acceptor.abort(); // this drops the connections too
     }
 }
 

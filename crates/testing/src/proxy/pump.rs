@@ -1,4 +1,5 @@
-//! Moves bytes one way. Invariant: they arrive in their order, none before its time, and the end comes last.
+//! Forwards the bytes of one direction. Invariant: they arrive in order, not before their delay, and the end comes
+//! last.
 
 use std::{collections::VecDeque, future::pending, io, sync::atomic::Ordering};
 
@@ -10,19 +11,19 @@ use tokio::{
 
 use super::faults::{Direction, Shared};
 
-/// The most that one read takes.
+/// The most bytes of one read.
 const CHUNK: usize = 16 << 10;
-/// How much may be on the way, in chunks.
+/// The most chunks that are read but not forwarded.
 const ON_THE_WAY: usize = 256;
 
-/// How it ended.
+/// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// As TCP provides for.
+    /// With FIN.
     Finished,
-    /// To be passed on as a reset.
+    /// With a reset, which is forwarded.
     Reset,
-    /// The server's side is gone, and the client is not told.
+    /// The server's side is closed, and the client does not notice.
     Orphaned,
 }
 
@@ -69,18 +70,18 @@ pub(super) async fn pump(from: &TcpStream, to: &TcpStream, direction: Direction,
     }
 }
 
-/// Waits until it is time and there is room for the next item.
+/// Waits until the next item is due and the socket is writable.
 async fn ready(to: &TcpStream, due: Option<Instant>) {
     match due {
         Some(due) => {
             sleep_until(due).await;
-            let _ = to.writable().await; // an error shows at the write
+            let _ = to.writable().await; // the write reports an error
         }
         None => pending().await,
     }
 }
 
-/// Writes as much of the first item as there is room for, and says how many bytes that was, or that it was the end.
+/// Writes as much of the first item as the socket takes. Returns the number of bytes, or the end as an error.
 fn deliver(on_the_way: &mut VecDeque<(Instant, Item)>, to: &TcpStream) -> Result<usize, End> {
     match on_the_way.front_mut() {
         Some((_, Item::Bytes(bytes))) => match to.try_write(bytes) {
@@ -92,7 +93,7 @@ fn deliver(on_the_way: &mut VecDeque<(Instant, Item)>, to: &TcpStream) -> Result
                 Ok(written)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            // Nobody is there. What that means is read from the same socket, the other way.
+            // The receiver is gone. The pump of the other direction reads from the same socket how it ended.
             Err(_) => Err(End::Finished),
         },
         Some((_, Item::End(end))) => {
@@ -105,7 +106,7 @@ fn deliver(on_the_way: &mut VecDeque<(Instant, Item)>, to: &TcpStream) -> Result
     }
 }
 
-/// Reads what has come, if anything has.
+/// Reads what has arrived, if anything.
 fn take(from: &TcpStream, chunk: &mut [u8], direction: Direction, shared: &Shared) -> Option<Item> {
     match from.try_read(chunk) {
         Ok(0) => Some(Item::End(End::Finished)),
@@ -114,7 +115,7 @@ fn take(from: &TcpStream, chunk: &mut [u8], direction: Direction, shared: &Share
             if shared.faults.borrow().corrupt[direction as usize].is_some() {
                 shared.faults.send_if_modified(|faults| {
                     faults.corrupt(direction, bytes);
-                    false // nobody waits for this
+                    false // no task waits for this change
                 });
             }
             Some(Item::Bytes(bytes.to_vec()))

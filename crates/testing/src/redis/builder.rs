@@ -1,4 +1,4 @@
-//! How a Redis is started. Invariant: what the private server depends on cannot be set by the caller.
+//! Starts a private Redis. Invariant: a caller cannot change the settings on which the private server depends.
 
 use std::{
     fmt::{self, Write},
@@ -27,14 +27,14 @@ pub struct RedisBuilder {
     tls: Option<(String, Secret<String>)>,
     /// The authorities of the clients' certificates, PEM.
     tls_clients: Option<String>,
-    /// Lines of the configuration that are not the caller's.
+    /// Lines of the configuration that callers cannot set.
     role: Secret<String>,
     is_replica: bool,
-    /// Drawn if there is none.
+    /// Random if `None`.
     password: Option<Secret<String>>,
 }
 
-/// What a setting is set to may be a password.
+/// Shows no values of settings, because they may be passwords.
 impl fmt::Debug for RedisBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisBuilder")
@@ -81,7 +81,7 @@ impl RedisBuilder {
         self
     }
 
-    /// Asks every client of that port for a certificate of one of these authorities, PEM.
+    /// Requires a certificate of one of these authorities, PEM, from every client of the TLS port.
     pub fn tls_clients(mut self, authorities: impl Into<String>) -> Self {
         self.tls_clients = Some(authorities.into());
         self
@@ -94,7 +94,7 @@ impl RedisBuilder {
         self.with_role(&line).with_password(password)
     }
 
-    /// Adds lines that a caller cannot.
+    /// Adds lines to the configuration that callers cannot set.
     pub(super) fn with_role(mut self, lines: &str) -> Self {
         self.role = Secret::new(self.role.into_exposed() + lines);
         self
@@ -113,7 +113,7 @@ impl RedisBuilder {
     /// [`StartTimeout`](cenote_local::Error::StartTimeout) and the end of the server's log.
     ///
     /// # Cancel safety
-    /// Dropping the future stops and removes what was begun.
+    /// If the future is dropped, the server is stopped and its files are removed.
     pub async fn start(self) -> Result<RedisServer> {
         let program = find(self.program.as_deref())?;
         let account = Account::choose().await?;
@@ -173,7 +173,7 @@ impl RedisBuilder {
     }
 
     fn config(&self, password: &str) -> Result<String> {
-        // The password is in a file because a command line can be read by everybody on the machine.
+        // The password is in a file because every user of the machine can read command lines.
         let mut config = format!(
             "bind 127.0.0.1\nrequirepass {password}\nsave \"\"\nappendonly no\ndaemonize no\n\
              repl-diskless-sync-delay 0\n{}",

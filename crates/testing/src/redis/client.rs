@@ -1,4 +1,4 @@
-//! Asks a Redis one thing. Invariant: it takes a connection of its own, so nothing lingers on the server.
+//! Sends one command to a Redis. Invariant: each command has its own connection, which is closed afterwards.
 
 use std::{io, time::Duration};
 
@@ -10,11 +10,10 @@ use tokio::{
 
 use crate::error::{Result, command_failed};
 
-/// Longer than any command takes that a test sends.
+/// Timeout: longer than any command of a test takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Sends a command and returns its answer: the text of a string, a status or a number, and of anything else what the
-/// server sent.
+/// Sends a command and returns its answer: the text of a string, status or number, and the raw reply of anything else.
 pub(super) async fn ask(port: u16, password: &str, words: &[&str]) -> Result<String> {
     let failed = |reason: String| command_failed(format!("redis {}", words.first().unwrap_or(&"")), reason);
     match timeout(PATIENCE, exchange(port, password, words)).await {

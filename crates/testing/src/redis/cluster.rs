@@ -1,5 +1,5 @@
-//! A Redis Cluster on this machine. Invariant: every node is a server of its own, with its own supervisor, so that no
-//! node outlives the owner, whichever of them are dead or frozen by then.
+//! A Redis Cluster on this machine. Invariant: every node has its own supervisor, so no node outlives the owner, even
+//! if other nodes are dead or frozen.
 
 use std::collections::BTreeSet;
 
@@ -20,8 +20,8 @@ pub struct RedisClusterBuilder {
 }
 
 impl RedisClusterBuilder {
-    /// As [`RedisBuilder::setting`], for every node. How soon a primary counts as failed, in milliseconds, is
-    /// `cluster-node-timeout`, initially 2000.
+    /// Like [`RedisBuilder::setting`], for every node. `cluster-node-timeout`, by default 2000, is the number of
+    /// milliseconds after which a primary counts as failed.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.node = self.node.setting(name, value);
         self
@@ -48,7 +48,7 @@ impl RedisClusterBuilder {
     /// together.
     ///
     /// # Cancel safety
-    /// Dropping the future stops and removes what was begun.
+    /// If the future is dropped, the nodes are stopped and their files are removed.
     pub async fn start(self) -> Result<RedisCluster> {
         let password = random_password()?;
         let mut starting = JoinSet::new();
@@ -116,11 +116,11 @@ impl RedisCluster {
     /// every running replica has caught up: after a primary was killed, when its replica has taken its place.
     ///
     /// # Errors
-    /// [`Error::Command`](cenote_local::Error::Command) if it does not come to that within a minute. A frozen node
-    /// counts as running.
+    /// [`Error::Command`](cenote_local::Error::Command) if that takes longer than a minute. A frozen node counts as
+    /// running.
     ///
     /// # Cancel safety
-    /// It only asks.
+    /// Safe: it changes nothing.
     pub async fn steady(&self) -> Result<()> {
         wait_for("the cluster is steady", || self.is_steady()).await
     }
@@ -132,7 +132,7 @@ impl RedisCluster {
             let first = (number * SLOTS / PRIMARIES).to_string();
             let last = ((number + 1) * SLOTS / PRIMARIES - 1).to_string();
             node.command(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]).await?;
-            // Distinct from the start: otherwise they first have to settle whose claims are newer.
+            // Different from the start; otherwise the primaries first have to resolve which claim is newer.
             let epoch = (number + 1).to_string();
             node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await?;
         }
@@ -143,7 +143,7 @@ impl RedisCluster {
         }
         for (primary, replica) in primaries.iter().zip(replicas) {
             let id = &primary.command(&["CLUSTER", "MYID"]).await?;
-            // Refused until the replica has heard of it.
+            // Fails until the replica knows the primary.
             wait_for("a replica knows its primary", || async move {
                 let replicate = replica.command(&["CLUSTER", "REPLICATE", id]).await;
                 replicate.map(|_| true)
@@ -175,7 +175,7 @@ impl RedisCluster {
     }
 }
 
-/// A node that is not known to have failed, as another describes it.
+/// A node that has not failed, as another node describes it.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Owner {
     id: String,

@@ -72,20 +72,20 @@ impl RedisServer {
         self.instance.pid()
     }
 
-    /// Sends a command on a connection of its own and returns its answer: the text of a string, a status or a number,
-    /// and of anything else what the server sent.
+    /// Sends a command on its own connection and returns its answer: the text of a string, status or number, and the
+    /// raw reply of anything else.
     ///
     /// # Errors
-    /// [`Error::Command`](cenote_local::Error::Command) with what the server said, or if it does not answer within 30
-    /// s.
+    /// [`Error::Command`](cenote_local::Error::Command) with the server's error, or if it does not answer within
+    /// 30 s.
     ///
     /// # Cancel safety
-    /// After a drop the command may be carried out or not.
+    /// If the future is dropped, the command may have run or not.
     pub async fn command(&self, words: &[&str]) -> Result<String> {
         client::ask(self.port(), self.password.expose(), words).await
     }
 
-    /// Writes what it holds to disk: from then on every start begins with it, however old it is by then.
+    /// Writes a snapshot to disk. Every later start loads it, even if newer data existed since.
     ///
     /// # Errors
     /// As [`command`](Self::command).
@@ -103,19 +103,19 @@ impl RedisServer {
     /// [`Error::SupervisorLost`](cenote_local::Error::SupervisorLost).
     ///
     /// # Cancel safety
-    /// Once begun it is carried out even if the future is dropped.
+    /// Once polled, it completes even if the future is dropped.
     pub async fn kill(&self) -> Result<()> {
         Ok(self.instance.kill().await?)
     }
 
-    /// Stops the server where it stands: connections stay open and nobody answers.
+    /// Stops the server with SIGSTOP: connections stay open without answers.
     ///
     /// # Errors
     /// [`Error::NotRunning`](cenote_local::Error::NotRunning),
     /// [`Error::SupervisorLost`](cenote_local::Error::SupervisorLost).
     ///
     /// # Cancel safety
-    /// Once begun it is carried out even if the future is dropped.
+    /// Once polled, it completes even if the future is dropped.
     pub async fn freeze(&self) -> Result<()> {
         Ok(self.instance.freeze().await?)
     }
@@ -127,7 +127,7 @@ impl RedisServer {
     /// [`Error::SupervisorLost`](cenote_local::Error::SupervisorLost).
     ///
     /// # Cancel safety
-    /// Once begun it is carried out even if the future is dropped.
+    /// Once polled, it completes even if the future is dropped.
     pub async fn thaw(&self) -> Result<()> {
         Ok(self.instance.thaw().await?)
     }
@@ -139,7 +139,7 @@ impl RedisServer {
     /// at the first start, [`Error::SupervisorLost`](cenote_local::Error::SupervisorLost).
     ///
     /// # Cancel safety
-    /// After a drop the server may be stopped, starting or running; call it again.
+    /// If the future is dropped, the server may be stopped, starting or running. Call it again.
     pub async fn restart(&self) -> Result<()> {
         Ok(self.instance.restart().await?)
     }
@@ -150,7 +150,7 @@ impl RedisServer {
     /// [`Error::SupervisorLost`](cenote_local::Error::SupervisorLost).
     ///
     /// # Cancel safety
-    /// Once begun it is carried out even if the future is dropped.
+    /// Once polled, it completes even if the future is dropped.
     pub async fn stop(&self) -> Result<()> {
         Ok(self.instance.stop().await?)
     }
