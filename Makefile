@@ -48,8 +48,11 @@ fuzz: ## every fuzz target for a minute; longer by SECONDS=600
 fmt: ## format the code
 	cargo fmt --all
 
-lint: ## check format and lints; a warning is an error
+lint: ## check format, phrases, documents, imports and lints; a warning is an error
 	cargo fmt --all --check
+	-scripts/check_words
+	-scripts/check_docs
+	-scripts/import_circles
 	cargo clippy --workspace --all-targets --features cenote-examples/oracle --locked -- -D warnings
 
 doc: ## build the documentation; a warning is an error
