@@ -1,7 +1,7 @@
 //! How a caller acquires a connection.
 //!
-//! Invariant: a position in the queue and a connection in hand are values whose `Drop` gives them up, so a caller may be
-//! dropped at any await.
+//! Invariant: a position in the queue and a connection in hand are values whose `Drop` gives them up, so a caller may
+//! be dropped at any await.
 
 use std::{
     borrow::Borrow,
@@ -298,8 +298,8 @@ fn shed<M: Manager>(inner: &Arc<PoolInner<M>>) -> AcquireError<M::Error> {
     AcquireError::new(Reason::Overloaded, wait, snapshot(inner))
 }
 
-/// The error of a wait that was ended because connecting fails for good. Its cause is the connect that ended it: a later
-/// connect may have succeeded, and so cleared the error that the core remembers.
+/// The error of a wait that was ended because connecting fails for good. Its cause is the connect that ended it: a
+/// later connect may have succeeded, and so cleared the error that the core remembers.
 pub(crate) fn permanent<M: Manager>(inner: &Arc<PoolInner<M>>, failure: ConnectFailure<M>) -> AcquireError<M::Error> {
     let mut snapshot = snapshot(inner);
     snapshot.last_connect_error = Some(failure);

@@ -1,11 +1,11 @@
-//! An error with its causes, in one line. Invariant: nothing is said twice.
+//! An error with its causes in one line. Invariant: no cause is printed twice.
 
 use std::{error::Error, fmt};
 
-/// Shows an error and what it gives as its causes, separated by colons; a cause that the text before it tells already
-/// is left out.
+/// Displays an error and its [sources](Error::source), separated by colons. A source whose text is part of the text
+/// before it is left out.
 ///
-/// For errors of other libraries, some of which leave the cause out of their own text, and some of which do not.
+/// Use it for errors of other libraries: some include the source in their own text, and some do not.
 #[derive(Clone, Copy)]
 pub struct Chain<'a>(pub &'a (dyn Error + 'static));
 

@@ -1,25 +1,26 @@
-//! When to shed the head of a standing line: the CoDel algorithm. Invariant: nobody is shed unless
-//! every caller served during a whole interval had waited longer than the target, so a burst that
-//! is worked off within the interval loses no one.
+//! CoDel: when to shed the waiter at the head of a standing queue.
 //!
-//! K. Nichols, V. Jacobson, "Controlling Queue Delay", ACM Queue 10(5), 2012, with the return to the
-//! former rate as in RFC 8289, section 4.
+//! Invariant: nobody is shed unless every caller served during a whole interval had waited longer than the target. So a
+//! burst that is worked off within the interval loses nobody.
+//!
+//! Source: K. Nichols, V. Jacobson, "Controlling Queue Delay", ACM Queue 10(5), 2012; the return to the former rate is
+//! from RFC 8289, section 4.
 
 use std::time::Duration;
 
-/// The target is 5 % of the interval, the proportion which the authors found best.
+/// The target is 5 % of the interval, the ratio that the authors recommend.
 const INTERVAL_PER_TARGET: u32 = 20;
 
-/// A control loop over how long those at the head of the line have waited.
+/// The control loop. Its input is the wait of the caller at the head.
 pub(crate) struct Codel {
     target: Duration,
     interval: Duration,
-    /// When the wait will have been above the target for a whole interval, if it is above.
+    /// When the wait will have been above the target for a whole interval. `None` while it is below.
     ripe: Option<Duration>,
     shedding: bool,
-    /// When to shed next, while shedding.
+    /// When to shed the next waiter, while shedding.
     next: Duration,
-    /// How many were shed since shedding began, and the count with which it began.
+    /// The number of waiters shed since shedding began, and its value then.
     count: u32,
     began_with: u32,
 }
@@ -37,14 +38,14 @@ impl Codel {
         }
     }
 
-    /// The line was empty.
+    /// The wait is below the target, or the queue was empty.
     pub(crate) fn reset(&mut self) {
         self.ripe = None;
         self.shedding = false;
     }
 
-    /// Whether to shed the caller at the head, which has waited for `sojourn`, instead of serving
-    /// it. If so, ask again for the one behind. The last in line is never shed.
+    /// True if the waiter at the head, which has waited for `sojourn`, is to be shed instead of served. Ask again for
+    /// the waiter behind it. The last waiter is never shed.
     pub(crate) fn sheds(&mut self, sojourn: Duration, is_last: bool, now: Duration) -> bool {
         if sojourn < self.target || is_last {
             self.reset();
@@ -61,7 +62,7 @@ impl Codel {
             }
             false => {
                 self.shedding = true;
-                // The rate that was right a moment ago is a good one to begin with.
+                // Start at the rate that was right a moment ago, rather than from scratch.
                 let reached = self.count.saturating_sub(self.began_with);
                 let recent = now.saturating_sub(self.next) < self.interval.saturating_mul(16);
                 self.count = if reached > 1 && recent { reached } else { 1 };
@@ -72,7 +73,7 @@ impl Codel {
         true
     }
 
-    /// The more were shed, the sooner the next.
+    /// The control law: the interval divided by the square root of the count.
     fn law(&self, from: Duration) -> Duration {
         from.saturating_add(self.interval.div_f64(f64::from(self.count).sqrt()))
     }
@@ -91,7 +92,7 @@ mod tests {
         Codel::new(ms(5))
     }
 
-    /// When someone is shed if a caller that waited so long is at the head every millisecond.
+    /// The times at which a waiter is shed, if the one at the head has waited for `sojourn` in every millisecond.
     fn shed_times(codel: &mut Codel, sojourn: u64, from: u64, to: u64) -> Vec<u64> {
         (from..to)
             .filter(|&now| codel.sheds(ms(sojourn), false, ms(now)))

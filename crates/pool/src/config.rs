@@ -1,78 +1,75 @@
-//! What a pool is told at the start. Invariant: a [`Config`] that passed [`Config::validate`] needs
-//! no second look anywhere else.
+//! The configuration of a pool. Invariant: a [`Config`] that passed [`Config::validate`] is checked nowhere else.
 
 use std::time::Duration;
 
-/// The usual number of warm connections.
+/// The default number of warm connections.
 const WARM: u32 = 2;
 
-/// The usual bound on the pause between failing connects.
+/// The default maximum of the pause between failing connects. It bounds how late a recovered server is noticed.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Sizes, deadlines and lifetimes of a pool.
-///
-/// The defaults are those of the service's contract: 2 warm connections, 10 at most, 30 s to wait
-/// for one, half an hour of life.
+/// Sizes, timeouts and lifetimes of a pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Connections kept open even when nobody needs them. `None`: 2, or `max_size` where that is less.
+    /// The number of connections that are kept open although nobody needs them. `None`: 2, or `max_size` if that is
+    /// less.
     pub min_size: Option<u32>,
-    /// Connections kept once opened, as long as they are used.
+    /// The number of connections that are kept once opened, until they are idle for too long. Default: 10.
     pub max_size: u32,
-    /// Connections opened beyond `max_size` under load, closed on return unless someone waits.
+    /// The number of connections that may be opened beyond `max_size` under load. They are closed on release unless a
+    /// caller waits. Default: 0.
     pub max_overflow: u32,
-    /// If callers have waited for longer than this all the time, some are sent away from the head
-    /// of the line, ever more of them until the wait is short again; bursts that are worked off
-    /// within 20 times this do no harm. It is CoDel (Nichols and Jacobson, "Controlling Queue
-    /// Delay", ACM Queue, 2012). Good values lie between the usual time a connection is held and a
-    /// tenth of `acquire_timeout`. `None`: nobody is sent away before its time.
+    /// Sheds waiters if the wait exceeds this time for long: from the head of the queue, and ever faster until the wait
+    /// is short again. Bursts that are worked off within 20 times this time are left alone. This is CoDel (Nichols and
+    /// Jacobson, "Controlling Queue Delay", ACM Queue, 2012). Good values are between the usual time that a connection
+    /// is held and a tenth of `acquire_timeout`. `None`, the default: nobody is shed.
     pub shed_target: Option<Duration>,
-    /// Longest time a caller waits for a connection. Zero: it takes what is idle or fails.
+    /// The longest wait of a caller. Zero: take an idle connection or fail. Default: 30 s.
     pub acquire_timeout: Duration,
-    /// Most callers waiting at once; one more is refused immediately. So is, once a line has not been
-    /// empty for a second, a caller who at the rate measured there would not be served in time.
+    /// The maximum number of waiters. One more caller is refused at once. So is a caller whose wait would time out,
+    /// once the queue has stood for a second and its rate is known. Default: 10,000.
     pub max_waiters: u32,
-    /// A connection older than this is replaced, each at a random point in the last tenth of the
-    /// time so that connections opened together do not end together. `None`: no limit.
+    /// The lifetime of a connection, less a random part of up to a tenth, so that connections opened together do not
+    /// end together. `None`: unlimited. Default: 30 minutes.
     pub max_lifetime: Option<Duration>,
-    /// An idle connection beyond `min_size` is closed after this time. `None`: never.
+    /// The time after which an idle connection beyond `min_size` is closed. `None`: never. Default: 5 minutes.
     pub idle_timeout: Option<Duration>,
-    /// A connection idle for longer is asked [`Manager::check`](crate::Manager::check) before it is
-    /// handed out. `None`: never.
+    /// A connection that was idle for this time is [checked](crate::Manager::check) before it is handed out. `None`:
+    /// never. Default: 30 s.
     pub check_after: Option<Duration>,
-    /// How long a [`Manager::check`](crate::Manager::check) is trusted for connections of which
-    /// [`Manager::inspect`](crate::Manager::inspect) knows nothing. One that dies within this time
-    /// is handed out dead; zero has each checked before it is handed out.
+    /// How long a [check](crate::Manager::check) stays valid for connections whose
+    /// [condition](crate::Manager::inspect) is unknown. A connection that dies within this time may be handed out dead.
+    /// Zero, the default: each is checked before it is handed out.
     pub trust_check_for: Duration,
-    /// Longest time one [`Manager::check`](crate::Manager::check) may take.
+    /// The longest time of one [`Manager::check`](crate::Manager::check). Default: 1 s.
     pub check_timeout: Duration,
-    /// Longest time one [`Manager::connect`](crate::Manager::connect) may take, name resolution,
-    /// handshakes and authentication included.
+    /// The longest time of one [`Manager::connect`](crate::Manager::connect), including name resolution, handshakes and
+    /// authentication. Default: 5 s.
     pub connect_timeout: Duration,
-    /// Longest time one [`Manager::clean`](crate::Manager::clean) may take.
+    /// The longest time of one [`Manager::clean`](crate::Manager::clean). Default: 1 s.
     pub clean_timeout: Duration,
-    /// Longest time [`Manager::close`](crate::Manager::close) may take; until then the connection
-    /// totals against the maximum.
+    /// The longest time of one [`Manager::close`](crate::Manager::close). Until then the connection counts against the
+    /// maximum. Default: 5 s.
     pub close_timeout: Duration,
-    /// Connects under way at once. While connecting fails it is one. While connections are in use,
-    /// those for callers in line begin with one, and each that succeeds while the line stands allows
-    /// one more: a burst of short uses is over before a new connection would be ready.
+    /// The maximum number of connects under way at once; one while connects fail. While connections are in use,
+    /// connects for waiters begin with one, and each success while the queue stands allows one more: a burst of short
+    /// uses is over before a new connection would be ready. Default: 4.
     pub connect_concurrency: u32,
-    /// A connection held by one caller for longer is taken for leaked: a warning is logged, once for
-    /// each holder, and it is counted in [`Stats::leaked`](crate::Stats::leaked). It is not taken
-    /// away. `None`: no connection is.
+    /// A connection that one caller holds for this time counts as leaked: a warning is logged, once for each holder,
+    /// and [`Stats::leaked`](crate::Stats::leaked) counts it. It is not taken away. `None`: never. Default: 60 s.
     pub leak_after: Option<Duration>,
-    /// Pause after the first failed connect; it doubles with each further failure.
+    /// The pause after the first failed connect. It doubles with each further failure. Up to half of each pause is
+    /// random. Default: 50 ms.
     pub backoff_base: Duration,
-    /// Longest pause between failing connects. It bounds how late a recovered server is noticed. `None`: 500 ms, or
-    /// `backoff_base` where that is more.
+    /// The longest pause between failing connects. `None`: 500 ms, or `backoff_base` if that is more.
     pub backoff_max: Option<Duration>,
-    /// Pause after a connect that failed [for good](crate::Manager::is_permanent). It bounds how late
-    /// a corrected password is noticed, and how many logins a wrong one costs.
+    /// The pause while connects fail [permanently](crate::Manager::is_permanent). It bounds how late a corrected
+    /// password is noticed, and how many logins a wrong one costs. In a pool that has worked it is also the time for
+    /// which such failures are retried with the usual backoff before they count as permanent. Default: 5 s.
     pub backoff_permanent: Duration,
-    /// When connects have failed for this long and no connection is open, newcomers are refused at
-    /// once with [`Reason::Unavailable`](crate::Reason::Unavailable); those in line stay. The pool
-    /// goes on connecting by itself, and the first success ends it. `None`: newcomers always wait.
+    /// When connects have failed for this time and no connection is open, new callers are refused at once with
+    /// [`Reason::Unavailable`](crate::Reason::Unavailable); waiters stay. The pool goes on connecting, and the first
+    /// success ends it. `None`: new callers always wait. Default: 5 s.
     pub breaker_after: Option<Duration>,
 }
 
@@ -103,8 +100,7 @@ impl Default for Config {
     }
 }
 
-/// How many connections a pool may have: that part of its [`Config`] which
-/// [`Pool::resize`](crate::Pool::resize) changes.
+/// The part of a [`Config`] that [`Pool::resize`](crate::Pool::resize) changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// As [`Config::min_size`].
@@ -115,7 +111,7 @@ pub struct Limits {
     pub max_overflow: u32,
 }
 
-/// A [`Config`] that cannot work, and why.
+/// Why a [`Config`] cannot work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid pool configuration: {0}")]
 pub struct InvalidConfig(pub(crate) &'static str);
@@ -129,7 +125,7 @@ impl Config {
         }
     }
 
-    /// The same with other limits, if they make sense.
+    /// Returns this configuration with other limits, if they are valid.
     pub(crate) fn resized(&self, limits: Limits) -> Result<Self, InvalidConfig> {
         let resized = Self {
             min_size: limits.min_size,
@@ -141,17 +137,17 @@ impl Config {
         Ok(resized)
     }
 
-    /// The number of connections kept open, chosen by the user or by default.
+    /// The effective `min_size`.
     pub(crate) fn warm(&self) -> u32 {
         self.min_size.unwrap_or(WARM.min(self.max_size))
     }
 
-    /// The longest pause between failing connects, chosen by the user or by default.
+    /// The effective `backoff_max`.
     pub(crate) fn longest_pause(&self) -> Duration {
         self.backoff_max.unwrap_or(LONGEST_PAUSE.max(self.backoff_base))
     }
 
-    /// Most connections that may exist at once.
+    /// The maximum number of connections.
     pub(crate) fn capacity(&self) -> u32 {
         self.max_size + self.max_overflow
     }

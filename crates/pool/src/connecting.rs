@@ -1,5 +1,5 @@
-//! The task that opens a connection. Invariant: a connect ends in success or in a failure that the core is told of, even
-//! if the task panics or its runtime ends.
+//! The task that opens a connection. Invariant: a connect ends in success or in a failure that the core is told of,
+//! even if the task panics or its runtime ends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -61,7 +61,7 @@ impl<M: Manager> Connecting<M> {
         if let Some(slot) = self.slot
             && inner.core().is_lost(slot)
         {
-            // The runtime did not run this task for so long that the pool has replaced it.
+            // The runtime did not run this task in time, and the pool has replaced it.
             return;
         }
         let limit = inner.config.connect_timeout;
@@ -116,7 +116,7 @@ impl<M: Manager> Connecting<M> {
         }
         if let Some(failing_for) = effect.opened_breaker {
             let seconds = failing_for.as_secs_f64();
-            tracing::warn!(seconds, %error, "the server is taken for dead; refusing callers");
+            tracing::warn!(seconds, %error, "connects have failed for too long; refusing callers until one succeeds");
         }
         if is_terminated || is_permanent {
             inner.state_changed.notify_waiters();

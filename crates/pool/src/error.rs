@@ -1,90 +1,91 @@
-//! Why no connection could be acquired. Invariant: every error says what the pool looked like at that
-//! moment, so that a log line alone tells exhaustion from a dead server.
+//! Why no connection could be acquired.
 //!
-//! The text of an error says all of it, its cause included, and so it has no [`source`](Error::source): whoever prints
-//! a chain of causes would print it twice.
+//! Invariant: every error has a snapshot of the pool, so that one log line is enough to tell exhaustion from a dead
+//! server.
+//!
+//! The text of an error includes its cause. Therefore it has no [`source`](Error::source): a report that prints the
+//! chain of causes would print it twice.
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use crate::{Chain, Holder};
 
-/// Why a connect did not lead to a connection.
+/// Why a connect failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError<E: Error + 'static> {
-    /// The manager said so.
+    /// The manager returned this error.
     #[error("{}", Chain(.0))]
     Failed(E),
-    /// It took longer than `connect_timeout`.
+    /// It took longer than [`connect_timeout`](crate::Config::connect_timeout), which is given.
     #[error("no connection within {:.1} s", .0.as_secs_f64())]
     TimedOut(Duration),
-    /// Its task ended early: the manager panicked, or the runtime has ended.
+    /// Its task ended early: the manager panicked, or the runtime ended.
     #[error("the connect was aborted: the manager panicked, or the runtime has ended")]
     Aborted,
 }
 
-/// What a caller was waiting for when its time ran out.
+/// What a caller was waiting for when its wait timed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// For another caller to return a connection.
     Waiting,
-    /// For a connect: no connection was open that anyone could have returned.
+    /// For a connect: no connection was open that another caller could have returned.
     Connecting,
-    /// For the check of a connection that had long been idle.
+    /// For the [check](crate::Manager::check) of an idle connection.
     Checking,
 }
 
-/// What kept a caller from getting a connection.
+/// Why a caller got no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Its time ran out.
+    /// The wait timed out.
     Timeout {
         /// What it was waiting for.
         phase: Phase,
         /// How long it had waited.
         waited: Duration,
     },
-    /// More callers wait than can be served. Either nothing was waited for, because `max_waiters`
-    /// were in line already or this caller's time would have run out there, or it was shed from a
-    /// line that had been too long for a while (see
-    /// [`Config::shed_target`](crate::Config::shed_target)).
+    /// More callers wait than can be served. Either the caller was refused at once, because
+    /// [`max_waiters`](crate::Config::max_waiters) callers were waiting or its wait would have timed out; or it was
+    /// shed after waiting (see [`Config::shed_target`](crate::Config::shed_target)).
     Overloaded,
-    /// Connects have failed for [`Config::breaker_after`](crate::Config::breaker_after), and no
-    /// connection is open; nothing was waited for. The snapshot says why the last one failed.
+    /// Connects have failed for [`Config::breaker_after`](crate::Config::breaker_after), and no connection is open. The
+    /// caller was refused at once. The snapshot has the last connect error.
     Unavailable,
-    /// The last connect failed [for good](crate::Manager::is_permanent), and no connection is open:
-    /// waiting cannot help until someone changes something. The snapshot says why it failed.
+    /// Connects fail [permanently](crate::Manager::is_permanent), and no connection is open. Waiting does not help
+    /// until the cause is removed. The snapshot has the last connect error.
     Permanent,
     /// The pool is draining or closed.
     Closed,
 }
 
-/// What the pool looked like when an acquire failed.
+/// The state of the pool when an acquire failed.
 #[derive(Debug)]
 pub struct Snapshot<E: Error + 'static> {
     /// Connections held by callers.
     pub in_use: u32,
-    /// Connections ready to be taken.
+    /// Connections that are ready for a caller.
     pub idle: u32,
     /// Connects under way.
     pub connecting: u32,
     /// Connections being cleaned before their next use.
     pub cleaning: u32,
-    /// Connections whose close is not confirmed yet; they count against the capacity.
+    /// Connections whose close is not confirmed yet. They count against the capacity.
     pub closing: u32,
-    /// Callers in line.
+    /// Callers that wait.
     pub waiting: u32,
-    /// Most connections that may exist: `max_size + max_overflow`.
+    /// The maximum number of connections: `max_size + max_overflow`.
     pub capacity: u32,
-    /// Why the most recent connect failed, if none has succeeded since.
+    /// Why the last connect failed. `None` if it succeeded.
     pub last_connect_error: Option<Arc<ConnectError<E>>>,
-    /// Who has held a connection longest.
+    /// The caller that has held a connection longest.
     pub oldest_holder: Option<Holder>,
 }
 
 /// Could not acquire a connection. Cheap to clone.
 #[derive(Debug)]
 pub struct AcquireError<E: Error + 'static> {
-    /// Behind one pointer: every successful acquire moves a `Result` that has room for it.
+    /// Behind a pointer to keep the `Result` small, which every successful acquire moves.
     details: Arc<Details<E>>,
 }
 
@@ -106,23 +107,22 @@ impl<E: Error + 'static> AcquireError<E> {
         }
     }
 
-    /// What kept the caller from getting a connection.
+    /// Returns why the caller got no connection.
     pub fn reason(&self) -> Reason {
         self.details.reason
     }
 
-    /// What the pool looked like at that moment.
+    /// Returns the state of the pool at that moment.
     pub fn snapshot(&self) -> &Snapshot<E> {
         &self.details.snapshot
     }
 
-    /// After which time to try again, if that can be said: trying earlier is in vain.
+    /// Returns after what time to try again, if that is known. An earlier attempt would fail too.
     pub fn retry_after(&self) -> Option<Duration> {
         self.details.retry_after
     }
 
-    /// True if the same call may succeed later by itself: not if the pool was closed, nor if the
-    /// last connect failed for good.
+    /// True if the same call may succeed later by itself. False if the pool is closed or connects fail permanently.
     pub fn is_retryable(&self) -> bool {
         !matches!(self.reason(), Reason::Closed | Reason::Permanent)
     }
@@ -138,7 +138,7 @@ impl<E: Error + 'static> Clone for AcquireError<E> {
 
 impl<E: Error + 'static> fmt::Display for AcquireError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What to look into comes first, what the pool looked like last.
+        // The reason first, the state of the pool last.
         match self.reason() {
             Reason::Timeout { phase, waited } => {
                 let what = match phase {

@@ -1,16 +1,18 @@
-//! How long a newcomer would stand in line. Invariant: no forecast without evidence, which is a line
-//! that has not been empty for a second and of which a few were served.
+//! Predicts how long a newcomer would wait.
+//!
+//! Invariant: there is no forecast without evidence. The queue must have stood for a second, and some of it must have
+//! been served.
 
 use std::time::Duration;
 
-/// A rate is measured over so long and so many at least.
+/// The least time and the least number of served callers that give a rate.
 const WINDOW: Duration = Duration::from_secs(1);
 const ENOUGH: u32 = 8;
 
-/// Measures the rate at which a line moves while it stands, and tells how long a newcomer would wait.
+/// Measures the rate at which a standing queue moves, and predicts the wait of a newcomer.
 ///
-/// By Little's law the wait is the number of those ahead over that rate. Those who will give up are
-/// counted as ahead all the same: what they do is not known. Times are since any fixed moment.
+/// By Little's law the wait is the number of callers ahead divided by that rate. Callers that will give up count too,
+/// because nobody knows which ones will. All times are durations since the same moment, which may be any.
 #[derive(Debug, Default)]
 pub struct Forecast {
     current: Window,
@@ -24,13 +26,13 @@ struct Window {
 }
 
 impl Forecast {
-    /// A line forms, or moves again after a pause: whatever was measured before is void.
+    /// Forgets all measurements: a queue forms, or moves again after a pause.
     pub fn restart(&mut self, now: Duration) {
         self.previous = None;
         self.current = Window { since: now, served: 0 };
     }
 
-    /// So many at the head of the line were served.
+    /// Notes that `many` callers at the head were served.
     pub fn served(&mut self, many: u32, now: Duration) {
         self.current.served = self.current.served.saturating_add(many);
         if self.current.served >= ENOUGH && now >= self.current.since + WINDOW {
@@ -39,8 +41,8 @@ impl Forecast {
         }
     }
 
-    /// When a caller behind so many others would be served, at the rate of the last two windows. `None` if the line has
-    /// not stood for long enough to tell.
+    /// Returns how long a caller behind `ahead` others would wait, at the rate of the last two windows. `None` if the
+    /// queue has not stood for long enough.
     pub fn wait_behind(&self, ahead: u32, now: Duration) -> Option<Duration> {
         let previous = self.previous?;
         let took = now.saturating_sub(previous.since);
@@ -57,7 +59,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// A line of which one is served every `pause` ms, for so long.
+    /// A queue of which one caller is served every `pause` ms, up to `until` ms.
     fn measured(pause: u64, until: u64) -> Forecast {
         let mut forecast = Forecast::default();
         forecast.restart(ms(0));

@@ -1,5 +1,4 @@
-//! Connections on loan. Invariant: a connection outside the pool is always inside a guard, and a
-//! guard always gives it back.
+//! Connections in use. Invariant: a connection that a user has is inside a guard, whose drop releases it.
 
 use std::{
     borrow::Borrow,
@@ -11,16 +10,16 @@ use std::{
 
 use crate::{Manager, inner::PoolInner, retired::Retired, slots::Live};
 
-/// A connection on loan, borrowed from its [`Pool`](crate::Pool) handle. Dropping it gives the connection back.
+/// A connection in use that borrows its [`Pool`](crate::Pool) handle. Dropping it releases the connection.
 pub type Pooled<'pool, M> = Guard<M, &'pool Arc<PoolInner<M>>>;
 
-/// A connection on loan that keeps the pool alive by itself. Dropping it gives the connection back.
+/// A connection in use that keeps the pool alive. Dropping it releases the connection.
 pub type OwnedPooled<M> = Guard<M, Arc<PoolInner<M>>>;
 
-/// A connection on loan. See [`Pooled`] and [`OwnedPooled`].
+/// A connection in use; see [`Pooled`] and [`OwnedPooled`].
 pub struct Guard<M: Manager, P: Borrow<Arc<PoolInner<M>>>> {
     pool: P,
-    /// Empty only while the guard is being taken apart.
+    /// Empty only while the guard is being dropped.
     pub(crate) live: Option<Live<M::Connection>>,
     manager: PhantomData<fn() -> M>,
 }
@@ -34,15 +33,16 @@ impl<M: Manager, P: Borrow<Arc<PoolInner<M>>>> Guard<M, P> {
         }
     }
 
-    /// Closes the connection instead of giving it back.
+    /// Closes the connection instead of releasing it.
     pub fn discard(self) {
         self.retire(Retired::Discarded);
     }
 
-    /// Has the connection [checked](crate::Manager::check) before anyone has it again, however well it looks: for
-    /// callers that saw something odd but cannot tell whether it is broken.
+    /// Requires a [check](crate::Manager::check) of the connection before its next use, even if
+    /// [`inspect`](crate::Manager::inspect) finds it clean. For callers that saw something odd but cannot tell whether
+    /// the connection is broken.
     ///
-    /// With a manager that has no `check` this does nothing; [`discard`](Self::discard) it instead.
+    /// Without a `check` in the manager this has no effect: [`discard`](Self::discard) the connection instead.
     pub fn mark_suspect(&mut self) {
         if let Some(live) = &mut self.live {
             live.suspect = true;
@@ -71,7 +71,7 @@ impl<M: Manager, P: Borrow<Arc<PoolInner<M>>>> Deref for Guard<M, P> {
     fn deref(&self) -> &M::Connection {
         match &self.live {
             Some(live) => &live.connection,
-            None => unreachable!("a guard is emptied only when it ends"),
+            None => unreachable!("BUG: a guard was used after its drop"),
         }
     }
 }
@@ -81,7 +81,7 @@ impl<M: Manager, P: Borrow<Arc<PoolInner<M>>>> DerefMut for Guard<M, P> {
     fn deref_mut(&mut self) -> &mut M::Connection {
         match &mut self.live {
             Some(live) => &mut live.connection,
-            None => unreachable!("a guard is emptied only when it ends"),
+            None => unreachable!("BUG: a guard was used after its drop"),
         }
     }
 }

@@ -1,24 +1,23 @@
-//! How a pool is doing, in one word. Invariant: it follows from the [`Stats`] alone, so it is of the
-//! same moment.
+//! The health of a pool in one word. Invariant: it follows from the [`Stats`] alone, so both are of the same moment.
 
 use crate::Stats;
 
-/// How something is doing.
+/// The health of a pool or of what is built on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HealthState {
     /// Not known yet.
     #[default]
     Unknown,
-    /// Callers are served in good time.
+    /// Callers are served at once.
     Healthy,
-    /// Callers are served, but not all of them, or not at once.
+    /// Some callers wait or are refused.
     Degraded,
-    /// Callers are not served.
+    /// No caller is served.
     Unhealthy,
 }
 
 impl HealthState {
-    /// The state's name in lower case.
+    /// Returns the name of the state in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -30,12 +29,13 @@ impl HealthState {
 }
 
 impl Stats {
-    /// The pool's health.
+    /// Returns the health of the pool, the first that applies of:
     ///
-    /// * Unhealthy: it is draining or closed, or the last connect failed and nothing is open.
+    /// * Unhealthy: it is draining or closed, or the last connect failed and no connection is open.
     /// * Unknown: no connect has ended yet.
-    /// * Degraded: it is paused, callers wait or were just refused or shed, the last connect failed,
-    ///   or a connection is held for too long.
+    /// * Degraded: it is paused, the last connect failed, a connection is leaked, callers wait, or one was refused or
+    ///   shed within the last second.
+    /// * Healthy.
     pub fn health(&self) -> HealthState {
         let connects_fail = self.connect_failures_in_a_row > 0;
         let has_trouble = connects_fail || self.paused || self.waiting > 0 || self.shedding || self.leaked > 0;

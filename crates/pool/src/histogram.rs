@@ -1,18 +1,20 @@
-//! Durations counted in buckets that grow by a quarter of a power of two, from 1 µs to beyond an
-//! hour. Invariant: recording is a few instructions on a fixed array, without allocation.
+//! Durations counted in logarithmic buckets, from 1 µs to over an hour.
+//!
+//! Invariant: recording is a few instructions on a fixed array, without allocation, because it happens under the pool's
+//! lock.
 
 use std::time::Duration;
 
-/// Buckets per doubling: a quantile is at most 25 % above the true value.
+/// Buckets per doubling. With four, a quantile is at most 25 % above the true value.
 const STEPS: usize = 4;
-/// Doublings of a microsecond: 2^32 µs is 71 minutes; longer totals as that.
+/// Doublings of a microsecond. 2^32 µs are 71 minutes; longer durations go into the last bucket.
 const DOUBLINGS: usize = 32;
 const BUCKETS: usize = DOUBLINGS * STEPS;
 
-/// Durations and how often each occurred, in logarithmic buckets of 25 % width.
+/// Counts of durations, in logarithmic buckets that are 25 % wide.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Histogram {
-    totals: Box<[u64; BUCKETS]>,
+    counts: Box<[u64; BUCKETS]>,
     count: u64,
     sum: Duration,
     max: Duration,
@@ -21,14 +23,14 @@ pub struct Histogram {
 impl Clone for Histogram {
     fn clone(&self) -> Self {
         Self {
-            totals: self.totals.clone(),
+            counts: self.counts.clone(),
             ..*self
         }
     }
 
     /// Allocates nothing.
     fn clone_from(&mut self, other: &Self) {
-        *self.totals = *other.totals;
+        *self.counts = *other.counts;
         (self.count, self.sum, self.max) = (other.count, other.sum, other.max);
     }
 }
@@ -36,7 +38,7 @@ impl Clone for Histogram {
 impl Default for Histogram {
     fn default() -> Self {
         Self {
-            totals: Box::new([0; BUCKETS]),
+            counts: Box::new([0; BUCKETS]),
             count: 0,
             sum: Duration::ZERO,
             max: Duration::ZERO,
@@ -50,7 +52,7 @@ impl Histogram {
     }
 
     pub(crate) fn record_many(&mut self, duration: Duration, times: u64) {
-        self.totals[bucket(duration)] += times;
+        self.counts[bucket(duration)] += times;
         self.count += times;
         self.sum += duration.saturating_mul(times.try_into().unwrap_or(u32::MAX));
         if times > 0 {
@@ -58,23 +60,23 @@ impl Histogram {
         }
     }
 
-    /// How many durations were recorded.
+    /// The number of recorded durations.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// All durations added up.
+    /// The sum of all recorded durations.
     pub fn sum(&self) -> Duration {
         self.sum
     }
 
-    /// The longest duration, exactly.
+    /// The longest recorded duration, exactly.
     pub fn max(&self) -> Duration {
         self.max
     }
 
-    /// The duration that the fraction `q` (0 to 1) of all recorded ones do not exceed, at most
-    /// 25 % too high; zero when nothing was recorded.
+    /// Returns the duration that a fraction `q` (0 to 1) of the recorded ones does not exceed. The result is at most 25
+    /// % too high. Zero if nothing was recorded.
     pub fn quantile(&self, q: f64) -> Duration {
         let rank = (q.clamp(0.0, 1.0) * self.count as f64).ceil().max(1.0) as u64;
         self.cumulative()
@@ -82,17 +84,17 @@ impl Histogram {
             .map_or(Duration::ZERO, |(bound, _)| bound.min(self.max))
     }
 
-    /// Each bucket's upper bound with the count of all durations up to it, in rising order.
+    /// Iterates over the buckets in rising order: the upper bound, and the number of durations up to it.
     pub fn cumulative(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
-        self.totals.iter().enumerate().scan(0, |total, (index, count)| {
+        self.counts.iter().enumerate().scan(0, |total, (index, count)| {
             *total += count;
             Some((upper_bound(index), *total))
         })
     }
 
-    /// Adds everything that `other` holds.
+    /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.totals.iter_mut().zip(other.totals.iter()) {
+        for (mine, theirs) in self.counts.iter_mut().zip(other.counts.iter()) {
             *mine += theirs;
         }
         self.count += other.count;
@@ -101,7 +103,7 @@ impl Histogram {
     }
 }
 
-/// Bucket 0 holds everything below 1 µs + a quarter; each further one ends 1/4 of a doubling later.
+/// The first four buckets are 1 µs wide each. From 4 µs on, each doubling has four buckets of equal width.
 fn bucket(duration: Duration) -> usize {
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     if micros < STEPS as u64 {

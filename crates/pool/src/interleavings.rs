@@ -1,36 +1,34 @@
-//! The whole pool under a model checker: thousands of schedules of several callers, the pool's own
-//! tasks and the clock, with callers that give up at any moment.
+//! The whole pool under a model checker: thousands of schedules of callers, the pool's own tasks and the clock, with
+//! callers that give up at any moment.
 //!
-//! The code under test is the pool's own, all of it; only [`runtime`](crate::shim) stands on the
-//! checker's locks, tasks and clock. Schedules come from a fair random walk and from probabilistic
-//! concurrency testing, which favours the few unlikely switches that races need. Seeds are fixed: a
-//! run is reproducible, and `SHUTTLE_RANDOM_SEED` explores others.
+//! The code under test is the code that ships. Only [`shim`](crate::shim) uses the checker's locks, tasks and clock.
+//! Schedules come from a fair random walk and from probabilistic concurrency testing, which favours the rare switches
+//! that races need. Seeds are fixed, so a run is reproducible; `SHUTTLE_RANDOM_SEED` explores others.
 //!
-//! Invariants checked in every schedule: connections, those being opened or closed included, never
-//! exceed the capacity; none is in two hands, and none is handed out in any state but clean; who
-//! joined first is served first; whoever stays in line is served, else the checker reports a
-//! deadlock; in the end the pool's whole capacity can be taken at once, and a close ends with
-//! nothing open. The clock stands still where nothing should need it, so that housekeeping cannot
-//! make up for a wake-up that was lost.
+//! Invariants checked in every schedule:
+//! * there are never more connections than the capacity, those being opened or closed included;
+//! * no connection is used by two callers, and none is handed out that is not clean;
+//! * the caller that joined first is served first;
+//! * a waiter that stays is served, otherwise the checker reports a deadlock;
+//! * in the end all of the capacity can be acquired at once, and a close ends with nothing open.
 //!
-//! A new operation of the pool belongs here as one more task of a scenario, beside the callers.
+//! The clock stands still where nothing should need it, so that maintenance cannot make up for a lost wake-up.
 //!
-//! What this is worth was tried by breaking the pool; each of these made a test here fail:
+//! Add a new operation of the pool here as one more task of a scenario, beside the callers.
 //!
-//! * the line: a delivery dropped by a caller that leaves, or one for a caller that has just left;
-//!   leaving forgotten; no second look for an idle connection on joining; a connection made idle while
-//!   someone waits; the last to come served first; the late not told;
-//! * slots: lost with a connect or a cleaner that dies; freed before the close, or closing ones not
-//!   counted; a connection retired on its return but not closed; no connect on joining, after
-//!   another connect, or after a close;
-//! * the end: listened for only after it was looked for; not told by the last slot, or by the last
-//!   caller that leaves; those in line not woken, or refused by a drain; a connection kept by a
-//!   closed pool;
+//! These mutations of the pool each made a test here fail:
+//!
+//! * queue: a delivery dropped by a caller that leaves, or one for a caller that has just left; a leave forgotten; no
+//!   second look for an idle connection on joining; a connection made idle while a caller waits; last in, first out; no
+//!   delivery after a timeout;
+//! * slots: lost with a connect or a cleaning that dies; freed before the close, or closing ones not counted; a
+//!   connection retired on release but not closed; no connect on joining, after another connect, or after a close;
+//! * end: a wait for the end registered after the look; no notification by the last slot or the last leaving waiter;
+//!   waiters not woken, or refused by a drain; a connection kept by a closed pool;
 //! * a dirty connection handed out;
-//! * those in line not told that connecting fails for good, or a newcomer let in who is never told.
+//! * waiters not told that connects fail permanently, or a newcomer admitted that is never told.
 //!
-//! Promises that time keeps, such as the retry after a failed connect, are not seen here: those are
-//! the tests on a paused clock.
+//! What depends on time, such as the retry after a failed connect, is tested on tokio's paused clock instead.
 
 mod scenarios;
 
@@ -63,7 +61,7 @@ fn explore<F: Future<Output = ()> + 'static>(schedules: usize, scenario: fn() ->
     let config = || {
         let mut config = shuttle::Config::new();
         config.stack_size = 1 << 18;
-        // Far more than a schedule takes that comes to an end.
+        // Far more than any schedule takes that ends.
         config.max_steps = MaxSteps::FailAfter(200_000);
         config
     };
@@ -84,14 +82,14 @@ fn one_in(chances: u32) -> bool {
     thread_rng().gen_ratio(1, chances)
 }
 
-/// Gives others the chance to run, now and then.
+/// Gives other tasks the chance to run, at random.
 async fn dawdle() {
     for _ in 0..thread_rng().gen_range(0..3) {
         yield_now().await;
     }
 }
 
-/// The far side, and what is known of it.
+/// The server, and what the test knows of it.
 struct Far {
     capacity: u64,
     /// Connections being opened, open, or being closed.
@@ -99,7 +97,7 @@ struct Far {
     opened: AtomicU64,
     /// Totals what happens, so that one thing can be said to have been before another.
     moment: AtomicU64,
-    /// What happens to whatever it is asked to do.
+    /// Decides the fate of each call.
     mood: Mutex<Mood>,
     /// Ends the clock.
     done: AtomicBool,
@@ -128,13 +126,13 @@ struct Connection {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mood {
-    /// All goes well.
+    /// Every call succeeds.
     Well,
-    /// Anything may go wrong, in any way.
+    /// Any call may fail, hang or die.
     Erratic,
-    /// All is refused.
+    /// Every call fails.
     Down,
-    /// All is refused, and time will not cure it.
+    /// Every call fails permanently.
     DownForGood,
 }
 
@@ -194,7 +192,7 @@ impl Far {
         std::future::pending().await
     }
 
-    /// The clock: from one moment that someone waits for to the next, whenever it gets its turn.
+    /// The clock: each time it is scheduled, it advances to the next deadline.
     async fn run_clock(self: Arc<Self>) {
         while !self.done.load(SeqCst) {
             simulated::advance();
@@ -225,7 +223,7 @@ impl Manager for Arc<Far> {
     }
 
     fn inspect(&self, connection: &mut Connection) -> Condition {
-        assert!(!connection.in_hand, "inspected while in someone's hand");
+        assert!(!connection.in_hand, "inspected while in use");
         if self.mood() == Mood::Erratic && one_in(8) {
             connection.condition = Condition::Broken;
         }
@@ -260,8 +258,8 @@ async fn poll_once(asking: &mut Asking) -> Poll<Asked> {
     std::future::poll_fn(|context| Poll::Ready(asking.as_mut().poll(context))).await
 }
 
-/// Asks until it is served or, perhaps, loses patience; perhaps goes on in another task meanwhile,
-/// which has to be woken in place of the first.
+/// Acquires a connection, or gives up at random. At random it moves to another task, which must be woken in place of
+/// the first.
 async fn ask(pool: &Pool<Arc<Far>>) -> Option<Asked> {
     let runtime = thread_rng().gen_range(0..2);
     let pool = pool.per_runtime().nth(runtime).unwrap();
@@ -289,10 +287,10 @@ async fn ask(pool: &Pool<Arc<Far>>) -> Option<Asked> {
     }
 }
 
-/// Has a connection for a while and lets go of it in some state or other.
+/// Uses a connection for a while and releases it in a random condition.
 async fn hold(mut held: OwnedPooled<Arc<Far>>) {
     let taken = std::mem::replace(&mut held.in_hand, true);
-    assert!(!taken, "in two hands");
+    assert!(!taken, "used by two callers");
     assert_eq!(held.condition, Condition::Clean);
     dawdle().await;
     held.in_hand = false;
@@ -304,7 +302,7 @@ async fn hold(mut held: OwnedPooled<Arc<Far>>) {
     }
 }
 
-/// In the end nothing is missing: all of the capacity can be had, and a close closes it all.
+/// Asserts that nothing is missing: all of the capacity can be acquired, and a close closes it.
 async fn is_whole(pool: Pool<Arc<Far>>) {
     let far = pool.manager().clone();
     *far.mood.lock().unwrap() = Mood::Well;
@@ -312,7 +310,7 @@ async fn is_whole(pool: Pool<Arc<Far>>) {
     while held.len() < far.capacity as usize {
         match pool.get_within(FOR_EVER).await {
             Ok(connection) => held.push(connection),
-            // What failed for good before is over when the pool has tried again.
+            // A permanent failure is over once the pool has tried again.
             Err(error) => assert_eq!(error.reason(), Reason::Permanent),
         }
         yield_now().await;
@@ -330,7 +328,7 @@ fn is_terminated(pool: &Pool<Arc<Far>>) {
     pool.manager().done.store(true, SeqCst);
 }
 
-/// No warm connections, and nothing that happens by time alone.
+/// No warm connections, and nothing that only time causes.
 fn config(max_size: u32, max_overflow: u32) -> Config {
     Config {
         min_size: Some(0),
@@ -341,7 +339,7 @@ fn config(max_size: u32, max_overflow: u32) -> Config {
         check_after: None,
         acquire_timeout: FOR_EVER,
         connect_concurrency: 2,
-        // Whoever asks in an outage is to wait for its end.
+        // Callers wait for the end of an outage.
         breaker_after: None,
         ..Config::default()
     }

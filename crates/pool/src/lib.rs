@@ -1,16 +1,16 @@
 //! An async connection pool, fast and fair under load, for any kind of connection.
 //!
-//! The pool knows nothing of SQL or sockets: a [`Manager`] opens, inspects, cleans and closes
-//! connections, the pool decides who gets which one and when.
+//! The pool knows nothing of SQL or sockets. A [`Manager`] opens, inspects, cleans and closes connections; the pool
+//! decides who gets which one and when.
 //!
-//! * **Fair.** Callers are served strictly first come, first served. A returned connection is
-//!   handed to the longest waiting caller; a newcomer never overtakes.
-//! * **Bounded.** Connections never exceed `max_size + max_overflow`, and one that is being closed
-//!   totals until its close is confirmed or times out. Waiting callers are bounded too.
-//! * **Clean.** [`Manager::inspect`] is asked at every return and every checkout. A connection that
-//!   is not clean is cleaned by the pool, or closed, before anyone sees it again.
-//! * **Cancel safe.** Every future of this crate may be dropped at any await: nothing leaks, and a
-//!   connect that is under way goes on for whoever waits next.
+//! * **Fair.** Callers are served strictly first come, first served. A released connection goes to the first waiter; a
+//!   newcomer never overtakes it.
+//! * **Bounded.** There are never more than `max_size + max_overflow` connections. One that is being closed counts
+//!   until its close is confirmed or times out. The number of waiters is bounded too.
+//! * **Clean.** The pool calls [`Manager::inspect`] at every release and every checkout. A connection that is not clean
+//!   is cleaned or closed before anyone uses it again.
+//! * **Cancel safe.** Every future of this crate may be dropped at any await. Nothing leaks, and a connect under way
+//!   goes on for the next caller.
 //!
 //! ```
 //! use cenote_pool::{Config, Manager, Pool};
@@ -30,7 +30,7 @@
 //! let pool = Pool::new(Numbers(0.into()), Config { max_size: 4, ..Config::default() })?;
 //! let number = pool.get().await?;
 //! assert_eq!(*number, 0);
-//! drop(number); // back it goes
+//! drop(number); // released
 //! pool.close().await;
 //! # Ok(())
 //! # }

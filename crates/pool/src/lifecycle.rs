@@ -1,6 +1,7 @@
 //! The life of a pool as a whole: start, resize, pause, resume, end. The core's part is in `slots/lifecycle.rs`.
 //!
-//! Invariant: whatever changes the pool's state notifies `state_changed`, so a wait for a state ends when it is reached.
+//! Invariant: whatever changes the pool's state notifies `state_changed`, so a wait for a state ends when it is
+//! reached.
 
 use std::sync::Arc;
 

@@ -78,7 +78,7 @@ fn sweep<M: Manager>(inner: &Arc<PoolInner<M>>) {
 fn warn_of_leaks<M: Manager>(inner: &Arc<PoolInner<M>>) {
     let leaks = inner.core().new_leaks();
     for holder in leaks {
-        tracing::warn!(held = %holder, "a connection was not given back for long; is it leaked?");
+        tracing::warn!(held = %holder, "a caller has held a connection for too long; is it leaked?");
     }
 }
 

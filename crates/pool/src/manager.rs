@@ -1,5 +1,6 @@
-//! What the pool must be told about a kind of connection. Invariant: the pool calls these methods
-//! with no lock held, and never two at once for one connection.
+//! What a user of the pool implements for a kind of connection.
+//!
+//! Invariant: the pool calls these methods without a lock, and never two at a time for one connection.
 
 use std::error::Error;
 
@@ -7,10 +8,10 @@ use std::error::Error;
 ///
 /// # Cancel safety
 ///
-/// Every future returned here is polled by a task that the pool owns and is dropped only when its
-/// deadline (see [`Config`](crate::Config)) has passed or the runtime ends; a caller that gives up
-/// never cancels it. The exception is [`check`](Self::check), which runs in the caller: when it is
-/// dropped half-way the connection is inspected like any other returned one.
+/// The pool's own tasks poll the futures of [`connect`](Self::connect), [`clean`](Self::clean) and
+/// [`close`](Self::close). They drop them only when the timeout in the [`Config`](crate::Config) has passed or the
+/// runtime ends; a caller that gives up never cancels them. [`check`](Self::check) runs in the caller's task: if it is
+/// dropped early, the connection is inspected like any other released one.
 pub trait Manager: Send + Sync + 'static {
     /// What is pooled.
     type Connection: Send + 'static;
@@ -18,57 +19,66 @@ pub trait Manager: Send + Sync + 'static {
     type Error: Error + Send + Sync + 'static;
 
     /// Opens a connection.
+    ///
+    /// After an error the pool tries again with a growing backoff.
     fn connect(&self) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
 
-    /// Says whether connecting fails for good: trying again cannot help until someone changes
-    /// something, such as a wrong password.
+    /// Returns true if trying again cannot help until the cause is removed, such as a wrong password.
     ///
-    /// While such an error is the last one and no connection is open, callers are refused with
-    /// [`Reason::Permanent`](crate::Reason::Permanent) instead of waiting; in a pool that has worked before, once it
-    /// has been so for [`backoff_permanent`](crate::Config::backoff_permanent), after which the pool tries again each
-    /// time by itself.
+    /// While that is so and no connection is open, the pool refuses callers with
+    /// [`Reason::Permanent`](crate::Reason::Permanent) instead of letting them wait, and tries again every
+    /// [`backoff_permanent`](crate::Config::backoff_permanent). A pool that has worked before first retries with the
+    /// usual backoff for that time, because the cause is often removed within seconds.
+    ///
+    /// By default no error is permanent.
     fn is_permanent(&self, error: &Self::Error) -> bool {
         let _ = error;
         false
     }
 
-    /// Says what state a connection is in, at once and without I/O.
+    /// Returns the condition of a connection, without I/O.
     ///
-    /// Asked at every return and again at every checkout, so it must be fast. It must only say
-    /// [`Condition::Clean`] when that is known; a connection that is [`Condition::Unknown`], as
-    /// all are by default, costs a [`check`](Self::check) at every checkout.
+    /// Called at every release and every checkout, so it must be fast. Return [`Condition::Clean`] only if that is
+    /// certain. By default it returns [`Condition::Unknown`], which costs a [`check`](Self::check) at every checkout.
+    ///
+    /// # Panics
+    ///
+    /// If it panics, the connection is closed and the panic reaches the caller.
     fn inspect(&self, connection: &mut Self::Connection) -> Condition {
         let _ = connection;
         Condition::Unknown
     }
 
-    /// Brings a [`Condition::Dirty`] connection back to clean; an error closes it.
+    /// Cleans a [`Condition::Dirty`] connection. After an error, or after
+    /// [`clean_timeout`](crate::Config::clean_timeout), the connection is closed.
     fn clean(&self, connection: &mut Self::Connection) -> impl Future<Output = Result<(), Self::Error>> + Send {
         let _ = connection;
         async { Ok(()) }
     }
 
-    /// Asks the far side whether it is still there; an error closes the connection.
+    /// Asks the far side whether the connection still works. After an error, or after
+    /// [`check_timeout`](crate::Config::check_timeout), the connection is closed.
     ///
-    /// Asked before a connection is handed out that has been idle for
-    /// [`check_after`](crate::Config::check_after), that [`inspect`](Self::inspect) knows nothing
-    /// of, or that was [marked as suspect](crate::Guard::mark_suspect).
+    /// Called before a connection is handed out that was idle for [`check_after`](crate::Config::check_after), whose
+    /// condition is [`Condition::Unknown`], or that was [marked as suspect](crate::Guard::mark_suspect).
     fn check(&self, connection: &mut Self::Connection) -> impl Future<Output = Result<(), Self::Error>> + Send {
         let _ = connection;
         async { Ok(()) }
     }
 
-    /// Waits until something is known that may concern idle connections, such as a failover: the pool then
-    /// [inspects](Self::inspect) them at once. By default it waits for ever.
+    /// Completes when something has happened that may concern idle connections, such as a failover. The pool then
+    /// [inspects](Self::inspect) them at once. By default it never completes.
     ///
-    /// One is polled at a time, beside the pool's housekeeping. It is dropped and called again where that moves to
-    /// another runtime.
+    /// One such future is polled at a time, on the runtime of the maintenance task. If that moves to another runtime,
+    /// the future is dropped and `news` is called again.
     fn news(&self) -> impl Future<Output = ()> + Send + 'static {
         std::future::pending()
     }
 
-    /// Closes a connection and completes when the far side has confirmed it. Until then, or until
-    /// `close_timeout`, it totals against the pool's maximum.
+    /// Closes a connection. Completes when the far side has confirmed that.
+    ///
+    /// The connection counts against the pool's maximum until then, or until
+    /// [`close_timeout`](crate::Config::close_timeout). By default it drops the connection and completes at once.
     fn close(&self, connection: Self::Connection) -> impl Future<Output = ()> + Send {
         drop(connection);
         async {}
@@ -78,14 +88,13 @@ pub trait Manager: Send + Sync + 'static {
 /// What [`Manager::inspect`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// As good as new: the next caller may have it now.
+    /// As good as new. The next caller may use it at once.
     Clean,
-    /// Nothing is known against it, but only the far side can tell: [`Manager::check`] asks before
-    /// the next caller has it, unless that was done within
+    /// Only the far side can tell. [`Manager::check`] asks it before the next use, unless it did within
     /// [`trust_check_for`](crate::Config::trust_check_for).
     Unknown,
     /// Usable after [`Manager::clean`].
     Dirty,
-    /// Only good for closing.
+    /// Not usable. The pool closes it.
     Broken,
 }

@@ -1,5 +1,4 @@
-//! The handle. Invariant: it holds nothing but its share of the pool, so every clone is as good as
-//! any other.
+//! The handle of a pool. Invariant: all clones are equal; none owns more of the pool than another.
 
 use std::{fmt, panic::Location, sync::Arc, time::Duration};
 
@@ -14,19 +13,20 @@ use crate::{
     shim::{Handle, timeout},
 };
 
-/// A pool of connections. Cloning it gives another handle to the same pool.
+/// A pool of connections. A clone is another handle to the same pool.
 ///
-/// When the last handle and the last guard are gone, idle connections are dropped without waiting;
-/// [`close`](Self::close) ends them in good order.
+/// When the last handle and the last guard are dropped, idle connections are dropped without waiting for their close.
+/// [`close`](Self::close) closes them in good order.
 pub struct Pool<M: Manager> {
     inner: Arc<PoolInner<M>>,
-    /// Whose connections are preferred.
+    /// The runtime whose connections callers of this handle prefer.
     runtime: RuntimeIndex,
 }
 
 impl<M: Manager> Pool<M> {
-    /// Builds a pool and starts opening `min_size` connections in the background, on the current
-    /// tokio runtime, where all connects and closes of this pool will run.
+    /// Builds a pool and starts opening `min_size` connections in the background.
+    ///
+    /// All tasks of the pool run on the current tokio runtime.
     ///
     /// # Errors
     ///
@@ -39,16 +39,16 @@ impl<M: Manager> Pool<M> {
         Self::on_runtimes(manager, config, vec![Handle::current()])
     }
 
-    /// As [`new`](Self::new), but connections are opened on these runtimes in turn, and live there: what wakes their
-    /// tasks, and whoever waits for them there, need not cross from one thread to another.
+    /// Like [`new`](Self::new), but opens connections on these runtimes in turn. A connection stays on the runtime that
+    /// opened it, so a caller there need not wait for another thread to wake.
     ///
-    /// The pool stays one: its limits are for all of it, and a caller takes what is idle, wherever it is. Callers
-    /// through the handles that [`runtimes`](Self::per_runtime) gives take one of their own runtime first. Where they often find
-    /// none, the housekeeper has one opened, as long as there are fewer than `max_size`.
+    /// It is one pool: its limits hold for all runtimes together, and a caller takes an idle connection of any runtime.
+    /// Callers through the handles of [`per_runtime`](Self::per_runtime) take one of their own runtime first. If they
+    /// often find none, the pool opens one there, as long as there are fewer than `max_size`.
     ///
     /// # Errors
     ///
-    /// The configuration contradicts itself, or there is no runtime.
+    /// The configuration contradicts itself, or `runtimes` is empty.
     ///
     /// # Panics
     ///
@@ -56,13 +56,14 @@ impl<M: Manager> Pool<M> {
     pub fn on_runtimes(manager: M, config: Config, runtimes: Vec<Handle>) -> Result<Self, InvalidConfig> {
         config.validate()?;
         if runtimes.is_empty() {
-            return Err(InvalidConfig("connections need a runtime to live on"));
+            return Err(InvalidConfig("on_runtimes needs at least one runtime"));
         }
         let inner = PoolInner::start(manager, config, runtimes);
         Ok(Self { inner, runtime: 0 })
     }
 
-    /// A handle for each runtime that connections live on, in their order, for those who call from there.
+    /// Returns one handle for each runtime of [`on_runtimes`](Self::on_runtimes), in their order. Callers of a handle
+    /// prefer connections of its runtime.
     pub fn per_runtime(&self) -> impl Iterator<Item = Self> + '_ {
         (0..self.inner.runtime_count()).map(|runtime| Self {
             inner: self.inner.clone(),
@@ -70,25 +71,29 @@ impl<M: Manager> Pool<M> {
         })
     }
 
-    /// Takes a connection, waiting in line for at most `acquire_timeout`.
+    /// Acquires a connection, waiting for at most `acquire_timeout`.
     ///
     /// # Errors
     ///
-    /// The time ran out or would do so in line, too many callers are waiting, the server has been out of reach for a
-    /// while, or the pool is closed.
+    /// The [`Reason`] in the error says which: the wait timed out, too many callers wait, connects fail, or the pool is
+    /// closed.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the line; a connection handed over in that moment goes to the
-    /// next in line.
+    /// Dropping the future leaves the queue. A connection that was handed over in the same moment goes to the next
+    /// waiter.
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = Result<Pooled<'_, M>, AcquireError<M::Error>>> + Send {
         self.get_within(self.inner.config.acquire_timeout)
     }
 
-    /// The same with another bound on the wait.
+    /// Like [`get`](Self::get), with another limit for the wait. With zero it takes an idle connection or fails.
     ///
     /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancel safety
     ///
     /// As [`get`](Self::get).
     #[track_caller]
@@ -99,9 +104,13 @@ impl<M: Manager> Pool<M> {
         acquire(&self.inner, limit, self.caller(Location::caller()))
     }
 
-    /// As [`get`](Self::get), with a guard that does not borrow from this handle.
+    /// Like [`get`](Self::get), with a guard that does not borrow this handle.
     ///
     /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancel safety
     ///
     /// As [`get`](Self::get).
     #[track_caller]
@@ -111,7 +120,7 @@ impl<M: Manager> Pool<M> {
         acquire(self.inner.clone(), limit, caller)
     }
 
-    /// Takes a connection if one is idle, without waiting.
+    /// Takes an idle connection without waiting and without a [check](Manager::check). `None` if none is idle.
     #[track_caller]
     pub fn try_get(&self) -> Option<Pooled<'_, M>> {
         let (live, _) = take(&self.inner, self.caller(Location::caller()))?;
@@ -122,7 +131,7 @@ impl<M: Manager> Pool<M> {
         Caller::new(at, self.runtime)
     }
 
-    /// What the pool has done and is doing.
+    /// Returns the statistics of this moment.
     pub fn stats(&self) -> Stats {
         let now = self.inner.now();
         let mut counters = Counters::default();
@@ -171,37 +180,37 @@ impl<M: Manager> Pool<M> {
         }
     }
 
-    /// Who has a connection now, and since when.
+    /// Returns everyone who holds a connection now.
     pub fn holders(&self) -> Vec<Holder> {
         let now = self.inner.now();
         self.inner.core().holders(now).collect()
     }
 
-    /// Why the most recent connect failed, if none has succeeded since.
+    /// Returns why the last connect failed. `None` if it succeeded.
     pub fn last_connect_error(&self) -> Option<Arc<ConnectError<M::Error>>> {
         self.inner.core().last_error()
     }
 
-    /// The pool's manager.
+    /// Returns the manager.
     pub fn manager(&self) -> &M {
         &self.inner.manager
     }
 
-    /// The pool's configuration, with the [limits](Self::limits) of now.
+    /// Returns the configuration, with the current [limits](Self::limits).
     pub fn config(&self) -> Config {
         self.inner.core().config().clone()
     }
 
-    /// How many connections the pool may have now.
+    /// Returns the current limits.
     pub fn limits(&self) -> Limits {
         self.inner.core().config().limits()
     }
 
-    /// Changes how many connections the pool may have, at once and for good.
+    /// Changes the limits, at once.
     ///
-    /// Where there are too many, idle ones are closed now and those in use when they come back;
-    /// none is handed over or opened before the pool is down to its limits. Where there may be
-    /// more, they are opened for those in line and for the warm minimum.
+    /// If there are too many connections, idle ones are closed now and those in use when they are released. None is
+    /// handed over or opened until the pool is within its limits. If there may be more, they are opened for waiters and
+    /// for the warm minimum.
     ///
     /// ```
     /// # use cenote_pool::{InvalidConfig, Limits, Manager, Pool};
@@ -212,57 +221,54 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Errors
     ///
-    /// The limits contradict each other. Nothing is changed then.
+    /// The limits contradict each other. Nothing changes then.
     pub fn resize(&self, limits: Limits) -> Result<(), InvalidConfig> {
         self.inner.resize(limits)
     }
 
-    /// Stops handing out connections, for as long as it takes to move or restart the server.
+    /// Stops handing out and opening connections, for example to restart the server.
     ///
-    /// Takes effect with the call: callers may join the line and those in it stay, all of them at
-    /// most until their own deadlines; [`try_get`](Self::try_get) finds nothing; nothing is
-    /// connected. The future completes when no connection is in use, being cleaned or being closed,
-    /// or when the pause is over. [`resume`](Self::resume) ends it, and so do
-    /// [`drain`](Self::drain), which then serves the line, and [`close`](Self::close).
+    /// The pause begins with the call, not with the first poll. Callers still join the queue and wait until their own
+    /// deadlines; [`try_get`](Self::try_get) returns `None`. The future completes when no connection is in use, being
+    /// cleaned or being closed, or when the pause ends. [`resume`](Self::resume) ends it; so does
+    /// [`drain`](Self::drain), which serves the waiters, and [`close`](Self::close), which refuses them.
     ///
     /// # Cancel safety
     ///
-    /// The pause stays when the future is dropped; calling again waits for the same.
+    /// The pause stays when the future is dropped. Calling again waits for the same state.
     pub fn pause(&self) -> impl Future<Output = ()> + Send + '_ {
         self.inner.core().pause();
         self.inner.until(|core| core.is_quiesced() || !core.is_paused())
     }
 
-    /// Ends a [`pause`](Self::pause): idle connections go to those in line, in their order, and
-    /// for the rest of them connects begin.
+    /// Ends a [`pause`](Self::pause). Idle connections go to the waiters, in their order, and connects begin for the
+    /// others.
     pub fn resume(&self) {
         self.inner.resume();
     }
 
-    /// Asks [`Manager::inspect`] of every idle connection now, and has those cleaned or closed that
-    /// are not clean. The pool does so by itself about every second; call it when something is
-    /// known to have changed, such as which server is to be used, and the rest of the pool is to
-    /// stay as it is.
+    /// Calls [`Manager::inspect`] for every idle connection, and cleans or closes those that are not clean.
     ///
-    /// One connection at a time is looked at, and no caller in line is passed over for it. In that
-    /// moment [`try_get`](Self::try_get) does not find it.
+    /// The pool does so by itself about every second. Call it when something has changed that connections depend on,
+    /// such as which server to use. Only one connection at a time is inspected. During its inspection
+    /// [`try_get`](Self::try_get) does not find it, and afterwards it goes to the first waiter, if there is one.
     ///
     /// # Panics
     ///
-    /// If the manager does; the connection it was looking at is closed then.
+    /// If `inspect` panics. That connection is closed then.
     pub fn sweep(&self) {
         self.inner.sweep();
     }
 
-    /// Completes when the warm minimum of `min_size` connections is open, or after
-    /// `connect_timeout`.
+    /// Waits until `min_size` connections are open, for at most `connect_timeout`.
     ///
     /// # Errors
     ///
-    /// [`Reason::Timeout`] if there are fewer by then, with the last
-    /// connect error in the snapshot; at once [`Reason::Permanent`] if connecting
-    /// fails for good, and [`Reason::Closed`] if the pool
-    /// is draining or closed. Connecting goes on after an error.
+    /// * [`Reason::Timeout`] if fewer are open by then, with the last connect error in the snapshot.
+    /// * [`Reason::Permanent`] at once if connects fail permanently.
+    /// * [`Reason::Closed`] at once if the pool is draining or closed.
+    ///
+    /// After an error the pool goes on connecting.
     ///
     /// # Cancel safety
     ///
@@ -271,17 +277,21 @@ impl<M: Manager> Pool<M> {
         self.warm_up_within(self.inner.config.connect_timeout).await
     }
 
-    /// As [`warm_up`](Self::warm_up), with another limit.
+    /// Like [`warm_up`](Self::warm_up), with another limit.
     ///
     /// # Errors
     ///
     /// As [`warm_up`](Self::warm_up).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`warm_up`](Self::warm_up).
     pub async fn warm_up_within(&self, limit: Duration) -> Result<(), AcquireError<M::Error>> {
-        let released = |core: &Core<M>| core.is_warm() || !core.is_open() || core.fails_permanently();
-        let warm = self.inner.until(released);
-        let reason = match timeout(limit, warm).await {
+        let is_decided = |core: &Core<M>| core.is_warm() || !core.is_open() || core.fails_permanently();
+        let decided = self.inner.until(is_decided);
+        let reason = match timeout(limit, decided).await {
             Ok(()) if !self.inner.core().is_open() => Reason::Closed,
-            Ok(()) => match self.refusal() {
+            Ok(()) => match self.permanent_error() {
                 Some(error) => return Err(error),
                 None => return Ok(()),
             },
@@ -293,8 +303,8 @@ impl<M: Manager> Pool<M> {
         Err(AcquireError::new(reason, None, snapshot(&self.inner)))
     }
 
-    /// The error that callers are refused with while connecting fails for good.
-    fn refusal(&self) -> Option<AcquireError<M::Error>> {
+    /// The error of refused callers while connects fail permanently.
+    fn permanent_error(&self) -> Option<AcquireError<M::Error>> {
         let failure = {
             let core = self.inner.core();
             core.last_error().filter(|_| core.fails_permanently())?
@@ -302,17 +312,16 @@ impl<M: Manager> Pool<M> {
         Some(permanent(&self.inner, failure))
     }
 
-    /// Refuses newcomers, serves whoever is in line, and completes when every connection has come
-    /// back and is closed.
+    /// Refuses new callers, serves the waiters, and completes when every connection has been released and closed.
     ///
     /// # Cancel safety
     ///
-    /// The drain goes on when the future is dropped; calling again waits for its end.
+    /// The drain goes on when the future is dropped. Calling again waits for its end.
     pub async fn drain(&self) {
         self.inner.shut(true).await;
     }
 
-    /// As [`drain`](Self::drain), but refuses those in line too.
+    /// Like [`drain`](Self::drain), but refuses the waiters too.
     ///
     /// # Cancel safety
     ///

@@ -1,9 +1,10 @@
 //! Binds a pool to its tokio runtimes, and rebinds it when one of them ends.
 //!
 //! Connections live on the runtimes that the pool was given. Connects run there; all other tasks run where the
-//! maintenance task is. A pool may outlive any of them: a `static` pool is built in one `#[tokio::test]` and used in the
-//! next. So each bound runtime has a *sentinel*, a task that ends with its runtime and reports that, and the maintenance
-//! task reports its own end. A runtime that lives but is not run reports nothing; [`liveness`] finds that out.
+//! maintenance task is. A pool may outlive any of them: a `static` pool is built in one `#[tokio::test]` and used in
+//! the next. So each bound runtime has a *sentinel*, a task that ends with its runtime and reports that, and the
+//! maintenance task reports its own end. A runtime that lives but is not run reports nothing; [`liveness`] finds that
+//! out.
 //!
 //! Invariant: a caller that waits for the pool either runs on the maintenance task's runtime, and ends with it, or
 //! probes that runtime.

@@ -74,7 +74,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     pub(crate) fn new(config: Config, runtimes: usize) -> Self {
         Self {
             mode: Mode::Open,
-            // At most 1,024 in advance: a huge maximum is a bound, not a plan.
+            // No more than 1,024 in advance: a huge maximum is a safety limit, not an estimate.
             slots: Slab::with_capacity(config.capacity().min(1024) as usize),
             count: [0; STATES],
             runtimes: vec![RuntimeLoad::default(); runtimes].into(),

@@ -1,20 +1,21 @@
-//! What a pool has done and is doing, for dashboards and metrics. Invariant: a [`Stats`] is one
-//! consistent moment, taken under one lock.
+//! Statistics of a pool, for dashboards and metrics.
+//!
+//! Invariant: all numbers of a [`Stats`] are of the same moment, because they are read under one lock.
 
 use std::time::Duration;
 
 use crate::{Histogram, Retired};
 
-/// One moment in the life of a pool.
+/// Statistics of a pool at one moment. Counters count since the pool was built.
 #[derive(Clone, Debug)]
 pub struct Stats {
-    /// Connections kept warm.
+    /// The number of connections that are kept warm.
     pub min_size: u32,
-    /// Connections kept once opened.
+    /// The number of connections that are kept once opened.
     pub max_size: u32,
-    /// Connections allowed beyond `max_size`.
+    /// The number of connections that are allowed beyond `max_size`.
     pub max_overflow: u32,
-    /// Connections ready to be taken.
+    /// Connections that are ready for a caller.
     pub idle: u32,
     /// Connections held by callers.
     pub in_use: u32,
@@ -24,69 +25,66 @@ pub struct Stats {
     pub cleaning: u32,
     /// Connections whose close is not confirmed yet.
     pub closing: u32,
-    /// Callers in line.
+    /// Callers that wait.
     pub waiting: u32,
-    /// How long the caller at the head of the line has waited.
+    /// How long the first waiter has waited.
     pub longest_wait: Option<Duration>,
-    /// Connections held by one caller for longer than `leak_after`, up to now.
+    /// Connections held by one caller for longer than `leak_after`.
     pub leaked: u32,
     /// False once the pool is draining or closed.
     pub open: bool,
     /// True while the pool is paused.
     pub paused: bool,
-    /// Connections taken, or handed to a caller in line.
+    /// Connections taken from the idle ones or handed to a waiter.
     pub acquired: u64,
-    /// Acquires whose time ran out.
+    /// Acquires that timed out.
     pub timeouts: u64,
-    /// Acquires refused at once: too many callers were waiting, their own time would have run out
-    /// in line, or the server is taken for dead.
+    /// Acquires refused because too many callers waited, the caller's wait would have timed out, or connects fail.
     pub refused: u64,
-    /// Acquires given up by the pool after they had waited, so that the others wait less.
+    /// Waiters dropped so that the callers behind them wait less.
     pub shed: u64,
     /// True if a caller was refused or shed within the last second because too many wait.
     pub shedding: bool,
-    /// How often a tokio task was seen that had to wait for a connection while it held one, in a pool
-    /// of at most 32: where all holders do so, none of them is ever served. Newcomers are looked at
-    /// every 10 ms at most, those whose time ran out always, and nobody for a minute after a sighting.
+    /// How often a tokio task was seen that waited for a connection while it held one. If all holders do so, none of
+    /// them is ever served. Only pools of at most 32 connections are searched: when a caller starts to wait (at most
+    /// every 10 ms) and when one times out, but not for a minute after a sighting.
     pub nested_waits: u64,
     /// Connects that succeeded.
     pub connects: u64,
     /// Connects that failed.
     pub connect_failures: u64,
-    /// True while newcomers are refused because connects have failed for `breaker_after`.
+    /// True while callers are refused because connects have failed for `breaker_after`.
     pub breaker_open: bool,
-    /// Failures since the last connect that succeeded; connects that were under way together fail
-    /// together and count as one.
+    /// Failures since the last successful connect. Connects that were under way together count as one.
     pub connect_failures_in_a_row: u32,
-    /// Connections that came back dirty and were given to the cleaner.
+    /// Connections that were released dirty, and so cleaned.
     pub cleaned: u64,
     pub(crate) retired: [u64; Retired::ALL.len()],
-    /// Times of acquires served by a connection that was open already, until it was handed over;
-    /// immediate ones count as zero.
+    /// How long acquires took that were served by a connection that was open. At once counts as zero.
     pub waiting_times: Histogram,
-    /// Times of acquires served by a connection that was opened for them, until it was handed over.
+    /// How long acquires took that were served by a connection opened for them.
     pub connecting_times: Histogram,
-    /// Times that successful connects took.
+    /// How long successful connects took.
     pub connect_times: Histogram,
 }
 
 impl Stats {
-    /// Connections that exist and can be used, now or after cleaning.
+    /// Returns the number of usable connections: idle, in use or being cleaned.
     pub fn size(&self) -> u32 {
         self.idle + self.in_use + self.cleaning
     }
 
-    /// Connections beyond `max_size`.
+    /// Returns the number of connections beyond `max_size`.
     pub fn overflow(&self) -> u32 {
         self.size().saturating_sub(self.max_size)
     }
 
-    /// How many connections were closed for this reason.
+    /// Returns how many connections were closed for this reason.
     pub fn retired(&self, reason: Retired) -> u64 {
         self.retired[reason as usize]
     }
 
-    /// Times of all acquires that succeeded.
+    /// Returns how long all successful acquires took.
     pub fn acquire_times(&self) -> Histogram {
         let mut all = self.waiting_times.clone();
         all.merge(&self.connecting_times);

@@ -244,7 +244,9 @@ mod tests {
     proptest! {
         /// Against a plain vector: joining, leaving anywhere and serving keep the order.
         #[test]
-        fn the_queue_behaves_like_a_vector(steps in prop::collection::vec((0u8..3, any::<prop::sample::Index>()), 0..200)) {
+        fn the_queue_behaves_like_a_vector(
+            steps in prop::collection::vec((0u8..3, any::<prop::sample::Index>()), 0..200),
+        ) {
             let mut queue = Waiters::new();
             let mut model: Vec<(u32, Ticket)> = Vec::new();
             for (name, (step, index)) in steps.into_iter().enumerate() {

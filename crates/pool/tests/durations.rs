@@ -1,4 +1,4 @@
-//! No duration makes anything panic: each is refused by name or works, the longest and none among them.
+//! No duration makes a pool panic: each is refused by name or works, zero and the longest included.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 

@@ -1,4 +1,4 @@
-//! The scenarios. Invariant: each ends by asking that the pool is whole, or over.
+//! The scenarios. Invariant: each ends by checking that the pool is whole or terminated.
 
 use super::*;
 
@@ -33,7 +33,7 @@ fn every_waiter_is_served_and_nothing_is_lost_without_timers() {
     });
 }
 
-/// Somebody operates the pool while callers use it; in the end it has the limits that it began with.
+/// An operator pauses, sweeps and resizes the pool while callers use it. In the end it has its first limits.
 async fn operated(config: Config) {
     let whole = Limits {
         min_size: config.min_size,
@@ -59,7 +59,7 @@ async fn operated(config: Config) {
                 }
                 dawdle().await;
                 pool.resize(whole).unwrap();
-                // Last, so that nothing else puts right what it forgets.
+                // Last, so that nothing else makes up for what it forgets.
                 pool.resume();
             }
         }
@@ -87,7 +87,7 @@ fn pauses_sweeps_and_new_limits_at_any_moment_lose_nobody_and_nothing() {
     explore(2_000, || operated(config(1, 1)));
 }
 
-/// What has been asked for must not wait until someone gives back.
+/// A connect must not wait until a connection is released.
 #[test]
 fn as_many_as_the_capacity_hold_a_connection_at_once() {
     explore(4_000, || async {
@@ -110,7 +110,7 @@ fn as_many_as_the_capacity_hold_a_connection_at_once() {
 fn who_joined_first_is_served_first() {
     explore(4_000, || async {
         let pool = start(config(1, 0), Mood::Well);
-        // For each caller: before it asked, after it had joined, and when it was served.
+        // The times before a caller asked, after it joined, and when it was served.
         let turns = Arc::new(Mutex::new(Vec::new()));
         let callers: Vec<_> = (0..4)
             .map(|_| {
@@ -141,7 +141,7 @@ fn who_joined_first_is_served_first() {
         let turns = std::mem::take(&mut *turns.lock().unwrap());
         for (_, joined, served) in &turns {
             let overtaken = turns.iter().any(|(asked, _, before)| joined < asked && before < served);
-            assert!(!overtaken, "someone who came later was served before");
+            assert!(!overtaken, "a later caller was served earlier");
         }
         is_whole(pool).await;
     });
@@ -187,10 +187,10 @@ fn an_outage_at_any_moment_leaves_a_whole_pool() {
 }
 
 #[test]
-fn the_end_at_any_moment_sends_nobody_away_unserved_that_it_should_serve() {
+fn a_drain_at_any_moment_refuses_no_caller_that_was_waiting() {
     explore(4_000, || async {
         let pool = start(config(1, 1), Mood::Well);
-        // When the first close and the first drain of all began, if any did.
+        // When the first close and the first drain began.
         let began = Arc::new(Mutex::new((u64::MAX, u64::MAX)));
         let callers: Vec<_> = (0..3)
             .map(|_| {
@@ -210,7 +210,7 @@ fn the_end_at_any_moment_sends_nobody_away_unserved_that_it_should_serve() {
                         Err(error) => {
                             assert_eq!(error.reason(), Reason::Closed);
                             let to_be_served = joined < drained && closed == u64::MAX;
-                            assert!(!to_be_served, "was in line before the drain");
+                            assert!(!to_be_served, "was waiting before the drain");
                         }
                     }
                 })
@@ -242,7 +242,7 @@ fn the_end_at_any_moment_sends_nobody_away_unserved_that_it_should_serve() {
 }
 
 #[test]
-fn a_drain_during_an_outage_ends_when_the_last_caller_in_line_gives_up() {
+fn a_drain_during_an_outage_ends_when_the_last_waiter_gives_up() {
     explore(4_000, || async {
         let pool = start(config(1, 0), Mood::Down);
         let callers: Vec<_> = (0..2)
@@ -263,9 +263,9 @@ fn a_drain_during_an_outage_ends_when_the_last_caller_in_line_gives_up() {
     });
 }
 
-/// Without a clock: nobody may have to wait for a time to run out.
+/// Without a clock: no caller may need a timeout.
 #[test]
-fn while_connecting_fails_for_good_everyone_who_stays_is_told_and_none_is_served() {
+fn while_connects_fail_permanently_every_waiter_is_refused_and_none_is_served() {
     explore(4_000, || async {
         let pool = start(config(2, 0), Mood::DownForGood);
         let callers: Vec<_> = (0..3)
@@ -293,9 +293,9 @@ fn while_connecting_fails_for_good_everyone_who_stays_is_told_and_none_is_served
     });
 }
 
-/// One that is open can come back, so it is waited for.
+/// An open connection can be released, so callers wait for it.
 #[test]
-fn while_a_connection_is_in_use_those_in_line_wait_for_it_though_connecting_fails_for_good() {
+fn while_a_connection_is_in_use_callers_wait_for_it_though_connects_fail_permanently() {
     explore(4_000, || async {
         let pool = start(config(2, 0), Mood::Well);
         let held = pool.get_owned().await.unwrap();
@@ -340,7 +340,7 @@ fn a_pool_whose_last_handle_goes_at_any_moment_leaves_nothing_open() {
             }));
         }
         drop(pool);
-        // Two handles: this one and the manager's, which is the pool's.
+        // Two handles are left: this one, and the manager's in the pool.
         while Arc::strong_count(&far) > 1 {
             yield_now().await;
         }

@@ -1,8 +1,8 @@
 //! Finds out that the maintenance task's runtime lives but is not run, and moves the pool to a runtime that is.
 //!
-//! A current-thread runtime runs tasks only inside `block_on`. A pool built there and used elsewhere would stall without
-//! a sign. So a caller that waits on another runtime probes: it spawns a task there, and takes over if that does not run
-//! in time.
+//! A current-thread runtime runs tasks only inside `block_on`. A pool built there and used elsewhere would stall
+//! without a sign. So a caller that waits on another runtime probes: it spawns a task there, and takes over if that
+//! does not run in time.
 //!
 //! Invariant: only a runtime that did not answer a probe for [`PROBE_INTERVAL`], while the prober's own runtime ran, is
 //! given up.
@@ -137,7 +137,7 @@ impl<M: Manager> PoolInner<M> {
             }
             stalled
         };
-        tracing::warn!("the runtime on which the pool was made is not being run; the pool goes on on that of a caller");
+        tracing::warn!("the runtime of the pool does not run its tasks; moving the pool to the runtime of a caller");
         let now = self.now();
         self.core().abandon_tasks();
         for (index, sentinel) in lost {

@@ -1,7 +1,6 @@
-//! Locks and tasks of the model checker, and a clock that a test moves on by itself.
+//! Locks and tasks of the model checker, and a clock that a test advances.
 //!
-//! Invariant: everything here is decided by the checker's schedule and its random numbers, so a
-//! schedule that failed fails again.
+//! Invariant: the checker's schedule and random numbers decide everything here, so a failed schedule fails again.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,31 +17,31 @@ use shuttle::{
     sync::atomic::{AtomicBool, Ordering::SeqCst},
 };
 
-/// A lock of the checker. Others may run before it is taken and after it is let go of: the checker
-/// by itself would not let them between the latter and a wake-up, or a registration for one.
+/// A lock of the checker, at which it may also switch after an unlock. By itself it would not switch between the unlock
+/// and a wake-up, or a registration for one.
 pub(crate) struct Mutex<T> {
     inner: shuttle::sync::Mutex<T>,
-    let_go: AtomicBool,
+    unlocked: AtomicBool,
 }
 
 pub(crate) struct MutexGuard<'a, T> {
     /// Empty only while the guard is being dropped.
     inner: Option<shuttle::sync::MutexGuard<'a, T>>,
-    let_go: &'a AtomicBool,
+    unlocked: &'a AtomicBool,
 }
 
 impl<T> Mutex<T> {
     pub(crate) fn new(value: T) -> Self {
         Self {
             inner: shuttle::sync::Mutex::new(value),
-            let_go: AtomicBool::new(false),
+            unlocked: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
         let guard = |inner| MutexGuard {
             inner: Some(inner),
-            let_go: &self.let_go,
+            unlocked: &self.unlocked,
         };
         match self.inner.lock() {
             Ok(inner) => Ok(guard(inner)),
@@ -56,7 +55,7 @@ impl<T> Deref for MutexGuard<'_, T> {
     fn deref(&self) -> &T {
         match &self.inner {
             Some(inner) => inner,
-            None => unreachable!("emptied only when it is dropped"),
+            None => unreachable!("BUG: a guard was used after its drop"),
         }
     }
 }
@@ -65,7 +64,7 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         match &mut self.inner {
             Some(inner) => inner,
-            None => unreachable!("emptied only when it is dropped"),
+            None => unreachable!("BUG: a guard was used after its drop"),
         }
     }
 }
@@ -74,7 +73,7 @@ impl<T> Drop for MutexGuard<'_, T> {
     fn drop(&mut self) {
         drop(self.inner.take());
         // Any access to an atomic is a point where the checker may switch.
-        self.let_go.store(true, SeqCst);
+        self.unlocked.store(true, SeqCst);
     }
 }
 
@@ -82,11 +81,11 @@ impl<T> Drop for MutexGuard<'_, T> {
 #[derive(Clone)]
 pub struct Handle;
 
-/// Tells runtimes apart.
+/// Identifies a runtime. There is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RuntimeId;
 
-/// Nobody is ever without one here.
+/// Never returned: every task of the checker has the runtime.
 #[derive(Debug)]
 pub(crate) struct NoRuntime;
 
@@ -115,19 +114,19 @@ thread_local! {
     static CLOCK: RefCell<Clock> = const { RefCell::new(Clock::new()) };
 }
 
-/// Whether the checker unwinds what is left at the end of an execution: nothing may be waited for then.
+/// True while the checker unwinds the tasks that are left at the end of an execution. They must not block then.
 pub(crate) fn is_unwinding() -> bool {
     std::thread::panicking()
 }
 
-/// Ends the current spawned task at this await, if its time does not run out just now: what a panic
-/// or the end of the runtime does to it.
+/// Ends the current spawned task at this await, as a panic or the end of the runtime does, unless a timeout ends the
+/// await first.
 pub(crate) async fn die() {
     DOOMED.set(Some(me()));
     std::future::pending().await
 }
 
-/// A task that can [`die`].
+/// A task that may [`die`].
 struct Mortal<F>(Option<Pin<Box<F>>>);
 
 impl<F: Future<Output = ()>> Future for Mortal<F> {
@@ -149,7 +148,7 @@ impl<F: Future<Output = ()>> Future for Mortal<F> {
 struct Clock {
     now: Duration,
     armed: u64,
-    /// Who sleeps until when; the second part of the key tells sleepers apart.
+    /// Wakers by deadline. The second part of the key makes it unique.
     sleepers: BTreeMap<(Duration, u64), Waker>,
 }
 
@@ -163,14 +162,14 @@ impl Clock {
     }
 }
 
-/// Nobody is doomed and the clock at zero, for the next execution.
+/// Resets the clock and the doomed task, for the next execution.
 pub(crate) fn reset() {
     DOOMED.set(None);
     let before = CLOCK.replace(Clock::new());
     drop(before);
 }
 
-/// Moves the clock on to the next moment for which someone sleeps.
+/// Advances the clock to the next deadline.
 pub(crate) fn advance() {
     let woken = CLOCK.with_borrow_mut(|clock| {
         let ((deadline, _), waker) = clock.sleepers.pop_first()?;
@@ -182,7 +181,7 @@ pub(crate) fn advance() {
     }
 }
 
-/// A moment of the simulated clock.
+/// A time of the simulated clock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Instant(Duration);
 

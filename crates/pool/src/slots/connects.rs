@@ -37,8 +37,8 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         (self.assign(live, Source::Connect), recovered_from)
     }
 
-    /// A connect failed after `took`: its slot is free and a backoff begins. Also returns all waiters, if waiting cannot
-    /// help them.
+    /// A connect failed after `took`: its slot is free and a backoff begins. Also returns all waiters, if waiting
+    /// cannot help them.
     pub(crate) fn connect_failed(
         &mut self,
         slot: SlotId,

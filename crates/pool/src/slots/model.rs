@@ -1,18 +1,18 @@
-//! The core against a plain model of it: the rules written down once more, in a few lists that are
-//! counted afresh for every question. Invariant: after every step of a random history the two have
-//! given the same answers, so a change of the core either keeps the rules or has to change them
-//! here.
+//! A plain model of the core: the same rules, written as a few lists that are counted afresh for every question.
 //!
-//! Seen to fail when: the connection idle longest is taken, or one of another runtime first; runtimes are
-//! filled one after the other; a runtime gets a connection that the pool would not keep, or one too early;
-//! a queue is served from its end; a connect does not reckon with connections being cleaned, or a
-//! refusal with connects that may start; a failure during a pause makes it longer, or a success does
-//! not end it; an outage is probed by many connects, or a cold pool not warmed after one; a connect
-//! that fails for good keeps a queue waiting with nothing open, sends one away with something open, or
-//! during a pause, lets newcomers join, is tried again too soon, or is not probed without callers; idle
-//! connections are closed below the warm minimum; one too many is kept; a lifetime is off by its last
-//! moment; the housekeeper is not told what is due next; a drain refuses those in queue; a slot forgets
-//! since when it is held.
+//! Invariant: after every step of a random history, the core and the model have given the same answers. A change of the
+//! core's rules must be made here too.
+//!
+//! These mutations of the core made the test fail:
+//! * idle: the connection that was idle longest is taken, or one of another runtime first; idle connections are closed
+//!   below the warm minimum; one too many is kept; a lifetime ends a moment late;
+//! * runtimes: filled one after the other; one gets a connection that the pool would not keep, or too early;
+//! * queue: last in, first out; a connect ignores connections being cleaned; a refusal ignores connects that may start;
+//! * outage: a failure during a backoff extends it; a success does not end it; many connects probe; a cold pool is not
+//!   warmed after it;
+//! * permanent failures: waiters stay with nothing open, or are refused with something open or during a pause;
+//!   newcomers join; it is retried too soon, or not without callers;
+//! * the maintenance task is not told its next deadline; a drain refuses waiters; a slot forgets since when it is held.
 
 mod lockstep;
 
@@ -67,11 +67,11 @@ struct Model {
     now: Duration,
     connections: Vec<ModelConnection>,
     runtimes: RuntimeIndex,
-    /// For each runtime, how many of its callers took another's since the last look.
+    /// For each runtime, how many callers took a connection of another one since the last round.
     misses: Vec<u32>,
-    /// By name; the one that came back last is at the end.
+    /// By name. The last one was released last.
     idle: Vec<u32>,
-    /// First come, first here.
+    /// In order of arrival.
     queue: Vec<Waiting>,
     given: Vec<(u32, Given)>,
     next_name: u32,
@@ -80,10 +80,10 @@ struct Model {
     pause_ends: Duration,
     has_error: bool,
     has_worked: bool,
-    /// Since when each connect has failed for good.
+    /// Since when every failure was permanent.
     permanent_since: Option<Duration>,
     is_permanent: bool,
-    /// Connects that have succeeded since a caller last found nobody in queue.
+    /// Connects that have succeeded since a caller found the queue empty.
     connects_since_empty: usize,
     refused: u64,
     retired: [u64; Retired::ALL.len()],
@@ -144,12 +144,12 @@ impl Model {
         self.retired[reason as usize] += 1;
     }
 
-    /// One connect after the other, as long as someone has none coming or the pool is not warm.
+    /// One connect after the other, while a waiter needs one or the pool is not warm.
     fn connects(&mut self) -> Vec<u32> {
         let mut started = Vec::new();
         loop {
             let connecting = self.count(State::Connecting);
-            // While someone has one to bring back, new ones are begun with care.
+            // While connections are in use, growth is limited.
             let growth = match self.count(State::InUse) {
                 0 => usize::MAX,
                 _ => 1 + self.connects_since_empty,
@@ -164,14 +164,14 @@ impl Model {
         }
     }
 
-    /// Fewer are open than are to be, though nobody waits.
+    /// Fewer connections are open than the warm minimum.
     fn is_cold(&self) -> bool {
         let probe = usize::from(self.fails_permanently());
         let warm = (self.limits.warm() as usize).max(probe);
         self.mode == Mode::Open && self.usable() < warm
     }
 
-    /// Nothing is open that could come back, and a connect fails until its cause is removed.
+    /// Connects fail permanently, and nothing is open that could be released.
     fn fails_permanently(&self) -> bool {
         let nothing_open = self.usable() == self.count(State::Connecting);
         self.is_permanent && nothing_open && self.mode != Mode::Paused
@@ -202,7 +202,7 @@ impl Model {
         name
     }
 
-    /// One for each runtime whose callers went elsewhere sixteen times, as long as the pool would keep it.
+    /// One for each runtime whose callers missed sixteen times, while the pool would keep it.
     fn connects_for_affinity(&mut self) -> Vec<u32> {
         let mut started = Vec::new();
         for runtime in 0..self.runtimes {
@@ -223,7 +223,7 @@ impl Model {
         any % self.runtimes
     }
 
-    /// The first of those that the fewest connections live in.
+    /// The first of those with the fewest connections.
     fn least_loaded_runtime(&self) -> RuntimeIndex {
         let in_home = |runtime: &RuntimeIndex| {
             self.connections
@@ -279,7 +279,7 @@ impl Model {
         Entered::Waits { connects, is_next }
     }
 
-    /// Those for whom a connect is under way or can be.
+    /// How many waiters a connect serves, under way or possible.
     fn served_by_connects(&self) -> usize {
         let capacity = self.limits.capacity() as usize;
         self.count(State::Connecting) + capacity.saturating_sub(self.connections.len())
@@ -318,7 +318,7 @@ impl Model {
                 self.connection(name).idle_since = now;
             }
             self.idle.push(name);
-            // Stable: among those idle since the same moment this one is on top.
+            // The sort is stable: of those idle since the same time, this one is on top.
             let connections = &self.connections;
             let idle_since = |name: &u32| {
                 let connection = connections.iter().find(|connection| connection.name == *name);
@@ -345,7 +345,7 @@ impl Model {
         (self.assign(name, Source::Connect), healed)
     }
 
-    /// Whether connects had failed before, and who is sent away.
+    /// Returns whether connects had failed before, and the refused waiters.
     fn connect_failed(&mut self, name: u32, is_permanent: bool) -> (bool, Vec<u32>) {
         self.free(name);
         let since = self.permanent_since.unwrap_or(self.now);
@@ -361,14 +361,13 @@ impl Model {
                 };
             self.failures += 1;
         }
-        let mut sent_away = Vec::new();
+        let mut refused = Vec::new();
         if self.fails_permanently() {
-            sent_away.extend(self.queue.drain(..).map(|caller| caller.name));
-            self.refused += sent_away.len() as u64;
-            self.given
-                .extend(sent_away.iter().map(|&name| (name, Given::Permanent)));
+            refused.extend(self.queue.drain(..).map(|caller| caller.name));
+            self.refused += refused.len() as u64;
+            self.given.extend(refused.iter().map(|&name| (name, Given::Permanent)));
         }
-        (std::mem::replace(&mut self.has_error, true), sent_away)
+        (std::mem::replace(&mut self.has_error, true), refused)
     }
 
     fn free(&mut self, name: u32) {
@@ -381,8 +380,7 @@ impl Model {
         held_up.then_some(self.pause_ends)
     }
 
-    /// Time has come to `now`: who is to be closed, who is told that it is too late, and when to
-    /// look again.
+    /// Advances to `now`. Returns the connections to close, the waiters that timed out, and when to wake next.
     fn pass(&mut self, now: Duration, round: Duration) -> (Vec<u32>, Vec<u32>, Duration) {
         self.now = now;
         let mut closed = Vec::new();
@@ -431,7 +429,7 @@ impl Model {
         placed
     }
 
-    /// The longest idle go, as far as more connections exist than there may be.
+    /// Closes those that were idle longest, while too many exist.
     fn resize(&mut self, limits: Config) -> Vec<u32> {
         self.limits = limits;
         let existing = self.usable() - self.count(State::Connecting);

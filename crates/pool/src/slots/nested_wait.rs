@@ -1,5 +1,5 @@
-//! Detects tasks that wait for a connection while they hold one. In a small pool all holders may soon be such tasks, and
-//! then none of them is ever served.
+//! Detects tasks that wait for a connection while they hold one. In a small pool all holders may soon be such tasks,
+//! and then none of them is ever served.
 //!
 //! Invariant: detection is a diagnosis. It never refuses, serves or delays a caller.
 

@@ -1,6 +1,7 @@
 //! What the core is made of: slots, their states, and connections on their way. Plain data without rules.
 //!
-//! Invariant: an open connection is in exactly one place: the idle stack, a delivery, a guard, or a task that cleans it.
+//! Invariant: an open connection is in exactly one place: the idle stack, a delivery, a guard, or a task that cleans
+//! it.
 
 use std::time::Duration;
 
@@ -22,8 +23,8 @@ pub(crate) enum State {
     Cleaning,
     /// Being closed. Ends free, once the close is confirmed or has timed out.
     Closing,
-    /// Its connect, cleaning or close is on a runtime that is not run. Does not count against the capacity. Ends free or
-    /// in `Closing` if that task is run or dropped after all.
+    /// Its connect, cleaning or close is on a runtime that is not run. Does not count against the capacity. Ends free
+    /// or in `Closing` if that task is run or dropped after all.
     Abandoned,
 }
 

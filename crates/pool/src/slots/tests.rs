@@ -61,6 +61,6 @@ fn connected(core: &mut Core) -> SlotId {
 fn connected_for_one_in_line(core: &mut Core, slot: SlotId) -> Live<u32> {
     match core.connected(slot, 0, Duration::ZERO, None, Duration::ZERO) {
         (Released::Handed { live, .. }, _) => live,
-        _ => panic!("someone waits"),
+        _ => panic!("a caller waits"),
     }
 }

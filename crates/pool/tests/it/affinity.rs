@@ -1,4 +1,4 @@
-//! Connections live on the runtimes that the pool is given, and callers take those of their own first.
+//! Connections live on the runtimes of the pool, and callers prefer those of their own runtime.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ impl Manager for Threads {
     }
 }
 
-/// Runtimes of one thread each; they end with this.
+/// Runtimes of one thread each. They end when this is dropped.
 struct Runtimes(Vec<OwnRuntime>);
 
 struct OwnRuntime {
@@ -83,7 +83,7 @@ async fn connections_are_opened_on_all_runtimes_in_equal_numbers() {
         held.push(one);
     }
     assert_eq!(Vec::from_iter(count.values()), [&2, &2, &2]);
-    // One that ends makes room for another where it was.
+    // A connection that ends is replaced on its runtime.
     let at = held.iter().position(|one| **one == "b").unwrap();
     let more = [pool.get().await.unwrap(), pool.get().await.unwrap()];
     assert_eq!(more.each_ref().map(|one| one.as_str()), ["a", "b"]);
@@ -94,7 +94,7 @@ async fn connections_are_opened_on_all_runtimes_in_equal_numbers() {
 #[tokio::test]
 async fn a_caller_takes_a_connection_of_its_own_runtime_if_one_is_idle() {
     let (_runtimes, [a, b]) = Runtimes::two(2, 2).await;
-    // The one used last lies on top of the other, whichever that is.
+    // The connection used last is on top of the stack.
     for (caller, own) in [(&a, "a"), (&a, "a"), (&b, "b"), (&b, "b"), (&a, "a")] {
         assert_eq!(*caller.try_get().unwrap(), own);
         assert_eq!(*caller.get().await.unwrap(), own);
@@ -113,7 +113,7 @@ async fn a_caller_takes_what_is_idle_elsewhere_rather_than_wait() {
     assert_eq!(*b.try_get().unwrap(), "a");
 }
 
-/// Two callers that work without a pause, each with the other's connection, would keep it for ever.
+/// Two busy callers that hold each other's connection would keep it for ever.
 #[tokio::test]
 async fn callers_with_each_others_connections_soon_have_their_own() {
     let (_runtimes, [a, b]) = Runtimes::two(2, 3).await;

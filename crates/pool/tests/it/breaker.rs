@@ -1,4 +1,4 @@
-//! A server that has been down for a while is not waited for.
+//! The circuit breaker: callers do not wait for a server that has been down for a while.
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Futures dropped half-way: nothing leaks, nothing is lost.
+//! Futures that are dropped early: no connection and no slot is lost.
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::{Scripted, Server, in_background, pool, settle, small};
 
-/// All connections are idle again and the pool serves as many callers as it should.
+/// Asserts that nothing is under way and that the pool serves `max_size` callers.
 async fn is_whole(pool: &Pool<Scripted>) {
     settle().await;
     let stats = pool.stats();
@@ -43,7 +43,7 @@ async fn a_caller_dropped_after_the_hand_over_passes_the_connection_on() {
     assert!(timeout(Duration::ZERO, &mut first).await.is_err());
     let second = in_background(&pool, |pool| async move { pool.get_owned().await.unwrap().number });
     settle().await;
-    drop(held); // handed to the first, which never wakes
+    drop(held); // handed over to the first, which never wakes
     drop(first);
     assert_eq!(second.await.unwrap(), 0);
     is_whole(&pool).await;

@@ -1,5 +1,6 @@
-//! A caller dropped at every await, whatever it waits for and whatever comes of that, and whoever
-//! comes after it: the pool's counts stay exact, all of its capacity can be had, nothing leaks.
+//! A caller that is dropped at each of its awaits, for every kind of wait, outcome and successor.
+//!
+//! Afterwards the pool's counts are exact, all of its capacity can be acquired, and no connection has leaked.
 
 use std::{
     future::poll_fn,
@@ -17,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::settle;
 
-/// What comes of a call of the manager.
+/// The outcome of a call of the manager.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     Succeeds,
@@ -26,15 +27,15 @@ enum Fate {
     Panics,
 }
 
-/// What the caller that is to be dropped waits for.
+/// What the dropped caller waits for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum WaitsFor {
     Connect(Fate),
-    /// Of the one idle connection.
+    /// The check of the idle connection.
     Check(Fate),
-    /// Of the connection that has just come back.
+    /// The cleaning of the connection that was just released.
     Clean(Fate),
-    /// Of a connection that comes back clean, and what it turns out to be when the caller has it.
+    /// The hand-over of a clean connection, and its condition when the caller wakes.
     HandOver(Condition),
 }
 
@@ -58,21 +59,21 @@ const WAITS: [WaitsFor; 14] = [
     HandOver(Condition::Broken),
 ];
 
-/// When, after a number of polls, the caller is dropped.
+/// When the caller is dropped, after a number of polls.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Dropped {
-    /// Before anything else can happen.
+    /// Before any other task runs.
     AtOnce,
-    /// When what it waits for may have come, but before it looks.
+    /// After all other tasks ran, so its delivery may have arrived.
     Later,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Then {
     Nothing,
-    /// Somebody stood in line behind it.
+    /// Another caller waits behind it.
     NextInLine,
-    /// The pool was told to drain while it still waited.
+    /// The pool drains while it waits.
     Drain,
 }
 
@@ -80,12 +81,12 @@ enum Then {
 #[error("refused")]
 struct Refused;
 
-/// The far side.
+/// The server.
 #[derive(Default)]
 struct Far {
-    /// What comes of the next call of this kind. All others succeed.
+    /// The outcome of the next call of this kind. All others succeed.
     fate: Mutex<Option<WaitsFor>>,
-    /// What the next inspection finds, if not what the connection says.
+    /// What the next inspection finds instead of the connection's own condition.
     found: Mutex<Option<Condition>>,
     existing: AtomicU32,
 }
@@ -119,7 +120,7 @@ impl Far {
             Succeeds => Ok(()),
             Fails => Err(Refused),
             Hangs => std::future::pending().await,
-            Panics => panic!("told to"),
+            Panics => panic!("the test tells this call to panic"),
         }
     }
 }
@@ -166,8 +167,7 @@ impl Manager for Fated {
     }
 }
 
-/// Two connections at most, one of which is out all the time, so that it is always the other that
-/// the caller waits for.
+/// At most two connections. One is in use all the time, so the caller always waits for the other.
 fn config() -> Config {
     Config {
         min_size: Some(0),
@@ -190,7 +190,7 @@ async fn poll_once(asking: &mut Asking) -> Poll<Result<Held, AcquireError<Refuse
     poll_fn(|context| Poll::Ready(asking.as_mut().poll(context))).await
 }
 
-/// One line of the matrix: true if the caller was dropped before it had its answer.
+/// One cell of the matrix. Returns true if the caller was dropped before it had its answer.
 async fn drop_after(polls: u32, waits_for: WaitsFor, dropped: Dropped, then: Then) -> bool {
     let far = Arc::new(Far::default());
     let pool = Pool::new(Fated(far.clone()), config()).unwrap();
@@ -218,7 +218,7 @@ async fn drop_after(polls: u32, waits_for: WaitsFor, dropped: Dropped, then: The
             next.get_or_insert_with(|| tokio::spawn(async move { pool.get_owned().await.map(drop) }));
             settle().await;
         }
-        // What it waits for comes about, now that it waits.
+        // Now that it waits, what it waits for happens.
         if let Some(mut live) = returning.take() {
             if let Clean(_) = waits_for {
                 live.condition = Condition::Dirty;
@@ -231,7 +231,7 @@ async fn drop_after(polls: u32, waits_for: WaitsFor, dropped: Dropped, then: The
         if dropped == Dropped::Later || poll < polls {
             settle().await;
         }
-        // Once all that can happen at once has happened: what takes its time takes less than this.
+        // Timeouts and hanging calls take longer than this, everything else less.
         if poll > 1 && poll < polls {
             sleep(Duration::from_millis(300)).await;
         }
@@ -252,7 +252,7 @@ async fn drop_after(polls: u32, waits_for: WaitsFor, dropped: Dropped, then: The
 
     if let Some(next) = next {
         let served = timeout(Duration::from_secs(20), next).await;
-        served.expect("the next in line waits").unwrap().unwrap();
+        served.expect("the next caller still waits").unwrap().unwrap();
     }
     if let Some(draining) = draining {
         drop(other);
@@ -277,7 +277,7 @@ fn is_good(connection: &Connection) {
     assert!(!connection.gone, "handed out although its check failed");
 }
 
-/// One connection is out, what else exists is idle, and nothing is under way.
+/// One connection is in use, all others are idle, and nothing is under way.
 fn is_exact(pool: &Pool<Fated>, far: &Far) {
     let stats = pool.stats();
     let under_way = stats.connecting + stats.cleaning + stats.closing + stats.waiting;

@@ -1,4 +1,4 @@
-//! How many connections there are, and for how long.
+//! The number of connections, and their lifetime.
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -55,11 +55,11 @@ async fn a_close_that_takes_long_holds_nobody_up_while_there_is_room() {
     drop(dirty);
     let waiting = queue_up(&pool);
     settle().await;
-    assert_eq!(server.opened.load(SeqCst), 1, "the one being cleaned will do");
+    assert_eq!(server.opened.load(SeqCst), 1, "the one being cleaned will serve it");
     server.clean_gate.add_permits(1);
     settle().await;
     assert_eq!(pool.stats().closing, 1);
-    assert!(waiting.is_finished(), "it waits for a close of no concern");
+    assert!(waiting.is_finished(), "it waits for an unrelated close");
     waiting.await.unwrap().unwrap();
 }
 
@@ -90,7 +90,11 @@ async fn connections_opened_together_do_not_end_together() {
         ..small(8)
     });
     sleep(lifetime.mul_f64(0.9) - Duration::from_secs(1)).await;
-    assert_eq!(server.opened.load(SeqCst), 8, "none ends before nine tenths");
+    assert_eq!(
+        server.opened.load(SeqCst),
+        8,
+        "none ends before nine tenths of its lifetime"
+    );
     let mut moments = std::collections::HashSet::new();
     for _ in 0..105 {
         sleep(Duration::from_secs(1)).await;

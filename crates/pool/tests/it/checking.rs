@@ -1,4 +1,4 @@
-//! Managers that cannot tell from a connection itself whether it still works.
+//! Managers that only learn from the server whether a connection works.
 
 use std::{
     sync::{
@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::support::{Refused, Server, in_background, pool, settle, small};
 
-/// What a manager of another pool has: how to connect, and how to ask whether a connection works.
+/// A manager ported from another pool: it can connect, and ask the server whether a connection works.
 #[derive(Clone, Default)]
 struct Ported(Arc<Far>);
 
@@ -23,7 +23,7 @@ struct Far {
     checks: AtomicU32,
 }
 
-/// Whether it has been killed.
+/// True once the connection has been killed.
 type Killed = Arc<AtomicBool>;
 
 impl Manager for Ported {
@@ -101,7 +101,7 @@ async fn a_check_is_trusted_for_as_long_as_the_configuration_says() {
     }
 }
 
-/// The inspection finds nothing, but its last user knows better.
+/// `inspect` finds it clean, but its last user has doubts.
 #[tokio::test(start_paused = true)]
 async fn a_connection_marked_as_suspect_is_checked_before_anyone_has_it_again() {
     let (pool, server) = pool(small(1));

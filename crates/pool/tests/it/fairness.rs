@@ -1,4 +1,4 @@
-//! Who gets a connection, and in which order.
+//! The order in which callers are served.
 
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
@@ -42,7 +42,7 @@ async fn a_newcomer_does_not_overtake_a_caller_that_was_handed_the_connection_bu
     let waiting = queue_up(&pool);
     settle().await;
     drop(held);
-    assert!(pool.try_get().is_none(), "the connection is promised already");
+    assert!(pool.try_get().is_none(), "the connection is handed over already");
     waiting.await.unwrap().unwrap();
 }
 
@@ -76,7 +76,7 @@ async fn a_waiter_takes_any_connection_that_becomes_free() {
     assert_eq!(waiting.await.unwrap(), 0, "but the returned one came first");
     Server::open_gate(&server.connect_gate);
     settle().await;
-    assert_eq!(pool.stats().idle, 2, "and the connect was not in vain");
+    assert_eq!(pool.stats().idle, 2, "and the new connection is kept");
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,7 +113,7 @@ async fn a_caller_handed_a_connection_that_breaks_before_it_wakes_keeps_its_plac
         }));
         settle().await;
     }
-    drop(held); // handed to the first, which has not woken
+    drop(held); // handed over to the first, which has not woken
     server.broken_below.store(1, SeqCst);
     for caller in callers {
         caller.await.unwrap();

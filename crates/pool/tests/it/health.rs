@@ -1,4 +1,4 @@
-//! How the pool says it is doing.
+//! The health that the pool reports.
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 

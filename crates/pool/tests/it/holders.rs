@@ -1,4 +1,4 @@
-//! Who holds the connections, for too long or one too many.
+//! The holders of connections: leaks and nested waits.
 
 use std::time::Duration;
 

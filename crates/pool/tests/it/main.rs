@@ -1,8 +1,8 @@
 //! The pool's promises to its users, one module for each behaviour.
 //!
-//! One binary, because linking each file by itself takes longer than running it. Only `durations` has its own, because it
-//! counts the panics of the whole process. Wherever a test sleeps, tokio's clock is paused: the sleep takes no time and
-//! ends when nothing else can happen before.
+//! One binary, because linking each file by itself takes longer than running it. Only `durations` has its own, because
+//! it counts the panics of the whole process. Wherever a test sleeps, tokio's clock is paused: the sleep takes no time
+//! and ends when nothing else can happen before.
 
 #![cfg(test)]
 

@@ -1,4 +1,4 @@
-//! What callers see while the server is away, and after it is back.
+//! What callers see while the server is down, and after it is back.
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 

@@ -1,4 +1,4 @@
-//! More callers than can be served: who is sent away, and when.
+//! More callers than can be served: which are refused or shed, and when.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// How long a caller waited for its connection, which it then keeps for a while.
+/// How long a caller waited for its connection.
 type Served = JoinHandle<Result<Duration, AcquireError<Refused>>>;
 
 fn caller(pool: &Pool<Scripted>, patience: Duration, work: Duration) -> Served {
@@ -39,10 +39,10 @@ async fn under_lasting_overload_a_caller_that_would_time_out_is_refused_at_once(
     sleep(ms(1500)).await;
     assert!(
         matches!(too_early.await.unwrap().unwrap_err().reason(), Reason::Timeout { .. }),
-        "nothing is known of a line half a second old"
+        "no forecast for a queue half a second old"
     );
 
-    // About 30 are in line, ten of which are served each second.
+    // About 30 callers wait. Ten are served each second.
     let asked = Instant::now();
     let error = pool.get_within(Duration::from_secs(1)).await.unwrap_err();
     assert_eq!(asked.elapsed(), Duration::ZERO);
@@ -53,7 +53,7 @@ async fn under_lasting_overload_a_caller_that_would_time_out_is_refused_at_once(
     assert!(pool.stats().shedding);
     assert_eq!(pool.stats().refused, 1);
 
-    // Whoever comes back after that time is served in time.
+    // A caller that comes back after that time is served in time.
     sleep(hint).await;
     let again = caller(&pool, ms(1200), ms(0));
     assert!(again.await.unwrap().is_ok());
@@ -90,8 +90,8 @@ async fn a_queue_kept_standing_by_a_pause_is_not_taken_for_overload() {
     drop(callers);
 }
 
-/// Callers come every 8 ms for 20 s and keep the only connection for 10 ms. Gives the longest wait
-/// of those served in the last five seconds, and how many were sent away.
+/// Callers arrive every 8 ms for 20 s and hold the only connection for 10 ms. Returns the longest wait of those that
+/// arrived in the last five seconds, and the number of shed waiters.
 async fn overload(shed_target: Option<Duration>) -> (Duration, u64) {
     let (pool, _) = pool(Config {
         shed_target,

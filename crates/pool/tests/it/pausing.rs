@@ -1,4 +1,4 @@
-//! A pool that hands out nothing for a while.
+//! A paused pool.
 
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
@@ -32,7 +32,7 @@ async fn a_paused_pool_hands_out_nothing_and_resumes_in_the_order_of_the_queue()
     }
     assert_eq!((pool.stats().waiting, pool.stats().idle), (6, 2));
     pool.resume();
-    assert!(pool.try_get().is_none(), "a newcomer is not before the line");
+    assert!(pool.try_get().is_none(), "a newcomer does not overtake waiters");
     for caller in callers {
         caller.await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! A connect that fails for a reason that time does not cure is not waited for.
+//! Callers do not wait for connects that fail permanently.
 
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::{Refused, Scripted, Server, in_background, pool, queue_up, settle, small};
 
-/// A pool whose server knows another password.
+/// A pool with a wrong password.
 fn refused_pool(config: Config) -> (Pool<Scripted>, Arc<Server>) {
     let (pool, server) = pool(config);
     refuse(&server);
@@ -90,15 +90,14 @@ async fn while_connections_are_open_callers_wait_for_one_although_no_other_can_b
     let tries = server.tries.load(SeqCst) - before;
     assert!(tries <= 4, "{tries} logins in 8 s for one who waits");
     assert_eq!(pool.stats().waiting, 1);
-    // With the last open connection goes the last hope.
+    // Without an open connection, waiting cannot help.
     held.discard();
     settle().await;
     is_permanent(&pool.get().await.unwrap_err());
     is_permanent(&waiting.await.unwrap().unwrap_err());
 }
 
-/// A password is often changed at the server first. Until it is certain that the failure stays, nobody waits for a long
-/// pause.
+/// A password is often changed at the server first. Until it is certain that the failure stays, the pauses are short.
 #[tokio::test(start_paused = true)]
 async fn a_pool_that_has_worked_notices_a_corrected_password_within_the_usual_backoff() {
     let (pool, server) = pool(small(2));

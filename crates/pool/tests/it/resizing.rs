@@ -1,4 +1,4 @@
-//! Limits that change while the pool is at work.
+//! Limits that change while the pool is in use.
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -45,7 +45,11 @@ async fn a_waiter_gets_no_connection_beyond_the_new_capacity() {
     pool.resize(at_most(1)).unwrap();
     drop(first);
     settle().await;
-    assert_eq!(pool.stats().waiting, 1, "one too many was handed over");
+    assert_eq!(
+        pool.stats().waiting,
+        1,
+        "a connection beyond the capacity was handed over"
+    );
     assert_eq!(server.open.load(SeqCst), 1);
     drop(second);
     waiting.await.unwrap().unwrap();

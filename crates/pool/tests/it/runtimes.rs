@@ -1,4 +1,4 @@
-//! A pool whose runtime has ended, or that nobody runs any more, serves callers on other runtimes.
+//! A pool whose runtime has ended or is not run serves callers on other runtimes.
 
 use std::{
     sync::{Arc, LazyLock, atomic::Ordering::SeqCst},
@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::support::{Refused, Scripted, Server, in_background, pool, small};
 
-/// Far longer than anything here takes.
+/// Far longer than any wait here.
 const LONG: Duration = Duration::from_secs(20);
 
 fn runtime() -> Runtime {
@@ -29,7 +29,7 @@ fn made_on(runtime: &Runtime, config: Config) -> (Pool<Scripted>, Arc<Server>) {
     runtime.block_on(async { pool(config) })
 }
 
-/// A pool that nobody has used, and one that has an idle connection.
+/// An unused pool, and one with an idle connection.
 fn both(runtime: &Runtime, max_size: u32) -> [(Pool<Scripted>, Arc<Server>); 2] {
     [false, true].map(|used| {
         let (pool, server) = made_on(runtime, config(max_size));
@@ -42,9 +42,9 @@ fn both(runtime: &Runtime, max_size: u32) -> [(Pool<Scripted>, Arc<Server>); 2] 
 
 #[test]
 fn a_pool_made_on_a_runtime_that_has_ended_serves_callers_on_another() {
-    let home = runtime();
-    let pools = both(&home, 1);
-    drop(home);
+    let first = runtime();
+    let pools = both(&first, 1);
+    drop(first);
     for (pool, server) in pools {
         let started = Instant::now();
         runtime().block_on(async {
@@ -60,8 +60,8 @@ fn a_pool_made_on_a_runtime_that_has_ended_serves_callers_on_another() {
 
 #[test]
 fn a_pool_made_on_a_runtime_that_nobody_runs_serves_callers_on_another() {
-    let home = runtime();
-    for (pool, _) in both(&home, 1) {
+    let first = runtime();
+    for (pool, _) in both(&first, 1) {
         let started = Instant::now();
         runtime().block_on(async {
             let one = pool.get().await.unwrap();
@@ -73,31 +73,31 @@ fn a_pool_made_on_a_runtime_that_nobody_runs_serves_callers_on_another() {
         });
         assert!(started.elapsed() < LONG / 2, "{:?}", started.elapsed());
     }
-    drop(home);
+    drop(first);
 }
 
-/// The server does not answer, so nobody can be served; but nobody waits for ever either.
+/// The server does not answer, so no caller is served. Still none waits for ever.
 #[test]
 fn no_wait_outlasts_its_limit_whatever_became_of_the_pools_runtime() {
     for ends in [false, true] {
-        let home = runtime();
-        let (pool, server) = made_on(&home, config(1));
+        let first = runtime();
+        let (pool, server) = made_on(&first, config(1));
         Server::shut_gate(&server.connect_gate);
-        let home = (!ends).then_some(home);
+        let first = (!ends).then_some(first);
         let limit = Duration::from_millis(300);
         let error = runtime().block_on(pool.get_within(limit)).map(drop);
         let error = error.unwrap_err();
         assert!(matches!(error.reason(), Reason::Timeout { .. }), "{error}");
-        drop(home);
+        drop(first);
     }
 }
 
 #[test]
 fn a_connection_in_use_ends_with_its_runtime_and_its_slot_is_freed() {
-    let home = runtime();
-    let (pool, server) = made_on(&home, config(1));
-    let held = home.block_on(pool.get_owned()).unwrap();
-    drop(home);
+    let first = runtime();
+    let (pool, server) = made_on(&first, config(1));
+    let held = first.block_on(pool.get_owned()).unwrap();
+    drop(first);
     let number = held.number;
     drop(held);
     runtime().block_on(async {
@@ -108,11 +108,11 @@ fn a_connection_in_use_ends_with_its_runtime_and_its_slot_is_freed() {
 
 #[test]
 fn connections_released_outside_any_runtime_are_closed() {
-    let home = runtime();
-    let (pool, _) = made_on(&home, config(2));
-    let held = home.block_on(async { [pool.get_owned().await, pool.get_owned().await] });
+    let first = runtime();
+    let (pool, _) = made_on(&first, config(2));
+    let held = first.block_on(async { [pool.get_owned().await, pool.get_owned().await] });
     let [dirty, discarded] = held.map(Result::unwrap);
-    drop(home);
+    drop(first);
     let mut dirty = dirty;
     dirty.condition = cenote_pool::Condition::Dirty;
     drop(dirty);
@@ -122,12 +122,12 @@ fn connections_released_outside_any_runtime_are_closed() {
     runtime().block_on(async { drop(pool.get().await.unwrap()) });
 }
 
-/// As in a program whose tests share a pool.
+/// Like a program whose tests share a pool.
 #[test]
 fn a_static_pool_serves_many_short_lived_runtimes_one_after_the_other_and_at_once() {
     static POOL: LazyLock<Pool<Scripted>> = LazyLock::new(|| {
         let make = || runtime().block_on(async { Pool::new(Scripted(Arc::default()), config(3)).unwrap() });
-        // The runtime ends here. It could not on a thread that runs another.
+        // The runtime ends on this thread, because one cannot end on a thread that runs another.
         thread::spawn(make).join().unwrap()
     });
     let some_uses = || {
@@ -158,10 +158,10 @@ fn a_static_pool_serves_many_short_lived_runtimes_one_after_the_other_and_at_onc
 #[test]
 fn a_pool_can_be_dropped_closed_and_resized_on_another_runtime_or_on_none() {
     for how in 0..4 {
-        let home = runtime();
-        let (pool, server) = made_on(&home, config(2));
-        home.block_on(async { drop(pool.get().await.unwrap()) });
-        let home = (how % 2 == 0).then_some(home);
+        let first = runtime();
+        let (pool, server) = made_on(&first, config(2));
+        first.block_on(async { drop(pool.get().await.unwrap()) });
+        let first = (how % 2 == 0).then_some(first);
         match how {
             0 | 1 => drop(pool),
             _ => runtime().block_on(async {
@@ -175,27 +175,27 @@ fn a_pool_can_be_dropped_closed_and_resized_on_another_runtime_or_on_none() {
                 pool.drain().await;
             }),
         }
-        drop(home);
+        drop(first);
         assert_eq!(server.open.load(SeqCst), 0);
     }
 }
 
 #[test]
 fn the_warm_minimum_is_opened_on_the_runtime_of_the_caller_that_waits_for_it() {
-    let home = runtime();
+    let first = runtime();
     let warm = Config {
         min_size: Some(2),
         ..config(2)
     };
-    let (pool, _) = made_on(&home, warm);
-    drop(home);
+    let (pool, _) = made_on(&first, warm);
+    drop(first);
     runtime().block_on(async {
         pool.warm_up_within(LONG).await.unwrap();
         assert_eq!(pool.stats().idle, 2);
     });
 }
 
-/// The tasks of such a manager's connections run where they were opened.
+/// A manager whose connections have a task on the runtime that opened them.
 struct Echo;
 
 impl Manager for Echo {
@@ -216,16 +216,16 @@ impl Manager for Echo {
 
 #[test]
 fn no_caller_gets_a_connection_whose_task_ended_with_its_runtime() {
-    let home = runtime();
-    let pool = home.block_on(async { Pool::new(Echo, config(2)).unwrap() });
+    let first = runtime();
+    let pool = first.block_on(async { Pool::new(Echo, config(2)).unwrap() });
     let ask = async || {
         let connection = pool.get().await.unwrap();
         let (answer, answered) = tokio::sync::oneshot::channel();
         connection.send(answer).unwrap();
         answered.await.unwrap();
     };
-    home.block_on(ask());
-    drop(home);
+    first.block_on(ask());
+    drop(first);
     for _ in 0..3 {
         runtime().block_on(ask());
     }

@@ -1,9 +1,8 @@
-//! Many callers at once, more than there are connections, before a server to which it takes far
-//! longer to connect than to ask it something.
+//! A spike: more callers at once than connections, and a connect takes far longer than a query.
 //!
-//! The scene is the one in which HikariCP's "Welcome to the Jungle" compares pools: whoever waits
-//! for a connection that is open already is served long before a new one could be ready, so the
-//! pool must neither make callers wait for their own connect nor open one for each of them.
+//! The scenario is that of HikariCP's "Welcome to the Jungle". An open connection is released long before a new one
+//! could be ready, so the pool must neither make a caller wait for its own connect nor open a connection for each
+//! caller.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
@@ -21,7 +20,7 @@ const WARM: u32 = 5;
 const MAX: u32 = 10;
 const CALLERS: u32 = 50;
 
-/// Connections are numbered in the order in which they were asked for.
+/// Connections are numbered in the order in which their connects began.
 #[derive(Default)]
 struct Slow {
     connects: AtomicU32,
@@ -38,7 +37,7 @@ impl Manager for Slow {
     }
 }
 
-/// A pool that has just opened its warm minimum.
+/// A pool whose warm minimum is open.
 async fn warm_pool() -> Pool<Slow> {
     let config = Config {
         min_size: Some(WARM),
@@ -52,8 +51,7 @@ async fn warm_pool() -> Pool<Slow> {
     pool
 }
 
-/// All callers at once: how long it took until the last had its answer, and which connections
-/// served them.
+/// All callers at once. Returns the time until the last was served, and the connections that served them.
 async fn spike(pool: &Pool<Slow>, query: Duration) -> (Duration, Vec<u32>) {
     let started = Instant::now();
     let callers = (0..CALLERS).map(|_| {
@@ -93,7 +91,7 @@ async fn a_spike_of_short_commands_begins_one_connect_and_none_after_it_is_over(
     assert_eq!(begun, 1);
     sleep(CONNECT * 4).await;
     assert_eq!(pool.manager().connects.load(Relaxed) - WARM, begun);
-    // What was begun is kept for the next spike.
+    // The connection is kept for the next spike.
     let stats = pool.stats();
     assert_eq!((stats.idle, stats.in_use), (WARM + begun, 0));
     assert_eq!(stats.connecting_times.count(), 0, "a caller waited for one");
@@ -110,6 +108,6 @@ async fn when_commands_take_as_long_as_a_connect_the_pool_grows_to_its_maximum()
     assert_eq!(pool.stats().size(), MAX);
     let by_warm = numbers.iter().filter(|number| **number < WARM).count();
     assert!(by_warm < numbers.len(), "no new connection was used");
-    // Five connections alone would take ten rounds; with ten from the second round on it is six.
+    // Five connections would take ten rounds. With ten from the second round on it is six.
     assert!(took < CONNECT * 8, "{took:?}");
 }

@@ -1,4 +1,4 @@
-//! Idle connections that went bad are found before a caller meets them.
+//! Broken idle connections are found before a caller meets them.
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::support::{Scripted, Server, pool, settle, small};
 
-/// Opens so many and lets them become idle.
+/// Opens this many connections and releases them.
 async fn open(pool: &Pool<Scripted>, connections: u32) {
     let mut held = Vec::new();
     for _ in 0..connections {

@@ -1,4 +1,4 @@
-//! Waiting until the pool is warm.
+//! Waiting for the warm minimum.
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 

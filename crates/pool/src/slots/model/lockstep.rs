@@ -1,5 +1,4 @@
-//! Random histories of the core and its model side by side. Invariant: whatever the core answers, the
-//! model has been asked the same.
+//! Random histories of the core and its model side by side. Invariant: both are asked the same questions.
 
 use proptest::prelude::*;
 
@@ -9,7 +8,7 @@ use crate::{
     waiters::{Ticket, Waiter},
 };
 
-/// The core and its model side by side, and what is outside of both.
+/// The core and its model, and the state outside of both.
 struct Pair {
     core: Slots<u32, u32, &'static str>,
     model: Model,
@@ -20,19 +19,19 @@ struct Pair {
     cleaning: Vec<Live<u32>>,
     inspected: Vec<Live<u32>>,
     closing: Vec<(u32, SlotId)>,
-    /// Of those who joined and have neither collected nor left.
+    /// Of callers that have joined and neither collected nor left.
     tickets: Vec<(u32, Ticket)>,
-    /// By whom it was not collected yet.
+    /// Deliveries that are not collected yet.
     given: Vec<(u32, Given, Option<Live<u32>>)>,
 }
 
-/// A step of a history; numbers choose among whatever is there at that moment.
+/// A step of a history. Numbers choose among the possible objects, modulo their number.
 #[derive(Clone, Debug)]
 enum Step {
     Take {
         runtime: RuntimeIndex,
     },
-    /// Takes one and gives it back, so often.
+    /// Takes and releases a connection, this many times.
     Use(RuntimeIndex, u32),
     Join {
         runtime: RuntimeIndex,
@@ -69,12 +68,12 @@ enum Step {
     },
 }
 
-/// In milliseconds; whole seconds, so that it often happens that two things are due at once.
+/// Milliseconds of whole seconds, so that two events are often due at the same time.
 fn seconds(range: std::ops::Range<u64>) -> impl Strategy<Value = u64> {
     range.prop_map(|seconds| seconds * 1_000)
 }
 
-/// Of those that there are, modulo.
+/// Modulo the number of runtimes.
 fn runtime() -> impl Strategy<Value = RuntimeIndex> {
     0usize..3
 }
@@ -107,7 +106,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Some histories end with a drain or a close, and go on a little after it.
+/// Some histories have a drain or a close, and go on a little after it.
 fn history() -> impl Strategy<Value = Vec<Step>> {
     let shut = prop::option::of(any::<bool>().prop_map(|serve_waiters| Step::Shut { serve_waiters }));
     let open = prop::collection::vec(step(), 0..120);
@@ -148,7 +147,7 @@ impl Pair {
         }
     }
 
-    /// The core reserved these slots and the model says that it should have started as many.
+    /// The core has reserved these slots, and the model this many connects.
     fn started(&mut self, slots: Vec<SlotId>, connects: usize) {
         assert_eq!(slots.len(), connects, "connects started");
         let names = self.model.next_name - connects as u32..;
@@ -159,7 +158,7 @@ impl Pair {
         match released {
             Released::Idle { .. } => Placed::Idle,
             Released::Handed { to, live, shed } => {
-                assert!(shed.is_empty(), "nobody asked for shedding");
+                assert!(shed.is_empty(), "shedding is off");
                 let (name, fresh) = (live.connection, source == Source::Connect);
                 let given = Given::Connection { name, fresh };
                 self.given.push((to, given, Some(live)));
@@ -172,7 +171,7 @@ impl Pair {
         }
     }
 
-    /// The same for what was idle.
+    /// Likewise for connections that were idle.
     fn all_placed(&mut self, released: Vec<Released<u32, u32>>) -> Vec<Placed> {
         let placed = released.into_iter().map(|one| self.placed(one, Source::IdleStack));
         placed.collect()
@@ -184,13 +183,13 @@ impl Pair {
         assert_eq!(self.placed(released, Source::User), expected);
     }
 
-    /// Those whom the core has sent away.
-    fn sent_away(&mut self, callers: &[u32], why: fn() -> Given) {
-        let sent_away = callers.iter().map(|&name| (name, why(), None));
-        self.given.extend(sent_away);
+    /// Notes what the core told waiters that it refused.
+    fn refuse(&mut self, callers: &[u32], why: fn() -> Given) {
+        let deliveries = callers.iter().map(|&name| (name, why(), None));
+        self.given.extend(deliveries);
     }
 
-    /// What a caller was given and has not collected.
+    /// Takes the delivery that a caller has not collected.
     fn take_given(&mut self, caller: u32) -> Option<(Given, Option<Live<u32>>)> {
         let at = self.given.iter().position(|(name, ..)| *name == caller)?;
         let (_, given, live) = self.given.remove(at);
@@ -243,7 +242,7 @@ impl Pair {
                 };
                 let left = self.core.leave(ticket);
                 let (given, live) = self.take_given(caller).unzip();
-                // Whoever was in queue had been given nothing, and the other way round.
+                // A caller either waits or has a delivery.
                 assert_eq!(left, given.is_none().then_some(caller));
                 assert_eq!(given, self.model.leave(caller));
                 if let Some(live) = live.flatten() {
@@ -299,10 +298,10 @@ impl Pair {
                         jitter: 1.0,
                     };
                     let took = Duration::ZERO;
-                    let (failed, sent_away) = self.core.connect_failed(slot, failure, took, self.now);
-                    self.sent_away(&sent_away, || Given::Permanent);
+                    let (effect, refused) = self.core.connect_failed(slot, failure, took, self.now);
+                    self.refuse(&refused, || Given::Permanent);
                     let expected = self.model.connect_failed(name, is_permanent);
-                    assert_eq!((failed.previous.is_some(), sent_away), expected);
+                    assert_eq!((effect.previous.is_some(), refused), expected);
                 }
             }
             Step::Pass(millis) => {
@@ -312,10 +311,10 @@ impl Pair {
                 let late = self.core.expire(self.now);
                 let next = self.core.schedule(round);
                 let closed = self.close(retired);
-                self.sent_away(&late, || Given::TimedOut);
+                self.refuse(&late, || Given::TimedOut);
                 let (expected_closed, expected_late, exact) = self.model.pass(self.now, round);
                 assert_eq!((closed, late), (expected_closed, expected_late));
-                // Of deadlines the core remembers the earliest only, even when its caller has left.
+                // The core remembers only the earliest deadline, even after its caller has left.
                 assert!(next <= exact, "{next:?} is later than {exact:?}");
                 self.model.next_round = next;
             }
@@ -354,7 +353,7 @@ impl Pair {
             Step::Shut { serve_waiters } => {
                 let (released, refused) = self.core.shut(serve_waiters, self.now);
                 let released = self.all_placed(released);
-                self.sent_away(&refused, || Given::Closed);
+                self.refuse(&refused, || Given::Closed);
                 assert_eq!((released, refused), self.model.shut(serve_waiters));
             }
         }
@@ -379,8 +378,7 @@ impl Pair {
             deadline,
         };
         let joined = self.core.join(self.callers, waiter, self.now);
-        // A forecast is the business of its own tests; here, only that nobody is sent away by it
-        // for whom there is room.
+        // Forecasts have their own tests. Here: they refuse nobody for whom there is room.
         if let Joined::Refused(Refusal::WouldTimeOut(_), _) = joined {
             assert!(!self.model.queue.is_empty() && self.model.served_by_connects() == 0);
             self.model.refused += 1;
@@ -451,7 +449,7 @@ proptest! {
         }, runtimes);
         for step in &steps {
             pair.apply(step);
-            // What the pool asks after whatever has happened.
+            // The pool asks this after every event.
             let connects = pair.model.connects().len();
             let due = pair.core.connects_due();
             pair.started(due, connects);

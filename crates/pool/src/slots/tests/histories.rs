@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A step of a history; numbers choose among whatever is there at that moment.
+/// A step of a history. Numbers choose among the possible objects, modulo their number.
 #[derive(Clone, Debug)]
 enum Step {
     Get,
@@ -52,10 +52,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Everything outside the core: who holds what, who waits in which order.
+/// The state outside the core: who holds what, and who waits in which order.
 struct World {
     core: Core,
-    /// No more slots than this: the capacity, or what a larger one has left.
+    /// The maximum number of slots: the capacity, or what a larger one has left.
     bound: u32,
     now: Duration,
     opened: u32,
@@ -64,9 +64,9 @@ struct World {
     cleaning: Vec<Live<u32>>,
     inspected: Vec<Live<u32>>,
     closing: Vec<SlotId>,
-    /// In queue, oldest first, each with the number that wakes it.
+    /// Waiters, oldest first.
     queue: Vec<(u32, Ticket)>,
-    /// Out of the queue, with what they were given, but not yet there to collect it.
+    /// Callers that have left the queue and have not collected their delivery.
     woken: Vec<(Ticket, Option<Live<u32>>)>,
     callers: u32,
     paused: bool,
@@ -103,7 +103,7 @@ impl World {
 
     fn carry_out(&mut self, released: Released<u32, u32>) {
         match released {
-            Released::Idle { .. } => assert!(self.queue.is_empty() || self.paused, "idle although someone waits"),
+            Released::Idle { .. } => assert!(self.queue.is_empty() || self.paused, "idle although a caller waits"),
             Released::Handed { to, live, shed } => {
                 for shed in shed {
                     let (first, ticket) = self.queue.remove(0);
@@ -165,16 +165,16 @@ impl World {
                 if let Some(slot) = pick(&mut self.connecting, which) {
                     let took = Duration::from_millis(1);
                     let failure = failure(is_permanent, 0.5);
-                    let (_, sent_away) = self.core.connect_failed(slot, failure, took, self.now);
+                    let (_, refused) = self.core.connect_failed(slot, failure, took, self.now);
                     if self.core.fails_permanently() {
                         assert!(is_permanent && !self.paused && self.core.existing() == 0);
-                        assert_eq!(sent_away.len(), self.queue.len(), "waits in vain");
+                        assert_eq!(refused.len(), self.queue.len(), "a waiter was not refused");
                     } else {
-                        assert!(sent_away.is_empty(), "sent away though it may be served");
+                        assert!(refused.is_empty(), "refused though it may be served");
                     }
-                    for sent_away in sent_away {
+                    for refused in refused {
                         let (first, ticket) = self.queue.remove(0);
-                        assert_eq!(sent_away, first, "sent away out of turn");
+                        assert_eq!(refused, first, "refused out of turn");
                         self.woken.push((ticket, None));
                     }
                 }
@@ -246,7 +246,7 @@ impl World {
             deadline,
         };
         match self.core.join(self.callers, waiter, self.now) {
-            Joined::Taken(..) => panic!("nothing was idle a moment ago"),
+            Joined::Taken(..) => panic!("BUG: take found nothing idle"),
             Joined::Queued { ticket, due, .. } => {
                 self.queue.push((self.callers, ticket));
                 self.connecting.extend(due);
@@ -263,7 +263,7 @@ impl World {
         }
     }
 
-    /// Someone gives up, before or after being served.
+    /// A caller gives up, before or after its delivery.
     fn give_up(&mut self, index: usize) {
         let waiting = self.queue.len() + self.woken.len();
         if waiting == 0 {
@@ -278,7 +278,7 @@ impl World {
                 return;
             }
         };
-        assert_eq!(self.core.leave(ticket), None, "served, but still in queue");
+        assert_eq!(self.core.leave(ticket), None, "served, but still in the queue");
         if let Some(live) = given {
             let released = self.core.release(live, Some(self.now));
             self.carry_out(released);
@@ -306,13 +306,13 @@ impl World {
         assert!(slots <= capacity.max(self.bound), "more slots than the capacity");
         assert!(
             !self.core.breaker_is_open() || self.core.existing() == 0,
-            "taken for dead, although a connection is open"
+            "the breaker is open, although a connection is open"
         );
         self.bound = slots.min(self.bound).max(capacity);
-        assert_eq!(slots as usize, self.core.slots.len(), "the occupancy is wrong");
+        assert_eq!(slots as usize, self.core.slots.len(), "the counts are wrong");
         assert!(
             occupancy.waiting == 0 || occupancy.idle == 0 || self.paused,
-            "idle while someone waits"
+            "idle while a caller waits"
         );
         assert_eq!(occupancy.connecting as usize, self.connecting.len());
         assert_eq!(occupancy.idle as usize, self.core.idle.len());
@@ -327,7 +327,7 @@ impl World {
         assert!(self.core.idle.len() <= self.core.config.max_size as usize);
     }
 
-    /// From any state: let everything that is under way end well, and everyone in queue is served.
+    /// From any state: once everything under way ends well, every waiter is served.
     fn finish(mut self) {
         self.apply(&Step::Resume);
         for _ in 0..1_000 {
@@ -340,14 +340,14 @@ impl World {
             self.apply(&Step::GiveBack(0));
             self.check();
         }
-        assert!(self.queue.is_empty(), "someone waits for ever");
+        assert!(self.queue.is_empty(), "a caller waits for ever");
         assert!(self.shut || !self.core.breaker_is_open(), "the breaker is stuck");
         match self.shut {
             true => assert!(self.core.is_terminated(), "a slot was lost"),
             false => {
                 let occupancy = self.core.occupancy();
                 let open = occupancy.idle + occupancy.in_use + occupancy.connecting;
-                assert!(open >= self.core.config.warm(), "the pool went cold");
+                assert!(open >= self.core.config.warm(), "fewer than the warm minimum");
             }
         }
     }
