@@ -3,6 +3,7 @@
 //! | Module | Job |
 //! |---|---|
 //! | `commands` | `serve`, `check`, `migrate` and the other commands |
+//! | [`startup`] | builds the service from its settings, and ends it |
 //! | `settings` | from the environment to checked settings |
 //! | [`http`] | the transport: sockets, connections, timeouts, errors |
 //! | `routes` | the handlers and their OpenAPI description |
@@ -19,11 +20,15 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod http;
-pub mod settings;
+
+mod output;
+mod telemetry;
 
 mod response_memory;
 
 mod store;
+
+pub mod settings;
 
 mod health;
 
@@ -34,7 +39,7 @@ pub use routes::status_for_version;
 
 mod cores;
 mod open_files;
-mod output;
-mod telemetry;
+
+pub mod startup;
 
 pub mod commands;

@@ -47,7 +47,7 @@ pub(crate) const HOW_TO_RAISE: &str = "`ulimit -Hn`, LimitNOFILE= of systemd, --
 
 impl OpenFiles {
     /// Raises the limit and counts the open files. Call it after listeners and threads were started, because they stay open.
-    pub(crate) fn prepare(settings: &Settings, beside_pool: usize, cores: usize) -> Self {
+    pub(crate) fn prepare(settings: &Settings, beside_pool: u32, cores: usize) -> Self {
         Self {
             limit: raise(),
             open: open().unwrap_or(GUESSED_OPEN),
@@ -72,11 +72,13 @@ impl OpenFiles {
     }
 }
 
-fn kept(settings: &Settings, beside_pool: usize, cores: usize) -> usize {
-    let pool = settings.pool.max + settings.pool.overflow + beside_pool;
-    let redis = settings.cache.redis.as_ref().map_or(0, Vec::len);
+fn kept(settings: &Settings, beside_pool: u32, cores: usize) -> usize {
+    let pool = &settings.postgres.pool;
+    let in_pool = pool.max_size.saturating_add(pool.max_overflow);
+    let connections = in_pool.saturating_add(beside_pool) as usize;
+    let redis = settings.cache.mode.redis().map_or(0, |redis| redis.servers.len());
     // To each Redis server: a connection to read and one to write for each core, and two that watch it.
-    pool * PER_DATABASE_CONNECTION + redis * (2 * cores + 2) + SHORT_LIVED
+    connections * PER_DATABASE_CONNECTION + redis * (2 * cores + 2) + SHORT_LIVED
 }
 
 /// Raises the soft limit to the hard limit, and returns the limit then in force; `None` if there is none. The low soft limit

@@ -14,24 +14,21 @@ use tracing_subscriber::{EnvFilter, fmt};
 use crate::{
     http::panic_text,
     output::{self, Stderr},
-    settings::{LogFormat, LogSettings},
 };
 
 /// What applies where LOG says nothing else of the same target: h2 warns of what its peer sends, frame by frame.
 const DEFAULTS: &str = "h2=error";
 
 /// Starts logging to standard error: for people on a terminal, as JSON otherwise.
-pub(crate) fn init(settings: &LogSettings) {
-    let filter = EnvFilter::new(format!("{DEFAULTS},{}", settings.filter));
+///
+/// `filter` is what [`parse_filter`] returns. Without `is_pretty` the form depends on whether standard error is a terminal.
+pub(crate) fn init(filter: &str, is_pretty: Option<bool>) {
+    let filter = EnvFilter::new(format!("{DEFAULTS},{filter}"));
     let log = fmt()
         .with_env_filter(filter)
         .log_internal_errors(false)
         .with_writer(|| Stderr);
-    let pretty = match settings.format {
-        LogFormat::Pretty => true,
-        LogFormat::Json => false,
-        LogFormat::Auto => stderr().is_terminal(),
-    };
+    let pretty = is_pretty.unwrap_or_else(|| stderr().is_terminal());
     // A second call finds the log set up; that is as good.
     let _already = match pretty {
         true => log
@@ -45,6 +42,48 @@ pub(crate) fn init(settings: &LogSettings) {
     });
     // The standard one waits for the reader of standard error.
     std::panic::set_hook(Box::new(log_panic));
+}
+
+/// Checks the directives of a filter, and returns them without blanks. A complaint continues a sentence that starts with
+/// the text.
+pub(crate) fn parse_filter(text: &str) -> Result<String, String> {
+    // tracing-subscriber 0.3.23 cuts such a text between the bytes of a character, and panics.
+    if !text.is_ascii() {
+        return Err("holds a character that is not ASCII".into());
+    }
+    let directives: Vec<_> = text.split(',').map(str::trim).collect();
+    directives.iter().try_for_each(|it| check_directive(it))?;
+    let text = directives.join(",");
+    match EnvFilter::builder().parse(&text) {
+        Ok(_) => Ok(text),
+        Err(_) => Err("is not a filter such as info or info,cenote=debug".into()),
+    }
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// Refuses a misspelt level, which would switch the log off: tracing takes it for a module, of which everything is
+/// logged, and nothing else is.
+fn check_directive(directive: &str) -> Result<(), String> {
+    let is_level = |word: &str| {
+        matches!(word.as_bytes(), [b'0'..=b'5']) || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))
+    };
+    let is_module = |word: &str| word.contains("::") || word == "cenote" || word.starts_with("cenote_");
+    // A filter by spans and their fields, which may hold commas, is left to tracing.
+    if directive.contains(['[', ']', '{', '}']) || is_level(directive) {
+        return Ok(());
+    }
+    let levels = LEVELS.join(", ");
+    match directive.split_once('=') {
+        Some((module, level)) if !module.is_empty() && is_level(level) => Ok(()),
+        Some(_) => Err(format!(
+            "holds {directive:?}, which is not a filter such as info or cenote=debug; levels are {levels}"
+        )),
+        None if is_module(directive) => Ok(()),
+        None => Err(format!(
+            "holds {directive:?}, which is no level ({levels}); for a module write its level too, as in cenote=debug"
+        )),
+    }
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {

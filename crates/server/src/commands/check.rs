@@ -2,22 +2,16 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use cenote_cache::{Source, State};
+use cenote_cache::{CheckError, Mode, Source, State, check_redis};
 use cenote_postgres::{Pool, tokio_postgres::Row};
 use tokio::{runtime::Handle, time::Instant};
 
-use super::{
-    Database, block_on, bring_up_to_date,
-    cache::{CacheError, beside_pool, check_limit, migration, trial, try_redis},
-    fail, reach,
-    serve::instances,
-    warn,
-};
+use super::{fail, with_log};
 use crate::{
     output::Output,
     settings::{Loaded, Settings},
+    startup::{Backend, CacheError, cache_config, reach},
     store::{Store, WriteError, requirements},
-    telemetry,
 };
 
 /// The oldest PostgreSQL that is supported.
@@ -29,47 +23,52 @@ const REDIS_PATIENCE: Duration = Duration::from_secs(5);
 type Outcome = Result<String, String>;
 
 pub(super) fn run(loaded: Loaded) -> ExitCode {
-    warn(&loaded.warnings);
-    telemetry::init(&loaded.settings.log);
-    block_on(check(loaded.settings))
+    with_log(loaded, check)
 }
 
 async fn check(settings: Settings) -> ExitCode {
-    let database = match Database::open(&settings, &[Handle::current()]).await {
-        Ok(database) => database,
+    let (backend, private) = match Backend::open(settings, &[Handle::current()]).await {
+        Ok(opened) => opened,
         Err(error) => return fail("no database", &error),
     };
-    let pool = &database.pool;
+    let pool = &backend.pool;
     let mut tally = Tally::default();
     // A private database has no operator who would migrate it.
-    if database.private.is_some()
-        && let Err(error) = bring_up_to_date(&database, &settings).await
+    if private.is_some()
+        && let Err(error) = backend.bring_up_to_date().await
     {
         tally.note("migration", Err(error.to_string()));
     }
-    tally.note("connect", connect(pool, &settings).await);
+    tally.note("connect", connect(&backend).await);
     if tally.failed == 0 {
         tally.note("server version", version(pool).await);
-        tally.note("session settings", session_settings(pool, &settings).await);
-        tally.note("durability", durability(pool, &settings).await);
-        tally.note("connections", connections(pool, &settings).await);
-        tally.note("pool", fill(pool, &settings).await);
+        tally.note("session settings", session_settings(&backend).await);
+        tally.note("durability", durability(&backend).await);
+        tally.note("connections", connections(&backend).await);
+        tally.note("pool", fill(pool).await);
         tally.note("transaction", transaction(pool).await);
         tally.note("abandoned statement", abandoned_statement(pool).await);
-        tally.note("statement limit", statement_limit(pool, &settings).await);
-        tally.note("schema", schema_is_there(pool, &settings).await);
-        match trial(&database, &settings) {
-            Ok(store) => {
-                if settings.cache.mode.needs_redis() {
-                    tally.note("redis", redis(&store, &settings).await);
+        tally.note("statement limit", statement_limit(&backend).await);
+        tally.note("schema", schema_is_there(&backend).await);
+        match trial(&backend) {
+            Ok((store, mode)) => {
+                if backend.settings.cache_mode.needs_redis() {
+                    tally.note("redis", redis(&store, &mode).await);
                 }
                 tally.note("key-value round trip", round_trip(&store).await);
             }
             Err(error) => tally.note("cache", Err(error.to_string())),
         }
     }
-    database.close().await;
+    backend.close(private).await;
     tally.finish()
+}
+
+/// A store over the cache of these settings, and the mode that it would have in service.
+fn trial(backend: &Backend) -> Result<(Store, Mode), CacheError> {
+    let config = cache_config(&backend.settings)?;
+    let mode = config.mode.clone();
+    Ok((backend.trial(config)?, mode))
 }
 
 #[derive(Default)]
@@ -109,12 +108,11 @@ fn text(error: impl Into<WriteError>) -> String {
     error.into().to_string()
 }
 
-async fn connect(pool: &Pool, settings: &Settings) -> Outcome {
+async fn connect(backend: &Backend) -> Outcome {
     let started = Instant::now();
-    let deadline = started + reach::patience(settings);
-    let reached = reach::reach(pool, Some(deadline)).await;
+    let reached = reach(&backend.pool, Some(backend.deadline())).await;
     reached.map_err(|error| error.to_string())?;
-    let connection = pool.get().await.map_err(text)?;
+    let connection = backend.pool.get().await.map_err(text)?;
     let opened = started.elapsed();
     let started = Instant::now();
     connection.query_one("SELECT 1", &[]).await.map_err(text)?;
@@ -138,11 +136,11 @@ async fn version(pool: &Pool) -> Outcome {
 }
 
 /// Whatever the database or the role may be set to that the service's statements rely on.
-async fn session_settings(pool: &Pool, settings: &Settings) -> Outcome {
-    let connection = pool.get().await.map_err(text)?;
+async fn session_settings(backend: &Backend) -> Outcome {
+    let connection = backend.pool.get().await.map_err(text)?;
     let wrong = requirements::session(connection.client()).await;
     let mut wrong = wrong.map_err(|error| error.to_string())?;
-    let tables = requirements::tables(connection.client(), &settings.schema).await;
+    let tables = requirements::tables(connection.client(), &backend.settings.schema).await;
     wrong.append(&mut tables.map_err(|error| error.to_string())?);
     match wrong.is_empty() {
         true => Ok("nothing stands in the way of the service's statements".to_owned()),
@@ -151,9 +149,9 @@ async fn session_settings(pool: &Pool, settings: &Settings) -> Outcome {
 }
 
 /// Whether what is committed outlives a crash.
-async fn durability(pool: &Pool, settings: &Settings) -> Outcome {
-    let connection = pool.get().await.map_err(text)?;
-    let lossy = requirements::durability(connection.client(), &settings.schema).await;
+async fn durability(backend: &Backend) -> Outcome {
+    let connection = backend.pool.get().await.map_err(text)?;
+    let lossy = requirements::durability(connection.client(), &backend.settings.schema).await;
     let lossy = lossy.map_err(|error| error.to_string())?;
     let replication = requirements::replication(connection.client()).await;
     match lossy.is_empty() {
@@ -165,26 +163,25 @@ async fn durability(pool: &Pool, settings: &Settings) -> Outcome {
     }
 }
 
-async fn connections(pool: &Pool, settings: &Settings) -> Outcome {
-    let beside = beside_pool(settings);
-    let capacity = pool.check_capacity(instances(settings), beside).await;
-    let capacity = capacity.map_err(text)?;
+async fn connections(backend: &Backend) -> Outcome {
+    let capacity = backend.capacity().await.map_err(text)?;
     let (wanted, available) = (capacity.wanted, capacity.available());
     match capacity.fits() {
         true => Ok(format!("{wanted} wanted, the server has {available}")),
         false => Err(format!(
-            "INSTANCES × (DB_POOL_MAX_SIZE + DB_POOL_MAX_OVERFLOW + {beside} for the cache) is {wanted}, {} leaves \
-             {available}",
+            "INSTANCES × (DB_POOL_MAX_SIZE + DB_POOL_MAX_OVERFLOW + {} for the cache) is {wanted}, {} leaves {available}",
+            backend.beside_pool(),
             capacity.limit()
         )),
     }
 }
 
 /// Takes every connection the pool may have, at once.
-async fn fill(pool: &Pool, settings: &Settings) -> Outcome {
+async fn fill(pool: &Pool) -> Outcome {
     let started = Instant::now();
-    let capacity = settings.pool.max + settings.pool.overflow;
-    let mut held = Vec::with_capacity(capacity);
+    let sizes = &pool.config().pool;
+    let capacity = sizes.max_size + sizes.max_overflow;
+    let mut held = Vec::new();
     for _ in 0..capacity {
         held.push(pool.get().await.map_err(text)?);
     }
@@ -232,25 +229,25 @@ async fn abandoned_statement(pool: &Pool) -> Outcome {
     Err("an abandoned statement goes on on the server".to_owned())
 }
 
-async fn schema_is_there(pool: &Pool, settings: &Settings) -> Outcome {
-    let checked = migration(settings).check(pool).await;
+async fn schema_is_there(backend: &Backend) -> Outcome {
+    let checked = backend.migration().check(&backend.pool).await;
     checked.map_err(|error| error.to_string())?;
-    Ok(format!("all of it is there, in {}", settings.schema))
+    Ok(format!("all of it is there, in {}", backend.settings.schema))
 }
 
 /// The cache relies on it that a statement does not go on for long after its sender has gone.
-async fn statement_limit(pool: &Pool, settings: &Settings) -> Outcome {
-    check_limit(pool, settings).await?;
+async fn statement_limit(backend: &Backend) -> Outcome {
+    backend.check_statement_limit().await?;
     Ok("the server ends what takes too long by itself".to_owned())
 }
 
 /// Redis does what the mode needs. What may pass by itself is waited for.
-async fn redis(store: &Store, settings: &Settings) -> Outcome {
+async fn redis(store: &Store, mode: &Mode) -> Outcome {
     let started = Instant::now();
     let is_over = || started.elapsed() >= REDIS_PATIENCE;
-    while let Err(error) = try_redis(settings).await {
-        let passes = |error: &CacheError| error.redis().is_some_and(|it| !it.is_permanent());
-        if is_over() || !passes(&error) {
+    while let Err(error) = check_redis(mode).await {
+        let passes = matches!(&error, CheckError::Redis(problem) if !problem.is_permanent());
+        if is_over() || !passes {
             return Err(error.to_string());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -1,23 +1,21 @@
-//! The command line. Invariant: a command returns its exit code; nothing else ends the process.
+//! The command line.
+//!
+//! Invariant: a command returns its exit code; nothing else ends the process.
 
-mod cache;
 mod check;
-mod database;
-mod listen;
-mod reach;
 mod serve;
 mod signals;
 
-use std::{env, process::ExitCode};
+use std::{env, fmt::Display, process::ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use tokio::{runtime::Handle, time::Instant};
+use tokio::runtime::Handle;
 
-use self::{database::Database, reach::Unusable};
 use crate::{
     output::{self, Output},
     routes,
     settings::{self, Loaded, Settings},
+    startup::Backend,
     telemetry,
 };
 
@@ -76,7 +74,7 @@ fn dispatch(matches: &ArgMatches) -> ExitCode {
         "config" => config(&loaded, arguments.get_flag("json")),
         "serve" => serve::run(loaded),
         "check" => check::run(loaded),
-        _ => migrate(loaded),
+        _ => with_log(loaded, migrate),
     }
 }
 
@@ -89,9 +87,14 @@ fn load(arguments: &ArgMatches) -> Result<Loaded, ExitCode> {
     })
 }
 
+/// Says on standard error what failed and why.
+fn fail(what: &str, why: &dyn Display) -> ExitCode {
+    fail_with(&format_args!("{what}: {why}"))
+}
+
 /// Says on standard error why a command ends.
-fn fail(what: &str, why: &dyn std::fmt::Display) -> ExitCode {
-    output::complain(format_args!("cenote: {what}: {why}"));
+fn fail_with(error: &dyn Display) -> ExitCode {
+    output::complain(format_args!("cenote: {error}"));
     ExitCode::FAILURE
 }
 
@@ -125,38 +128,30 @@ fn warn(warnings: &[String]) {
     }
 }
 
-/// Runs a command on this thread.
-fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(work),
-        Err(error) => fail("cannot start", &error),
-    }
-}
-
-fn migrate(loaded: Loaded) -> ExitCode {
+/// Starts the log and runs a command on this thread.
+fn with_log<F: Future<Output = ExitCode>>(loaded: Loaded, command: impl FnOnce(Settings) -> F) -> ExitCode {
     warn(&loaded.warnings);
-    telemetry::init(&loaded.settings.log);
-    block_on(async {
-        let database = match Database::open(&loaded.settings, &[Handle::current()]).await {
-            Ok(database) => database,
-            Err(error) => return fail("no database", &error),
-        };
-        let migrated = bring_up_to_date(&database, &loaded.settings).await;
-        database.close().await;
-        match migrated {
-            Ok(added) if added.is_empty() => print(|output| output.line("the schema is up to date")),
-            Ok(added) => print(|output| output.line(format_args!("added {}", added.join(", ")))),
-            Err(error) => fail("cannot migrate", &error),
-        }
-    })
+    telemetry::init(&loaded.settings.log_filter, loaded.settings.log_is_pretty);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail("cannot start", &error),
+    };
+    let code = runtime.block_on(command(loaded.settings));
+    // Dropped, it would wait for what blocks a thread, such as the look-up of a name.
+    runtime.shutdown_background();
+    code
 }
 
-/// Adds what the schema lacks and names it, waiting as long as somebody does who runs a command.
-async fn bring_up_to_date(database: &Database, settings: &Settings) -> Result<Vec<String>, Unusable> {
-    let deadline = Instant::now() + reach::patience(settings);
-    reach::reach(&database.pool, Some(deadline)).await?;
-    let migration = cache::migration(settings);
-    let added = migration.run(&database.pool, &reach::InLog, Some(deadline));
-    Ok(added.await?)
+async fn migrate(settings: Settings) -> ExitCode {
+    let (backend, private) = match Backend::open(settings, &[Handle::current()]).await {
+        Ok(opened) => opened,
+        Err(error) => return fail("no database", &error),
+    };
+    let migrated = backend.bring_up_to_date().await;
+    backend.close(private).await;
+    match migrated {
+        Ok(added) if added.is_empty() => print(|output| output.line("the schema is up to date")),
+        Ok(added) => print(|output| output.line(format_args!("added {}", added.join(", ")))),
+        Err(error) => fail("cannot migrate", &error),
+    }
 }

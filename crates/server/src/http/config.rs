@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The limits of the transport. Every duration must be above zero. A timeout may fire a few milliseconds late, never
 /// early.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HttpConfig {
     /// Most connections open at a time. A further one is answered `503` and closed. Default 20 000.
     pub max_connections: usize,

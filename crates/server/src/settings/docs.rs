@@ -2,7 +2,8 @@
 //!
 //! Invariant: every word comes from the table, so that a test can hold the files against it.
 
-use super::table::{Fallback, Row, TABLE};
+use super::resolve::{Fallback, Row};
+use super::table::TABLE;
 
 /// The text of `.env.example`.
 pub fn env_example() -> String {
@@ -39,7 +40,7 @@ pub fn markdown() -> String {
                 Fallback::Is(value) => format!("`{value}`"),
                 Fallback::Else(words) => words.to_owned(),
             };
-            let secret = if row.secret() { "; secret" } else { "" };
+            let secret = if about.is_secret { "; secret" } else { "" };
             let cells = [
                 names.join("<br>"),
                 format!("{}{secret}", row.describe()),
@@ -54,14 +55,7 @@ pub fn markdown() -> String {
 }
 
 /// The rows by group, both in the order of the table.
-fn groups() -> Vec<(&'static str, Vec<&'static dyn Row>)> {
-    let mut groups: Vec<(&'static str, Vec<&'static dyn Row>)> = Vec::new();
-    for row in TABLE {
-        let group = row.about().group;
-        match groups.last_mut() {
-            Some((last, rows)) if *last == group => rows.push(*row),
-            _ => groups.push((group, vec![*row])),
-        }
-    }
-    groups
+fn groups() -> impl Iterator<Item = (&'static str, &'static [&'static dyn Row])> {
+    let groups = TABLE.chunk_by(|one, two| one.about().group == two.about().group);
+    groups.map(|rows| (rows[0].about().group, rows))
 }

@@ -3,14 +3,14 @@
 //! Invariant: these names are never read, only told of: a user who sets one and finds an empty private database, or the
 //! wrong one, has to learn why.
 
-use super::sources::Origin;
+use super::origin::Origin;
 
 /// A variable that names a database to some other program.
 #[derive(Clone, Debug)]
-pub(crate) struct ForeignName {
-    pub(crate) origin: Origin,
+pub(super) struct ForeignName {
+    pub(super) origin: Origin,
     /// The setting of cenote that does the same.
-    pub(crate) setting: &'static str,
+    pub(super) setting: &'static str,
     is_oracle: bool,
 }
 
@@ -47,18 +47,16 @@ const NAMES: [(&str, &str); 12] = [
 ];
 
 /// Recognises a variable that is no setting of cenote.
-pub(crate) fn recognize(name: &str, value: &str, origin: Origin) -> Option<ForeignName> {
+pub(super) fn recognize(name: &str, value: &str, origin: Origin) -> Option<ForeignName> {
     let upper = name.to_ascii_uppercase();
     // Kubernetes describes a Service called `postgres` so.
     if value.is_empty() || value.starts_with("tcp://") {
         return None;
     }
-    let is_oracle = upper == "DB_DSN" && !value.contains("postgres");
-    let setting = meaning(&upper)?;
     Some(ForeignName {
         origin,
-        setting,
-        is_oracle,
+        setting: meaning(&upper)?,
+        is_oracle: upper == "DB_DSN" && !value.contains("postgres"),
     })
 }
 
@@ -83,12 +81,12 @@ fn meaning(upper: &str) -> Option<&'static str> {
 
 impl ForeignName {
     /// Whether it leads to a server, where `DB_NAME` and the like leave open which.
-    pub(crate) fn names_server(&self) -> bool {
+    pub(super) fn names_server(&self) -> bool {
         matches!(self.setting, "DATABASE_URL" | "DB_HOST")
     }
 
     /// What to do about it, as the end of a sentence that starts with the name.
-    pub(crate) fn advice(&self) -> String {
+    pub(super) fn advice(&self) -> String {
         if self.is_oracle {
             return "is not read; it looks like the address of an Oracle database, and cenote works with PostgreSQL. \
                     Bring the data over (ora2pg does that), then set DATABASE_URL=postgresql://user:password@host:5432/name"
@@ -106,7 +104,7 @@ mod tests {
     use super::*;
 
     fn setting(name: &str) -> Option<&'static str> {
-        let origin = Origin::Environment { name: name.into() };
+        let origin = Origin::Environment(name.into());
         recognize(name, "x", origin).map(|found| found.setting)
     }
 
@@ -168,9 +166,7 @@ mod tests {
         ] {
             assert_eq!(setting(name), None, "{name}");
         }
-        let origin = Origin::Environment {
-            name: "POSTGRES_PORT".into(),
-        };
+        let origin = Origin::Environment("POSTGRES_PORT".into());
         assert!(recognize("POSTGRES_PORT", "tcp://10.0.0.1:5432", origin).is_none());
     }
 }

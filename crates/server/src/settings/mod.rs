@@ -1,7 +1,7 @@
 //! The settings of the service: command line over environment over `.env` over a TOML file over the default.
 //!
-//! Invariant: nothing here reads the process's environment or current directory on its own, and a
-//! [`Settings`] value exists only if every setting in force passed every check.
+//! Invariant: nothing here reads the process's environment or current directory by itself, and [`load`] returns
+//! [`Settings`] only if every setting in force passed every check.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -12,21 +12,18 @@
 //! # }
 //! ```
 
-mod assemble;
-mod database;
+mod database_target;
 pub mod docs;
 mod dotenv;
 mod duration;
-mod error;
 mod foreign;
-mod near;
+mod origin;
 mod parse;
-mod redis;
 mod report;
 mod resolve;
-mod schema_name;
-mod server;
+mod rules;
 mod sources;
+mod suggest;
 mod table;
 mod typed;
 
@@ -37,19 +34,16 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 
+pub use crate::store::SchemaName;
 pub use cenote_secret::Secret;
-pub use error::{Problem, SettingsErrors};
-pub use report::{Report, ReportRow};
-pub use schema_name::SchemaName;
-pub use sources::{Origin, args};
-pub use typed::{
-    CacheFeed, CacheMode, CacheSettings, HttpSettings, LogFormat, LogSettings, Migrate, PoolSettings, RedisTls,
-    RetrySettings, Settings, ShutdownSettings, StatementSettings,
-};
+pub use origin::Origin;
+pub use report::{Report, ReportRow, SettingsErrors};
+pub use sources::args;
+pub use typed::{CacheMode, Migrate, RedisFiles, Settings};
 
-use parse::Kind;
-use resolve::{Found, Resolver};
-use sources::{Cited, Layer};
+use origin::Cited;
+use resolve::Resolver;
+use table::{CENOTE_CONFIG, TABLE};
 
 /// The TOML file that is read if it exists and no other is named.
 const DEFAULT_FILE: &str = "cenote.toml";
@@ -57,73 +51,66 @@ const DEFAULT_FILE: &str = "cenote.toml";
 /// Settings that passed every check, and how they came about.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What the rest of the program needs.
+    /// The settings.
     pub settings: Settings,
-    /// What is in force and where it comes from.
+    /// Every value in force and where it comes from.
     pub report: Report,
-    /// What looks wrong but need not be, one line each: misspelt names, a URL that is not used.
+    /// What is probably a mistake, one line each: misspelt names, a URL that is not used.
     pub warnings: Vec<String>,
 }
 
-/// Reads the settings.
+/// Loads the settings.
 ///
-/// `matches` comes from a command with [`args`], `environment` is usually [`std::env::vars_os`], and `directory` is
-/// where `.env` and `cenote.toml` are looked for and relative paths start.
+/// `matches` comes from a command with [`args`], and `environment` usually is [`std::env::vars_os`]. `directory` is
+/// where `.env` and `cenote.toml` are looked for, and where relative paths start.
 ///
 /// # Errors
 ///
 /// All problems at once: names, values, conflicts, files that cannot be read. No message holds a secret.
-pub fn load<K, V>(
+pub fn load<K: Into<OsString>, V: Into<OsString>>(
     matches: &ArgMatches,
     environment: impl IntoIterator<Item = (K, V)>,
     directory: &Path,
-) -> Result<Loaded, SettingsErrors>
-where
-    K: Into<OsString>,
-    V: Into<OsString>,
-{
-    let variables: Vec<(OsString, OsString)> = environment
-        .into_iter()
-        .map(|(name, value)| (name.into(), value.into()))
-        .collect();
+) -> Result<Loaded, SettingsErrors> {
+    let variables = environment.into_iter().map(|(name, value)| (name.into(), value.into()));
+    let variables: Vec<(OsString, OsString)> = variables.collect();
     let mut resolver = Resolver::new(directory);
-    resolver.push(sources::command_line(matches));
-    resolver.push(sources::environment(&variables));
-    resolver.push(sources::dotenv(&directory.join(".env"), &variables));
-    let file = file_layer(&mut resolver, directory);
-    resolver.push(file);
-    let settings = assemble::settings(&mut resolver);
-    if !resolver.problems.is_empty() {
-        return Err(SettingsErrors::new(resolver.problems));
+    resolver.add_command_line(matches);
+    resolver.add_environment(&variables);
+    resolver.add_dotenv(&directory.join(".env"), &variables);
+    add_toml_file(&mut resolver);
+    let mut settings = Settings::new(database_target::config(&mut resolver), directory.to_owned());
+    for row in TABLE {
+        row.apply(&mut resolver, &mut settings);
     }
-    Ok(Loaded {
-        settings,
-        report: Report::new(resolver.shown),
-        warnings: resolver.warnings,
-    })
+    rules::apply(&mut resolver, &mut settings);
+    match resolver.problems.is_empty() {
+        true => Ok(Loaded {
+            settings,
+            report: Report::new(resolver.shown),
+            warnings: resolver.warnings,
+        }),
+        false => Err(SettingsErrors(resolver.problems)),
+    }
 }
 
-fn file_layer(resolver: &mut Resolver<'_>, directory: &Path) -> Layer {
-    let setting = &table::CENOTE_CONFIG;
-    let found = resolver.search(setting, resolver.everywhere());
-    resolver.show_found(setting, &found);
-    let (path, origin) = match found {
-        Found::Value(path, origin) => (path, origin),
-        Found::Unreadable => return Layer::default(),
-        Found::Nothing => (PathBuf::from(DEFAULT_FILE), Origin::Default),
+/// Reads the TOML file that the sources above it name, or else the default one.
+fn add_toml_file(resolver: &mut Resolver<'_>) {
+    let (path, origin) = match resolver.get(&CENOTE_CONFIG) {
+        Some(found) => found,
+        None if resolver.is_set(&CENOTE_CONFIG) => return,
+        None => (PathBuf::from(DEFAULT_FILE), Origin::Default),
     };
-    let shown = setting.kind.show(&path).escape_debug().to_string();
-    match fs::read_to_string(directory.join(&path)) {
+    let shown = path.display().to_string().escape_debug().to_string();
+    match fs::read_to_string(resolver.directory.join(&path)) {
         Ok(text) => {
-            resolver.show(setting, &path, origin);
-            sources::toml(&text, &shown)
+            resolver.show(&CENOTE_CONFIG, &path, origin);
+            resolver.add_toml(&text, &shown);
         }
-        Err(error) if origin == Origin::Default && error.kind() == io::ErrorKind::NotFound => Layer::default(),
+        Err(error) if origin == Origin::Default && error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => {
-            let cited = Cited(setting.about.name(), &origin);
-            let message = format!("cannot read {shown:?}: {error}");
-            resolver.problem(cited, message);
-            Layer::default()
+            let cited = Cited(CENOTE_CONFIG.about.name(), &origin);
+            resolver.problem(cited, format!("cannot read {shown:?}: {error}"));
         }
     }
 }

@@ -1,58 +1,86 @@
-//! Reads and prints the kinds of value a setting can have.
+//! Parses and prints the kinds of value that a setting can have.
 //!
-//! Invariant: for every kind `parse(show(value)) == value`, unless the kind is secret; no parser panics,
-//! and no complaint quotes the text it complains about (the caller knows whether it may).
+//! Invariant: for every kind `parse(show(value)) == value`, unless the kind is secret. No parser panics, and no
+//! complaint quotes the text: the caller knows whether it may.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use cenote_postgres::check_host;
-use cenote_secret::{REDACTED, Secret};
+use cenote_cache::RedisUrl;
+use cenote_postgres::{ConnectionString, InvalidUrl, check_host};
+use cenote_secret::Secret;
 
-/// The kind of value a setting takes.
-pub(crate) trait Kind: Sync {
-    /// What the rest of the program sees.
+use crate::store::SchemaName;
+use crate::telemetry;
+
+/// A kind of value.
+pub(super) trait Kind: Sync {
+    /// The value after parsing.
     type Value: Clone + PartialEq;
 
-    /// Whether the value may be printed.
+    /// Whether the value is secret.
     const SECRET: bool = false;
-    /// Whether a complaint may quote the text. Where a URL is easily written by mistake, it may hold a password.
+    /// Whether a complaint may quote the text. A URL with a password is easily written in place of a host or a name.
     const QUOTED: bool = true;
-    /// What stands for the value in `--help`.
-    const PLACEHOLDER: &'static str;
-    /// Whether the value may come from the TOML file or from `NAME_FILE`.
-    const INDIRECT: bool = true;
     /// Whether the bare flag means `true`.
     const SWITCH: bool = false;
+    /// What stands for the value in `--help`.
+    const PLACEHOLDER: &'static str;
 
-    /// Reads the value. The error continues a sentence that starts with the value: "is not a whole number".
+    /// Parses the value. The error continues a sentence that starts with the value: "is not a whole number".
     fn parse(&self, text: &str) -> Result<Self::Value, String>;
-
-    /// Whether a value may hold this character.
-    fn allows(&self, c: char) -> bool {
-        !c.is_control() && !is_invisible(c)
-    }
 
     /// Prints the value, without its secrets.
     fn show(&self, value: &Self::Value) -> String;
 
     /// What the value may be, for the documentation.
     fn describe(&self) -> String;
+
+    /// Whether a value may hold this character.
+    fn allows(&self, c: char) -> bool {
+        !c.is_control() && !is_invisible(c)
+    }
 }
 
-/// Joins, spaces of no width, and marks of direction and of byte order: what is copied along unseen.
+/// Kinds whose values have no bounds: `Name: Value, "PLACEHOLDER", "description", parse, show;`
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident: $value:ty, $placeholder:literal, $description:literal, $parse:expr, $show:expr
+        $(, { $($overruled:item)* })?;)*) => { $(
+        $(#[$doc])*
+        pub(super) struct $name;
+
+        impl $crate::settings::parse::Kind for $name {
+            type Value = $value;
+            const PLACEHOLDER: &'static str = $placeholder;
+            $($($overruled)*)?
+
+            fn parse(&self, text: &str) -> Result<$value, String> {
+                $parse(text)
+            }
+
+            fn show(&self, value: &$value) -> String {
+                $show(value)
+            }
+
+            fn describe(&self) -> String {
+                $description.to_owned()
+            }
+        }
+    )* };
+}
+pub(super) use kinds;
+
+/// Joiners, spaces of no width, marks of direction and of byte order: they are copied along with a text, unseen.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// A whole number within a range.
-pub(crate) struct Whole<T>(pub(crate) RangeInclusive<T>);
+pub(super) struct Whole<T>(pub(super) RangeInclusive<T>);
 
-impl<T> Kind for Whole<T>
-where
-    T: TryFrom<u64> + PartialOrd + Copy + fmt::Display + Sync,
-{
+impl<T: TryFrom<u64> + PartialOrd + Copy + fmt::Display + Sync> Kind for Whole<T> {
     type Value = T;
     const PLACEHOLDER: &'static str = "N";
 
@@ -63,15 +91,11 @@ where
                  `enableServiceLinks: false` in the pod prevents it"
                 .into());
         }
-        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        if !is_digits(text.strip_prefix(['-', '+']).unwrap_or(text)) {
             return Err("is not a whole number".into());
         }
-        text.parse::<u64>()
-            .ok()
-            .and_then(|number| T::try_from(number).ok())
-            .filter(|number| self.0.contains(number))
-            .ok_or_else(|| format!("is not within {} to {}", self.0.start(), self.0.end()))
+        let number = text.parse::<u64>().ok().and_then(|number| T::try_from(number).ok());
+        within(&self.0, number)
     }
 
     fn show(&self, value: &T) -> String {
@@ -83,33 +107,19 @@ where
     }
 }
 
-/// Yes or no.
-pub(crate) struct Switch;
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
 
-impl Kind for Switch {
-    type Value = bool;
-    const PLACEHOLDER: &'static str = "BOOL";
-    const SWITCH: bool = true;
-
-    fn parse(&self, text: &str) -> Result<bool, String> {
-        match text.trim().to_ascii_lowercase().as_str() {
-            "true" | "1" | "yes" | "on" => Ok(true),
-            "false" | "0" | "no" | "off" => Ok(false),
-            _ => Err("is not true, false, 1, 0, yes, no, on or off".into()),
-        }
-    }
-
-    fn show(&self, value: &bool) -> String {
-        value.to_string()
-    }
-
-    fn describe(&self) -> String {
-        "true or false".into()
-    }
+/// The number, unless it is too large for its type or outside the range.
+fn within<T: PartialOrd + fmt::Display>(range: &RangeInclusive<T>, number: Option<T>) -> Result<T, String> {
+    number
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| format!("is not within {} to {}", range.start(), range.end()))
 }
 
 /// A size in bytes.
-pub(crate) struct Bytes(pub(crate) RangeInclusive<usize>);
+pub(super) struct Bytes(pub(super) RangeInclusive<usize>);
 
 impl Kind for Bytes {
     type Value = usize;
@@ -117,23 +127,19 @@ impl Kind for Bytes {
 
     fn parse(&self, text: &str) -> Result<usize, String> {
         let text = text.trim().to_ascii_lowercase();
-        let (number, unit) = if let Some(number) = text.strip_suffix('k') {
-            (number, 1 << 10)
-        } else if let Some(number) = text.strip_suffix('m') {
-            (number, 1 << 20)
-        } else {
-            (text.as_str(), 1)
-        };
+        let units = [('k', 1 << 10), ('m', 1 << 20)];
+        let with_unit = units
+            .iter()
+            .find_map(|(unit, bytes)| Some((text.strip_suffix(*unit)?, *bytes)));
+        let (number, unit) = with_unit.unwrap_or((&text, 1));
         let number = number.trim_end();
-        if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        if !is_digits(number) {
             return Err("is not a number of bytes such as 65536, 64k or 1m".into());
         }
-        number
-            .parse::<usize>()
-            .ok()
-            .and_then(|number| number.checked_mul(unit))
-            .filter(|bytes| self.0.contains(bytes))
-            .ok_or_else(|| format!("is not within {} to {}", self.0.start(), self.0.end()))
+        within(
+            &self.0,
+            number.parse::<usize>().ok().and_then(|it| it.checked_mul(unit)),
+        )
     }
 
     fn show(&self, value: &usize) -> String {
@@ -145,26 +151,18 @@ impl Kind for Bytes {
     }
 }
 
-/// One of a few words.
-pub(crate) struct OneOf<T: 'static>(pub(crate) &'static [(&'static str, T)]);
-
-impl<T> OneOf<T> {
-    fn words(&self) -> String {
-        let words: Vec<_> = self.0.iter().map(|(word, _)| *word).collect();
-        words.join(", ")
-    }
-}
+/// One of a few words, each of which stands for a value.
+pub(super) struct OneOf<T: 'static>(pub(super) &'static [(&'static str, T)]);
 
 impl<T: Copy + PartialEq + Sync> Kind for OneOf<T> {
     type Value = T;
     const PLACEHOLDER: &'static str = "WORD";
 
     fn parse(&self, text: &str) -> Result<T, String> {
-        self.0
-            .iter()
-            .find(|(word, _)| text.trim().eq_ignore_ascii_case(word))
+        let found = self.0.iter().find(|(word, _)| text.trim().eq_ignore_ascii_case(word));
+        found
             .map(|(_, value)| *value)
-            .ok_or_else(|| format!("is not one of {}", self.words()))
+            .ok_or_else(|| format!("is not one of {}", self.describe()))
     }
 
     fn show(&self, value: &T) -> String {
@@ -173,35 +171,67 @@ impl<T: Copy + PartialEq + Sync> Kind for OneOf<T> {
     }
 
     fn describe(&self) -> String {
-        self.words()
+        let words: Vec<_> = self.0.iter().map(|(word, _)| *word).collect();
+        words.join(", ")
     }
 }
 
-/// A name in the database, or another text without a form of its own.
-pub(crate) struct Text(pub(crate) &'static str);
+kinds! {
+    /// A boolean.
+    Switch: bool, "BOOL", "true or false", switch, bool::to_string, { const SWITCH: bool = true; };
 
-impl Kind for Text {
-    type Value = String;
-    const QUOTED: bool = false;
-    const PLACEHOLDER: &'static str = "TEXT";
+    /// A name in the database.
+    Text: String, "TEXT", "text", text, String::clone, { const QUOTED: bool = false; };
 
-    fn parse(&self, text: &str) -> Result<String, String> {
-        not_empty(text)?;
-        if text.trim() != text {
-            return Err("starts or ends with a blank".into());
+    /// A text that must not be printed.
+    Password: Secret<String>, "SECRET", "text", password, Secret::to_string, {
+        const SECRET: bool = true;
+
+        fn allows(&self, c: char) -> bool {
+            !c.is_control()
         }
-        if text.contains("://") {
-            return Err("is a URL; set DATABASE_URL to it instead".into());
+    };
+
+    /// A file or a directory.
+    Location: PathBuf, "PATH", "path", location, |path: &PathBuf| path.display().to_string();
+
+    /// Where Redis is: a server, or several nodes of a cluster. The cache's own parser reads it.
+    RedisServers: Vec<RedisUrl>, "URL", "URL of Redis, or a comma-separated list of those of a cluster's nodes",
+        |text| RedisUrl::parse_list(text).map_err(|invalid| invalid.to_string()),
+        |servers: &Vec<RedisUrl>| servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        { const SECRET: bool = true; };
+
+    /// A connection string. The library parses it.
+    DatabaseUrl: ConnectionString, "URL", "postgresql:// URL, or libpq key=value list", database_url,
+        ConnectionString::to_string, {
+        const SECRET: bool = true;
+
+        fn allows(&self, c: char) -> bool {
+            // White space of every kind separates the options of a list.
+            c.is_ascii_whitespace() || Text.allows(c)
         }
-        Ok(text.to_owned())
-    }
+    };
 
-    fn show(&self, value: &String) -> String {
-        value.clone()
-    }
+    /// The name of a schema.
+    SchemaIdentifier: SchemaName, "NAME", "name of a schema; taken as it is written, upper and lower case included",
+        str::parse, SchemaName::to_string;
 
-    fn describe(&self) -> String {
-        self.0.into()
+    /// Where the database is: hosts, addresses or socket directories, separated by commas.
+    DatabaseHost: String, "HOST", "host name, address or socket directory", database_hosts, String::clone,
+        { const QUOTED: bool = false; };
+
+    /// An address or a host name to listen on.
+    ListenHost: String, "HOST", "IP address or host name", listen_host, String::clone;
+
+    /// Directives of a tracing filter.
+    LogFilter: String, "FILTER", "tracing filter directives", telemetry::parse_filter, String::clone;
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("is not true, false, 1, 0, yes, no, on or off".into()),
     }
 }
 
@@ -212,30 +242,51 @@ fn not_empty(text: &str) -> Result<(), String> {
     }
 }
 
-/// Where the database is: hosts, addresses or socket directories, separated by commas.
-pub(crate) struct DatabaseHost;
-
-impl Kind for DatabaseHost {
-    type Value = String;
-    const QUOTED: bool = false;
-    const PLACEHOLDER: &'static str = "HOST";
-
-    fn parse(&self, text: &str) -> Result<String, String> {
-        not_empty(text)?;
-        if text.contains("://") {
-            return Err("is a URL; set DATABASE_URL to it instead, or give the host alone".into());
-        }
-        let hosts = text.split(',').map(|host| database_host(host.trim()));
-        Ok(hosts.collect::<Result<Vec<_>, _>>()?.join(","))
+fn without_blanks_around(text: &str) -> Result<(), String> {
+    not_empty(text)?;
+    match text.trim() == text {
+        true => Ok(()),
+        false => Err("starts or ends with a blank".into()),
     }
+}
 
-    fn show(&self, value: &String) -> String {
-        value.clone()
+fn text(text: &str) -> Result<String, String> {
+    without_blanks_around(text)?;
+    match text.contains("://") {
+        true => Err("is a URL; set DATABASE_URL to it instead".into()),
+        false => Ok(text.to_owned()),
     }
+}
 
-    fn describe(&self) -> String {
-        "host name, address or socket directory".into()
+fn password(text: &str) -> Result<Secret<String>, String> {
+    not_empty(text)?;
+    Ok(Secret::new(text.to_owned()))
+}
+
+fn location(text: &str) -> Result<PathBuf, String> {
+    without_blanks_around(text)?;
+    Ok(PathBuf::from(text))
+}
+
+fn database_url(text: &str) -> Result<ConnectionString, String> {
+    let parsed: Result<ConnectionString, InvalidUrl> = text.trim().parse();
+    let checked = parsed.and_then(|parsed| parsed.config().map(|_| parsed));
+    checked.map_err(|problem| problem.to_string())
+}
+
+/// Whether a connection string has a port, for each host or for all.
+pub(super) fn has_port(text: &ConnectionString) -> bool {
+    // Ports left open beside hosts leave commas.
+    text.get("port").is_some_and(|ports| ports.contains(|c| c != ','))
+}
+
+fn database_hosts(text: &str) -> Result<String, String> {
+    not_empty(text)?;
+    if text.contains("://") {
+        return Err("is a URL; set DATABASE_URL to it instead, or give the host alone".into());
     }
+    let hosts = text.split(',').map(|host| database_host(host.trim()));
+    Ok(hosts.collect::<Result<Vec<_>, _>>()?.join(","))
 }
 
 /// One of the hosts, without brackets.
@@ -243,198 +294,49 @@ fn database_host(host: &str) -> Result<&str, String> {
     if host.starts_with('/') {
         return Ok(host);
     }
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(host);
+    let bare = without_brackets(host);
     match check_host(bare) {
         Ok(()) => Ok(bare),
-        Err(_) if has_port(host) => Err("holds a port; that goes into DB_PORT".into()),
+        Err(_) if ends_with_port(host) => Err("holds a port; that goes into DB_PORT".into()),
         Err(_) if host.contains('/') => Err("holds a path; the name of the database goes into DB_NAME".into()),
         Err(_) if host.contains('@') => Err("holds an @; user and password go into DB_USER and DB_PASS".into()),
         Err(complaint) => Err(complaint.into()),
     }
 }
 
+/// An IPv6 address is written in brackets where a port may follow.
+fn without_brackets(host: &str) -> &str {
+    let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    inside.unwrap_or(host)
+}
+
 /// Whether the text is a host and a port.
-fn has_port(text: &str) -> bool {
+fn ends_with_port(text: &str) -> bool {
     let port = match text.strip_prefix('[') {
-        Some(rest) => rest.split_once("]:").map(|(_, port)| port),
-        None => text.split_once(':').map(|(_, port)| port),
+        Some(rest) => rest.split_once("]:"),
+        None => text.split_once(':'),
     };
-    port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+    port.is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Text that must not be printed.
-pub(crate) struct Password;
-
-impl Kind for Password {
-    type Value = Secret<String>;
-    const SECRET: bool = true;
-    const PLACEHOLDER: &'static str = "SECRET";
-
-    fn parse(&self, text: &str) -> Result<Self::Value, String> {
-        not_empty(text)?;
-        Ok(Secret::new(text.to_owned()))
+fn listen_host(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text == "*" {
+        return Err("is not an address; 0.0.0.0 means every IPv4 address, :: every address".into());
     }
-
-    fn allows(&self, c: char) -> bool {
-        !c.is_control()
+    if text.contains("://") {
+        return Err("is a URL; give the address alone, and the port in PORT".into());
     }
-
-    fn show(&self, _: &Self::Value) -> String {
-        REDACTED.into()
-    }
-
-    fn describe(&self) -> String {
-        "text".into()
-    }
-}
-
-/// An address or a host name to listen on.
-pub(crate) struct ListenHost;
-
-impl Kind for ListenHost {
-    type Value = String;
-    const PLACEHOLDER: &'static str = "HOST";
-
-    fn parse(&self, text: &str) -> Result<String, String> {
-        let text = text.trim();
-        if text == "*" {
-            return Err("is not an address; 0.0.0.0 means every IPv4 address, :: every address".into());
-        }
-        if text.contains("://") {
-            return Err("is a URL; give the address alone, and the port in PORT".into());
-        }
-        let bare = text
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-            .unwrap_or(text);
-        // A link-local address names its interface.
-        let address = bare.split_once('%').map_or(bare, |(address, _)| address);
-        let name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-        if address.parse::<std::net::IpAddr>().is_ok()
-            || (!bare.is_empty() && bare.len() < 254 && bare.bytes().all(name))
-        {
-            Ok(bare.to_owned())
-        } else if has_port(text) {
-            Err("holds a port; that goes into PORT".into())
-        } else {
-            Err("is not an IP address or a host name".into())
-        }
-    }
-
-    fn show(&self, value: &String) -> String {
-        value.clone()
-    }
-
-    fn describe(&self) -> String {
-        "IP address or host name".into()
-    }
-}
-
-/// A file or a directory.
-pub(crate) struct Location;
-
-impl Kind for Location {
-    type Value = PathBuf;
-    const PLACEHOLDER: &'static str = "PATH";
-
-    fn parse(&self, text: &str) -> Result<PathBuf, String> {
-        not_empty(text)?;
-        match text.trim() == text {
-            true => Ok(PathBuf::from(text)),
-            false => Err("starts or ends with a blank".into()),
-        }
-    }
-
-    fn show(&self, value: &PathBuf) -> String {
-        value.display().to_string()
-    }
-
-    fn describe(&self) -> String {
-        "path".into()
-    }
-}
-
-/// The TOML file, which therefore cannot be named in the TOML file.
-pub(crate) struct ConfigFile;
-
-impl Kind for ConfigFile {
-    type Value = PathBuf;
-    const PLACEHOLDER: &'static str = "FILE";
-    const INDIRECT: bool = false;
-
-    fn parse(&self, text: &str) -> Result<PathBuf, String> {
-        Location.parse(text)
-    }
-
-    fn show(&self, value: &PathBuf) -> String {
-        Location.show(value)
-    }
-
-    fn describe(&self) -> String {
-        "path".into()
-    }
-}
-
-const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-
-/// A word alone is a level here. To tracing another one is a module of which everything is logged, and nothing else is:
-/// a misspelt level would switch the log off.
-fn check_directive(directive: &str) -> Result<(), String> {
-    let is_level = |word: &str| {
-        let is_number = word.len() == 1 && ('0'..='5').contains(&word.chars().next().unwrap_or_default());
-        is_number || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))
-    };
-    // A filter by spans and their fields, which may hold commas, is left to tracing.
-    if directive.contains(['[', ']', '{', '}']) {
-        return Ok(());
-    }
-    match directive.split_once('=') {
-        _ if is_level(directive) => Ok(()),
-        None if directive.contains("::") || directive == "cenote" || directive.starts_with("cenote_") => Ok(()),
-        None => Err(format!(
-            "holds {directive:?}, which is no level ({}); for a module write its level too, as in cenote=debug",
-            LEVELS.join(", ")
-        )),
-        Some((module, level)) if module.is_empty() || !is_level(level) => Err(format!(
-            "holds {directive:?}, which is not a filter such as info or cenote=debug; levels are {}",
-            LEVELS.join(", ")
-        )),
-        Some(_) => Ok(()),
-    }
-}
-
-/// Directives of a tracing filter.
-pub(crate) struct LogFilter;
-
-impl Kind for LogFilter {
-    type Value = String;
-    const PLACEHOLDER: &'static str = "FILTER";
-
-    fn parse(&self, text: &str) -> Result<String, String> {
-        // tracing-subscriber 0.3.23 cuts such a text between the bytes of a character, and panics.
-        if !text.is_ascii() {
-            return Err("holds a character that is not ASCII".into());
-        }
-        let directives: Vec<_> = text.split(',').map(str::trim).collect();
-        for directive in &directives {
-            check_directive(directive)?;
-        }
-        let text = directives.join(",");
-        match tracing_subscriber::EnvFilter::builder().parse(&text) {
-            Ok(_) => Ok(text),
-            Err(_) => Err("is not a filter such as info or info,cenote=debug".into()),
-        }
-    }
-
-    fn show(&self, value: &String) -> String {
-        value.clone()
-    }
-
-    fn describe(&self) -> String {
-        "tracing filter directives".into()
+    let bare = without_brackets(text);
+    // A link-local address names its interface.
+    let address = bare.split_once('%').map_or(bare, |(address, _)| address);
+    let in_names = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    // A name in DNS has 253 bytes at most.
+    let is_name = !bare.is_empty() && bare.len() < 254 && bare.bytes().all(in_names);
+    match address.parse::<IpAddr>().is_ok() || is_name {
+        true => Ok(bare.to_owned()),
+        false if ends_with_port(text) => Err("holds a port; that goes into PORT".into()),
+        false => Err("is not an IP address or a host name".into()),
     }
 }
 
@@ -567,10 +469,10 @@ mod tests {
     #[test]
     fn what_nobody_sees_is_not_part_of_a_value() {
         for c in ['\u{200b}', '\u{feff}', '\u{202e}', '\t', '\0', '\u{7f}'] {
-            assert!(!Text("").allows(c), "{c:?}");
+            assert!(!Text.allows(c), "{c:?}");
         }
         for c in ['a', 'é', ' ', '語'] {
-            assert!(Text("").allows(c), "{c:?}");
+            assert!(Text.allows(c), "{c:?}");
         }
         assert!(Password.allows('\u{200b}') && !Password.allows('\n'));
     }
@@ -579,6 +481,100 @@ mod tests {
     fn a_log_filter_that_would_make_its_parser_panic_is_refused() {
         assert!(LogFilter.parse(" ቚ=").is_err());
         assert!(LogFilter.parse("info,cenote=debug").is_ok());
+    }
+
+    #[test]
+    fn urls_of_postgresql_sqlalchemy_and_libpq_are_read_alike() {
+        for text in [
+            "postgresql://u:p@h:5433/d",
+            "postgres://u:p@h:5433/d",
+            "postgresql+asyncpg://u:p@h:5433/d",
+            "postgresql+psycopg://u:p@h:5433/d",
+            "postgres+psycopg2://u:p@h:5433/d",
+            "  postgresql://u:p@h:5433/d\n",
+            "host=h port=5433 user=u password=p dbname=d",
+        ] {
+            let dsn = DatabaseUrl.parse(text).unwrap();
+            assert_eq!(dsn.config().unwrap().server.get_user(), Some("u"), "{text}");
+            assert_eq!(dsn.config().unwrap().server.get_password(), Some(&b"p"[..]), "{text}");
+            assert_eq!(DatabaseUrl.show(&dsn), "postgresql://u:***@h:5433/d", "{text}");
+            assert!(has_port(&dsn), "{text}");
+        }
+    }
+
+    #[test]
+    fn complaints_continue_a_sentence_and_quote_no_secret() {
+        for (text, expected) in [
+            ("mysql://u:hunter2@h/d", "must start with"),
+            ("postgresql+asyncpg://u:hun@ter2@h/d", "%40"),
+            ("postgresql://h/d?sslmode=hunter2", "verify-full"),
+            ("host=h password=oh hunter2=x", "unknown option"),
+            ("jdbc:postgresql://h/d?password=hunter2", "remove that"),
+        ] {
+            let complaint = DatabaseUrl.parse(text).unwrap_err();
+            assert!(complaint.contains(expected), "{text}: {complaint}");
+            assert!(!complaint.contains("ter2"), "{text}: {complaint}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_says_how_far_the_server_is_trusted_and_which_one_will_do() {
+        for (options, shown) in [
+            ("", ""),
+            ("?sslmode=require", "?sslmode=require"),
+            ("?sslmode=allow", "?sslmode=allow"),
+            (
+                "?sslrootcert=system&target_session_attrs=primary",
+                "?sslmode=verify-full&target_session_attrs=primary",
+            ),
+            ("?sslmode=verify-ca&sslrootcert=/ca", "?sslmode=verify-ca"),
+        ] {
+            let dsn = DatabaseUrl.parse(&format!("postgresql://h{options}"));
+            let expected = format!("postgresql://h:5432{shown}");
+            assert_eq!(DatabaseUrl.show(&dsn.unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_a_url_whose_parts_cannot_be_taken_for_others() {
+        for (text, shown) in [
+            (
+                "postgresql://db.example.org:5432/shop?password=hunter2&user=svc@corp.example",
+                "postgresql://svc%40corp.example:***@db.example.org:5432/shop",
+            ),
+            (
+                "postgresql://u%3Ahunter%40x@h/a%2Fb",
+                "postgresql://u%3Ahunter%40x@h:5432/a%2Fb",
+            ),
+            ("postgresql://[::1]/d", "postgresql://[::1]:5432/d"),
+            ("hostaddr=::1 user=u", "postgresql://u@[::1]:5432"),
+            ("postgresql://%2Frun%2Fpg/d", "postgresql://%2Frun%2Fpg:5432/d"),
+        ] {
+            assert_eq!(DatabaseUrl.show(&DatabaseUrl.parse(text).unwrap()), shown);
+        }
+    }
+
+    #[test]
+    fn a_port_is_filled_in_only_where_the_text_leaves_it_open() {
+        for (text, shown) in [
+            ("postgresql://u:p@h/d", "postgresql://u:***@h:7/d"),
+            (
+                "postgresql://a,b/d?sslmode=require",
+                "postgresql://a:7,b:7/d?sslmode=require",
+            ),
+            ("postgresql://[::1]", "postgresql://[::1]:7"),
+            ("postgresql:///d?host=h", "postgresql://h:7/d"),
+            ("host=h", "postgresql://h:7"),
+        ] {
+            let mut dsn = DatabaseUrl.parse(text).unwrap();
+            assert!(!has_port(&dsn), "{text}");
+            dsn.set("port", "7");
+            assert!(has_port(&dsn), "{text}");
+            assert_eq!(DatabaseUrl.show(&dsn), shown);
+        }
+        for text in ["postgresql://h:1", "postgresql://[::1]:1", "host=h port=1"] {
+            assert!(has_port(&DatabaseUrl.parse(text).unwrap()), "{text}");
+        }
     }
 
     proptest! {

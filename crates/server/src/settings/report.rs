@@ -1,16 +1,23 @@
-//! Prints what is in force and where it comes from: `cenote config`.
+//! Prints what is in force and where it comes from (`cenote config`), or all that is wrong.
 //!
-//! Invariant: a row holds what its kind agreed to show, never the text that was written.
+//! Invariant: what is printed was made by the setting's kind from the parsed value; it is never the text that was
+//! written.
 
 use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::sources::Origin;
+use super::origin::Origin;
 use super::table::TABLE;
 
-/// One setting in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// All that is wrong with the settings. `Display` prints one line per problem, which begins with the name at fault and
+/// the place where it was written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct SettingsErrors(pub(super) Vec<String>);
+
+/// One setting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReportRow {
     /// The principal name.
     pub name: &'static str,
@@ -24,18 +31,19 @@ pub struct ReportRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report(Vec<ReportRow>);
 
-#[derive(Serialize)]
-struct JsonRow<'a> {
-    name: &'a str,
-    value: Option<&'a str>,
-    origin: String,
-}
-
 impl Report {
-    pub(crate) fn new(mut shown: HashMap<&'static str, (Option<String>, Origin)>) -> Self {
-        let row = |name| {
-            let (value, origin) = shown.remove(name).unwrap_or((None, Origin::Default));
-            ReportRow { name, value, origin }
+    pub(super) fn new(mut shown: HashMap<&'static str, (String, Origin)>) -> Self {
+        let row = |name| match shown.remove(name) {
+            Some((value, origin)) => ReportRow {
+                name,
+                value: Some(value),
+                origin,
+            },
+            None => ReportRow {
+                name,
+                value: None,
+                origin: Origin::Default,
+            },
         };
         Self(TABLE.iter().map(|row| row.about().name()).map(row).collect())
     }
@@ -50,7 +58,7 @@ impl Report {
         Some(&self.0.iter().find(|row| row.name == name)?.origin)
     }
 
-    /// Aligned columns: name, value, origin. What is not set shows as `-`.
+    /// Aligned columns: name, value, origin. A setting without a value shows `-`.
     pub fn text(&self) -> String {
         // Control characters would break the columns, or the terminal.
         let value = |row: &ReportRow| match &row.value {
@@ -59,34 +67,14 @@ impl Report {
             None => "-".to_owned(),
         };
         let width = |text: &str| text.chars().count();
-        let name_width = self.0.iter().map(|row| width(row.name)).max().unwrap_or(0);
-        let value_width = self.0.iter().map(|row| width(&value(row))).max().unwrap_or(0);
-        let mut output = String::new();
-        for row in &self.0 {
-            let line = format!(
-                "{:name_width$}  {:value_width$}  {}\n",
-                row.name,
-                value(row),
-                row.origin
-            );
-            output += &line;
-        }
-        output
+        let names = self.0.iter().map(|row| width(row.name)).max().unwrap_or(0);
+        let values = self.0.iter().map(|row| width(&value(row))).max().unwrap_or(0);
+        let line = |row: &ReportRow| format!("{:names$}  {:values$}  {}\n", row.name, value(row), row.origin);
+        self.0.iter().map(line).collect()
     }
 
     /// A JSON array of objects with `name`, `value` (a text, or null) and `origin`.
     pub fn json(&self) -> String {
-        let rows: Vec<_> = self
-            .0
-            .iter()
-            .map(|row| JsonRow {
-                name: row.name,
-                value: row.value.as_deref(),
-                origin: row.origin.to_string(),
-            })
-            .collect();
-        let mut output = serde_json::to_string_pretty(&rows).unwrap_or_default();
-        output.push('\n');
-        output
+        serde_json::to_string_pretty(&self.0).unwrap_or_default() + "\n"
     }
 }

@@ -1,60 +1,120 @@
-//! Decides which of the texts written for a setting is in force, and reads it.
+//! Decides which of the texts written for a setting is in force, and parses it.
 //!
-//! Invariant: of the layers that mention a setting only the highest counts, and within it all texts must agree;
-//! whatever is wrong becomes a [`Problem`], so that all problems are found in one run.
+//! Invariant: of the sources that mention a setting only the highest counts, and within it all texts must agree.
+//! Whatever is wrong becomes a line of `problems`, so that one run finds all problems.
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::fmt::Display;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::error::Problem;
-use super::foreign::ForeignName;
-use super::parse::Kind;
-use super::sources::{Cited, Entry, Layer, Origin};
-use super::table::{Fallback, Setting};
 use cenote_secret::Secret;
 
-/// What a search for a setting found.
-#[derive(Clone, Debug)]
-pub(crate) enum Found<T> {
-    /// Nobody wrote anything.
-    Nothing,
-    /// Somebody wrote what cannot be read; the problem is noted.
-    Unreadable,
-    /// A value.
-    Value(T, Origin),
+use super::foreign::ForeignName;
+use super::origin::{Cited, Origin};
+use super::parse::Kind;
+use super::typed::Settings;
+
+/// What is in force when no source sets a setting.
+#[derive(Clone, Copy)]
+pub(super) enum Fallback {
+    /// This value.
+    Is(&'static str),
+    /// No value, or one that follows from other settings; in words.
+    Else(&'static str),
 }
 
-impl<T> Found<T> {
-    pub(crate) fn value(self) -> Option<T> {
-        match self {
-            Self::Value(value, _) => Some(value),
-            _ => None,
-        }
+/// All of a setting that does not depend on the type of its value.
+pub(super) struct About {
+    pub(super) group: &'static str,
+    /// The principal name, then the aliases.
+    pub(super) names: &'static [&'static str],
+    pub(super) fallback: Fallback,
+    pub(super) help: &'static str,
+    pub(super) placeholder: &'static str,
+    pub(super) is_secret: bool,
+    pub(super) is_switch: bool,
+}
+
+impl About {
+    pub(super) fn name(&self) -> &'static str {
+        self.names[0]
     }
 
-    pub(crate) fn is_nothing(&self) -> bool {
-        matches!(self, Self::Nothing)
+    /// Whether the value may be in the TOML file or in one of its own. `CENOTE_CONFIG` names the TOML file.
+    pub(super) fn may_be_in_file(&self) -> bool {
+        self.name() != "CENOTE_CONFIG"
     }
+}
+
+/// A row of the table.
+pub(super) struct Setting<K: Kind> {
+    pub(super) about: About,
+    pub(super) kind: K,
+    /// Where the value goes. `None`: a rule reads the setting together with others.
+    pub(super) set: Option<fn(&mut Settings, K::Value)>,
+}
+
+/// A row, whatever the type of its value.
+pub(super) trait Row: Sync {
+    fn about(&self) -> &About;
+
+    /// What the value may be, for the documentation.
+    fn describe(&self) -> String;
+
+    /// Stores the value in force, if there is one and the row knows where it goes.
+    fn apply(&self, resolver: &mut Resolver<'_>, settings: &mut Settings);
+}
+
+impl<K: Kind> Row for Setting<K> {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn describe(&self) -> String {
+        self.kind.describe()
+    }
+
+    fn apply(&self, resolver: &mut Resolver<'_>, settings: &mut Settings) {
+        if let Some(set) = self.set
+            && let Some((value, _)) = resolver.get(self)
+        {
+            set(settings, value);
+        }
+    }
+}
+
+/// A text that a source has for a setting.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// The setting's principal name.
+    pub(super) setting: &'static str,
+    /// Whether `text` names the file that holds the value.
+    pub(super) is_file: bool,
+    /// A secret, because any setting may be one.
+    pub(super) text: Secret<String>,
+    pub(super) origin: Origin,
+    /// The rank of the source; 0 is the highest.
+    pub(super) source: usize,
 }
 
 /// The state of one run over all settings.
-pub(crate) struct Resolver<'a> {
-    /// Highest first.
-    layers: Vec<Vec<Entry>>,
-    pub(crate) directory: &'a Path,
-    pub(crate) problems: Vec<Problem>,
-    pub(crate) warnings: Vec<String>,
+pub(super) struct Resolver<'a> {
+    pub(super) entries: Vec<Entry>,
+    /// Where relative paths start.
+    pub(super) directory: &'a Path,
+    pub(super) problems: Vec<String>,
+    pub(super) warnings: Vec<String>,
     /// Names by which other programs know their database.
-    pub(crate) foreign: Vec<ForeignName>,
-    /// What is in force, as it may be shown, by principal name.
-    pub(crate) shown: HashMap<&'static str, (Option<String>, Origin)>,
+    pub(super) foreign: Vec<ForeignName>,
+    /// What is in force, without secrets, by principal name.
+    pub(super) shown: HashMap<&'static str, (String, Origin)>,
 }
 
 impl<'a> Resolver<'a> {
-    pub(crate) fn new(directory: &'a Path) -> Self {
+    pub(super) fn new(directory: &'a Path) -> Self {
         Self {
-            layers: Vec::new(),
+            entries: Vec::new(),
             directory,
             problems: Vec::new(),
             warnings: Vec::new(),
@@ -63,106 +123,98 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Adds a layer below those that are there.
-    pub(crate) fn push(&mut self, layer: Layer) {
-        self.layers.push(layer.entries);
-        self.warnings.extend(layer.warnings);
-        self.problems.extend(layer.problems);
-        self.foreign.extend(layer.foreign);
+    pub(super) fn problem(&mut self, subject: impl Display, message: impl Display) {
+        self.problems.push(format!("{subject}: {message}"));
     }
 
-    pub(crate) fn problem(&mut self, subject: Cited<'_>, message: impl std::fmt::Display) {
-        self.problems.push(Problem::new(subject, message));
+    /// A problem with the value of this setting that is in force.
+    pub(super) fn problem_with(&mut self, row: &dyn Row, message: impl Display) {
+        let name = row.about().name();
+        let origin = self.origin(row);
+        self.problem(Cited(name, &origin), message);
     }
 
-    /// All layers, for [`Resolver::search`].
-    pub(crate) fn everywhere(&self) -> Range<usize> {
-        0..self.layers.len()
+    /// The rank of the highest source that mentions the setting.
+    pub(super) fn source_of(&self, row: &dyn Row) -> Option<usize> {
+        let of_setting = self.entries.iter().filter(|entry| entry.setting == row.about().name());
+        of_setting.map(|entry| entry.source).min()
     }
 
-    /// The highest layer that mentions the setting.
-    pub(crate) fn layer_of<K: Kind>(&self, setting: &Setting<K>) -> Option<usize> {
-        let name = setting.about.name();
-        self.layers
-            .iter()
-            .position(|layer| layer.iter().any(|entry| entry.setting == name))
+    /// Whether a source mentions the setting, readable or not.
+    pub(super) fn is_set(&self, row: &dyn Row) -> bool {
+        self.source_of(row).is_some()
     }
 
-    /// Where a layer mentions the setting first.
-    pub(crate) fn origin_in<K: Kind>(&self, setting: &Setting<K>, layer: usize) -> Option<Origin> {
-        let name = setting.about.name();
-        let mut entries = self.layers.get(layer)?.iter();
-        let entry = entries.find(|entry| entry.setting == name)?;
-        Some(entry.origin.clone())
+    /// The entries of the highest source that mentions the setting.
+    fn in_force(&self, row: &dyn Row) -> impl Iterator<Item = &Entry> {
+        let (name, highest) = (row.about().name(), self.source_of(row));
+        let is_in_force = move |entry: &&Entry| entry.setting == name && Some(entry.source) == highest;
+        self.entries.iter().filter(is_in_force)
     }
 
-    /// Reads a setting from the highest of some layers that mentions it. Defaults do not count.
-    pub(crate) fn search<K: Kind>(&mut self, setting: &Setting<K>, layers: Range<usize>) -> Found<K::Value> {
-        let name = setting.about.name();
-        let entries: Vec<Entry> = self
-            .layers
-            .get(layers)
-            .unwrap_or_default()
-            .iter()
-            .map(|layer| layer.iter().filter(|entry| entry.setting == name))
-            .find_map(|entries| {
-                let entries: Vec<_> = entries.cloned().collect();
-                (!entries.is_empty()).then_some(entries)
-            })
-            .unwrap_or_default();
-        let mut first: Option<(K::Value, Origin)> = None;
-        let mut readable = true;
-        for entry in &entries {
-            let Some(value) = self.read(setting, entry) else {
-                readable = false;
-                continue;
-            };
-            match &first {
-                None => first = Some((value, entry.origin.clone())),
-                Some((other, origin)) if *other != value => {
-                    self.conflict(setting, (other, origin), (&value, &entry.origin));
-                    readable = false;
-                }
-                Some(_) => {}
-            }
-        }
-        match first {
-            _ if !readable => Found::Unreadable,
-            Some((value, origin)) => Found::Value(value, origin),
-            None => Found::Nothing,
-        }
+    /// Where the value comes from: as it is shown, else as it is written.
+    pub(super) fn origin(&self, row: &dyn Row) -> Origin {
+        let shown = self.shown.get(row.about().name()).map(|(_, origin)| origin);
+        let written = || self.in_force(row).next().map(|entry| &entry.origin);
+        shown.or_else(written).cloned().unwrap_or(Origin::Default)
     }
 
-    /// The file that the value [`search`](Self::search) finds is in, if it is in one.
-    pub(crate) fn file_of<K: Kind>(&self, setting: &Setting<K>, layers: Range<usize>) -> Option<PathBuf> {
-        let layers = self.layers.get(layers)?;
-        let entries = layers.iter().map(|layer| {
-            let name = setting.about.name();
-            layer.iter().filter(move |entry| entry.setting == name)
-        });
-        let mut highest = entries.into_iter().find(|entries| entries.clone().next().is_some())?;
-        let entry = highest.find(|entry| entry.file)?;
+    /// The file that holds the value, if the value is in one.
+    pub(super) fn file_of(&self, row: &dyn Row) -> Option<PathBuf> {
+        let entry = self.in_force(row).find(|entry| entry.is_file)?;
         Some(self.directory.join(entry.text.expose()))
     }
 
-    fn conflict<K: Kind>(
-        &mut self,
-        setting: &Setting<K>,
-        (one, one_origin): (&K::Value, &Origin),
-        (two, two_origin): (&K::Value, &Origin),
-    ) {
-        let name = setting.about.name();
-        let (one_cited, two_cited) = (Cited(name, one_origin), Cited(name, two_origin));
-        let message = if K::SECRET {
-            format!("differs from {two_cited}; they name one setting")
-        } else {
-            let (one, two) = (setting.kind.show(one), setting.kind.show(two));
-            format!("{one:?} differs from {two:?} in {two_cited}; they name one setting")
+    /// Parses the value in force, or else the default of the table, and records it for the report. `None` if there is
+    /// neither, or a problem.
+    pub(super) fn get<K: Kind>(&mut self, setting: &Setting<K>) -> Option<(K::Value, Origin)> {
+        let entries: Vec<Entry> = self.in_force(setting).cloned().collect();
+        let (value, origin) = match (&entries[..], setting.about.fallback) {
+            ([], Fallback::Else(_)) => return None,
+            ([], Fallback::Is(text)) => match setting.kind.parse(text) {
+                Ok(value) => (value, Origin::Default),
+                Err(complaint) => {
+                    self.problem(Cited(setting.about.name(), &Origin::Default), complaint);
+                    return None;
+                }
+            },
+            (entries, _) => self.agreed(setting, entries)?,
         };
-        self.problem(one_cited, message);
+        self.show(setting, &value, origin.clone());
+        Some((value, origin))
     }
 
-    fn read<K: Kind>(&mut self, setting: &Setting<K>, entry: &Entry) -> Option<K::Value> {
+    /// The value of these entries, if all of them are readable and mean the same.
+    fn agreed<K: Kind>(&mut self, setting: &Setting<K>, entries: &[Entry]) -> Option<(K::Value, Origin)> {
+        let mut first: Option<(K::Value, Origin)> = None;
+        let mut is_agreed = true;
+        for entry in entries {
+            let origin = &entry.origin;
+            match (self.parse(setting, entry), &first) {
+                (None, _) => is_agreed = false,
+                (Some(value), None) => first = Some((value, origin.clone())),
+                (Some(value), Some((other, other_origin))) if value != *other => {
+                    let (one, two) = (
+                        Cited(setting.about.name(), other_origin),
+                        Cited(setting.about.name(), origin),
+                    );
+                    let message = match K::SECRET {
+                        true => format!("differs from {two}; they name one setting"),
+                        false => {
+                            let (other, value) = (setting.kind.show(other), setting.kind.show(&value));
+                            format!("{other:?} differs from {value:?} in {two}; they name one setting")
+                        }
+                    };
+                    self.problem(one, message);
+                    is_agreed = false;
+                }
+                (Some(_), Some(_)) => {}
+            }
+        }
+        first.filter(|_| is_agreed)
+    }
+
+    fn parse<K: Kind>(&mut self, setting: &Setting<K>, entry: &Entry) -> Option<K::Value> {
         let cited = Cited(setting.about.name(), &entry.origin);
         let text = match self.content(entry) {
             Ok(text) => text,
@@ -172,109 +224,62 @@ impl<'a> Resolver<'a> {
             }
         };
         let text = text.expose();
-        let parsed = setting
-            .kind
-            .parse(text)
-            .and_then(|value| match visible(&setting.kind, text) {
-                None => Ok(value),
-                Some(complaint) => Err(complaint),
-            });
-        match parsed {
-            Ok(value) => Some(value),
-            // A file may hold a secret even where the setting is none: the wrong file was named.
-            Err(complaint) if K::SECRET || !K::QUOTED || entry.file => {
-                self.problem(cited, format!("the value {complaint}"));
-                None
+        let hidden = text.chars().find(|c| !setting.kind.allows(*c));
+        let complaint = match (setting.kind.parse(text), hidden) {
+            (Ok(value), None) => return Some(value),
+            // Nobody sees the character, and it would be sent as it is.
+            (Ok(_), Some(hidden)) => {
+                let what = if hidden.is_control() {
+                    "a control"
+                } else {
+                    "an invisible"
+                };
+                format!("holds {what} character, U+{:04X}", u32::from(hidden))
             }
-            Err(complaint) => {
-                self.problem(cited, format!("{text:?} {complaint}"));
-                None
-            }
+            (Err(complaint), _) => complaint,
+        };
+        // A file may hold a secret even where the setting is none: the wrong file was named.
+        match K::SECRET || !K::QUOTED || entry.is_file {
+            true => self.problem(cited, format!("the value {complaint}")),
+            false => self.problem(cited, format!("{text:?} {complaint}")),
         }
+        None
     }
 
     /// The text, without the line breaks that `echo` and editors leave at its end.
     fn content(&self, entry: &Entry) -> Result<Secret<String>, String> {
         let without_break = |text: &str| text.trim_end_matches(['\n', '\r']).to_owned();
-        if !entry.file {
+        if !entry.is_file {
             return Ok(Secret::new(without_break(entry.text.expose())));
         }
         let path = self.directory.join(entry.text.expose());
         // Debug keeps a strange path on one line.
-        let bytes = std::fs::read(&path).map_err(|error| format!("cannot read {path:?}: {error}"))?;
+        let bytes = fs::read(&path).map_err(|error| format!("cannot read {path:?}: {error}"))?;
         let text = String::from_utf8(bytes).map_err(|_| format!("{path:?} is not UTF-8"))?;
+        // Editors on Windows begin a file with a byte order mark.
         let text = without_break(text.strip_prefix('\u{feff}').unwrap_or(&text));
-        if text.is_empty() {
-            return Err(format!("{path:?} is empty"));
-        }
-        Ok(Secret::new(text))
-    }
-
-    /// Records what is in force for the report.
-    pub(crate) fn show<K: Kind>(&mut self, setting: &Setting<K>, value: &K::Value, origin: Origin) {
-        let text = setting.kind.show(value);
-        self.shown.insert(setting.about.name(), (Some(text), origin));
-    }
-
-    /// Records that nothing is in force.
-    pub(crate) fn show_nothing<K: Kind>(&mut self, setting: &Setting<K>) {
-        self.shown.insert(setting.about.name(), (None, Origin::Default));
-    }
-
-    /// The value somebody wrote, if any.
-    pub(crate) fn optional<K: Kind>(&mut self, setting: &Setting<K>) -> Option<K::Value> {
-        let found = self.search(setting, self.everywhere());
-        self.show_found(setting, &found);
-        found.value()
-    }
-
-    pub(crate) fn show_found<K: Kind>(&mut self, setting: &Setting<K>, found: &Found<K::Value>) {
-        match found {
-            Found::Value(value, origin) => self.show(setting, value, origin.clone()),
-            _ => self.show_nothing(setting),
+        match text.is_empty() {
+            true => Err(format!("{path:?} is empty")),
+            false => Ok(Secret::new(text)),
         }
     }
 
-    /// The value somebody wrote, else the table's default.
-    ///
-    /// After a problem this is a placeholder, which never leaves the module: problems turn the run into an error.
-    pub(crate) fn value<K: Kind>(&mut self, setting: &Setting<K>) -> K::Value
-    where
-        K::Value: Default,
-    {
-        let (value, origin) = match self.search(setting, self.everywhere()) {
-            Found::Value(value, origin) => (value, origin),
-            Found::Unreadable => (Default::default(), Origin::Default),
-            Found::Nothing => (self.default_of(setting), Origin::Default),
-        };
-        self.show(setting, &value, origin);
-        value
+    /// Records for the report what is in force.
+    pub(super) fn show<K: Kind>(&mut self, setting: &Setting<K>, value: &K::Value, origin: Origin) {
+        self.shown
+            .insert(setting.about.name(), (setting.kind.show(value), origin));
     }
 
-    /// The table's default.
-    pub(crate) fn default_of<K: Kind>(&mut self, setting: &Setting<K>) -> K::Value
-    where
-        K::Value: Default,
-    {
-        let parsed = match setting.about.fallback {
-            Fallback::Is(text) => setting.kind.parse(text),
-            Fallback::Else(_) => Err("is in words only".into()),
-        };
-        parsed.unwrap_or_else(|complaint| {
-            // A test of the table keeps this from happening.
-            self.problem(Cited(setting.about.name(), &Origin::Default), complaint);
-            Default::default()
-        })
+    /// Whether a value or a default of the setting is in force.
+    pub(super) fn has_value(&self, row: &dyn Row) -> bool {
+        self.shown.contains_key(row.about().name())
     }
-}
 
-/// Complains of a character that nobody sees and that would be sent as it is.
-fn visible<K: Kind>(kind: &K, text: &str) -> Option<String> {
-    let hidden = text.chars().find(|c| !kind.allows(*c))?;
-    let what = if hidden.is_control() {
-        "a control"
-    } else {
-        "an invisible"
-    };
-    Some(format!("holds {what} character, U+{:04X}", u32::from(hidden)))
+    /// Sets a value that follows from the setting `from`.
+    pub(super) fn follow<K: Kind>(&mut self, setting: &Setting<K>, value: K::Value, from: &dyn Row, to: &mut Settings) {
+        self.show(setting, &value, Origin::Follows(from.about().name()));
+        if let Some(set) = setting.set {
+            set(to, value);
+        }
+    }
 }

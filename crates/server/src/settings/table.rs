@@ -1,286 +1,231 @@
-//! The one table of all settings.
+//! The table of all settings: one row has a setting's names, kind, default and documentation, and the place in the
+//! configuration where its value goes.
 //!
-//! Invariant: names, flags, documentation, defaults and parsers come from here and are written nowhere else;
-//! no name stands for two settings.
+//! Invariant: all of these are written nowhere else, and no name stands for two settings.
 
-use std::time::Duration;
-
-use super::database::DatabaseUrl;
-use super::duration::{Milliseconds, Seconds, SecondsOrOff, Zero};
+use super::duration::{Milliseconds, PositiveSeconds, Seconds, SecondsOrOff};
 use super::parse::{
-    Bytes, ConfigFile, DatabaseHost, Kind, ListenHost, Location, LogFilter, OneOf, Password, Switch, Text, Whole,
+    Bytes, DatabaseHost, DatabaseUrl, Kind, ListenHost, Location, LogFilter, OneOf, Password, RedisServers,
+    SchemaIdentifier, Switch, Text, Whole,
 };
-use super::redis::RedisServers;
-use super::schema_name::SchemaIdentifier;
-use super::typed::{CacheFeed, CacheModeName, LogFormat, Migrate, PoolProfile};
-
-/// What holds when nobody sets a setting.
-#[derive(Clone, Copy)]
-pub(crate) enum Fallback {
-    /// This value.
-    Is(&'static str),
-    /// Nothing, or a value that follows from other settings; in words.
-    Else(&'static str),
-}
-use Fallback::{Else, Is};
-
-/// Everything about a setting but the type of its value.
-pub(crate) struct About {
-    pub(crate) group: &'static str,
-    /// The principal name, then the aliases.
-    pub(crate) names: &'static [&'static str],
-    pub(crate) fallback: Fallback,
-    pub(crate) help: &'static str,
-}
-
-impl About {
-    pub(crate) fn name(&self) -> &'static str {
-        self.names.first().copied().unwrap_or_default()
-    }
-}
+use super::resolve::Fallback::{Else, Is};
+use super::resolve::{About, Row, Setting};
+use super::typed::{CacheMode, Migrate};
 
 /// The flag of a name: `DB_HOST` is `db-host`.
-pub(crate) fn flag(name: &str) -> String {
+pub(super) fn flag(name: &str) -> String {
     // Every flag is cenote's own already.
     let name = name.strip_prefix("CENOTE_").unwrap_or(name);
     name.to_ascii_lowercase().replace('_', "-")
 }
 
-/// The key of a name in the TOML file.
-pub(crate) fn toml_key(name: &str) -> String {
-    name.to_ascii_lowercase()
-}
-
-/// A row of the table.
-pub(crate) struct Setting<K> {
-    pub(crate) about: About,
-    pub(crate) kind: K,
-}
-
-/// A row whose type does not matter.
-pub(crate) trait Row: Sync {
-    fn about(&self) -> &About;
-    fn describe(&self) -> String;
-    fn placeholder(&self) -> &'static str;
-    fn secret(&self) -> bool;
-    fn indirect(&self) -> bool;
-    fn switch(&self) -> bool;
-}
-
-impl<K: Kind> Row for Setting<K> {
-    fn about(&self) -> &About {
-        &self.about
-    }
-
-    fn describe(&self) -> String {
-        self.kind.describe()
-    }
-
-    fn placeholder(&self) -> &'static str {
-        K::PLACEHOLDER
-    }
-
-    fn secret(&self) -> bool {
-        K::SECRET
-    }
-
-    fn indirect(&self) -> bool {
-        K::INDIRECT
-    }
-
-    fn switch(&self) -> bool {
-        K::SWITCH
-    }
-}
-
-/// What a name refers to.
-#[derive(Clone, Copy)]
-pub(crate) struct Named {
-    pub(crate) row: &'static dyn Row,
-    /// The name as the table spells it, without `_FILE`.
-    pub(crate) name: &'static str,
-    /// Whether the value is in a file the text names.
-    pub(crate) file: bool,
+/// A name of a setting.
+pub(super) struct Named {
+    pub(super) row: &'static dyn Row,
+    /// The name in full, with `_FILE` if the text is the path of the file that holds the value.
+    pub(super) name: String,
+    pub(super) is_file: bool,
 }
 
 impl Named {
-    /// The name in full, with `_FILE` if it has it.
-    pub(crate) fn full(&self) -> String {
-        format!("{}{}", self.name, if self.file { "_FILE" } else { "" })
+    /// The key in the TOML file.
+    pub(super) fn toml_key(&self) -> String {
+        self.name.to_ascii_lowercase()
     }
 }
 
 /// Every name of every setting, with and without `_FILE`.
-pub(crate) fn all_names() -> impl Iterator<Item = Named> {
-    TABLE.iter().flat_map(|row| {
-        let forms: &[bool] = if row.indirect() { &[false, true] } else { &[false] };
-        row.about()
-            .names
-            .iter()
-            .flat_map(move |name| forms.iter().map(move |&file| Named { row: *row, name, file }))
-    })
+pub(super) fn all_names() -> impl Iterator<Item = Named> {
+    let of_row = |row: &'static dyn Row| {
+        let plain = row.about().names.iter().map(|name| ((*name).to_owned(), false));
+        let files = row.about().names.iter().map(|name| (format!("{name}_FILE"), true));
+        let names = plain.zip(files).flat_map(|(plain, file)| [plain, file]);
+        let names = names.filter(move |(_, is_file)| !is_file || row.about().may_be_in_file());
+        names.map(move |(name, is_file)| Named { row, name, is_file })
+    };
+    TABLE.iter().copied().flat_map(of_row)
 }
 
 /// Finds an exact name.
-pub(crate) fn find(name: &str) -> Option<Named> {
-    all_names().find(|named| match name.strip_prefix(named.name) {
-        Some("") => !named.file,
-        Some("_FILE") => named.file,
-        _ => false,
-    })
+pub(super) fn find(name: &str) -> Option<Named> {
+    all_names().find(|named| named.name == name)
 }
 
+/// `NAME or ALIAS: Kind(form), default => setter, "help";`
 macro_rules! settings {
     ($($group:literal {
-        $($name:ident $(or $alias:ident)* : $kind:ty = $value:expr, $fallback:expr, $help:literal;)*
+        $($name:ident $(or $alias:ident)* : $kind:ident $(<$of:ty>)? $(($($form:tt)*))?,
+            $fallback:expr $(=> $set:expr)?, $help:literal;)*
     })*) => {
         $($(
-            pub(crate) static $name: Setting<$kind> = Setting {
+            pub(super) static $name: Setting<$kind$(<$of>)?> = Setting {
                 about: About {
                     group: $group,
                     names: &[stringify!($name) $(, stringify!($alias))*],
                     fallback: $fallback,
                     help: $help,
+                    placeholder: <$kind$(<$of>)? as Kind>::PLACEHOLDER,
+                    is_secret: <$kind$(<$of>)? as Kind>::SECRET,
+                    is_switch: <$kind$(<$of>)? as Kind>::SWITCH,
                 },
-                kind: $value,
+                kind: $kind $(::<$of>)? $(($($form)*))?,
+                set: settings!(@set $($set)?),
             };
         )*)*
 
-        /// Every setting, in the order in which they are documented.
-        pub(crate) static TABLE: &[&dyn Row] = &[$($(&$name),*),*];
+        /// Every setting, in the order of the documentation.
+        pub(super) static TABLE: &[&dyn Row] = &[$($(&$name),*),*];
     };
+    (@set $set:expr) => { Some($set) };
+    (@set) => { None };
 }
 
 /// More connections than any server takes.
-const MANY: usize = 100_000;
+const MANY: u32 = 100_000;
+
+/// The smallest and the largest size of the pool by one word.
+const PROFILES: &[(&str, (u32, u32))] = &[
+    ("low", (2, 5)),
+    ("medium", (5, 20)),
+    ("high", (10, 50)),
+    ("very-high", (20, 100)),
+];
 
 settings! {
     "Database" {
-        DATABASE_URL: DatabaseUrl = DatabaseUrl, Else("none: a private PostgreSQL is started"),
+        DATABASE_URL: DatabaseUrl, Else("none: a private PostgreSQL is started"),
             "Where the database is. SQLAlchemy's postgresql+asyncpg:// is understood";
-        DB_HOST: DatabaseHost = DatabaseHost, Else("localhost if another DB_ name is set"),
+        DB_HOST: DatabaseHost, Else("localhost if another DB_ name is set"),
             "Host of the database, instead of DATABASE_URL";
-        DB_PORT: Whole<u16> = Whole(1..=65_535), Else("5432"),
+        DB_PORT: Whole<u16>(1..=65_535), Else("5432"),
             "Port of the database";
-        DB_USER: Text = Text("text"), Else("the user who runs the process"),
+        DB_USER: Text, Else("the user who runs the process"),
             "User of the database";
-        DB_PASS or DB_PASSWORD: Password = Password, Else("none"),
+        DB_PASS or DB_PASSWORD: Password, Else("none"),
             "Password of the database user; the file of DB_PASS_FILE is read again for every connection";
-        DB_NAME: Text = Text("text"), Else("the name of the user"),
+        DB_NAME: Text, Else("the name of the user"),
             "Name of the database";
-        DB_SCHEMA: SchemaIdentifier = SchemaIdentifier, Is("public"),
+        DB_SCHEMA: SchemaIdentifier, Is("public") => |s, it| s.schema = it,
             "Schema of the database that the service's tables are in; it is made if it is missing";
-        MIGRATE: OneOf<Migrate> = OneOf(Migrate::WORDS), Is("auto"),
-            "What serve does about a schema that is not up to date: auto = add what is missing; check = end with what is \
+        MIGRATE: OneOf<Migrate>(Migrate::WORDS), Is("auto") => |s, it| s.migrate = it,
+            "What serve does about a schema that is not up to date: auto = add what is missing; check = end with what \
+             is \
              missing; off = look at nothing";
-        DATA_DIR: Location = Location, Else("~/.local/share/cenote/postgres; as root /var/lib/cenote/postgres"),
+        DATA_DIR: Location, Else("~/.local/share/cenote/postgres; as root /var/lib/cenote/postgres")
+            => |s, it| s.data_dir = Some(s.directory.join(it)),
             "Directory where the private PostgreSQL keeps its data when no database is set";
-        INSTANCES: Whole<usize> = Whole(1..=MANY), Is("1"),
+        INSTANCES: Whole<u32>(1..=MANY), Is("1") => |s, it| s.instances = it,
             "How many instances share the database; used to warn when their connections cannot fit";
     }
     "Pool" {
-        POOL_PROFILE: OneOf<PoolProfile> = OneOf(PoolProfile::WORDS), Else("none"),
+        POOL_PROFILE: OneOf<(u32, u32)>(PROFILES), Else("none"),
             "Sizes in one word, warm/most: low 2/5, medium 5/20, high 10/50, very-high 20/100; explicit sizes win";
-        DB_POOL_MIN_SIZE or POOL_MIN_SIZE or DB_POOL_MIN: Whole<usize> = Whole(0..=MANY), Is("2"),
+        DB_POOL_MIN_SIZE or POOL_MIN_SIZE or DB_POOL_MIN: Whole<u32>(0..=MANY), Is("2")
+            => |s, it| s.postgres.pool.min_size = Some(it),
             "Connections kept open when idle. The default is lowered to DB_POOL_MAX_SIZE where that is less";
-        DB_POOL_MAX_SIZE or POOL_MAX_SIZE or DB_POOL_MAX or DB_POOL_SIZE: Whole<usize> = Whole(1..=MANY), Is("10"),
+        DB_POOL_MAX_SIZE or POOL_MAX_SIZE or DB_POOL_MAX or DB_POOL_SIZE: Whole<u32>(1..=MANY), Is("10")
+            => |s, it| s.postgres.pool.max_size = it,
             "Most connections, overflow aside";
-        DB_POOL_MAX_OVERFLOW: Whole<usize> = Whole(0..=MANY), Is("0"),
+        DB_POOL_MAX_OVERFLOW: Whole<u32>(0..=MANY), Is("0") => |s, it| s.postgres.pool.max_overflow = it,
             "Connections beyond DB_POOL_MAX_SIZE under load, closed when given back";
-        DB_POOL_TIMEOUT: Seconds = Seconds(Zero::Plain), Is("30"),
+        DB_POOL_TIMEOUT: Seconds, Is("30") => |s, it| s.postgres.pool.acquire_timeout = it,
             "Longest wait for a connection in seconds; 0 = do not wait";
-        DB_POOL_MAX_WAITERS: Whole<usize> = Whole(0..=10_000_000), Is("10000"),
+        DB_POOL_MAX_WAITERS: Whole<u32>(0..=10_000_000), Is("10000") => |s, it| s.postgres.pool.max_waiters = it,
             "Most requests waiting for a connection; beyond it they get a 503 at once";
-        DB_QUEUE_MAX_BYTES: Bytes = Bytes(1..=1 << 40), Is("67108864"),
-            "Most bytes of requests waiting to share a statement, keys read and keys written each; beyond it they get a 503 at once";
-        DB_QUEUE_MAX_WAIT: Seconds = Seconds(Zero::Refused), Is("2"),
-            "Longest expected wait to share a statement in seconds; a request that has to expect more gets a 503 at once";
-        DB_POOL_RECYCLE: SecondsOrOff = SecondsOrOff, Is("1800"),
+        DB_QUEUE_MAX_BYTES: Bytes(1..=1 << 40), Is("67108864") => |s, it| s.queue_bytes = it,
+            "Most bytes of requests waiting to share a statement, keys read and keys written each; beyond it they get \
+             a 503 at once";
+        DB_QUEUE_MAX_WAIT: PositiveSeconds, Is("2") => |s, it| s.queue_wait = it,
+            "Longest expected wait to share a statement in seconds; a request that has to expect more gets a 503 at \
+             once";
+        DB_POOL_RECYCLE: SecondsOrOff, Is("1800") => |s, it| s.postgres.pool.max_lifetime = it,
             "Lifetime of a connection in seconds, jittered; 0 = no limit";
-        DB_POOL_IDLE_TIMEOUT: SecondsOrOff = SecondsOrOff, Is("300"),
+        DB_POOL_IDLE_TIMEOUT: SecondsOrOff, Is("300") => |s, it| s.postgres.pool.idle_timeout = it,
             "Seconds after which an idle connection is closed, never below DB_POOL_MIN_SIZE; 0 = never";
-        DB_CONNECT_TIMEOUT: Seconds = Seconds(Zero::Refused), Is("5"),
+        DB_CONNECT_TIMEOUT: PositiveSeconds, Is("5") => |s, it| s.postgres.pool.connect_timeout = it,
             "Longest time for opening one connection in seconds, TLS and login included";
     }
     "Statements" {
-        COMMAND_TIMEOUT: Seconds = Seconds(Zero::Refused), Is("5"),
-            "Longest time for one statement in seconds; it is cancelled on the server too. With CACHE_MODE strong or bounded \
+        COMMAND_TIMEOUT: PositiveSeconds, Is("5") => |s, it| s.postgres.command_timeout = Some(it),
+            "Longest time for one statement in seconds; it is cancelled on the server too. With CACHE_MODE strong or \
+             bounded \
              the server ends it after 1 s at the latest";
-        DB_STATEMENT_CACHE: Whole<usize> = Whole(0..=1_000_000), Is("256"),
+        DB_STATEMENT_CACHE: Whole<usize>(0..=1_000_000), Is("256") => |s, it| s.postgres.statement_cache = it,
             "Prepared statements kept per connection; 0 = none";
-        DB_ECHO: Switch = Switch, Is("false"),
+        DB_ECHO: Switch, Is("false") => |s, it| s.postgres.echo = it,
             "Log every SQL statement";
-        DB_SLOW_QUERY: SecondsOrOff = SecondsOrOff, Is("1"),
+        DB_SLOW_QUERY: SecondsOrOff, Is("1") => |s, it| s.postgres.slow_query = it,
             "Log statements that take longer, in seconds; 0 = off";
-        DB_RETRY_ATTEMPTS: Whole<u32> = Whole(1..=100), Is("3"),
+        DB_RETRY_ATTEMPTS: Whole<u32>(1..=100), Is("3") => |s, it| s.postgres.retry.attempts = it,
             "Attempts at what may be retried, the first included; 1 = no retry";
-        DB_RETRY_DELAY: Seconds = Seconds(Zero::Plain), Is("1.0"),
+        DB_RETRY_DELAY: Seconds, Is("1.0") => |s, it| s.postgres.retry.delay = it,
             "Delay before the first retry in seconds; grows exponentially, with jitter";
     }
     "Cache" {
-        REDIS_URL: RedisServers = RedisServers, Else("none: in-process cache only"),
-            "Where Redis is: redis://[[user]:password@]host[:port][/database], rediss:// with TLS, unix:///path/of/the/socket; several nodes of a cluster separated by commas";
-        REDIS_TLS_CA: Location = Location, Else("the authorities that the system trusts"),
+        REDIS_URL: RedisServers, Else("none: in-process cache only"),
+            "Where Redis is: redis://[[user]:password@]host[:port][/database], rediss:// with TLS, \
+             unix:///path/of/the/socket; several nodes of a cluster separated by commas";
+        REDIS_TLS_CA: Location, Else("the authorities that the system trusts")
+            => |s, it| s.redis_files.authorities = Some(s.directory.join(it)),
             "File (PEM) with the authorities that may sign the certificate of a rediss:// server";
-        REDIS_TLS_CERT: Location = Location, Else("none"),
+        REDIS_TLS_CERT: Location, Else("none") => |s, it| s.redis_files.certificate = Some(s.directory.join(it)),
             "File (PEM) with the certificate to show to a rediss:// server, and its chain; needs REDIS_TLS_KEY";
-        REDIS_TLS_KEY: Location = Location, Else("none"),
+        REDIS_TLS_KEY: Location, Else("none") => |s, it| s.redis_files.key = Some(s.directory.join(it)),
             "File (PEM) with the private key of REDIS_TLS_CERT";
-        CACHE_MODE: OneOf<CacheModeName> = OneOf(CacheModeName::WORDS),
+        CACHE_MODE: OneOf<CacheMode>(CacheMode::WORDS),
             Else("strong with REDIS_URL, else local; off with several INSTANCES and no REDIS_URL"),
             "What a cached read guarantees: local = in this process, which must be the only one that writes; \
              strong = no stale reads through any instance; \
              bounded = stale by CACHE_MAX_STALENESS_MS at most; ttl = plain cache-aside; off = no cache. \
              strong, bounded and ttl need REDIS_URL";
-        CACHE_TTL: Seconds = Seconds(Zero::Refused), Is("300"),
+        CACHE_TTL: PositiveSeconds, Is("300") => |s, it| s.set_cache_ttl(it),
             "Lifetime of a cached value in seconds; of what is known to be absent, a tenth of it, but 1 s at least";
-        CACHE_MAX_STALENESS_MS: Milliseconds = Milliseconds, Else("1000 with CACHE_MODE=bounded"),
+        CACHE_MAX_STALENESS_MS: Milliseconds, Else("1000 with CACHE_MODE=bounded"),
             "Oldest answer in milliseconds; only with CACHE_MODE=bounded";
-        CACHE_STALE_ON_ERROR: Switch = Switch, Is("false"),
+        CACHE_STALE_ON_ERROR: Switch, Is("false") => |s, it| s.cache.stale_on_error = it,
             "Answer with an older cached value, marked as such, while the database is down";
-        CACHE_NEAR_BYTES: Bytes = Bytes(65_536..=1 << 40), Is("67108864"),
+        CACHE_NEAR_BYTES: Bytes(65_536..=1 << 40), Is("67108864") => |s, it| s.cache.near_bytes = it as u64,
             "Most memory for values kept in this process, keys and bookkeeping included; modes local and bounded";
-        CACHE_FEED: OneOf<CacheFeed> = OneOf(CacheFeed::WORDS), Is("off"),
+        CACHE_FEED: OneOf<bool>(&[("off", false), ("notify", true)]), Is("off") => |s, it| s.change_feed = it,
             "Whether writes that bypass the service are seen: notify = by triggers that it adds to its table";
     }
     "HTTP" {
-        HOST: ListenHost = ListenHost, Is("127.0.0.1"),
+        HOST: ListenHost, Is("127.0.0.1") => |s, it| s.host = it,
             "Address to listen on";
-        PORT: Whole<u16> = Whole(0..=65_535), Is("8000"),
+        PORT: Whole<u16>(0..=65_535), Is("8000") => |s, it| s.port = it,
             "Port to listen on; 0 = any free port";
-        HTTP_CORES: Whole<usize> = Whole(1..=1024), Else("as many as the process may use"),
+        HTTP_CORES: Whole<usize>(1..=1024), Else("as many as the process may use") => |s, it| s.cores = Some(it),
             "Cores that requests are served on, each by a thread of its own";
-        HTTP_MAX_CONNECTIONS: Whole<usize> = Whole(1..=10_000_000), Is("20000"),
+        HTTP_MAX_CONNECTIONS: Whole<usize>(1..=10_000_000), Is("20000") => |s, it| s.http.max_connections = it,
             "Most client connections at a time";
-        HTTP_HEADER_TIMEOUT: Seconds = Seconds(Zero::Refused), Is("10"),
+        HTTP_HEADER_TIMEOUT: PositiveSeconds, Is("10")
+            => |s, it| (s.http.first_byte_timeout, s.http.head_timeout) = (it, it),
             "Longest wait for a request's first byte and head in seconds";
-        HTTP_BODY_TIMEOUT: Seconds = Seconds(Zero::Refused), Is("15"),
+        HTTP_BODY_TIMEOUT: PositiveSeconds, Is("15") => |s, it| s.http.body_timeout = it,
             "Longest wait for a request's body in seconds";
-        HTTP_IDLE_TIMEOUT: Seconds = Seconds(Zero::Refused), Is("75"),
+        HTTP_IDLE_TIMEOUT: PositiveSeconds, Is("75") => |s, it| s.http.idle_timeout = it,
             "Seconds after which an idle keep-alive connection is closed";
-        HTTP_MAX_BODY: Bytes = Bytes(1..=1 << 30), Is("1048576"),
+        HTTP_MAX_BODY: Bytes(1..=1 << 30), Is("1048576") => |s, it| s.http.max_body = it as u64,
             "Largest request body in bytes; 64k and 1m work too";
-        HTTP_ANSWER_MEMORY: Bytes = Bytes(1 << 20..=1 << 40), Is("67108864"),
-            "Most bytes of large answers, above 32 KiB each, that are made or wait for their clients to take them; beyond it they get a 503";
-        SHUTDOWN_DELAY: Seconds = Seconds(Zero::Plain), Is("1"),
+        HTTP_ANSWER_MEMORY: Bytes(1 << 20..=1 << 40), Is("67108864") => |s, it| s.answer_memory = it,
+            "Most bytes of large answers, above 32 KiB each, that are made or wait for their clients to take them; \
+             beyond it they get a 503";
+        SHUTDOWN_DELAY: Seconds, Is("1") => |s, it| s.shutdown_delay = it,
             "Seconds between /health/ready turning 503 and the listener closing";
-        SHUTDOWN_TIMEOUT: Seconds = Seconds(Zero::Plain), Is("30"),
+        SHUTDOWN_TIMEOUT: Seconds, Is("30") => |s, it| s.http.drain_timeout = it,
             "Longest wait for running requests at shutdown in seconds";
     }
     "Log" {
-        LOG or RUST_LOG: LogFilter = LogFilter, Is("info"),
+        LOG or RUST_LOG: LogFilter, Is("info") => |s, it| s.log_filter = it,
             "What is logged, as tracing filter directives: info,cenote=debug";
-        LOG_FORMAT: OneOf<LogFormat> = OneOf(LogFormat::WORDS), Is("auto"),
+        LOG_FORMAT: OneOf<Option<bool>>(&[("auto", None), ("pretty", Some(true)), ("json", Some(false))]), Is("auto") => |s, it| s.log_is_pretty = it,
             "Form of the log: auto = pretty on a terminal, else json";
     }
     "Configuration" {
-        CENOTE_CONFIG: ConfigFile = ConfigFile, Else("cenote.toml if it exists"),
+        CENOTE_CONFIG: Location, Else("cenote.toml if it exists"),
             "TOML file with settings, as lower-case names";
     }
 }
-
-/// The default of `CACHE_MAX_STALENESS_MS`, which holds in one mode only.
-pub(crate) const MAX_STALENESS: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -291,9 +236,9 @@ mod tests {
     fn no_name_stands_for_two_settings() {
         let mut seen = HashSet::new();
         for named in all_names() {
-            assert!(seen.insert(named.full()), "{}", named.full());
-            let found = find(&named.full()).unwrap();
-            assert_eq!(found.full(), named.full());
+            assert!(seen.insert(named.name.clone()), "{}", named.name);
+            let found = find(&named.name).unwrap();
+            assert_eq!(found.name, named.name);
         }
         assert!(find("DB_HOST_FILE_FILE").is_none());
         assert!(find("db_host").is_none());

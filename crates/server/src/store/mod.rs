@@ -24,8 +24,7 @@ use cenote_cache::{Cache, Config, ConfigError, DegradedReason, KeyCount, Mode, S
 use cenote_postgres::{BatchLimits, InvalidConfig, Pool, QueueStats};
 use tokio::time::{sleep, timeout};
 
-use crate::settings::SchemaName;
-
+pub use self::schema::SchemaName;
 use self::{
     cache_epoch::CacheEpoch,
     change_feed::{ChangeFeed, FeedStats},

@@ -39,5 +39,6 @@ mod schema;
 mod settings;
 #[path = "../settings/spans.rs"]
 mod spans;
+mod startup;
 mod support;
 mod users;

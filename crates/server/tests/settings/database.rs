@@ -36,7 +36,7 @@ fn parts_fill_in_what_the_url_leaves_open() {
         ("DB_NAME", "d"),
     ])
     .settings();
-    let config = it.database.unwrap();
+    let config = it.postgres;
     assert_eq!(host(&config), "h");
     assert_eq!(config.server.get_ports(), [7]);
     assert_eq!(config.server.get_user(), Some("u"));
@@ -44,17 +44,17 @@ fn parts_fill_in_what_the_url_leaves_open() {
     assert_eq!(config.server.get_dbname(), Some("d"));
     assert_eq!(config.server.get_ssl_mode(), SslMode::Require);
     let it = env(&[("DATABASE_URL", "postgresql://h/d"), ("DB_PORT", "7")]).settings();
-    assert_eq!(it.database.unwrap().server.get_ports(), [7]);
+    assert_eq!(it.postgres.server.get_ports(), [7]);
 }
 
 #[test]
 fn parts_alone_name_a_database_and_combine_across_sources() {
     let world = env(&[("DB_PASSWORD", "p"), ("DB_PORT", "7")]);
     let world = world.file(".env", "DB_HOST=b\nDB_PASS=q\n");
-    let config = world.settings().database.unwrap();
+    let config = world.settings().postgres;
     assert_eq!((host(&config).as_str(), config.server.get_ports()), ("b", &[7][..]));
     assert_eq!(config.server.get_password(), Some(&b"p"[..]));
-    let config = env(&[("DB_NAME", "d")]).settings().database.unwrap();
+    let config = env(&[("DB_NAME", "d")]).settings().postgres;
     assert_eq!(host(&config), "localhost");
 }
 
@@ -62,7 +62,7 @@ fn parts_alone_name_a_database_and_combine_across_sources() {
 fn a_url_from_above_replaces_the_parts_below() {
     let world = env(&[("DATABASE_URL", "postgresql://a/x")]);
     let world = world.file(".env", "DB_HOST=b\nDB_USER=u\nDB_PASS=hunter2\n");
-    let config = world.settings().database.unwrap();
+    let config = world.settings().postgres;
     assert_eq!(host(&config), "a");
     assert_eq!((config.server.get_user(), config.server.get_password()), (None, None));
 }
@@ -71,7 +71,7 @@ fn a_url_from_above_replaces_the_parts_below() {
 fn parts_from_above_replace_the_url_below_with_a_warning() {
     let world = env(&[("DB_HOST", "b")]).file(".env", "DATABASE_URL=postgresql://u:p@a/x\n");
     let loaded = world.loaded();
-    let config = loaded.settings.database.unwrap();
+    let config = loaded.settings.postgres;
     assert_eq!(host(&config), "b");
     assert_eq!((config.server.get_user(), config.server.get_password()), (None, None));
     assert_eq!(
@@ -147,12 +147,8 @@ fn another_programs_name_for_the_database_is_told_of_where_none_is_set() {
         // A user who names a database, or wants a private one, is not bothered.
         env(&[(name, value), ("DATABASE_URL", "postgresql://h/d")]).settings();
         env(&[(name, value), ("DB_HOST", "h")]).settings();
-        assert!(
-            env(&[(name, value), ("DATA_DIR", "/data")])
-                .settings()
-                .database
-                .is_none()
-        );
+        let private = env(&[(name, value), ("DATA_DIR", "/data")]).settings();
+        assert!(!private.names_database());
     }
 }
 

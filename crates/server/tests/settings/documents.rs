@@ -51,7 +51,7 @@ fn the_settings_example_loads_as_it_is_and_with_every_line_uncommented() {
     let loaded = World::new().file(".env", &uncommented).loaded();
     let defaults = World::new().settings();
     assert_eq!(loaded.settings.http, defaults.http);
-    assert_eq!(loaded.settings.pool, defaults.pool);
+    assert_eq!(loaded.settings.postgres.pool, defaults.postgres.pool);
     assert_eq!(loaded.settings.cache, defaults.cache);
     assert_eq!(loaded.warnings, Vec::<String>::new());
 }

@@ -2,44 +2,46 @@
 
 use std::path::Path;
 
-use cenote::settings::{CacheFeed, CacheMode, LogFormat, Migrate, Settings};
+use cenote::settings::{CacheMode, Migrate, Settings};
+use cenote_cache::Mode;
 
-use crate::world::{World, env, host, millis, secs};
+use crate::world::{World, env, host, millis, secs, sizes};
 
 #[test]
 fn with_nothing_set_every_default_of_the_contract_holds() {
     let loaded = World::new().loaded();
     let it = loaded.settings;
-    assert!(it.database.is_none());
+    assert!(!it.names_database());
     assert_eq!(it.data_dir, None);
     assert_eq!(it.schema.to_string(), "public");
     assert_eq!(it.migrate, Migrate::Auto);
     assert_eq!(it.instances, 1);
-    assert_eq!((it.pool.min, it.pool.max, it.pool.overflow), (2, 10, 0));
-    assert_eq!(it.pool.timeout, secs(30));
-    assert_eq!(it.pool.max_waiters, 10_000);
-    assert_eq!((it.pool.queue_bytes, it.pool.queue_wait), (64 << 20, secs(2)));
-    assert_eq!(it.pool.recycle, Some(secs(1800)));
-    assert_eq!(it.pool.idle_timeout, Some(secs(300)));
-    assert_eq!(it.pool.connect_timeout, secs(5));
-    assert_eq!(it.statements.timeout, secs(5));
-    assert_eq!(it.statements.cache, 256);
-    assert!(!it.statements.echo);
-    assert_eq!(it.statements.slow, Some(secs(1)));
-    assert_eq!((it.retry.attempts, it.retry.delay), (3, secs(1)));
-    assert_eq!(it.cache.mode, CacheMode::Local);
-    assert_eq!(it.cache.redis, None);
+    let pool = &it.postgres.pool;
+    assert_eq!((pool.min_size, pool.max_size, pool.max_overflow), (Some(2), 10, 0));
+    assert_eq!(pool.acquire_timeout, secs(30));
+    assert_eq!(pool.max_waiters, 10_000);
+    assert_eq!((it.queue_bytes, it.queue_wait), (64 << 20, secs(2)));
+    assert_eq!(pool.max_lifetime, Some(secs(1800)));
+    assert_eq!(pool.idle_timeout, Some(secs(300)));
+    assert_eq!(pool.connect_timeout, secs(5));
+    assert_eq!(it.postgres.command_timeout, Some(secs(5)));
+    assert_eq!(it.postgres.statement_cache, 256);
+    assert!(!it.postgres.echo);
+    assert_eq!(it.postgres.slow_query, Some(secs(1)));
+    assert_eq!((it.postgres.retry.attempts, it.postgres.retry.delay), (3, secs(1)));
+    assert_eq!((it.cache_mode, &it.cache.mode), (CacheMode::Local, &Mode::Local));
+    assert_eq!(it.cache.mode.redis(), None);
     assert_eq!(it.cache.ttl, secs(300));
     assert!(!it.cache.stale_on_error);
-    assert_eq!((it.http.host.as_str(), it.http.port), ("127.0.0.1", 8000));
+    assert_eq!((it.host.as_str(), it.port), ("127.0.0.1", 8000));
     assert_eq!(it.http.max_connections, 20_000);
-    assert_eq!(it.http.header_timeout, secs(10));
+    assert_eq!((it.http.first_byte_timeout, it.http.head_timeout), (secs(10), secs(10)));
     assert_eq!(it.http.body_timeout, secs(15));
     assert_eq!(it.http.idle_timeout, secs(75));
     assert_eq!(it.http.max_body, 1 << 20);
-    assert_eq!((it.shutdown.delay, it.shutdown.timeout), (secs(1), secs(30)));
-    assert_eq!(it.log.filter, "info");
-    assert_eq!(it.log.format, LogFormat::Auto);
+    assert_eq!((it.shutdown_delay, it.http.drain_timeout), (secs(1), secs(30)));
+    assert_eq!(it.log_filter, "info");
+    assert_eq!(it.log_is_pretty, None);
     assert_eq!(loaded.warnings, Vec::<String>::new());
     for row in loaded.report.rows() {
         assert_eq!(row.origin.to_string(), "default", "{}", row.name);
@@ -51,71 +53,71 @@ type Row = (&'static [&'static str], &'static str, fn(&Settings) -> bool);
 
 /// Every setting but `DB_PORT` and `DB_PASS`, which name no database alone, and `CACHE_MAX_STALENESS_MS`.
 const ROWS: &[Row] = &[
-    (&["DATABASE_URL"], "postgresql://h/d", |s| s.database.is_some()),
-    (&["DB_HOST"], "h", |s| {
-        s.database.as_ref().is_some_and(|c| host(c) == "h")
-    }),
-    (&["DB_USER"], "u", |s| {
-        s.database.as_ref().is_some_and(|c| c.server.get_user() == Some("u"))
-    }),
-    (&["DB_NAME"], "n", |s| {
-        s.database.as_ref().is_some_and(|c| c.server.get_dbname() == Some("n"))
-    }),
+    (&["DATABASE_URL"], "postgresql://h/d", |s| s.names_database()),
+    (&["DB_HOST"], "h", |s| host(&s.postgres) == "h"),
+    (&["DB_USER"], "u", |s| s.postgres.server.get_user() == Some("u")),
+    (&["DB_NAME"], "n", |s| s.postgres.server.get_dbname() == Some("n")),
     (&["DATA_DIR"], "/data", |s| {
         s.data_dir.as_deref() == Some(Path::new("/data"))
     }),
     (&["DB_SCHEMA"], "Own", |s| s.schema.to_string() == "Own"),
     (&["MIGRATE"], "check", |s| s.migrate == Migrate::Check),
     (&["INSTANCES"], "4", |s| s.instances == 4),
-    (&["POOL_PROFILE"], "very-high", |s| {
-        (s.pool.min, s.pool.max) == (20, 100)
-    }),
+    (&["POOL_PROFILE"], "very-high", |s| sizes(s) == (20, 100)),
     (&["DB_POOL_MIN_SIZE", "POOL_MIN_SIZE", "DB_POOL_MIN"], "3", |s| {
-        s.pool.min == 3
+        sizes(s).0 == 3
     }),
     (
         &["DB_POOL_MAX_SIZE", "POOL_MAX_SIZE", "DB_POOL_MAX", "DB_POOL_SIZE"],
         "33",
-        |s| s.pool.max == 33,
+        |s| sizes(s).1 == 33,
     ),
-    (&["DB_POOL_MAX_OVERFLOW"], "5", |s| s.pool.overflow == 5),
-    (&["DB_POOL_TIMEOUT"], "0.5", |s| s.pool.timeout == millis(500)),
-    (&["DB_POOL_MAX_WAITERS"], "7", |s| s.pool.max_waiters == 7),
-    (&["DB_QUEUE_MAX_BYTES"], "3m", |s| s.pool.queue_bytes == 3 << 20),
-    (&["DB_QUEUE_MAX_WAIT"], "250ms", |s| s.pool.queue_wait == millis(250)),
-    (&["DB_POOL_RECYCLE"], "1h", |s| s.pool.recycle == Some(secs(3600))),
-    (&["DB_POOL_IDLE_TIMEOUT"], "0", |s| s.pool.idle_timeout.is_none()),
-    (&["DB_CONNECT_TIMEOUT"], "9", |s| s.pool.connect_timeout == secs(9)),
-    (&["COMMAND_TIMEOUT"], "2m", |s| s.statements.timeout == secs(120)),
-    (&["DB_STATEMENT_CACHE"], "0", |s| s.statements.cache == 0),
-    (&["DB_ECHO"], "yes", |s| s.statements.echo),
-    (&["DB_SLOW_QUERY"], "0", |s| s.statements.slow.is_none()),
-    (&["DB_RETRY_ATTEMPTS"], "8", |s| s.retry.attempts == 8),
-    (&["DB_RETRY_DELAY"], "250ms", |s| s.retry.delay == millis(250)),
-    (&["REDIS_URL"], "rediss://h", |s| s.cache.redis.is_some()),
-    (&["REDIS_TLS_CA"], "/ca.pem", |s| {
-        s.cache.redis_tls.authorities.is_some()
+    (&["DB_POOL_MAX_OVERFLOW"], "5", |s| s.postgres.pool.max_overflow == 5),
+    (&["DB_POOL_TIMEOUT"], "0.5", |s| {
+        s.postgres.pool.acquire_timeout == millis(500)
     }),
-    (&["CACHE_MODE"], "off", |s| s.cache.mode == CacheMode::Off),
+    (&["DB_POOL_MAX_WAITERS"], "7", |s| s.postgres.pool.max_waiters == 7),
+    (&["DB_QUEUE_MAX_BYTES"], "3m", |s| s.queue_bytes == 3 << 20),
+    (&["DB_QUEUE_MAX_WAIT"], "250ms", |s| s.queue_wait == millis(250)),
+    (&["DB_POOL_RECYCLE"], "1h", |s| {
+        s.postgres.pool.max_lifetime == Some(secs(3600))
+    }),
+    (&["DB_POOL_IDLE_TIMEOUT"], "0", |s| {
+        s.postgres.pool.idle_timeout.is_none()
+    }),
+    (&["DB_CONNECT_TIMEOUT"], "9", |s| {
+        s.postgres.pool.connect_timeout == secs(9)
+    }),
+    (&["COMMAND_TIMEOUT"], "2m", |s| {
+        s.postgres.command_timeout == Some(secs(120))
+    }),
+    (&["DB_STATEMENT_CACHE"], "0", |s| s.postgres.statement_cache == 0),
+    (&["DB_ECHO"], "yes", |s| s.postgres.echo),
+    (&["DB_SLOW_QUERY"], "0", |s| s.postgres.slow_query.is_none()),
+    (&["DB_RETRY_ATTEMPTS"], "8", |s| s.postgres.retry.attempts == 8),
+    (&["DB_RETRY_DELAY"], "250ms", |s| s.postgres.retry.delay == millis(250)),
+    (&["REDIS_URL"], "rediss://h", |s| s.cache.mode.redis().is_some()),
+    (&["REDIS_TLS_CA"], "/ca.pem", |s| s.redis_files.authorities.is_some()),
+    (&["CACHE_MODE"], "off", |s| s.cache_mode == CacheMode::Off),
     (&["CACHE_TTL"], "60", |s| s.cache.ttl == secs(60)),
     (&["CACHE_STALE_ON_ERROR"], "on", |s| s.cache.stale_on_error),
     (&["CACHE_NEAR_BYTES"], "1m", |s| s.cache.near_bytes == 1_048_576),
-    (&["CACHE_FEED"], "notify", |s| s.cache.feed == CacheFeed::Notify),
-    (&["HOST"], "0.0.0.0", |s| s.http.host == "0.0.0.0"),
-    (&["PORT"], "0", |s| s.http.port == 0),
-    (&["HTTP_CORES"], "3", |s| s.http.cores == Some(3)),
+    (&["CACHE_FEED"], "notify", |s| s.change_feed),
+    (&["HOST"], "0.0.0.0", |s| s.host == "0.0.0.0"),
+    (&["PORT"], "0", |s| s.port == 0),
+    (&["HTTP_CORES"], "3", |s| s.cores == Some(3)),
     (&["HTTP_MAX_CONNECTIONS"], "100", |s| s.http.max_connections == 100),
-    (&["HTTP_HEADER_TIMEOUT"], "1", |s| s.http.header_timeout == secs(1)),
+    (&["HTTP_HEADER_TIMEOUT"], "1", |s| s.http.head_timeout == secs(1)),
     (&["HTTP_BODY_TIMEOUT"], "1", |s| s.http.body_timeout == secs(1)),
     (&["HTTP_IDLE_TIMEOUT"], "1", |s| s.http.idle_timeout == secs(1)),
     (&["HTTP_MAX_BODY"], "64k", |s| s.http.max_body == 65_536),
-    (&["HTTP_ANSWER_MEMORY"], "8m", |s| s.http.answer_memory == 8 << 20),
-    (&["SHUTDOWN_DELAY"], "0", |s| s.shutdown.delay.is_zero()),
-    (&["SHUTDOWN_TIMEOUT"], "2", |s| s.shutdown.timeout == secs(2)),
+    (&["HTTP_ANSWER_MEMORY"], "8m", |s| s.answer_memory == 8 << 20),
+    (&["SHUTDOWN_DELAY"], "0", |s| s.shutdown_delay.is_zero()),
+    (&["SHUTDOWN_TIMEOUT"], "2", |s| s.http.drain_timeout == secs(2)),
     (&["LOG", "RUST_LOG"], "info,cenote=debug", |s| {
-        s.log.filter == "info,cenote=debug"
+        s.log_filter == "info,cenote=debug"
     }),
-    (&["LOG_FORMAT"], "json", |s| s.log.format == LogFormat::Json),
+    (&["LOG_FORMAT"], "json", |s| s.log_is_pretty == Some(false)),
 ];
 
 #[test]

@@ -69,7 +69,7 @@ proptest! {
     #[test]
     fn an_encoded_password_reaches_the_driver_unchanged(password in "\\PC{1,20}") {
         let url = format!("postgresql://user:{}@host/db", percent(&password));
-        let config = env(&[("DATABASE_URL", &url)]).settings().database.unwrap();
+        let config = env(&[("DATABASE_URL", &url)]).settings().postgres;
         prop_assert_eq!(config.server.get_password(), Some(password.as_bytes()));
     }
 

@@ -35,7 +35,7 @@ fn the_higher_source_wins_and_says_so() {
         (environment(), 2, "environment PORT"),
         (environment().arg("--port=1"), 1, "command line"),
     ] {
-        assert_eq!(world.settings().http.port, port);
+        assert_eq!(world.settings().port, port);
         assert_eq!(world.origin("PORT"), origin);
     }
 }
@@ -43,7 +43,7 @@ fn the_higher_source_wins_and_says_so() {
 #[test]
 fn an_alias_in_a_higher_source_beats_the_principal_name_below() {
     let world = env(&[("DB_POOL_SIZE", "7")]).file(".env", "DB_POOL_MAX_SIZE=8\nDB_POOL_MAX=9\n");
-    assert_eq!(world.settings().pool.max, 7);
+    assert_eq!(world.settings().postgres.pool.max_size, 7);
     assert_eq!(world.origin("DB_POOL_MAX_SIZE"), "environment DB_POOL_SIZE");
 }
 
@@ -51,7 +51,7 @@ fn an_alias_in_a_higher_source_beats_the_principal_name_below() {
 fn what_a_higher_source_overrides_is_not_looked_at() {
     let world = env(&[("PORT", "tcp://10.0.0.1:1"), ("DB_PASS_FILE", "/none")]);
     let world = world.arg("--port=5").arg("--db-pass=x").arg("--db-host=h");
-    assert_eq!(world.settings().http.port, 5);
+    assert_eq!(world.settings().port, 5);
 }
 
 #[test]
@@ -59,8 +59,8 @@ fn an_empty_variable_counts_as_unset() {
     let world = env(&[("PORT", ""), ("DB_HOST", ""), ("DB_PASS_FILE", "")]);
     let world = world.file(".env", "PORT=3\nHOST=\n");
     let it = world.settings();
-    assert_eq!((it.http.host.as_str(), it.http.port), ("127.0.0.1", 3));
-    assert!(it.database.is_none());
+    assert_eq!((it.host.as_str(), it.port), ("127.0.0.1", 3));
+    assert!(!it.names_database());
     // In the other sources an empty value is not written by accident, so it is an error.
     let errors = World::new().arg("--log-format=").errors();
     assert!(errors.contains("--log-format"), "{errors}");
@@ -80,7 +80,7 @@ fn a_toml_file_is_named_by_flag_environment_or_dotenv() {
         file().env("CENOTE_CONFIG", "other.toml"),
         file().file(".env", "CENOTE_CONFIG=other.toml"),
     ] {
-        assert_eq!(world.settings().http.port, 1234);
+        assert_eq!(world.settings().port, 1234);
         assert_eq!(world.origin("PORT"), "other.toml line 1");
     }
     let errors = World::new().arg("--config=none.toml").errors();
@@ -94,9 +94,9 @@ fn a_toml_file_is_named_by_flag_environment_or_dotenv() {
 fn toml_values_may_be_numbers_booleans_and_texts() {
     let text = "port = 9_000\ndb_echo = true\ndb_pool_timeout = 0.25\ncache_ttl = '5s'\nhttp_max_body = 0x100\n";
     let it = World::new().file("cenote.toml", text).settings();
-    assert_eq!(it.http.port, 9000);
-    assert!(it.statements.echo);
-    assert_eq!(it.pool.timeout, millis(250));
+    assert_eq!(it.port, 9000);
+    assert!(it.postgres.echo);
+    assert_eq!(it.postgres.pool.acquire_timeout, millis(250));
     assert_eq!(it.cache.ttl, secs(5));
     assert_eq!(it.http.max_body, 256);
 }
@@ -139,10 +139,7 @@ fn a_syntax_error_names_the_line_and_does_not_quote_it() {
 fn lines_of_other_programs_that_make_no_sense_give_a_warning_and_the_others_count() {
     let text = "hunter2 and more\nPORT=1\n=x\nSECRET_KEY=\"open\nHOST=::1\n";
     let loaded = World::new().file(".env", text).loaded();
-    assert_eq!(
-        (loaded.settings.http.port, loaded.settings.http.host.as_str()),
-        (1, "::1")
-    );
+    assert_eq!((loaded.settings.port, loaded.settings.host.as_str()), (1, "::1"));
     assert_eq!(
         loaded.warnings,
         [
@@ -161,7 +158,7 @@ fn a_reference_to_what_is_not_set_is_an_error_in_a_setting_and_nothing_elsewhere
                     DB_USER from .env line 4: refers with ${…} to a variable that is not set";
     assert_eq!(errors, expected);
     let world = env(&[("WHO", "me")]).file(".env", text);
-    let config = world.settings().database.unwrap();
+    let config = world.settings().postgres;
     assert_eq!(
         (config.server.get_dbname(), config.server.get_user()),
         (Some("me"), Some("me"))
@@ -170,7 +167,7 @@ fn a_reference_to_what_is_not_set_is_an_error_in_a_setting_and_nothing_elsewhere
 
 #[test]
 fn a_value_may_begin_with_a_number_sign() {
-    let config = World::new().file(".env", "DB_NAME=#x\n").settings().database.unwrap();
+    let config = World::new().file(".env", "DB_NAME=#x\n").settings().postgres;
     assert_eq!(config.server.get_dbname(), Some("#x"));
 }
 
@@ -185,7 +182,7 @@ fn a_line_break_at_the_end_of_a_value_is_dropped_in_every_source() {
             World::new().file("cenote.toml", &format!("db_name = {value:?}\n")),
             env(&[("DB_NAME_FILE", "name")]).file("name", &value),
         ] {
-            let config = world.settings().database.unwrap();
+            let config = world.settings().postgres;
             assert_eq!(config.server.get_dbname(), Some("shop"), "{value:?}");
         }
         for (name, text) in [
@@ -235,14 +232,13 @@ fn a_byte_order_mark_at_the_start_of_a_file_is_no_part_of_it() {
     let config = env(&[("DB_HOST", "h"), ("DB_PASS_FILE", "pw")])
         .file("pw", "\u{feff}hunter2\r\n")
         .settings()
-        .database
-        .unwrap();
+        .postgres;
     assert_eq!(config.server.get_password(), Some(&b"hunter2"[..]));
     let it = World::new()
         .file("cenote.toml", "\u{feff}port = 7\n")
         .file(".env", "\u{feff}HOST=::1\n")
         .settings();
-    assert_eq!((it.http.port, it.http.host.as_str()), (7, "::1"));
+    assert_eq!((it.port, it.host.as_str()), (7, "::1"));
 }
 
 #[test]
@@ -255,7 +251,7 @@ fn a_directory_called_dotenv_is_no_file_of_settings() {
 #[test]
 fn a_name_and_its_file_in_one_source_agree_or_are_both_named() {
     let world = || env(&[("DB_HOST", "h"), ("DB_PASS_FILE", "pw")]).file("pw", "hunter2\r\n");
-    let config = world().settings().database.unwrap();
+    let config = world().settings().postgres;
     assert_eq!(config.server.get_password(), Some(&b"hunter2"[..]));
     // The file is read again for every connection.
     let source = format!("{:?}", config.password.unwrap());

@@ -1,9 +1,10 @@
 //! The values that are allowed, alone and in combination.
 
 use cenote::settings::CacheMode;
+use cenote_cache::{Mode, RedisConfig};
 
 use crate::spans::SPANS;
-use crate::world::{World, env, millis, secs};
+use crate::world::{World, env, millis, secs, sizes};
 
 #[test]
 fn all_problems_are_listed_at_once_each_on_its_line_and_by_its_name() {
@@ -92,17 +93,17 @@ fn malformed_values_are_refused_for_every_setting_that_has_a_form() {
 
 #[test]
 fn profiles_set_both_sizes_and_explicit_sizes_win() {
-    for (profile, sizes) in [
+    for (profile, expected) in [
         ("low", (2, 5)),
         ("medium", (5, 20)),
         ("high", (10, 50)),
         ("very-high", (20, 100)),
     ] {
         let it = env(&[("POOL_PROFILE", profile)]).settings();
-        assert_eq!((it.pool.min, it.pool.max), sizes);
+        assert_eq!(sizes(&it), expected);
     }
     let world = env(&[("POOL_PROFILE", "medium"), ("DB_POOL_MAX_SIZE", "30")]);
-    assert_eq!((world.settings().pool.min, world.settings().pool.max), (5, 30));
+    assert_eq!(sizes(&world.settings()), (5, 30));
     assert_eq!(world.origin("DB_POOL_MIN_SIZE"), "default with POOL_PROFILE");
     assert_eq!(world.origin("DB_POOL_MAX_SIZE"), "environment DB_POOL_MAX_SIZE");
 }
@@ -117,14 +118,14 @@ fn the_smallest_pool_is_not_larger_than_the_largest() {
     assert!(errors.contains("the 10 of DB_POOL_MAX_SIZE by default"), "{errors}");
     // A default gives way to an explicit value.
     let world = env(&[("DB_POOL_MAX_SIZE", "1")]);
-    assert_eq!((world.settings().pool.min, world.settings().pool.max), (1, 1));
+    assert_eq!(sizes(&world.settings()), (1, 1));
     assert_eq!(world.origin("DB_POOL_MIN_SIZE"), "default with DB_POOL_MAX_SIZE");
 }
 
 #[test]
 fn the_cache_mode_follows_redis_and_needs_it() {
     let redis = ("REDIS_URL", "redis://h");
-    assert_eq!(env(&[redis]).settings().cache.mode, CacheMode::Strong);
+    assert_eq!(env(&[redis]).settings().cache_mode, CacheMode::Strong);
     assert_eq!(env(&[redis]).origin("CACHE_MODE"), "default with REDIS_URL");
     for mode in ["strong", "bounded", "ttl"] {
         assert_eq!(
@@ -132,15 +133,20 @@ fn the_cache_mode_follows_redis_and_needs_it() {
             format!("CACHE_MODE from the environment: \"{mode}\" needs REDIS_URL")
         );
     }
-    let bounded = CacheMode::Bounded { max_staleness: secs(1) };
+    let servers = RedisConfig::from_url("redis://h").unwrap();
+    let bounded = Mode::Bounded {
+        redis: servers.clone(),
+        max_staleness: secs(1),
+    };
     for (name, mode) in [
-        ("local", CacheMode::Local),
-        ("strong", CacheMode::Strong),
+        ("local", Mode::Local),
+        ("strong", Mode::Strong(servers.clone())),
         ("bounded", bounded),
-        ("ttl", CacheMode::Ttl),
-        ("off", CacheMode::Off),
+        ("ttl", Mode::Ttl(servers)),
+        ("off", Mode::Off),
     ] {
-        assert_eq!(env(&[redis, ("CACHE_MODE", name)]).settings().cache.mode, mode);
+        let it = env(&[redis, ("CACHE_MODE", name)]).settings();
+        assert_eq!((it.cache_mode.as_str(), it.cache.mode), (name, mode));
     }
 }
 
@@ -148,8 +154,9 @@ fn the_cache_mode_follows_redis_and_needs_it() {
 fn a_certificate_for_redis_and_its_key_go_together() {
     let redis = ("REDIS_URL", "rediss://h");
     let (certificate, key) = (("REDIS_TLS_CERT", "/c.pem"), ("REDIS_TLS_KEY", "/k.pem"));
-    let tls = env(&[redis, certificate, key]).settings().cache.redis_tls;
-    assert_eq!(tls.identity, Some(("/c.pem".into(), "/k.pem".into())));
+    let files = env(&[redis, certificate, key]).settings().redis_files;
+    assert_eq!(files.certificate, Some("/c.pem".into()));
+    assert_eq!(files.key, Some("/k.pem".into()));
     assert_eq!(
         env(&[redis, certificate]).errors(),
         "REDIS_TLS_CERT from the environment: means nothing without REDIS_TLS_KEY"
@@ -164,13 +171,13 @@ fn a_certificate_for_redis_and_its_key_go_together() {
 fn several_instances_share_no_cache_in_one_process() {
     let several = ("INSTANCES", "2");
     let it = env(&[several]);
-    assert_eq!(it.settings().cache.mode, CacheMode::Off);
+    assert_eq!(it.settings().cache_mode, CacheMode::Off);
     assert_eq!(it.origin("CACHE_MODE"), "default with INSTANCES");
     let errors = env(&[several, ("CACHE_MODE", "local")]).errors();
     assert!(errors.contains("CACHE_MODE") && errors.contains("INSTANCES"));
     let redis = ("REDIS_URL", "redis://h");
     let it = env(&[several, redis]).settings();
-    assert_eq!(it.cache.mode, CacheMode::Strong);
+    assert_eq!(it.cache_mode, CacheMode::Strong);
 }
 
 #[test]
@@ -187,7 +194,14 @@ fn a_staleness_bound_belongs_to_the_bounded_mode() {
     let redis = ("REDIS_URL", "redis://h");
     let it = env(&[redis, bound, ("CACHE_MODE", "bounded")]).settings();
     let max_staleness = millis(250);
-    assert_eq!(it.cache.mode, CacheMode::Bounded { max_staleness });
+    let redis_at_h = RedisConfig::from_url("redis://h").unwrap();
+    assert_eq!(
+        it.cache.mode,
+        Mode::Bounded {
+            redis: redis_at_h,
+            max_staleness
+        }
+    );
     for variables in [&[bound][..], &[redis, bound], &[redis, bound, ("CACHE_MODE", "ttl")]] {
         let errors = env(variables).errors();
         assert!(
@@ -199,8 +213,8 @@ fn a_staleness_bound_belongs_to_the_bounded_mode() {
 
 #[test]
 fn the_flag_of_a_switch_needs_no_value() {
-    assert!(World::new().arg("--db-echo").settings().statements.echo);
-    assert!(!World::new().arg("--db-echo=no").settings().statements.echo);
+    assert!(World::new().arg("--db-echo").settings().postgres.echo);
+    assert!(!World::new().arg("--db-echo=no").settings().postgres.echo);
 }
 
 #[test]

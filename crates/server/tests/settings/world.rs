@@ -84,6 +84,12 @@ pub(crate) fn host(config: &Config) -> String {
     }
 }
 
+/// The smallest and the largest size of the pool.
+pub(crate) fn sizes(settings: &Settings) -> (u32, u32) {
+    let pool = &settings.postgres.pool;
+    (pool.min_size.unwrap(), pool.max_size)
+}
+
 pub(crate) fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }

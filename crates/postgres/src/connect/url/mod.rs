@@ -5,6 +5,7 @@
 //! it.
 
 mod conninfo;
+mod display;
 mod invalid_url;
 mod options;
 
@@ -31,7 +32,8 @@ pub(crate) struct Parts {
 
 /// A connection string: a `postgresql://` URL or a `host=… user=…` list, split into its options as libpq splits it.
 ///
-/// Change it with [`set`](Self::set) before you make a [`Config`](crate::Config) of it. `Debug` prints no option.
+/// Change it with [`set`](Self::set) before you make a [`Config`](crate::Config) of it. `Display` prints a URL without
+/// the password; `Debug` prints no option.
 ///
 /// ```
 /// use cenote_postgres::ConnectionString;

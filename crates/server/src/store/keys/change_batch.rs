@@ -18,7 +18,7 @@ use super::{
     fenced_commit::{FencedCommit, FencedStatement, Release},
     sql::ChangeSql,
 };
-use crate::settings::SchemaName;
+use crate::store::schema::SchemaName;
 
 /// What a statement did with a change.
 pub(super) enum RowOutcome {

@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use crate::settings::SchemaName;
+use crate::store::schema::SchemaName;
 
 /// Reads many keys. `$1`: the keys. Returns `position, value, version, size`.
 ///

@@ -16,7 +16,7 @@ use super::{
     plan::{self, Incompatible, Step, Work},
 };
 use crate::{
-    settings::SchemaName,
+    store::schema::SchemaName,
     store::{
         requirements::{self, Findings},
         users::email_key,

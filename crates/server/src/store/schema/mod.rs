@@ -9,6 +9,8 @@
 
 mod catalog;
 mod migrate;
+mod name;
 mod plan;
 
 pub(crate) use migrate::{MigrateError, Migration, Waiting};
+pub use name::SchemaName;

@@ -1,10 +1,10 @@
-//! Reads `DB_SCHEMA`. Invariant: a name that was read may stand in a statement, in double quotes and in a literal.
+//! The name of the service's schema.
+//!
+//! Invariant: a name that was parsed may stand in a statement, both in double quotes and in a literal.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
-use super::parse::Kind;
-
-/// The longest name that PostgreSQL does not cut off, in bytes.
+/// The longest name that PostgreSQL does not cut off, in bytes (`NAMEDATALEN` - 1).
 const LONGEST: usize = 63;
 
 /// The schema of the database that the service's tables are in.
@@ -17,7 +17,7 @@ impl SchemaName {
         sql.replace("{schema}", &format!("\"{}\"", self.0))
     }
 
-    /// The name as it is, to look for in the catalog.
+    /// The name as it is in the catalog.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -35,14 +35,11 @@ impl fmt::Display for SchemaName {
     }
 }
 
-/// The kind of `DB_SCHEMA`.
-pub(crate) struct SchemaIdentifier;
+impl FromStr for SchemaName {
+    /// The complaint continues a sentence that starts with the name.
+    type Err = String;
 
-impl Kind for SchemaIdentifier {
-    type Value = SchemaName;
-    const PLACEHOLDER: &'static str = "NAME";
-
-    fn parse(&self, text: &str) -> Result<SchemaName, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let name = text.trim();
         let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$');
         if name.is_empty() || !name.chars().all(plain) {
@@ -54,15 +51,7 @@ impl Kind for SchemaIdentifier {
         if name.starts_with("pg_") || name == "information_schema" {
             return Err("is a schema of PostgreSQL's own".into());
         }
-        Ok(SchemaName(name.to_owned()))
-    }
-
-    fn show(&self, value: &SchemaName) -> String {
-        value.0.clone()
-    }
-
-    fn describe(&self) -> String {
-        "name of a schema; taken as it is written, upper and lower case included".into()
+        Ok(Self(name.to_owned()))
     }
 }
 
@@ -73,7 +62,7 @@ mod tests {
     #[test]
     fn a_name_that_needs_quotes_gets_them() {
         for name in ["public", "App", "my-app", "größe", "a$1", "2fast"] {
-            let schema = SchemaIdentifier.parse(name).unwrap();
+            let schema = name.parse::<SchemaName>().unwrap();
             let filled = schema.fill("SELECT FROM {schema}.kv");
             assert_eq!(filled, format!("SELECT FROM \"{name}\".kv"));
         }
@@ -96,7 +85,7 @@ mod tests {
             "information_schema",
             &long,
         ] {
-            assert!(SchemaIdentifier.parse(name).is_err(), "{name:?}");
+            assert!(name.parse::<SchemaName>().is_err(), "{name:?}");
         }
     }
 }

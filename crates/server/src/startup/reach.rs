@@ -8,7 +8,6 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     health::HealthMonitor,
-    settings::Settings,
     store::schema::{MigrateError, Waiting},
 };
 
@@ -38,15 +37,9 @@ pub(super) fn announce(config: &Config) {
     tracing::info!(user, database, "connecting to PostgreSQL at {}", hosts.join(", "));
 }
 
-/// How long a command that is waited for by somebody waits for the database.
-pub(super) fn patience(settings: &Settings) -> Duration {
-    // A connect must have the chance to succeed, even where nobody is to wait for one later.
-    settings.pool.timeout.max(settings.pool.connect_timeout)
-}
-
 /// Why a command cannot use its database.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unusable {
+pub(crate) enum Unusable {
     /// It will never work.
     #[error(transparent)]
     Never(AcquireError),
@@ -80,7 +73,7 @@ impl Unusable {
 /// # Errors
 ///
 /// What will never work, at once; anything else when the deadline has come, if there is one.
-pub(super) async fn reach(pool: &Pool, deadline: Option<Instant>) -> Result<(), Unusable> {
+pub(crate) async fn reach(pool: &Pool, deadline: Option<Instant>) -> Result<(), Unusable> {
     let started = Instant::now();
     let mut say_next = started + SAY_FIRST;
     loop {

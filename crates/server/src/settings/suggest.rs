@@ -18,10 +18,10 @@ const FOREIGN_PREFIXES: [&str; 6] = [
 ];
 
 /// The name that was probably meant, in the table's spelling.
-pub(crate) fn closest(name: &str) -> Option<String> {
+pub(super) fn closest(name: &str) -> Option<String> {
     let name = name.to_ascii_uppercase();
     table::all_names()
-        .map(|named| named.full())
+        .map(|named| named.name)
         .filter(|known| name.len().abs_diff(known.len()) <= tolerance(known))
         .map(|known| (strsim::osa_distance(&name, &known), known))
         .filter(|(distance, known)| *distance <= tolerance(known))
@@ -39,7 +39,7 @@ fn tolerance(known: &str) -> usize {
 }
 
 /// A warning about a name in an environment, unless the name is nothing to do with cenote.
-pub(crate) fn warning(name: &str) -> Option<String> {
+pub(super) fn warning(name: &str) -> Option<String> {
     let upper = name.to_ascii_uppercase();
     if table::find(name).is_some() || foreign(&upper) {
         return None;

@@ -1,0 +1,141 @@
+//! Checks the settings against each other, and fills in defaults that follow from other settings.
+//!
+//! Invariant: a setting whose row says where its value goes is only overruled here by a setting that a source mentions.
+
+use std::time::Duration;
+
+use cenote_cache::{MIN_STALENESS, Mode, RedisConfig, Timing};
+
+use super::origin::{Cited, Origin};
+use super::parse::Kind;
+use super::resolve::{Resolver, Row};
+use super::table as t;
+use super::typed::{CacheMode, Settings};
+
+/// The default of `CACHE_MAX_STALENESS_MS`, which counts in one mode only.
+const MAX_STALENESS: Duration = Duration::from_secs(1);
+
+/// How long after `COMMAND_TIMEOUT` the server ends a statement by itself, if the cancel request was lost.
+const BACKSTOP: Duration = Duration::from_secs(1);
+
+/// The largest `statement_timeout` of PostgreSQL.
+const LONGEST_STATEMENT: Duration = Duration::from_millis(i32::MAX as u64);
+
+/// Applies all rules.
+pub(super) fn apply(r: &mut Resolver<'_>, s: &mut Settings) {
+    pool_sizes(r, s);
+    cache(r, s);
+    redis_files(r);
+}
+
+fn pool_sizes(r: &mut Resolver<'_>, s: &mut Settings) {
+    if let Some(((min, max), _)) = r.get(&t::POOL_PROFILE) {
+        for (setting, size) in [(&t::DB_POOL_MIN_SIZE, min), (&t::DB_POOL_MAX_SIZE, max)] {
+            if !r.is_set(setting) {
+                r.follow(setting, size, &t::POOL_PROFILE, s);
+            }
+        }
+    }
+    let (min, max) = (s.postgres.pool.min_size.unwrap_or(0), s.postgres.pool.max_size);
+    if min <= max || !r.has_value(&t::DB_POOL_MAX_SIZE) {
+        return;
+    }
+    if !r.is_set(&t::DB_POOL_MIN_SIZE) && r.is_set(&t::DB_POOL_MAX_SIZE) {
+        // A pool of one connection at most cannot keep two by default.
+        r.follow(&t::DB_POOL_MIN_SIZE, max, &t::DB_POOL_MAX_SIZE, s);
+    } else {
+        let origin = r.origin(&t::DB_POOL_MAX_SIZE);
+        let bound = Cited(t::DB_POOL_MAX_SIZE.about.name(), &origin);
+        r.problem_with(
+            &t::DB_POOL_MIN_SIZE,
+            format!("\"{min}\" is more than the {max} of {bound}"),
+        );
+    }
+}
+
+fn cache(r: &mut Resolver<'_>, s: &mut Settings) {
+    let servers = r.get(&t::REDIS_URL).map(|(servers, _)| servers);
+    let has_redis = r.is_set(&t::REDIS_URL);
+    let mode = match r.get(&t::CACHE_MODE) {
+        Some((mode, _)) => mode,
+        None => {
+            let (mode, origin) = match has_redis {
+                true => (CacheMode::Strong, Origin::Follows(t::REDIS_URL.about.name())),
+                // The writes of one process would not reach what another keeps.
+                false if s.instances > 1 => (CacheMode::Off, Origin::Follows(t::INSTANCES.about.name())),
+                false => (CacheMode::Local, Origin::Default),
+            };
+            r.show(&t::CACHE_MODE, &mode, origin);
+            mode
+        }
+    };
+    if mode.needs_redis() && !has_redis {
+        r.problem_with(&t::CACHE_MODE, format!("\"{}\" needs REDIS_URL", mode.as_str()));
+    }
+    if mode == CacheMode::Local && s.instances > 1 {
+        let message = format!(
+            "\"local\" would miss the writes of the other instances of INSTANCES, which are {}; it is for one",
+            s.instances
+        );
+        r.problem_with(&t::CACHE_MODE, message);
+    }
+    let max_staleness = max_staleness(r, mode);
+    // Without servers there is a problem, so that the settings are not used.
+    let redis = RedisConfig::new(servers.unwrap_or_default());
+    s.cache_mode = mode;
+    s.cache.mode = match mode {
+        CacheMode::Local => Mode::Local,
+        CacheMode::Strong => Mode::Strong(redis),
+        CacheMode::Bounded => Mode::Bounded { redis, max_staleness },
+        CacheMode::Ttl => Mode::Ttl(redis),
+        CacheMode::Off => Mode::Off,
+    };
+    // Where nothing is cached, nothing has to be dropped.
+    s.change_feed &= mode != CacheMode::Off;
+    if mode == CacheMode::Local {
+        // A single process needs no lease, and its fences may stand until the server ends the slowest statement.
+        let timeout = s.postgres.command_timeout.unwrap_or(LONGEST_STATEMENT);
+        let limit = timeout.saturating_add(BACKSTOP).min(LONGEST_STATEMENT);
+        match Timing::new(limit * 2, limit, limit * 2) {
+            Ok(timing) => s.cache.timing = timing,
+            Err(invalid) => r.problem_with(&t::COMMAND_TIMEOUT, invalid),
+        }
+    }
+}
+
+fn max_staleness(r: &mut Resolver<'_>, mode: CacheMode) -> Duration {
+    let setting = &t::CACHE_MAX_STALENESS_MS;
+    let is_bounded = mode == CacheMode::Bounded;
+    let Some((bound, _)) = r.get(setting) else {
+        if is_bounded && !r.is_set(setting) {
+            r.show(setting, &MAX_STALENESS, Origin::Follows(t::CACHE_MODE.about.name()));
+        }
+        return MAX_STALENESS;
+    };
+    if !is_bounded {
+        let origin = r.origin(&t::CACHE_MODE);
+        let (word, of) = (mode.as_str(), Cited(t::CACHE_MODE.about.name(), &origin));
+        r.problem_with(
+            setting,
+            format!("means nothing with \"{word}\" of {of}; only bounded has a bound"),
+        );
+    }
+    if bound < MIN_STALENESS {
+        let (bound, least) = (setting.kind.show(&bound), setting.kind.show(&MIN_STALENESS));
+        r.problem_with(
+            setting,
+            format!("\"{bound}\" is too short to be proven; {least} at least"),
+        );
+    }
+    bound
+}
+
+/// A certificate and its key go together.
+fn redis_files(r: &mut Resolver<'_>) {
+    let pair: [&dyn Row; 2] = [&t::REDIS_TLS_CERT, &t::REDIS_TLS_KEY];
+    for (given, missing) in [(pair[0], pair[1]), (pair[1], pair[0])] {
+        if r.is_set(given) && !r.is_set(missing) {
+            r.problem_with(given, format!("means nothing without {}", missing.about().name()));
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What is behind the routes: the settings, and the pool over the database that they name or over a private one.
+//!
+//! Invariant: what follows from several settings is decided here, once, for `serve`, `check` and `migrate` alike.
+
+use std::{sync::Arc, time::Duration};
+
+use cenote_cache::{Config as CacheConfig, Mode};
+use cenote_postgres::{Capacity, Config, Error, InvalidConfig, InvalidUrl, Pool};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout},
+};
+
+use super::{
+    cache::{CacheError, connections_beside_pool, statement_limit},
+    private::Private,
+    reach::{self, InLog, Unusable, reach},
+};
+use crate::{
+    settings::Settings,
+    store::{Backlog, Store, Tables, change_feed::OWN_SESSION, schema::Migration},
+};
+
+/// Longest wait for the connections to be closed at the end.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// The settings and a pool. Clones share both.
+#[derive(Clone)]
+pub(crate) struct Backend {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) pool: Pool,
+}
+
+/// Why there is no database.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DatabaseError {
+    #[error("no database is set (DATABASE_URL or DB_HOST), and no private one can be started: {0}")]
+    Private(cenote_local::Error),
+    #[error(transparent)]
+    Invalid(#[from] InvalidConfig),
+    #[error("the private server's address {0}")]
+    Address(InvalidUrl),
+}
+
+impl Backend {
+    /// Builds the pool, whose connections live on these runtimes. If the settings name no database, it starts a private
+    /// one first.
+    pub(crate) async fn open(
+        settings: Settings,
+        runtimes: &[Handle],
+    ) -> Result<(Self, Option<Private>), DatabaseError> {
+        let mut config = settings.postgres.clone();
+        let private = match settings.names_database() {
+            true => None,
+            false => {
+                let private = Private::start(&settings).await.map_err(DatabaseError::Private)?;
+                config.server = Config::from_url(&private.url()).map_err(DatabaseError::Address)?.server;
+                Some(private)
+            }
+        };
+        reach::announce(&config);
+        let limit = statement_limit(&settings).map(|limit| format!("-c statement_timeout={}", limit.as_millis()));
+        let own = settings.change_feed.then(|| OWN_SESSION.to_owned());
+        for set in limit.into_iter().chain(own) {
+            let options = match config.server.get_options() {
+                Some(options) => format!("{options} {set}"),
+                None => set,
+            };
+            config.server.options(options);
+        }
+        let pool = Pool::on_runtimes(config, runtimes.to_vec())?;
+        let settings = Arc::new(settings);
+        Ok((Self { settings, pool }, private))
+    }
+
+    /// Closes the connections, then stops the private server.
+    pub(crate) async fn close(self, private: Option<Private>) {
+        if timeout(CLOSING, self.pool.close()).await.is_err() {
+            tracing::warn!("some connections did not close in time");
+        }
+        if let Some(private) = private {
+            private.stop().await;
+        }
+    }
+
+    /// One store for each runtime of the pool.
+    pub(crate) fn stores(&self, config: CacheConfig) -> Result<Vec<Store>, CacheError> {
+        let tables = Tables {
+            schema: self.settings.schema.clone(),
+            backlog: Backlog {
+                bytes: self.settings.queue_bytes,
+                wait: self.settings.queue_wait,
+            },
+        };
+        Ok(Store::per_runtime(&self.pool, config, &tables)?)
+    }
+
+    /// A store to try things with. It takes no part in the epoch, on which instances agree, so it disturbs none.
+    pub(crate) fn trial(&self, mut config: CacheConfig) -> Result<Store, CacheError> {
+        config.mode = match config.mode {
+            Mode::Strong(redis) | Mode::Bounded { redis, .. } => Mode::Ttl(redis),
+            mode => mode,
+        };
+        // The pool of a trial is on one runtime.
+        Ok(self.stores(config)?.swap_remove(0))
+    }
+
+    /// What the settings need of the database's schema.
+    pub(crate) fn migration(&self) -> Migration {
+        Migration {
+            schema: self.settings.schema.clone(),
+            with_feed: self.settings.change_feed,
+        }
+    }
+
+    /// The end of the time that a command waits for the database.
+    pub(crate) fn deadline(&self) -> Instant {
+        let pool = &self.settings.postgres.pool;
+        // A connect must have the chance to succeed, even where DB_POOL_TIMEOUT is 0.
+        Instant::now() + pool.acquire_timeout.max(pool.connect_timeout)
+    }
+
+    /// Adds what the schema lacks and names it. Waits for the database until [`deadline`](Self::deadline).
+    pub(crate) async fn bring_up_to_date(&self) -> Result<Vec<String>, Unusable> {
+        let deadline = self.deadline();
+        reach(&self.pool, Some(deadline)).await?;
+        let added = self.migration().run(&self.pool, &InLog, Some(deadline)).await?;
+        Ok(added)
+    }
+
+    /// Connections to PostgreSQL that each instance has beside its pool.
+    pub(crate) fn beside_pool(&self) -> u32 {
+        connections_beside_pool(&self.settings)
+    }
+
+    /// Whether the server has connections for all instances.
+    pub(crate) async fn capacity(&self) -> Result<Capacity, Error> {
+        self.pool
+            .check_capacity(self.settings.instances, self.beside_pool())
+            .await
+    }
+
+    /// Whether the server does end statements in time: a pooler of connections in between may not have passed the limit
+    /// on.
+    pub(crate) async fn check_statement_limit(&self) -> Result<(), String> {
+        let Some(limit) = statement_limit(&self.settings) else {
+            return Ok(());
+        };
+        let sql = "SELECT setting::bigint FROM pg_settings WHERE name = 'statement_timeout'";
+        let asked = async { self.pool.get().await?.query_one(sql, &[]).await };
+        let row = asked.await.map_err(|error: Error| error.to_string())?;
+        let found: i64 = row.get(0);
+        let wanted = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
+        match (1..=wanted).contains(&found) {
+            true => Ok(()),
+            false => Err(format!(
+                "the server ends statements after {found} ms (0: never), not after {wanted} ms: it was not given the \
+                 startup parameter `options`. A write may take effect after it was answered as failed, unseen by the cache"
+            )),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What the settings of the cache need of the rest.
+//!
+//! Invariant: the server itself ends a statement that changes keys while the fence before it stands and, in the modes
+//! with epochs, within the lease of the instance that sent it.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use cenote_cache::{CheckError, ClientIdentity, Config, Mode, RedisProblem};
+
+use crate::{
+    settings::{CacheMode, Settings},
+    store::StoreError,
+};
+
+/// Why there can be no cache.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CacheError {
+    #[error(transparent)]
+    Redis(#[from] CheckError),
+    #[error("{name} {}: {error}", path.display())]
+    File {
+        name: &'static str,
+        path: PathBuf,
+        error: io::Error,
+    },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl CacheError {
+    /// The problem with Redis, if that is the reason.
+    pub(crate) fn redis(&self) -> Option<&RedisProblem> {
+        match self {
+            Self::Redis(CheckError::Redis(problem)) => Some(problem),
+            _ => None,
+        }
+    }
+}
+
+/// The cache's configuration, with the certificates for Redis.
+pub(crate) fn cache_config(settings: &Settings) -> Result<Config, CacheError> {
+    let mut config = settings.cache.clone();
+    let redis = match &mut config.mode {
+        Mode::Strong(redis) | Mode::Bounded { redis, .. } | Mode::Ttl(redis) => redis,
+        _ => return Ok(config),
+    };
+    let files = &settings.redis_files;
+    if let Some(path) = &files.authorities {
+        redis.authorities = Some(read("REDIS_TLS_CA", path)?);
+    }
+    if let (Some(certificate), Some(key)) = (&files.certificate, &files.key) {
+        redis.identity = Some(ClientIdentity {
+            certificate: read("REDIS_TLS_CERT", certificate)?,
+            key: read("REDIS_TLS_KEY", key)?.into(),
+        });
+    }
+    Ok(config)
+}
+
+fn read(name: &'static str, path: &Path) -> Result<Vec<u8>, CacheError> {
+    fs::read(path).map_err(|error| CacheError::File {
+        name,
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// The time after which the server is to end a statement by itself. `None` where nothing depends on it.
+pub(super) fn statement_limit(settings: &Settings) -> Option<Duration> {
+    match settings.cache_mode {
+        CacheMode::Off | CacheMode::Ttl => None,
+        CacheMode::Local | CacheMode::Strong | CacheMode::Bounded => Some(settings.cache.timing.deadline()),
+    }
+}
+
+/// The number of connections to PostgreSQL that each instance has beside its pool: for the epoch and the change feed.
+pub(super) fn connections_beside_pool(settings: &Settings) -> u32 {
+    let has_epochs = matches!(settings.cache_mode, CacheMode::Strong | CacheMode::Bounded);
+    u32::from(has_epochs) + u32::from(settings.change_feed)
+}

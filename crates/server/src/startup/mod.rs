@@ -1,0 +1,246 @@
+//! The composition root: from settings to a service that listens, and to its end.
+//!
+//! Invariant: on a stop `/health/ready` turns 503 first, then the listeners close, requests in flight finish, the pool
+//! closes, a private database stops, and last the threads that served.
+
+mod backend;
+mod cache;
+mod listen;
+mod private;
+mod reach;
+mod readiness;
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use cenote_cache::{RedisProblemKind, check_redis};
+use tokio::{net::TcpListener, runtime::Handle, sync::oneshot, time::sleep};
+
+pub(crate) use self::{
+    backend::Backend,
+    cache::{CacheError, cache_config},
+    reach::{Unusable, reach},
+};
+use self::{
+    backend::DatabaseError,
+    listen::{describe, listen},
+    private::Private,
+};
+use crate::{
+    app::App,
+    cores::Cores,
+    health::Stage,
+    http::{self, Drained, HttpConfig},
+    open_files::{HOW_TO_RAISE, OpenFiles, TooFewOpenFiles},
+    response_memory::ResponseMemory,
+    routes::Routes,
+    settings::Settings,
+};
+
+/// Why a service cannot be built. `Display` says what failed and why.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct StartError(#[from] Failure);
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("cannot listen on HOST {host:?}, PORT {port}: {error}")]
+    Listen { host: String, port: u16, error: io::Error },
+    #[error("cannot start a thread for each of HTTP_CORES: {0}")]
+    Cores(io::Error),
+    #[error("too few open files are allowed: {0}")]
+    OpenFiles(#[from] TooFewOpenFiles),
+    #[error("no database: {0}")]
+    Database(#[from] DatabaseError),
+    #[error("REDIS_URL cannot be used: {0}")]
+    Redis(CacheError),
+    #[error("no cache: {0}")]
+    Cache(CacheError),
+}
+
+/// Why a service ended by itself. `Display` says what failed and why.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct RunError(#[from] Ended);
+
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the database cannot be used: {0}")]
+    Database(#[from] Unusable),
+    #[error("cannot start: the start ended early")]
+    Start,
+    #[error("cannot go on: a thread that serves has ended")]
+    Core,
+}
+
+/// How a service is to stop.
+#[derive(Clone, Copy, Debug)]
+pub struct Stop {
+    /// Who asks for it, for the log.
+    pub reason: &'static str,
+    /// The time between readiness turning 503 and the listeners closing, in which a load balancer notices.
+    pub delay: Duration,
+}
+
+/// A service that listens. It accepts no connection before [`run`](Self::run).
+pub struct Service {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    http: HttpConfig,
+    cores: Cores,
+    backend: Backend,
+    private: Option<Private>,
+    /// One for each core.
+    apps: Vec<App>,
+}
+
+/// Binds the listeners, starts the threads that serve, and opens the pool over the database that the settings name. If
+/// they name none, it starts a private PostgreSQL and waits for it. A database or a Redis that does not answer is no
+/// error: [`Service::run`] waits for it.
+///
+/// # Errors
+///
+/// [`StartError`], after which nothing is left running.
+///
+/// # Cancel safety
+///
+/// A dropped future closes what it has opened.
+pub async fn build(settings: Settings) -> Result<Service, StartError> {
+    Ok(compose(settings).await?)
+}
+
+async fn compose(settings: Settings) -> Result<Service, Failure> {
+    let mut http = settings.http.clone();
+    // First what never succeeds later, such as a port that is in use.
+    let (host, port) = (&settings.host, settings.port);
+    let listeners = listen(host, port).await.map_err(|error| Failure::Listen {
+        host: host.clone(),
+        port,
+        error,
+    })?;
+    let addresses: Vec<_> = listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
+    let cores = Cores::start(settings.cores).map_err(Failure::Cores)?;
+    http.max_connections = most_clients(&settings, cores.runtimes().len())?;
+    let cache = cache_config(&settings).map_err(Failure::Redis)?;
+    let opening = Backend::open(settings, cores.runtimes());
+    let (opened, redis) = tokio::join!(opening, check_redis(&cache.mode));
+    let (backend, private) = opened?;
+    // A URL that asks for what the server is not is an error. The cache reports any other problem, and uses Redis once
+    // the problem is over.
+    let redis = redis.map_err(CacheError::from);
+    if let Err(error) = redis
+        && error
+            .redis()
+            .is_none_or(|problem| problem.kind() == RedisProblemKind::Mismatch)
+    {
+        backend.close(private).await;
+        return Err(Failure::Redis(error));
+    }
+    let stores = match backend.stores(cache) {
+        Ok(stores) => stores,
+        Err(error) => {
+            backend.close(private).await;
+            return Err(Failure::Cache(error));
+        }
+    };
+    let settings = &backend.settings;
+    let memory = ResponseMemory::new(settings.answer_memory);
+    let apps = App::per_runtime(
+        &backend.pool,
+        stores,
+        settings.cache_mode,
+        settings.change_feed,
+        &memory,
+    );
+    let pool = &settings.postgres.pool;
+    tracing::info!(
+        min = pool.min_size,
+        max = pool.max_size,
+        overflow = pool.max_overflow,
+        timeout = pool.acquire_timeout.as_secs_f64(),
+        "pool initialized"
+    );
+    if let Some(address) = addresses.first() {
+        tracing::info!(%address, "{}", describe(&addresses));
+    }
+    Ok(Service {
+        listeners,
+        addresses,
+        http,
+        cores,
+        backend,
+        private,
+        apps,
+    })
+}
+
+impl Service {
+    /// The addresses it listens on. All have one port.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Waits for the database, brings the schema up to date, and serves until `stop` resolves; then drains.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] if the database will never be usable, or a thread has panicked. Everything is closed then.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future stops accepting; requests in flight end with the threads that serve them.
+    pub async fn run(self, stop: impl Future<Output = Stop>) -> Result<Drained, RunError> {
+        // Whichever core's: what these ask for is the same for all.
+        let app = &self.apps[0];
+        let mut starting = tokio::spawn(readiness::get_ready(app.clone(), self.backend.clone()));
+        let (leave, left) = oneshot::channel();
+        let leaving = async { left.await.unwrap_or(()) };
+        let stopping = async {
+            let Stop { reason, delay } = stop.await;
+            app.health.enter(Stage::Draining);
+            // Nobody listens any more if the service is ending for another reason.
+            let _ = leave.send(());
+            tracing::info!(signal = reason, "draining");
+            sleep(delay).await;
+        };
+        let core = |(runtime, app): (&Handle, &App)| http::Core {
+            runtime: runtime.clone(),
+            service: Routes::new(app.clone()),
+        };
+        let cores = self.cores.runtimes().iter().zip(&self.apps).map(core).collect();
+        let ended = tokio::select! {
+            drained = http::serve(self.listeners, cores, self.http, leaving, stopping) => Ok(drained),
+            failed = &mut starting => Err(match failed {
+                Ok(Err(error)) => Ended::Database(error),
+                Ok(Ok(())) | Err(_) => Ended::Start,
+            }),
+            () = self.cores.lost() => Err(Ended::Core),
+        };
+        starting.abort();
+        for app in &self.apps {
+            app.store.abort();
+            app.store.close().await;
+        }
+        self.backend.close(self.private).await;
+        self.cores.stop();
+        Ok(ended?)
+    }
+}
+
+/// How many clients there may be at a time: `HTTP_MAX_CONNECTIONS`, as far as the limit of open files allows.
+fn most_clients(settings: &Settings, cores: usize) -> Result<usize, TooFewOpenFiles> {
+    let wanted = settings.http.max_connections;
+    let files = OpenFiles::prepare(settings, cache::connections_beside_pool(settings), cores);
+    let most = files.clients(wanted)?;
+    if most < wanted {
+        let OpenFiles { limit, open, kept } = files;
+        tracing::warn!(
+            limit,
+            open,
+            kept,
+            clients = most,
+            "the limit of open files leaves room for {most} clients, not for the {wanted} of HTTP_MAX_CONNECTIONS; more \
+             get a 503. Raise it ({HOW_TO_RAISE}), or lower HTTP_MAX_CONNECTIONS"
+        );
+    }
+    Ok(most)
+}
