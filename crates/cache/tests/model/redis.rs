@@ -1,5 +1,5 @@
 //! The Redis servers: cells changed by the production transitions, and what is pushed to the tracked connection.
-//! Invariant: whoever changes a cell, the change is pushed before anything that is executed later is answered.
+//! Invariant: every change of a cell is pushed before the answer to any command that is executed later.
 
 use cenote_cache::protocol::{
     cell::{self, Token, WriterId, Writers},
@@ -128,7 +128,7 @@ impl Scenario {
         }
     }
 
-    /// Whether whoever is connected to this server finds there what proves the keyspace of a nonce.
+    /// Whether a client of this server finds the proof of the keyspace with this nonce.
     pub(crate) fn sees(&self, state: &State, server: u8, nonce: u8) -> bool {
         let server = &state.servers[usize::from(server)];
         let proves = |proof: Option<u8>| proof == Some(server.run);

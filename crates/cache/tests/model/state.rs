@@ -11,7 +11,7 @@ pub(crate) const CALLS: usize = 5;
 pub(crate) const VERSIONS: usize = 5;
 /// Messages on their way to an instance.
 pub(crate) const WIRE: usize = 8;
-/// No age: what never happened, or so long ago that it does not matter.
+/// No age: it never happened, or too long ago to matter.
 pub(crate) const NEVER: u8 = u8::MAX;
 /// No epoch: the call goes to the database alone.
 pub(crate) const NO_EPOCH: u8 = u8::MAX;

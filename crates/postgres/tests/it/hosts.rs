@@ -92,7 +92,10 @@ async fn a_preferred_standby_may_be_missing_and_a_required_one_may_not() {
     let mut requires = config(&pair.primary, &ports, "");
     requires.target_session = TargetSession::Standby;
     let error = first(&Pool::new(requires).unwrap()).await.unwrap_err();
-    let expected = format!("the role of {} does not match target_session_attrs=standby", host(ports[0]));
+    let expected = format!(
+        "the role of {} does not match target_session_attrs=standby",
+        host(ports[0])
+    );
     assert_eq!(error, expected);
 }
 

@@ -117,7 +117,7 @@ async fn a_service_started_without_its_redis_serves_from_the_database_until_redi
     is_hit(&service, "key").await;
 }
 
-/// Waits until the service has not read the row of the epoch for so long that it trusts no Redis.
+/// Waits until the service trusts no Redis, because its last read of the epoch's row is too old.
 async fn epoch_is_unknown(service: &Service) {
     eventually("the view ends", async || {
         service.cache_stats().await["epoch"].is_null().then_some(())

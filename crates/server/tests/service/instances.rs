@@ -129,7 +129,7 @@ async fn an_absent_key_is_cached_for_all_instances_until_one_of_them_writes_it()
 #[tokio::test]
 async fn hundreds_of_reads_of_one_cold_key_cost_at_most_one_query_for_each_instance() {
     let (_redis, services) = three(&[]).await;
-    // On a busy machine a call to Redis may take so long that a read goes to the database instead.
+    // On a busy machine a call to Redis may time out, and the read goes to the database instead.
     let mut outages = 0;
     for round in 0.. {
         let key = format!("key{round}");

@@ -62,7 +62,7 @@ fn name(mode: CacheMode) -> Option<&'static str> {
         CacheMode::Off => None,
         CacheMode::Local => Some("local"),
         CacheMode::Strong => Some("strong"),
-        CacheMode::Bounded { .. } => Some("bounded"),
+        CacheMode::Bounded => Some("bounded"),
         CacheMode::Ttl => Some("ttl"),
     }
 }
@@ -85,7 +85,7 @@ fn status(mode: CacheMode, read: &Read) -> Option<&'static str> {
         CacheMode::Off => return None,
         CacheMode::Local => statuses!(read, "local"),
         CacheMode::Strong => statuses!(read, "strong"),
-        CacheMode::Bounded { .. } => statuses!(read, "bounded"),
+        CacheMode::Bounded => statuses!(read, "bounded"),
         CacheMode::Ttl => statuses!(read, "ttl"),
     })
 }
