@@ -50,9 +50,9 @@ fmt: ## format the code
 
 lint: ## check format, phrases, documents, imports and lints; a warning is an error
 	cargo fmt --all --check
-	-scripts/check_words
-	-scripts/check_docs
-	-scripts/import_circles
+	scripts/check_words
+	scripts/check_docs
+	scripts/import_circles
 	cargo clippy --workspace --all-targets --features cenote-examples/oracle --locked -- -D warnings
 
 doc: ## build the documentation; a warning is an error
