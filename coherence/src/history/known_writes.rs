@@ -1,5 +1,5 @@
-//! What is known of a key's writes. Invariant: a version belongs to one write and a write to one version; what a write
-//! of unknown outcome was is learnt from the reads that find it, in the order of time.
+//! What is known of a key's writes. Invariant: a version belongs to one write and a write to one version. The version of a write
+//! of unknown outcome is learnt from the reads that find it, in the order of time.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -10,19 +10,19 @@ use super::operation::{Kind, Operation};
 use cenote_cache::protocol::time::BootTime;
 
 pub(super) struct KnownWrites<'a> {
-    /// The writes that were told their version.
+    /// The writes that returned their version.
     told: Vec<(&'a Operation, i64)>,
     owners: HashMap<i64, Owner<'a>>,
-    /// By digest, the writes of which no version is known, and under how many versions they were found.
+    /// By digest, the writes without a known version, and the number of versions under which they were found.
     open: HashMap<u64, (Vec<&'a Operation>, usize)>,
     deletes: Vec<(&'a Operation, Option<i64>)>,
 }
 
-/// Whose a version is.
+/// The write of a version.
 enum Owner<'a> {
-    /// The write that was told so.
+    /// The write that returned it.
     Told(&'a Operation),
-    /// A write with this digest that was told nothing.
+    /// A write with this digest that returned nothing.
     Found(u64),
 }
 
@@ -54,7 +54,7 @@ impl<'a> KnownWrites<'a> {
         known
     }
 
-    /// The writes that were told their version.
+    /// The writes that returned their version.
     pub(super) fn told(&self) -> &[(&'a Operation, i64)] {
         &self.told
     }
@@ -65,14 +65,14 @@ impl<'a> KnownWrites<'a> {
         matches!(owner, Some(Owner::Told(owner)) if std::ptr::eq(*owner, write))
     }
 
-    /// What was acknowledged of these writes.
+    /// The newest acknowledged version of these writes, by time.
     pub(super) fn acknowledged(&self, of: impl Fn(&Operation) -> bool) -> Newest {
         let acknowledged = |(write, version): &(&Operation, i64)| of(write).then_some((write.returned?, *version));
         Newest::new(self.told.iter().filter_map(acknowledged).collect())
     }
 
-    /// The version that a read found, if there can have been one, at least this one. Where it is open, because no row
-    /// was found, it is the smallest possible.
+    /// The version that a read found, if it is possible and at least `least`. If no row was found, several deletes may explain
+    /// it: then the smallest possible version.
     pub(super) fn explain(&mut self, read: &Operation, least: i64) -> Option<i64> {
         let begun = |write: &Operation| read.returned.is_none_or(|at| write.invoked < at);
         match read.kind {
@@ -89,7 +89,7 @@ impl<'a> KnownWrites<'a> {
         }
     }
 
-    /// Whether this version can be a write of this value that had begun.
+    /// Whether this version can belong to a write of this value that had begun.
     fn is_value_of(&mut self, version: i64, digest: u64, begun: impl Fn(&Operation) -> bool) -> bool {
         let open = self.open.get_mut(&digest);
         let begun_of = |writes: &[&Operation]| writes.iter().filter(|it| begun(it)).count();
@@ -107,7 +107,7 @@ impl<'a> KnownWrites<'a> {
         }
     }
 
-    /// The smallest version from this one on that a delete of unknown outcome can have.
+    /// The smallest version, at least `least`, that a delete of unknown outcome can have.
     fn free(&self, least: i64) -> i64 {
         let mut versions = least..;
         let free = versions.find(|version| !self.owners.contains_key(version));
@@ -119,7 +119,7 @@ fn wrote(write: &Operation, value: u64) -> bool {
     matches!(write.kind, Kind::Write { digest, .. } if digest == Some(value))
 }
 
-/// The largest version until each moment.
+/// The largest version up to each time.
 pub(super) struct Newest(Vec<(BootTime, i64)>);
 
 impl Newest {
@@ -133,7 +133,7 @@ impl Newest {
         Self(versions)
     }
 
-    /// The largest version more than `staleness` before the moment; 0 if there is none.
+    /// The largest version more than `staleness` before this time; 0 if there is none.
     pub(super) fn before(&self, moment: BootTime, staleness: Duration) -> i64 {
         let count = self
             .0

@@ -1,10 +1,10 @@
-//! Checks what readers and writers saw against what a mode promises. Invariant: a history passes only if every operation
-//! in it can be explained.
+//! Checks what readers and writers saw against the promises of a mode. Invariant: a history passes only if every operation in it
+//! can be explained.
 //!
-//! The version of a row gives the order of its writes, so there is nothing to search: one sweep over a key's operations
-//! in the order of time is enough. Record every operation of every instance with [`clock::now`](cenote_cache::clock::now)
-//! before it is called and after it returned; instances on the same machine share that clock. Let every write of a key
-//! have a value of its own, so that it can be recognized where it shows up.
+//! The version of a row gives the order of its writes, so nothing needs to be searched: one sweep over a key's operations in the
+//! order of time is enough. Record every operation of every instance with [`clock::now`](cenote_cache::clock::now) before the
+//! call and after its return; instances on the same machine share that clock. Every write of a key must have a different value,
+//! by which reads identify it.
 
 mod known_writes;
 mod operation;
@@ -17,7 +17,7 @@ use std::{
 use known_writes::{KnownWrites, Newest};
 pub use operation::{Kind, Operation};
 
-/// What is promised.
+/// The promises of a mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Promise {
     /// A read sees every write that was acknowledged this long before it. Writes through its own instance it sees at
@@ -46,15 +46,15 @@ pub enum Fault {
     /// A read found less than another read before it.
     #[error("version {0} had been seen before the read")]
     WentBack(i64),
-    /// A read found what nobody had begun to write, or not in this version.
-    #[error("nobody had begun to write this before the read returned")]
+    /// A read found a value that no write had begun to write, or under another version.
+    #[error("no write had begun to write this before the read returned")]
     FromNowhere,
     /// A write got a version that does not fit its place in time.
     #[error("version {0} had been acknowledged or seen before the write, or it is another's")]
     NotNewer(i64),
 }
 
-/// Checks a history, in any order: returns what cannot be explained, by key and then in the order of time.
+/// Returns the operations of a history, in any order, that cannot be explained: by key and then in the order of time.
 #[must_use]
 pub fn check(history: &[Operation], promise: Promise) -> Vec<Violation> {
     let mut keys: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();

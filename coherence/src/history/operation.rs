@@ -1,4 +1,4 @@
-//! What a history records. Invariant: a time is read before an operation is called or after it returned, never in between.
+//! The operations of a history. Invariant: a time is read before an operation is called or after it returned, never in between.
 
 use std::sync::Arc;
 
@@ -7,16 +7,16 @@ use cenote_cache::protocol::time::BootTime;
 /// One read or write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation {
-    /// What was read or written.
+    /// The key.
     pub key: Arc<str>,
-    /// Through which instance.
+    /// The instance through which it went.
     pub instance: usize,
-    /// Before it was called.
+    /// The time before the call.
     pub invoked: BootTime,
-    /// After it returned. `None` for a write of which it is not known whether it took place, and for one that is not
-    /// settled: it may show up at any time.
+    /// The time after its return. `None` for a write of unknown outcome and for one that is not settled: it may show up at any
+    /// time.
     pub returned: Option<BootTime>,
-    /// What it was.
+    /// Whether it read or wrote, and what.
     pub kind: Kind,
 }
 
@@ -25,7 +25,7 @@ pub struct Operation {
 pub enum Kind {
     /// Found a version with this digest of its value; `None` if there was no row.
     Read(Option<(i64, u64)>),
-    /// Wrote a value with this digest, `None` to delete the row, and was told its version, if it was told anything.
+    /// Wrote a value with this digest, or deleted the row with `None`. `version` is the returned one, if any.
     Write {
         /// The version.
         version: Option<i64>,

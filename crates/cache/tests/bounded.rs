@@ -1,4 +1,4 @@
-//! Values kept near are never older than the bound, and writes of the own instance are seen at once.
+//! Near values are never older than the bound, and an instance sees its own writes at once.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 

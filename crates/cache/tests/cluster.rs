@@ -1,4 +1,4 @@
-//! On a Redis Cluster everything holds as on one server; a primary that is lost, and slots that move, are a new epoch.
+//! A Redis Cluster gives the same guarantees as one server. A lost primary and slots that move begin a new epoch.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 

@@ -1,4 +1,4 @@
-//! No duration makes anything panic: each is refused by name or works, the longest and none among them.
+//! No duration causes a panic: each is refused or works, including zero and the longest.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
@@ -35,7 +35,7 @@ fn modes(server: &RedisServer, set: impl Fn(&mut RedisConfig)) -> Vec<Mode> {
     ]
 }
 
-/// Long enough for everything that happens by time to have happened.
+/// Uses a cache long enough for all its timers to fire.
 async fn is_used(config: Config) {
     let database = Database::new();
     let Ok(cache) = Cache::new(database.clone(), config) else {

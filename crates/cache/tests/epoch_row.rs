@@ -1,4 +1,4 @@
-//! A database whose row of the epoch cannot be read: a cache without its table.
+//! A cache whose row of the epoch cannot be read, because the table is missing.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 

@@ -1,4 +1,4 @@
-//! Writes that bypass the cache, told afterwards: key by key, or that some may have been missed.
+//! Writes that bypass the cache and are reported afterwards: key by key, or as a gap in the reports.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 

@@ -1,5 +1,5 @@
-//! Instances that do not see the same keyspace of the same Redis never answer with what a write has replaced; what only
-//! loses the proof of the keyspace costs no epoch.
+//! Instances that see different keyspaces never return a value that a write has replaced. An event that only removes the proof of
+//! the keyspace costs no epoch.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 

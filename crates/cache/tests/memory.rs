@@ -1,5 +1,4 @@
-//! The bound on the near cache is one on memory: what the process grows by is no more than what it is told, give or take
-//! the allocator.
+//! The bound on the near cache bounds memory: the process grows by no more than the bound and the allocator's overhead.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]

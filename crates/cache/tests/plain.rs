@@ -1,4 +1,4 @@
-//! The plain cache-aside does what it is known for, so that the other modes can be compared with it.
+//! The mode `ttl` has the known behaviour of a cache-aside, so that the other modes can be compared with it.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 

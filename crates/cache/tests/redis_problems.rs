@@ -1,4 +1,4 @@
-//! Why a Redis is not used is told in its own words, with what to do and without a password.
+//! A problem with Redis is reported with the server's own text and with what to do, and without a password.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 

@@ -1,4 +1,4 @@
-//! One cache serves callers on several runtimes, each with its own way to the database, and outlives any of them.
+//! One cache serves callers on several runtimes, each with its own origin, and outlives any of them.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 

@@ -1,5 +1,4 @@
-//! The Lua scripts do on a real Redis what the functions that the model explores do. Without Redis installed this says
-//! so and passes.
+//! The Lua scripts do on a real Redis what the functions that the model explores do.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 

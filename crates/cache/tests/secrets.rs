@@ -1,4 +1,4 @@
-//! Nothing that can be printed of a cache's settings has a password or a key.
+//! No printed form of a cache's settings contains a password or a key.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 

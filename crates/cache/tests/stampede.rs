@@ -1,4 +1,4 @@
-//! However many want a cold key at once, through however many instances: each of these asks the database once.
+//! Any number of concurrent reads of a cold key, through any number of instances, causes one load per instance at most.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 

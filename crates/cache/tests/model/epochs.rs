@@ -1,5 +1,5 @@
-//! How instances learn of epochs and change them, by the production arithmetic. Invariant: the row changes only by
-//! compare-and-set, so each step follows from the row as it is.
+//! How instances poll the epoch and change it, by the production functions. Invariant: the row changes only by compare-and-set, so
+//! each step follows from the current row.
 
 use cenote_cache::{
     EpochRow, Nonce,

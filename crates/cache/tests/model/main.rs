@@ -1,4 +1,4 @@
-//! The protocol of the coherent cache, explored state by state: one key, two instances, and whatever goes wrong.
+//! The protocol of the coherent cache, explored state by state: one key, two instances, and faults between any two steps.
 //!
 //! `promises.rs` shows that the whole protocol keeps its promises, `rules_matter.rs` that each rule is needed: without
 //! it the search finds a counter-example, which is printed. Cells change, epochs follow each other, views and proofs end

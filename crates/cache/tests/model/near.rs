@@ -1,4 +1,4 @@
-//! The tracked connection of instance A. Invariant: what the server sent arrives in its order.
+//! The tracked connection of instance A. Invariant: messages of the server arrive in their order.
 
 use crate::{
     rules::{Rule, Scenario},

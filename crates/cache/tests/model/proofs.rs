@@ -1,4 +1,4 @@
-//! How instances prove that they see the trusted keyspace. Invariant: a proof that is gone comes back only where it was.
+//! How instances prove that they see the trusted keyspace. Invariant: a lost proof is put back only where it was.
 
 use crate::{
     rules::{Rule, Scenario},

@@ -1,4 +1,4 @@
-//! A read, step by step. Invariant: what it owes is noted when it begins and checked when it returns.
+//! A read, step by step. Invariant: the versions that it must see are noted when it begins and checked when it returns.
 
 use cenote_cache::protocol::freshness::{LastPing, Staleness};
 

@@ -1,5 +1,5 @@
-//! The Redis servers: cells changed by the production transitions, and what is pushed to the tracked connection.
-//! Invariant: every change of a cell is pushed before the answer to any command that is executed later.
+//! The Redis servers: cells changed by the production functions, and the messages for the tracked connection.
+//! Invariant: a change of a cell is pushed before any later command is answered.
 
 use cenote_cache::protocol::{
     cell::{self, Token, WriterId, Writers},
@@ -128,7 +128,7 @@ impl Scenario {
         }
     }
 
-    /// Whether a client of this server finds the proof of the keyspace with this nonce.
+    /// Whether a connection to this server finds the proof of a nonce's keyspace.
     pub(crate) fn sees(&self, state: &State, server: u8, nonce: u8) -> bool {
         let server = &state.servers[usize::from(server)];
         let proves = |proof: Option<u8>| proof == Some(server.run);

@@ -1,4 +1,4 @@
-//! What a run of the model is about: who does what, what may go wrong, what must hold, and which rule is taken away.
+//! The parameters of a run of the model: the calls, the faults, the properties, and the rule that is removed.
 
 use crate::state::{CALLS, Cell, Faults, INSTANCES, Property};
 

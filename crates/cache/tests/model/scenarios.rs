@@ -1,4 +1,4 @@
-//! The runs of the model: small enough to be searched in seconds, each about one way in which things go wrong.
+//! The runs of the model: small enough to be searched in seconds, each about one kind of fault.
 
 use crate::{
     rules::{
@@ -158,7 +158,7 @@ pub(crate) const CUT_AND_LOSS: Scenario = Scenario {
     ..LOSS
 };
 
-/// Polls and changes of the row that take their time, while the epoch is moved on. Nothing else is needed to see two epochs in use.
+/// Slow polls and slow changes of the row while the epoch is moved on: enough to find two epochs in use.
 pub(crate) const EPOCHS: Scenario = Scenario {
     calls: [None; CALLS],
     epochs: true,

@@ -1,5 +1,4 @@
-//! Everything there is in the model: one key, two instances, two keyspaces of one Redis or of two, one PostgreSQL, and up
-//! to five calls.
+//! The state of the model: one key, two instances, two keyspaces of one Redis or of two, one PostgreSQL, and up to five calls.
 //! Invariant: states that cannot be told apart by what may still happen are equal, so times are ages that stop growing
 //! where they stop mattering.
 
@@ -11,7 +10,7 @@ pub(crate) const CALLS: usize = 5;
 pub(crate) const VERSIONS: usize = 5;
 /// Messages on their way to an instance.
 pub(crate) const WIRE: usize = 8;
-/// No age: it never happened, or too long ago to matter.
+/// No age: it never happened, or long enough ago not to matter.
 pub(crate) const NEVER: u8 = u8::MAX;
 /// No epoch: the call goes to the database alone.
 pub(crate) const NO_EPOCH: u8 = u8::MAX;

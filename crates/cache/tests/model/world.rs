@@ -1,5 +1,5 @@
-//! The whole model: where it begins, what can happen next, and when time passes. Invariant: anything enabled may also
-//! never happen, so an instance that is frozen, or slow, or has crashed, is one whose steps are not taken.
+//! The whole model: its initial state, the possible next steps, and the passing of time. Invariant: an enabled step need not
+//! happen, so a frozen, slow or crashed instance is one whose steps are not taken.
 
 use std::{fmt, time::Duration};
 
