@@ -36,6 +36,8 @@
 //! # }
 //! ```
 
+#![warn(clippy::significant_drop_tightening)]
+
 mod batch;
 mod capacity;
 mod config;

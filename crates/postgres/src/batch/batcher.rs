@@ -233,6 +233,10 @@ impl<B: Batch> Batcher<B> {
         }
     }
 
+    #[expect(
+        clippy::significant_drop_tightening,
+        reason = "the guard moves into `start_worker`, which releases it"
+    )]
     fn enqueue(&self, request: B::Request, limit: Option<Duration>) -> Result<Caller<'_, B>> {
         let shared = &self.0;
         let weight = shared.batch.weight(&request);

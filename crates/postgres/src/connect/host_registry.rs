@@ -3,6 +3,11 @@
 //! Lock: one mutex, held for a few instructions and never across an await. Invariant: an attempt ends as answered, as
 //! failed, or as neutral; one that is dropped before its end has failed.
 
+#![allow(
+    clippy::significant_drop_tightening,
+    reason = "each method is one short critical section, to its end"
+)]
+
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,

@@ -50,7 +50,7 @@ pub(super) struct Request<B: Batch> {
 }
 
 /// What a batch needs of the worker that serves it. A trait, so that this module need not import the worker.
-pub(super) trait Server: Send + Sync + 'static {
+pub(super) trait ServingWorker: Send + Sync + 'static {
     /// Releases keys, so that the next requests with them can be taken.
     fn release(&self, keys: Vec<u64>);
 
@@ -64,7 +64,7 @@ pub(super) trait Server: Send + Sync + 'static {
 /// The requests of one batch, for [`Batch::run`] to answer.
 pub struct BatchCalls<B: Batch> {
     open: Arc<Mutex<OpenCalls<B>>>,
-    server: Arc<dyn Server>,
+    worker: Arc<dyn ServingWorker>,
     requests: Vec<B::Request>,
 }
 
@@ -90,7 +90,7 @@ impl<B: Batch> Default for OpenCalls<B> {
 
 impl<B: Batch> BatchCalls<B> {
     pub(super) fn new(
-        server: Arc<dyn Server>,
+        worker: Arc<dyn ServingWorker>,
         shared: Arc<Mutex<OpenCalls<B>>>,
         taken: Vec<Waiting<Request<B>>>,
     ) -> Self {
@@ -107,7 +107,7 @@ impl<B: Batch> BatchCalls<B> {
         *lock(&shared) = open;
         Self {
             open: shared,
-            server,
+            worker,
             requests,
         }
     }
@@ -168,7 +168,7 @@ impl<B: Batch> BatchCalls<B> {
         });
         let done: Vec<u64> = done.collect();
         drop(open);
-        self.server.step_aside(done);
+        self.worker.step_aside(done);
     }
 
     /// Releases the remaining keys. Returns false if there were none.
@@ -179,7 +179,7 @@ impl<B: Batch> BatchCalls<B> {
         if keys.is_empty() {
             return false;
         }
-        self.server.release(keys);
+        self.worker.release(keys);
         true
     }
 
@@ -187,9 +187,11 @@ impl<B: Batch> BatchCalls<B> {
     pub(super) async fn all_gone(&self) {
         poll_fn(|context| {
             let mut open = self.open();
-            let mut waiting = open.callers.iter_mut().flatten();
             // It is enough to be woken by one caller that still waits: when it goes, all are checked again.
-            match waiting.any(|caller| caller.poll_closed(context).is_pending()) {
+            let mut waiting = open.callers.iter_mut().flatten();
+            let waits = waiting.any(|caller| caller.poll_closed(context).is_pending());
+            drop(open);
+            match waits {
                 true => Poll::Pending,
                 false => Poll::Ready(()),
             }
@@ -206,7 +208,7 @@ impl<B: Batch> Drop for BatchCalls<B> {
     fn drop(&mut self) {
         if self.release() && Handle::try_current().is_ok() {
             // For requests that waited for one of the keys.
-            self.server.start_next();
+            self.worker.start_next();
         }
     }
 }
@@ -244,7 +246,7 @@ mod tests {
 
     struct NoWorker;
 
-    impl Server for NoWorker {
+    impl ServingWorker for NoWorker {
         fn release(&self, _: Vec<u64>) {}
 
         fn step_aside(&self, _: Vec<u64>) {}

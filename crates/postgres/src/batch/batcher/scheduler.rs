@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    calls::{Batch, OpenCalls, Request, Server, lock},
+    calls::{Batch, OpenCalls, Request, ServingWorker, lock},
     limits::BatchLimits,
     queue::{Queue, Taken, Waiting},
 };
@@ -189,7 +189,9 @@ impl<B: Batch> Shared<B> {
             }
             state.runtime = Some(here);
             let workers = state.worker_states.iter().filter_map(Weak::upgrade);
-            workers.filter(|worker| worker.runtime == runtime.id()).collect()
+            let gone = workers.filter(|worker| worker.runtime == runtime.id()).collect();
+            drop(state);
+            gone
         };
         tracing::warn!("the runtime that sends batches is not being run; they are sent from that of a caller");
         for worker in gone {
@@ -262,6 +264,10 @@ impl<B: Batch> WorkerState<B> {
         }
     }
 
+    #[expect(
+        clippy::significant_drop_tightening,
+        reason = "the guard moves into `start_worker`, which releases it"
+    )]
     pub(super) fn take(&self, now: Instant) -> Vec<Waiting<Request<B>>> {
         let shared = &self.shared;
         let mut state = shared.state();
@@ -320,7 +326,7 @@ impl<B: Batch> WorkerState<B> {
     }
 }
 
-impl<B: Batch> Server for WorkerState<B> {
+impl<B: Batch> ServingWorker for WorkerState<B> {
     fn release(&self, keys: Vec<u64>) {
         self.shared.state().queue.release(keys.into_iter());
     }

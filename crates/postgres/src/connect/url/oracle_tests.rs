@@ -1,5 +1,6 @@
 //! The parser against libpq's own, which psycopg gives access to.
 
+#![allow(clippy::significant_drop_tightening, reason = "one question at a time")]
 #![allow(clippy::unwrap_used, reason = "a panic is the failed assertion")]
 
 use std::collections::BTreeMap;
