@@ -22,7 +22,8 @@ pub(super) fn config(r: &mut Resolver<'_>) -> Config {
     }
     choose_source(r, url_source, parts_source);
     let parts = read_parts(r);
-    let first_part = PARTS.iter().find(|part| r.is_set(**part));
+    // A part that cannot be parsed already is a problem.
+    let first_part = PARTS.iter().find(|part| r.has_value(**part));
     let names_database = [&t::DB_HOST as &dyn Row, &t::DB_NAME, &t::DB_USER]
         .iter()
         .any(|part| r.is_set(*part));
