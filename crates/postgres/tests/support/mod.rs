@@ -176,10 +176,17 @@ impl Watcher {
         self.number(sql, &[&state]).await
     }
 
-    /// Waits until the session runs a statement with this in its text.
+    /// Waits until the session executes a statement with this in its text, and sleeps or waits for a lock in it. A
+    /// session that still parses the statement is active too, but nothing has been executed yet.
     pub async fn sees_running(&self, process_id: u32, text: &str) {
-        self.waits("runs", process_id, |activity| {
-            activity.is_some_and(|(state, query)| state == "active" && query.contains(text))
+        let columns = "coalesce(state, ''), query, coalesce(wait_event_type, '')";
+        until_ok("runs", async || {
+            let row = self.of(process_id, columns).await;
+            let seen: Option<[String; 3]> = row.map(|row| [row.get(0), row.get(1), row.get(2)]);
+            let runs = seen.as_ref().is_some_and(|[state, query, waits_for]| {
+                state == "active" && query.contains(text) && ["Timeout", "Lock"].contains(&waits_for.as_str())
+            });
+            runs.then_some(()).ok_or(seen)
         })
         .await;
     }
