@@ -65,7 +65,7 @@ pub async fn serve<S: Service>(
     let cores: Vec<_> = cores.into_iter().map(layer).collect();
     let (mut leaving, mut shutdown) = (pin!(leaving.fuse()), pin!(shutdown));
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             biased;
             () = &mut shutdown => break,
             () = &mut leaving => {
@@ -73,7 +73,7 @@ pub async fn serve<S: Service>(
                 continue;
             }
             accepted = listeners.accept() => match accepted {
-                Accepted::Normal(stream) => stream,
+                Accepted::Normal(stream, peer) => (stream, peer),
                 Accepted::OutOfDescriptors(stream) => {
                     refusals.refuse_at_once(&stream);
                     continue;
@@ -86,7 +86,7 @@ pub async fn serve<S: Service>(
                 // Deregistered from this runtime, so that the serving core's reactor watches the socket.
                 // If that fails, the peer has gone.
                 if let Ok(stream) = stream.into_std() {
-                    let serving = run(stream, permit, Arc::clone(&protocol), Arc::clone(layer));
+                    let serving = run(stream, peer, permit, Arc::clone(&protocol), Arc::clone(layer));
                     runtime.spawn(serving);
                 }
             }

@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use super::body::TrackedBody;
 use super::config::HttpConfig;
 use super::connections::{ConnectionPermit, ServerPhase};
+use super::peer::Peer;
 use super::request_layer::{RequestLayer, respond};
 use super::service::Service;
 use super::socket::ObservedSocket;
@@ -79,6 +80,7 @@ impl Protocol {
 /// the peer can cause them.
 pub(super) async fn run<S: Service>(
     stream: std::net::TcpStream,
+    peer: Peer,
     permit: ConnectionPermit,
     protocol: Arc<Protocol>,
     layer: Arc<RequestLayer<S>>,
@@ -105,7 +107,7 @@ pub(super) async fn run<S: Service>(
     };
     let io = TokioIo::new(ObservedSocket::new(stream, Arc::clone(&activity)));
     let requests = Arc::clone(&activity);
-    let service = service_fn(move |request| respond(Arc::clone(&layer), &requests, request));
+    let service = service_fn(move |request| respond(Arc::clone(&layer), &requests, &peer, request));
     let mut conversation = pin!(match version {
         Version::Http1 => Conversation::Http1 {
             connection: protocol.http1.serve_connection(io, service),

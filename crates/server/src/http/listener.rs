@@ -12,6 +12,8 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::peer::Peer;
+
 /// Connections that the kernel queues before they are accepted. The kernel may cap it (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
 
@@ -51,7 +53,7 @@ fn spare() -> Option<File> {
 
 /// An accepted connection.
 pub(super) enum Accepted {
-    Normal(TcpStream),
+    Normal(TcpStream, Peer),
     /// Accepted with the spare descriptor: refuse it at once.
     OutOfDescriptors(TcpStream),
 }
@@ -90,7 +92,7 @@ impl TcpListeners {
                 self.spare = spare();
             }
             match poll_fn(|cx| self.poll_accept(cx)).await {
-                Ok(stream) => return Accepted::Normal(stream),
+                Ok((stream, peer)) => return Accepted::Normal(stream, peer),
                 // The peer gave up before it was accepted.
                 Err(error) if is_of_the_peer(&error) => {}
                 Err(error) => {
@@ -108,13 +110,13 @@ impl TcpListeners {
         }
     }
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, Peer)>> {
         let count = self.sockets.len();
         for turn in 0..count {
             let index = (self.first + turn) % count;
             if let Poll::Ready(accepted) = self.sockets[index].poll_accept(cx) {
                 self.first = index + 1;
-                return Poll::Ready(accepted.map(|(stream, _peer)| stream));
+                return Poll::Ready(accepted.map(|(stream, address)| (stream, address.into())));
             }
         }
         Poll::Pending
@@ -125,7 +127,7 @@ impl TcpListeners {
         drop(self.spare.take()?);
         let mut cx = Context::from_waker(Waker::noop());
         match self.poll_accept(&mut cx) {
-            Poll::Ready(Ok(stream)) => Some(stream),
+            Poll::Ready(Ok((stream, _))) => Some(stream),
             _ => None,
         }
     }

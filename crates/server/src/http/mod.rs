@@ -7,7 +7,7 @@
 //! |---|---|
 //! | who accepts, and what happens at the limit of connections | `accept_loop`, `listener`, `refusals` |
 //! | which connections are open, on which core, and the drain | `connections` |
-//! | one connection's lifetime | `connection`, `socket`, `timeouts` |
+//! | one connection's lifetime, and who is at its other end | `connection`, `socket`, `timeouts`, `peer` |
 //! | what happens to a request before and after its handler | `request_layer` |
 //! | bodies of requests and responses | `body` |
 //! | JSON, path and query parameters, and their validation | `extract`, `validation` |
@@ -24,6 +24,7 @@ mod connection;
 mod connections;
 mod extract;
 mod listener;
+mod peer;
 mod problem;
 mod refusals;
 mod request_layer;
@@ -39,6 +40,7 @@ pub use config::HttpConfig;
 pub use connections::Drained;
 pub use extract::{Json, Key, Number, Path, Query, decode_key, number};
 pub use listener::{TcpListeners, bind};
+pub use peer::Peer;
 pub use problem::{Cause, Member, Problem};
 pub(crate) use request_layer::panic_text;
 pub use router::with_fallbacks;

@@ -12,6 +12,7 @@ use cenote_postgres::Chain;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::http::peer::Peer;
 use crate::http::timeouts::Activity;
 
 /// Why a request body could not be read.
@@ -37,9 +38,14 @@ impl From<hyper::Error> for BodyError {
     }
 }
 
-/// The body of a request, bounded in bytes and time. `None` if the request has no body.
+/// The body of a request, bounded in bytes and time. It also tells who sent the request, because it is what each request
+/// has of its own on its way to a handler, at no allocation.
 #[derive(Debug)]
-pub struct RequestBody(Option<Arriving>);
+pub struct RequestBody {
+    /// `None` if the request has no body.
+    arriving: Option<Arriving>,
+    peer: Peer,
+}
 
 /// A body that did not end with its head.
 #[derive(Debug)]
@@ -55,20 +61,31 @@ struct Arriving {
 }
 
 impl RequestBody {
-    pub(in crate::http) fn new(incoming: Incoming, limit: u64, deadline: Instant, activity: &Arc<Activity>) -> Self {
-        if incoming.is_end_stream() {
-            return Self(None);
-        }
-        activity.note_body(true);
-        Self(Some(Arriving {
-            incoming,
-            limit,
-            left: limit,
-            deadline,
-            timer: None,
-            ended: false,
-            activity: Arc::clone(activity),
-        }))
+    pub(in crate::http) fn new(
+        incoming: Incoming,
+        peer: Peer,
+        limit: u64,
+        deadline: Instant,
+        activity: &Arc<Activity>,
+    ) -> Self {
+        let arriving = (!incoming.is_end_stream()).then(|| {
+            activity.note_body(true);
+            Arriving {
+                incoming,
+                limit,
+                left: limit,
+                deadline,
+                timer: None,
+                ended: false,
+                activity: Arc::clone(activity),
+            }
+        });
+        Self { arriving, peer }
+    }
+
+    /// Who is at the other end of the connection that the request arrived on.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
     }
 }
 
@@ -77,7 +94,7 @@ impl HttpBody for RequestBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(this) = &mut self.0 else {
+        let Some(this) = &mut self.arriving else {
             return Poll::Ready(None);
         };
         let too_large = BodyError::TooLarge { limit: this.limit };
@@ -105,12 +122,12 @@ impl HttpBody for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let arriving = self.0.as_ref();
+        let arriving = self.arriving.as_ref();
         arriving.is_none_or(|arriving| arriving.incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.arriving {
             Some(arriving) => arriving.incoming.size_hint(),
             None => SizeHint::with_exact(0),
         }

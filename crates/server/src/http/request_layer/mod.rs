@@ -27,6 +27,7 @@ use self::request_log::RequestSummary;
 use super::body::{RequestBody, ResponseBody, TrackedBody};
 use super::config::HttpConfig;
 use super::connections::{Connections, ServerPhase};
+use super::peer::Peer;
 use super::problem::Problem;
 use super::service::Service;
 use super::timeouts::{Activity, InFlight};
@@ -41,14 +42,16 @@ pub(super) struct RequestLayer<S> {
     pub(super) connections: Arc<Connections>,
 }
 
-/// Answers a request that arrived on the connection with this activity.
+/// Answers a request that arrived from this peer on the connection with this activity.
 pub(super) fn respond<S: Service>(
     layer: Arc<RequestLayer<S>>,
     activity: &Arc<Activity>,
+    peer: &Peer,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<TrackedBody>, Infallible>> + Send + use<S> {
     // Outside the async block, because the peer waits for us from now on, not from the first poll on.
     let in_flight = InFlight::begin(activity, request.version());
+    let peer = peer.clone();
     async move {
         let summary = RequestSummary {
             id: request_id::from_caller(request.headers()),
@@ -58,7 +61,7 @@ pub(super) fn respond<S: Service>(
         };
         let request = request.map(|incoming| {
             let deadline = in_flight.started_plus(layer.config.body_timeout);
-            RequestBody::new(incoming, layer.config.max_body, deadline, in_flight.activity())
+            RequestBody::new(incoming, peer, layer.config.max_body, deadline, in_flight.activity())
         });
         // Unwind safe: everything that a panicking handler leaves behind is dropped with it.
         let handled = AssertUnwindSafe(async {
