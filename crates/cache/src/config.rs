@@ -157,6 +157,13 @@ impl Config {
     }
 }
 
+/// A cache in this process, named `default`.
+impl Default for Config {
+    fn default() -> Self {
+        Self::new("default", Mode::Local)
+    }
+}
+
 /// The longest name of a cache.
 const LONGEST_NAME: usize = 64;
 

@@ -111,6 +111,13 @@ impl ConnectionString {
     }
 }
 
+/// Names no host: a pool needs one.
+impl Default for Config {
+    fn default() -> Self {
+        Self::new(tokio_postgres::Config::new())
+    }
+}
+
 impl Config {
     /// Creates a configuration with defaults for this server.
     pub fn new(server: tokio_postgres::Config) -> Self {

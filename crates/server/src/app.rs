@@ -8,8 +8,7 @@ use tokio::time::Instant;
 use crate::{
     health::HealthMonitor,
     response_memory::ResponseMemory,
-    settings::CacheMode,
-    store::{Queues, Store},
+    store::{CacheMode, Queues, Store},
 };
 
 /// A handle to the state of one core.

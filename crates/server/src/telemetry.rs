@@ -147,4 +147,41 @@ mod tests {
         assert!(!is_colored(true, Some("0".into())));
         assert!(!is_colored(false, None));
     }
+
+    #[test]
+    fn a_log_filter_with_a_misspelt_level_is_refused_by_that_level() {
+        for (text, named) in [
+            ("debgu", "\"debgu\""),
+            ("info,debgu", "\"debgu\""),
+            ("cenote=debgu", "\"cenote=debgu\""),
+            ("info,cenote=", "\"cenote=\""),
+            ("=info", "\"=info\""),
+            ("verbose", "\"verbose\""),
+            ("6", "\"6\""),
+            ("", "\"\""),
+            ("info,,warn", "\"\""),
+        ] {
+            let complaint = parse_filter(text).unwrap_err();
+            assert!(complaint.contains(named), "{text}: {complaint}");
+        }
+        for text in [
+            "info",
+            "WARN",
+            "off",
+            "3",
+            "info, cenote=debug",
+            "cenote",
+            "cenote::http",
+            "hyper=off,warn",
+            "cenote[request{method=GET}]=debug",
+        ] {
+            assert_eq!(parse_filter(text), Ok(text.replace(", ", ",")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_log_filter_that_would_make_its_parser_panic_is_refused() {
+        assert!(parse_filter(" ቚ=").is_err());
+        assert!(parse_filter("info,cenote=debug").is_ok());
+    }
 }

@@ -16,8 +16,7 @@ use crate::{
     app::App,
     health::Stage,
     http::{FullResponse, Problem},
-    settings::CacheMode,
-    store::Queues,
+    store::{CacheMode, Queues},
 };
 
 /// A queue whose first entry has waited this long does not drain: more requests arrive than are served. Shorter waits come

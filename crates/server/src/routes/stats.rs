@@ -9,7 +9,7 @@ use super::{
     health::problem_of_cache,
     response::{json, millis},
 };
-use crate::{app::App, http::FullResponse, settings::CacheMode};
+use crate::{app::App, http::FullResponse, store::CacheMode};
 
 /// Statistics of the connection pool. Counters count from the start.
 #[derive(Serialize, ToSchema)]

@@ -6,7 +6,6 @@
 use cenote_postgres::{Config, ConnectionString, Password};
 
 use super::origin::{Cited, Origin};
-use super::parse::{DatabaseUrl, Kind, has_port};
 use super::resolve::{Resolver, Row};
 use super::table as t;
 
@@ -28,7 +27,7 @@ pub(super) fn config(r: &mut Resolver<'_>) -> Config {
         .iter()
         .any(|part| r.is_set(*part));
     let config = match (r.get(&t::DATABASE_URL), first_part) {
-        (Some((url, origin)), _) => join(r, url, &origin, parts),
+        (Some(url), _) => join(r, url, parts),
         // The URL is not readable, or there is nothing.
         (None, first) if r.is_set(&t::DATABASE_URL) || first.is_none() => None,
         (None, Some(part)) if !names_database => {
@@ -38,12 +37,9 @@ pub(super) fn config(r: &mut Resolver<'_>) -> Config {
             None
         }
         // A URL without options contradicts no part.
-        (None, _) => DatabaseUrl
-            .parse("postgresql://")
-            .ok()
-            .and_then(|url| join(r, url, &Origin::Default, parts)),
+        (None, _) => "postgresql://".parse().ok().and_then(|url| join(r, url, parts)),
     };
-    config.unwrap_or_else(|| Config::new(tokio_postgres::Config::new()))
+    config.unwrap_or_default()
 }
 
 /// Drops what a higher source replaces: a part replaces a URL from below, and a URL the parts from below.
@@ -55,17 +51,11 @@ fn choose_source(r: &mut Resolver<'_>, url: Option<usize>, parts: Option<usize>)
         r.entries.retain(|entry| !is_part(entry.setting) || entry.source == url);
         return;
     }
-    let part = PARTS
-        .iter()
-        .find(|part| r.source_of(**part).is_some_and(|source| source < url));
-    if let Some(part) = part {
-        let (url_origin, part_origin) = (r.origin(&t::DATABASE_URL), r.origin(*part));
-        let (url, part) = (
-            Cited("DATABASE_URL", &url_origin),
-            Cited(part.about().name(), &part_origin),
-        );
-        let warning = format!("{url} is not used: {part} takes precedence and replaces it");
-        r.warnings.push(warning);
+    let is_above = |part: &&&dyn Row| r.source_of(**part).is_some_and(|source| source < url);
+    if let Some(part) = PARTS.iter().find(is_above) {
+        let (url, part) = (r.cite(&t::DATABASE_URL), r.cite(*part));
+        r.warnings
+            .push(format!("{url} is not used: {part} takes precedence and replaces it"));
     }
     r.entries
         .retain(|entry| !is_url(entry.setting) && (!is_part(entry.setting) || entry.source < url));
@@ -94,46 +84,29 @@ fn refuse_foreign_names(r: &mut Resolver<'_>, has_parts: bool) {
 struct Part(&'static dyn Row, &'static str, &'static str, Option<String>);
 
 fn read_parts(r: &mut Resolver<'_>) -> [Part; 5] {
-    let host = r.get(&t::DB_HOST).map(|(host, _)| host);
-    let port = r.get(&t::DB_PORT).map(|(port, _)| port.to_string());
-    let user = r.get(&t::DB_USER).map(|(user, _)| user);
-    let password = r.get(&t::DB_PASS).map(|(password, _)| password.into_exposed());
-    let name = r.get(&t::DB_NAME).map(|(name, _)| name);
+    let host = r.get(&t::DB_HOST).map(|hosts| hosts.join(","));
+    let port = r.get(&t::DB_PORT).map(|port| port.to_string());
+    let password = r.get(&t::DB_PASS).map(|password| password.into_exposed());
     [
         Part(&t::DB_HOST, "host", "host", host),
         Part(&t::DB_PORT, "port", "port", port),
-        Part(&t::DB_USER, "user", "user", user),
+        Part(&t::DB_USER, "user", "user", r.get(&t::DB_USER)),
         Part(&t::DB_PASS, "password", "password", password),
-        Part(&t::DB_NAME, "dbname", "database name", name),
+        Part(&t::DB_NAME, "dbname", "database name", r.get(&t::DB_NAME)),
     ]
 }
 
 /// Fills in what the URL leaves open. What the URL says, the parts must say too.
-fn join(r: &mut Resolver<'_>, mut url: ConnectionString, url_origin: &Origin, parts: [Part; 5]) -> Option<Config> {
+fn join(r: &mut Resolver<'_>, mut url: ConnectionString, parts: [Part; 5]) -> Option<Config> {
     for Part(row, option, what, value) in parts {
         let Some(value) = value else { continue };
-        let is_same = match option {
-            // An address in place of a host is no host that DB_HOST may fill in.
-            "host" => url.get("host").or(url.get("hostaddr")).map(|host| host == value),
-            // A URL may give the one port for each host.
-            "port" => has_port(&url).then(|| {
-                url.get("port")
-                    .is_some_and(|ports| ports.split(',').all(|it| it == value))
-            }),
-            option => url.get(option).map(|present| present == value),
-        };
-        match is_same {
-            None => url.set(option, value),
-            Some(true) => {}
-            Some(false) => {
-                let message = format!("differs from the {what} in {}", Cited("DATABASE_URL", url_origin));
-                r.problem_with(row, message);
-            }
+        if !url.fill_in(option, &value) {
+            r.problem_with(row, format!("differs from the {what} in {}", r.cite(&t::DATABASE_URL)));
         }
     }
     if url.get("host").or(url.get("hostaddr")).is_none() {
         url.set("host", "localhost");
-        r.show(&t::DB_HOST, &"localhost".to_owned(), Origin::Default);
+        r.show(&t::DB_HOST, &vec!["localhost".to_owned()], Origin::Default);
     }
     let config = url
         .config()

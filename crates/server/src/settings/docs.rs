@@ -14,15 +14,11 @@ pub fn env_example() -> String {
         output += &format!("\n# --- {group} ---\n");
         for row in rows {
             let about = row.about();
-            let value = match about.fallback {
-                Fallback::Is(value) => value,
-                Fallback::Else(_) => "",
-            };
             output += &format!("\n# {}.\n", about.help);
-            if let Fallback::Else(words) = about.fallback {
-                output += &format!("# Default: {words}.\n");
-            }
-            output += &format!("#{}={value}\n", about.name());
+            output += &match about.fallback {
+                Fallback::Is(value) => format!("#{}={value}\n", about.name()),
+                Fallback::Else(words) => format!("# Default: {words}.\n#{}=\n", about.name()),
+            };
         }
     }
     output
@@ -43,7 +39,7 @@ pub fn markdown() -> String {
             let secret = if about.is_secret { "; secret" } else { "" };
             let cells = [
                 names.join("<br>"),
-                format!("{}{secret}", row.describe()),
+                format!("{}{secret}", row.form().1),
                 default,
                 about.help.to_owned(),
             ];

@@ -15,10 +15,10 @@
 mod database_target;
 pub mod docs;
 mod dotenv;
-mod duration;
 mod foreign;
+mod names;
 mod origin;
-mod parse;
+pub(crate) mod parse;
 mod report;
 mod resolve;
 mod rules;
@@ -32,18 +32,21 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cenote_cache::{Config as CacheConfig, Mode};
 use clap::ArgMatches;
 
-pub use crate::store::SchemaName;
+pub use crate::store::{CacheMode, Migrate, SchemaName};
 pub use cenote_secret::Secret;
 pub use origin::Origin;
 pub use report::{Report, ReportRow, SettingsErrors};
 pub use sources::args;
-pub use typed::{CacheMode, Migrate, RedisFiles, Settings};
+pub use typed::{RedisFiles, Settings};
 
-use origin::Cited;
 use resolve::Resolver;
 use table::{CENOTE_CONFIG, TABLE};
+
+/// The name of the service's cache: a part of every key in Redis.
+const CACHE_NAME: &str = "kv";
 
 /// The TOML file that is read if it exists and no other is named.
 const DEFAULT_FILE: &str = "cenote.toml";
@@ -79,7 +82,12 @@ pub fn load<K: Into<OsString>, V: Into<OsString>>(
     resolver.add_environment(&variables);
     resolver.add_dotenv(&directory.join(".env"), &variables);
     add_toml_file(&mut resolver);
-    let mut settings = Settings::new(database_target::config(&mut resolver), directory.to_owned());
+    let mut settings = Settings {
+        postgres: database_target::config(&mut resolver),
+        cache: CacheConfig::new(CACHE_NAME, Mode::Local),
+        directory: directory.to_owned(),
+        ..Settings::default()
+    };
     for row in TABLE {
         row.apply(&mut resolver, &mut settings);
     }
@@ -96,21 +104,20 @@ pub fn load<K: Into<OsString>, V: Into<OsString>>(
 
 /// Reads the TOML file that the sources above it name, or else the default one.
 fn add_toml_file(resolver: &mut Resolver<'_>) {
-    let (path, origin) = match resolver.get(&CENOTE_CONFIG) {
-        Some(found) => found,
-        None if resolver.is_set(&CENOTE_CONFIG) => return,
-        None => (PathBuf::from(DEFAULT_FILE), Origin::Default),
-    };
+    let path = resolver.get(&CENOTE_CONFIG);
+    if path.is_none() && resolver.is_set(&CENOTE_CONFIG) {
+        return;
+    }
+    let is_named = path.is_some();
+    let path = path.unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
     let shown = path.display().to_string().escape_debug().to_string();
     match fs::read_to_string(resolver.directory.join(&path)) {
         Ok(text) => {
+            let origin = resolver.origin(&CENOTE_CONFIG);
             resolver.show(&CENOTE_CONFIG, &path, origin);
             resolver.add_toml(&text, &shown);
         }
-        Err(error) if origin == Origin::Default && error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => {
-            let cited = Cited(CENOTE_CONFIG.about.name(), &origin);
-            resolver.problem(cited, format!("cannot read {shown:?}: {error}"));
-        }
+        Err(error) if !is_named && error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => resolver.problem_with(&CENOTE_CONFIG, format!("cannot read {shown:?}: {error}")),
     }
 }

@@ -33,19 +33,15 @@ pub struct Report(Vec<ReportRow>);
 
 impl Report {
     pub(super) fn new(mut shown: HashMap<&'static str, (String, Origin)>) -> Self {
-        let row = |name| match shown.remove(name) {
-            Some((value, origin)) => ReportRow {
-                name,
-                value: Some(value),
-                origin,
-            },
-            None => ReportRow {
-                name,
-                value: None,
-                origin: Origin::Default,
-            },
-        };
-        Self(TABLE.iter().map(|row| row.about().name()).map(row).collect())
+        let rows = TABLE.iter().map(|row| {
+            let name = row.about().name();
+            let (value, origin) = match shown.remove(name) {
+                Some((value, origin)) => (Some(value), origin),
+                None => (None, Origin::Default),
+            };
+            ReportRow { name, value, origin }
+        });
+        Self(rows.collect())
     }
 
     /// The rows.

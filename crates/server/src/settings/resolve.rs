@@ -12,7 +12,7 @@ use cenote_secret::Secret;
 
 use super::foreign::ForeignName;
 use super::origin::{Cited, Origin};
-use super::parse::Kind;
+use super::parse::{Form, Kind};
 use super::typed::Settings;
 
 /// What is in force when no source sets a setting.
@@ -31,7 +31,6 @@ pub(super) struct About {
     pub(super) names: &'static [&'static str],
     pub(super) fallback: Fallback,
     pub(super) help: &'static str,
-    pub(super) placeholder: &'static str,
     pub(super) is_secret: bool,
     pub(super) is_switch: bool,
 }
@@ -60,7 +59,7 @@ pub(super) trait Row: Sync {
     fn about(&self) -> &About;
 
     /// What the value may be, for the documentation.
-    fn describe(&self) -> String;
+    fn form(&self) -> Form;
 
     /// Stores the value in force, if there is one and the row knows where it goes.
     fn apply(&self, resolver: &mut Resolver<'_>, settings: &mut Settings);
@@ -71,13 +70,13 @@ impl<K: Kind> Row for Setting<K> {
         &self.about
     }
 
-    fn describe(&self) -> String {
-        self.kind.describe()
+    fn form(&self) -> Form {
+        self.kind.form()
     }
 
     fn apply(&self, resolver: &mut Resolver<'_>, settings: &mut Settings) {
         if let Some(set) = self.set
-            && let Some((value, _)) = resolver.get(self)
+            && let Some(value) = resolver.get(self)
         {
             set(settings, value);
         }
@@ -127,11 +126,14 @@ impl<'a> Resolver<'a> {
         self.problems.push(format!("{subject}: {message}"));
     }
 
-    /// A problem with the value of this setting that is in force.
+    /// Adds a problem with the value of this setting that is in force.
     pub(super) fn problem_with(&mut self, row: &dyn Row, message: impl Display) {
-        let name = row.about().name();
-        let origin = self.origin(row);
-        self.problem(Cited(name, &origin), message);
+        self.problem(self.cite(row), message);
+    }
+
+    /// Returns the setting as it is called in a message: by the name that was written, and where.
+    pub(super) fn cite(&self, row: &dyn Row) -> String {
+        Cited(row.about().name(), &self.origin(row)).to_string()
     }
 
     /// The rank of the highest source that mentions the setting.
@@ -167,59 +169,43 @@ impl<'a> Resolver<'a> {
 
     /// Parses the value in force, or else the default of the table, and records it for the report. `None` if there is
     /// neither, or a problem.
-    pub(super) fn get<K: Kind>(&mut self, setting: &Setting<K>) -> Option<(K::Value, Origin)> {
-        let entries: Vec<Entry> = self.in_force(setting).cloned().collect();
-        let (value, origin) = match (&entries[..], setting.about.fallback) {
-            ([], Fallback::Else(_)) => return None,
-            ([], Fallback::Is(text)) => match setting.kind.parse(text) {
-                Ok(value) => (value, Origin::Default),
-                Err(complaint) => {
-                    self.problem(Cited(setting.about.name(), &Origin::Default), complaint);
-                    return None;
-                }
-            },
-            (entries, _) => self.agreed(setting, entries)?,
-        };
-        self.show(setting, &value, origin.clone());
-        Some((value, origin))
-    }
-
-    /// The value of these entries, if all of them are readable and mean the same.
-    fn agreed<K: Kind>(&mut self, setting: &Setting<K>, entries: &[Entry]) -> Option<(K::Value, Origin)> {
-        let mut first: Option<(K::Value, Origin)> = None;
-        let mut is_agreed = true;
-        for entry in entries {
-            let origin = &entry.origin;
-            match (self.parse(setting, entry), &first) {
-                (None, _) => is_agreed = false,
-                (Some(value), None) => first = Some((value, origin.clone())),
-                (Some(value), Some((other, other_origin))) if value != *other => {
-                    let (one, two) = (
-                        Cited(setting.about.name(), other_origin),
-                        Cited(setting.about.name(), origin),
-                    );
-                    let message = match K::SECRET {
-                        true => format!("differs from {two}; they name one setting"),
-                        false => {
-                            let (other, value) = (setting.kind.show(other), setting.kind.show(&value));
-                            format!("{other:?} differs from {value:?} in {two}; they name one setting")
-                        }
-                    };
-                    self.problem(one, message);
-                    is_agreed = false;
-                }
-                (Some(_), Some(_)) => {}
-            }
+    pub(super) fn get<K: Kind>(&mut self, setting: &Setting<K>) -> Option<K::Value> {
+        let mut entries: Vec<Entry> = self.in_force(setting).cloned().collect();
+        if let (true, Fallback::Is(text)) = (entries.is_empty(), setting.about.fallback) {
+            entries.push(Entry {
+                setting: setting.about.name(),
+                is_file: false,
+                text: Secret::new(text.to_owned()),
+                origin: Origin::Default,
+                source: usize::MAX,
+            });
         }
-        first.filter(|_| is_agreed)
+        let parsed = |entry| Some((entry, self.parse(setting, entry)?));
+        let parsed: Vec<(&Entry, K::Value)> = entries.iter().filter_map(parsed).collect();
+        let (first, value) = parsed.first()?;
+        let conflicts: Vec<_> = parsed.iter().filter(|(_, other)| other != value).collect();
+        for (entry, other) in &conflicts {
+            let message = match K::SECRET {
+                true => format!("differs from {}", entry.cited()),
+                false => {
+                    let (value, other) = (setting.kind.show(value), setting.kind.show(other));
+                    format!("{value:?} differs from {other:?} in {}", entry.cited())
+                }
+            };
+            self.problem(first.cited(), message + "; they name one setting");
+        }
+        if !conflicts.is_empty() || parsed.len() < entries.len() {
+            return None;
+        }
+        self.show(setting, value, first.origin.clone());
+        Some(value.clone())
     }
 
     fn parse<K: Kind>(&mut self, setting: &Setting<K>, entry: &Entry) -> Option<K::Value> {
-        let cited = Cited(setting.about.name(), &entry.origin);
-        let text = match self.content(entry) {
+        let text = match entry.content(self.directory) {
             Ok(text) => text,
             Err(message) => {
-                self.problem(cited, message);
+                self.problem(entry.cited(), message);
                 return None;
             }
         };
@@ -240,34 +226,16 @@ impl<'a> Resolver<'a> {
         };
         // A file may hold a secret even where the setting is none: the wrong file was named.
         match K::SECRET || !K::QUOTED || entry.is_file {
-            true => self.problem(cited, format!("the value {complaint}")),
-            false => self.problem(cited, format!("{text:?} {complaint}")),
+            true => self.problem(entry.cited(), format!("the value {complaint}")),
+            false => self.problem(entry.cited(), format!("{text:?} {complaint}")),
         }
         None
     }
 
-    /// The text, without the line breaks that `echo` and editors leave at its end.
-    fn content(&self, entry: &Entry) -> Result<Secret<String>, String> {
-        let without_break = |text: &str| text.trim_end_matches(['\n', '\r']).to_owned();
-        if !entry.is_file {
-            return Ok(Secret::new(without_break(entry.text.expose())));
-        }
-        let path = self.directory.join(entry.text.expose());
-        // Debug keeps a strange path on one line.
-        let bytes = fs::read(&path).map_err(|error| format!("cannot read {path:?}: {error}"))?;
-        let text = String::from_utf8(bytes).map_err(|_| format!("{path:?} is not UTF-8"))?;
-        // Editors on Windows begin a file with a byte order mark.
-        let text = without_break(text.strip_prefix('\u{feff}').unwrap_or(&text));
-        match text.is_empty() {
-            true => Err(format!("{path:?} is empty")),
-            false => Ok(Secret::new(text)),
-        }
-    }
-
     /// Records for the report what is in force.
     pub(super) fn show<K: Kind>(&mut self, setting: &Setting<K>, value: &K::Value, origin: Origin) {
-        self.shown
-            .insert(setting.about.name(), (setting.kind.show(value), origin));
+        let shown = (setting.kind.show(value), origin);
+        self.shown.insert(setting.about.name(), shown);
     }
 
     /// Whether a value or a default of the setting is in force.
@@ -280,6 +248,30 @@ impl<'a> Resolver<'a> {
         self.show(setting, &value, Origin::Follows(from.about().name()));
         if let Some(set) = setting.set {
             set(to, value);
+        }
+    }
+}
+
+impl Entry {
+    fn cited(&self) -> Cited<'_> {
+        Cited(self.setting, &self.origin)
+    }
+
+    /// Reads the text, without the line breaks that `echo` and editors leave at its end.
+    fn content(&self, directory: &Path) -> Result<Secret<String>, String> {
+        let without_break = |text: &str| text.trim_end_matches(['\n', '\r']).to_owned();
+        if !self.is_file {
+            return Ok(Secret::new(without_break(self.text.expose())));
+        }
+        let path = directory.join(self.text.expose());
+        // Debug keeps a strange path on one line.
+        let bytes = fs::read(&path).map_err(|error| format!("cannot read {path:?}: {error}"))?;
+        let text = String::from_utf8(bytes).map_err(|_| format!("{path:?} is not UTF-8"))?;
+        // Editors on Windows begin a file with a byte order mark.
+        let text = without_break(text.strip_prefix('\u{feff}').unwrap_or(&text));
+        match text.is_empty() {
+            true => Err(format!("{path:?} is empty")),
+            false => Ok(Secret::new(text)),
         }
     }
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use cenote_cache::{MIN_STALENESS, Mode, RedisConfig, Timing};
 
-use super::origin::{Cited, Origin};
+use super::origin::Origin;
 use super::parse::Kind;
 use super::resolve::{Resolver, Row};
 use super::table as t;
-use super::typed::{CacheMode, Settings};
+use super::typed::Settings;
+use crate::store::CacheMode;
 
 /// The default of `CACHE_MAX_STALENESS_MS`, which counts in one mode only.
 const MAX_STALENESS: Duration = Duration::from_secs(1);
@@ -29,7 +30,7 @@ pub(super) fn apply(r: &mut Resolver<'_>, s: &mut Settings) {
 }
 
 fn pool_sizes(r: &mut Resolver<'_>, s: &mut Settings) {
-    if let Some(((min, max), _)) = r.get(&t::POOL_PROFILE) {
+    if let Some((min, max)) = r.get(&t::POOL_PROFILE) {
         for (setting, size) in [(&t::DB_POOL_MIN_SIZE, min), (&t::DB_POOL_MAX_SIZE, max)] {
             if !r.is_set(setting) {
                 r.follow(setting, size, &t::POOL_PROFILE, s);
@@ -44,8 +45,7 @@ fn pool_sizes(r: &mut Resolver<'_>, s: &mut Settings) {
         // A pool of one connection at most cannot keep two by default.
         r.follow(&t::DB_POOL_MIN_SIZE, max, &t::DB_POOL_MAX_SIZE, s);
     } else {
-        let origin = r.origin(&t::DB_POOL_MAX_SIZE);
-        let bound = Cited(t::DB_POOL_MAX_SIZE.about.name(), &origin);
+        let bound = r.cite(&t::DB_POOL_MAX_SIZE);
         r.problem_with(
             &t::DB_POOL_MIN_SIZE,
             format!("\"{min}\" is more than the {max} of {bound}"),
@@ -54,21 +54,16 @@ fn pool_sizes(r: &mut Resolver<'_>, s: &mut Settings) {
 }
 
 fn cache(r: &mut Resolver<'_>, s: &mut Settings) {
-    let servers = r.get(&t::REDIS_URL).map(|(servers, _)| servers);
     let has_redis = r.is_set(&t::REDIS_URL);
-    let mode = match r.get(&t::CACHE_MODE) {
-        Some((mode, _)) => mode,
-        None => {
-            let (mode, origin) = match has_redis {
-                true => (CacheMode::Strong, Origin::Follows(t::REDIS_URL.about.name())),
-                // The writes of one process would not reach what another keeps.
-                false if s.instances > 1 => (CacheMode::Off, Origin::Follows(t::INSTANCES.about.name())),
-                false => (CacheMode::Local, Origin::Default),
-            };
-            r.show(&t::CACHE_MODE, &mode, origin);
-            mode
+    if !r.has_value(&t::CACHE_MODE) {
+        match has_redis {
+            true => r.follow(&t::CACHE_MODE, CacheMode::Strong, &t::REDIS_URL, s),
+            // The writes of one process would not reach what another keeps.
+            false if s.instances > 1 => r.follow(&t::CACHE_MODE, CacheMode::Off, &t::INSTANCES, s),
+            false => r.show(&t::CACHE_MODE, &CacheMode::Local, Origin::Default),
         }
-    };
+    }
+    let mode = s.cache_mode;
     if mode.needs_redis() && !has_redis {
         r.problem_with(&t::CACHE_MODE, format!("\"{}\" needs REDIS_URL", mode.as_str()));
     }
@@ -79,10 +74,9 @@ fn cache(r: &mut Resolver<'_>, s: &mut Settings) {
         );
         r.problem_with(&t::CACHE_MODE, message);
     }
-    let max_staleness = max_staleness(r, mode);
+    let max_staleness = max_staleness(r, s);
     // Without servers there is a problem, so that the settings are not used.
-    let redis = RedisConfig::new(servers.unwrap_or_default());
-    s.cache_mode = mode;
+    let redis = RedisConfig::new(r.get(&t::REDIS_URL).unwrap_or_default());
     s.cache.mode = match mode {
         CacheMode::Local => Mode::Local,
         CacheMode::Strong => Mode::Strong(redis),
@@ -103,21 +97,20 @@ fn cache(r: &mut Resolver<'_>, s: &mut Settings) {
     }
 }
 
-fn max_staleness(r: &mut Resolver<'_>, mode: CacheMode) -> Duration {
+fn max_staleness(r: &mut Resolver<'_>, s: &mut Settings) -> Duration {
     let setting = &t::CACHE_MAX_STALENESS_MS;
-    let is_bounded = mode == CacheMode::Bounded;
-    let Some((bound, _)) = r.get(setting) else {
+    let is_bounded = s.cache_mode == CacheMode::Bounded;
+    let Some(bound) = r.get(setting) else {
         if is_bounded && !r.is_set(setting) {
-            r.show(setting, &MAX_STALENESS, Origin::Follows(t::CACHE_MODE.about.name()));
+            r.follow(setting, MAX_STALENESS, &t::CACHE_MODE, s);
         }
         return MAX_STALENESS;
     };
     if !is_bounded {
-        let origin = r.origin(&t::CACHE_MODE);
-        let (word, of) = (mode.as_str(), Cited(t::CACHE_MODE.about.name(), &origin));
+        let (word, mode) = (s.cache_mode.as_str(), r.cite(&t::CACHE_MODE));
         r.problem_with(
             setting,
-            format!("means nothing with \"{word}\" of {of}; only bounded has a bound"),
+            format!("means nothing with \"{word}\" of {mode}; only bounded has a bound"),
         );
     }
     if bound < MIN_STALENESS {

@@ -14,10 +14,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::dotenv::{self, Assignment, SyntaxError};
 use super::foreign;
+use super::names::{self, Named};
 use super::origin::{Cited, Origin};
 use super::resolve::{About, Entry, Fallback, Resolver};
 use super::suggest;
-use super::table::{self, Named};
 
 /// The flags for every name of every setting.
 ///
@@ -27,7 +27,7 @@ pub fn args() -> Vec<Arg> {
     let argument = |(order, named): (usize, Named)| {
         let about = named.row.about();
         let arg = Arg::new(&named.name)
-            .long(table::flag(&named.name))
+            .long(named.flag())
             .action(ArgAction::Append)
             .allow_negative_numbers(true)
             .help_heading(about.group)
@@ -36,13 +36,13 @@ pub fn args() -> Vec<Arg> {
         if named.is_file {
             return arg.value_name("FILE");
         }
-        let arg = arg.value_name(about.placeholder).help(help(about));
+        let arg = arg.value_name(named.row.form().0).help(help(about));
         match about.is_switch {
             true => arg.num_args(0..=1).default_missing_value("true"),
             false => arg,
         }
     };
-    table::all_names().enumerate().map(argument).collect()
+    names::all_names().enumerate().map(argument).collect()
 }
 
 fn help(about: &About) -> String {
@@ -53,13 +53,13 @@ fn help(about: &About) -> String {
 impl Resolver<'_> {
     /// Reads the command line.
     pub(super) fn add_command_line(&mut self, matches: &ArgMatches) {
-        for named in table::all_names() {
+        for named in names::all_names() {
             // Not every command has every flag.
             let Ok(Some(texts)) = matches.try_get_many::<String>(&named.name) else {
                 continue;
             };
             for text in texts {
-                let flag = format!("--{}", table::flag(&named.name));
+                let flag = format!("--{}", named.flag());
                 self.add(0, &named, text.clone(), Origin::CommandLine(flag));
             }
         }
@@ -70,7 +70,7 @@ impl Resolver<'_> {
         for (name, text) in variables {
             let Some(name) = name.to_str() else { continue };
             let origin = Origin::Environment(name.to_owned());
-            match (table::find(name), text.to_str()) {
+            match (names::find(name), text.to_str()) {
                 (_, Some("")) => {}
                 (Some(named), Some(text)) => self.add(1, &named, text.to_owned(), origin),
                 (Some(_), None) => self.problem(Cited("", &origin), "is not UTF-8"),
@@ -99,7 +99,7 @@ impl Resolver<'_> {
         };
         let (assignments, errors) = dotenv::parse(&text, &lookup);
         for SyntaxError { line, name, message } in errors {
-            match name.as_deref().and_then(table::find) {
+            match name.as_deref().and_then(names::find) {
                 Some(named) => self.problem(Cited("", &origin(named.name, line)), format!("the line {message}")),
                 // Other programs read this file too.
                 None => self
@@ -115,7 +115,7 @@ impl Resolver<'_> {
         } in assignments
         {
             let (origin, value) = (origin(name.clone(), line), value.unwrap_or_default());
-            match table::find(&name) {
+            match names::find(&name) {
                 Some(_) if is_unresolved => {
                     self.problem(Cited("", &origin), "refers with ${…} to a variable that is not set");
                 }
@@ -145,7 +145,7 @@ impl Resolver<'_> {
                 file: file.to_owned(),
                 line,
             };
-            let known = table::all_names().find(|named| named.row.about().may_be_in_file() && named.toml_key() == key);
+            let known = names::all_names().find(|named| named.row.about().may_be_in_file() && named.toml_key() == key);
             match (known, scalar(value)) {
                 (Some(named), Some(text)) => self.add(3, &named, text, origin),
                 (Some(_), None) => self.problem(Cited("", &origin), "is not a text, a number or a boolean"),

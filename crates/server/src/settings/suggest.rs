@@ -2,7 +2,7 @@
 //!
 //! Invariant: a name that is plainly another program's is left alone; an environment holds many of those.
 
-use super::table;
+use super::names;
 
 /// Names with these beginnings are meant for cenote, however they end.
 const OWN_PREFIXES: [&str; 4] = ["DB_POOL_", "CACHE_", "POOL_", "HTTP_"];
@@ -20,7 +20,7 @@ const FOREIGN_PREFIXES: [&str; 6] = [
 /// The name that was probably meant, in the table's spelling.
 pub(super) fn closest(name: &str) -> Option<String> {
     let name = name.to_ascii_uppercase();
-    table::all_names()
+    names::all_names()
         .map(|named| named.name)
         .filter(|known| name.len().abs_diff(known.len()) <= tolerance(known))
         .map(|known| (strsim::osa_distance(&name, &known), known))
@@ -41,7 +41,7 @@ fn tolerance(known: &str) -> usize {
 /// A warning about a name in an environment, unless the name is nothing to do with cenote.
 pub(super) fn warning(name: &str) -> Option<String> {
     let upper = name.to_ascii_uppercase();
-    if table::find(name).is_some() || foreign(&upper) {
+    if names::find(name).is_some() || foreign(&upper) {
         return None;
     }
     match closest(name) {

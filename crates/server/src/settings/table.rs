@@ -1,55 +1,16 @@
 //! The table of all settings: one row has a setting's names, kind, default and documentation, and the place in the
 //! configuration where its value goes.
 //!
-//! Invariant: all of these are written nowhere else, and no name stands for two settings.
+//! Invariant: all of these are written nowhere else.
 
-use super::duration::{Milliseconds, PositiveSeconds, Seconds, SecondsOrOff};
 use super::parse::{
-    Bytes, DatabaseHost, DatabaseUrl, Kind, ListenHost, Location, LogFilter, OneOf, Password, RedisServers,
-    SchemaIdentifier, Switch, Text, Whole,
+    Bytes, DatabaseHost, DatabaseUrl, Kind, List, ListenHost, Location, Milliseconds, OneOf, Parsed, Password,
+    PositiveSeconds, RedisServers, Seconds, SecondsOrOff, Switch, Text, Whole,
 };
 use super::resolve::Fallback::{Else, Is};
 use super::resolve::{About, Row, Setting};
-use super::typed::{CacheMode, Migrate};
-
-/// The flag of a name: `DB_HOST` is `db-host`.
-pub(super) fn flag(name: &str) -> String {
-    // Every flag is cenote's own already.
-    let name = name.strip_prefix("CENOTE_").unwrap_or(name);
-    name.to_ascii_lowercase().replace('_', "-")
-}
-
-/// A name of a setting.
-pub(super) struct Named {
-    pub(super) row: &'static dyn Row,
-    /// The name in full, with `_FILE` if the text is the path of the file that holds the value.
-    pub(super) name: String,
-    pub(super) is_file: bool,
-}
-
-impl Named {
-    /// The key in the TOML file.
-    pub(super) fn toml_key(&self) -> String {
-        self.name.to_ascii_lowercase()
-    }
-}
-
-/// Every name of every setting, with and without `_FILE`.
-pub(super) fn all_names() -> impl Iterator<Item = Named> {
-    let of_row = |row: &'static dyn Row| {
-        let plain = row.about().names.iter().map(|name| ((*name).to_owned(), false));
-        let files = row.about().names.iter().map(|name| (format!("{name}_FILE"), true));
-        let names = plain.zip(files).flat_map(|(plain, file)| [plain, file]);
-        let names = names.filter(move |(_, is_file)| !is_file || row.about().may_be_in_file());
-        names.map(move |(name, is_file)| Named { row, name, is_file })
-    };
-    TABLE.iter().copied().flat_map(of_row)
-}
-
-/// Finds an exact name.
-pub(super) fn find(name: &str) -> Option<Named> {
-    all_names().find(|named| named.name == name)
-}
+use crate::store::{CacheMode, Migrate, SchemaName};
+use crate::telemetry;
 
 /// `NAME or ALIAS: Kind(form), default => setter, "help";`
 macro_rules! settings {
@@ -64,7 +25,6 @@ macro_rules! settings {
                     names: &[stringify!($name) $(, stringify!($alias))*],
                     fallback: $fallback,
                     help: $help,
-                    placeholder: <$kind$(<$of>)? as Kind>::PLACEHOLDER,
                     is_secret: <$kind$(<$of>)? as Kind>::SECRET,
                     is_switch: <$kind$(<$of>)? as Kind>::SWITCH,
                 },
@@ -95,7 +55,7 @@ settings! {
     "Database" {
         DATABASE_URL: DatabaseUrl, Else("none: a private PostgreSQL is started"),
             "Where the database is. SQLAlchemy's postgresql+asyncpg:// is understood";
-        DB_HOST: DatabaseHost, Else("localhost if another DB_ name is set"),
+        DB_HOST: List<DatabaseHost>(DatabaseHost), Else("localhost if another DB_ name is set"),
             "Host of the database, instead of DATABASE_URL";
         DB_PORT: Whole<u16>(1..=65_535), Else("5432"),
             "Port of the database";
@@ -105,12 +65,15 @@ settings! {
             "Password of the database user; the file of DB_PASS_FILE is read again for every connection";
         DB_NAME: Text, Else("the name of the user"),
             "Name of the database";
-        DB_SCHEMA: SchemaIdentifier, Is("public") => |s, it| s.schema = it,
+        DB_SCHEMA: Parsed<SchemaName>(
+            "NAME",
+            "name of a schema; taken as it is written, upper and lower case included",
+            str::parse,
+        ), Is("public") => |s, it| s.schema = it,
             "Schema of the database that the service's tables are in; it is made if it is missing";
         MIGRATE: OneOf<Migrate>(Migrate::WORDS), Is("auto") => |s, it| s.migrate = it,
-            "What serve does about a schema that is not up to date: auto = add what is missing; check = end with what \
-             is \
-             missing; off = look at nothing";
+            "What serve does about a schema that is not up to date: auto = add what is missing; check = end with what is missing; \
+             off = look at nothing";
         DATA_DIR: Location, Else("~/.local/share/cenote/postgres; as root /var/lib/cenote/postgres")
             => |s, it| s.data_dir = Some(s.directory.join(it)),
             "Directory where the private PostgreSQL keeps its data when no database is set";
@@ -148,8 +111,7 @@ settings! {
     "Statements" {
         COMMAND_TIMEOUT: PositiveSeconds, Is("5") => |s, it| s.postgres.command_timeout = Some(it),
             "Longest time for one statement in seconds; it is cancelled on the server too. With CACHE_MODE strong or \
-             bounded \
-             the server ends it after 1 s at the latest";
+             bounded the server ends it after 1 s at the latest";
         DB_STATEMENT_CACHE: Whole<usize>(0..=1_000_000), Is("256") => |s, it| s.postgres.statement_cache = it,
             "Prepared statements kept per connection; 0 = none";
         DB_ECHO: Switch, Is("false") => |s, it| s.postgres.echo = it,
@@ -173,7 +135,8 @@ settings! {
         REDIS_TLS_KEY: Location, Else("none") => |s, it| s.redis_files.key = Some(s.directory.join(it)),
             "File (PEM) with the private key of REDIS_TLS_CERT";
         CACHE_MODE: OneOf<CacheMode>(CacheMode::WORDS),
-            Else("strong with REDIS_URL, else local; off with several INSTANCES and no REDIS_URL"),
+            Else("strong with REDIS_URL, else local; off with several INSTANCES and no REDIS_URL")
+            => |s, it| s.cache_mode = it,
             "What a cached read guarantees: local = in this process, which must be the only one that writes; \
              strong = no stale reads through any instance; \
              bounded = stale by CACHE_MAX_STALENESS_MS at most; ttl = plain cache-aside; off = no cache. \
@@ -216,9 +179,11 @@ settings! {
             "Longest wait for running requests at shutdown in seconds";
     }
     "Log" {
-        LOG or RUST_LOG: LogFilter, Is("info") => |s, it| s.log_filter = it,
+        LOG or RUST_LOG: Parsed<String>("FILTER", "tracing filter directives", telemetry::parse_filter), Is("info")
+            => |s, it| s.log_filter = it,
             "What is logged, as tracing filter directives: info,cenote=debug";
-        LOG_FORMAT: OneOf<Option<bool>>(&[("auto", None), ("pretty", Some(true)), ("json", Some(false))]), Is("auto") => |s, it| s.log_is_pretty = it,
+        LOG_FORMAT: OneOf<Option<bool>>(&[("auto", None), ("pretty", Some(true)), ("json", Some(false))]), Is("auto")
+            => |s, it| s.log_is_pretty = it,
             "Form of the log: auto = pretty on a terminal, else json";
     }
     "Configuration" {
@@ -230,19 +195,6 @@ settings! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
-
-    #[test]
-    fn no_name_stands_for_two_settings() {
-        let mut seen = HashSet::new();
-        for named in all_names() {
-            assert!(seen.insert(named.name.clone()), "{}", named.name);
-            let found = find(&named.name).unwrap();
-            assert_eq!(found.name, named.name);
-        }
-        assert!(find("DB_HOST_FILE_FILE").is_none());
-        assert!(find("db_host").is_none());
-    }
 
     #[test]
     fn every_help_text_fits_a_table_cell() {

@@ -5,16 +5,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cenote_cache::{Config as CacheConfig, Mode};
+use cenote_cache::Config as CacheConfig;
 
 use crate::http::HttpConfig;
-use crate::store::SchemaName;
-
-/// The name of the service's cache: a part of every key in Redis.
-const CACHE_NAME: &str = "kv";
+use crate::store::{CacheMode, Migrate, SchemaName};
 
 /// All settings of the service.
-#[derive(Clone, Debug)]
+///
+/// `Default` is the state before the defaults of the table are applied.
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// The database, its pool and the statements sent to it. Without a host the service starts a private PostgreSQL:
     /// see [`names_database`](Self::names_database).
@@ -60,32 +59,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The state before the table's defaults and the values that were written are applied.
-    pub(super) fn new(postgres: cenote_postgres::Config, directory: PathBuf) -> Self {
-        Self {
-            postgres,
-            cache: CacheConfig::new(CACHE_NAME, Mode::Local),
-            cache_mode: CacheMode::Local,
-            redis_files: RedisFiles::default(),
-            change_feed: false,
-            http: HttpConfig::default(),
-            host: String::new(),
-            port: 0,
-            cores: None,
-            answer_memory: 0,
-            shutdown_delay: Duration::ZERO,
-            data_dir: None,
-            schema: SchemaName::default(),
-            migrate: Migrate::Auto,
-            instances: 1,
-            queue_bytes: 0,
-            queue_wait: Duration::ZERO,
-            log_filter: String::new(),
-            log_is_pretty: None,
-            directory,
-        }
-    }
-
     /// Sets how long values are cached, and from it how long it is cached that a key has no value.
     pub(super) fn set_cache_ttl(&mut self, ttl: Duration) {
         // A key that somebody reads before it is written should not stay absent for long.
@@ -109,58 +82,4 @@ pub struct RedisFiles {
     pub certificate: Option<PathBuf>,
     /// The private key of the certificate.
     pub key: Option<PathBuf>,
-}
-
-/// What `serve` does about a schema that is not up to date.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Migrate {
-    /// It adds what is missing.
-    Auto,
-    /// It ends with an error that names what is missing.
-    Check,
-    /// It does not look.
-    Off,
-}
-
-impl Migrate {
-    pub(super) const WORDS: &[(&'static str, Self)] =
-        &[("auto", Self::Auto), ("check", Self::Check), ("off", Self::Off)];
-}
-
-/// What a cached read guarantees; [`Mode`] without the Redis and the bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CacheMode {
-    /// A cache in this process, coherent with its own writes.
-    Local,
-    /// No read is older than the newest acknowledged write of any instance.
-    Strong,
-    /// As `Strong`, except that reads may be stale by a bound.
-    Bounded,
-    /// Plain cache-aside: a read may be stale until the lifetime ends.
-    Ttl,
-    /// No cache.
-    Off,
-}
-
-impl CacheMode {
-    pub(super) const WORDS: &[(&'static str, Self)] = &[
-        ("local", Self::Local),
-        ("strong", Self::Strong),
-        ("bounded", Self::Bounded),
-        ("ttl", Self::Ttl),
-        ("off", Self::Off),
-    ];
-
-    /// The word for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        let found = Self::WORDS.iter().find(|(_, mode)| *mode == self);
-        found.map_or("", |(word, _)| word)
-    }
-
-    /// Whether it needs Redis.
-    #[must_use]
-    pub const fn needs_redis(self) -> bool {
-        matches!(self, Self::Strong | Self::Bounded | Self::Ttl)
-    }
 }

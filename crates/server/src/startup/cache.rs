@@ -12,8 +12,8 @@ use std::{
 use cenote_cache::{CheckError, ClientIdentity, Config, Mode, RedisProblem};
 
 use crate::{
-    settings::{CacheMode, Settings},
-    store::StoreError,
+    settings::Settings,
+    store::{CacheMode, StoreError},
 };
 
 /// Why there can be no cache.

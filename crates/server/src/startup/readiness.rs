@@ -15,8 +15,8 @@ use super::{
 use crate::{
     app::App,
     health::Stage,
-    settings::{CacheMode, Migrate, Settings},
-    store::requirements,
+    settings::Settings,
+    store::{CacheMode, Migrate, requirements},
 };
 
 /// Pause between tries to bring the schema up to date, and between warnings that it does not succeed.

@@ -12,6 +12,7 @@
 //! | settings of the server that would break the service | `requirements` |
 
 mod cache_epoch;
+mod cache_mode;
 pub(crate) mod change_feed;
 mod keys;
 pub(crate) mod requirements;
@@ -24,12 +25,15 @@ use cenote_cache::{Cache, Config, ConfigError, DegradedReason, KeyCount, Mode, S
 use cenote_postgres::{BatchLimits, InvalidConfig, Pool, QueueStats};
 use tokio::time::{sleep, timeout};
 
-pub use self::schema::SchemaName;
 use self::{
     cache_epoch::CacheEpoch,
     change_feed::{ChangeFeed, FeedStats},
     keys::{Keys, Values, WriteTimeouts},
     users::Users,
+};
+pub use self::{
+    cache_mode::CacheMode,
+    schema::{Migrate, SchemaName},
 };
 pub(crate) use self::{
     keys::{ABSENT, Change, ChangeOutcome, Condition, WriteError, is_size_note, is_unrepresentable, noted_size},

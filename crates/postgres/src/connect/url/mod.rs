@@ -73,7 +73,26 @@ impl ConnectionString {
         self.0.get(option)
     }
 
-    /// Sets an option of libpq, in binding of the value it has. An empty value removes it.
+    /// Sets `option` to `value` if the text does not set it. Returns whether the text now says `value`: an address counts
+    /// as the host, and each host must have the port.
+    pub fn fill_in(&mut self, option: &'static str, value: &str) -> bool {
+        let present = match option {
+            "host" => self.get("host").or(self.get("hostaddr")),
+            // Ports left open beside hosts leave commas.
+            "port" => self.get("port").filter(|ports| ports.contains(|c| c != ',')),
+            _ => self.get(option),
+        };
+        match present {
+            Some(ports) if option == "port" => ports.split(',').all(|port| port == value),
+            Some(present) => present == value,
+            None => {
+                self.set(option, value);
+                true
+            }
+        }
+    }
+
+    /// Sets an option of libpq, in place of the value it has. An empty value removes it.
     pub fn set(&mut self, option: &'static str, value: impl Into<String>) {
         self.0.set(option, value.into());
     }

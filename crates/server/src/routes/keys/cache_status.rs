@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header::AGE};
 use cenote_cache::{Read, Source};
 
-use crate::settings::CacheMode;
+use crate::store::CacheMode;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::parse::kinds;
+use super::kinds;
 
 /// Longer spans are mistakes, and adding them to a clock may overflow.
 const LONGEST: Duration = Duration::from_secs(3650 * 24 * 3600);
