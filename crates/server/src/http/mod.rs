@@ -8,6 +8,7 @@
 //! | who accepts, and what happens at the limit of connections | `accept_loop`, `listener`, `refusals` |
 //! | which connections are open, on which core, and the drain | `connections` |
 //! | one connection's lifetime, and who is at its other end | `connection`, `socket`, `timeouts`, `peer` |
+//! | the client behind proxies | `client_address` |
 //! | what happens to a request before and after its handler | `request_layer` |
 //! | bodies of requests and responses | `body` |
 //! | JSON, path and query parameters, and their validation | `extract`, `validation` |
@@ -19,6 +20,7 @@
 
 mod accept_loop;
 mod body;
+mod client_address;
 mod config;
 mod connection;
 mod connections;
@@ -36,6 +38,7 @@ mod validation;
 
 pub use accept_loop::{Core, serve};
 pub use body::{BodyError, FullResponse, RequestBody, ResponseBody};
+pub use client_address::{ClientAddresses, InvalidNetwork, ProxyHeader, TrustedProxies, client_address};
 pub use config::HttpConfig;
 pub use connections::Drained;
 pub use extract::{Json, Key, Number, Path, Query, decode_key, number};

@@ -45,6 +45,8 @@ pub enum Member {
     Number(u64),
     /// A text written for callers.
     Text(Cow<'static, str>),
+    /// Several of them.
+    Texts(Vec<Cow<'static, str>>),
 }
 
 /// Why a response is a 5xx. It travels in the response's extensions to the log, and is formatted only if it is logged: in
