@@ -6,6 +6,7 @@
 //! | [`startup`] | builds the service from its settings, and ends it |
 //! | `settings` | from the environment to checked settings |
 //! | [`http`] | the transport: sockets, connections, timeouts, errors |
+//! | [`limits`] | how often a caller may do what |
 //! | `routes` | the handlers and their OpenAPI description |
 //! | `store` | all SQL: keys and users in PostgreSQL, the cache in front of them, the schema |
 //! | `app` | the state that the routes share |
@@ -20,6 +21,8 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod http;
+
+pub mod limits;
 
 mod output;
 mod telemetry;

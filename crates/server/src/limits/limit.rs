@@ -1,0 +1,44 @@
+//! A policy made ready for requests: its rates and the texts of its headers.
+//!
+//! Invariant: whatever a request does not change is computed once, when the settings or a key are read.
+
+use axum::http::HeaderValue;
+
+use super::gcra::Rate;
+use super::policy::{Policy, Unit};
+
+/// The limit of one class. Without rates: no limit.
+#[derive(Debug, Default)]
+pub(super) struct Limit {
+    pub(super) policy: Policy,
+    pub(super) rates: Box<[Rate]>,
+    /// The name of each window in headers and problems.
+    pub(super) names: Box<[String]>,
+    /// `RateLimit-Policy`. `None` without a limit.
+    pub(super) policy_header: Option<HeaderValue>,
+}
+
+impl Limit {
+    /// `class` consists of letters, digits and `-`.
+    pub(super) fn new(class: &str, policy: Policy) -> Self {
+        let windows = policy.windows();
+        let rate = |window: &super::policy::Window| Rate::new(window.interval(), window.burst());
+        let name = |unit: Unit| match windows.len() {
+            1 => class.to_owned(),
+            _ => format!("{class}-{unit}"),
+        };
+        let names: Box<[_]> = windows.iter().map(|window| name(window.unit())).collect();
+        let items = windows.iter().zip(&names).map(|(window, name)| {
+            let (quota, seconds, burst) = (window.quota(), window.unit().seconds(), window.burst());
+            format!("\"{name}\";q={quota};w={seconds};cenote-burst={burst}")
+        });
+        let header = items.collect::<Vec<_>>().join(", ");
+        Self {
+            rates: windows.iter().map(rate).collect(),
+            names,
+            // Fails never: the texts are ASCII.
+            policy_header: HeaderValue::try_from(header).ok().filter(|_| !policy.is_off()),
+            policy,
+        }
+    }
+}

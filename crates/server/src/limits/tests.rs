@@ -1,0 +1,139 @@
+use std::time::Duration;
+
+use super::*;
+
+fn address(text: &str) -> Caller<'static> {
+    Caller::Address(text.parse().unwrap())
+}
+
+fn limits(read: &str) -> Limits {
+    Limits::new(&LimitsConfig {
+        read: read.parse().unwrap(),
+        ..LimitsConfig::default()
+    })
+}
+
+/// The number of requests that are admitted of `of` at one time.
+fn admitted(limits: &Limits, class: impl Into<ClassId> + Copy, caller: Caller<'_>, of: usize, now: Instant) -> usize {
+    let charge = |_: &usize| !limits.charge(class.into(), caller, None, now).is_refused();
+    (0..of).filter(charge).count()
+}
+
+#[test]
+fn by_default_only_failed_logins_are_limited() {
+    let limits = Limits::new(&LimitsConfig::default());
+    let (caller, now) = (address("192.0.2.1"), Instant::now());
+    for base in [Base::Read, Base::Write, Base::Admin] {
+        assert_eq!(admitted(&limits, base, caller, 1000, now), 1000);
+    }
+    assert_eq!(admitted(&limits, Base::AuthFailures, caller, 1000, now), 2);
+    let minute = Duration::from_secs(60);
+    let later = (0..60).map(|second| now + Duration::from_secs(second) + minute);
+    let admitted: usize = later
+        .map(|now| admitted(&limits, Base::AuthFailures, caller, 10, now))
+        .sum();
+    assert!((20..=22).contains(&admitted), "{admitted}");
+}
+
+#[test]
+fn a_refused_request_consumes_nothing_and_neither_does_a_look() {
+    let (limits, now) = (limits("100/min"), Instant::now());
+    let caller = Caller::Key("k1");
+    for _ in 0..1000 {
+        assert!(!limits.peek(Base::Read.into(), caller, now).is_refused());
+    }
+    assert_eq!(admitted(&limits, Base::Read, caller, 100_000, now), 10);
+    assert!(limits.peek(Base::Read.into(), caller, now).is_refused());
+    assert_eq!(
+        admitted(&limits, Base::Read, caller, 100, now + Duration::from_secs(6)),
+        10
+    );
+}
+
+#[test]
+fn callers_and_classes_have_their_own_buckets_and_addresses_of_one_network_share_theirs() {
+    let mut config = LimitsConfig {
+        read: "100/min".parse().unwrap(),
+        write: "100/min".parse().unwrap(),
+        ..LimitsConfig::default()
+    };
+    config.classes = "search=GET /users:100/min".parse().unwrap();
+    let (limits, now) = (Limits::new(&config), Instant::now());
+    let search = limits.class_of(&Method::GET, "/users", Base::Read);
+    let token = |issuer, subject| Caller::Token { issuer, subject };
+    for caller in [
+        Caller::Key("a"),
+        Caller::Key("ab"),
+        token("a", "b"),
+        token("", "ab"),
+        address("192.0.2.1"),
+        address("2001:db8::1"),
+        address("2001:db8:0:1::1"),
+    ] {
+        for class in [Base::Read.into(), Base::Write.into(), search] {
+            assert_eq!(admitted(&limits, class, caller, 50, now), 10, "{caller:?}");
+        }
+    }
+    assert_eq!(admitted(&limits, search, address("2001:db8::ffff:1"), 50, now), 0);
+    assert_eq!(admitted(&limits, search, address("::ffff:192.0.2.1"), 50, now), 0);
+}
+
+#[test]
+fn a_key_with_limits_of_its_own_has_those() {
+    let (limits, now) = (limits("100/min"), Instant::now());
+    let overrides = Overrides::parse("read=1000/min burst=50").unwrap();
+    let charge = |key, overrides| {
+        !limits
+            .charge(Base::Read.into(), Caller::Key(key), overrides, now)
+            .is_refused()
+    };
+    assert_eq!((0..100).filter(|_| charge("a", Some(&overrides))).count(), 50);
+    assert_eq!((0..100).filter(|_| charge("b", None)).count(), 10);
+    let off = Overrides::parse("read=off").unwrap();
+    assert!((0..1000).all(|_| charge("b", Some(&off))));
+    let other = Overrides::parse("write=1/d").unwrap();
+    assert!(
+        !charge("b", Some(&other)),
+        "its limit for reads is that of the settings"
+    );
+}
+
+#[test]
+fn newcomers_without_room_share_sixteen_times_the_limit_and_are_counted() {
+    let mut config = LimitsConfig {
+        read: "100/min".parse().unwrap(),
+        ..LimitsConfig::default()
+    };
+    config.buckets = 64;
+    let (limits, now) = (Limits::new(&config), Instant::now());
+    let names: Vec<_> = (0..100_000).map(|number| number.to_string()).collect();
+    let charge = |name: &String, now| {
+        !limits
+            .charge(Base::Read.into(), Caller::Key(name), None, now)
+            .is_refused()
+    };
+    let all = names.iter().filter(|name| charge(name, now)).count();
+    let tracked = limits.stats(now).buckets_in_use;
+    assert_eq!(tracked, 64);
+    assert_eq!(all, tracked + 160);
+    let stats = limits.stats(now);
+    assert_eq!(stats.untracked, 100_000 - 64);
+    assert_eq!(stats.refused[0], ("read".to_owned(), 100_000 - 64 - 160));
+    assert_eq!(limits.stats(now + Duration::from_secs(60)).buckets_in_use, 0);
+}
+
+#[test]
+fn in_any_minute_at_most_quota_and_burst_are_admitted_and_the_quota_in_the_long_run() {
+    let (limits, start) = (limits("100/min burst=20"), Instant::now());
+    let caller = address("192.0.2.1");
+    let times = (0..600_000).step_by(50).map(Duration::from_millis);
+    let passed = times.filter(|at| admitted(&limits, Base::Read, caller, 1, start + *at) == 1);
+    let passed: Vec<_> = passed.collect();
+    for (at, first) in passed.iter().enumerate() {
+        let minute = passed[at..]
+            .iter()
+            .take_while(|time| **time < *first + Duration::from_secs(60));
+        assert!(minute.count() <= 120);
+    }
+    assert!((980..=1020).contains(&passed.len()), "{} in 10 minutes", passed.len());
+}

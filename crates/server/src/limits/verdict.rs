@@ -1,0 +1,168 @@
+//! What a limit decided about a request, as headers and as a problem.
+//!
+//! The headers are those of draft-ietf-httpapi-ratelimit-headers-11. Invariant: `Retry-After` is never shorter than the
+//! time after which the limits admit a request.
+
+use std::borrow::Cow;
+use std::io::Write;
+
+use axum::http::header::HeaderName;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::limit::Limit;
+use super::policy::MOST_WINDOWS;
+use crate::http::{Member, Problem};
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const LEGACY_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const LEGACY_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// Which responses tell the caller its limit and what is left of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HeadersOn {
+    /// Those of every route with a limit.
+    #[default]
+    All,
+    /// Refusals alone.
+    Refusals,
+    /// None. `Retry-After` is sent nevertheless.
+    Nothing,
+}
+
+/// How headers are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct HeaderStyle {
+    pub(super) on: HeadersOn,
+    /// Whether `X-RateLimit-Limit`, `-Remaining` and `-Reset` are sent as well.
+    pub(super) legacy: bool,
+}
+
+/// Whether a request may be made, and what is left of the caller's limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Verdict<'a> {
+    pub(super) limit: &'a Limit,
+    /// How far ahead of now the bucket of each window lies.
+    pub(super) ahead: [u64; MOST_WINDOWS],
+    pub(super) is_refused: bool,
+    pub(super) style: HeaderStyle,
+}
+
+impl Verdict<'_> {
+    /// Whether the request must be refused.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.is_refused
+    }
+
+    /// Returns the 429, if the request must be refused. [`add_headers`](Self::add_headers) adds the rest.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Problem> {
+        if !self.is_refused {
+            return None;
+        }
+        let mut violated = Vec::new();
+        let mut wait = 1;
+        let mut exceeded = None;
+        for (window, rate) in self.limit.rates.iter().enumerate() {
+            if !rate.admits(self.ahead[window]) {
+                violated.push(Cow::Owned(self.limit.names[window].clone()));
+                wait = wait.max(self.seconds_until_more(window));
+                exceeded = exceeded.or(self.limit.policy.windows().get(window));
+            }
+        }
+        let wait = with_jitter(wait);
+        let detail = match exceeded {
+            Some(window) => format!(
+                "the limit of {}/{} is exceeded; try again in {wait} s",
+                window.quota(),
+                window.unit()
+            ),
+            None => format!("the limit is exceeded; try again in {wait} s"),
+        };
+        let problem = Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too-many-requests",
+            "Too many requests",
+            detail,
+        );
+        Some(
+            problem
+                .retry_after(wait)
+                .member("violated-policies", Member::Texts(violated)),
+        )
+    }
+
+    /// Adds `RateLimit` and `RateLimit-Policy`, as the settings want them. Without a limit it adds nothing.
+    pub fn add_headers(&self, headers: &mut HeaderMap) {
+        let is_wanted = match self.style.on {
+            HeadersOn::All => true,
+            HeadersOn::Refusals => self.is_refused,
+            HeadersOn::Nothing => false,
+        };
+        let Some(policy) = self.limit.policy_header.as_ref().filter(|_| is_wanted) else {
+            return;
+        };
+        headers.insert(RATE_LIMIT_POLICY, policy.clone());
+        if let Some(value) = self.rate_limit() {
+            headers.insert(RATE_LIMIT, value);
+        }
+        if self.style.legacy {
+            self.add_legacy(headers);
+        }
+    }
+
+    /// `"read";r=9;t=1`: for each window what may be requested at once, and the seconds until that is more.
+    fn rate_limit(&self) -> Option<HeaderValue> {
+        // More than four windows with the longest names and numbers take.
+        let mut bytes = [0; 384];
+        let mut rest = &mut bytes[..];
+        let mut digits = itoa::Buffer::new();
+        for (window, rate) in self.limit.rates.iter().enumerate() {
+            let separator = if window == 0 { "\"" } else { ", \"" };
+            let remaining = rate.remaining(self.ahead[window]);
+            let texts = [separator, &self.limit.names[window], "\";r=", digits.format(remaining)];
+            write_all(&mut rest, &texts)?;
+            let wait = self.seconds_until_more(window);
+            if wait > 0 {
+                write_all(&mut rest, &[";t=", digits.format(wait)])?;
+            }
+        }
+        let left = rest.len();
+        HeaderValue::from_bytes(&bytes[..bytes.len() - left]).ok()
+    }
+
+    /// Those of the window of which the least is left.
+    fn add_legacy(&self, headers: &mut HeaderMap) {
+        let left = |window: usize| self.limit.rates[window].remaining(self.ahead[window]);
+        let windows = self.limit.policy.windows().iter().enumerate();
+        if let Some((window, of)) = windows.min_by_key(|(window, _)| left(*window)) {
+            headers.insert(LEGACY_LIMIT, of.quota().into());
+            headers.insert(LEGACY_REMAINING, left(window).into());
+            headers.insert(LEGACY_RESET, self.seconds_until_more(window).into());
+        }
+    }
+
+    /// Rounded up.
+    fn seconds_until_more(&self, window: usize) -> u32 {
+        let nanoseconds = self.limit.rates[window].until_more(self.ahead[window]);
+        u32::try_from(nanoseconds.div_ceil(1_000_000_000)).unwrap_or(u32::MAX)
+    }
+}
+
+fn write_all(rest: &mut &mut [u8], texts: &[&str]) -> Option<()> {
+    texts.iter().try_for_each(|text| rest.write_all(text.as_bytes())).ok()
+}
+
+/// Adds up to a tenth to a long wait, so that callers that were refused together do not return together.
+fn with_jitter(seconds: u32) -> u32 {
+    match seconds {
+        0..10 => seconds,
+        _ => seconds.saturating_add(fastrand::u32(0..=seconds / 10)),
+    }
+}
+
+#[cfg(test)]
+#[path = "verdict_tests.rs"]
+mod tests;
