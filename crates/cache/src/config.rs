@@ -6,7 +6,7 @@ use cenote_secret::Secret;
 
 use crate::{
     protocol::epoch::{InvalidTiming, Timing},
-    redis::url::{InvalidRedisUrl, RedisUrl},
+    url::{InvalidRedisUrl, RedisUrl},
 };
 
 /// What a read guarantees.

@@ -8,6 +8,7 @@
 //! [`check_redis`] before anything depends on it.
 //!
 //! `docs/coherence.md` describes the protocol and what it promises. The modules:
+//! * `url`: the URLs of Redis.
 //! * `protocol`: its rules, without I/O. `tests/model` explores these very functions with crashes, lost messages, evictions,
 //!   restarts and split brains.
 //! * `redis`: the I/O with Redis.
@@ -26,6 +27,7 @@ mod write_outcome;
 
 mod modes;
 mod redis;
+mod url;
 
 #[doc(hidden)]
 pub mod clock;
@@ -46,5 +48,5 @@ pub use self::redis::{
     check::{CheckError, check_redis},
     key_count::KeyCount,
     problem::{RedisProblem, RedisProblemKind},
-    url::{InvalidRedisUrl, RedisUrl},
 };
+pub use url::{InvalidRedisUrl, RedisUrl};

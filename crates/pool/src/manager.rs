@@ -70,8 +70,8 @@ pub trait Manager: Send + Sync + 'static {
     /// [inspects](Self::inspect) them at once. By default it never completes.
     ///
     /// One such future is polled at a time, on the runtime of the maintenance task. If that moves to another runtime,
-    /// the future is dropped and `news` is called again.
-    fn news(&self) -> impl Future<Output = ()> + Send + 'static {
+    /// the future is dropped and `inspection_due` is called again.
+    fn inspection_due(&self) -> impl Future<Output = ()> + Send + 'static {
         std::future::pending()
     }
 

@@ -222,13 +222,13 @@ impl<M: Manager> Drop for Sentinel<M> {
     }
 }
 
-/// Sweeps the pool whenever the manager has news.
+/// Sweeps the pool whenever the manager asks for it.
 async fn listen_for_news<M: Manager>(pool: Weak<PoolInner<M>>, stopped: oneshot::Receiver<()>) {
     let listening = async {
         while let Some(inner) = pool.upgrade() {
-            let news = inner.manager.news();
+            let due = inner.manager.inspection_due();
             drop(inner);
-            news.await;
+            due.await;
             let Some(inner) = pool.upgrade() else { return };
             inner.sweep();
         }

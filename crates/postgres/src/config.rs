@@ -4,12 +4,9 @@
 use std::time::Duration;
 
 use crate::{
-    Retry,
-    connect::credentials::Password,
-    connect::dns::Resolver,
-    connect::role::TargetSession,
-    connect::tls::Tls,
-    connect::url::{ConnectionString, InvalidUrl},
+    InvalidConfig, InvalidUrl, Retry,
+    connect::{credentials::Password, dns::Resolver, tls::Tls, url::ConnectionString},
+    server_role::TargetSession,
 };
 
 /// The servers, and the behaviour of the pool and its connections.
@@ -65,35 +62,6 @@ pub enum Reset {
     WhenDirty,
     /// At every return. This costs a round trip each time a connection was used.
     Always,
-}
-
-/// Why a [`Config`] could not be created or used.
-#[derive(Debug, thiserror::Error)]
-pub enum InvalidConfig {
-    /// Not a PostgreSQL URL or key-value connection string.
-    #[error("the database URL {0}")]
-    Url(InvalidUrl),
-    /// `DATABASE_URL` is not set.
-    #[error("DATABASE_URL is not set")]
-    Missing,
-    /// It asks for something unsupported or contradictory. Ignoring that could weaken what was asked for.
-    #[error("the database configuration asks for {0}")]
-    Unsupported(&'static str),
-    /// A certificate or key cannot be used.
-    #[error("TLS: {0}")]
-    Tls(String),
-    /// It names no host.
-    #[error("the database URL names no host")]
-    NoHost,
-    /// [`Config::pool`] contradicts itself.
-    #[error(transparent)]
-    Pool(#[from] cenote_pool::InvalidConfig),
-}
-
-impl From<InvalidUrl> for InvalidConfig {
-    fn from(error: InvalidUrl) -> Self {
-        Self::Url(error)
-    }
 }
 
 impl ConnectionString {

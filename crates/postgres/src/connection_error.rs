@@ -134,7 +134,7 @@ impl ConnectionError {
     }
 
     /// Returns the more informative of two errors.
-    pub(crate) fn or_rather(self, other: Self) -> Self {
+    pub(crate) fn more_useful(self, other: Self) -> Self {
         // If one address answers, the server's reason counts for more than the silence of another.
         match self.is_permanent() && !other.is_permanent() {
             true => self,
@@ -215,7 +215,7 @@ impl ConnectionError {
     }
 
     /// The host did not answer in time.
-    pub(crate) fn silent(host: &str) -> Self {
+    pub(crate) fn timed_out(host: &str) -> Self {
         Self::unreachable(host, std::io::ErrorKind::TimedOut.into())
     }
 

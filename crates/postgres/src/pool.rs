@@ -8,10 +8,8 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
 use crate::{
-    AcquireError, Config, Error, InvalidConfig, Postgres, Result, Transaction, TransactionOptions,
-    connection_error::summarize,
-    manager::{OwnedPooled, Pooled},
-    session::transaction::ConnectionRef,
+    AcquireError, Config, Error, InvalidConfig, OwnedPooled, Pooled, Postgres, Result, Transaction, TransactionOptions,
+    connection_error::summarize, session::transaction::ConnectionRef,
 };
 
 /// A pool of connections to one PostgreSQL database. A clone is another handle to the same pool.

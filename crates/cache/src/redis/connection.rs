@@ -18,10 +18,8 @@ use tokio_rustls::{
 
 use crate::{
     clock,
-    redis::{
-        problem::{RedisProblem, RedisProblemKind},
-        url::{Endpoint, RedisUrl},
-    },
+    redis::problem::{RedisProblem, RedisProblemKind},
+    url::{Endpoint, RedisUrl},
 };
 
 /// A connection, which its clones share.

@@ -10,7 +10,6 @@ pub(crate) mod problem;
 pub(crate) mod reports;
 pub(crate) mod session;
 pub(crate) mod tracking;
-pub(crate) mod url;
 
 mod breaker;
 mod command;
@@ -21,5 +20,4 @@ mod server;
 mod sightings;
 mod tls;
 mod topology;
-mod url_parser;
 mod worker;

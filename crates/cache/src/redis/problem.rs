@@ -6,7 +6,7 @@ use std::{error::Error as _, fmt, io, sync::Arc};
 use redis::RedisError;
 use tokio_rustls::rustls;
 
-use crate::redis::url::RedisUrl;
+use crate::url::RedisUrl;
 
 /// Why a Redis is not used: which server, its error text or what happened, and what to do. `Display` shows all of that.
 #[derive(Debug, Clone, PartialEq, Eq)]

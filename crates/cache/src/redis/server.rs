@@ -15,8 +15,8 @@ use crate::{
         problem::{RedisProblem, RedisProblemKind},
         tls::client_config,
         topology::Topology,
-        url::{Endpoint, Protocol, RedisUrl},
     },
+    url::{Endpoint, Protocol, RedisUrl},
 };
 
 /// The oldest version with everything that the protocol needs: `SET … KEEPTTL`, and `CLIENT TRACKING`.

@@ -27,8 +27,8 @@ use crate::{
         connection::Connection,
         errors::timed_out,
         problem::RedisProblem,
-        url::RedisUrl,
     },
+    url::RedisUrl,
 };
 
 /// Takes requests. The task that sends them, [`run`](Self::run), ends after this is dropped.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     ConnectionError, InvalidConfig,
-    session::tap::{self, Opened},
+    tap::{self, Opened},
 };
 
 /// Connects to addresses and logs in.
@@ -63,7 +63,7 @@ impl Dialer {
         let prefer = mode == SslMode::Prefer;
         if prefer && self.plain_first {
             match self.start_plain(server, host, endpoint, deadline).await {
-                Err(error) if wants_it_otherwise(&error) => {}
+                Err(error) if is_refused_by_hba(&error) => {}
                 opened => return opened,
             }
         }
@@ -71,7 +71,7 @@ impl Dialer {
             Ok(socket) => {
                 let is_encrypted = socket.is_encrypted();
                 match self.log_in(socket, server, host, deadline).await {
-                    Err(error) if prefer && is_encrypted && wants_it_otherwise(&error) => {}
+                    Err(error) if prefer && is_encrypted && is_refused_by_hba(&error) => {}
                     opened => return Ok((opened?, is_encrypted)),
                 }
             }
@@ -139,16 +139,16 @@ impl Dialer {
         host: &Target,
         deadline: Instant,
     ) -> Result<Opened, ConnectionError> {
-        let twin = socket
-            .twin()
+        let duplicate = socket
+            .duplicate()
             .map_err(|cause| ConnectionError::unreachable(&host.shown, cause))?;
         let opened = tap::open(socket, server, deadline).await;
         match opened {
             Ok(opened) => {
-                opened.link.look_at(twin);
+                opened.link.set_socket(duplicate);
                 Ok(opened)
             }
-            Err(tap::OpenError::Timeout) => Err(ConnectionError::silent(&host.shown)),
+            Err(tap::OpenError::Timeout) => Err(ConnectionError::timed_out(&host.shown)),
             Err(tap::OpenError::NotPostgres) => Err(ConnectionError::not_postgres(&host.shown)),
             Err(tap::OpenError::Postgres(error)) => Err(ConnectionError::of_login(error, &host.shown)),
         }
@@ -157,6 +157,6 @@ impl Dialer {
 
 /// Whether the login failed with `no pg_hba.conf entry`. There may be an entry for connections with the other
 /// encryption.
-fn wants_it_otherwise(error: &ConnectionError) -> bool {
+fn is_refused_by_hba(error: &ConnectionError) -> bool {
     matches!(error, ConnectionError::Refused(refusal) if refusal.code().code() == "28000")
 }

@@ -16,10 +16,12 @@ use super::{
     dns::Resolver,
     host_registry::HostRegistry,
     hosts::{Target, TargetKind},
-    role::{ServerRole, TargetSession},
     socket::Endpoint,
 };
-use crate::ConnectionError;
+use crate::{
+    ConnectionError,
+    server_role::{ServerRole, TargetSession},
+};
 
 /// The longest wait for a look-up that no connect waits for.
 const LOOKUP: Duration = Duration::from_secs(5);
@@ -31,9 +33,9 @@ pub(crate) struct FailoverWatch {
     pub(super) wanted: TargetSession,
     pub(super) registry: HostRegistry,
     resolver: Resolver,
-    /// Wakes the task that waits in [`news`](Self::news).
+    /// Wakes the task that waits in [`inspection_due`](Self::inspection_due).
     alarm: Notify,
-    /// The next call of `news` looks names up first. It runs in one task, so `Relaxed` is enough.
+    /// The next call of `inspection_due` looks names up first. It runs in one task, so `Relaxed` is enough.
     names_due: AtomicBool,
 }
 
@@ -76,7 +78,7 @@ impl FailoverWatch {
         for &host in &hosts {
             self.registry.set_drained(host, drained);
         }
-        self.look_around();
+        self.check_hosts();
         !hosts.is_empty()
     }
 
@@ -91,16 +93,16 @@ impl FailoverWatch {
     }
 
     /// Evicts the connections to a host, unless that was done a moment ago.
-    pub(super) fn give_up(&self, host: usize, reason: &str) {
+    pub(super) fn evict(&self, host: usize, reason: &str) {
         if self.registry.evict(host) {
             let host = self.name(host);
             tracing::warn!(host, reason, "connections to this host are replaced");
-            self.look_around();
+            self.check_hosts();
         }
     }
 
-    /// Wakes the task in [`news`](Self::news), so that names and idle connections are checked.
-    pub(crate) fn look_around(&self) {
+    /// Wakes the task in [`inspection_due`](Self::inspection_due), so that names and idle connections are checked.
+    pub(crate) fn check_hosts(&self) {
         self.alarm.notify_one();
     }
 
@@ -110,7 +112,7 @@ impl FailoverWatch {
     /// # Cancel safety
     ///
     /// Safe: an interrupted look-up is repeated.
-    pub(crate) async fn news(&self, interval: Option<Duration>) {
+    pub(crate) async fn inspection_due(&self, interval: Option<Duration>) {
         let interval = interval.filter(|_| self.has_names());
         loop {
             if self.names_due.load(Relaxed) {

@@ -1,5 +1,5 @@
 //! The host of a connection, and whether the connection should still be used. Invariant: an evicted connection stays
-//! evicted, because the epoch only grows.
+//! evicted, because the generation of its address only grows.
 
 use std::sync::Arc;
 
@@ -8,11 +8,10 @@ use tokio_postgres::{Client, config::SslMode};
 use super::{
     dialer::Dialer,
     failover_watch::FailoverWatch,
-    host_registry::HostEpoch,
-    role::ServerRole,
+    host_registry::Generation,
     socket::{Endpoint, Socket},
 };
-use crate::{ConnectionError, session::tap::SqlStateCode};
+use crate::{ConnectionError, server_role::ServerRole, tap::SqlStateCode};
 
 /// The host of one connection.
 pub(crate) struct HostBinding {
@@ -20,9 +19,9 @@ pub(crate) struct HostBinding {
     pub(super) dialer: Arc<Dialer>,
     pub(super) host: usize,
     pub(super) endpoint: Endpoint,
-    pub(super) epoch: HostEpoch,
-    /// The epoch when the connection was opened.
-    pub(super) born: u64,
+    pub(super) generation: Generation,
+    /// The generation when the connection was opened.
+    pub(super) opened_in: u64,
     /// The role of the server when the connection was opened.
     pub(super) role: ServerRole,
     pub(super) is_encrypted: bool,
@@ -36,7 +35,7 @@ impl HostBinding {
 
     /// Whether the connection was evicted. Costs an atomic load.
     pub(crate) fn is_stale(&self) -> bool {
-        self.epoch.now() != self.born
+        self.generation.current() != self.opened_in
     }
 
     /// Notes an error that the server sent. Returns true if the role of the server is now in doubt.
@@ -51,8 +50,8 @@ impl HostBinding {
     pub(crate) fn report(&self, code: SqlStateCode) -> bool {
         match code.as_str() {
             "25006" => return true,
-            "57P01" => self.watch.look_around(),
-            code if tells_of_outage(code) => self.evict(code),
+            "57P01" => self.watch.check_hosts(),
+            code if is_outage(code) => self.evict(code),
             _ => {}
         }
         false
@@ -60,9 +59,9 @@ impl HostBinding {
 
     /// Evicts the connections to this host.
     fn evict(&self, reason: &str) {
-        // A connection of an older epoch reports a failure that was handled.
+        // A connection of an older generation reports a failure that was handled.
         if !self.is_stale() {
-            self.watch.give_up(self.host, reason);
+            self.watch.evict(self.host, reason);
         }
     }
 
@@ -93,6 +92,6 @@ impl HostBinding {
 }
 
 /// Whether an SQLSTATE says that the server stops or is not ready.
-pub(crate) fn tells_of_outage(code: &str) -> bool {
+pub(crate) fn is_outage(code: &str) -> bool {
     matches!(code, "57P02" | "57P03") || (code.starts_with("08") && code != "08P01")
 }

@@ -20,8 +20,8 @@ use tokio::time::Instant;
 
 use crate::{
     connect::hosts::{Candidate, HostRecord, order},
-    connect::role::{ServerRole, TargetSession},
     connect::socket::Endpoint,
+    server_role::{ServerRole, TargetSession},
 };
 
 /// An address must be missing from this many look-ups in a row: some resolvers return only a part of the addresses.
@@ -30,9 +30,9 @@ const MISSES: u32 = 2;
 /// Counts the evictions of the connections to one address. A connection remembers the count at its start. `Relaxed`:
 /// only the number matters, no other memory is published with it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct HostEpoch(Arc<AtomicU64>);
+pub(crate) struct Generation(Arc<AtomicU64>);
 
-impl HostEpoch {
+impl Generation {
     pub(crate) fn advance(&self) {
         self.0.fetch_add(1, Relaxed);
     }
@@ -41,7 +41,7 @@ impl HostEpoch {
         Arc::strong_count(&self.0) > 1
     }
 
-    pub(crate) fn now(&self) -> u64 {
+    pub(crate) fn current(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
@@ -58,18 +58,18 @@ pub(crate) struct HostRegistry {
 
 #[derive(Debug, Default)]
 struct Host {
-    standing: HostRecord,
+    record: HostRecord,
     /// No connection is opened to it.
     drained: bool,
     /// The addresses of the last look-up, and older ones that are still in use.
-    sites: Vec<Site>,
+    addresses: Vec<KnownAddress>,
 }
 
 #[derive(Debug)]
-struct Site {
+struct KnownAddress {
     endpoint: Endpoint,
-    epoch: HostEpoch,
-    standing: HostRecord,
+    generation: Generation,
+    record: HostRecord,
     /// The number of look-ups in a row without this address.
     misses: u32,
 }
@@ -77,9 +77,9 @@ struct Site {
 /// An address to try.
 pub(crate) struct Address {
     pub(crate) endpoint: Endpoint,
-    pub(crate) epoch: HostEpoch,
+    pub(crate) generation: Generation,
     /// It failed recently, so it is tried last.
-    pub(crate) resting: bool,
+    pub(crate) in_backoff: bool,
 }
 
 impl HostRegistry {
@@ -108,8 +108,8 @@ impl HostRegistry {
     /// Returns all hosts that are not drained, in the order in which to try them.
     pub(crate) fn hosts(&self) -> Vec<Candidate> {
         let mut hosts = self.lock();
-        let standings = hosts.iter_mut().map(|host| &mut host.standing);
-        let mut candidates = order(standings, self.wanted, self.now(), self.shuffle());
+        let records = hosts.iter_mut().map(|host| &mut host.record);
+        let mut candidates = order(records, self.wanted, self.now(), self.shuffle());
         candidates.retain(|candidate| !hosts[candidate.index].drained);
         candidates
     }
@@ -122,7 +122,7 @@ impl HostRegistry {
         };
         host.drained = drained;
         if drained {
-            host.sites.iter().for_each(|site| site.epoch.advance());
+            host.addresses.iter().for_each(|known| known.generation.advance());
         }
     }
 
@@ -133,26 +133,26 @@ impl HostRegistry {
         let Some(host) = hosts.get_mut(host) else {
             return Vec::new();
         };
-        host.sites
-            .retain(|site| site.epoch.is_in_use() || endpoints.contains(&site.endpoint));
+        host.addresses
+            .retain(|known| known.generation.is_in_use() || endpoints.contains(&known.endpoint));
         for endpoint in endpoints {
-            if host.site(endpoint).is_none() {
-                host.sites.push(Site::new(endpoint));
+            if host.known(endpoint).is_none() {
+                host.addresses.push(KnownAddress::new(endpoint));
             }
         }
-        let listed = |site: &&mut Site| endpoints.contains(&site.endpoint);
-        let mut sites: Vec<_> = host.sites.iter_mut().filter(listed).collect();
+        let listed = |known: &&mut KnownAddress| endpoints.contains(&known.endpoint);
+        let mut addresses: Vec<_> = host.addresses.iter_mut().filter(listed).collect();
         // In the order of the resolver.
-        sites.sort_by_key(|site| endpoints.iter().position(|other| *other == site.endpoint));
-        let standings = sites.iter_mut().map(|site| &mut site.standing);
-        order(standings, self.wanted, now, self.shuffle())
+        addresses.sort_by_key(|known| endpoints.iter().position(|other| *other == known.endpoint));
+        let records = addresses.iter_mut().map(|known| &mut known.record);
+        order(records, self.wanted, now, self.shuffle())
             .into_iter()
-            .filter_map(|Candidate { index, resting }| {
-                let site = sites.get(index)?;
+            .filter_map(|Candidate { index, in_backoff }| {
+                let known = addresses.get(index)?;
                 Some(Address {
-                    endpoint: site.endpoint.clone(),
-                    epoch: site.epoch.clone(),
-                    resting,
+                    endpoint: known.endpoint.clone(),
+                    generation: known.generation.clone(),
+                    in_backoff,
                 })
             })
             .collect()
@@ -161,7 +161,7 @@ impl HostRegistry {
     /// Begins an attempt at a host, or at one of its addresses.
     pub(crate) fn attempt<'a>(&'a self, host: usize, endpoint: Option<&'a Endpoint>) -> Attempt<'a> {
         Attempt {
-            known: self,
+            registry: self,
             host,
             endpoint,
             settled: false,
@@ -174,16 +174,16 @@ impl HostRegistry {
         let Some(host) = hosts.get_mut(host) else {
             return;
         };
-        let standing = match endpoint {
-            None => &mut host.standing,
-            Some(endpoint) => match host.site(endpoint) {
-                Some(site) => &mut site.standing,
+        let record = match endpoint {
+            None => &mut host.record,
+            Some(endpoint) => match host.known(endpoint) {
+                Some(known) => &mut known.record,
                 None => return,
             },
         };
         match role {
-            Some(role) => standing.answered(role),
-            None => standing.failed(now),
+            Some(role) => record.answered(role),
+            None => record.failed(now),
         }
     }
 
@@ -194,9 +194,9 @@ impl HostRegistry {
         let Some(host) = hosts.get_mut(host) else {
             return false;
         };
-        let evicted = host.standing.evict(now);
+        let evicted = host.record.evict(now);
         if evicted {
-            host.sites.iter().for_each(|site| site.epoch.advance());
+            host.addresses.iter().for_each(|known| known.generation.advance());
         }
         evicted
     }
@@ -209,33 +209,34 @@ impl HostRegistry {
             return false;
         };
         let mut evicted = false;
-        for site in &mut host.sites {
-            site.misses = match endpoints.contains(&site.endpoint) {
+        for known in &mut host.addresses {
+            known.misses = match endpoints.contains(&known.endpoint) {
                 true => 0,
-                false => site.misses + 1,
+                false => known.misses + 1,
             };
-            if site.misses == MISSES && site.epoch.is_in_use() {
-                site.epoch.advance();
+            if known.misses == MISSES && known.generation.is_in_use() {
+                known.generation.advance();
                 evicted = true;
             }
         }
-        host.sites.retain(|site| site.misses < MISSES || site.epoch.is_in_use());
+        host.addresses
+            .retain(|known| known.misses < MISSES || known.generation.is_in_use());
         evicted
     }
 }
 
 impl Host {
-    fn site(&mut self, endpoint: &Endpoint) -> Option<&mut Site> {
-        self.sites.iter_mut().find(|site| site.endpoint == *endpoint)
+    fn known(&mut self, endpoint: &Endpoint) -> Option<&mut KnownAddress> {
+        self.addresses.iter_mut().find(|known| known.endpoint == *endpoint)
     }
 }
 
-impl Site {
+impl KnownAddress {
     fn new(endpoint: &Endpoint) -> Self {
         Self {
             endpoint: endpoint.clone(),
-            epoch: HostEpoch::default(),
-            standing: HostRecord::default(),
+            generation: Generation::default(),
+            record: HostRecord::default(),
             misses: 0,
         }
     }
@@ -243,7 +244,7 @@ impl Site {
 
 /// An attempt at a host, or at one of its addresses. If dropped before its end, it has failed.
 pub(crate) struct Attempt<'a> {
-    known: &'a HostRegistry,
+    registry: &'a HostRegistry,
     host: usize,
     endpoint: Option<&'a Endpoint>,
     settled: bool,
@@ -253,7 +254,7 @@ impl Attempt<'_> {
     /// The host answered and has this role.
     pub(crate) fn answered(mut self, role: ServerRole) {
         self.settled = true;
-        self.known.settle(self.host, self.endpoint, Some(role));
+        self.registry.settle(self.host, self.endpoint, Some(role));
     }
 
     /// The result says nothing about the host.
@@ -265,7 +266,7 @@ impl Attempt<'_> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if !self.settled {
-            self.known.settle(self.host, self.endpoint, None);
+            self.registry.settle(self.host, self.endpoint, None);
         }
     }
 }

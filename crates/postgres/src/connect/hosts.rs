@@ -7,13 +7,13 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use tokio_postgres::{Config, config::Host};
 
-use crate::connect::role::{ServerRole, TargetSession};
+use crate::server_role::{ServerRole, TargetSession};
 
 const DEFAULT_PORT: u16 = 5432;
 
 /// The pause after a failure of a host. It doubles with each further failure in a row, up to the longest.
-const FIRST_REST: Duration = Duration::from_secs(1);
-const LONGEST_REST: Duration = Duration::from_secs(30);
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
 /// The shortest time between two evictions of one host's connections.
 const EVICTION_PAUSE: Duration = Duration::from_secs(1);
@@ -91,7 +91,7 @@ pub(crate) fn targets(config: &Config) -> Vec<Target> {
 pub(crate) struct HostRecord {
     /// Failures in a row.
     failures: u32,
-    rests_until: Duration,
+    backoff_until: Duration,
     /// The role when it last answered.
     role: Option<ServerRole>,
     evicted: Option<Duration>,
@@ -102,13 +102,13 @@ pub(crate) struct HostRecord {
 pub(crate) struct Candidate {
     pub(crate) index: usize,
     /// It failed recently, so it is tried last.
-    pub(crate) resting: bool,
+    pub(crate) in_backoff: bool,
 }
 
 impl HostRecord {
     pub(crate) fn failed(&mut self, now: Duration) {
         self.failures = self.failures.saturating_add(1);
-        self.rest(now);
+        self.back_off(now);
         self.role = None;
     }
 
@@ -128,13 +128,13 @@ impl HostRecord {
         allowed
     }
 
-    fn rest(&mut self, now: Duration) {
+    fn back_off(&mut self, now: Duration) {
         let doublings = self.failures.saturating_sub(1).min(16);
-        self.rests_until = now + (FIRST_REST * (1 << doublings)).min(LONGEST_REST);
+        self.backoff_until = now + (FIRST_BACKOFF * (1 << doublings)).min(LONGEST_BACKOFF);
     }
 
-    fn is_resting(&self, now: Duration) -> bool {
-        self.failures > 0 && now < self.rests_until
+    fn is_in_backoff(&self, now: Duration) -> bool {
+        self.failures > 0 && now < self.backoff_until
     }
 
     /// Returns the rank of the host; lower ranks are tried first.
@@ -154,25 +154,25 @@ impl HostRecord {
 /// A host whose pause is over is tried early again, but only by one connect at a time; the pause goes on for the
 /// others. So a host that never answers delays one connect now and then, not all.
 pub(crate) fn order<'a>(
-    standings: impl Iterator<Item = &'a mut HostRecord>,
+    records: impl Iterator<Item = &'a mut HostRecord>,
     wanted: TargetSession,
     now: Duration,
     shuffle: Option<impl FnMut(&mut [Candidate])>,
 ) -> Vec<Candidate> {
     let mut ranks = Vec::new();
     let mut candidates = Vec::new();
-    for (index, standing) in standings.enumerate() {
-        let resting = standing.is_resting(now);
-        if standing.failures > 0 && !resting {
-            standing.rest(now);
+    for (index, record) in records.enumerate() {
+        let in_backoff = record.is_in_backoff(now);
+        if record.failures > 0 && !in_backoff {
+            record.back_off(now);
         }
-        ranks.push(standing.rank(wanted));
-        candidates.push(Candidate { index, resting });
+        ranks.push(record.rank(wanted));
+        candidates.push(Candidate { index, in_backoff });
     }
     if let Some(mut shuffle) = shuffle {
         shuffle(&mut candidates);
     }
-    candidates.sort_by_key(|candidate| (candidate.resting, ranks[candidate.index]));
+    candidates.sort_by_key(|candidate| (candidate.in_backoff, ranks[candidate.index]));
     candidates
 }
 

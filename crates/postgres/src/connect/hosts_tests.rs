@@ -17,12 +17,12 @@ fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Indices in the order in which to try them, and how many of them do not rest.
+/// Indices in the order in which to try them, and how many of them are not in backoff.
 fn tried(hosts: &mut [HostRecord], wanted: TargetSession, now: Duration) -> (Vec<usize>, usize) {
     let none: Option<fn(&mut [Candidate])> = None;
     let candidates = order(hosts.iter_mut(), wanted, now, none);
-    let awake = candidates.iter().filter(|candidate| !candidate.resting).count();
-    (candidates.iter().map(|candidate| candidate.index).collect(), awake)
+    let ready = candidates.iter().filter(|candidate| !candidate.in_backoff).count();
+    (candidates.iter().map(|candidate| candidate.index).collect(), ready)
 }
 
 #[test]
@@ -37,9 +37,9 @@ fn what_is_not_known_is_tried_as_listed() {
 fn a_host_that_failed_is_tried_last_for_longer_and_longer_then_by_one_connect() {
     let mut hosts = vec![HostRecord::default(); 2];
     let mut now = secs(100);
-    for rest in [1, 2, 4, 8, 16, 30, 30] {
+    for backoff in [1, 2, 4, 8, 16, 30, 30] {
         hosts[0].failed(now);
-        now += secs(rest) - Duration::from_millis(1);
+        now += secs(backoff) - Duration::from_millis(1);
         assert_eq!(tried(&mut hosts, TargetSession::Any, now), (vec![1, 0], 1));
         now += Duration::from_millis(1);
         assert_eq!(tried(&mut hosts, TargetSession::Any, now), (vec![0, 1], 2));
@@ -130,8 +130,8 @@ proptest! {
             let shuffle = |candidates: &mut [Candidate]| random.shuffle(candidates);
             let candidates = order(hosts.iter_mut(), wanted, now, Some(shuffle));
             let mut indices: Vec<_> = candidates.iter().map(|candidate| candidate.index).collect();
-            // Those that rest come last.
-            prop_assert!(candidates.is_sorted_by_key(|candidate| candidate.resting));
+            // Those in backoff come last.
+            prop_assert!(candidates.is_sorted_by_key(|candidate| candidate.in_backoff));
             indices.sort_unstable();
             prop_assert_eq!(indices, [0, 1, 2, 3]);
         }

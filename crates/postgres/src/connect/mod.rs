@@ -10,7 +10,6 @@ mod failover_watch;
 pub(crate) mod host_binding;
 mod host_registry;
 mod hosts;
-pub(crate) mod role;
 pub(crate) mod router;
 pub(crate) mod socket;
 pub(crate) mod tls;

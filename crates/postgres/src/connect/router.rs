@@ -9,16 +9,18 @@ use tokio_postgres::{Client, config::LoadBalanceHosts};
 use super::{
     credentials::Password,
     dialer::Dialer,
+    dns::Resolver,
     failover_watch::FailoverWatch,
-    host_binding::{HostBinding, tells_of_outage},
+    host_binding::{HostBinding, is_outage},
     host_registry::Address,
     hosts::targets,
-    role::{ServerRole, TargetSession},
+    tls::Tls,
     url,
 };
 use crate::{
-    Config, ConnectionError, InvalidConfig,
-    session::tap::{Link, Opened},
+    ConnectionError, InvalidConfig,
+    server_role::{ServerRole, TargetSession},
+    tap::{Link, Opened},
     timer::after,
 };
 
@@ -46,22 +48,29 @@ struct Search {
 }
 
 impl Router {
-    pub(crate) fn new(config: &Config) -> Result<Self, InvalidConfig> {
-        let server = &config.server;
+    /// # Errors
+    ///
+    /// The configuration names no host, or asks for something unsupported; or a certificate or key cannot be used.
+    pub(crate) fn new(
+        server: &tokio_postgres::Config,
+        tls: &Tls,
+        wanted: TargetSession,
+        password: Option<Password>,
+        resolver: Resolver,
+    ) -> Result<Self, InvalidConfig> {
         let targets = targets(server);
         if targets.is_empty() {
             return Err(InvalidConfig::NoHost);
         }
         url::check(server)?;
-        let unsupported = config.tls.check(server);
+        let unsupported = tls.check(server);
         unsupported.map_err(InvalidConfig::Unsupported)?;
         let random = server.get_load_balance_hosts() == LoadBalanceHosts::Random;
-        let (wanted, resolver) = (config.target_session(), config.resolver.clone());
         Ok(Self {
             server: server.clone(),
-            password: config.password.clone(),
+            password,
             watch: Arc::new(FailoverWatch::new(targets, wanted, resolver, random)),
-            dialer: Arc::new(Dialer::new(server, &config.tls)?),
+            dialer: Arc::new(Dialer::new(server, tls)?),
         })
     }
 
@@ -84,14 +93,14 @@ impl Router {
         let mut failures = Vec::new();
         let candidates = self.watch.registry.hosts();
         for (index, candidate) in candidates.iter().enumerate() {
-            if candidate.resting && search.spare.is_some() {
+            if candidate.in_backoff && search.spare.is_some() {
                 break;
             }
             let host = candidate.index;
             let limit = share(deadline, candidates.len() - index);
             let attempt = self.watch.registry.attempt(host, None);
             let found = timeout_at(limit, self.try_host(&mut search, host, limit)).await;
-            match found.unwrap_or_else(|_| Err(ConnectionError::silent(self.watch.name(host)))) {
+            match found.unwrap_or_else(|_| Err(ConnectionError::timed_out(self.watch.name(host)))) {
                 Ok(Some(session)) => {
                     attempt.answered(session.binding.role);
                     return Ok(session);
@@ -118,7 +127,7 @@ impl Router {
         let mut seen = None;
         let mut failure = None;
         for (index, address) in addresses.iter().enumerate() {
-            if address.resting && (seen.is_some() || search.spare.is_some()) {
+            if address.in_backoff && (seen.is_some() || search.spare.is_some()) {
                 break;
             }
             let mut limit = share(deadline, addresses.len() - index);
@@ -127,7 +136,7 @@ impl Router {
             }
             let attempt = self.watch.registry.attempt(host, Some(&address.endpoint));
             let opened = timeout_at(limit, self.session(search, host, address, limit)).await;
-            match opened.unwrap_or_else(|_| Err(ConnectionError::silent(self.watch.name(host)))) {
+            match opened.unwrap_or_else(|_| Err(ConnectionError::timed_out(self.watch.name(host)))) {
                 Ok(session) => {
                     let role = session.binding.role;
                     attempt.answered(role);
@@ -144,7 +153,7 @@ impl Router {
                 }
                 Err(error) => {
                     failure = Some(match failure.take() {
-                        Some(before) => ConnectionError::or_rather(before, error),
+                        Some(before) => ConnectionError::more_useful(before, error),
                         None => error,
                     });
                 }
@@ -168,14 +177,14 @@ impl Router {
         address: &Address,
         deadline: Instant,
     ) -> Result<OpenSession, ConnectionError> {
-        let born = address.epoch.now();
+        let opened_in = address.generation.current();
         let target = &self.watch.targets[host];
         let started = self.dialer.start(&search.server, target, &address.endpoint, deadline);
         let (opened, is_encrypted) = started.await.inspect_err(|error| {
             if let ConnectionError::Refused(refusal) = error
-                && tells_of_outage(refusal.code().code())
+                && is_outage(refusal.code().code())
             {
-                self.watch.give_up(host, refusal.code().code());
+                self.watch.evict(host, refusal.code().code());
             }
         })?;
         let Opened { client, link, role } = opened;
@@ -188,8 +197,8 @@ impl Router {
             dialer: self.dialer.clone(),
             host,
             endpoint: address.endpoint.clone(),
-            epoch: address.epoch.clone(),
-            born,
+            generation: address.generation.clone(),
+            opened_in,
             role,
             is_encrypted,
         };

@@ -51,7 +51,7 @@ impl Socket {
     }
 
     /// Returns another handle to the same socket, which is closed when both handles are.
-    pub(crate) fn twin(&self) -> io::Result<socket2::Socket> {
+    pub(crate) fn duplicate(&self) -> io::Result<socket2::Socket> {
         match self {
             Self::Tcp(stream) => SockRef::from(stream).try_clone(),
             Self::Unix(stream) => SockRef::from(stream).try_clone(),

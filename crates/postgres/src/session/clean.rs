@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::connection::{Connection, Inner};
 use crate::{
     ConnectionError, Reset,
-    session::tap::{Dirt, TransactionStatus, Verdict},
+    tap::{Dirt, TransactionStatus, Verdict},
 };
 
 /// How often an inspection looks again while another thread polls the connection. A poll takes a microsecond or two;
@@ -66,7 +66,7 @@ impl Connection {
             Verdict::Quiet {
                 transaction: TransactionStatus::Idle,
                 dirt,
-            } if dirt.is_none() && !unproven && !self.is_doubtful() => match link.has_news() {
+            } if dirt.is_none() && !unproven && !self.is_doubtful() => match link.has_unread_input() {
                 // No message is expected: it is the end of the session, or the reason for it.
                 true => Condition::Broken,
                 false => Condition::Clean,

@@ -7,8 +7,8 @@ use std::pin::pin;
 use futures_util::TryStreamExt;
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{connection::Connection, execution::Failure, prepare::Ready, side_effects::SideEffects, tap::Dirt};
-use crate::{Error, Result};
+use super::{connection::Connection, execution::Failure, prepare::Runnable, side_effects::SideEffects};
+use crate::{Error, Result, tap::Dirt};
 
 /// A parameter of a statement.
 pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
@@ -131,17 +131,17 @@ impl Connection {
     /// Sends a statement and waits for the whole answer.
     pub(super) async fn collect(
         &self,
-        ready: &Ready,
+        runnable: &Runnable,
         parameters: &[Parameter<'_>],
     ) -> std::result::Result<CommandOutput, Failure> {
-        let stream = self.send_prepared(ready, parameters).await?;
+        let stream = self.send_prepared(runnable, parameters).await?;
         let mut stream = pin!(stream);
         let mut rows = Vec::new();
         while let Some(row) = stream.try_next().await? {
             rows.push(row);
         }
         let affected = stream.rows_affected().unwrap_or(0);
-        self.excuse(ready.prepared.effects);
+        self.excuse(runnable.prepared.effects);
         Ok(CommandOutput { rows, affected })
     }
 
@@ -165,11 +165,11 @@ impl Connection {
     /// Sends a statement. The first poll sends it, so the order of first polls is the order on the wire.
     async fn send_prepared(
         &self,
-        ready: &Ready,
+        runnable: &Runnable,
         parameters: &[Parameter<'_>],
     ) -> std::result::Result<tokio_postgres::RowStream, Failure> {
-        let statement = &ready.prepared.statement;
-        self.expect(ready.prepared.effects);
+        let statement = &runnable.prepared.statement;
+        self.expect(runnable.prepared.effects);
         let given = parameters.iter().copied();
         let started = self.inner.client.query_raw(statement, given).await;
         started.map_err(|error| match parameters.len() == statement.params().len() {

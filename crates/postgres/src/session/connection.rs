@@ -21,7 +21,7 @@ use crate::{
     connect::router::{OpenSession, Router},
     session::query_metrics::QueryMetrics,
     session::statement_cache::StatementCache,
-    session::tap::{self, Link},
+    tap::{self, Link},
     timer::{Timer, after},
 };
 
@@ -81,7 +81,7 @@ impl Connection {
         let session = Box::pin(router.open(deadline)).await?;
         let OpenSession { client, link, binding } = session;
         if let Some(listener) = listener {
-            link.hear_with(listener);
+            link.set_notification_handler(listener);
         }
         Ok(Self {
             inner: Box::new(Inner {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use tokio_postgres::{CopyInSink, CopyOutStream};
 
-use super::{connection::Connection, execution::Failure, prepare::Ready, streams::TimedStream};
+use super::{connection::Connection, execution::Failure, prepare::Runnable, streams::TimedStream};
 use crate::{Error, Result, session::read_timeout::ReadTimeout, session::side_effects::SideEffects};
 
 /// A sink of data for a COPY to the server. See [`Connection::copy_in`].
@@ -43,8 +43,8 @@ impl Connection {
     /// lost: the driver would assign later answers to the wrong requests.
     pub async fn copy_in(&self, sql: &str) -> Result<CopyIn<'_>> {
         let begin = async {
-            let ready = self.prepare(sql).await?;
-            let sink = self.inner.client.copy_in(&ready.prepared.statement).await;
+            let runnable = self.prepare(sql).await?;
+            let sink = self.inner.client.copy_in(&runnable.prepared.statement).await;
             sink.map_err(Failure::Executed)
         };
         Ok(CopyIn {
@@ -77,8 +77,8 @@ impl Connection {
         Ok(CopyOut(TimedStream::new(self, data, SideEffects::default())))
     }
 
-    async fn start_copy_out(&self, ready: &Ready) -> std::result::Result<CopyOutStream, Failure> {
-        let data = self.inner.client.copy_out(&ready.prepared.statement).await;
+    async fn start_copy_out(&self, runnable: &Runnable) -> std::result::Result<CopyOutStream, Failure> {
+        let data = self.inner.client.copy_out(&runnable.prepared.statement).await;
         data.map_err(Failure::Executed)
     }
 }

@@ -9,9 +9,12 @@ use tokio::time::Instant;
 use super::{
     clean::CANCELLED,
     connection::{Connection, Inner},
-    tap::{TransactionStatus, Verdict},
 };
-use crate::{Error, Result, timer::after};
+use crate::{
+    Error, Result,
+    tap::{TransactionStatus, Verdict},
+    timer::after,
+};
 
 /// Why a command failed, and how far it got.
 pub(super) enum Failure {
@@ -95,9 +98,9 @@ impl Connection {
         };
         let error = match ended {
             Ok(done) => return Ok(done),
-            Err(Failure::Unexecuted(error)) => Error::unexecuted(error, link.death()),
-            Err(Failure::Executed(error)) => Error::executed(error, link.death()),
-            Err(Failure::Stale(error)) => Error::stale(error, link.death()),
+            Err(Failure::Unexecuted(error)) => Error::unexecuted(error, link.end_reason()),
+            Err(Failure::Executed(error)) => Error::executed(error, link.end_reason()),
+            Err(Failure::Stale(error)) => Error::stale(error, link.end_reason()),
         };
         Err(match error {
             Error::Lost { cause } if link.ended_idle() => Error::Disconnected { cause },
@@ -112,7 +115,7 @@ impl Connection {
     }
 
     fn disconnected(&self) -> Error {
-        let cause = self.inner.link.death();
+        let cause = self.inner.link.end_reason();
         Error::Disconnected {
             cause: cause.unwrap_or_else(|| "the server ended it".into()),
         }
@@ -124,7 +127,7 @@ impl Connection {
                 self.inner.overdue.store(false, Relaxed);
                 Ok(())
             }
-            Verdict::Broken if self.inner.link.death().is_some() => Err(self.disconnected()),
+            Verdict::Broken if self.inner.link.end_reason().is_some() => Err(self.disconnected()),
             _ => Err(Error::Disconnected {
                 cause: "an earlier command could not be cancelled".into(),
             }),

@@ -10,7 +10,7 @@ use super::{
     commands::{CommandOutput, Parameter},
     connection::Connection,
     execution::Failure,
-    prepare::Ready,
+    prepare::Runnable,
 };
 use crate::{Error, Result, session::staleness::Staleness};
 
@@ -105,10 +105,14 @@ impl Connection {
         join_all(sent).await
     }
 
-    async fn answer_to(&self, ready: &Ready, command: &Command<'_>) -> std::result::Result<CommandOutput, Failure> {
-        let answer = self.collect(ready, command.parameters).await;
+    async fn answer_to(
+        &self,
+        runnable: &Runnable,
+        command: &Command<'_>,
+    ) -> std::result::Result<CommandOutput, Failure> {
+        let answer = self.collect(runnable, command.parameters).await;
         answer.map_err(|failure| {
-            match self.forget_if_stale(command.sql, ready, failure) {
+            match self.forget_if_stale(command.sql, runnable, failure) {
                 // Parameters that do not fit may be the caller's mistake.
                 (failure, Staleness::None | Staleness::Parameters) => failure,
                 (failure, _) => failure.stale(),

@@ -12,11 +12,11 @@ use super::{
     side_effects::SideEffects,
     staleness::Staleness,
     statement_cache::Prepared,
-    tap::TransactionStatus,
 };
+use crate::tap::TransactionStatus;
 
-/// A statement that is ready to run.
-pub(super) struct Ready {
+/// A prepared statement, and whether it comes from the cache.
+pub(super) struct Runnable {
     pub(super) prepared: Prepared,
     /// It was prepared for an earlier command, so something it depends on may have changed.
     pub(super) is_cached: bool,
@@ -24,13 +24,13 @@ pub(super) struct Ready {
 
 impl Connection {
     /// Returns a statement from the cache, or prepares and keeps it.
-    pub(super) async fn prepare(&self, sql: &str) -> std::result::Result<Ready, Failure> {
+    pub(super) async fn prepare(&self, sql: &str) -> std::result::Result<Runnable, Failure> {
         let Inner { link, statements, .. } = &*self.inner;
         if link.take_stale() {
             statements.clear();
         }
         if let Some(prepared) = statements.get(sql) {
-            return Ok(Ready {
+            return Ok(Runnable {
                 prepared,
                 is_cached: true,
             });
@@ -40,7 +40,7 @@ impl Connection {
             effects: SideEffects::of(sql),
         };
         statements.insert(sql, prepared.clone());
-        Ok(Ready {
+        Ok(Runnable {
             prepared,
             is_cached: false,
         })
@@ -77,9 +77,9 @@ impl Connection {
     pub(super) async fn renew(
         &self,
         sql: &str,
-        stale: &Ready,
+        stale: &Runnable,
         failure: Failure,
-    ) -> std::result::Result<Ready, Failure> {
+    ) -> std::result::Result<Runnable, Failure> {
         let (failure, staleness) = self.forget_if_stale(sql, stale, failure);
         match (staleness, self.status_if_stale(staleness).await) {
             (Staleness::None, _) => return Err(failure),
@@ -90,7 +90,7 @@ impl Connection {
             _ => return Err(failure.stale()),
         }
         let renewed = self.prepare(sql).await?;
-        let parameters = |ready: &Ready| ready.prepared.statement.params().to_vec();
+        let parameters = |runnable: &Runnable| runnable.prepared.statement.params().to_vec();
         match staleness == Staleness::Parameters && parameters(stale) == parameters(&renewed) {
             true => Err(failure),
             false => Ok(renewed),
@@ -105,7 +105,7 @@ impl Connection {
     }
 
     /// Removes a statement from the cache if its failure shows that it is stale.
-    pub(super) fn forget_if_stale(&self, sql: &str, stale: &Ready, failure: Failure) -> (Failure, Staleness) {
+    pub(super) fn forget_if_stale(&self, sql: &str, stale: &Runnable, failure: Failure) -> (Failure, Staleness) {
         let staleness = match &failure {
             // The failure may come from inside it, after a part was committed.
             _ if stale.prepared.effects.commits => Staleness::None,

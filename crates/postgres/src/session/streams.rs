@@ -85,7 +85,7 @@ where
 impl Connection {
     /// Returns the error of a command that failed after the server began to execute it.
     pub(super) fn failed(&self, error: tokio_postgres::Error) -> Error {
-        let error = Error::executed(error, self.inner.link.death());
+        let error = Error::executed(error, self.inner.link.end_reason());
         self.inner.metrics.failed(&error);
         error
     }

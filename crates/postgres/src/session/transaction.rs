@@ -8,8 +8,8 @@ use std::{
 
 use tokio_postgres::error::SqlState;
 
-use super::{connection::Connection, tap::TransactionStatus};
-use crate::{Error, Result, manager::OwnedPooled};
+use super::{connection::Connection, manager::OwnedPooled};
+use crate::{Error, Result, tap::TransactionStatus};
 
 /// A transaction, or a savepoint in one. Dropping it rolls it back.
 ///

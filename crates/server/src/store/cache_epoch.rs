@@ -11,7 +11,7 @@ use std::{
 use cenote_cache::{EpochRow, Nonce, Trust};
 use cenote_postgres::{Error, InvalidConfig, Pool, tokio_postgres::types::ToSql};
 
-use crate::store::schema::SchemaName;
+use crate::store::SchemaName;
 
 /// Reads the row. Returns `epoch, is_decided, keyspace, is_first, is_standby`.
 ///

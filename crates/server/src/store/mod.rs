@@ -17,6 +17,7 @@ pub(crate) mod change_feed;
 mod keys;
 pub(crate) mod requirements;
 pub(crate) mod schema;
+mod schema_name;
 mod users;
 
 use std::{sync::Arc, time::Duration};
@@ -31,10 +32,7 @@ use self::{
     keys::{Keys, Values, WriteTimeouts},
     users::Users,
 };
-pub use self::{
-    cache_mode::CacheMode,
-    schema::{Migrate, SchemaName},
-};
+pub use self::{cache_mode::CacheMode, schema::Migrate, schema_name::SchemaName};
 pub(crate) use self::{
     keys::{ABSENT, Change, ChangeOutcome, Condition, WriteError, is_size_note, is_unrepresentable, noted_size},
     users::User,

@@ -8,7 +8,7 @@
 
 use cenote_postgres::tokio_postgres::{Error, GenericClient, Row};
 
-use crate::store::schema::SchemaName;
+use crate::store::SchemaName;
 
 /// What is wrong, each with its correction. Empty if all is well.
 pub(crate) type Findings = Vec<String>;

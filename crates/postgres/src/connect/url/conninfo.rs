@@ -7,10 +7,8 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use super::{
-    invalid_url::{InvalidUrl, Result},
-    options::{self, Given},
-};
+use super::options::{self, Given, Result};
+use crate::InvalidUrl;
 
 /// Returns the options in libpq's order. If a name occurs twice, the last one counts.
 pub(super) fn read(text: &str) -> Result<Vec<Given>> {

@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio_postgres::config::{Host, SslMode};
 
 use super::{ConnectionString, Parts};
-use crate::connect::{role::TargetSession, tls::Verify};
+use crate::{connect::tls::Verify, server_role::TargetSession};
 
 /// All but the unreserved characters of RFC 3986.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -6,21 +6,18 @@
 
 mod conninfo;
 mod display;
-mod invalid_url;
 mod options;
-
-pub use invalid_url::InvalidUrl;
 
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, SslMode, SslNegotiation};
 
 use crate::{
-    connect::role::TargetSession,
+    InvalidUrl,
     connect::tls::{ClientCertificate, Roots, Tls, Verify},
+    server_role::TargetSession,
 };
-use invalid_url::Result;
-use options::Options;
+use options::{Options, Result};
 
 /// The parts of a configuration that a connection string sets.
 #[derive(Debug)]

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::invalid_url::{InvalidUrl, Result};
+use crate::InvalidUrl;
+
+pub(super) type Result<T> = std::result::Result<T, InvalidUrl>;
 
 /// One `name=value` of the text.
 #[derive(Clone, Debug, PartialEq, Eq)]

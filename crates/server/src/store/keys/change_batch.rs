@@ -18,7 +18,7 @@ use super::{
     fenced_commit::{FencedCommit, FencedStatement, Release},
     sql::ChangeSql,
 };
-use crate::store::schema::SchemaName;
+use crate::store::SchemaName;
 
 /// What a statement did with a change.
 pub(super) enum RowOutcome {

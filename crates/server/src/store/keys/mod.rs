@@ -29,7 +29,7 @@ use self::{
     fenced_commit::FencedCommit,
     size_note::value_or_note,
 };
-use crate::store::schema::SchemaName;
+use crate::store::SchemaName;
 
 /// The keys, on one core. Clones share everything.
 #[derive(Clone)]

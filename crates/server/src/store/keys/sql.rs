@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use crate::store::schema::SchemaName;
+use crate::store::SchemaName;
 
 /// Reads many keys. `$1`: the keys. Returns `position, value, version, size`.
 ///

@@ -8,7 +8,7 @@ use cenote_cache::{EpochRow, Origin, Value};
 use cenote_postgres::{BatchLimits, Decoded, Error, Loader, Pool, tokio_postgres::Row};
 
 use super::{size_note::value_or_note, sql::READ};
-use crate::{store::cache_epoch::CacheEpoch, store::schema::SchemaName};
+use crate::{store::SchemaName, store::cache_epoch::CacheEpoch};
 
 /// A handle to the values.
 #[derive(Clone)]

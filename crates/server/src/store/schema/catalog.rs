@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tokio_postgres::{Error, GenericClient};
 
-use crate::store::schema::SchemaName;
+use crate::store::SchemaName;
 
 /// The columns of the tables, with one row for a table without columns. `$1`: the schema, `$2`: the tables' names.
 const COLUMNS: &str = "SELECT c.relname::text, c.relkind::text, a.attname::text, \

@@ -16,7 +16,7 @@ use super::{
     plan::{self, Incompatible, Step, Work},
 };
 use crate::{
-    store::schema::SchemaName,
+    store::SchemaName,
     store::{
         requirements::{self, Findings},
         users::email_key,

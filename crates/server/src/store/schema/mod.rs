@@ -10,9 +10,7 @@
 mod catalog;
 mod migrate;
 mod mode;
-mod name;
 mod plan;
 
 pub(crate) use migrate::{MigrateError, Migration, Waiting};
 pub use mode::Migrate;
-pub use name::SchemaName;

@@ -4,7 +4,7 @@
 //! program is adopted with its rows. What contradicts the service's needs is refused by name.
 
 use super::catalog::{Catalog, Column, Table};
-use crate::{store::schema::SchemaName, store::users::email_key};
+use crate::{store::SchemaName, store::users::email_key};
 
 /// A table that the service needs.
 struct TableSpec {

@@ -13,7 +13,7 @@ use percent_encoding::{CONTROLS, utf8_percent_encode};
 use tokio_postgres::{Error, GenericClient};
 use unicode_normalization::UnicodeNormalization;
 
-use crate::store::schema::SchemaName;
+use crate::store::SchemaName;
 
 /// Makes addresses unique.
 const INDEX: &str = "CREATE UNIQUE INDEX cenote_users_email \

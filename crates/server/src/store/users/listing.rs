@@ -18,7 +18,7 @@ use cenote_postgres::{Pool, Result};
 use tokio::time::{Instant, sleep};
 
 use super::user::UserRow;
-use crate::store::schema::SchemaName;
+use crate::store::SchemaName;
 
 /// Lists users. `$1`: ids above this one, `$2`: at most this many.
 const LIST: &str = "SELECT id::bigint, name, email FROM {schema}.users WHERE id > $1::bigint ORDER BY id LIMIT $2";

@@ -13,7 +13,7 @@ use cenote_postgres::{
 
 use self::listing::Listing;
 pub(crate) use self::user::{User, UserRow};
-use crate::store::schema::SchemaName;
+use crate::store::SchemaName;
 
 /// Reads many users. `$1`: their ids. The clauses are those of the statement that reads keys, see `keys/sql.rs`.
 const GET: &str = "SELECT wanted.position, users.id::bigint, users.name, users.email \

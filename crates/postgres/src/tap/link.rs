@@ -45,33 +45,33 @@ impl Link {
 
     /// Sends notifications to `listener` from now on. It is called during a poll and must not block. Without a
     /// listener, notifications are dropped and count as session dirt, because the session must be listening.
-    pub(crate) fn hear_with(&self, listener: Box<NotificationHandler>) {
-        if let Some(mut engine) = self.0.lock() {
-            engine.listener = Some(listener);
+    pub(crate) fn set_notification_handler(&self, listener: Box<NotificationHandler>) {
+        if let Some(mut polled) = self.0.lock() {
+            polled.listener = Some(listener);
         }
     }
 
-    /// Sets another handle to the connection's socket, for [`has_news`](Self::has_news).
-    pub(crate) fn look_at(&self, socket: socket2::Socket) {
-        if let Some(mut engine) = self.0.lock()
-            && engine.connection.is_some()
+    /// Sets another handle to the connection's socket, for [`has_unread_input`](Self::has_unread_input).
+    pub(crate) fn set_socket(&self, socket: socket2::Socket) {
+        if let Some(mut polled) = self.0.lock()
+            && polled.connection.is_some()
         {
-            engine.socket = Some(socket);
+            polled.socket = Some(socket);
         }
     }
 
     /// Whether the socket has unread data or has ended. Returns false on the runtime that reads the socket: there data
     /// is read as soon as it arrives, and the look would cost a system call.
-    pub(crate) fn has_news(&self) -> bool {
+    pub(crate) fn has_unread_input(&self) -> bool {
         if Handle::try_current().is_ok_and(|here| here.id() == self.0.runtime) {
             return false;
         }
-        let Ok(engine) = self.0.engine.try_lock() else {
+        let Ok(polled) = self.0.polled.try_lock() else {
             // Another thread is reading it.
             return false;
         };
         let mut byte = [MaybeUninit::uninit()];
-        let socket = engine.socket.as_ref();
+        let socket = polled.socket.as_ref();
         // "Would block" means that there is nothing to read.
         socket.is_some_and(|socket| match socket.peek(&mut byte) {
             Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
@@ -91,16 +91,16 @@ impl Link {
         if verdict != Verdict::Busy {
             return verdict;
         }
-        match self.0.engine.try_lock() {
-            Ok(mut engine) => {
+        match self.0.polled.try_lock() {
+            Ok(mut polled) => {
                 // A task that has used up its budget is told "nothing to read" by tokio, which would be wrong here.
                 let turn = pin!(tokio::task::unconstrained(poll_fn(|_| {
-                    self.0.turn(&mut engine);
+                    self.0.poll_once(&mut polled);
                     Poll::Ready(())
                 })));
                 let _ready = turn.poll(&mut Context::from_waker(Waker::noop()));
             }
-            Err(TryLockError::Poisoned(poisoned)) => self.0.bury(poisoned.into_inner()),
+            Err(TryLockError::Poisoned(poisoned)) => self.0.end_after_panic(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => {}
         }
         self.verdict()
@@ -153,8 +153,8 @@ impl Link {
     }
 
     /// Returns why the connection ended, if it has.
-    pub(crate) fn death(&self) -> Option<Arc<str>> {
-        self.0.death.get().cloned()
+    pub(crate) fn end_reason(&self) -> Option<Arc<str>> {
+        self.0.end_reason.get().cloned()
     }
 
     /// Takes the SQLSTATE of the last error that the server sent on this connection. An error about the server is
@@ -216,8 +216,8 @@ impl Link {
 
     /// Closes the socket without sending Terminate. A running statement continues until the server notices.
     pub(crate) fn abort(&self) {
-        if let Some(mut engine) = self.0.lock() {
-            self.0.end(&mut engine, "closed by this side");
+        if let Some(mut polled) = self.0.lock() {
+            self.0.end(&mut polled, "closed by this side");
             self.0.status.finish();
         }
         // Wakes the task, so that it ends.
@@ -230,7 +230,7 @@ impl fmt::Debug for Link {
         f.debug_struct("Link")
             .field("process_id", &self.process_id())
             .field("verdict", &self.verdict())
-            .field("death", &self.death())
+            .field("end_reason", &self.end_reason())
             .finish()
     }
 }

@@ -76,7 +76,12 @@ fn follow(said: &[Said]) -> Frames {
 fn state(frames: &Frames) -> impl PartialEq + std::fmt::Debug {
     (
         (frames.phase, frames.bits(), frames.fault, frames.dirt, frames.error),
-        (frames.owed.clone(), frames.eaten, frames.copy_ended, frames.copying),
+        (
+            frames.owed.clone(),
+            frames.sync_ignored,
+            frames.copy_ended,
+            frames.copying,
+        ),
         (
             frames.copy_failure,
             frames.rows,

@@ -1,5 +1,7 @@
 //! Where a Redis server is and how to log in there. Invariant: `Display` and `Debug` never show the password.
 
+mod parser;
+
 use std::{borrow::Cow, fmt, path::PathBuf};
 
 use cenote_secret::{REDACTED, Secret};

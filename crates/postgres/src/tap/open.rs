@@ -11,7 +11,7 @@ use super::{
     status::Status,
     stream::{AlreadyEncrypted, Tap, is_not_postgres},
 };
-use crate::connect::role::ServerRole;
+use crate::server_role::ServerRole;
 
 /// Why a connection could not be opened.
 #[derive(Debug, thiserror::Error)]

@@ -30,17 +30,17 @@ pub(crate) type NotificationHandler = dyn FnMut(Notification) + Send;
 
 pub(super) struct Driver {
     pub(super) status: Arc<Status>,
-    pub(super) engine: Mutex<Engine>,
+    pub(super) polled: Mutex<PolledConnection>,
     /// The runtime of the task.
     pub(super) runtime: runtime::Id,
     /// Why the connection ended. Set before the end is published.
-    pub(super) death: OnceLock<Arc<str>>,
+    pub(super) end_reason: OnceLock<Arc<str>>,
 }
 
-pub(super) struct Engine {
+pub(super) struct PolledConnection {
     /// The connection. `None` when it has ended.
     pub(super) connection: Option<Box<PollMessage>>,
-    /// A handle to its socket, for [`Link::has_news`](super::link::Link::has_news). `None` when the connection has
+    /// A handle to its socket, for [`Link::has_unread_input`](super::link::Link::has_unread_input). `None` when the connection has
     /// ended.
     pub(super) socket: Option<socket2::Socket>,
     pub(super) listener: Option<Box<NotificationHandler>>,
@@ -56,7 +56,7 @@ impl Driver {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let engine = Engine {
+        let polled = PolledConnection {
             connection: Some(Box::new(move |cx| connection.poll_message(cx))),
             socket: None,
             listener: None,
@@ -65,45 +65,45 @@ impl Driver {
         };
         Self {
             status,
-            engine: Mutex::new(engine),
+            polled: Mutex::new(polled),
             runtime: Handle::current().id(),
-            death: OnceLock::new(),
+            end_reason: OnceLock::new(),
         }
     }
 
-    pub(super) fn lock(&self) -> Option<MutexGuard<'_, Engine>> {
-        self.engine
+    pub(super) fn lock(&self) -> Option<MutexGuard<'_, PolledConnection>> {
+        self.polled
             .lock()
-            .map_err(|poisoned| self.bury(poisoned.into_inner()))
+            .map_err(|poisoned| self.end_after_panic(poisoned.into_inner()))
             .ok()
     }
 
     /// Ends a connection whose poll panicked: its own state is unknown.
-    pub(super) fn bury(&self, mut engine: MutexGuard<'_, Engine>) {
-        self.end(&mut engine, "the connection panicked");
+    pub(super) fn end_after_panic(&self, mut polled: MutexGuard<'_, PolledConnection>) {
+        self.end(&mut polled, "the connection panicked");
         self.status.finish();
     }
 
-    pub(super) fn end(&self, engine: &mut Engine, reason: &str) {
-        self.death.get_or_init(|| reason.into());
-        engine.connection = None;
-        engine.socket = None;
+    pub(super) fn end(&self, polled: &mut PolledConnection, reason: &str) {
+        self.end_reason.get_or_init(|| reason.into());
+        polled.connection = None;
+        polled.socket = None;
     }
 
     /// Polls the connection once, if something woke it since the last poll.
-    pub(super) fn turn(&self, engine: &mut Engine) {
-        if engine.connection.is_none() || !self.status.begin_poll() {
+    pub(super) fn poll_once(&self, polled: &mut PolledConnection) {
+        if polled.connection.is_none() || !self.status.begin_poll() {
             return;
         }
         let mut polling = Polling {
             status: &self.status,
-            engine,
+            polled,
             returned: false,
         };
         let ended = polling.run();
         polling.returned = true;
         if let Some(reason) = ended {
-            self.end(polling.engine, &reason);
+            self.end(polling.polled, &reason);
             self.status.finish();
         }
     }
@@ -112,7 +112,7 @@ impl Driver {
 /// A poll in progress. Its end is published even if it panics.
 struct Polling<'a> {
     status: &'a Status,
-    engine: &'a mut Engine,
+    polled: &'a mut PolledConnection,
     /// Whether the poll returned. `thread::panicking` would not do: a connection may also be returned while another
     /// panic unwinds.
     returned: bool,
@@ -121,12 +121,12 @@ struct Polling<'a> {
 impl Polling<'_> {
     /// Returns why the connection ended, if it did.
     fn run(&mut self) -> Option<String> {
-        let Engine {
+        let PolledConnection {
             connection,
             listener,
             waker,
             ..
-        } = &mut *self.engine;
+        } = &mut *self.polled;
         let connection = connection.as_mut()?;
         let mut cx = Context::from_waker(waker);
         for _ in 0..MESSAGES_PER_POLL {
@@ -154,7 +154,7 @@ impl Drop for Polling<'_> {
             // The task finds the mutex poisoned and ends the connection.
             self.status.task.wake();
         }
-        self.status.end_poll(&mut self.engine.published);
+        self.status.end_poll(&mut self.polled.published);
     }
 }
 
@@ -177,11 +177,11 @@ impl Future for Task {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let driver = &self.0;
         driver.status.task.register(cx.waker());
-        let Some(mut engine) = driver.lock() else {
+        let Some(mut polled) = driver.lock() else {
             return Poll::Ready(());
         };
-        driver.turn(&mut engine);
-        if engine.connection.is_none() {
+        driver.poll_once(&mut polled);
+        if polled.connection.is_none() {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -192,8 +192,8 @@ impl Future for Task {
 impl Drop for Task {
     /// The runtime shuts down. Nothing would poll the connection any more, so it ends.
     fn drop(&mut self) {
-        if let Some(mut engine) = self.0.lock() {
-            self.0.end(&mut engine, "its runtime shut down");
+        if let Some(mut polled) = self.0.lock() {
+            self.0.end(&mut polled, "its runtime shut down");
             self.0.status.finish();
         }
     }

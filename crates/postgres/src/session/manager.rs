@@ -1,14 +1,11 @@
-//! Implements the generic pool's [`Manager`] for PostgreSQL. Invariant: it only forwards; `session` holds the behaviour
-//! of a connection.
+//! Implements the generic pool's [`Manager`] for PostgreSQL. Invariant: it only forwards to [`Connection`].
 
 use std::sync::Arc;
 
 use cenote_pool::{Condition, Manager};
 
-use crate::{
-    Config, Connection, ConnectionError, InvalidConfig, connect::router::Router, session::query_metrics::QueryMetrics,
-    session::tap,
-};
+use super::query_metrics::QueryMetrics;
+use crate::{Config, Connection, ConnectionError, InvalidConfig, connect::router::Router, tap};
 
 /// Opens, inspects, cleans and closes connections to PostgreSQL for a [`Pool`](crate::Pool).
 #[derive(Debug)]
@@ -22,7 +19,13 @@ impl Postgres {
     pub(crate) fn new(config: Config) -> Result<Self, InvalidConfig> {
         Ok(Self {
             metrics: Arc::new(QueryMetrics::new(&config)),
-            router: Router::new(&config)?,
+            router: Router::new(
+                &config.server,
+                &config.tls,
+                config.target_session(),
+                config.password.clone(),
+                config.resolver.clone(),
+            )?,
             config,
         })
     }
@@ -72,9 +75,9 @@ impl Manager for Postgres {
         connection.check().await
     }
 
-    fn news(&self) -> impl Future<Output = ()> + Send + 'static {
+    fn inspection_due(&self) -> impl Future<Output = ()> + Send + 'static {
         let (watch, interval) = (self.router.watch().clone(), self.config.lookup_interval);
-        async move { watch.news(interval).await }
+        async move { watch.inspection_due(interval).await }
     }
 
     async fn close(&self, connection: Connection) {

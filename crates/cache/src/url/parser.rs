@@ -6,7 +6,7 @@ use std::str::FromStr;
 use cenote_secret::Secret;
 use percent_encoding::percent_decode_str;
 
-use crate::redis::url::{Endpoint, InvalidRedisUrl, Protocol, RedisUrl, Result};
+use super::{Endpoint, InvalidRedisUrl, Protocol, RedisUrl, Result};
 
 const PORT: u16 = 6379;
 
@@ -18,18 +18,18 @@ struct Scheme {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    CacheAside,
+    Tcp,
     Tls,
     Unix,
 }
 
 #[rustfmt::skip]
 const SCHEMES: [Scheme; 9] = [
-    Scheme { name: "redis", kind: Kind::CacheAside, must_be_cluster: false },
+    Scheme { name: "redis", kind: Kind::Tcp, must_be_cluster: false },
     Scheme { name: "rediss", kind: Kind::Tls, must_be_cluster: false },
-    Scheme { name: "valkey", kind: Kind::CacheAside, must_be_cluster: false },
+    Scheme { name: "valkey", kind: Kind::Tcp, must_be_cluster: false },
     Scheme { name: "valkeys", kind: Kind::Tls, must_be_cluster: false },
-    Scheme { name: "redis+cluster", kind: Kind::CacheAside, must_be_cluster: true },
+    Scheme { name: "redis+cluster", kind: Kind::Tcp, must_be_cluster: true },
     Scheme { name: "rediss+cluster", kind: Kind::Tls, must_be_cluster: true },
     Scheme { name: "unix", kind: Kind::Unix, must_be_cluster: false },
     Scheme { name: "redis+unix", kind: Kind::Unix, must_be_cluster: false },
@@ -324,5 +324,5 @@ fn unknown(name: &str) -> InvalidRedisUrl {
 }
 
 #[cfg(test)]
-#[path = "url_tests.rs"]
+#[path = "tests.rs"]
 mod tests;

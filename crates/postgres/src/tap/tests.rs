@@ -255,7 +255,7 @@ async fn a_refused_copy_in_breaks_the_connection_rather_than_shift_answers() {
         tokio::time::timeout(Duration::from_secs(5), link.closed())
             .await
             .unwrap();
-        assert!(link.death().is_some());
+        assert!(link.end_reason().is_some());
     }
 }
 
@@ -290,7 +290,7 @@ async fn a_terminated_backend_breaks_it_and_says_why() {
         .unwrap();
     assert!(link.is_broken());
     assert_eq!(link.take_error().unwrap().as_str(), SqlState::ADMIN_SHUTDOWN.code());
-    let reason = link.death().unwrap();
+    let reason = link.end_reason().unwrap();
     assert!(reason.contains("administrator command"), "{reason}");
 }
 

@@ -16,7 +16,7 @@ use super::tags;
 
 /// A request that the server answers with ReadyForQuery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unit {
+enum Expected {
     /// A Sync, or the startup packet.
     Sync,
     /// The Sync after CopyDone or CopyFail, if that was sent before the server accepted the COPY.
@@ -70,7 +70,7 @@ pub(super) enum Fault {
     Garbled,
     /// The server answered what was not asked. This very answer would be taken
     /// for that of another request.
-    Unasked,
+    Unrequested,
     /// The server refused a COPY FROM STDIN and will answer, once more, the end
     /// of data that was sent, or is about to be.
     CopyRefused,
@@ -80,7 +80,7 @@ impl Fault {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Garbled => "the server's messages make no sense",
-            Self::Unasked => "the server sent an answer to no question",
+            Self::Unrequested => "the server sent an answer to no question",
             Self::CopyRefused => "a refused COPY left one answer too many",
         }
     }
@@ -90,7 +90,7 @@ pub(super) struct Frames {
     phase: Phase,
     frontend: FrameSplitter,
     backend: FrameSplitter,
-    owed: VecDeque<Unit>,
+    owed: VecDeque<Expected>,
     transaction: TransactionStatus,
     /// The last message written does not end a request.
     open: bool,
@@ -98,7 +98,7 @@ pub(super) struct Frames {
     copy_in: bool,
     /// The server seems to have ignored the COPY's first Sync. Then the one queued request stands for the Sync after
     /// the data, which was not sent yet.
-    eaten: bool,
+    sync_ignored: bool,
     /// CopyDone or CopyFail was sent, and its Sync was not.
     copy_ended: bool,
     /// A COPY FROM STDIN of the extended protocol has begun and not completed.
@@ -125,7 +125,7 @@ impl Frames {
             transaction: TransactionStatus::Idle,
             open: false,
             copy_in: false,
-            eaten: false,
+            sync_ignored: false,
             copy_ended: false,
             copying: false,
             copy_failure: CopyFailure::None,
@@ -200,17 +200,17 @@ impl Frames {
     fn first_message(&mut self) {
         self.frontend.expect_typed();
         self.phase = Phase::StartUp;
-        self.owed.push_back(Unit::Sync);
+        self.owed.push_back(Expected::Sync);
     }
 
     fn frontend_message(&mut self, tag: u8) {
         self.open = false;
         match tag {
             b'S' => self.sync(),
-            b'Q' | b'F' => self.owed.push_back(Unit::Query),
+            b'Q' | b'F' => self.owed.push_back(Expected::Query),
             // CopyDone, CopyFail. They end the COPY of a simple query; in the extended protocol a Sync follows.
             b'c' | b'f' => {
-                let of_query = self.copy_in && self.owed.front() == Some(&Unit::Query);
+                let of_query = self.copy_in && self.owed.front() == Some(&Expected::Query);
                 self.copy_in = false;
                 self.copy_ended = !of_query;
                 self.open = !of_query;
@@ -224,13 +224,13 @@ impl Frames {
 
     fn sync(&mut self) {
         if !std::mem::take(&mut self.copy_ended) {
-            self.owed.push_back(Unit::Sync);
-        } else if !std::mem::take(&mut self.eaten) {
+            self.owed.push_back(Expected::Sync);
+        } else if !std::mem::take(&mut self.sync_ignored) {
             // tokio-postgres sends the end of the data even if the COPY was refused.
             if self.owed.is_empty() {
                 self.fail(Fault::CopyRefused);
             }
-            self.owed.push_back(Unit::SyncAfterCopyEnd);
+            self.owed.push_back(Expected::SyncAfterCopyEnd);
         }
     }
 
@@ -289,7 +289,7 @@ impl Frames {
         self.dirt = self.dirt | dirt;
         self.claims = self.claims.wrapping_add(u32::from(dirt == Dirt::CLAIMED));
         // A simple query's rows are described every time.
-        let told = self.owed.front() == Some(&Unit::Query) || tags::has_rows(tag);
+        let told = self.owed.front() == Some(&Expected::Query) || tags::has_rows(tag);
         if tags::is_select(tag)
             && match self.rows {
                 Rows::Unknown => told,
@@ -318,14 +318,14 @@ impl Frames {
         self.copying = false;
         self.rows = Rows::Unknown;
         if self.owed.pop_front().is_none() {
-            return self.fail_now(Fault::Unasked);
+            return self.fail_now(Fault::Unrequested);
         }
-        if self.owed.front() == Some(&Unit::SyncAfterCopyEnd) {
+        if self.owed.front() == Some(&Expected::SyncAfterCopyEnd) {
             // No request waits for this answer: the COPY was dropped before the server answered, so its end was sent
             // already.
             return self.fail_now(Fault::CopyRefused);
         }
-        if self.eaten {
+        if self.sync_ignored {
             // The Sync was not ignored after all. These bytes contain the reason, so they are passed on; tokio-postgres
             // has not sent the end of the data yet.
             self.fail(Fault::CopyRefused);
@@ -345,15 +345,15 @@ impl Frames {
 
     fn copy_in_response(&mut self) -> Result<(), Fault> {
         match self.owed.front() {
-            None => return self.fail_now(Fault::Unasked),
-            Some(Unit::Query) => self.copy_in = true,
+            None => return self.fail_now(Fault::Unrequested),
+            Some(Expected::Query) => self.copy_in = true,
             Some(_) => {
                 self.copying = true;
-                if self.owed.get(1) == Some(&Unit::SyncAfterCopyEnd) {
+                if self.owed.get(1) == Some(&Expected::SyncAfterCopyEnd) {
                     self.owed.pop_front();
                 } else {
                     self.copy_in = true;
-                    self.eaten = true;
+                    self.sync_ignored = true;
                 }
             }
         }
