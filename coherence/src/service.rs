@@ -65,8 +65,7 @@ impl Service {
     pub(crate) async fn launch(&self) -> Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let start = log.metadata()?.len();
-        let settings = self.settings.lock();
-        let settings = settings.unwrap_or_else(PoisonError::into_inner).clone();
+        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut command = Command::new(&self.program);
         command
             .arg("serve")
@@ -115,6 +114,10 @@ impl Service {
         self.signal(Signal::CONT).await
     }
 
+    #[allow(
+        clippy::significant_drop_tightening,
+        reason = "no other task may await the process, and so free its id, before the signal is sent"
+    )]
     async fn signal(&self, signal: Signal) -> Result<()> {
         let child = self.child.lock().await;
         let id = child.as_ref().and_then(Child::id);

@@ -45,7 +45,7 @@ impl Recorder {
 
     /// Checks a history that is long enough to mean something.
     fn assert_explained(&self, promise: Promise) {
-        let history = self.0.lock().unwrap();
+        let history = self.0.lock().unwrap().clone();
         println!("{} operations", history.len());
         assert!(history.len() > 500, "{} operations", history.len());
         assert_eq!(check(&history, promise), []);

@@ -74,6 +74,10 @@ impl KeyCounter {
     ///
     /// # Cancel safety
     /// The next call continues after the last completed step.
+    #[allow(
+        clippy::significant_drop_tightening,
+        reason = "one caller counts at a time, and the others take its result"
+    )]
     pub(crate) async fn count(&self, session: &Session, prefix: &str) -> Option<KeyCount> {
         let mut progress = self.0.lock().await;
         let of = (session.identity(), prefix.to_owned());

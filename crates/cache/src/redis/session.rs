@@ -202,6 +202,10 @@ impl Session {
     }
 
     /// Puts back the proof that a command has missed, if this is certainly the keyspace in which it was.
+    #[allow(
+        clippy::significant_drop_tightening,
+        reason = "one caller looks for the proof at a time, and the others take its result"
+    )]
     pub(crate) async fn prove(&self) -> Result<(), Broken> {
         let Some((epoch, nonce)) = self.adopted.get() else {
             return Ok(());

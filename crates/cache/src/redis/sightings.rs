@@ -26,10 +26,14 @@ impl Sightings {
 
     /// The marks of this run of a server when the proof was found there.
     pub(crate) fn marks(&self, nonce: Nonce, server: Identity) -> Option<Marks> {
-        let last = self.last();
-        let seen = last.as_ref().filter(|seen| seen.nonce == nonce)?;
-        let (_, marks) = seen.servers.iter().find(|(run, _)| *run == server)?;
-        Some(marks.clone())
+        let of_server = |seen: &Sighting| {
+            let found = seen.servers.iter().find(|(run, _)| *run == server);
+            found.map(|(_, marks)| marks.clone())
+        };
+        self.last()
+            .as_ref()
+            .filter(|seen| seen.nonce == nonce)
+            .and_then(of_server)
     }
 
     /// Whether the keyspace of this nonce has ever been seen.

@@ -100,7 +100,9 @@ impl Database {
         let mut rows = self.0.rows.lock().unwrap();
         let row = rows.entry(key.to_owned()).or_default();
         *row = (row.0 + 1, value);
-        row.0
+        let version = row.0;
+        drop(rows);
+        version
     }
 
     pub(crate) fn loads(&self) -> usize {
@@ -187,8 +189,7 @@ impl Origin for Database {
         }
         if self.0.is_gated.load(SeqCst) {
             self.0.at_gate.fetch_add(1, SeqCst);
-            let passed = self.0.gate.acquire().await.unwrap();
-            passed.forget();
+            self.0.gate.acquire().await.unwrap().forget();
             self.0.at_gate.fetch_sub(1, SeqCst);
         }
         if self.0.is_down.load(SeqCst) {
@@ -213,6 +214,7 @@ impl Origin for Database {
         if epoch.epoch + 1 == successor.epoch || may_pass_over && epoch.epoch < successor.epoch {
             *epoch = successor;
         }
+        drop(epoch);
         Ok(())
     }
 }

@@ -116,6 +116,10 @@ impl Supervisor {
     /// Sends a request and waits for the answer: a process id for `Start`, otherwise `None`.
     ///
     /// Cancel safety: once sent, a request is carried out even if the future is dropped.
+    #[allow(
+        clippy::significant_drop_tightening,
+        reason = "one request at a time, each with its reply"
+    )]
     pub(super) async fn ask(&self, request: Request) -> Result<Option<u32>> {
         let mut conversation = self.conversation.lock().await;
         conversation.number += 1;

@@ -135,6 +135,7 @@ impl<M: Manager> PoolInner<M> {
                     lost.push((index, bound.sentinel.take()));
                 }
             }
+            drop(runtimes);
             stalled
         };
         tracing::warn!("the runtime of the pool does not run its tasks; moving the pool to the runtime of a caller");

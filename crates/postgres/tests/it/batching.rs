@@ -136,8 +136,7 @@ async fn what_comes_while_the_lanes_are_busy_goes_together_in_the_order_in_which
         let (number, double) = answered.unwrap();
         assert_eq!(double, number * 2);
     }
-    let batches = batches.lock().await;
-    assert_eq!(batches[..3], [vec![0], vec![1], (2..20).collect()]);
+    assert_eq!(batches.lock().await[..3], [vec![0], vec![1], (2..20).collect()]);
 }
 
 #[tokio::test]

@@ -161,8 +161,10 @@ impl World {
 
     fn learn(&self, key: i64, version: i64) {
         let mut known = self.known.lock().unwrap();
-        let newest = known.entry(key).or_default();
-        *newest = version.max(*newest);
+        known
+            .entry(key)
+            .and_modify(|newest| *newest = version.max(*newest))
+            .or_insert(version);
     }
 
     async fn change(&self, key: i64, value: Option<String>, rng: &mut Rng) -> Told {

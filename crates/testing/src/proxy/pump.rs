@@ -32,6 +32,10 @@ enum Item {
     End(End),
 }
 
+#[allow(
+    clippy::significant_drop_tightening,
+    reason = "a fault that begins waits until the bytes of this step are delivered"
+)]
 pub(super) async fn pump(from: &TcpStream, to: &TcpStream, direction: Direction, shared: &Shared) -> End {
     let way = direction as usize;
     let mut faults = shared.faults.subscribe();
