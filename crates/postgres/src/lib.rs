@@ -60,10 +60,13 @@ pub use batch::batcher::{Batch, BatchCalls, BatchLimits, Batcher, ExtraBatches, 
 pub use batch::combiner::{Combine, Combiner, Rows};
 pub use batch::loader::{Decoded, Loader, LoaderMany};
 pub use capacity::Capacity;
-pub use cenote_pool::{Chain, Condition, ConnectError, HealthState, Histogram, Phase, Reason, Retired, Snapshot};
+pub use cenote_pool::{
+    Chain, Condition, ConnectError, HealthState, Histogram, Limits, Phase, Reason, Retired, Snapshot,
+};
 pub use config::{Config, Reset};
 pub use connect::credentials::Password;
 pub use connect::dns::Resolver;
+pub use connect::failover_watch::HostState;
 pub use connect::tls::{ClientCertificate, Roots, Tls, Verify};
 pub use connect::url::{ConnectionString, check_host};
 pub use connection_error::{AcquireError, ConnectionError, summarize};

@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
+use cenote_pool::Limits;
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
 use crate::{
-    AcquireError, Config, Error, InvalidConfig, OwnedPooled, Pooled, Postgres, Result, Transaction, TransactionOptions,
-    connection_error::summarize, session::transaction::ConnectionRef,
+    AcquireError, Config, Error, HostState, InvalidConfig, OwnedPooled, Pooled, Postgres, Result, Transaction,
+    TransactionOptions, connection_error::summarize, session::transaction::ConnectionRef,
 };
 
 /// A pool of connections to one PostgreSQL database. A clone is another handle to the same pool.
@@ -249,6 +250,41 @@ impl Pool {
     /// Returns the configuration.
     pub fn config(&self) -> &Config {
         self.inner.manager().config()
+    }
+
+    /// Returns the current limits of the pool.
+    pub fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    /// Changes the limits, at once. See [`cenote_pool::Pool::resize`].
+    ///
+    /// # Errors
+    ///
+    /// The limits contradict each other. Nothing changes then.
+    pub fn resize(&self, limits: Limits) -> std::result::Result<(), InvalidConfig> {
+        Ok(self.inner.resize(limits)?)
+    }
+
+    /// Stops handing out and opening connections, for example to restart the server. Callers wait until their own
+    /// deadlines. The pause begins with the call; the future completes when no connection is in use. See
+    /// [`cenote_pool::Pool::pause`].
+    ///
+    /// # Cancel safety
+    ///
+    /// The pause stays when the future is dropped.
+    pub fn pause(&self) -> impl Future<Output = ()> + Send + '_ {
+        self.inner.pause()
+    }
+
+    /// Ends a [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.inner.resume();
+    }
+
+    /// Returns the hosts of the database, in the order of the configuration.
+    pub fn hosts(&self) -> Vec<HostState> {
+        self.inner.manager().router().watch().hosts()
     }
 
     /// Takes a host out of use, for example to move or restart it. Returns false if there is no such host.

@@ -6,6 +6,7 @@ use cenote_postgres::Pool;
 use tokio::time::Instant;
 
 use crate::{
+    admin::Admin,
     health::HealthMonitor,
     response_memory::ResponseMemory,
     store::{CacheMode, Queues, Store},
@@ -25,6 +26,8 @@ pub(crate) struct AppState {
     pub(crate) has_feed: bool,
     /// Shared by all cores.
     pub(crate) health: Arc<HealthMonitor>,
+    /// Shared by all cores.
+    pub(crate) admin: Arc<Admin>,
     pub(crate) started: Instant,
     /// Shared by all cores.
     pub(crate) memory: ResponseMemory,
@@ -38,6 +41,7 @@ impl App {
         cache_mode: CacheMode,
         has_feed: bool,
         memory: &ResponseMemory,
+        admin: &Arc<Admin>,
     ) -> Vec<Self> {
         let health = Arc::new(HealthMonitor::new(pool.clone()));
         let started = Instant::now();
@@ -50,6 +54,7 @@ impl App {
                 cache_mode,
                 has_feed,
                 health: health.clone(),
+                admin: admin.clone(),
                 started,
                 memory: memory.clone(),
             }))

@@ -35,6 +35,7 @@ pub mod settings;
 
 mod health;
 
+mod admin;
 mod app;
 mod routes;
 #[cfg(fuzzing)]

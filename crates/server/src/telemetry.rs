@@ -1,5 +1,5 @@
 //! The log. Invariant: set up once, before anything that logs; no task that logs waits for the reader, or
-//! fails because nobody does.
+//! fails because nobody does. Its filter may change later.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -7,9 +7,10 @@ use std::{
     ffi::OsString,
     io::{IsTerminal, stderr},
     panic::PanicHookInfo,
+    sync::{OnceLock, PoisonError, RwLock},
 };
 
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{EnvFilter, fmt, reload};
 
 use crate::{
     http::panic_text,
@@ -19,29 +20,82 @@ use crate::{
 /// What applies where LOG says nothing else of the same target: h2 warns of what its peer sends, frame by frame.
 const DEFAULTS: &str = "h2=error";
 
+/// The filter in force.
+struct ActiveFilter {
+    text: RwLock<String>,
+    set: Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>,
+}
+
+static ACTIVE: OnceLock<ActiveFilter> = OnceLock::new();
+
 /// Starts logging to standard error: for people on a terminal, as JSON otherwise.
 ///
 /// `filter` is what [`parse_filter`] returns. Without `is_pretty` the form depends on whether standard error is a terminal.
 pub(crate) fn init(filter: &str, is_pretty: Option<bool>) {
-    let filter = EnvFilter::new(format!("{DEFAULTS},{filter}"));
     let log = fmt()
-        .with_env_filter(filter)
+        .with_env_filter(with_defaults(filter))
         .log_internal_errors(false)
         .with_writer(|| Stderr);
     let pretty = is_pretty.unwrap_or_else(|| stderr().is_terminal());
     // A second call finds the log set up; that is as good.
-    let _already = match pretty {
-        true => log
-            .with_target(false)
-            .with_ansi(is_colored(stderr().is_terminal(), env::var_os("NO_COLOR")))
-            .try_init(),
-        false => log.json().flatten_event(true).with_current_span(false).try_init(),
-    };
+    match pretty {
+        true => {
+            let log = log
+                .with_target(false)
+                .with_ansi(is_colored(stderr().is_terminal(), env::var_os("NO_COLOR")))
+                .with_filter_reloading();
+            let handle = log.reload_handle();
+            remember(filter, move |filter| handle.reload(filter));
+            let _already = log.try_init();
+        }
+        false => {
+            let log = log
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_filter_reloading();
+            let handle = log.reload_handle();
+            remember(filter, move |filter| handle.reload(filter));
+            let _already = log.try_init();
+        }
+    }
     output::write_errors_in_background(|dropped| {
         tracing::warn!(dropped, "lines of the log were dropped: standard error took no more")
     });
     // The standard one waits for the reader of standard error.
     std::panic::set_hook(Box::new(log_panic));
+}
+
+fn with_defaults(filter: &str) -> EnvFilter {
+    EnvFilter::new(format!("{DEFAULTS},{filter}"))
+}
+
+fn remember(filter: &str, set: impl Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync + 'static) {
+    let _first = ACTIVE.get_or_init(|| ActiveFilter {
+        text: RwLock::new(filter.to_owned()),
+        set: Box::new(set),
+    });
+}
+
+/// The filter in force; empty before [`init`].
+pub(crate) fn filter() -> String {
+    let active = ACTIVE.get();
+    active.map_or_else(String::new, |active| {
+        active.text.read().unwrap_or_else(PoisonError::into_inner).clone()
+    })
+}
+
+/// Changes the filter, from the next line on.
+///
+/// # Errors
+///
+/// What is wrong with it, as a continuation of a sentence that starts with the filter. Nothing changes then.
+pub(crate) fn set_filter(text: &str) -> Result<(), String> {
+    let text = parse_filter(text)?;
+    let active = ACTIVE.get().ok_or("cannot be used: there is no log yet")?;
+    (active.set)(with_defaults(&text)).map_err(|error| format!("cannot be used: {error}"))?;
+    *active.text.write().unwrap_or_else(PoisonError::into_inner) = text;
+    Ok(())
 }
 
 /// Checks the directives of a filter, and returns them without blanks. A complaint continues a sentence that starts with

@@ -26,6 +26,15 @@ use crate::{
 /// The longest wait for a look-up that no connect waits for.
 const LOOKUP: Duration = Duration::from_secs(5);
 
+/// A host of the database, and whether it is in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostState {
+    /// The name, as the configuration has it: `name:port`, or the path of a socket.
+    pub name: String,
+    /// Whether it was taken out of use by [`Pool::drain_host`](crate::Pool::drain_host).
+    pub is_drained: bool,
+}
+
 /// The hosts of a pool, their records, and the alarm that has them checked.
 #[derive(Debug)]
 pub(crate) struct FailoverWatch {
@@ -69,6 +78,15 @@ impl FailoverWatch {
                 Ok(resolved.into_iter().map(Endpoint::Tcp).collect())
             }
         }
+    }
+
+    /// Returns the hosts, in the order of the configuration.
+    pub(crate) fn hosts(&self) -> Vec<HostState> {
+        let host = |(index, target): (usize, &Target)| HostState {
+            name: target.shown.clone(),
+            is_drained: self.registry.is_drained(index),
+        };
+        self.targets.iter().enumerate().map(host).collect()
     }
 
     /// Drains the hosts with this name, or ends that. Returns false if there are none.

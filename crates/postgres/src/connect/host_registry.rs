@@ -114,6 +114,11 @@ impl HostRegistry {
         candidates
     }
 
+    /// Whether a host is drained.
+    pub(crate) fn is_drained(&self, host: usize) -> bool {
+        self.lock().get(host).is_some_and(|host| host.drained)
+    }
+
     /// Drains a host, which evicts its connections, or ends that.
     pub(crate) fn set_drained(&self, host: usize, drained: bool) {
         let mut hosts = self.lock();

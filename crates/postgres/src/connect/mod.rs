@@ -6,7 +6,7 @@
 pub(crate) mod credentials;
 mod dialer;
 pub(crate) mod dns;
-mod failover_watch;
+pub(crate) mod failover_watch;
 pub(crate) mod host_binding;
 mod host_registry;
 mod hosts;

@@ -8,6 +8,7 @@
 //! router has these routes too, for `HEAD`, `OPTIONS`, `Allow` and wrong parameters. Its closures only pass what axum
 //! extracts to the same handlers.
 
+mod admin;
 mod docs;
 mod errors;
 mod health;
@@ -96,6 +97,7 @@ fn router(app: App) -> Router {
         .route("/pool-stats", get(stats::pool))
         .route("/cache-stats", get(stats::cache))
         .route("/api/health", get(health::health))
+        .merge(admin::routes())
         .with_state(app)
         .merge(docs::routes(&openapi_document()));
     with_fallbacks(router)
@@ -117,6 +119,13 @@ pub(crate) fn openapi_document() -> utoipa::openapi::OpenApi {
         health::ready,
         stats::pool,
         stats::cache,
+        admin::state,
+        admin::pause,
+        admin::resume,
+        admin::resize,
+        admin::drain,
+        admin::log,
+        admin::flush,
     ))]
     struct Operations;
     openapi::complete(ApiInfo::openapi().merge_from(Operations::openapi()))

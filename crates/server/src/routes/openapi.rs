@@ -26,6 +26,7 @@ use utoipa::{
         (name = "keys", description = "Values by key; each write makes a new version"),
         (name = "users", description = "People with a name and an e-mail address"),
         (name = "operations", description = "Health and statistics"),
+        (name = "admin", description = "What an administrator can do to the running service"),
     ),
     // Relative to the document, so that it holds behind any prefix that a proxy removes.
     servers((url = ".", description = "This service")),

@@ -10,7 +10,7 @@ mod private;
 mod reach;
 mod readiness;
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use cenote_cache::{RedisProblemKind, check_redis};
 use tokio::{net::TcpListener, runtime::Handle, sync::oneshot, time::sleep};
@@ -26,6 +26,7 @@ use self::{
     private::Private,
 };
 use crate::{
+    admin::Admin,
     app::App,
     cores::Cores,
     health::Stage,
@@ -144,12 +145,14 @@ async fn compose(settings: Settings) -> Result<Service, Failure> {
     };
     let settings = &backend.settings;
     let memory = ResponseMemory::new(settings.answer_memory);
+    let admin = Arc::new(Admin::of(&backend.pool, &cores.runtimes()[0]));
     let apps = App::per_runtime(
         &backend.pool,
         stores,
         settings.cache_mode,
         settings.change_feed,
         &memory,
+        &admin,
     );
     let pool = &settings.postgres.pool;
     tracing::info!(

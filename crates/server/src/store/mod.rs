@@ -172,6 +172,18 @@ impl Store {
         }
     }
 
+    /// Drops everything that is cached, as [`Cache::distrust`] does.
+    ///
+    /// # Errors
+    ///
+    /// The database's. Nothing is promised then.
+    pub(crate) async fn flush(&self) -> Result<(), cenote_postgres::Error> {
+        match self.keys.cache() {
+            Some(cache) => cache.distrust().await,
+            None => Ok(()),
+        }
+    }
+
     /// Returns the statistics of the change feed.
     pub(crate) fn feed_stats(&self) -> FeedStats {
         self.feed.stats()

@@ -6,6 +6,7 @@
 #![cfg(test)]
 
 mod addresses;
+mod admin;
 mod cache_outages;
 mod caching;
 mod change_feed;

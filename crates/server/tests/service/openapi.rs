@@ -218,12 +218,21 @@ async fn generated_requests_are_answered_as_described() {
     let redis = redis().await;
     let service = Service::start(&[("REDIS_URL", &redis.url())]).await;
     service.uses_its_cache().await;
+    // A service of its own for what pauses the pool or takes its host away.
+    let administered = Service::start(&[("DB_POOL_TIMEOUT", "0.2")]).await;
     // The answer depends on other requests: whether a key has a value, its version, and which addresses are taken. For
     // some headers the tool generates values that are no entity tags.
-    let expected = "[checks.positive_data_acceptance]\n\
-        expected-statuses = [\"2xx\", \"304\", \"400\", \"404\", \"409\", \"412\"]\n";
-    let description = format!("http://{}/openapi.json", service.address);
-    let requests = async |phases: &str| {
+    // For an administrator also: whether limits fit those that stay, and whether a text is a filter of the log.
+    let expected = |further: &str| {
+        let statuses = format!("[\"2xx\", \"304\", \"400\", \"404\", \"409\", \"412\"{further}]");
+        format!("[checks.positive_data_acceptance]\nexpected-statuses = {statuses}\n")
+    };
+    let (api, admin) = (
+        ("--exclude-path-regex=^/admin/", expected("")),
+        ("--include-path-regex=^/admin/", expected(", \"422\"")),
+    );
+    let requests = async |service: &Service, (paths, expected): &(&str, String), phases: &str| {
+        let description = format!("http://{}/openapi.json", service.address);
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("schemathesis.toml"), expected).unwrap();
         let arguments = [
@@ -238,13 +247,15 @@ async fn generated_requests_are_answered_as_described() {
             "--generation-deterministic",
             "--request-timeout=30",
             "--no-color",
+            paths,
             phases,
         ];
         succeeded(&run("schemathesis", directory.path(), &arguments).await);
     };
     // Two processes: the tool is one thread of Python, and takes most of the time itself.
     tokio::join!(
-        requests("--phases=examples,coverage,fuzzing"),
-        requests("--phases=stateful")
+        requests(&service, &api, "--phases=examples,coverage,fuzzing"),
+        requests(&service, &api, "--phases=stateful"),
+        requests(&administered, &admin, "--phases=examples,coverage,fuzzing"),
     );
 }

@@ -1,0 +1,142 @@
+//! What an administrator can do to a running service: pause and resume the pool, resize it, take a host out of use, change
+//! the log, drop what is cached, and read the settings again.
+//!
+//! Invariant: each action is idempotent, takes effect on all cores, and answers with the state that it leaves behind.
+
+mod pause;
+
+use std::time::Duration;
+
+use cenote_postgres::{HostState, InvalidConfig, Limits, Pool};
+use serde::Serialize;
+use tokio::runtime::Handle;
+use utoipa::ToSchema;
+
+use self::pause::Pause;
+use crate::telemetry;
+
+/// How long [`Admin::pause`] waits for the connections in use.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The actions on one service.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    pool: Pool,
+    pause: Pause,
+}
+
+/// What an administrator can change, as it is now.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AdminState {
+    /// Whether the pool hands out no connections.
+    paused: bool,
+    /// Seconds until it resumes by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumes_in_s: Option<f64>,
+    /// Connections in use.
+    in_use: u32,
+    /// The least number of connections that are kept open.
+    min: u32,
+    /// The largest number of connections, without the overflow.
+    max: u32,
+    /// Further connections under load.
+    overflow: u32,
+    /// The hosts of the database.
+    hosts: Vec<DatabaseHost>,
+    /// The filter of the log.
+    log: String,
+}
+
+/// A host of the database.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DatabaseHost {
+    #[schema(example = "db-1.internal:5432")]
+    host: String,
+    /// Whether it was taken out of use.
+    drained: bool,
+}
+
+impl From<HostState> for DatabaseHost {
+    fn from(host: HostState) -> Self {
+        Self {
+            host: host.name,
+            drained: host.is_drained,
+        }
+    }
+}
+
+impl Admin {
+    /// `runtime` lives as long as the service.
+    pub(crate) fn of(pool: &Pool, runtime: &Handle) -> Self {
+        Self {
+            pool: pool.clone(),
+            pause: Pause::of(pool, runtime),
+        }
+    }
+
+    pub(crate) fn state(&self) -> AdminState {
+        let stats = self.pool.stats().pool;
+        let limits = self.pool.limits();
+        let left = self.pause.left().filter(|_| stats.paused);
+        AdminState {
+            paused: stats.paused,
+            resumes_in_s: left.map(|left| (left.as_secs_f64() * 10.0).round() / 10.0),
+            in_use: stats.in_use,
+            min: limits.min_size.unwrap_or_default(),
+            max: limits.max_size,
+            overflow: limits.max_overflow,
+            hosts: self.pool.hosts().into_iter().map(DatabaseHost::from).collect(),
+            log: telemetry::filter(),
+        }
+    }
+
+    /// Stops handing out connections for this time, and waits up to two seconds for those in use.
+    pub(crate) async fn pause(&self, time: Duration) -> AdminState {
+        self.pause.begin(time, PATIENCE).await;
+        self.state()
+    }
+
+    pub(crate) fn resume(&self) -> AdminState {
+        self.pause.end();
+        self.state()
+    }
+
+    /// Changes the limits that are given.
+    ///
+    /// # Errors
+    ///
+    /// They contradict each other. Nothing changes then.
+    pub(crate) fn resize(
+        &self,
+        min: Option<u32>,
+        max: Option<u32>,
+        overflow: Option<u32>,
+    ) -> Result<AdminState, InvalidConfig> {
+        let before = self.pool.limits();
+        self.pool.resize(Limits {
+            min_size: min.or(before.min_size),
+            max_size: max.unwrap_or(before.max_size),
+            max_overflow: overflow.unwrap_or(before.max_overflow),
+        })?;
+        Ok(self.state())
+    }
+
+    /// Takes a host of the database out of use, or back. Returns `None` if there is no such host.
+    pub(crate) fn drain_host(&self, host: &str, drained: bool) -> Option<AdminState> {
+        let known = match drained {
+            true => self.pool.drain_host(host),
+            false => self.pool.restore_host(host),
+        };
+        known.then(|| self.state())
+    }
+
+    /// Changes the filter of the log.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the filter. Nothing changes then.
+    pub(crate) fn set_log(&self, filter: &str) -> Result<AdminState, String> {
+        telemetry::set_filter(filter)?;
+        Ok(self.state())
+    }
+}
