@@ -276,6 +276,19 @@ impl<O: Origin> Cache<O> {
         stats
     }
 
+    /// Changes the bound on the values kept in this process, [`Config::near_bytes`], of all handles. If it is lower, values
+    /// are evicted before this returns. In modes that keep none, nothing happens.
+    pub fn set_near_bytes(&self, bytes: u64) {
+        let near = match &self.core.mode {
+            ActiveMode::Local(local) => Some(&local.near),
+            ActiveMode::Redis(redis) => redis.near(),
+            ActiveMode::Off | ActiveMode::CacheAside(_) => None,
+        };
+        if let Some(near) = near {
+            near.resize(bytes);
+        }
+    }
+
     /// Looks after the tasks while no epoch is known: perhaps the runtime that they are on is gone.
     fn check_epoch(&self) {
         if let ActiveMode::Redis(redis) = &self.core.mode

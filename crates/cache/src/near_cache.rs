@@ -23,6 +23,8 @@ use crate::{
 const SLOTS: usize = 4096;
 /// The bytes of an entry beside its key and value: the entry, its place in the table, and the allocator's overhead.
 const ENTRY_OVERHEAD: u64 = 160;
+/// A change of the bound is made in this many steps: each evicts under the lock of a shard, where hits wait for it.
+const RESIZE_STEPS: u64 = 16;
 /// The size of an entry for which the table is laid out at first; it grows.
 const TYPICAL_ENTRY: u64 = 1024;
 
@@ -176,6 +178,20 @@ impl NearCache {
         self.entries.clear();
     }
 
+    /// Changes the bound. If it is lower, values are evicted before this returns, those that are read least first.
+    pub(crate) fn resize(&self, bytes: u64) {
+        let before = self.entries.capacity();
+        for step in 1..RESIZE_STEPS {
+            let part = (before.abs_diff(bytes) / RESIZE_STEPS) * step;
+            let between = match bytes < before {
+                true => before - part,
+                false => before + part,
+            };
+            self.entries.set_capacity(between);
+        }
+        self.entries.set_capacity(bytes);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -302,5 +318,31 @@ mod tests {
         }
         assert!(near.bytes() <= 1 << 20, "{}", near.bytes());
         assert!(near.len() > 50, "{}", near.len());
+    }
+
+    #[test]
+    fn a_lower_bound_evicts_at_once_and_a_higher_one_makes_room_again() {
+        let near = near();
+        let fill = |keys: std::ops::Range<i64>| {
+            let bytes = Bytes::from(vec![0; 1000]);
+            for key in keys {
+                let key = key.to_string();
+                let permit = near.permit(&key, at(0)).unwrap();
+                let bytes = bytes.clone();
+                near.fill(&key, Some(Value { version: 1, bytes }), permit, at(0));
+            }
+        };
+        fill(0..2000);
+        let full = near.bytes();
+        assert!(full > 900 * 1024, "{full}");
+        near.resize(128 * 1024);
+        let shrunk = near.bytes();
+        assert!(shrunk <= 128 * 1024 && near.len() > 10, "{shrunk}, {} keys", near.len());
+        fill(2000..4000);
+        assert!(near.bytes() <= 128 * 1024, "{}", near.bytes());
+        near.resize(1 << 20);
+        fill(4000..6000);
+        assert!(near.bytes() > 900 * 1024, "{}", near.bytes());
+        assert!(near.bytes() <= 1 << 20, "{}", near.bytes());
     }
 }

@@ -56,7 +56,7 @@ mod session;
 mod tap;
 mod timer;
 
-pub use batch::batcher::{Batch, BatchCalls, BatchLimits, Batcher, ExtraBatches, QueueStats, Weight};
+pub use batch::batcher::{Batch, BatchCalls, BatchLimits, Batcher, ByteBound, ExtraBatches, QueueStats, Weight};
 pub use batch::combiner::{Combine, Combiner, Rows};
 pub use batch::loader::{Decoded, Loader, LoaderMany};
 pub use capacity::Capacity;

@@ -31,7 +31,7 @@ use self::{
 };
 pub use self::{
     calls::{Batch, BatchCalls},
-    limits::{BatchLimits, ExtraBatches, QueueStats, Weight},
+    limits::{BatchLimits, ByteBound, ExtraBatches, QueueStats, Weight},
 };
 use crate::{
     Error, Pool, Result,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use cenote_postgres::{Batch, BatchCalls, BatchLimits, Batcher, Error, ExtraBatches, Pool, Pooled, Weight};
+use cenote_postgres::{Batch, BatchCalls, BatchLimits, Batcher, ByteBound, Error, ExtraBatches, Pool, Pooled, Weight};
 use tokio::{
     runtime::Handle,
     sync::{Mutex, Semaphore},
@@ -212,8 +212,9 @@ async fn a_request_beyond_the_bound_is_refused_at_once() {
 #[tokio::test]
 async fn bytes_that_wait_are_bounded_and_one_alone_may_have_more() {
     let pool = support::database().await.pool(4);
+    let bound = ByteBound::new(1000);
     let limits = BatchLimits {
-        waiting_bytes: 1000,
+        waiting_bytes: bound.clone(),
         ..BatchLimits::of(&pool)
     };
     let (batcher, gate, batches) = doubler_within(limits, &pool, false);
@@ -230,6 +231,13 @@ async fn bytes_that_wait_are_bounded_and_one_alone_may_have_more() {
             callers.spawn(submitted);
         }
     }
+    // The bound can be raised while the batcher works.
+    bound.set(10_000);
+    let submit = batcher.clone();
+    let mut submitted = Box::pin(async move { submit.submit(999).await });
+    let waits = timeout(Duration::from_millis(1), &mut submitted).await;
+    assert!(waits.is_err(), "it waits now");
+    callers.spawn(submitted);
     gate.add_permits(4);
     all_served(callers).await;
     assert_eq!(batcher.submit(998).await.unwrap(), 1996);

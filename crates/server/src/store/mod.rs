@@ -23,7 +23,7 @@ mod users;
 use std::{sync::Arc, time::Duration};
 
 use cenote_cache::{Cache, Config, ConfigError, DegradedReason, KeyCount, Mode, State, Stats};
-use cenote_postgres::{BatchLimits, InvalidConfig, Pool, QueueStats};
+use cenote_postgres::{BatchLimits, ByteBound, InvalidConfig, Pool, QueueStats};
 use tokio::time::{sleep, timeout};
 
 use self::{
@@ -69,6 +69,8 @@ pub(crate) struct Store {
     feed: Arc<ChangeFeed>,
     /// How long the start waits until the cache knows its epoch.
     epoch_timeout: Duration,
+    /// Of each queue of each core.
+    queue_bound: ByteBound,
 }
 
 /// Statistics of the queues of requests that share statements, by kind of request.
@@ -116,9 +118,11 @@ impl Store {
             false => None,
         };
         let runtimes = pool.per_runtime().count();
-        // Separate limits for each kind of request, so that slow writes do not use up the capacity of reads.
+        let queue_bound = ByteBound::new(backlog.bytes.div_ceil(runtimes));
+        // Separate limits for each kind of request, so that slow writes do not use up the capacity of reads. Each queue
+        // counts its own bytes against the bound.
         let limits = || BatchLimits {
-            waiting_bytes: backlog.bytes.div_ceil(runtimes),
+            waiting_bytes: queue_bound.clone(),
             expected_wait: backlog.wait,
             ..BatchLimits::per_runtime(pool)
         };
@@ -136,6 +140,7 @@ impl Store {
             pool,
             feed: feed.clone(),
             epoch_timeout,
+            queue_bound: queue_bound.clone(),
         };
         Ok(pool.per_runtime().zip(keys).zip(users).map(store).collect())
     }
@@ -209,6 +214,23 @@ impl Store {
             reads,
             writes,
             users: self.users.queue(),
+        }
+    }
+
+    /// Returns the most bytes that may wait in each queue of each core.
+    pub(crate) fn queue_bytes(&self) -> usize {
+        self.queue_bound.get()
+    }
+
+    /// Changes the most bytes that may wait in each queue of each core. What waits already stays.
+    pub(crate) fn set_queue_bytes(&self, bytes: usize) {
+        self.queue_bound.set(bytes);
+    }
+
+    /// Changes the bound on what the cache keeps in this process, for all cores.
+    pub(crate) fn set_near_bytes(&self, bytes: u64) {
+        if let Some(cache) = self.keys.cache() {
+            cache.set_near_bytes(bytes);
         }
     }
 

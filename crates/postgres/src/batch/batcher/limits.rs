@@ -1,9 +1,9 @@
-//! The limits of a batcher, and its statistics. Invariant: plain values, without behaviour.
+//! The limits of a batcher, and its statistics. Invariant: plain values; what several batchers share are atomics.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -36,8 +36,8 @@ pub struct BatchLimits {
     /// [key](crate::Batch::key) have the same limit again and do not count against the others.
     pub waiting: usize,
     /// The maximum number of waiting bytes; a single request may have more. Requests that wait for a busy key are
-    /// counted separately.
-    pub waiting_bytes: usize,
+    /// counted separately. It can be changed while the batcher works.
+    pub waiting_bytes: ByteBound,
     /// The longest time that a request waits to be sent.
     pub queue_timeout: Duration,
     /// A request that would probably wait longer than this is refused at once. The estimate is Little's law, from the
@@ -75,6 +75,28 @@ impl ExtraBatches {
     }
 }
 
+/// A bound on the bytes that wait in a queue. Clones share it, so it can be changed while batchers use it. A lower bound
+/// refuses further requests; those that wait already stay.
+#[derive(Clone, Debug)]
+pub struct ByteBound(Arc<AtomicUsize>);
+
+impl ByteBound {
+    /// Creates a bound of this many bytes.
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(bytes)))
+    }
+
+    /// Returns the bound in bytes.
+    pub fn get(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+
+    /// Changes the bound, for all batchers that share it.
+    pub fn set(&self, bytes: usize) {
+        self.0.store(bytes, Relaxed);
+    }
+}
+
 impl BatchLimits {
     /// Returns the default limits for work on this pool.
     ///
@@ -90,7 +112,7 @@ impl BatchLimits {
             batch_rows: 512,
             batch_bytes: 1024 * 1024,
             waiting: config.max_waiters as usize,
-            waiting_bytes: 64 * 1024 * 1024,
+            waiting_bytes: ByteBound::new(64 * 1024 * 1024),
             queue_timeout: config.acquire_timeout,
             expected_wait: config.acquire_timeout,
         }
@@ -105,7 +127,7 @@ impl BatchLimits {
             workers: 1,
             extra: ExtraBatches::new(third(pool).saturating_sub(runtimes)),
             waiting: all.waiting.div_ceil(runtimes as usize),
-            waiting_bytes: all.waiting_bytes.div_ceil(runtimes as usize),
+            waiting_bytes: ByteBound::new(all.waiting_bytes.get().div_ceil(runtimes as usize)),
             ..all
         }
     }

@@ -131,7 +131,7 @@ impl<T> Queue<T> {
         now: Instant,
     ) -> Result<(), Option<Duration>> {
         let has_room = |load: Load, ahead: usize| {
-            let fits = ahead == 0 || load.bytes.saturating_add(bytes) <= limits.waiting_bytes;
+            let fits = ahead == 0 || load.bytes.saturating_add(bytes) <= limits.waiting_bytes.get();
             ahead < limits.waiting && fits
         };
         if self.is_held(key) {

@@ -9,7 +9,7 @@ fn limits() -> BatchLimits {
         batch_rows: 3,
         batch_bytes: 100,
         waiting: 4,
-        waiting_bytes: 1000,
+        waiting_bytes: crate::ByteBound::new(1000),
         queue_timeout: HOUR,
         expected_wait: HOUR,
     }
@@ -126,7 +126,7 @@ fn the_places_of_those_that_leave_are_not_kept() {
 fn a_line_that_moves_too_slowly_refuses_whoever_would_wait_in_vain() {
     let mut world = World::new();
     world.limits.waiting = usize::MAX;
-    world.limits.waiting_bytes = usize::MAX;
+    world.limits.waiting_bytes.set(usize::MAX);
     world.limits.expected_wait = Duration::from_secs(10);
     for _ in 0..1000 {
         world.push("waits", None);
