@@ -13,7 +13,7 @@ use super::connection::{Protocol, run};
 use super::connections::{Connections, Drained};
 use super::listener::{Accepted, TcpListeners};
 use super::refusals::Refusals;
-use super::request_layer::{RequestLayer, RequestLog};
+use super::request_layer::{Compressor, RequestLayer, RequestLog, hsts};
 use super::service::Service;
 
 /// One core: where its connections are served, and by what.
@@ -53,12 +53,16 @@ pub async fn serve<S: Service>(
     let log = Arc::new(RequestLog::new(config.slow_request));
     let config = Arc::new(config);
     let protocol = Arc::new(Protocol::new(&config));
+    let compressor = config.compression.then(Compressor::new);
+    let hsts = config.hsts.map(hsts);
     let layer = |core: Core<S>| {
         let layer = RequestLayer {
             service: core.service,
             config: Arc::clone(&config),
             log: Arc::clone(&log),
             connections: Arc::clone(&connections),
+            compressor: compressor.clone(),
+            hsts: hsts.clone(),
         };
         (core.runtime, Arc::new(layer))
     };

@@ -1,8 +1,10 @@
-//! The limits of the transport that an operator may set. Invariant: every wait has a finite default.
+//! The limits of the transport that an operator may set, and what it offers to browsers. Invariant: every wait has a finite default.
 
 use std::time::Duration;
 
-/// The limits of the transport. Every duration must be above zero. A timeout may fire a few milliseconds late, never
+use super::cors::Cors;
+
+/// The settings of the transport. Every duration must be above zero. A timeout may fire a few milliseconds late, never
 /// early.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpConfig {
@@ -28,6 +30,20 @@ pub struct HttpConfig {
     pub drain_timeout: Duration,
     /// A request that takes this long is logged. Default 1 s.
     pub slow_request: Duration,
+    /// Most headers of a request. One with more is answered `431`. At most 100, which is the parser's limit. Default 100.
+    pub max_headers: usize,
+    /// Most bytes of a request's head. A longer one is answered `431`. At least 8 KiB. Default 64 KiB.
+    pub max_header_bytes: u32,
+    /// Which web pages of other origins may use the service. Default `None`: none.
+    pub cors: Option<Cors>,
+    /// How long browsers use only TLS after a response (`Strict-Transport-Security`). Set it only if the service is reached
+    /// over TLS. Default `None`: the header is not sent.
+    pub hsts: Option<Duration>,
+    /// Whether responses that are marked [`Compressible`](super::Compressible) are compressed for callers that accept it.
+    /// Default false.
+    pub compression: bool,
+    /// Whether every response tells where its time went (`Server-Timing`). Default false.
+    pub server_timing: bool,
 }
 
 impl Default for HttpConfig {
@@ -44,6 +60,12 @@ impl Default for HttpConfig {
             ping_interval: Duration::from_secs(20),
             drain_timeout: Duration::from_secs(30),
             slow_request: Duration::from_secs(1),
+            max_headers: 100,
+            max_header_bytes: 64 * 1024,
+            cors: None,
+            hsts: None,
+            compression: false,
+            server_timing: false,
         }
     }
 }

@@ -30,10 +30,10 @@ use super::service::Service;
 use super::socket::ObservedSocket;
 use super::timeouts::{Activity, ConnectionGuard};
 
-/// Bytes that hyper may buffer in each direction of an HTTP/1 connection. It also bounds a request's head.
+/// Bytes that hyper may buffer in each direction of an HTTP/1 connection, unless a head may be longer.
 const MAX_BUFFERED: usize = 64 * 1024;
-/// Bytes of an HTTP/2 head, counted as RFC 9113 does.
-const MAX_HEADERS: u32 = 32 * 1024;
+/// The smallest bound of a head: hyper refuses a smaller buffer.
+const SMALLEST_HEAD: u32 = 8 * 1024;
 /// Bytes queued for sending on each HTTP/2 stream.
 const MAX_QUEUED: usize = 64 * 1024;
 
@@ -51,24 +51,26 @@ pub(super) struct Protocol {
 
 impl Protocol {
     pub(super) fn new(config: &HttpConfig) -> Self {
+        let head = config.max_header_bytes.max(SMALLEST_HEAD);
+        let buffered = MAX_BUFFERED.max(head as usize);
         let mut http1 = http1::Builder::new();
         http1
             .half_close(true)
-            .max_buf_size(MAX_BUFFERED)
-            .max_header_size(MAX_BUFFERED)
+            .max_buf_size(buffered)
+            .max_header_size(head as usize)
             .header_read_timeout(None);
         let ping_interval = config.ping_interval.min(LONGEST_PING);
         let mut either = auto::Builder::new(TokioExecutor::new());
         either
             .http1()
             .half_close(true)
-            .max_buf_size(MAX_BUFFERED)
+            .max_buf_size(head as usize)
             .header_read_timeout(None);
         either
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(u32::from(config.max_streams))
-            .max_header_list_size(MAX_HEADERS)
+            .max_header_list_size(head)
             .max_send_buf_size(MAX_QUEUED)
             .keep_alive_interval(ping_interval)
             .keep_alive_timeout(ping_interval);

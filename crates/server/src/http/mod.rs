@@ -9,7 +9,9 @@
 //! | which connections are open, on which core, and the drain | `connections` |
 //! | one connection's lifetime, and who is at its other end | `connection`, `socket`, `timeouts`, `peer` |
 //! | the client behind proxies | `client_address` |
-//! | what happens to a request before and after its handler | `request_layer` |
+//! | what happens to a request before and after its handler; security headers, compression | `request_layer` |
+//! | which pages of other origins may read responses | `cors` |
+//! | where the time of a request went | `server_timing` |
 //! | bodies of requests and responses | `body` |
 //! | JSON, path and query parameters, and their validation | `extract`, `validation` |
 //! | error responses | `problem` |
@@ -24,6 +26,7 @@ mod client_address;
 mod config;
 mod connection;
 mod connections;
+mod cors;
 mod extract;
 mod listener;
 mod peer;
@@ -31,6 +34,7 @@ mod problem;
 mod refusals;
 mod request_layer;
 mod router;
+mod server_timing;
 mod service;
 mod socket;
 mod timeouts;
@@ -41,11 +45,17 @@ pub use body::{BodyError, FullResponse, RequestBody, ResponseBody};
 pub use client_address::{ClientAddresses, InvalidNetwork, ProxyHeader, TrustedProxies, client_address};
 pub use config::HttpConfig;
 pub use connections::Drained;
+pub(crate) use cors::check_origin;
+pub use cors::{Cors, CorsError};
 pub use extract::{Json, Key, Number, Path, Query, decode_key, number};
 pub use listener::{TcpListeners, bind};
 pub use peer::Peer;
 pub use problem::{Cause, Member, Problem};
+pub use request_layer::Compressible;
+#[cfg(fuzzing)]
+pub use request_layer::accepts_gzip;
 pub(crate) use request_layer::panic_text;
 pub use router::with_fallbacks;
+pub use server_timing::{Stage, Stopwatch, Timings};
 pub use service::Service;
 pub use validation::{between, characters, entries, no_nul};

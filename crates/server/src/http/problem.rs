@@ -197,6 +197,13 @@ impl Problem {
         .member("limit_bytes", Member::Number(limit))
     }
 
+    /// 414: path and query are longer than `limit` bytes.
+    #[must_use]
+    pub fn uri_too_long(limit: usize) -> Self {
+        let detail = format!("the path and query are longer than {limit} bytes");
+        Self::new(StatusCode::URI_TOO_LONG, "uri-too-long", "URI too long", detail)
+    }
+
     /// 415: the headers say that the body is not JSON.
     #[must_use]
     pub fn unsupported_media_type(detail: impl Into<Cow<'static, str>>) -> Self {
@@ -216,6 +223,17 @@ impl Problem {
             StatusCode::UNPROCESSABLE_ENTITY,
             "validation",
             "Validation failed",
+            detail,
+        )
+    }
+
+    /// 431: the head of the request is too long or has too many headers.
+    #[must_use]
+    pub fn head_too_large(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "head-too-large",
+            "Request head too large",
             detail,
         )
     }

@@ -23,6 +23,10 @@ content-type: application/problem+json\r\n\
 content-length: 142\r\n\
 retry-after: 1\r\n\
 connection: close\r\n\
+cache-control: no-cache\r\n\
+x-content-type-options: nosniff\r\n\
+referrer-policy: no-referrer\r\n\
+content-security-policy: default-src 'none'; frame-ancestors 'none'\r\n\
 \r\n\
 {\"type\":\"urn:cenote:problem:too-many-connections\",\"title\":\"Too many connections\",\
 \"status\":503,\"detail\":\"every connection is taken; try again\"}";
@@ -78,11 +82,15 @@ mod tests {
     fn the_announced_length_is_the_length() {
         let text = std::str::from_utf8(super::RESPONSE).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let head = format!("{head}\r\n");
         assert!(
-            head.contains(&format!("content-length: {}", body.len())),
+            head.contains(&format!("content-length: {}\r\n", body.len())),
             "{}",
             body.len()
         );
         serde_json::from_str::<serde_json::Value>(body).unwrap();
+        for (name, value) in crate::http::request_layer::SECURITY_HEADERS {
+            assert!(head.contains(&format!("\r\n{name}: {value}\r\n")), "{name}");
+        }
     }
 }

@@ -25,12 +25,15 @@ pub fn with_fallbacks<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Ro
 }
 
 impl Service for Router {
-    async fn call(&self, request: Request<RequestBody>) -> Response<ResponseBody> {
+    async fn call(&self, mut request: Request<RequestBody>) -> Response<ResponseBody> {
         // Never to the handlers: CONNECT has a target without a path, and TRACE would return the request.
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
             return refused(self, request.uri()).await;
         }
         let (method, uri) = (request.method().clone(), request.uri().clone());
+        if let Some(timings) = request.body().timings().cloned() {
+            request.extensions_mut().insert(timings);
+        }
         let response = route(self, request.map(axum::body::Body::new)).await;
         match (response.status(), &method) {
             (_, &Method::OPTIONS) if uri.path() == "*" => options(&ALL_METHODS),

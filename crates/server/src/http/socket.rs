@@ -1,6 +1,7 @@
 //! The socket of a connection, which records its reads and writes.
 //!
-//! Invariant: bytes pass unchanged, and only small writes are copied.
+//! Invariant: bytes pass unchanged, but for hyper's own responses to heads that it cannot parse, and only small writes are
+//! copied.
 
 use std::io;
 use std::pin::Pin;
@@ -10,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::request_layer::replacement;
 use super::timeouts::{Activity, PeerCheck};
 
 /// Vectored writes of up to this many bytes are copied into one buffer: that costs less than the kernel's work for
@@ -26,6 +28,14 @@ pub(super) struct ObservedSocket {
     stream: TcpStream,
     activity: Arc<Activity>,
     shut: bool,
+    /// What is being sent in place of hyper's own response.
+    replacement: Option<Replacement>,
+}
+
+#[derive(Debug)]
+struct Replacement {
+    bytes: Vec<u8>,
+    sent: usize,
 }
 
 impl ObservedSocket {
@@ -34,7 +44,26 @@ impl ObservedSocket {
             stream,
             activity,
             shut: false,
+            replacement: None,
         }
+    }
+
+    /// Sends something else in place of `buf` if that is hyper's own response; `None` if it is not. hyper closes the
+    /// connection after it, so nothing follows.
+    fn poll_replaced(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Option<Poll<io::Result<usize>>> {
+        if self.replacement.is_none() {
+            let bytes = replacement(buf)?;
+            self.replacement = Some(Replacement { bytes, sent: 0 });
+        }
+        let Replacement { bytes, sent } = self.replacement.as_mut()?;
+        while *sent < bytes.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &bytes[*sent..]) {
+                Poll::Ready(Ok(0)) => return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
+                Poll::Ready(Ok(more)) => *sent += more,
+                other => return Some(other),
+            }
+        }
+        Some(Poll::Ready(Ok(buf.len())))
     }
 
     /// Detects that an HTTP/1 peer has gone while it waits for its response. An error means that it has gone.
@@ -96,7 +125,10 @@ impl AsyncRead for ObservedSocket {
 
 impl AsyncWrite for ObservedSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let wrote = match self.poll_replaced(cx, buf) {
+            Some(replaced) => replaced,
+            None => Pin::new(&mut self.stream).poll_write(cx, buf),
+        };
         self.note_write(&wrote);
         wrote
     }
@@ -108,7 +140,10 @@ impl AsyncWrite for ObservedSocket {
     ) -> Poll<io::Result<usize>> {
         let mut all = [0; SMALL];
         let wrote = match gather(bufs, &mut all) {
-            Some(all) => Pin::new(&mut self.stream).poll_write(cx, all),
+            Some(all) => match self.poll_replaced(cx, all) {
+                Some(replaced) => replaced,
+                None => Pin::new(&mut self.stream).poll_write(cx, all),
+            },
             None => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
         };
         self.note_write(&wrote);

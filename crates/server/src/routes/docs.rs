@@ -1,5 +1,5 @@
 //! `/docs` and `/openapi.json`. Invariant: all references in them are relative and stay on this host, so that they work
-//! behind any prefix.
+//! behind any prefix, and pages need nothing from elsewhere.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use axum::{
     extract::Path,
     http::{
         HeaderValue, StatusCode,
-        header::{CONTENT_TYPE, LOCATION},
+        header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION},
     },
     routing::get,
 };
@@ -16,19 +16,25 @@ use bytes::Bytes;
 use http_body_util::Full;
 use utoipa_swagger_ui::{Config, SwaggerFile, serve};
 
+use super::response::compressible;
 use crate::http::{FullResponse, Problem};
+
+/// What the pages may load and do. Swagger UI sets styles by attributes, and has pictures as `data:` in its style sheet.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                           font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                           frame-ancestors 'none'";
 
 /// Returns the routes. `description` is the OpenAPI document.
 pub(super) fn routes(description: &utoipa::openapi::OpenApi) -> Router {
-    // Relative to `/docs/`.
-    let config = Arc::new(Config::from("../openapi.json"));
+    // Relative to `/docs/`. By default, Swagger UI would send the address of the document to a validator on the web.
+    let config = Arc::new(Config::from("../openapi.json").validator_url("none"));
     let index = config.clone();
     // Cannot fail: the document consists of texts and numbers.
     let description = Bytes::from(serde_json::to_vec(description).unwrap_or_default());
     Router::new()
         .route(
             "/openapi.json",
-            get(async move || of_type("application/json", description)),
+            get(async move || compressible(of_type("application/json", description))),
         )
         .route("/docs", get(redirect_to_pages))
         .route("/docs/", get(async move || page("", index)))
@@ -51,7 +57,12 @@ fn page(file: &str, config: Arc<Config<'static>>) -> Result<FullResponse, Proble
     match serve(file, config) {
         Ok(Some(SwaggerFile {
             bytes, content_type, ..
-        })) => Ok(of_type(&content_type, Bytes::from(bytes.into_owned()))),
+        })) => {
+            let mut response = of_type(&content_type, Bytes::from(bytes.into_owned()));
+            let policy = HeaderValue::from_static(PAGE_POLICY);
+            response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+            Ok(compressible(response))
+        }
         Ok(None) => Err(Problem::not_found("there is no such page")),
         Err(error) => Err(Problem::internal(error.to_string())),
     }

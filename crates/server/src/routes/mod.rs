@@ -20,7 +20,7 @@ mod stats;
 mod users;
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{self, State},
     http::{HeaderMap, Method, Request, Response, Uri},
     routing::{get, post},
@@ -33,7 +33,7 @@ use self::openapi::ApiInfo;
 pub use self::preconditions::status_for_version;
 use crate::{
     app::App,
-    http::{Number, Path, Problem, RequestBody, ResponseBody, Service, with_fallbacks},
+    http::{Number, Path, Problem, RequestBody, ResponseBody, Service, Timings, with_fallbacks},
 };
 
 /// All routes, as served on one core.
@@ -52,21 +52,31 @@ impl Routes {
 impl Service for Routes {
     async fn call(&self, request: Request<RequestBody>) -> Response<ResponseBody> {
         let path = request.uri().path();
+        // Almost always `None`.
+        let timings = request.body().timings().cloned();
+        let timings = timings.as_ref();
         let handled = match *request.method() {
             Method::GET => {
                 if let Some(key) = path.strip_prefix("/read/") {
-                    keys::read(&self.app, key, request.headers()).await
+                    keys::read(&self.app, key, request.headers(), timings).await
                 } else if let Some(id) = path.strip_prefix("/users/").and_then(plain_number) {
-                    users::get(&self.app, id).await
+                    users::get(&self.app, id, timings).await
                 } else {
                     return self.router.call(request).await;
                 }
             }
-            Method::POST if path == "/write" => keys::write(&self.app, request).await,
+            Method::POST if path == "/write" => keys::write(&self.app, request, timings).await,
             _ => return self.router.call(request).await,
         };
         handled.unwrap_or_else(Problem::into_full_response).map(Either::Left)
     }
+}
+
+/// The times of a request that came through axum's router.
+type Measured = Option<Extension<Timings>>;
+
+fn as_timings(measured: &Measured) -> Option<&Timings> {
+    measured.as_deref()
 }
 
 /// Parses a number of digits alone. All other ids go to the router, which says what is wrong with them.
@@ -76,12 +86,16 @@ fn plain_number(text: &str) -> Option<i64> {
 }
 
 fn router(app: App) -> Router {
-    let write = async |State(app): State<App>, request: extract::Request| keys::write(&app, request).await;
-    let read = async |State(app): State<App>, uri: Uri, headers: HeaderMap| {
-        let key = uri.path().strip_prefix("/read/").unwrap_or_default();
-        keys::read(&app, key, &headers).await
+    let write = async |State(app): State<App>, timings: Measured, request: extract::Request| {
+        keys::write(&app, request, as_timings(&timings)).await
     };
-    let user = async |State(app): State<App>, Path(Number(id)): Path<Number<i64>>| users::get(&app, id).await;
+    let read = async |State(app): State<App>, timings: Measured, uri: Uri, headers: HeaderMap| {
+        let key = uri.path().strip_prefix("/read/").unwrap_or_default();
+        keys::read(&app, key, &headers, as_timings(&timings)).await
+    };
+    let user = async |State(app): State<App>, timings: Measured, Path(Number(id)): Path<Number<i64>>| {
+        users::get(&app, id, as_timings(&timings)).await
+    };
     let router = Router::new()
         .route("/write", post(write))
         .route("/read", post(keys::read_many))

@@ -148,6 +148,13 @@ const ERROR_RESPONSES: &[ErrorResponse] = &[
         header: None,
     },
     ErrorResponse {
+        status: "431",
+        name: "HeadTooLarge",
+        types: &["head-too-large"],
+        description: "The head of the request has more than `HTTP_MAX_HEADER_BYTES`, or more headers than `HTTP_MAX_HEADERS`",
+        header: None,
+    },
+    ErrorResponse {
         status: "500",
         name: "Internal",
         types: &["internal"],
@@ -169,6 +176,7 @@ const ERROR_RESPONSES: &[ErrorResponse] = &[
             "pool-overloaded",
             "database-unavailable",
             "answers-waiting",
+            "memory-pressure",
             "cache-unreachable",
             "outcome-unknown",
             "conflict-retries-exhausted",

@@ -14,3 +14,4 @@ mod problems;
 mod routing;
 mod support;
 mod timeouts;
+mod web;

@@ -13,6 +13,7 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::http::peer::Peer;
+use crate::http::server_timing::Timings;
 use crate::http::timeouts::Activity;
 
 /// Why a request body could not be read.
@@ -45,6 +46,7 @@ pub struct RequestBody {
     /// `None` if the request has no body.
     arriving: Option<Arriving>,
     peer: Peer,
+    timings: Option<Timings>,
 }
 
 /// A body that did not end with its head.
@@ -80,7 +82,21 @@ impl RequestBody {
                 activity: Arc::clone(activity),
             }
         });
-        Self { arriving, peer }
+        Self {
+            arriving,
+            peer,
+            timings: None,
+        }
+    }
+
+    /// Measures the request from now on, with these times.
+    pub(in crate::http) fn measure(&mut self, timings: Option<Timings>) {
+        self.timings = timings;
+    }
+
+    /// Where handlers note what the time of the request is spent on; `None` if it is not measured.
+    pub fn timings(&self) -> Option<&Timings> {
+        self.timings.as_ref()
     }
 
     /// Who is at the other end of the connection that the request arrived on.

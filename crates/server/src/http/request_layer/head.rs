@@ -11,15 +11,20 @@ use hyper::body::Body;
 use crate::http::problem::Problem;
 
 /// Most bytes of path and query. The longest key, fully percent-encoded, takes less than half.
-const LONGEST_TARGET: usize = 16 * 1024;
+pub(super) const LONGEST_TARGET: usize = 16 * 1024;
 
 /// Checks host, target and framing.
 ///
 /// # Errors
 ///
-/// 400 for a wrong `Host`, target or framing; 414 for a long target; 501 for a transfer coding other than `chunked`.
-pub(super) fn check<B: Body>(request: &Request<B>) -> Result<(), Problem> {
+/// 400 for a wrong `Host`, target or framing; 414 for a long target; 431 for more than `max_headers` headers; 501 for a
+/// transfer coding other than `chunked`.
+pub(super) fn check<B: Body>(request: &Request<B>, max_headers: usize) -> Result<(), Problem> {
     let (uri, headers) = (request.uri(), request.headers());
+    if headers.len() > max_headers {
+        let detail = format!("the request has more than {max_headers} headers");
+        return Err(Problem::head_too_large(detail));
+    }
     check_host(uri, headers, request.version())?;
     check_target(request.method(), uri)?;
     match request.body().is_end_stream() {
@@ -70,13 +75,7 @@ fn check_target(method: &Method, uri: &Uri) -> Result<(), Problem> {
     }
     let length = uri.path_and_query().map_or(0, |target| target.as_str().len());
     if length > LONGEST_TARGET {
-        let detail = format!("the path and query are longer than {LONGEST_TARGET} bytes");
-        return Err(Problem::new(
-            StatusCode::URI_TOO_LONG,
-            "uri-too-long",
-            "URI too long",
-            detail,
-        ));
+        return Err(Problem::uri_too_long(LONGEST_TARGET));
     }
     // RFC 9110, section 4.2.4: a user name in a target mostly serves to mislead.
     match uri.authority() {

@@ -1,14 +1,18 @@
 //! The outermost layer of a request: it counts the request, checks its head, catches panics, logs, and sets the headers
-//! that every response has.
+//! that every response has. What browsers need is here too, so that it holds for every route and every error.
 //!
 //! Invariant: every request gets a response, whatever its handler does. A response that failed or is in the log has an
 //! `x-request-id`. A successful and quick request is neither formatted nor logged; this layer allocates nothing for it,
 //! or once if it has a body.
 
+mod accept_encoding;
+mod compression;
 mod date;
 mod head;
+mod parse_errors;
 mod request_id;
 mod request_log;
+mod security_headers;
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -16,19 +20,29 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::http::header::{CACHE_CONTROL, CONNECTION, DATE, HeaderValue};
-use axum::http::{Request, Response, StatusCode, Version};
+use axum::http::{HeaderMap, Request, Response, StatusCode, Version};
 use futures_util::FutureExt;
 use http_body_util::Either;
 use hyper::body::Incoming;
 
+#[cfg(fuzzing)]
+pub use self::accept_encoding::accepts_gzip;
+pub use self::compression::Compressible;
+pub(super) use self::compression::Compressor;
+pub(super) use self::parse_errors::replacement;
 use self::request_id::X_REQUEST_ID;
 pub(super) use self::request_log::RequestLog;
 use self::request_log::RequestSummary;
+#[cfg(test)]
+pub(super) use self::security_headers::SECURITY_HEADERS;
+pub(super) use self::security_headers::hsts;
 use super::body::{RequestBody, ResponseBody, TrackedBody};
 use super::config::HttpConfig;
 use super::connections::{Connections, ServerPhase};
+use super::cors;
 use super::peer::Peer;
 use super::problem::Problem;
+use super::server_timing::{SERVER_TIMING, Timings};
 use super::service::Service;
 use super::timeouts::{Activity, InFlight};
 
@@ -40,6 +54,19 @@ pub(super) struct RequestLayer<S> {
     pub(super) log: Arc<RequestLog>,
     /// Tells whether responses must close their connections.
     pub(super) connections: Arc<Connections>,
+    /// Compresses responses, if that is on.
+    pub(super) compressor: Option<Compressor>,
+    /// `Strict-Transport-Security`, if it is on.
+    pub(super) hsts: Option<HeaderValue>,
+}
+
+/// What the headers of a response depend on in its request. All of it is empty where nothing is switched on.
+#[derive(Debug)]
+struct ResponseNeeds {
+    /// The value of `Access-Control-Allow-Origin`.
+    origin: Option<HeaderValue>,
+    prefers_gzip: bool,
+    timings: Option<Timings>,
 }
 
 /// Answers a request that arrived from this peer on the connection with this activity.
@@ -58,16 +85,25 @@ pub(super) fn respond<S: Service>(
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
+            client: peer.address,
         };
+        let needs = layer.needs(request.headers());
         let request = request.map(|incoming| {
             let deadline = in_flight.started_plus(layer.config.body_timeout);
-            RequestBody::new(incoming, peer, layer.config.max_body, deadline, in_flight.activity())
+            let mut body = RequestBody::new(incoming, peer, layer.config.max_body, deadline, in_flight.activity());
+            body.measure(needs.timings.clone());
+            body
         });
         // Unwind safe: everything that a panicking handler leaves behind is dropped with it.
         let handled = AssertUnwindSafe(async {
-            match head::check(&request) {
-                Ok(()) => layer.service.call(request).await,
-                Err(problem) => problem.into_full_response().map(Either::Left),
+            if let Err(problem) = head::check(&request, layer.config.max_headers) {
+                return problem.into_full_response().map(Either::Left);
+            }
+            match &layer.config.cors {
+                Some(cors) if cors::is_preflight(request.method(), request.headers()) => {
+                    cors.preflight(request.headers()).map(Either::Left)
+                }
+                _ => layer.service.call(request).await,
             }
         });
         let response = match handled.catch_unwind().await {
@@ -78,7 +114,18 @@ pub(super) fn respond<S: Service>(
                 problem.into_full_response().map(Either::Left)
             }
         };
-        Ok(finish(response, in_flight, summary, &layer))
+        Ok(finish(response, in_flight, summary, needs, &layer))
+    }
+}
+
+impl<S> RequestLayer<S> {
+    /// Looks at what the headers of the response will depend on, before the request is given away.
+    fn needs(&self, request: &HeaderMap) -> ResponseNeeds {
+        ResponseNeeds {
+            origin: self.config.cors.as_ref().and_then(|cors| cors.allowed(request)),
+            prefers_gzip: self.compressor.is_some() && accept_encoding::prefers_gzip(request),
+            timings: self.config.server_timing.then(Timings::default),
+        }
     }
 }
 
@@ -94,11 +141,15 @@ fn finish<S>(
     mut response: Response<ResponseBody>,
     mut in_flight: InFlight,
     summary: RequestSummary,
+    needs: ResponseNeeds,
     layer: &RequestLayer<S>,
 ) -> Response<TrackedBody> {
     let (now, elapsed) = in_flight.wait_for_peer();
     let status = response.status();
     let id = layer.log.note(&summary, &response, elapsed);
+    if let Some(compressor) = &layer.compressor {
+        response = compressor.apply(response, needs.prefers_gzip);
+    }
     let headers = response.headers_mut();
     // Without this header, caches on the way guess how long a response stays fresh.
     let revalidate = HeaderValue::from_static("no-cache");
@@ -106,6 +157,13 @@ fn finish<S>(
     // hyper's own Date stands still while the system's clock is set back.
     if let Some(date) = date::at(now) {
         headers.insert(DATE, date);
+    }
+    security_headers::add(headers, layer.hsts.as_ref());
+    if let Some(cors) = &layer.config.cors {
+        cors.add(headers, needs.origin);
+    }
+    if let Some(timing) = needs.timings.and_then(|timings| timings.header(elapsed)) {
+        headers.insert(&SERVER_TIMING, timing);
     }
     // The unread rest of the body makes an HTTP/1 connection useless for another request.
     let has_unread_body = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE);

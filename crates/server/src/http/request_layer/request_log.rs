@@ -3,6 +3,7 @@
 //! Invariant: a successful and quick request is neither formatted nor logged, and the log gets a bounded number of lines a
 //! second, however many requests fail.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub(super) struct RequestSummary {
     pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) version: Version,
+    /// The client's address.
+    pub(super) client: IpAddr,
 }
 
 /// Decides which requests are logged.
@@ -80,18 +83,18 @@ impl RequestLog {
         elapsed: Duration,
         id: &HeaderValue,
     ) {
-        let (method, path) = (&summary.method, summary.uri.path());
+        let (method, path, client) = (&summary.method, summary.uri.path(), summary.client);
         let (status, request_id) = (status.as_u16(), id.to_str().unwrap_or_default());
         let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         match cause {
             Some(cause) => tracing::warn!(
-                %method, path, status, request_id, elapsed_us, cause = &*cause.to_string(),
+                %method, path, %client, status, request_id, elapsed_us, cause = &*cause.to_string(),
                 "request failed"
             ),
             None if elapsed >= self.slow => {
-                tracing::warn!(%method, path, status, request_id, elapsed_us, "slow request");
+                tracing::warn!(%method, path, %client, status, request_id, elapsed_us, "slow request");
             }
-            None => tracing::debug!(%method, path, status, request_id, elapsed_us, "request"),
+            None => tracing::debug!(%method, path, %client, status, request_id, elapsed_us, "request"),
         }
     }
 

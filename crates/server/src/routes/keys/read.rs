@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::{cache_status, key_rules::check_key};
 use crate::{
     app::App,
-    http::{FullResponse, Problem, decode_key},
+    http::{FullResponse, Problem, Stage, Stopwatch, Timings, decode_key},
     response_memory::Claim,
     routes::{
         errors::{of_no_room, of_read},
@@ -52,15 +52,26 @@ pub(crate) struct Entry<'a> {
     NotFound,
     PreconditionFailed,
 ))]
-pub(crate) async fn read(app: &App, raw_key: &str, headers: &HeaderMap) -> Result<FullResponse, Problem> {
+pub(crate) async fn read(
+    app: &App,
+    raw_key: &str,
+    headers: &HeaderMap,
+    timings: Option<&Timings>,
+) -> Result<FullResponse, Problem> {
     let key = &*decode_key(raw_key)?;
     check_key(key)?;
     let preconditions = Preconditions::from_headers(headers)?;
-    let read = app.store.keys.read(key).await.map_err(of_read)?;
+    let watch = Stopwatch::start(timings);
+    let read = app.store.keys.read(key).await;
+    watch.stop(match &read {
+        Ok(read) if is_from_cache(read) => Stage::Cache,
+        _ => Stage::Db,
+    });
+    let read = read.map_err(of_read)?;
     let (read, claim) = match size_to_load(&read, &preconditions) {
         None => (read, None),
         // Boxed, because it is rare and would make every read's future larger.
-        Some(size) => Box::pin(load_large(app, key, size)).await?,
+        Some(size) => Box::pin(load_large(app, key, size, timings)).await?,
     };
     let mut response = respond(key, &read, &preconditions, claim).unwrap_or_else(Problem::into_full_response);
     cache_status::add(response.headers_mut(), app.cache_mode, &read);
@@ -75,10 +86,19 @@ fn size_to_load(read: &Read, preconditions: &Preconditions) -> Option<usize> {
 }
 
 /// Loads a large value once there is memory for it twice: as the database sent it, and as the response.
-async fn load_large(app: &App, key: &str, mut size: usize) -> Result<(Read, Option<Claim>), Problem> {
+async fn load_large(
+    app: &App,
+    key: &str,
+    mut size: usize,
+    timings: Option<&Timings>,
+) -> Result<(Read, Option<Claim>), Problem> {
     loop {
+        let watch = Stopwatch::start(timings);
         let claim = app.memory.responses.claim(2 * size).await.map_err(of_no_room)?;
+        watch.stop(Stage::Wait);
+        let watch = Stopwatch::start(timings);
         let reads = app.store.keys.read_large(&[(key, size)]).await.map_err(of_read)?;
+        watch.stop(Stage::Db);
         let Some(read) = reads.into_iter().next() else {
             return Err(Problem::internal("a read of one key returned nothing"));
         };

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{FullResponse, Json, Key, Problem, no_nul},
+    http::{FullResponse, Json, Key, Problem, Stage, Stopwatch, Timings, no_nul},
     routes::{
         errors::{of_delete, of_key_write},
         openapi::{NotFound, PreconditionFailed},
@@ -63,14 +63,17 @@ pub(crate) struct Written<'a> {
     (status = 202, body = Written<'_>, description = "The value is durable, but Redis could not be told yet: reads may miss the value for a while"),
     PreconditionFailed,
 ))]
-pub(crate) async fn write<B>(app: &App, request: Request<B>) -> Result<FullResponse, Problem>
+pub(crate) async fn write<B>(app: &App, request: Request<B>, timings: Option<&Timings>) -> Result<FullResponse, Problem>
 where
     B: Body<Data = Bytes, Error: Error + 'static> + Unpin + Send,
 {
     let condition = Preconditions::from_headers(request.headers())?.into_condition();
     let Json(Write { key, value }) = Json::read(request).await?;
     let change = Change::write(key.clone(), value).only_if(condition);
-    let written = match app.store.keys.change(change).await.map_err(of_key_write)? {
+    let watch = Stopwatch::start(timings);
+    let outcome = app.store.keys.change(change).await;
+    watch.stop(Stage::Db);
+    let written = match outcome.map_err(of_key_write)? {
         ChangeOutcome::Committed(written) => written,
         ChangeOutcome::ConditionFailed { version } => return Ok(preconditions::failed(version)),
         ChangeOutcome::NothingToDelete => return Err(Problem::internal("a write was reported as a delete")),

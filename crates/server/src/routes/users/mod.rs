@@ -20,11 +20,11 @@ use super::{
     errors::{of_new_user, of_no_room, of_read},
     openapi::{Conflict, NotFound, PreconditionFailed},
     preconditions::Preconditions,
-    response::{encode, json_bytes, json_sized},
+    response::{compressible, encode, json_bytes, json_sized},
 };
 use crate::{
     app::App,
-    http::{FullResponse, Json, Problem, Query, between, number},
+    http::{FullResponse, Json, Problem, Query, Stage, Stopwatch, Timings, between, number},
     response_memory::Claim,
     store::User,
 };
@@ -98,7 +98,8 @@ pub(super) async fn list(State(app): State<App>, Query(page): Query<Page>) -> Re
         let next = format!("<?limit={limit}&after={}>; rel=\"next\"", last.user().id);
         response.headers_mut().extend(header(LINK, &next));
     }
-    Ok(response)
+    // The body repeats nothing of the request.
+    Ok(compressible(response))
 }
 
 /// Adds a user.
@@ -143,8 +144,11 @@ pub(super) async fn add(
     (status = 200, body = User<'_>, description = "The user"),
     NotFound,
 ))]
-pub(super) async fn get(app: &App, id: i64) -> Result<FullResponse, Problem> {
-    match app.store.users.get(id).await.map_err(of_read)? {
+pub(super) async fn get(app: &App, id: i64, timings: Option<&Timings>) -> Result<FullResponse, Problem> {
+    let watch = Stopwatch::start(timings);
+    let found = app.store.users.get(id).await;
+    watch.stop(Stage::Db);
+    match found.map_err(of_read)? {
         Some(user) => Ok(json_sized(USER_BYTES, &*user)),
         None => Err(Problem::not_found("there is no such user")),
     }
