@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::{
     admin::Admin,
     health::HealthMonitor,
+    memory_watch::{MemoryReader, MemoryState, MemoryWatch, Thresholds},
     response_memory::ResponseMemory,
     store::{CacheMode, Queues, Store},
 };
@@ -31,6 +32,8 @@ pub(crate) struct AppState {
     pub(crate) started: Instant,
     /// Shared by all cores.
     pub(crate) memory: ResponseMemory,
+    /// How short the process's memory is. Shared by all cores.
+    pub(crate) memory_state: MemoryState,
 }
 
 impl App {
@@ -45,6 +48,7 @@ impl App {
     ) -> Vec<Self> {
         let health = Arc::new(HealthMonitor::new(pool.clone()));
         let started = Instant::now();
+        let memory_state = MemoryState::default();
         let stores: Arc<[Store]> = stores.into();
         let app = |(pool, store): (Pool, &Store)| {
             Self(Arc::new(AppState {
@@ -57,6 +61,7 @@ impl App {
                 admin: admin.clone(),
                 started,
                 memory: memory.clone(),
+                memory_state: memory_state.clone(),
             }))
         };
         pool.per_runtime().zip(&*stores).map(app).collect()
@@ -64,6 +69,23 @@ impl App {
 }
 
 impl AppState {
+    /// Returns the watch over the process's memory, for all cores.
+    pub(crate) fn memory_watch(
+        &self,
+        reader: Box<dyn MemoryReader>,
+        thresholds: Thresholds,
+        near_bytes: u64,
+    ) -> MemoryWatch {
+        MemoryWatch {
+            reader,
+            thresholds,
+            near_bytes,
+            stores: self.stores.clone(),
+            responses: self.memory.clone(),
+            state: self.memory_state.clone(),
+        }
+    }
+
     /// Returns the statistics of the queues of all cores, added up.
     pub(crate) fn queues(&self) -> Queues {
         let queues = self.stores.iter().map(Store::queues);

@@ -12,6 +12,8 @@
 //! | `app` | the state that the routes share |
 //! | `health` | measures the database's health |
 //! | `response_memory` | bounds the memory of large responses |
+//! | [`memory_watch`] | gives memory back and refuses long bodies while memory is short |
+//! | `audit` | the log of administrative calls |
 //! | `cores` | a thread and a runtime for each core |
 //! | `open_files` | divides the limit of open files |
 //! | `output`, `telemetry` | standard output, the log |
@@ -24,12 +26,15 @@ pub mod http;
 
 pub mod limits;
 
+mod audit;
 mod output;
 mod telemetry;
 
 mod response_memory;
 
 mod store;
+
+pub mod memory_watch;
 
 pub mod settings;
 

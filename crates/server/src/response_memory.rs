@@ -38,6 +38,11 @@ impl ResponseMemory {
             look_ups: Budget::new(bytes),
         }
     }
+
+    /// Returns the claimed bytes.
+    pub(crate) fn claimed(&self) -> usize {
+        self.responses.claimed() + self.look_ups.claimed()
+    }
 }
 
 /// A number of bytes. Claims are granted in the order of their requests.
@@ -66,6 +71,10 @@ impl Budget {
     /// Returns the size of the budget in bytes, claimed or not.
     pub(crate) fn bytes(&self) -> usize {
         self.total as usize * UNIT
+    }
+
+    fn claimed(&self) -> usize {
+        (self.total as usize).saturating_sub(self.free.available_permits()) * UNIT
     }
 
     /// Claims this number of bytes, or the whole budget if it is smaller. Waits for at most five seconds.
@@ -161,7 +170,7 @@ mod tests {
         let budget = Budget::new(10 * UNIT);
         let claim = budget.claim(10 * UNIT).await.unwrap();
         let mut body = claim.hold(vec![0; 3 * UNIT]);
-        assert_eq!(budget.free.available_permits(), 7);
+        assert_eq!((budget.free.available_permits(), budget.claimed()), (7, 3 * UNIT));
         let part = body.split_to(10);
         drop(body);
         assert_eq!(budget.free.available_permits(), 7);

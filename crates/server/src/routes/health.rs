@@ -16,6 +16,7 @@ use crate::{
     app::App,
     health::Stage,
     http::{FullResponse, Problem},
+    memory_watch::Level,
     store::{CacheMode, Queues},
 };
 
@@ -37,6 +38,7 @@ pub(super) struct Health {
     database: Part,
     pool: Part,
     cache: Part,
+    memory: MemoryPart,
     /// Seconds since the start.
     uptime_s: u64,
     version: &'static str,
@@ -52,6 +54,19 @@ pub(super) struct Part {
     problem: Option<String>,
 }
 
+/// How short memory is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MemoryPart {
+    #[serde(flatten)]
+    part: Part,
+    /// The memory that the kernel cannot take back at will, of the cgroup or the machine. Absent if it is not watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    used_bytes: Option<u64>,
+    /// How much may be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_bytes: Option<u64>,
+}
+
 /// Returns the health of the service and of the parts it depends on. `/api/health` is the same.
 #[utoipa::path(get, path = "/health", operation_id = "health", tag = "operations", responses(
     (status = 200, body = Health, description = "`ok` or `degraded`"),
@@ -65,10 +80,13 @@ pub(super) async fn health(State(app): State<App>) -> FullResponse {
     let database = app.health.database().await;
     let cache = cache(&app);
     let pool = pool(&app);
+    let memory = memory(&app);
     let status = match (stage, database.state) {
         (Stage::Starting, _) | (_, HealthState::Unhealthy | HealthState::Unknown) => "unhealthy",
         (_, HealthState::Degraded) => "degraded",
-        (_, HealthState::Healthy) if cache.problem.is_some() || pool.problem.is_some() => "degraded",
+        (_, HealthState::Healthy) if [&cache, &pool, &memory.part].iter().any(|part| part.problem.is_some()) => {
+            "degraded"
+        }
         (_, HealthState::Healthy) => "ok",
     };
     let body = Health {
@@ -85,6 +103,7 @@ pub(super) async fn health(State(app): State<App>) -> FullResponse {
             problem: database.problem,
         },
         cache,
+        memory,
         uptime_s: app.started.elapsed().as_secs(),
         version: env!("CARGO_PKG_VERSION"),
     };
@@ -158,6 +177,23 @@ fn cache(app: &App) -> Part {
             (_, None) => "healthy",
         },
         problem,
+    }
+}
+
+fn memory(app: &App) -> MemoryPart {
+    let report = app.memory_state.report();
+    let report = report.as_deref();
+    MemoryPart {
+        part: Part {
+            state: match report.map(|report| report.level) {
+                None => "off",
+                Some(Level::Normal) => "healthy",
+                Some(Level::Warning | Level::Critical) => "degraded",
+            },
+            problem: report.and_then(|report| report.problem.clone()),
+        },
+        used_bytes: report.map(|report| report.reading.used),
+        limit_bytes: report.map(|report| report.reading.limit),
     }
 }
 

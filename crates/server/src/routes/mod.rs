@@ -26,6 +26,7 @@ use axum::{
     routing::{get, post},
 };
 use http_body_util::Either;
+use hyper::body::Body;
 use utoipa::OpenApi;
 
 use self::openapi::ApiInfo;
@@ -47,11 +48,27 @@ impl Routes {
         let router = router(app.clone());
         Self { app, router }
     }
+
+    /// Whether memory is too short for the body of a `POST` to this path. Reads of many keys and administration always pass.
+    fn refuses(&self, path: &str, body: &RequestBody) -> bool {
+        let is_exempt = path == "/read" || path.starts_with("/admin/");
+        // A body of unknown length may be as long as any.
+        let length = body.size_hint().upper().unwrap_or(u64::MAX);
+        self.app.memory_state.refuses(length) && !is_exempt
+    }
+}
+
+fn memory_pressure() -> Problem {
+    let detail = "memory is short and the body of the request is too long for what is left; nothing was done";
+    Problem::unavailable("memory-pressure", detail, 2)
 }
 
 impl Service for Routes {
     async fn call(&self, request: Request<RequestBody>) -> Response<ResponseBody> {
         let path = request.uri().path();
+        if *request.method() == Method::POST && self.refuses(path, request.body()) {
+            return memory_pressure().into_full_response().map(Either::Left);
+        }
         // Almost always `None`.
         let timings = request.body().timings().cloned();
         let timings = timings.as_ref();

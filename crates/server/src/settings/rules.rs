@@ -11,6 +11,7 @@ use super::parse::Kind;
 use super::resolve::{Resolver, Row};
 use super::table as t;
 use super::typed::Settings;
+use crate::http::Cors;
 use crate::store::CacheMode;
 
 /// The default of `CACHE_MAX_STALENESS_MS`, which counts in one mode only.
@@ -27,6 +28,8 @@ pub(super) fn apply(r: &mut Resolver<'_>, s: &mut Settings) {
     pool_sizes(r, s);
     cache(r, s);
     redis_files(r);
+    cors(r, s);
+    memory(r, s);
 }
 
 fn pool_sizes(r: &mut Resolver<'_>, s: &mut Settings) {
@@ -130,5 +133,27 @@ fn redis_files(r: &mut Resolver<'_>) {
         if r.is_set(given) && !r.is_set(missing) {
             r.problem_with(given, format!("means nothing without {}", missing.about().name()));
         }
+    }
+}
+
+fn cors(r: &mut Resolver<'_>, s: &mut Settings) {
+    let credentials = r.get(&t::CORS_CREDENTIALS).unwrap_or_default();
+    let max_age = r.get(&t::CORS_MAX_AGE).unwrap_or_default();
+    let Some(origins) = r.get(&t::CORS_ORIGINS) else {
+        return;
+    };
+    match Cors::new(origins.iter().map(String::as_str), credentials, max_age) {
+        Ok(cors) => s.http.cors = Some(cors),
+        Err(error) => r.problem_with(&t::CORS_ORIGINS, error),
+    }
+}
+
+fn memory(r: &mut Resolver<'_>, s: &mut Settings) {
+    if let (Some(warning), Some(critical)) = (s.memory.warning, s.memory.critical)
+        && critical <= warning
+    {
+        let bound = r.cite(&t::MEMORY_WARN);
+        let message = format!("\"{critical}\" is not more than the {warning} of {bound}");
+        r.problem_with(&t::MEMORY_CRITICAL, message);
     }
 }

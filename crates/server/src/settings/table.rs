@@ -9,6 +9,7 @@ use super::parse::{
 };
 use super::resolve::Fallback::{Else, Is};
 use super::resolve::{About, Row, Setting};
+use crate::http::check_origin;
 use crate::store::{CacheMode, Migrate, SchemaName};
 use crate::telemetry;
 
@@ -173,10 +174,35 @@ settings! {
         HTTP_ANSWER_MEMORY: Bytes(1 << 20..=1 << 40), Is("67108864") => |s, it| s.answer_memory = it,
             "Most bytes of large answers, above 32 KiB each, that are made or wait for their clients to take them; \
              beyond it they get a 503";
+        HTTP_MAX_HEADERS: Whole<usize>(1..=100), Is("100") => |s, it| s.http.max_headers = it,
+            "Most headers of a request; beyond it they get a 431";
+        HTTP_MAX_HEADER_BYTES: Bytes(8192..=1 << 20), Is("65536") => |s, it| s.http.max_header_bytes = it as u32,
+            "Largest head of a request in bytes; beyond it they get a 431";
         SHUTDOWN_DELAY: Seconds, Is("1") => |s, it| s.shutdown_delay = it,
             "Seconds between /health/ready turning 503 and the listener closing";
         SHUTDOWN_TIMEOUT: Seconds, Is("30") => |s, it| s.http.drain_timeout = it,
             "Longest wait for running requests at shutdown in seconds";
+    }
+    "Web" {
+        CORS_ORIGINS: List<Parsed<String>>(Parsed("ORIGIN", "origin such as https://app.example.org, or *", check_origin)),
+            Else("none: no page of another origin may read responses"),
+            "Origins of web pages that may use the API, exactly as browsers send them; * = every page";
+        CORS_CREDENTIALS: Switch, Is("false"),
+            "Let pages of CORS_ORIGINS send cookies and client certificates along; not with *";
+        CORS_MAX_AGE: Seconds, Is("600"),
+            "Seconds for which browsers remember what CORS_ORIGINS allows";
+        HSTS: SecondsOrOff, Is("0") => |s, it| s.http.hsts = it,
+            "Seconds for which browsers that came over TLS use nothing else (Strict-Transport-Security); 0 = off";
+        COMPRESSION: Switch, Is("false") => |s, it| s.http.compression = it,
+            "Compress documentation, metrics and lists of users with gzip for callers that accept it";
+        SERVER_TIMING: Switch, Is("false") => |s, it| s.http.server_timing = it,
+            "Tell callers where the time of their request went, in the header Server-Timing";
+    }
+    "Memory" {
+        MEMORY_WARN: Whole<u8>(0..=99), Is("75") => |s, it| s.memory.warning = Some(it).filter(|it| *it > 0),
+            "Percent of the memory limit from which on the log and /health warn; 0 = never";
+        MEMORY_CRITICAL: Whole<u8>(0..=99), Is("85") => |s, it| s.memory.critical = Some(it).filter(|it| *it > 0),
+            "Percent of the memory limit from which on the near cache is shrunk and long bodies are refused; 0 = never";
     }
     "Log" {
         LOG or RUST_LOG: Parsed<String>("FILTER", "tracing filter directives", telemetry::parse_filter), Is("info")
@@ -185,6 +211,9 @@ settings! {
         LOG_FORMAT: OneOf<Option<bool>>(&[("auto", None), ("pretty", Some(true)), ("json", Some(false))]), Is("auto")
             => |s, it| s.log_is_pretty = it,
             "Form of the log: auto = pretty on a terminal, else json";
+        AUDIT_LOG: Location, Else("the log, with target audit")
+            => |s, it| s.audit_log = Some(s.directory.join(it)),
+            "File with a line of JSON for each administrative call: who, what, from where, result";
     }
     "Configuration" {
         CENOTE_CONFIG: Location, Else("cenote.toml if it exists"),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cenote_cache::Config as CacheConfig;
 
 use crate::http::HttpConfig;
+use crate::memory_watch::Thresholds;
 use crate::store::{CacheMode, Migrate, SchemaName};
 
 /// All settings of the service.
@@ -54,6 +55,10 @@ pub struct Settings {
     pub log_filter: String,
     /// Whether the log is for people; otherwise it is one JSON object a line. `None`: it is for people on a terminal.
     pub log_is_pretty: Option<bool>,
+    /// The file of the audit log. `None`: the log, with target `audit`.
+    pub audit_log: Option<PathBuf>,
+    /// From which use of memory on it counts as short.
+    pub memory: Thresholds,
     /// The directory where relative paths start.
     pub(crate) directory: PathBuf,
 }

@@ -6,6 +6,7 @@
 mod backend;
 mod cache;
 mod listen;
+mod memory;
 mod private;
 mod reach;
 mod readiness;
@@ -31,6 +32,7 @@ use crate::{
     cores::Cores,
     health::Stage,
     http::{self, Drained, HttpConfig},
+    memory_watch::{self, MemoryReader, MemoryWatch},
     open_files::{HOW_TO_RAISE, OpenFiles, TooFewOpenFiles},
     response_memory::ResponseMemory,
     routes::Routes,
@@ -92,6 +94,7 @@ pub struct Service {
     private: Option<Private>,
     /// One for each core.
     apps: Vec<App>,
+    memory_watch: Option<MemoryWatch>,
 }
 
 /// Binds the listeners, starts the threads that serve, and opens the pool over the database that the settings name. If
@@ -106,10 +109,26 @@ pub struct Service {
 ///
 /// A dropped future closes what it has opened.
 pub async fn build(settings: Settings) -> Result<Service, StartError> {
-    Ok(compose(settings).await?)
+    Ok(compose(settings, memory_watch::system_reader()).await?)
 }
 
-async fn compose(settings: Settings) -> Result<Service, Failure> {
+/// Like [`build`], with another reader of the memory than the system's; `None` watches none. For tests.
+///
+/// # Errors
+///
+/// Those of [`build`].
+///
+/// # Cancel safety
+///
+/// As [`build`].
+pub async fn build_with_memory(
+    settings: Settings,
+    reader: Option<Box<dyn MemoryReader>>,
+) -> Result<Service, StartError> {
+    Ok(compose(settings, reader).await?)
+}
+
+async fn compose(settings: Settings, reader: Option<Box<dyn MemoryReader>>) -> Result<Service, Failure> {
     let mut http = settings.http.clone();
     // First what never succeeds later, such as a port that is in use.
     let (host, port) = (&settings.host, settings.port);
@@ -154,6 +173,7 @@ async fn compose(settings: Settings) -> Result<Service, Failure> {
         &memory,
         &admin,
     );
+    let memory_watch = memory::watch(&apps[0], settings, reader);
     let pool = &settings.postgres.pool;
     tracing::info!(
         min = pool.min_size,
@@ -173,6 +193,7 @@ async fn compose(settings: Settings) -> Result<Service, Failure> {
         backend,
         private,
         apps,
+        memory_watch,
     })
 }
 
@@ -194,6 +215,7 @@ impl Service {
     pub async fn run(self, stop: impl Future<Output = Stop>) -> Result<Drained, RunError> {
         // Whichever core's: what these ask for is the same for all.
         let app = &self.apps[0];
+        let watching = self.memory_watch.map(|watch| tokio::spawn(watch.run()));
         let mut starting = tokio::spawn(readiness::get_ready(app.clone(), self.backend.clone()));
         let (leave, left) = oneshot::channel();
         let leaving = async { left.await.unwrap_or(()) };
@@ -219,6 +241,9 @@ impl Service {
             () = self.cores.lost() => Err(Ended::Core),
         };
         starting.abort();
+        if let Some(watching) = watching {
+            watching.abort();
+        }
         for app in &self.apps {
             app.store.abort();
             app.store.close().await;

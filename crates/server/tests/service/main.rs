@@ -26,6 +26,7 @@ mod key_count;
 mod keys;
 mod leaving;
 mod memory;
+mod memory_pressure;
 mod openapi;
 mod operations;
 mod outages;

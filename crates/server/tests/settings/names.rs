@@ -40,6 +40,11 @@ fn with_nothing_set_every_default_of_the_contract_holds() {
     assert_eq!(it.http.idle_timeout, secs(75));
     assert_eq!(it.http.max_body, 1 << 20);
     assert_eq!((it.shutdown_delay, it.http.drain_timeout), (secs(1), secs(30)));
+    assert_eq!((it.http.max_headers, it.http.max_header_bytes), (100, 65_536));
+    assert_eq!((&it.http.cors, it.http.hsts), (&None, None));
+    assert!(!it.http.compression && !it.http.server_timing);
+    assert_eq!((it.memory.warning, it.memory.critical), (Some(75), Some(85)));
+    assert_eq!(it.audit_log, None);
     assert_eq!(it.log_filter, "info");
     assert_eq!(it.log_is_pretty, None);
     assert_eq!(loaded.warnings, Vec::<String>::new());
@@ -112,6 +117,19 @@ const ROWS: &[Row] = &[
     (&["HTTP_IDLE_TIMEOUT"], "1", |s| s.http.idle_timeout == secs(1)),
     (&["HTTP_MAX_BODY"], "64k", |s| s.http.max_body == 65_536),
     (&["HTTP_ANSWER_MEMORY"], "8m", |s| s.answer_memory == 8 << 20),
+    (&["HTTP_MAX_HEADERS"], "50", |s| s.http.max_headers == 50),
+    (&["HTTP_MAX_HEADER_BYTES"], "16k", |s| s.http.max_header_bytes == 16_384),
+    (&["CORS_ORIGINS"], "https://x.org, http://localhost:3000", |s| {
+        s.http.cors.is_some()
+    }),
+    (&["HSTS"], "24h", |s| s.http.hsts == Some(secs(86_400))),
+    (&["COMPRESSION"], "on", |s| s.http.compression),
+    (&["SERVER_TIMING"], "on", |s| s.http.server_timing),
+    (&["MEMORY_WARN"], "60", |s| s.memory.warning == Some(60)),
+    (&["MEMORY_CRITICAL"], "0", |s| s.memory.critical.is_none()),
+    (&["AUDIT_LOG"], "/audit.log", |s| {
+        s.audit_log.as_deref() == Some(Path::new("/audit.log"))
+    }),
     (&["SHUTDOWN_DELAY"], "0", |s| s.shutdown_delay.is_zero()),
     (&["SHUTDOWN_TIMEOUT"], "2", |s| s.http.drain_timeout == secs(2)),
     (&["LOG", "RUST_LOG"], "info,cenote=debug", |s| {
@@ -158,6 +176,8 @@ fn no_setting_is_left_out_of_these_tests() {
         "DB_PASS",
         "CACHE_MAX_STALENESS_MS",
         "CENOTE_CONFIG",
+        "CORS_CREDENTIALS",
+        "CORS_MAX_AGE",
         "REDIS_TLS_CERT",
         "REDIS_TLS_KEY",
     ];

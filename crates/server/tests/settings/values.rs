@@ -46,6 +46,26 @@ fn malformed_values_are_refused_for_every_setting_that_has_a_form() {
             &["0", "65536", "70000", "x", "5432/tcp", "tcp://172.17.0.2:5432"],
         ),
         ("INSTANCES", &["0"]),
+        ("HTTP_MAX_HEADERS", &["0", "101", "x"]),
+        ("HTTP_MAX_HEADER_BYTES", &["8191", "2m", "x"]),
+        (
+            "CORS_ORIGINS",
+            &[
+                "x.org",
+                "https://x.org/",
+                "https://x.org:443",
+                "https://X.org",
+                "https://*.x.org",
+                "null",
+                "https://x.org,",
+            ],
+        ),
+        ("CORS_MAX_AGE", &["-1", "x"]),
+        ("HSTS", &["-1", "x"]),
+        ("COMPRESSION", &["gzip"]),
+        ("SERVER_TIMING", &["maybe"]),
+        ("MEMORY_WARN", &["100", "-1", "75%"]),
+        ("MEMORY_CRITICAL", &["100", "x"]),
         ("POOL_PROFILE", &["huge"]),
         ("DB_POOL_MIN_SIZE", &["-1", "1.5", "x"]),
         ("DB_POOL_MAX_SIZE", &["0", "-1", "x"]),
@@ -233,4 +253,29 @@ fn a_span_of_time_that_no_clock_can_show_is_refused_by_name() {
         }
         env(&[(name, "87600h")]).settings();
     }
+}
+
+#[test]
+fn every_page_may_not_send_credentials_and_a_wildcard_stands_alone() {
+    let errors = env(&[("CORS_ORIGINS", "*"), ("CORS_CREDENTIALS", "true")]).errors();
+    assert!(
+        errors.starts_with("CORS_ORIGINS from the environment: is * while credentials are allowed"),
+        "{errors}"
+    );
+    let errors = env(&[("CORS_ORIGINS", "*,https://x.org")]).errors();
+    assert!(errors.contains("has * beside origins"), "{errors}");
+    assert!(env(&[("CORS_ORIGINS", "*")]).settings().http.cors.is_some());
+    let several = [("CORS_ORIGINS", "https://x.org"), ("CORS_CREDENTIALS", "true")];
+    assert!(env(&several).settings().http.cors.is_some());
+}
+
+#[test]
+fn memory_is_critical_after_it_is_worth_a_warning() {
+    let errors = env(&[("MEMORY_WARN", "85")]).errors();
+    assert!(
+        errors.starts_with("MEMORY_CRITICAL by default: \"85\" is not more than the 85 of MEMORY_WARN"),
+        "{errors}"
+    );
+    env(&[("MEMORY_WARN", "85"), ("MEMORY_CRITICAL", "0")]).settings();
+    env(&[("MEMORY_WARN", "0"), ("MEMORY_CRITICAL", "10")]).settings();
 }
