@@ -19,17 +19,17 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<IpNet>);
 
-/// Why a text is no list of networks.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// Why a text is no list of networks. `Display` continues a sentence that begins with the text, and quotes nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidNetwork {
-    /// A part is neither an address nor a CIDR.
-    #[error("`{0}` is neither an IP address nor a network such as 10.0.0.0/8 or fd00::/8")]
-    Malformed(String),
+    /// An item, counted from 1, is neither an address nor a CIDR.
+    #[error("has a mistake in item {0}: it is neither an IP address nor a network such as 10.0.0.0/8 or fd00::/8")]
+    Malformed(usize),
     /// A network has bits set beyond its prefix, so one of the two is a mistake.
-    #[error("`{given}` has bits beyond its prefix; if the whole network is meant, write {network}")]
+    #[error("has a mistake in item {at}: it has bits beyond its prefix; for the whole network write {network}")]
     HostBits {
-        /// As it was written.
-        given: IpNet,
+        /// Which item, counted from 1.
+        at: usize,
         /// The network of that prefix.
         network: IpNet,
     },
@@ -54,8 +54,9 @@ impl FromStr for TrustedProxies {
     type Err = InvalidNetwork;
 
     fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
-        let parts = text.split([',', ' ']).filter(|part| !part.is_empty());
-        parts.map(network).collect::<Result<_, _>>().map(Self)
+        let items = text.split([',', ' ']).filter(|item| !item.is_empty());
+        let networks = items.zip(1..).map(|(item, at)| network(item, at));
+        networks.collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -70,17 +71,17 @@ impl fmt::Display for TrustedProxies {
     }
 }
 
-fn network(text: &str) -> Result<IpNet, InvalidNetwork> {
-    let malformed = || InvalidNetwork::Malformed(text.to_owned());
+fn network(text: &str, at: usize) -> Result<IpNet, InvalidNetwork> {
     let given = match text.contains('/') {
-        true => text.parse().map_err(|_| malformed())?,
-        false => IpNet::from(text.parse::<IpAddr>().map_err(|_| malformed())?),
+        true => text.parse().ok(),
+        false => text.parse::<IpAddr>().ok().map(IpNet::from),
     };
+    let given = given.ok_or(InvalidNetwork::Malformed(at))?;
     let network = given.trunc();
-    if network != given {
-        return Err(InvalidNetwork::HostBits { given, network });
+    match network == given {
+        true => Ok(folded(network)),
+        false => Err(InvalidNetwork::HostBits { at, network }),
     }
-    Ok(folded(network))
 }
 
 /// Folds a network of IPv4-mapped addresses, because addresses are folded before they are compared.
@@ -107,6 +108,10 @@ pub enum ProxyHeader {
 }
 
 impl ProxyHeader {
+    /// The words of the setting.
+    pub(crate) const WORDS: &[(&str, Self)] =
+        &[("x-forwarded-for", Self::XForwardedFor), ("forwarded", Self::Forwarded)];
+
     fn name(self) -> HeaderName {
         match self {
             Self::XForwardedFor => X_FORWARDED_FOR,

@@ -20,35 +20,18 @@ pub enum Caller<'a> {
     Address(IpAddr),
 }
 
-/// How many leading bits of an IPv6 address stand for a caller: 48 to 128. Providers give each client a /64 or more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ipv6Prefix(u8);
-
-impl Ipv6Prefix {
-    /// `None` unless between 48 and 128.
-    #[must_use]
-    pub fn new(bits: u8) -> Option<Self> {
-        (48..=128).contains(&bits).then_some(Self(bits))
-    }
-
-    fn of(self, address: Ipv6Addr) -> Ipv6Addr {
-        let mask = u128::MAX << (128 - u32::from(self.0));
-        Ipv6Addr::from_bits(address.to_bits() & mask)
-    }
-}
-
-impl Default for Ipv6Prefix {
-    fn default() -> Self {
-        Self(64)
-    }
+/// The bits of an IPv6 address that stand for a caller. Providers give each client a /64 or more.
+pub(super) fn ipv6_mask(prefix: u8) -> u128 {
+    let host_bits = 128_u32.saturating_sub(prefix.into());
+    u128::MAX.checked_shl(host_bits).unwrap_or(0)
 }
 
 impl Caller<'_> {
     /// The caller that shares its buckets with this one.
-    pub(super) fn masked(self, prefix: Ipv6Prefix) -> Self {
+    pub(super) fn masked(self, mask: u128) -> Self {
         match self {
             Self::Address(address) => Self::Address(match address.to_canonical() {
-                IpAddr::V6(v6) => IpAddr::V6(prefix.of(v6)),
+                IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask)),
                 v4 => v4,
             }),
             other => other,
@@ -62,17 +45,12 @@ mod tests {
 
     #[test]
     fn addresses_of_one_ipv6_network_and_mapped_ones_are_one_caller() {
-        let masked = |address: &str, bits| {
-            let prefix = Ipv6Prefix::new(bits).unwrap();
-            Caller::Address(address.parse().unwrap()).masked(prefix)
-        };
+        let masked = |address: &str, bits| Caller::Address(address.parse().unwrap()).masked(ipv6_mask(bits));
         assert_eq!(masked("2001:db8:1:2::3", 64), masked("2001:db8:1:2:ffff::", 64));
         assert_ne!(masked("2001:db8:1:2::3", 64), masked("2001:db8:1:3::3", 64));
         assert_eq!(masked("2001:db8:1:2::3", 48), masked("2001:db8:1:3::3", 48));
         assert_ne!(masked("2001:db8::3", 128), masked("2001:db8::4", 128));
         assert_eq!(masked("::ffff:192.0.2.1", 64), masked("192.0.2.1", 64));
         assert_ne!(masked("192.0.2.1", 64), masked("192.0.2.2", 64));
-        assert_eq!(Ipv6Prefix::new(47), None);
-        assert_eq!(Ipv6Prefix::new(129), None);
     }
 }

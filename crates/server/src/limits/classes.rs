@@ -70,29 +70,34 @@ struct Route {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteClasses(Vec<RouteClass>);
 
-/// Why a text is no list of classes.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidClasses {
-    /// A part is not of the form `name=routes:limit`.
-    #[error("`{0}` is not a class such as search=GET /users:100/min")]
-    Malformed(String),
-    /// The name of a class.
-    #[error("`{0}` is not a name of lower-case letters, digits and -, of 32 characters at most")]
-    Name(String),
-    /// Two classes have one name.
-    #[error("the class `{0}` is defined twice, or by the service itself")]
-    Twice(String),
-    /// A route.
-    #[error("`{0}` is not a route such as /users, GET /users or /read/*")]
-    Route(String),
-    /// The limit of a class.
-    #[error("class {class}: {error}")]
-    Policy {
-        /// Its name.
-        class: String,
-        /// What is wrong with its limit.
-        error: InvalidPolicy,
-    },
+/// Why a text is no list of classes. `Display` continues a sentence that begins with the text, and quotes nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("has a mistake in class {at}: {what}")]
+pub struct InvalidClasses {
+    /// The position of the class, from 1.
+    pub at: usize,
+    /// What is wrong with it.
+    pub what: InvalidClass,
+}
+
+/// What is wrong with a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidClass {
+    /// It is not of the form `name=routes:limit`.
+    #[error("it is not of the form search=GET /users:100/min")]
+    Malformed,
+    /// Its name.
+    #[error("its name is not of lower-case letters, digits and -, or longer than 32 of them")]
+    Name,
+    /// An earlier class, or one of the service itself, has its name.
+    #[error("its name is taken by another class, or by read, write, admin or auth-failures")]
+    Twice,
+    /// One of its routes.
+    #[error("a route is not of the form /users, GET /users or /read/*")]
+    Route,
+    /// Its limit.
+    #[error("its limit {0}")]
+    Policy(#[from] InvalidPolicy),
 }
 
 impl RouteClasses {
@@ -141,42 +146,46 @@ impl FromStr for RouteClasses {
     fn from_str(text: &str) -> Result<Self, InvalidClasses> {
         let mut classes = Vec::<RouteClass>::new();
         for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
-            let class = class(part)?;
-            let is_known = classes.iter().any(|known| known.name == class.name);
-            if is_known || Base::ALL.iter().any(|base| base.name() == class.name) {
-                return Err(InvalidClasses::Twice(class.name));
-            }
+            let at = classes.len() + 1;
+            let class = class(part, &classes).map_err(|what| InvalidClasses { at, what })?;
             classes.push(class);
         }
         Ok(Self(classes))
     }
 }
 
-fn class(text: &str) -> Result<RouteClass, InvalidClasses> {
-    let malformed = || InvalidClasses::Malformed(text.to_owned());
-    let (name, rest) = text.split_once('=').ok_or_else(malformed)?;
+fn class(text: &str, earlier: &[RouteClass]) -> Result<RouteClass, InvalidClass> {
+    let (name, rest) = text.split_once('=').ok_or(InvalidClass::Malformed)?;
     // No policy contains a colon, but a path may.
-    let (routes, policy) = rest.rsplit_once(':').ok_or_else(malformed)?;
+    let (routes, policy) = rest.rsplit_once(':').ok_or(InvalidClass::Malformed)?;
     let name = name.trim().to_owned();
-    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if !(1..=32).contains(&name.len()) || !name.bytes().all(is_plain) {
-        return Err(InvalidClasses::Name(name));
+    if !is_class_name(&name) {
+        return Err(InvalidClass::Name);
     }
-    let routes: Vec<_> = routes.split('|').map(route).collect::<Result<_, _>>()?;
-    match policy.parse() {
-        Ok(policy) => Ok(RouteClass { name, routes, policy }),
-        Err(error) => Err(InvalidClasses::Policy { class: name, error }),
+    let is_taken = earlier.iter().any(|known| known.name == name);
+    if is_taken || Base::ALL.iter().any(|base| base.name() == name) {
+        return Err(InvalidClass::Twice);
     }
+    let routes = routes.split('|').map(route).collect::<Option<_>>();
+    Ok(RouteClass {
+        name,
+        routes: routes.ok_or(InvalidClass::Route)?,
+        policy: policy.parse()?,
+    })
 }
 
-fn route(text: &str) -> Result<Route, InvalidClasses> {
+pub(super) fn is_class_name(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=32).contains(&text.len()) && text.bytes().all(is_plain)
+}
+
+fn route(text: &str) -> Option<Route> {
     let text = text.trim();
-    let invalid = || InvalidClasses::Route(text.to_owned());
     let (method, path) = match text.split_once(' ') {
         Some((method, path)) => {
             let is_method = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_uppercase());
-            let method = method.parse().ok().filter(|_| is_method);
-            (Some(method.ok_or_else(invalid)?), path.trim())
+            let method = method.parse().ok().filter(|_| is_method)?;
+            (Some(method), path.trim())
         }
         None => (None, text),
     };
@@ -187,13 +196,10 @@ fn route(text: &str) -> Result<Route, InvalidClasses> {
             false,
         ),
     };
-    if !path.starts_with('/') || path.contains(['*', '?', '#', ' ']) {
-        return Err(invalid());
-    }
-    let path = path.to_owned();
-    Ok(Route {
+    let is_path = path.starts_with('/') && !path.contains(['*', '?', '#', ' ']);
+    is_path.then(|| Route {
         method,
-        path,
+        path: path.to_owned(),
         is_prefix,
     })
 }
@@ -275,23 +281,23 @@ mod tests {
     }
 
     #[test]
-    fn invalid_classes_are_refused_with_the_part_that_is_wrong() {
-        for (text, named) in [
-            ("search", "`search` is not a class"),
-            ("search=/users", "`search=/users` is not a class"),
-            ("=/users:1/s", "`` is not a name"),
-            ("Search=/users:1/s", "`Search` is not a name"),
-            ("read=/users:1/s", "`read` is defined twice, or by the service"),
-            ("a=/x:1/s;a=/y:1/s", "`a` is defined twice"),
-            ("a=users:1/s", "`users` is not a route"),
-            ("a=get /users:1/s", "`get /users` is not a route"),
-            ("a=/x|:1/s", "`` is not a route"),
-            ("a=/x*y:1/s", "`/x*y` is not a route"),
-            ("a=/x?q:1/s", "`/x?q` is not a route"),
-            ("a=/x:1/m", "class a: `m` is not a unit"),
+    fn invalid_classes_are_refused_with_what_is_wrong() {
+        use InvalidClass::{Malformed, Name, Route, Twice};
+        for (text, at, what) in [
+            ("search", 1, Malformed),
+            ("search=/users", 1, Malformed),
+            ("=/users:1/s", 1, Name),
+            ("Search=/users:1/s", 1, Name),
+            ("read=/users:1/s", 1, Twice),
+            ("a=/x:1/s;;a=/y:1/s", 2, Twice),
+            ("a=users:1/s", 1, Route),
+            ("a=get /users:1/s", 1, Route),
+            ("a=/x|:1/s", 1, Route),
+            ("a=/x*y:1/s", 1, Route),
+            ("a=/x?q:1/s", 1, Route),
+            ("a=/x:off; b=/x:1/m", 2, InvalidClass::Policy(InvalidPolicy::Unit)),
         ] {
-            let error = text.parse::<RouteClasses>().unwrap_err().to_string();
-            assert!(error.contains(named), "{text}: {error}");
+            assert_eq!(text.parse::<RouteClasses>(), Err(InvalidClasses { at, what }), "{text}");
         }
     }
 

@@ -33,9 +33,9 @@ use self::policy::MOST_WINDOWS;
 use self::table::{Outcome, Table};
 use self::verdict::HeaderStyle;
 pub use self::{
-    caller::{Caller, Ipv6Prefix},
-    classes::{Base, ClassId, InvalidClasses, RouteClasses},
-    overrides::{InvalidOverrides, Overrides},
+    caller::Caller,
+    classes::{Base, ClassId, InvalidClass, InvalidClasses, RouteClasses},
+    overrides::{InvalidOverride, InvalidOverrides, Overrides},
     policy::{InvalidPolicy, Policy, Unit, Window},
     verdict::{HeadersOn, Verdict},
 };
@@ -44,7 +44,7 @@ pub use self::{
 const UNTRACKED: u64 = 16;
 
 /// The settings of the limits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsConfig {
     /// Of requests that change nothing. Initially off.
     pub read: Policy,
@@ -58,8 +58,8 @@ pub struct LimitsConfig {
     pub classes: RouteClasses,
     /// The buckets in the table: one for each window of a limit that a caller has used lately. Initially 65,536.
     pub buckets: usize,
-    /// How many leading bits of an IPv6 address stand for a caller. Initially 64.
-    pub ipv6_prefix: Ipv6Prefix,
+    /// How many leading bits of an IPv6 address stand for a caller: at most 128. Initially 64.
+    pub ipv6_prefix: u8,
     /// Which responses tell the limits.
     pub headers: HeadersOn,
     /// Whether `X-RateLimit-…` headers are sent as well. Initially off.
@@ -74,7 +74,7 @@ pub struct Limits {
     hasher: RandomState,
     classes: Box<[Class]>,
     routes: RouteClasses,
-    ipv6_prefix: Ipv6Prefix,
+    ipv6_mask: u128,
     style: HeaderStyle,
     /// Where the monotonic time of the buckets begins.
     start: Instant,
@@ -111,7 +111,7 @@ impl Default for LimitsConfig {
             auth_failures: Policy::auth_failures(),
             classes: RouteClasses::default(),
             buckets: 65_536,
-            ipv6_prefix: Ipv6Prefix::default(),
+            ipv6_prefix: 64,
             headers: HeadersOn::All,
             legacy_headers: false,
         }
@@ -135,7 +135,7 @@ impl Limits {
             hasher: RandomState::new(),
             classes: bases.into_iter().chain(further).collect(),
             routes: config.classes.clone(),
-            ipv6_prefix: config.ipv6_prefix,
+            ipv6_mask: caller::ipv6_mask(config.ipv6_prefix),
             style: HeaderStyle {
                 on: config.headers,
                 legacy: config.legacy_headers,
@@ -213,7 +213,7 @@ impl Limits {
     }
 
     fn identity(&self, class: &Class, caller: Caller<'_>) -> u64 {
-        self.hasher.hash_one((&class.name, caller.masked(self.ipv6_prefix)))
+        self.hasher.hash_one((&class.name, caller.masked(self.ipv6_mask)))
     }
 
     fn nanoseconds(&self, now: Instant) -> u64 {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a class that is not named keeps the limit of the settings.
 
+use super::classes::is_class_name;
 use super::limit::Limit;
 use super::policy::InvalidPolicy;
 
@@ -9,23 +10,28 @@ use super::policy::InvalidPolicy;
 #[derive(Debug, Default)]
 pub struct Overrides(Vec<(String, Limit)>);
 
-/// Why a text is no list of limits.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidOverrides {
-    /// A part is not of the form `class=limit`.
-    #[error("`{0}` is not a limit of a class such as read=100/min")]
-    Malformed(String),
-    /// Two limits of one class.
-    #[error("the class `{0}` has two limits")]
-    Twice(String),
-    /// The limit of a class.
-    #[error("class {class}: {error}")]
-    Policy {
-        /// Its name.
-        class: String,
-        /// What is wrong with its limit.
-        error: InvalidPolicy,
-    },
+/// Why a text is no list of limits. `Display` continues a sentence that begins with the text, and quotes nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("has a mistake in limit {at}: {what}")]
+pub struct InvalidOverrides {
+    /// The position of the limit, from 1.
+    pub at: usize,
+    /// What is wrong with it.
+    pub what: InvalidOverride,
+}
+
+/// What is wrong with a limit of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidOverride {
+    /// It is not of the form `class=limit`.
+    #[error("it is not of the form read=100/min")]
+    Malformed,
+    /// An earlier one is for the same class.
+    #[error("its class has a limit already")]
+    Twice,
+    /// The limit itself.
+    #[error("it {0}")]
+    Policy(#[from] InvalidPolicy),
 }
 
 impl Overrides {
@@ -36,23 +42,11 @@ impl Overrides {
     ///
     /// [`InvalidOverrides`] with the part that is wrong.
     pub fn parse(text: &str) -> Result<Self, InvalidOverrides> {
-        let mut limits = Vec::<(String, Limit)>::new();
+        let mut limits = Vec::new();
         for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
-            let malformed = || InvalidOverrides::Malformed(part.to_owned());
-            let (class, policy) = part.split_once('=').ok_or_else(malformed)?;
-            let class = class.trim();
-            let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-            if class.is_empty() || !class.bytes().all(is_plain) {
-                return Err(malformed());
-            }
-            if limits.iter().any(|(known, _)| known == class) {
-                return Err(InvalidOverrides::Twice(class.to_owned()));
-            }
-            let policy = policy.parse().map_err(|error| {
-                let class = class.to_owned();
-                InvalidOverrides::Policy { class, error }
-            })?;
-            limits.push((class.to_owned(), Limit::new(class, policy)));
+            let at = limits.len() + 1;
+            let limit = limit(part, &limits).map_err(|what| InvalidOverrides { at, what })?;
+            limits.push(limit);
         }
         Ok(Self(limits))
     }
@@ -62,6 +56,18 @@ impl Overrides {
         let named = self.0.iter().find(|(name, _)| name == class);
         named.map(|(_, limit)| limit)
     }
+}
+
+fn limit(text: &str, earlier: &[(String, Limit)]) -> Result<(String, Limit), InvalidOverride> {
+    let (class, policy) = text.split_once('=').ok_or(InvalidOverride::Malformed)?;
+    let class = class.trim();
+    if !is_class_name(class) {
+        return Err(InvalidOverride::Malformed);
+    }
+    if earlier.iter().any(|(known, _)| known == class) {
+        return Err(InvalidOverride::Twice);
+    }
+    Ok((class.to_owned(), Limit::new(class, policy.parse()?)))
 }
 
 #[cfg(test)]
@@ -80,17 +86,21 @@ mod tests {
     }
 
     #[test]
-    fn invalid_limits_of_a_key_are_refused_with_the_part_that_is_wrong() {
-        for (text, named) in [
-            ("100/min", "`100/min` is not a limit of a class"),
-            ("=1/s", "`=1/s` is not a limit of a class"),
-            ("re\"d=1/s", "is not a limit of a class"),
-            ("read=1/s;read=2/s", "`read` has two limits"),
-            ("read=1/m", "class read: `m` is not a unit"),
-            ("read=", "class read: `` is not a limit"),
+    fn invalid_limits_of_a_key_are_refused_with_what_is_wrong() {
+        use InvalidOverride::{Malformed, Policy, Twice};
+        for (text, at, what) in [
+            ("100/min", 1, Malformed),
+            ("=1/s", 1, Malformed),
+            ("re\"d=1/s", 1, Malformed),
+            ("read=1/s;read=2/s", 2, Twice),
+            ("write=off; read=1/m", 2, Policy(InvalidPolicy::Unit)),
+            ("read=", 1, Policy(InvalidPolicy::Malformed)),
         ] {
-            let error = Overrides::parse(text).unwrap_err().to_string();
-            assert!(error.contains(named), "{text}: {error}");
+            assert_eq!(
+                Overrides::parse(text).unwrap_err(),
+                InvalidOverrides { at, what },
+                "{text}"
+            );
         }
     }
 }

@@ -31,6 +31,15 @@ pub enum HeadersOn {
     Nothing,
 }
 
+impl HeadersOn {
+    /// The words of the setting.
+    pub(crate) const WORDS: &[(&str, Self)] = &[
+        ("always", Self::All),
+        ("refused", Self::Refusals),
+        ("off", Self::Nothing),
+    ];
+}
+
 /// How headers are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct HeaderStyle {

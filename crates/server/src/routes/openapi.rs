@@ -148,6 +148,13 @@ const ERROR_RESPONSES: &[ErrorResponse] = &[
         header: None,
     },
     ErrorResponse {
+        status: "429",
+        name: "TooManyRequests",
+        types: &["too-many-requests"],
+        description: "The caller exceeds a limit; `violated-policies` names each. Nothing was done",
+        header: Some(("Retry-After", "The number of seconds after which to try again")),
+    },
+    ErrorResponse {
         status: "431",
         name: "HeadTooLarge",
         types: &["head-too-large"],
@@ -259,7 +266,7 @@ fn shared(operation: &Operation) -> impl Iterator<Item = &'static str> + use<> {
     let has_body = operation.request_body.is_some();
     let has_parameters = operation.parameters.as_ref().is_some_and(|all| !all.is_empty());
     [
-        (true, &["400", "500", "503"][..]),
+        (true, &["400", "429", "500", "503"][..]),
         (has_body || has_parameters, &["422"]),
         (has_body, &["408", "413", "415"]),
         (asks_database, &["504"]),

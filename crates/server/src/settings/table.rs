@@ -3,15 +3,27 @@
 //!
 //! Invariant: all of these are written nowhere else.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use super::parse::{
     Bytes, DatabaseHost, DatabaseUrl, Kind, List, ListenHost, Location, Milliseconds, OneOf, Parsed, Password,
     PositiveSeconds, RedisServers, Seconds, SecondsOrOff, Switch, Text, Whole,
 };
 use super::resolve::Fallback::{Else, Is};
 use super::resolve::{About, Row, Setting};
-use crate::http::check_origin;
+use crate::http::{ProxyHeader, TrustedProxies, check_origin};
+use crate::limits::{HeadersOn, Policy, RouteClasses};
 use crate::store::{CacheMode, Migrate, SchemaName};
 use crate::telemetry;
+
+/// The form of a limit.
+const LIMIT: &str = "off, or a limit such as 100/min, 100/min burst=20 or 100/s,5000/h";
+
+/// Parses a value by its own type.
+fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
 
 /// `NAME or ALIAS: Kind(form), default => setter, "help";`
 macro_rules! settings {
@@ -203,6 +215,40 @@ settings! {
             "Percent of the memory limit from which on the log and /health warn; 0 = never";
         MEMORY_CRITICAL: Whole<u8>(0..=99), Is("85") => |s, it| s.memory.critical = Some(it).filter(|it| *it > 0),
             "Percent of the memory limit from which on the near cache is shrunk and long bodies are refused; 0 = never";
+    }
+    "Limits" {
+        RATE_LIMIT_READ: Parsed<Policy>("LIMIT", LIMIT, parsed), Is("off") => |s, it| s.limits.read = it,
+            "How often a caller may read";
+        RATE_LIMIT_WRITE: Parsed<Policy>("LIMIT", LIMIT, parsed), Is("off") => |s, it| s.limits.write = it,
+            "How often a caller may write or delete";
+        RATE_LIMIT_ADMIN: Parsed<Policy>("LIMIT", LIMIT, parsed), Is("off") => |s, it| s.limits.admin = it,
+            "How often a caller may use the routes for administration";
+        RATE_LIMIT_AUTH_FAILURES: Parsed<Policy>("LIMIT", LIMIT, parsed), Is("20/min") => |s, it| s.limits.auth_failures = it,
+            "How often an address may fail to authenticate before it gets a 429";
+        RATE_LIMIT_CLASSES: Parsed<RouteClasses>(
+            "CLASSES",
+            "classes as NAME=ROUTES:LIMIT, separated by ;",
+            parsed,
+        ), Else("none") => |s, it| s.limits.classes = it,
+            "Limits of certain routes in place of those above, such as search=GET /users:100/min; see docs/limits.md";
+        RATE_LIMIT_KEYS: Whole<usize>(64..=16_777_216), Is("65536") => |s, it| s.limits.buckets = it,
+            "Callers that are told apart at a time; one counts several times if its limit has several windows. Each takes \
+             17 bytes";
+        RATE_LIMIT_HEADERS: OneOf<HeadersOn>(HeadersOn::WORDS), Is("always") => |s, it| s.limits.headers = it,
+            "Which responses have the headers RateLimit and RateLimit-Policy: always = of all routes with a limit; \
+             refused = those with status 429; off = none";
+        RATE_LIMIT_LEGACY_HEADERS: Switch, Is("false") => |s, it| s.limits.legacy_headers = it,
+            "Send X-RateLimit-Limit, X-RateLimit-Remaining and X-RateLimit-Reset as well";
+        RATE_LIMIT_IPV6_PREFIX: Whole<u8>(48..=128), Is("64") => |s, it| s.limits.ipv6_prefix = it,
+            "Leading bits of an IPv6 address that stand for one caller";
+        TRUSTED_PROXIES: Parsed<TrustedProxies>(
+            "NETWORKS",
+            "addresses and networks such as 10.0.0.0/8, separated by commas or blanks",
+            parsed,
+        ), Else("none") => |s, it| s.trusted_proxies = it,
+            "Proxies whose header names the client";
+        TRUSTED_PROXY_HEADER: OneOf<ProxyHeader>(ProxyHeader::WORDS), Is("x-forwarded-for") => |s, it| s.proxy_header = it,
+            "Header in which the proxies name the client";
     }
     "Log" {
         LOG or RUST_LOG: Parsed<String>("FILTER", "tracing filter directives", telemetry::parse_filter), Is("info")

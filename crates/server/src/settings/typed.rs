@@ -8,6 +8,8 @@ use std::time::Duration;
 use cenote_cache::Config as CacheConfig;
 
 use crate::http::HttpConfig;
+use crate::http::{HttpConfig, ProxyHeader, TrustedProxies};
+use crate::limits::LimitsConfig;
 use crate::memory_watch::Thresholds;
 use crate::store::{CacheMode, Migrate, SchemaName};
 
@@ -37,6 +39,12 @@ pub struct Settings {
     pub cores: Option<usize>,
     /// The bytes that large answers may take.
     pub answer_memory: usize,
+    /// How often callers may do what.
+    pub limits: LimitsConfig,
+    /// The proxies whose header names the client.
+    pub trusted_proxies: TrustedProxies,
+    /// That header.
+    pub proxy_header: ProxyHeader,
     /// The time between readiness turning 503 and the listener closing.
     pub shutdown_delay: Duration,
     /// The directory of the private PostgreSQL. `None`: the default one of `cenote_local`.

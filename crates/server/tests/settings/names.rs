@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use cenote::http::ProxyHeader;
+use cenote::limits::{HeadersOn, LimitsConfig};
 use cenote::settings::{CacheMode, Migrate, Settings};
 use cenote_cache::Mode;
 
@@ -39,6 +41,10 @@ fn with_nothing_set_every_default_of_the_contract_holds() {
     assert_eq!(it.http.body_timeout, secs(15));
     assert_eq!(it.http.idle_timeout, secs(75));
     assert_eq!(it.http.max_body, 1 << 20);
+    assert_eq!(it.limits, LimitsConfig::default());
+    assert_eq!(it.limits.auth_failures.to_string(), "20/min");
+    assert!(it.limits.read.is_off() && it.limits.write.is_off() && it.limits.admin.is_off());
+    assert!(it.trusted_proxies.is_empty());
     assert_eq!((it.shutdown_delay, it.http.drain_timeout), (secs(1), secs(30)));
     assert_eq!((it.http.max_headers, it.http.max_header_bytes), (100, 65_536));
     assert_eq!((&it.http.cors, it.http.hsts), (&None, None));
@@ -129,6 +135,31 @@ const ROWS: &[Row] = &[
     (&["MEMORY_CRITICAL"], "0", |s| s.memory.critical.is_none()),
     (&["AUDIT_LOG"], "/audit.log", |s| {
         s.audit_log.as_deref() == Some(Path::new("/audit.log"))
+    }),
+    (&["RATE_LIMIT_READ"], "100/min burst=20", |s| {
+        s.limits.read.to_string() == "100/min burst=20"
+    }),
+    (&["RATE_LIMIT_WRITE"], "10/s,200/h", |s| {
+        s.limits.write.windows().len() == 2
+    }),
+    (&["RATE_LIMIT_ADMIN"], "5/s", |s| !s.limits.admin.is_off()),
+    (&["RATE_LIMIT_AUTH_FAILURES"], "off", |s| {
+        s.limits.auth_failures.is_off()
+    }),
+    (&["RATE_LIMIT_CLASSES"], "search=GET /users:100/min", |s| {
+        s.limits.classes.to_string() == "search=GET /users:100/min"
+    }),
+    (&["RATE_LIMIT_KEYS"], "1024", |s| s.limits.buckets == 1024),
+    (&["RATE_LIMIT_HEADERS"], "refused", |s| {
+        s.limits.headers == HeadersOn::Refusals
+    }),
+    (&["RATE_LIMIT_LEGACY_HEADERS"], "true", |s| s.limits.legacy_headers),
+    (&["RATE_LIMIT_IPV6_PREFIX"], "56", |s| s.limits.ipv6_prefix == 56),
+    (&["TRUSTED_PROXIES"], "10.0.0.0/8,::1", |s| {
+        s.trusted_proxies.to_string() == "10.0.0.0/8,::1/128"
+    }),
+    (&["TRUSTED_PROXY_HEADER"], "forwarded", |s| {
+        s.proxy_header == ProxyHeader::Forwarded
     }),
     (&["SHUTDOWN_DELAY"], "0", |s| s.shutdown_delay.is_zero()),
     (&["SHUTDOWN_TIMEOUT"], "2", |s| s.http.drain_timeout == secs(2)),
