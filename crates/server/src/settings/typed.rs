@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use cenote_cache::Config as CacheConfig;
 
-use crate::http::HttpConfig;
 use crate::http::{HttpConfig, ProxyHeader, TrustedProxies};
 use crate::limits::LimitsConfig;
 use crate::memory_watch::Thresholds;
