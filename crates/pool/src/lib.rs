@@ -72,7 +72,7 @@ mod maintenance;
 
 mod runtime_binding;
 
-mod lifecycle;
+mod pool_state;
 
 mod guard;
 

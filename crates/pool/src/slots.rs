@@ -28,10 +28,10 @@ use crate::{
 
 mod affinity;
 mod connects;
-mod expiry;
 mod inspect;
-mod lifecycle;
+mod lifetime;
 mod nested_wait;
+mod pool_state;
 mod runtime_loss;
 mod slot;
 pub(crate) mod wait_queue;

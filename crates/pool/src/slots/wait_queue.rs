@@ -124,7 +124,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         }
     }
 
-    /// Forgets what was measured of an earlier queue: it says nothing about the next.
+    /// Clears the measurements of an earlier queue, which say nothing about the next one.
     fn reset_if_empty(&mut self) {
         if self.waiters.is_empty() {
             self.connects_since_empty = 0;

@@ -1,4 +1,4 @@
-//! Changes to the pool as a whole: resize, pause, resume, drain, close. The pool's part is in `lifecycle.rs`.
+//! Changes to the pool as a whole: resize, pause, resume, drain, close. The pool's part is in `pool_state.rs`.
 //!
 //! Invariant: afterwards the core's invariants hold for the new limits and mode.
 

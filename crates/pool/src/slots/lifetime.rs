@@ -1,4 +1,5 @@
-//! What the passing of time does: idle connections expire, holders become leaks.
+//! Lifetimes: idle connections reach their lifetime or idle timeout, and connections held for too long are reported as
+//! leaks. The lifetime of a connection, with its random part, is chosen in `connecting.rs`.
 //!
 //! Invariant: only the maintenance task calls these methods, because each of them walks a whole list.
 

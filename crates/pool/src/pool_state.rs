@@ -1,4 +1,4 @@
-//! The life of a pool as a whole: start, resize, pause, resume, end. The core's part is in `slots/lifecycle.rs`.
+//! The state of a pool as a whole: start, resize, pause, resume, end. The core's part is in `slots/pool_state.rs`.
 //!
 //! Invariant: whatever changes the pool's state notifies `state_changed`, so a wait for a state ends when it is
 //! reached.
