@@ -95,8 +95,8 @@ impl Users {
         let begun = Instant::now();
         let mut arrived = 0;
         let mut tick = begun;
-        // Requests go on arriving until the last one of the window has its outcome. Otherwise it would have less
-        // company than the first one.
+        // Requests arrive until the last one of the window has its outcome. Otherwise the load would be lower for the
+        // last ones.
         while tick < self.window.end + PATIENCE + TICK {
             tick += TICK;
             sleep_until(tick.into()).await;

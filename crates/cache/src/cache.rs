@@ -147,11 +147,11 @@ impl<O: Origin> Cache<O> {
         }
     }
 
-    /// As [`fence`](Self::fence), but without waiting: for a caller that holds what others need, such as a connection to
-    /// the database. Takes one round trip to Redis, at most [its timeout](crate::RedisConfig::timeout).
+    /// Like [`fence`](Self::fence), but without waiting: for a caller that holds a resource, such as a connection to the
+    /// database. Takes one round trip to Redis, at most [its timeout](crate::RedisConfig::timeout).
     ///
     /// # Errors
-    /// [`NotFenced`] if it was not possible at once. Wait until the way is [unobstructed](Self::unobstructed) then.
+    /// [`NotFenced`] if it was not possible at once. Then wait for [`unobstructed`](Self::unobstructed) and try again.
     ///
     /// # Cancel safety
     /// As for [`fence`](Self::fence).
@@ -210,16 +210,16 @@ impl<O: Origin> Cache<O> {
         }
     }
 
-    /// Gives up everything that is cached, because changes may have been missed: call it when a change feed listens again
+    /// Drops everything that is cached, because changes may have been missed. Call it when a change feed listens again
     /// after an interruption.
     ///
-    /// In `local` this is done when it returns. In `strong` and `bounded` it moves the epoch on for all instances: no read
+    /// In `local` this is done when it returns. In `strong` and `bounded` it advances the epoch for all instances: no read
     /// that begins a lease (2 s by [default](crate::Timing)) after this returned finds what was cached before the call.
     /// Writes wait meanwhile, and Redis is used again about two leases later. In `ttl` nothing happens: what is cached
     /// there expires by itself.
     ///
     /// # Errors
-    /// The database's, if the epoch could not be moved on. Then nothing is promised: call it again.
+    /// The database's, if the epoch could not be advanced. Then nothing is promised: call it again.
     ///
     /// # Cancel safety
     /// After a drop it may or may not be done.
@@ -289,7 +289,7 @@ impl<O: Origin> Cache<O> {
         }
     }
 
-    /// Looks after the tasks while no epoch is known: perhaps the runtime that they are on is gone.
+    /// Restarts the tasks if no epoch is known and their runtime has ended.
     fn check_epoch(&self) {
         if let ActiveMode::Redis(redis) = &self.core.mode
             && redis.epoch_view.valid(clock::now()).is_none()

@@ -78,7 +78,7 @@ impl<E: Clone> CacheCore<E> {
         keys: &[&str],
         started: BootTime,
     ) -> Vec<Result<DatedRead, E>> {
-        // What the read was allowed to act on when it began.
+        // The epoch in which the read began.
         let epoch = match &self.mode {
             ActiveMode::Off => return self.load(origin, keys).await,
             ActiveMode::Local(_) => Some(local::EPOCH),

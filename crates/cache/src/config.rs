@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_a_letter_and_what_cannot_be_taken_for_a_separator() {
+    fn a_name_starts_with_a_letter_and_has_no_separator() {
         for name in ["users", "a", "User_names.v2-x", &"a".repeat(LONGEST_NAME)] {
             assert!(check_name(name).is_ok(), "{name}");
         }

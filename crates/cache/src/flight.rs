@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_leader_that_was_given_up_does_not_end_the_flight_of_the_next() {
+    async fn an_abandoned_leader_does_not_end_the_flight_of_the_next_one() {
         let flights = Flights::new();
         let first = lead(&flights, "key");
         let follower = follow(&flights, "key");

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn an_abandoned_write_keeps_its_key_out_until_it_can_no_longer_commit() {
+    fn an_abandoned_write_keeps_its_key_uncached_until_it_can_no_longer_commit() {
         let near = near();
         near.fence("key");
         near.abandon("key", Term::new(at(0), Duration::from_secs(3)), at(0));
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_ends_after_its_time_and_an_absence_sooner() {
+    fn a_value_expires_after_its_ttl_and_an_absence_sooner() {
         let near = near();
         for (key, value) in [("there", value(1)), ("gone", None)] {
             let permit = near.permit(key, at(0)).unwrap();

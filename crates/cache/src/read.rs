@@ -33,7 +33,7 @@ pub enum Source {
 #[derive(Debug, Clone)]
 pub(crate) struct DatedRead {
     pub(crate) read: Read,
-    /// Just before the question was sent whose answer this is.
+    /// The time just before the value was asked for.
     asked: BootTime,
     /// If the value was stored: in which epoch, and the earliest time at which it was known to be current there.
     stored: Option<(u64, BootTime)>,
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_joiner_shares_only_what_was_stored_after_it_came_and_in_its_epoch() {
+    fn a_late_joiner_shares_only_values_stored_after_it_joined_in_its_epoch() {
         let plain = DatedRead::new(None, Source::Database, at(10));
         assert!(plain.serves(at(9), None));
         assert!(!plain.serves(at(10), Some(1)));

@@ -92,7 +92,7 @@ pub enum DegradedReason {
     OtherKeyspace,
 }
 
-/// What is counted.
+/// The counted events.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum CacheEvent {
     NearHit,

@@ -46,7 +46,7 @@ async fn a_value_read_again_is_near_and_its_age_is_proven() {
 }
 
 #[tokio::test]
-async fn a_write_through_the_own_instance_is_seen_at_once_and_another_s_by_its_message() {
+async fn an_instance_sees_its_own_writes_at_once_and_others_by_invalidation() {
     let server = redis().await;
     let database = Database::new();
     let one = ready_cache(&database, bounded(&server, BOUND)).await;
@@ -68,7 +68,7 @@ async fn a_write_through_the_own_instance_is_seen_at_once_and_another_s_by_its_m
 }
 
 #[tokio::test]
-async fn a_flush_drops_what_is_near() {
+async fn a_flush_drops_near_values() {
     let server = redis().await;
     let database = Database::new();
     database.commit("key", "old");
@@ -79,7 +79,7 @@ async fn a_flush_drops_what_is_near() {
 }
 
 #[tokio::test]
-async fn a_cut_connection_drops_what_is_near() {
+async fn a_cut_connection_drops_near_values() {
     let server = redis().await;
     let database = Database::new();
     database.commit("key", "old");
@@ -92,7 +92,7 @@ async fn a_cut_connection_drops_what_is_near() {
 }
 
 #[tokio::test]
-async fn when_redis_freezes_nothing_near_is_served_beyond_the_bound() {
+async fn when_redis_freezes_no_near_value_is_served_beyond_the_bound() {
     let server = redis().await;
     let database = Database::new();
     database.commit("key", "value");
@@ -116,7 +116,7 @@ async fn when_redis_freezes_nothing_near_is_served_beyond_the_bound() {
 }
 
 #[tokio::test]
-async fn without_a_valid_view_nothing_near_is_served() {
+async fn without_a_valid_view_no_near_value_is_served() {
     let server = redis().await;
     let database = Database::new();
     database.commit("key", "value");
@@ -131,7 +131,7 @@ async fn without_a_valid_view_nothing_near_is_served() {
 }
 
 #[tokio::test]
-async fn a_new_epoch_starts_with_nothing_near() {
+async fn a_new_epoch_starts_without_near_values() {
     let server = redis().await;
     let database = Database::new();
     database.commit("key", "value");

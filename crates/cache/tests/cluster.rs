@@ -126,7 +126,7 @@ async fn a_slot_that_moves_to_another_primary_is_a_new_epoch() {
     let cache = ready_cache(&database, strong(&cluster)).await;
     write(&cache, &database, "key", "before").await;
     let epoch = cache.stats().epoch.unwrap();
-    // A slot that no key of this test is in: nobody is told that it has moved.
+    // A slot without a key of this test, so no request shows that it has moved.
     let slot = "1";
     let [from, to] = [0, 1].map(|at| &cluster.nodes()[at]);
     let id = to.command(&["CLUSTER", "MYID"]).await.unwrap();
@@ -145,7 +145,7 @@ async fn a_slot_that_moves_to_another_primary_is_a_new_epoch() {
 }
 
 #[tokio::test]
-async fn a_key_whose_slot_is_being_moved_is_read_from_the_database_and_written_all_the_same() {
+async fn a_key_whose_slot_is_migrating_is_read_from_the_database_and_still_written() {
     let cluster = cluster().await;
     let database = Database::new();
     let cache = ready_cache(&database, strong(&cluster)).await;
@@ -202,7 +202,7 @@ async fn near(cache: &Cache<Database>, key: &str) {
 }
 
 #[tokio::test]
-async fn a_frozen_primary_stops_what_is_near_of_all() {
+async fn a_frozen_primary_stops_the_near_values_of_all_primaries() {
     let cluster = RedisCluster::temporary()
         .setting("cluster-node-timeout", "60000")
         .start()
@@ -230,7 +230,7 @@ async fn a_frozen_primary_stops_what_is_near_of_all() {
 }
 
 #[tokio::test]
-async fn a_cluster_in_which_slots_are_not_served_is_not_believed() {
+async fn a_cluster_with_unserved_slots_is_not_trusted() {
     let cluster = RedisCluster::temporary()
         .setting("cluster-require-full-coverage", "no")
         .start()
@@ -251,7 +251,7 @@ async fn a_cluster_in_which_slots_are_not_served_is_not_believed() {
 }
 
 #[tokio::test]
-async fn servers_that_belong_to_no_cluster_cannot_be_named_together() {
+async fn servers_outside_a_cluster_cannot_be_named_together() {
     let one = RedisServer::temporary().start().await.unwrap();
     let other = RedisServer::temporary().start().await.unwrap();
     let database = Database::new();

@@ -63,7 +63,7 @@ impl Origin for Tableless {
 }
 
 #[tokio::test]
-async fn a_missing_table_is_warned_of_once_with_the_databases_error_and_refuses_writes_without_waiting() {
+async fn a_missing_table_is_logged_once_with_the_databases_error_and_writes_fail_at_once() {
     let (log, _guard) = Log::start();
     let (server, database) = (redis().await, Tableless::default());
     let mut config = config(strong(&server));

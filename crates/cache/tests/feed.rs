@@ -25,7 +25,7 @@ async fn found(cache: &Cache<Database>, key: &str, wanted: Source) -> i64 {
 }
 
 #[tokio::test]
-async fn in_one_process_an_interrupted_feed_drops_everything() {
+async fn an_interrupted_feed_drops_everything_in_local_mode() {
     let database = Database::new();
     database.commit("key", "old");
     let cache = cache(&database, Mode::Local);
@@ -57,7 +57,7 @@ async fn an_interrupted_feed_begins_one_epoch_for_all_instances() {
 }
 
 #[tokio::test]
-async fn an_epoch_that_cannot_be_moved_on_is_told() {
+async fn an_epoch_that_cannot_advance_is_reported() {
     let server = redis().await;
     let database = Database::new();
     let cache = ready_cache(&database, strong(&server)).await;
@@ -87,12 +87,12 @@ async fn the_near_caches_of_other_instances_learn_which_keys_have_changed() {
     assert_eq!(read(&one, "key").await.0, Some(2));
     until("the other has dropped the key", || other.near("key").is_none()).await;
     assert_eq!(read(&other, "key").await.0, Some(2));
-    // Nobody has read it since: it has stayed, and only needs to be proven anew now and then.
+    // It was not read since. It is still kept, and only its proof is renewed from time to time.
     until("the other key is near", || other.near("untouched").is_some()).await;
 }
 
 #[tokio::test]
-async fn what_is_being_loaded_when_its_change_is_told_is_not_stored() {
+async fn a_value_that_changes_during_its_load_is_not_stored() {
     let server = redis().await;
     for mode in [Mode::Local, strong(&server)] {
         let database = Database::new();

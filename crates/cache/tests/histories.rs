@@ -19,7 +19,7 @@ use tokio::{
 };
 use world::{DEADLINE, Database, bounded, ready_cache, redis, strong};
 
-/// Enough that a key whose writer vanished, and which stays fenced for a second, is one among many.
+/// Many, because a key whose writer vanished stays fenced for a second.
 const KEYS: usize = 12;
 const CLIENTS: usize = 6;
 const LOAD: Duration = Duration::from_secs(3);
@@ -34,7 +34,7 @@ fn digest(bytes: &[u8]) -> u64 {
     FixedState::default().hash_one(bytes)
 }
 
-/// What all clients together saw and did.
+/// The operations of all clients.
 #[derive(Clone, Default)]
 struct Recorder(Arc<Mutex<Vec<Operation>>>);
 
@@ -139,7 +139,7 @@ fn assert_cached(caches: &[Cache<Database>], source: Source) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_one_process_every_read_can_be_explained() {
+async fn every_read_of_one_process_can_be_explained() {
     let database = Database::new();
     let caches = [world::cache(&database, Mode::Local)];
     let recorder = load(&caches, &database, async {}).await;
@@ -148,7 +148,7 @@ async fn in_one_process_every_read_can_be_explained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn through_two_instances_every_read_can_be_explained() {
+async fn every_read_through_two_instances_can_be_explained() {
     let server = redis().await;
     let database = Database::new();
     let caches = [
@@ -160,7 +160,7 @@ async fn through_two_instances_every_read_can_be_explained() {
     recorder.assert_explained(EXACT);
 }
 
-/// Breaks Redis in every way; each time load goes on until all is well again.
+/// Breaks Redis in each way. The load continues until the cache has recovered.
 async fn every_fault(server: &cenote_testing::RedisServer, caches: &[Cache<Database>]) {
     let pause = Duration::from_millis(500);
     for fault in 0..5 {
@@ -212,7 +212,7 @@ async fn with_redis_flushed_cut_frozen_and_killed_no_read_misses_an_acknowledged
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn near_values_are_never_older_than_the_bound_whatever_happens_to_redis() {
+async fn near_values_stay_within_the_bound_during_faults_of_redis() {
     let server = redis().await;
     let database = Database::new();
     let caches = [

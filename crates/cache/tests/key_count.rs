@@ -27,7 +27,7 @@ async fn fill(server: &RedisServer, prefix: &str, keys: u32) {
 }
 
 #[tokio::test]
-async fn a_part_says_what_the_whole_is_like_until_the_whole_was_seen() {
+async fn a_partial_count_is_an_estimate_until_the_scan_is_complete() {
     let server = redis().await;
     let cache = ready_cache(&Database::new(), strong(&server)).await;
     read(&cache, "key").await;
@@ -68,7 +68,7 @@ async fn a_part_says_what_the_whole_is_like_until_the_whole_was_seen() {
 }
 
 #[tokio::test]
-async fn a_count_whose_caller_is_gone_goes_no_further() {
+async fn a_count_stops_when_its_caller_is_gone() {
     let server = redis().await;
     fill(&server, "other:", 100_000).await;
     let cache = ready_cache(&Database::new(), strong(&server)).await;
@@ -86,7 +86,7 @@ async fn a_count_whose_caller_is_gone_goes_no_further() {
 }
 
 #[tokio::test]
-async fn without_the_permission_to_scan_nothing_is_counted_and_all_else_works() {
+async fn without_the_permission_to_scan_keys_are_not_counted_and_all_else_works() {
     let server = redis().await;
     server.command(&["ACL", "SETUSER", "default", "-scan"]).await.unwrap();
     let database = Database::new();

@@ -90,7 +90,7 @@ async fn once_instances_agree_the_cache_is_used_again() {
 }
 
 #[tokio::test]
-async fn databases_that_are_swapped_and_swapped_back_bring_no_old_value_back() {
+async fn swapping_databases_twice_restores_no_old_value() {
     let server = redis().await;
     let database = Database::new();
     let one = ready_cache(&database, strong(&server)).await;
@@ -111,7 +111,7 @@ async fn databases_that_are_swapped_and_swapped_back_bring_no_old_value_back() {
 }
 
 #[tokio::test]
-async fn a_proof_that_is_lost_before_a_swap_is_not_made_anew_in_the_other_database() {
+async fn a_proof_lost_before_a_swap_is_not_recreated_in_the_other_database() {
     let server = redis().await;
     let database = Database::new();
     let one = ready_cache(&database, strong(&server)).await;
@@ -131,7 +131,7 @@ async fn a_proof_that_is_lost_before_a_swap_is_not_made_anew_in_the_other_databa
     ready(&one).await;
 }
 
-/// What is lost costs what was kept there, and no epoch.
+/// A loss of cells costs only misses, and no epoch.
 async fn costs_no_epoch(lose: impl AsyncFn(&RedisServer, &str)) {
     let server = redis().await;
     let database = Database::new();
@@ -144,7 +144,7 @@ async fn costs_no_epoch(lose: impl AsyncFn(&RedisServer, &str)) {
         let fenced = one.fence(&["fenced"]).await.unwrap();
         lose(&server, &proof).await;
         if round % 2 == 0 {
-            // Nobody asks for anything meanwhile, but the cache itself.
+            // Meanwhile only the cache itself sends commands.
             is_put_back(&server, &proof).await;
         }
         let version = write(&other, &database, "key", "value").await;
@@ -223,7 +223,7 @@ async fn is_in_step(replica: &RedisServer) {
 }
 
 #[tokio::test]
-async fn a_replica_that_is_promoted_has_the_proof_and_is_not_believed() {
+async fn a_promoted_replica_has_the_proof_and_is_not_trusted() {
     let server = redis().await;
     let proxy = Proxy::to(([127, 0, 0, 1], server.port())).await.unwrap();
     let database = Database::new();
@@ -247,9 +247,9 @@ async fn a_replica_that_is_promoted_has_the_proof_and_is_not_believed() {
     assert!(database.epoch() > epoch);
 }
 
-/// Between two probes: a primary takes over what its former replica holds, which is older, and is a primary again.
+/// Between two probes a primary becomes a replica, copies older data, and becomes a primary again.
 #[tokio::test]
-async fn a_primary_that_was_a_replica_for_a_moment_is_another() {
+async fn a_primary_that_was_briefly_a_replica_has_another_identity() {
     let server = redis().await;
     let database = Database::new();
     let one = ready_cache(&database, strong(&server)).await;
@@ -264,7 +264,7 @@ async fn a_primary_that_was_a_replica_for_a_moment_is_another() {
 }
 
 #[tokio::test]
-async fn an_address_behind_which_there_are_two_servers_brings_no_old_value_back() {
+async fn an_address_that_leads_to_two_servers_restores_no_old_value() {
     let servers = [redis().await, redis().await];
     // Both take the same password.
     let password = servers[0].url();
@@ -302,7 +302,7 @@ async fn an_address_behind_which_there_are_two_servers_brings_no_old_value_back(
 }
 
 #[tokio::test]
-async fn two_caches_of_one_database_and_one_redis_have_values_of_their_own() {
+async fn two_caches_of_one_database_and_one_redis_do_not_share_values() {
     let server = redis().await;
     let (products, customers) = (Database::new(), Database::new());
     let make = |database: &Database, name: &str| {
@@ -327,7 +327,7 @@ async fn two_caches_of_one_database_and_one_redis_have_values_of_their_own() {
 }
 
 #[tokio::test]
-async fn two_databases_with_the_same_epoch_and_the_same_names_have_values_of_their_own() {
+async fn two_databases_with_equal_epochs_and_names_do_not_share_values() {
     let server = redis().await;
     let databases = [Database::new(), Database::new()];
     for (number, database) in databases.iter().enumerate() {
@@ -345,7 +345,7 @@ async fn two_databases_with_the_same_epoch_and_the_same_names_have_values_of_the
 }
 
 #[tokio::test]
-async fn a_cache_without_a_name_of_its_own_is_refused() {
+async fn a_cache_without_a_valid_name_is_refused() {
     for name in ["", "a:b", "7"] {
         let config = cenote_cache::Config::new(name, Mode::Local);
         let refused = Cache::new(Database::new(), config);

@@ -1,4 +1,4 @@
-//! In one process, no read misses an acknowledged write, whatever races with it.
+//! In one process, no read misses an acknowledged write, in any interleaving of reads and writes.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use world::{Database, Down, FENCE, cache, config, read, until, write};
 
 #[tokio::test]
-async fn a_value_is_loaded_once_and_then_found_near() {
+async fn a_value_is_loaded_once_and_then_served_as_a_near_value() {
     let database = Database::new();
     let cache = cache(&database, Mode::Local);
     assert_eq!(read(&cache, "key").await, (None, Source::Database));
@@ -46,7 +46,7 @@ async fn two_thousand_reads_of_a_cold_key_are_one_load() {
 }
 
 #[tokio::test]
-async fn a_load_that_raced_a_write_is_not_kept_nor_given_to_those_who_came_after_the_write() {
+async fn a_load_that_raced_a_write_is_neither_kept_nor_given_to_later_callers() {
     let database = Database::new();
     database.commit("key", "old");
     let cache = cache(&database, Mode::Local);
@@ -85,7 +85,7 @@ async fn while_a_write_is_under_way_reads_go_to_the_database() {
 }
 
 #[tokio::test]
-async fn a_writer_that_vanishes_keeps_its_key_out_until_it_can_no_longer_commit() {
+async fn a_vanished_writer_keeps_its_key_uncached_until_it_can_no_longer_commit() {
     let database = Database::new();
     database.commit("key", "old");
     let cache = cache(&database, Mode::Local);
@@ -102,7 +102,7 @@ async fn a_writer_that_vanishes_keeps_its_key_out_until_it_can_no_longer_commit(
 }
 
 #[tokio::test]
-async fn a_reader_that_is_dropped_leaves_the_others_to_load() {
+async fn after_a_reader_is_dropped_another_one_loads() {
     let database = Database::new();
     database.commit("key", "one");
     let cache = cache(&database, Mode::Local);
@@ -124,7 +124,7 @@ async fn a_reader_that_is_dropped_leaves_the_others_to_load() {
 }
 
 #[tokio::test]
-async fn several_keys_are_one_load_also_where_one_is_named_twice() {
+async fn several_keys_are_one_load_even_if_one_is_named_twice() {
     let database = Database::new();
     database.commit("a", "1");
     database.commit("b", "2");
@@ -141,7 +141,7 @@ async fn several_keys_are_one_load_also_where_one_is_named_twice() {
 }
 
 #[tokio::test]
-async fn what_was_changed_behind_its_back_is_dropped_on_request() {
+async fn values_changed_outside_the_cache_are_dropped_on_request() {
     let database = Database::new();
     database.commit("key", "old");
     let cache = cache(&database, Mode::Local);
@@ -162,7 +162,7 @@ async fn an_error_reaches_all_callers_and_is_not_kept() {
 }
 
 #[tokio::test]
-async fn an_older_value_is_served_while_the_database_fails_only_if_wished_and_marked() {
+async fn an_outdated_value_is_served_while_the_database_fails_only_if_configured_and_marked() {
     let database = Database::new();
     database.commit("key", "one");
     for wished in [false, true] {

@@ -22,7 +22,7 @@ async fn run(server: &cenote_testing::RedisServer, command: &[&str]) {
 }
 
 #[tokio::test]
-async fn when_redis_dies_reads_go_on_and_writes_wait_and_all_recovers_under_a_new_epoch() {
+async fn when_redis_dies_reads_continue_writes_wait_and_a_new_epoch_follows() {
     let server = redis().await;
     let database = Database::new();
     let cache = ready_cache(&database, strong(&server)).await;
@@ -83,7 +83,7 @@ async fn overtaken(database: &Database, writer: &Cache<Database>, reader: &Cache
 }
 
 #[tokio::test]
-async fn a_write_that_commits_when_its_epoch_is_over_is_settled_in_the_next_one() {
+async fn a_write_that_commits_after_its_epoch_is_settled_in_the_next_one() {
     let server = redis().await;
     let database = Database::new();
     let writer = ready_cache(&database, strong(&server)).await;
@@ -95,7 +95,7 @@ async fn a_write_that_commits_when_its_epoch_is_over_is_settled_in_the_next_one(
 }
 
 #[tokio::test]
-async fn a_pending_write_is_settled_in_the_background_as_soon_as_that_can_be_done() {
+async fn a_pending_write_is_settled_in_the_background_as_soon_as_possible() {
     let server = redis().await;
     let database = Database::new();
     let mut config = config(strong(&server));
@@ -122,7 +122,7 @@ async fn a_pending_write_is_settled_in_the_background_as_soon_as_that_can_be_don
 }
 
 #[tokio::test]
-async fn a_write_whose_epoch_does_not_end_in_time_is_said_to_be_pending() {
+async fn a_write_whose_epoch_does_not_end_in_time_is_reported_as_pending() {
     let server = redis().await;
     let database = Database::new();
     let mut config = config(strong(&server));
@@ -138,7 +138,7 @@ async fn a_write_whose_epoch_does_not_end_in_time_is_said_to_be_pending() {
 }
 
 #[tokio::test]
-async fn without_a_view_nothing_is_written_and_reads_ask_the_database() {
+async fn without_a_view_writes_are_refused_and_reads_ask_the_database() {
     let server = redis().await;
     let database = Database::new();
     database.commit("key", "value");
@@ -160,7 +160,7 @@ async fn without_a_view_nothing_is_written_and_reads_ask_the_database() {
 }
 
 #[tokio::test]
-async fn an_older_value_is_served_while_the_database_fails_only_if_wished_and_marked() {
+async fn an_outdated_value_is_served_while_the_database_fails_only_if_configured_and_marked() {
     let server = redis().await;
     let database = Database::new();
     database.commit("key", "value");
@@ -215,7 +215,7 @@ async fn a_cut_connection_is_replaced_without_a_new_epoch() {
 }
 
 #[tokio::test]
-async fn a_flush_in_the_middle_of_a_write_brings_nothing_back() {
+async fn a_flush_during_a_write_restores_no_old_value() {
     let server = redis().await;
     let database = Database::new();
     let cache = ready_cache(&database, strong(&server)).await;
@@ -230,7 +230,7 @@ async fn a_flush_in_the_middle_of_a_write_brings_nothing_back() {
 }
 
 #[tokio::test]
-async fn what_a_read_without_a_lease_saw_is_not_followed_by_something_older() {
+async fn after_a_read_without_a_lease_no_older_value_is_served() {
     let server = redis().await;
     let database = Database::new();
     let one = ready_cache(&database, strong(&server)).await;
@@ -251,11 +251,11 @@ async fn what_a_read_without_a_lease_saw_is_not_followed_by_something_older() {
 }
 
 #[tokio::test]
-async fn a_redis_that_takes_no_writes_is_not_believed() {
+async fn a_redis_that_refuses_writes_is_not_trusted() {
     let server = redis().await;
     let database = Database::new();
     let cache = ready_cache(&database, strong(&server)).await;
-    // A replica of nobody: it answers reads, and refuses writes.
+    // A replica of an address without a server: it answers reads and refuses writes.
     run(&server, &["REPLICAOF", "127.0.0.1", "1"]).await;
     until("it is given up", || {
         cache.stats().state == State::Degraded(DegradedReason::Untrusted)
@@ -267,7 +267,7 @@ async fn a_redis_that_takes_no_writes_is_not_believed() {
 }
 
 #[tokio::test]
-async fn with_redis_missing_from_the_start_the_database_answers_and_takes_writes() {
+async fn without_redis_from_the_start_the_database_answers_and_takes_writes() {
     let server = redis().await;
     server.kill().await.unwrap();
     let database = Database::new();

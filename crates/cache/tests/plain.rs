@@ -8,7 +8,7 @@ use cenote_cache::{Mode, RedisConfig, Source, State};
 use world::{Database, read, ready_cache, redis, until, write};
 
 #[tokio::test]
-async fn what_is_read_is_kept_and_what_is_written_is_deleted() {
+async fn reads_store_the_value_and_writes_delete_it() {
     let server = redis().await;
     let database = Database::new();
     let cache = ready_cache(&database, Mode::Ttl(RedisConfig::from_url(&server.url()).unwrap())).await;

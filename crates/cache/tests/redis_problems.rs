@@ -17,7 +17,7 @@ use tokio::{
 };
 use world::redis;
 
-/// What is wrong with the Redis at this URL.
+/// Returns the problem of the Redis at this URL.
 async fn problem(url: &str) -> RedisProblem {
     problem_of(&Mode::Strong(RedisConfig::from_url(url).unwrap())).await
 }
@@ -48,7 +48,7 @@ async fn with_user(server: &RedisServer, rules: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn a_login_that_is_refused_is_told_in_the_servers_words() {
+async fn a_refused_login_is_reported_with_the_servers_error() {
     let server = redis().await;
     let port = server.port();
     let wrong = ["WRONGPASS invalid username-password pair", "the password in the URL"];
@@ -82,7 +82,7 @@ async fn a_user_without_a_password_logs_in_and_resp3_may_be_asked_for() {
 }
 
 #[tokio::test]
-async fn a_permission_that_is_missing_is_named() {
+async fn a_missing_permission_is_named() {
     let server = redis().await;
     for command in [
         "get",
@@ -119,14 +119,14 @@ async fn a_permission_that_is_missing_is_named() {
 }
 
 #[tokio::test]
-async fn a_database_that_the_server_does_not_have_is_refused_in_its_words() {
+async fn an_unknown_database_is_refused_with_the_servers_error() {
     let server = redis().await;
     let beyond = problem(&format!("{}99", server.url())).await;
     tells(&beyond, RedisProblemKind::Mismatch, &["DB index is out of range"]);
 }
 
 #[tokio::test]
-async fn servers_that_are_no_cluster_are_told_from_one() {
+async fn servers_outside_a_cluster_are_recognized() {
     let (one, other) = (redis().await, redis().await);
     let port = other.port();
     let password = one.url();
@@ -149,7 +149,7 @@ async fn servers_that_are_no_cluster_are_told_from_one() {
 }
 
 #[tokio::test]
-async fn a_cluster_with_slots_that_nobody_serves_is_not_used() {
+async fn a_cluster_with_unassigned_slots_is_not_used() {
     let cluster = RedisCluster::temporary().start().await.unwrap();
     let url = cluster.nodes()[0].url();
     check_redis(&Mode::Strong(RedisConfig::from_url(&url).unwrap()))
@@ -170,7 +170,7 @@ async fn a_cluster_with_slots_that_nobody_serves_is_not_used() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_no_writes_says_why() {
+async fn a_server_that_refuses_writes_says_why() {
     let primary = redis().await;
     let replica = primary.replica().start().await.unwrap();
     let read_only = problem(&replica.url()).await;
@@ -225,7 +225,7 @@ async fn a_server_that_cannot_save_says_so() {
 }
 
 #[tokio::test]
-async fn a_server_that_has_no_time_says_so() {
+async fn a_busy_server_says_so() {
     let server = Arc::new(
         RedisServer::temporary()
             .setting("lua-time-limit", "1")
@@ -267,7 +267,7 @@ async fn a_server_that_has_no_time_says_so() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_unreachable_and_one_that_hangs_takes_too_long() {
+async fn a_missing_server_is_unreachable_and_a_hanging_one_times_out() {
     let server = redis().await;
     server.freeze().await.unwrap();
     let hangs = problem(&server.url()).await;
@@ -285,7 +285,7 @@ async fn a_server_that_is_not_there_is_unreachable_and_one_that_hangs_takes_too_
 }
 
 #[tokio::test]
-async fn a_server_that_speaks_something_else_is_not_a_redis() {
+async fn a_server_with_another_protocol_is_not_redis() {
     let postgres = PostgresServer::temporary().start().await.unwrap();
     for url in ["redis://:hunter2@127.0.0.1", "redis://127.0.0.1"] {
         let other = problem(&format!("{url}:{}", postgres.port())).await;
@@ -329,7 +329,7 @@ async fn a_server_that_speaks_something_else_is_not_a_redis() {
 }
 
 #[tokio::test]
-async fn what_keeps_tls_from_working_is_told() {
+async fn the_reason_why_tls_fails_is_reported() {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(["elsewhere.example".to_owned()]).unwrap();
     let pem = certificate.self_signed(&key).unwrap().pem();

@@ -90,7 +90,7 @@ async fn a_thousand_reads_of_a_cold_key_on_four_runtimes_are_one_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_written_on_one_runtime_is_read_on_the_others() {
+async fn a_write_on_one_runtime_is_read_on_the_others() {
     let server = redis().await;
     for mode in modes(&server) {
         let database = Database::new();
@@ -108,7 +108,7 @@ async fn what_is_written_on_one_runtime_is_read_on_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_runtime_that_ends_in_the_middle_of_a_load_leaves_the_key_to_the_others() {
+async fn when_a_runtime_ends_during_a_load_other_runtimes_load_the_key() {
     let server = redis().await;
     for mode in modes(&server) {
         let database = Database::new();
@@ -129,7 +129,7 @@ async fn a_runtime_that_ends_in_the_middle_of_a_load_leaves_the_key_to_the_other
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pending_write_is_settled_though_its_runtime_has_ended() {
+async fn a_pending_write_is_settled_after_its_runtime_has_ended() {
     let server = redis().await;
     let database = Database::new();
     let mut config = config(strong(&server));
@@ -159,7 +159,7 @@ async fn a_pending_write_is_settled_though_its_runtime_has_ended() {
 }
 
 #[tokio::test]
-async fn what_is_near_is_had_without_waiting_and_nothing_else_is() {
+async fn only_near_values_are_returned_without_waiting() {
     let server = redis().await;
     for mode in modes(&server) {
         let database = Database::new();
@@ -200,7 +200,7 @@ async fn calls(server: &RedisServer, name: &str) -> usize {
 }
 
 #[tokio::test]
-async fn what_a_runtime_asks_at_once_goes_to_redis_in_few_commands_over_one_connection() {
+async fn concurrent_requests_of_a_runtime_go_to_redis_in_few_commands_over_one_connection() {
     const READS: usize = 200;
     let server = redis().await;
     let database = Database::new();
@@ -232,9 +232,9 @@ fn runtime() -> runtime::Runtime {
     builder.enable_all().build().unwrap()
 }
 
-/// The runtime on which the cache was made ends, or lives on without anybody who runs it.
+/// The runtime that created the cache ends, or still exists but is not polled.
 #[test]
-fn a_cache_goes_on_on_the_runtime_of_its_callers_whatever_became_of_its_own() {
+fn a_cache_outlives_the_runtime_that_created_it() {
     let world = runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -277,7 +277,7 @@ fn a_cache_goes_on_on_the_runtime_of_its_callers_whatever_became_of_its_own() {
                 }
             }
         });
-        // It is dropped on none.
+        // It is dropped outside any runtime.
         drop((cache, home));
     }
 }

@@ -1,4 +1,4 @@
-//! The Lua scripts do on a real Redis what the functions that the model explores do.
+//! The Lua scripts have the same effect on a real Redis as the functions that the model explores.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
@@ -13,7 +13,7 @@ use redis::{FromRedisValue, Value, aio::MultiplexedConnection, cmd};
 const SEED: u64 = 20;
 const HISTORIES: usize = 100;
 const STEPS: usize = 60;
-/// The milliseconds of expiry are compared up to what passes between two commands on a busy machine.
+/// Expiries may differ by this many milliseconds: the time between two commands on a busy machine.
 const SLACK: u64 = 60_000;
 
 const KEY: &str = "key";
@@ -61,7 +61,7 @@ impl Redis {
         let () = command.query_async(&mut self.connection).await.unwrap();
     }
 
-    /// What the key holds; the expiry as milliseconds from now.
+    /// The value of the key, and its expiry in milliseconds from now.
     async fn get(&mut self) -> Slot {
         self.get_at(KEY).await
     }
@@ -76,8 +76,7 @@ impl Redis {
     }
 }
 
-/// Few enough ids and versions that histories meet themselves, versions whose order is easily got wrong, and bytes that
-/// are no cell.
+/// Few ids and versions, so that histories repeat them; versions whose order is error-prone; and bytes that are not a cell.
 fn id() -> [u8; 16] {
     [*fastrand::choice(b"\0aA\xff").unwrap(); 16]
 }
@@ -104,7 +103,7 @@ fn anything() -> Slot {
     Some(Stored { bytes, expires_at })
 }
 
-/// Expiry counts from 0: what the server counts down meanwhile is within the slack.
+/// Expiry counts from 0; the time that passes meanwhile is within the slack.
 fn assert_alike(expected: &Slot, found: &Slot, context: &str) {
     let bytes = |slot: &Slot| slot.as_ref().map(|stored| stored.bytes.clone());
     assert_eq!(bytes(expected), bytes(found), "{context}");
@@ -117,7 +116,7 @@ fn assert_alike(expected: &Slot, found: &Slot, context: &str) {
 }
 
 #[tokio::test]
-async fn on_random_histories_every_script_does_what_its_function_does() {
+async fn every_script_matches_its_function_on_random_histories() {
     let mut redis = Redis::start().await;
     fastrand::seed(SEED);
     for history in 0..HISTORIES {
@@ -182,13 +181,13 @@ async fn on_random_histories_every_script_does_what_its_function_does() {
     }
 }
 
-/// A cell, and what is there before a command comes.
+/// A cell, and its content before the command.
 fn cells() -> Vec<(String, Slot)> {
     (0..50).map(|number| (format!("cell-{number}"), anything())).collect()
 }
 
 #[tokio::test]
-async fn one_command_for_many_cells_does_to_each_what_a_command_of_its_own_does() {
+async fn a_command_for_many_cells_has_the_effect_of_single_commands() {
     let mut redis = Redis::start().await;
     fastrand::seed(SEED);
     let scripts = [
@@ -276,7 +275,7 @@ async fn without_the_proof_no_script_does_anything() {
     }
 }
 
-/// What [`scripts::PROVE`] answers when this was answered before.
+/// Returns the answer of [`scripts::PROVE`] when this was its previous answer.
 async fn prove(redis: &mut Redis, seen: &str) -> Option<String> {
     let mut eval = cmd("EVAL");
     eval.arg(scripts::PROVE).arg(&["1", KEY, "held", "60000", seen]);

@@ -40,7 +40,7 @@ async fn neither_settings_nor_errors_show_a_password_or_a_key() {
 }
 
 #[test]
-fn the_complaint_about_a_url_quotes_none_of_its_password() {
+fn the_error_about_a_url_quotes_no_part_of_its_password() {
     for url in [
         "redis://:hunter2",
         "redis://user:hunter2/@h",

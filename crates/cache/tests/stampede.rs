@@ -41,7 +41,7 @@ fn stampede(caches: &[Cache<Database>]) -> (JoinSet<Option<i64>>, Arc<AtomicUsiz
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_thousand_reads_through_three_instances_are_one_load_of_a_quick_database() {
+async fn two_thousand_reads_through_three_instances_are_one_load_if_the_database_is_quick() {
     let server = redis().await;
     let database = Database::new();
     database.commit("key", "value");
@@ -54,7 +54,7 @@ async fn two_thousand_reads_through_three_instances_are_one_load_of_a_quick_data
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_thousand_reads_through_three_instances_are_a_load_by_each_of_a_slow_database() {
+async fn two_thousand_reads_through_three_instances_are_one_load_by_each_if_the_database_is_slow() {
     let server = redis().await;
     let database = Database::new();
     database.commit("key", "value");

@@ -11,7 +11,7 @@ use tokio::{task::JoinSet, time::sleep};
 use world::{Database, FENCE, after_calls, read, reads_before_this, ready_cache, redis, strong, until, write};
 
 #[tokio::test]
-async fn what_one_instance_loads_the_other_finds_in_redis() {
+async fn a_value_loaded_by_one_instance_is_found_in_redis_by_another() {
     let server = redis().await;
     let database = Database::new();
     let one = ready_cache(&database, strong(&server)).await;
@@ -140,7 +140,7 @@ async fn a_read_waits_only_briefly_for_the_load_of_another_instance() {
 }
 
 #[tokio::test]
-async fn a_reader_that_is_dropped_leaves_the_others_to_load() {
+async fn after_a_reader_is_dropped_another_one_loads() {
     let server = redis().await;
     let database = Database::new();
     database.commit("key", "value");
@@ -166,7 +166,7 @@ async fn a_reader_that_is_dropped_leaves_the_others_to_load() {
 }
 
 #[tokio::test]
-async fn several_keys_are_one_load_and_then_none() {
+async fn several_keys_are_loaded_once_together_and_then_served_from_the_cache() {
     let server = redis().await;
     let database = Database::new();
     database.commit("a", "1");
@@ -207,7 +207,7 @@ async fn scripts_that_were_flushed_are_loaded_again() {
 }
 
 #[tokio::test]
-async fn what_was_changed_behind_its_back_is_dropped_on_request() {
+async fn values_changed_outside_the_cache_are_dropped_on_request() {
     let server = redis().await;
     let database = Database::new();
     database.commit("key", "old");

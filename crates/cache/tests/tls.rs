@@ -1,4 +1,4 @@
-//! TLS, logins and database numbers: what the URL asks for is done, or Redis is not used.
+//! TLS, logins and database numbers: the URL's options take effect, or Redis is not used.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the failed assertion")]
 
@@ -86,7 +86,7 @@ async fn a_certificate_of_another_authority_or_for_another_name_is_refused() {
 }
 
 #[tokio::test]
-async fn certificates_that_are_none_and_those_for_a_plain_url_are_refused_at_once() {
+async fn invalid_certificates_and_certificates_for_a_plain_url_are_refused_at_once() {
     let mut redis = RedisConfig::from_url("rediss://127.0.0.1:1/").unwrap();
     redis.authorities = Some(b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".to_vec());
     let refused = |redis| {
@@ -99,7 +99,7 @@ async fn certificates_that_are_none_and_those_for_a_plain_url_are_refused_at_onc
 }
 
 #[tokio::test]
-async fn a_server_that_asks_for_a_certificate_is_used_by_who_has_one_of_its_authority() {
+async fn a_server_that_asks_for_a_client_certificate_accepts_one_of_its_authority() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let (certificate, key) = authority.0.issue("127.0.0.1");
     let builder = RedisServer::temporary().tls(certificate, key);
@@ -119,7 +119,7 @@ async fn a_server_that_asks_for_a_certificate_is_used_by_who_has_one_of_its_auth
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_is_refused_at_once() {
+async fn an_invalid_private_key_is_refused_at_once() {
     let mut redis = RedisConfig::from_url("rediss://127.0.0.1:1/").unwrap();
     let mut identity = Authority::new().identifies("client");
     identity.key = b"no key".to_vec().into();
@@ -129,7 +129,7 @@ async fn a_key_that_is_none_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_cluster_is_used_over_tls_its_primaries_too() {
+async fn all_primaries_of_a_cluster_are_used_over_tls() {
     let authority = Authority::new();
     let (certificate, key) = authority.0.issue("127.0.0.1");
     let builder = RedisCluster::temporary().tls(certificate, key, authority.0.pem());
@@ -155,7 +155,7 @@ async fn a_cluster_is_used_over_tls_its_primaries_too() {
 }
 
 #[tokio::test]
-async fn a_user_logs_in_and_a_wrong_password_is_refused_and_neither_is_shown() {
+async fn a_user_logs_in_and_a_wrong_password_is_refused_without_showing_either() {
     let server = RedisServer::temporary().start().await.unwrap();
     let user = ["ACL", "SETUSER", "cenote", "on", ">secret", "~cenote:*", "+@all"];
     server.command(&user).await.unwrap();

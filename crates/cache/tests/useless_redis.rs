@@ -11,7 +11,7 @@ use cenote_testing::{Direction, Proxy, RedisServer};
 use tokio::time::Instant;
 use world::{Database, config, read, ready, ready_cache, redis, strong, until, write};
 
-/// Reads and writes go on without Redis; afterwards it is used again.
+/// Reads and writes continue without Redis; afterwards it is used again.
 async fn goes_on(cache: &Cache<Database>, database: &Database) {
     until("Redis is given up", || {
         cache.stats().state == State::Degraded(DegradedReason::Untrusted)
@@ -84,7 +84,7 @@ async fn while_it_is_out_of_memory() {
 }
 
 #[tokio::test]
-async fn while_it_takes_longer_to_answer_than_is_waited_for() {
+async fn while_it_answers_later_than_the_timeout() {
     let server = redis().await;
     let proxy = Proxy::to(([127, 0, 0, 1], server.port())).await.unwrap();
     let database = Database::new();
@@ -108,7 +108,7 @@ async fn while_it_takes_longer_to_answer_than_is_waited_for() {
 }
 
 #[tokio::test]
-async fn what_is_no_cell_is_a_miss_and_gives_way() {
+async fn bytes_that_are_not_a_cell_are_a_miss_and_are_replaced() {
     let server = redis().await;
     let database = Database::new();
     let version = database.commit("key", "value");
@@ -131,7 +131,7 @@ async fn what_is_no_cell_is_a_miss_and_gives_way() {
 }
 
 #[tokio::test]
-async fn an_absence_is_kept_and_ends_sooner_than_a_value() {
+async fn an_absence_is_kept_and_expires_sooner_than_a_value() {
     let server = redis().await;
     let database = Database::new();
     database.commit("key", "value");
@@ -151,7 +151,7 @@ async fn an_absence_is_kept_and_ends_sooner_than_a_value() {
     };
     assert!((1..=20_000).contains(&lasts("nothing").await));
     assert!(lasts("key").await > 200_000);
-    // Ended early here: that Redis ends a key by its time is not what is tested.
+    // Ended early here: the expiry of keys in Redis is not what is tested.
     let now = ["PEXPIRE", &database.cell("nothing"), "0"];
     server.command(&now).await.unwrap();
     assert_eq!(read(&cache, "nothing").await, (None, Source::Database));

@@ -1,7 +1,7 @@
 //! CoDel: when to shed the waiter at the head of a standing queue.
 //!
-//! Invariant: nobody is shed unless every caller served during a whole interval had waited longer than the target. So a
-//! burst that is worked off within the interval loses nobody.
+//! Invariant: a waiter is shed only if every caller served during a whole interval had waited longer than the target. So
+//! a burst that ends within the interval loses no caller.
 //!
 //! Source: K. Nichols, V. Jacobson, "Controlling Queue Delay", ACM Queue 10(5), 2012; the return to the former rate is
 //! from RFC 8289, section 4.

@@ -1,4 +1,4 @@
-//! What the pool does by itself as time passes.
+//! The maintenance task: what the pool does without a caller.
 //!
 //! Invariant: the maintenance task does not keep the pool alive, and no code of a manager runs in it, so a panic of the
 //! manager cannot end it.

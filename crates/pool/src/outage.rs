@@ -1,4 +1,4 @@
-//! What the pool knows of a server to which connects fail: how often, since when, why, and when to try again.
+//! The record of a server to which connects fail: how often, since when, why, and when to try again.
 //!
 //! Invariant: no connect begins before `until`, and a single success resets everything. So once the server is back, the
 //! breaker is closed and no failure is permanent.
@@ -109,7 +109,7 @@ impl<F> Outage<F> {
     /// Opens the breaker if nothing is open and connects have failed for long enough.
     fn watch_breaker(&mut self, began: Duration, none_open: bool, now: Duration) -> Option<Duration> {
         let limit = self.breaker_after.unwrap_or(Duration::MAX);
-        // If nobody has tried for a while, the failures before say nothing about the time in between.
+        // After a while without an attempt, the earlier failures say nothing about the time since.
         if self.failures == 0 || began.saturating_sub(self.until) >= limit {
             self.since = began;
         }

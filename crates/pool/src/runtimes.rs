@@ -19,7 +19,7 @@ pub(crate) struct Runtimes {
     pub(crate) is_starting: bool,
     /// In the order in which the pool was given them.
     pub(crate) bound: Box<[BoundRuntime]>,
-    /// When somebody who does not wait for the pool may start the next liveness probe.
+    /// The earliest time at which a caller that does not wait for the pool may start the next liveness probe.
     pub(crate) next_probe: Duration,
 }
 

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disagreement_is_news_once_and_is_forgotten_after_a_while() {
+    fn a_disagreement_is_reported_once_and_expires() {
         let at = |seconds| BootTime::from_clock(Duration::from_secs(seconds));
         let disagreement = Disagreement::new(Duration::from_secs(2));
         assert!(!disagreement.lasts(at(1)));

@@ -1,5 +1,5 @@
-//! The view of the epoch that may be acted on. Invariant: a view is used only for its term, and never gives way to an older
-//! one.
+//! The view of the epoch that may be acted on. Invariant: a view is used only for its term, and is never replaced by an
+//! older one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

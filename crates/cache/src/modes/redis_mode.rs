@@ -162,7 +162,7 @@ impl RedisMode {
         keys.iter().map(permit).collect()
     }
 
-    /// What may be acted on: the view, and the keyspace if a Redis is trusted and reached.
+    /// Returns the valid view and its keyspace, if a Redis is trusted and reached.
     pub(crate) fn usable(&self, now: BootTime) -> Option<(View, Arc<Keyspace>)> {
         let view = self.epoch_view.valid(now)?;
         Some((view, self.keyspace(&view)?))

@@ -24,7 +24,7 @@ use crate::{
 /// An announced write.
 pub(crate) struct RedisFence {
     mode: Arc<RedisMode>,
-    /// What was acted on when the fences were set.
+    /// The view under which the fences were set.
     view: View,
     writer: WriterId,
     /// How long the fences stand.
@@ -67,7 +67,7 @@ impl RedisFence {
     async fn try_set(mode: &Arc<RedisMode>, keys: &[&str], writer: WriterId) -> Result<Self, Obstacle> {
         // The fence expires no earlier than this plus its time to live: Redis counts from when it gets the command.
         let sent = clock::now();
-        let (view, keyspace) = footing(mode, sent)?;
+        let (view, keyspace) = fence_conditions(mode, sent)?;
         let lasts = mode.timing.fence();
         if let Some(keyspace) = keyspace {
             let fenced = keyspace.fence(keys, writer, lasts).await;
@@ -116,14 +116,14 @@ impl RedisFence {
 /// Returns when nothing is known to prevent a fence.
 pub(crate) async fn unobstructed(mode: &RedisMode, deadline: Instant) -> Result<(), NotFenced> {
     // Without subscribing, because this is the case that every write meets.
-    if footing(mode, clock::now()).is_ok() {
+    if fence_conditions(mode, clock::now()).is_ok() {
         return Ok(());
     }
     let start = Instant::now();
     let mut changes = mode.epoch_view.changes();
     loop {
         changes.borrow_and_update();
-        let Err(reason) = footing(mode, clock::now()) else {
+        let Err(reason) = fence_conditions(mode, clock::now()) else {
             return Ok(());
         };
         if reason.is_permanent() || timeout_at(deadline, changes.changed()).await.is_err() {
@@ -133,8 +133,8 @@ pub(crate) async fn unobstructed(mode: &RedisMode, deadline: Instant) -> Result<
     }
 }
 
-/// What a fence is set on: a view with room for a statement and, if it trusts a Redis, the keyspace there.
-fn footing(mode: &RedisMode, now: BootTime) -> Result<(View, Option<Arc<Keyspace>>), Obstacle> {
+/// The conditions of a fence: a view with room for a statement and, if it trusts a Redis, the keyspace there.
+fn fence_conditions(mode: &RedisMode, now: BootTime) -> Result<(View, Option<Arc<Keyspace>>), Obstacle> {
     let view = mode
         .epoch_view
         .valid(now)
@@ -151,13 +151,13 @@ fn footing(mode: &RedisMode, now: BootTime) -> Result<(View, Option<Arc<Keyspace
 }
 
 /// Releases the fences in the current epoch, even if it changed since they were set: a commit may take longer than its
-/// view, and what others have stored in the new epoch meanwhile is then older than the commit.
+/// view, and values stored in the new epoch meanwhile are then older than the commit.
 async fn settle(mode: &RedisMode, writer: WriterId, keys: &[&str]) {
     let mut changes = mode.epoch_view.changes();
     loop {
         changes.borrow_and_update();
         // The view is checked again after Redis answered: if it ended in between, another epoch may already be in use,
-        // and there the write has not been told.
+        // and there the fences are not released.
         if let Some(view) = mode.epoch_view.valid(clock::now())
             && release_in(mode, &view, writer, keys).await
             && mode.acts_on(&view, clock::now())
@@ -178,7 +178,7 @@ async fn release_in(mode: &RedisMode, view: &View, writer: WriterId, keys: &[&st
     }
 }
 
-/// Goes on until Redis is told, or until everything stored there has expired.
+/// Continues until the fences are released, or until everything stored in Redis has expired.
 fn settle_in_background(mode: &Arc<RedisMode>, writer: WriterId, keys: Arc<[Box<str>]>) {
     let settling = || settle_or_expire(mode.clone(), writer, keys.clone());
     let settled = mode.runtime.spawn(settling());

@@ -80,14 +80,14 @@ mod tests {
     }
 
     #[test]
-    fn a_redis_that_was_steady_is_trusted_again_once_all_act_without_it() {
+    fn a_steady_redis_is_trusted_again_once_all_instances_act_without_it() {
         assert_eq!(wait_after(&[(0, 1, false)]), 3);
         assert_eq!(wait_after(&[(0, 1, true), (1, 2, false)]), 3);
         assert_eq!(wait_after(&[(0, 1, false), (5, 2, true), (50, 3, false)]), 3);
     }
 
     #[test]
-    fn each_time_it_is_given_up_soon_the_wait_doubles_up_to_a_limit() {
+    fn the_wait_doubles_up_to_a_limit_when_trust_ends_soon() {
         let flapping: Vec<_> = (0..20).map(|n| (5 * n, n, n % 2 == 1)).collect();
         let waits: Vec<_> = [1, 3, 5, 7, 9].map(|n| wait_after(&flapping[..n])).into();
         assert_eq!(waits, [3, 6, 12, 24, 24]);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_that_was_over_before_it_was_seen_counts() {
+    fn an_epoch_that_ended_unseen_counts() {
         let unseen = [(0, 1, true), (100, 2, false), (101, 2, false), (103, 4, false)];
         assert_eq!(wait_after(&unseen), 6);
     }

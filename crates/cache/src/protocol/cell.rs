@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_cell_parse_to_nothing() {
+    fn bytes_that_are_not_a_cell_do_not_parse() {
         let too_short = [b'V'; 8];
         let cut_off = [&b"F"[..], &[7; 31]].concat();
         for bytes in [&b""[..], b"N ", b"L", b"L123", b"F", b"42", &too_short, &cut_off] {

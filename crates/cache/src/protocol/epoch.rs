@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_row_leaves_the_view_of_the_one_before_to_its_end() {
+    fn a_new_row_does_not_shorten_the_previous_view() {
         let (old, new) = (row(3, ONE), row(4, Trust::Nothing));
         let mut watch = Watch::default();
         watch.answered(old, at(0), at(0), LEASE);
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_after_one_that_is_known_is_not_the_first() {
+    fn a_decision_after_a_known_one_is_not_the_first() {
         let restored = EpochRow {
             is_first: true,
             ..row(9, ONE)
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn every_change_of_redis_leads_through_an_epoch_without_one() {
+    fn every_change_of_redis_passes_an_epoch_without_redis() {
         let fresh = Nonce([2; 20]);
         let next = |trust, seen| {
             let next = row(7, trust).successor(seen, fresh);
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn times_that_do_not_fit_together_are_refused() {
+    fn contradictory_times_are_refused() {
         let seconds = Duration::from_secs;
         let timing = Timing::new(seconds(2), seconds(1), seconds(3)).unwrap();
         assert_eq!(timing, Timing::default());

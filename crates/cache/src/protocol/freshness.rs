@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_dates_from_the_newest_ping_and_ends_with_the_connection() {
+    fn a_proof_counts_from_the_newest_ping_and_ends_with_the_connection() {
         let bound = Duration::from_millis(100);
         let staleness = Staleness::new(bound, Duration::from_millis(10)).unwrap();
         let mut ping = LastPing::default();

@@ -28,7 +28,7 @@ impl Breaker {
     pub(crate) fn open_for(&self, reason: RedisProblem) {
         let mut known = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         known.get_or_insert(reason);
-        // Before it opens: who finds it open finds the reason.
+        // Set before the breaker opens, so that a reader that finds it open also finds the reason.
         drop(known);
         self.open();
     }

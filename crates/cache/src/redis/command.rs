@@ -17,7 +17,7 @@ use crate::{
 /// The most cells in one command: Redis serves nobody else while it runs one, and 128 cells take well under a millisecond.
 const MOST_CELLS: usize = 128;
 
-/// What is done to a cell.
+/// A command for a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum CellCommand {
     Lease,
@@ -123,7 +123,7 @@ impl Digests {
     }
 }
 
-/// Builds what goes to a server at once.
+/// Builds the pipeline of one batch for a server.
 pub(crate) struct PipelineBuilder<'a> {
     digests: &'a Digests,
     /// In a cluster the cells of one command would have to share a slot, so each cell gets a command.
@@ -293,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_of_the_scripts_is_rehearsed() {
+    fn every_command_of_the_scripts_is_tried_at_connect() {
         for source in CellCommand::SOURCES {
             for call in source.split("redis.call('").skip(1) {
                 let command = call.split('\'').next().unwrap_or_default();

@@ -207,12 +207,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_is_matched_as_it_is_written() {
+    fn a_prefix_is_matched_literally() {
         assert_eq!(pattern("a*[b]?\\:1:"), b"a\\*\\[b\\]\\?\\\\:1:*");
     }
 
     #[test]
-    fn the_keys_of_a_database_are_those_of_its_line() {
+    fn the_key_count_of_a_database_is_read_from_its_line() {
         let info = "# Keyspace\r\ndb0:keys=1,expires=0\r\ndb10:keys=20,expires=1,avg_ttl=3\r\n";
         assert_eq!((keys_of(info, 0), keys_of(info, 1), keys_of(info, 10)), (1, 0, 20));
     }

@@ -35,7 +35,7 @@ use crate::{
 pub(crate) enum Via {
     /// The one of the current runtime.
     Own,
-    /// The one that is told of changes, if there is one.
+    /// The tracked connection, if there is one.
     Reading,
 }
 
@@ -43,7 +43,7 @@ pub(crate) enum Via {
 pub(crate) enum PastProof {
     /// The proof has yet to be written.
     New,
-    /// When the proof was last found, the server told this of its past.
+    /// The marks that the server reported when the proof was last found.
     With(Marks),
     /// The proof was never found.
     Never,
@@ -57,7 +57,7 @@ pub(crate) struct NodeConnection {
     is_in_cluster: bool,
     /// For commands about the server itself.
     control: Connection,
-    /// The one that is told of changes.
+    /// The tracked connection, which gets the invalidations.
     reading: Option<Connection>,
     /// Read by every request, changed when a runtime sends its first.
     workers: ArcSwap<Vec<Arc<RuntimeWorker>>>,
@@ -78,7 +78,7 @@ struct RuntimeWorker {
 }
 
 impl NodeConnection {
-    /// Connects. With `listener`, one connection is told of changes to what was read through it.
+    /// Connects. With `listener`, one connection is tracked: it gets the invalidations of the keys that were read through it.
     pub(crate) async fn connect<T>(
         server: Server,
         limit: Duration,
@@ -160,8 +160,8 @@ impl NodeConnection {
         same.map_err(|problem| self.problem(problem))
     }
 
-    /// Looks for a proof; `None` if it is not there. A missing proof is put back if the server tells the same of its past as
-    /// when the proof was last found, and written if it is new.
+    /// Looks for a proof; `None` if it is missing. A missing proof is put back if the server reports the same marks as when the
+    /// proof was last found. A new one is written.
     pub(crate) async fn prove(
         &self,
         key: &[u8],

@@ -305,7 +305,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_of_the_client_is_told_by_what_it_is() {
+    fn a_failure_of_the_client_names_its_kind() {
         let io = |kind| RedisProblem::from(RedisError::from(io::Error::from(kind))).kind();
         assert_eq!(io(io::ErrorKind::TimedOut), RedisProblemKind::TimedOut);
         assert_eq!(io(io::ErrorKind::ConnectionReset), RedisProblemKind::Closed);
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_error_in_a_script_the_error_is_told() {
+    fn an_error_in_a_script_is_reported_as_the_error() {
         for (words, told, kind) in [
             (
                 "READONLY You can't write. script: 5e, on @user_script:13.",
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_says_is_on_one_line_and_bounded() {
+    fn a_servers_text_is_put_on_one_line_and_bounded() {
         let problem = RedisProblem::said(&format!("ERR a\r\nb\u{1b}[31m{}", "é".repeat(1000))).to_string();
         assert!(!problem.contains(char::is_control) && problem.len() < 600, "{problem}");
         let binary = RedisProblem::not_redis(b"\x00\xffJ\x05").to_string();

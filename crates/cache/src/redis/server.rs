@@ -144,7 +144,7 @@ fn untimed() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_response_timeout(None)
 }
 
-/// Asks a server what it is.
+/// Asks a server for its version, run and role.
 pub(crate) async fn server_info(connection: &mut Connection) -> Result<ServerInfo, RedisProblem> {
     let (server, replication): (String, String) = redis::pipe()
         .cmd("INFO")

@@ -290,8 +290,8 @@ impl Session {
         self.breaker.open();
     }
 
-    /// Breaks the session, and returns the error for it: a server that refuses what the protocol needs is of no more use than
-    /// none.
+    /// Breaks the session, and returns the error for it. For a server that refuses a command of the protocol, and so cannot be
+    /// used.
     pub(crate) fn fail(&self) -> Broken {
         self.cut();
         Broken

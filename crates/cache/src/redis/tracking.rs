@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn nil_and_what_is_not_understood_drop_everything() {
+    fn nil_and_unknown_messages_drop_everything() {
         for told in [Value::Nil, Value::Okay, cells(&["app:other:1:a"])] {
             let tracking = holding(&["a"]);
             tracking.apply(&invalidate(told.clone()));

@@ -41,7 +41,7 @@ struct Queue {
     filled: Notify,
 }
 
-/// What a worker is asked for.
+/// A request to a worker.
 pub(crate) enum Request<'a> {
     /// To read a cell. Where the proof is missing, the answer is nil.
     Read {
@@ -53,7 +53,7 @@ pub(crate) enum Request<'a> {
         calls: CellCalls,
         answer: oneshot::Sender<Changed>,
     },
-    /// To have the server show that it answers.
+    /// To check that the server answers.
     Ping,
 }
 
@@ -67,7 +67,7 @@ struct Pending {
     readers: Vec<oneshot::Sender<Value>>,
     changes: Vec<Change>,
     wants_ping: bool,
-    /// The task has ended: nobody takes requests out any more.
+    /// The task has ended: requests are dropped.
     is_closed: bool,
 }
 
@@ -146,7 +146,7 @@ impl Queue {
     async fn next(&self) -> Option<Pending> {
         loop {
             self.filled.notified().await;
-            // Lets the tasks that are ready to run submit their requests first, so that these go along.
+            // Lets the tasks that are ready to run submit their requests first, so that one pipeline carries all.
             yield_now().await;
             let mut pending = self.lock();
             if pending.is_closed {
@@ -199,7 +199,7 @@ impl Pending {
         pipeline.send(connection).await
     }
 
-    /// Hands the answers out. A caller that is gone does not take its own.
+    /// Sends the answers to the callers that still wait.
     fn answer(self, values: Option<Vec<Value>>) {
         let Some(values) = values else {
             for reader in self.readers {

@@ -33,7 +33,7 @@ fn unix(path: &str) -> RedisUrl {
 }
 
 #[test]
-fn every_part_of_a_url_is_taken_up() {
+fn every_part_of_a_url_is_used() {
     let h = || tcp("h", 6379, false);
     let database = |url, database| RedisUrl { database, ..url };
     for (text, expected) in [
@@ -73,7 +73,7 @@ fn every_part_of_a_url_is_taken_up() {
 }
 
 #[test]
-fn what_is_not_understood_is_refused_by_name_and_nothing_else_of_it_is_quoted() {
+fn an_unknown_option_is_refused_by_name_and_nothing_else_is_quoted() {
     for (text, complaint) in [
         ("", "must start with"),
         ("h:6379", "must start with"),
@@ -165,7 +165,7 @@ fn several_urls_or_hosts_are_several_servers() {
 }
 
 #[test]
-fn what_is_shown_has_no_password() {
+fn display_and_debug_show_no_password() {
     for (text, shown) in [
         ("redis://user:pw@h:1/2?password=pw", "redis://user:***@h:1/2"),
         ("redis://pw:@h", "redis://***@h:6379"),
@@ -276,9 +276,9 @@ proptest! {
         }
     }
 
-    /// The client's own reading, which drops what it does not know, is the same wherever this one is content.
+    /// Every URL that this parser accepts means the same to the client's parser, which ignores unknown options.
     #[test]
-    fn what_is_accepted_the_client_understands_in_the_same_way(
+    fn an_accepted_url_means_the_same_to_the_clients_parser(
         parts in parts(), all in any::<bool>(), cut in 0_usize..40, with in "[@:/?#%,a]{0,2}"
     ) {
         let mut text = parts.text(all);
@@ -288,7 +288,7 @@ proptest! {
         let [url] = &urls[..] else { return Ok(()) };
         let theirs = match (&*text).into_connection_info() {
             Ok(theirs) => theirs,
-            // It knows no database number above 2^63, and none in an option; and nobody connects to these addresses.
+            // It refuses database numbers above 2^63 and in options. Tests do not connect to these addresses.
             Err(_) => return Ok(()),
         };
         let endpoint = match theirs.addr() {

@@ -153,7 +153,7 @@ impl Scenario {
         }
         let mut next = *state;
         if let Trust::Keyspace(nonce) = successor.trust {
-            // Before the row: until it is visible, the proof says nothing.
+            // Before the row: until the row is visible, the proof has no effect.
             let run = state.servers[usize::from(from.server)].run;
             *next.proof(from.server, nonce) = Some(run);
         }
@@ -168,7 +168,7 @@ impl Scenario {
     }
 
     fn write_row(&self, state: &mut State, row: Row, age: u8) {
-        // States do not differ by an age that nobody goes by.
+        // No step depends on this age, so states must not differ by it.
         let row_age = if self.lacks(Rule::KnownSinceSeen) {
             age
         } else {
@@ -182,7 +182,7 @@ impl Scenario {
         };
     }
 
-    /// Connections are made again, to whatever Redis is there.
+    /// Instances connect again, to the Redis that answers.
     pub(crate) fn connections(&self, state: &State, emit: Emit<'_>) {
         for instance in 0..state.instances.len() {
             let who = Who::Instance(instance);

@@ -1,4 +1,4 @@
-//! What goes wrong. Invariant: each fault happens at most as often as the scenario allows.
+//! The faults. Invariant: each fault happens at most as often as the scenario allows.
 
 use std::mem::swap;
 
@@ -107,7 +107,7 @@ impl Scenario {
             next.saved = Cell::Empty;
             next.servers[1].alive = true;
             next.servers[1].cells[0] = state.saved;
-            // The newest snapshot is the worst: it has the proof, with the run for which that was written.
+            // The newest snapshot is the worst case: it holds the proof, and the run for which the proof was written.
             next.servers[1].proofs = state.servers[0].proofs;
             if state.left.split > 0 {
                 emit(world("another Redis starts from the snapshot"), next);
@@ -123,7 +123,7 @@ impl Scenario {
         }
     }
 
-    /// Ends a connection. Only the tracked one is noticed later than at once: the others carry nothing unasked.
+    /// Ends a connection. The end of the tracked one may be noticed later, because only that one carries pushes.
     fn cut(&self, state: &mut State, instance: usize) {
         let tracked = self.mode == Mode::Bounded && instance == 0;
         state.instances[instance].connection = if tracked { Connection::Cut } else { Connection::Down };
@@ -134,7 +134,7 @@ impl Scenario {
         }
     }
 
-    /// Calls under way end without an answer, and everything in memory is gone.
+    /// Calls under way end without an answer, and the memory of the instance is lost.
     fn crash(&self, state: &mut State, instance: usize) {
         self.cut(state, instance);
         self.notice_end(state, instance);

@@ -75,7 +75,7 @@ impl Scenario {
         }
     }
 
-    /// The instance learns that its connection has ended: what was on its way is lost, and nothing kept is proven.
+    /// The instance learns that its connection has ended: messages on their way are lost, and no near value is proven.
     pub(crate) fn notice_end(&self, state: &mut State, instance: usize) {
         let from = &mut state.instances[instance];
         from.connection = Connection::Down;

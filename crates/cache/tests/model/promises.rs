@@ -45,12 +45,12 @@ fn strong_reads_never_go_back_when_an_instance_is_cut_off() {
 }
 
 #[test]
-fn strong_reads_never_go_back_when_its_last_commands_arrive_late() {
+fn strong_reads_never_go_back_when_the_last_commands_of_a_cut_off_instance_arrive_late() {
     keeps_its_promises(&scenarios::CUT_AND_STRAYS);
 }
 
 #[test]
-fn strong_reads_see_every_acknowledged_write_when_redis_loses_cells_meanwhile() {
+fn strong_reads_see_every_acknowledged_write_when_an_instance_is_cut_off_and_redis_loses_cells() {
     keeps_its_promises(&scenarios::CUT_AND_LOSS);
 }
 
@@ -116,7 +116,7 @@ fn strong_reads_never_go_back_when_instances_are_connected_to_different_database
 
 #[test]
 #[ignore = "millions of states"]
-fn strong_reads_see_every_acknowledged_write_when_databases_are_swapped_to_and_fro() {
+fn strong_reads_see_every_acknowledged_write_when_databases_are_swapped_and_swapped_back() {
     keeps_its_promises(&scenarios::SWAP);
 }
 

@@ -6,18 +6,18 @@ use crate::{
     world::{Emit, Label, Who},
 };
 
-/// What becomes of a command.
+/// The outcome of a command.
 pub(crate) enum Way {
-    /// It is carried out.
+    /// It is executed.
     Open(Target),
-    /// The proof is gone and can be put back; until then nothing happens.
+    /// The proof is missing and can be put back; until then commands have no effect.
     Waits,
-    /// Redis is out of reach, or is not the one that is trusted.
+    /// Redis is unreachable, or not the trusted one.
     Closed,
 }
 
 impl Scenario {
-    /// Where the command of a call goes.
+    /// The keyspace to which the command of a call goes.
     pub(crate) fn way(&self, state: &State, number: usize) -> Way {
         let instance = self.instance_of(number);
         let from = &state.instances[instance];
@@ -41,7 +41,7 @@ impl Scenario {
         }
     }
 
-    /// Whether the proof is not there and its keyspace is certainly the one in which it was seen.
+    /// Whether the proof is missing and this is certainly the keyspace in which it was seen.
     fn may_put_back(&self, state: &State, instance: usize, nonce: u8) -> bool {
         let from = &state.instances[instance];
         let is_gone = state.servers[usize::from(from.server)].proofs[usize::from(nonce)].is_none();
@@ -69,7 +69,7 @@ impl Scenario {
         }
     }
 
-    /// An instance asks for the proof, as it does again and again.
+    /// The periodic look-up of the proof by an instance.
     pub(crate) fn probe(&self, state: &State, instance: usize, emit: Emit<'_>) {
         let Some(nonce) = Self::wanted(state, instance) else {
             return;
@@ -90,7 +90,7 @@ impl Scenario {
             *next.proof(from.server, nonce) = Some(run);
             "puts the proof back"
         } else {
-            // What was kept near goes with the link.
+            // The near value is dropped with the connection.
             *sighting = None;
             self.drop_near(&mut next, instance);
             "does not find the proof"

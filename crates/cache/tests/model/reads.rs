@@ -18,7 +18,7 @@ impl Scenario {
                 next.calls[number].owed = self.owed(state, number);
                 self.begin_read(&mut next, number);
                 match next.calls[number].at {
-                    // Without epochs nothing can come between the look at the view and the command.
+                    // Without epochs no step can come between the check of the view and the command.
                     At::Looking if !self.epochs => self.look(&next, number, emit),
                     At::Done => emit(self.label(number, "near hit"), next),
                     _ => emit(self.label(number, "begins"), next),
@@ -230,14 +230,14 @@ impl Scenario {
         }
     }
 
-    /// Gives the followers of a flight its result, or lets them begin anew.
+    /// Gives the followers of a flight its result, or restarts them.
     pub(crate) fn end_flight(&self, state: &mut State, leader: usize, result: Option<Seen>) {
         for follower in 0..self.calls.len() {
             if state.calls[follower].at == At::Joined(u8::try_from(leader).unwrap()) {
                 match result {
                     Some(seen) => self.return_read(state, follower, seen),
                     None => {
-                        // The leader must not be found again.
+                        // The leader must not find itself as a flight to join.
                         state.calls[leader].at = At::Done;
                         self.begin_read(state, follower);
                     }
@@ -250,7 +250,8 @@ impl Scenario {
     fn return_read(&self, state: &mut State, number: usize, seen: Seen) {
         let Owed { raw, lin, bounded } = state.calls[number].owed;
         let deletes = state.database.deletes;
-        // A read of nothing may be of any delete: of the oldest one that is allowed, to blame no one wrongly.
+        // A read without a value may have seen any delete. The oldest allowed one is assumed, so that no violation is
+        // reported wrongly.
         let allowed = |owed: u8| match seen {
             Seen::Value(version) => (version >= owed).then_some(version),
             Seen::Absent => (owed..8).find(|version| deletes & (1 << version) != 0),
@@ -270,7 +271,7 @@ impl Scenario {
         Self::end(state, number);
     }
 
-    /// Nothing of the call matters any more.
+    /// Resets a call that has ended, so that its former state does not tell states apart.
     pub(crate) fn end(state: &mut State, number: usize) {
         state.calls[number] = Call {
             at: At::Done,

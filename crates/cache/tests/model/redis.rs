@@ -15,7 +15,7 @@ const NOW: u64 = 1000;
 /// Leases and values do not expire by the clock: eviction covers it.
 const LONG: u64 = 500;
 
-/// What a command answers.
+/// The answer to a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     Found(Cell),
@@ -72,7 +72,7 @@ fn content(seen: Seen) -> cell::Cell<'static> {
     }
 }
 
-/// What the production script makes of the cell.
+/// Applies the production script to the cell.
 fn run(cell: Cell, command: Command, ttl: u8) -> (Cell, Answer) {
     let slot = to_slot(cell);
     let (slot, answer) = match command {
@@ -98,7 +98,7 @@ fn run(cell: Cell, command: Command, ttl: u8) -> (Cell, Answer) {
 }
 
 impl Scenario {
-    /// What the script makes of the cell if the rule that this scenario lacks is taken out of it.
+    /// Applies the script without the rule that this scenario omits.
     fn run(&self, cell: Cell, command: Command) -> (Cell, Answer) {
         let ttl = self.fence;
         match (self.without, command, cell) {
@@ -139,7 +139,7 @@ impl Scenario {
         proves(proof(server)) || self.lacks(Rule::ProofNamesRun) && proof(server).is_some()
     }
 
-    /// Carries out a command that was given up, if it finds the proof of its keyspace.
+    /// Executes a command whose sender has given up, if it finds the proof of its keyspace.
     pub(crate) fn execute_stray(&self, state: &mut State, target: Target, command: Command) {
         let proven = self.sees(state, target.server, target.nonce);
         if proven || self.lacks(Rule::ProofInCommand) {
@@ -147,7 +147,7 @@ impl Scenario {
         }
     }
 
-    /// Carries out a command.
+    /// Executes a command.
     pub(crate) fn execute(&self, state: &mut State, target: Target, command: Command) -> Answer {
         let cell = state.cell(target);
         let (changed, answer) = self.run(*cell, command);
@@ -158,7 +158,7 @@ impl Scenario {
         answer
     }
 
-    /// Carries out a lookup on the tracked connection of instance A; the reply goes onto the wire.
+    /// Executes a look-up on the tracked connection of instance A, and puts the reply on the wire.
     pub(crate) fn execute_tracked(&self, state: &mut State, target: Target, call: u8) {
         let cell = *state.cell(target);
         let (changed, _) = self.run(cell, Command::Lease(call));
@@ -170,7 +170,7 @@ impl Scenario {
         }
     }
 
-    /// Pushes what the connection must be told of a change.
+    /// Pushes the invalidation of a change, if the connection tracks the key.
     pub(crate) fn changed(&self, state: &mut State, server: u8) {
         let connected = state.hears(server);
         let Server { tracked, held_back, .. } = &mut state.servers[usize::from(server)];

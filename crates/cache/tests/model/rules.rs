@@ -2,11 +2,11 @@
 
 use crate::state::{CALLS, Cell, Faults, INSTANCES, Property};
 
-/// A tick is the unit of time. A view lasts this long, and a row must be known for as long to be acted on.
+/// The length of a view, in ticks, the unit of time. A row must be known for as long before it is acted on.
 pub(crate) const LEASE: u8 = 2;
-/// Statements are cut off after less than a tick: one that is dispatched runs in the same tick or not at all.
+/// Statements end within a tick: one that is sent runs in the same tick or not at all.
 pub(crate) const DEADLINE: u8 = 1;
-/// How old an answer may be in bounded mode.
+/// The bound on the age of an answer in `bounded`, in ticks.
 pub(crate) const BOUND: u8 = 2;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,19 +27,19 @@ pub(crate) enum Does {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scenario {
     pub(crate) mode: Mode,
-    /// Who calls what. Calls of one instance that are alike begin in their order.
+    /// The calls, each with its instance. Equal calls begin in their order.
     pub(crate) calls: [Option<(usize, Does)>; CALLS],
     /// Whether instances must renew their view; otherwise it is valid for ever.
     pub(crate) epochs: bool,
     /// Whether time may pass between a poll and its answer, and between a change of the row and its commit.
     pub(crate) slow_postgres: bool,
-    /// Which instances poll the row. Another is left with the view it has.
+    /// Which instances poll the row. The others keep the view that they have.
     pub(crate) polls: [bool; INSTANCES],
     /// Whether time passes.
     pub(crate) clock: bool,
     /// The time to live of a fence.
     pub(crate) fence: u8,
-    /// Whether it begins after a split: the other keyspace is there, in another Redis, which started from the snapshot.
+    /// Whether the run begins after a split: another Redis has started from the snapshot and holds the other keyspace.
     pub(crate) split: bool,
     /// Which keyspace each instance is connected to at first.
     pub(crate) connected: [u8; INSTANCES],
@@ -48,7 +48,7 @@ pub(crate) struct Scenario {
     /// Whether nothing has been decided yet at the beginning.
     pub(crate) fresh: bool,
     pub(crate) faults: Faults,
-    /// What the cell holds at the beginning.
+    /// The cell at the beginning.
     pub(crate) start: Cell,
     /// What must hold.
     pub(crate) holds: &'static [Property],
@@ -65,28 +65,28 @@ impl Scenario {
     }
 }
 
-/// A rule of the protocol that can be taken away. Each is there because without it something breaks.
+/// A rule of the protocol, which a run can omit to show that it is needed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Rule {
     /// Only the holder of a lease may fill.
     LeaseToken,
-    /// A write puts up a fence before it commits.
+    /// A write sets a fence before it commits.
     Fence,
-    /// A fence outlasts the statements behind it.
+    /// A fence outlasts the statements that it protects.
     FenceOutlastsStatement,
     /// A write is acknowledged only after its release was answered.
     ReleaseBeforeAcknowledgement,
     /// The release was answered under a view that was still valid.
     ReleaseUnderView,
-    /// The fence names all its writers: taken away, it knows the last one only.
+    /// A fence names all its writers. Without the rule, it names only the last one.
     IdsNotLast,
-    /// The fence names all its writers: taken away, it counts them.
+    /// A fence names all its writers. Without the rule, it counts them.
     IdsNotCounter,
-    /// A database read that could not be stored removes what is older.
+    /// A database read that could not be stored removes older values.
     Seal,
     /// A flight is shared with late joiners only if its fill succeeded.
     ShareOnlyFilled,
-    /// What was invalidated on its way is not kept.
+    /// A value that was invalidated while it was loaded is not kept.
     Generation,
     /// A write drops its own instance's near entry.
     DropOwn,
@@ -96,7 +96,7 @@ pub(crate) enum Rule {
     DropOnDisconnect,
     /// A PING counts from when it was sent.
     PingBySending,
-    /// The tick of the clock is taken off the bound.
+    /// The tick of the clock is subtracted from the bound.
     ClockTick,
     /// Default tracking instead of broadcasts.
     NoBroadcast,
@@ -106,7 +106,7 @@ pub(crate) enum Rule {
     NearUnderView,
     /// A row is acted on only once it was known for a lease.
     EpochWaits,
-    /// A row is known from when it was first seen: taken away, from when it was written.
+    /// A row is known since it was first seen. Without the rule, since it was written.
     KnownSinceSeen,
     /// Recovery begins a new epoch.
     NewEpochOnRecovery,
@@ -114,14 +114,14 @@ pub(crate) enum Rule {
     PollBySending,
     /// A statement ends within its view.
     StatementWithinView,
-    /// A keyspace is trusted for what was written there: taken away, for the run of the Redis that it belongs to.
+    /// A keyspace is trusted for the proof in it. Without the rule, for the run of its Redis.
     Keyspace,
     /// The proof names the run for which it was written.
     ProofNamesRun,
-    /// The proof is asked for in the same command as the cells: taken away, only when connecting.
+    /// Each command reads the proof with its cells. Without the rule, only the connect does.
     ProofInCommand,
-    /// A proof that is gone is put back only where no databases were swapped since it was seen.
+    /// A missing proof is put back only where no databases were swapped since it was seen.
     ProofPutBackIfUnswapped,
-    /// Nobody acts on a row about which nothing has been decided.
+    /// An undecided row is not acted on.
     UndecidedWaits,
 }

@@ -1,5 +1,5 @@
-//! Each rule is needed: without it the search finds a counter-example, which the test prints. And each limit of the
-//! promises is real.
+//! Each rule is needed: without it the search finds a counter-example, which the test prints. Each documented limit of
+//! the promises is real: the search finds an example of it.
 
 use crate::{
     rules::{Rule, Scenario},
@@ -34,12 +34,12 @@ fn it_breaks_if_anyone_may_fill_a_lease() {
 }
 
 #[test]
-fn it_breaks_if_a_write_puts_up_no_fence() {
+fn it_breaks_if_a_write_sets_no_fence() {
     breaks(&without(Rule::Fence, scenarios::CUT), GoingBack);
 }
 
 #[test]
-fn it_breaks_if_a_fence_falls_before_its_statement_ends() {
+fn it_breaks_if_a_fence_expires_before_its_statement_ends() {
     breaks(&without(Rule::FenceOutlastsStatement, scenarios::CUT), GoingBack);
 }
 
@@ -52,7 +52,7 @@ fn it_breaks_if_a_write_is_acknowledged_before_its_release() {
 }
 
 #[test]
-fn it_breaks_if_a_fence_knows_its_last_writer_only() {
+fn it_breaks_if_a_fence_names_only_its_last_writer() {
     breaks(&without(Rule::IdsNotLast, scenarios::CUT), GoingBack);
 }
 
@@ -67,12 +67,12 @@ fn it_breaks_if_a_read_that_is_not_stored_does_not_seal() {
 }
 
 #[test]
-fn it_breaks_if_a_flight_is_shared_though_its_fill_failed() {
+fn it_breaks_if_a_flight_is_shared_after_a_failed_fill() {
     breaks(&without(Rule::ShareOnlyFilled, scenarios::LOSS), ReadAfterWrite);
 }
 
 #[test]
-fn it_breaks_if_a_late_commit_is_released_in_an_epoch_that_is_over() {
+fn it_breaks_if_a_late_commit_is_released_in_an_ended_epoch() {
     breaks(&without(Rule::ReleaseUnderView, scenarios::LATE), ReadAfterWrite);
 }
 
@@ -82,7 +82,7 @@ fn it_breaks_if_an_epoch_is_used_at_once() {
 }
 
 #[test]
-fn it_breaks_if_an_epoch_counts_from_its_writing() {
+fn it_breaks_if_an_epoch_counts_from_when_it_was_written() {
     breaks(&without(Rule::KnownSinceSeen, scenarios::EPOCHS), TwoEpochs);
 }
 
@@ -92,7 +92,7 @@ fn it_breaks_if_a_poll_counts_from_its_answer() {
 }
 
 #[test]
-fn it_breaks_if_recovery_goes_back_to_the_epoch_before() {
+fn it_breaks_if_recovery_reuses_the_previous_epoch() {
     breaks(&without(Rule::NewEpochOnRecovery, scenarios::OUTAGE), ReadAfterWrite);
 }
 
@@ -110,7 +110,7 @@ fn it_breaks_if_a_proof_does_not_name_its_run() {
 }
 
 #[test]
-fn it_breaks_if_any_database_of_the_trusted_run_is_believed() {
+fn it_breaks_if_any_database_of_the_trusted_run_is_trusted() {
     breaks(&without(Rule::Keyspace, scenarios::DATABASES), ReadAfterWrite);
 }
 
@@ -123,7 +123,7 @@ fn it_breaks_if_the_proof_is_asked_for_only_when_connecting() {
 }
 
 #[test]
-fn it_breaks_if_a_proof_is_put_back_wherever_it_is_not() {
+fn it_breaks_if_a_missing_proof_is_always_put_back() {
     breaks(
         &without(Rule::ProofPutBackIfUnswapped, scenarios::SWAP_UNDER_LOAD),
         ReadAfterWrite,
@@ -131,22 +131,22 @@ fn it_breaks_if_a_proof_is_put_back_wherever_it_is_not() {
 }
 
 #[test]
-fn it_breaks_if_what_is_undecided_is_acted_on() {
+fn it_breaks_if_an_undecided_row_is_acted_on() {
     breaks(&without(Rule::UndecidedWaits, scenarios::FRESH_EPOCHS), TwoEpochs);
 }
 
 #[test]
-fn it_breaks_if_local_reads_keep_what_was_invalidated_on_its_way() {
+fn it_breaks_if_local_reads_keep_values_invalidated_during_the_load() {
     breaks(&without(Rule::Generation, scenarios::LOCAL), ReadAfterWrite);
 }
 
 #[test]
-fn it_breaks_if_local_writes_do_not_drop_what_is_kept() {
+fn it_breaks_if_local_writes_do_not_drop_the_kept_value() {
     breaks(&without(Rule::DropOwn, scenarios::LOCAL), ReadAfterWrite);
 }
 
 #[test]
-fn it_breaks_if_near_hits_keep_what_was_invalidated_on_its_way() {
+fn it_breaks_if_near_hits_keep_values_invalidated_during_the_load() {
     breaks(&without(Rule::Generation, scenarios::BOUNDED_CUT), Staleness);
 }
 
@@ -171,7 +171,7 @@ fn it_breaks_if_a_ping_counts_from_its_answer() {
 }
 
 #[test]
-fn it_breaks_if_the_tick_of_the_clock_is_not_taken_off() {
+fn it_breaks_if_the_clock_tick_is_not_subtracted() {
     breaks(&without(Rule::ClockTick, scenarios::BOUNDED_CUT), Staleness);
 }
 
@@ -181,7 +181,7 @@ fn it_breaks_if_invalidations_are_broadcast() {
 }
 
 #[test]
-fn it_breaks_if_what_was_filled_is_kept_near() {
+fn it_breaks_if_a_filled_value_is_kept_as_a_near_value() {
     breaks(&without(Rule::TrackedReply, scenarios::BOUNDED_FILL), Staleness);
 }
 
@@ -222,7 +222,7 @@ fn reads_may_go_back_when_a_view_runs_out_and_redis_loses_a_fence() {
     );
 }
 
-/// A commit after its deadline is a loss of the fence too.
+/// A commit after its deadline has the effect of a lost fence.
 #[test]
 fn reads_may_go_back_when_a_commit_takes_effect_late() {
     let calls = scenarios::SPLIT_FROM_WRITER.calls;

@@ -81,14 +81,14 @@ pub(crate) const LOCAL: Scenario = Scenario {
     ..BASE
 };
 
-/// Redis loses cells; everybody can reach it. Early expiry is a loss too, so no time passes.
+/// Redis loses cells; all instances reach it. Early expiry is a loss too, so no time passes.
 pub(crate) const LOSS: Scenario = Scenario {
     clock: false,
     faults: Faults { evict: 1, ..NONE },
     ..BASE
 };
 
-/// Commands are not answered as well, and may be carried out when nobody expects them any more.
+/// Like [`LOSS`], and commands may stay unanswered and be executed after their sender has given up.
 pub(crate) const LOSS_AND_STRAYS: Scenario = Scenario {
     calls: ONE_WRITER,
     faults: Faults {
@@ -111,7 +111,7 @@ pub(crate) const DELETION: Scenario = Scenario {
     ..LOSS
 };
 
-/// An instance crashes, with what it held in memory.
+/// An instance crashes and loses its memory.
 pub(crate) const CRASH: Scenario = Scenario {
     faults: Faults {
         crash: 1,
@@ -121,13 +121,13 @@ pub(crate) const CRASH: Scenario = Scenario {
     ..LOSS
 };
 
-/// Instances are cut off from Redis, which keeps what it has until it expires.
+/// Instances are cut off from Redis, which keeps its cells until they expire.
 pub(crate) const CUT: Scenario = Scenario {
     faults: Faults { cut: 1, ..NONE },
     ..BASE
 };
 
-/// Commands are not answered as well.
+/// Like [`CUT`], and commands may stay unanswered.
 pub(crate) const CUT_AND_STRAYS: Scenario = Scenario {
     calls: [
         Some((A, Write)),
@@ -172,12 +172,12 @@ pub(crate) const EPOCHS: Scenario = Scenario {
     ..BASE
 };
 
-/// Another Redis starts from a snapshot beside the first. Instance A, which writes, does not hear of it.
+/// Another Redis starts from a snapshot beside the first. Instance A, which writes, does not notice.
 pub(crate) const SPLIT_FROM_WRITER: Scenario = Scenario {
     calls: ONE_WRITER,
     epochs: true,
     polls: [false, true],
-    // Longer than a view, so that the one does not stand in for the other.
+    // Longer than a view, so that the search tells their effects apart.
     fence: 3,
     split: true,
     connected: [0, 1],
@@ -185,7 +185,7 @@ pub(crate) const SPLIT_FROM_WRITER: Scenario = Scenario {
     ..BASE
 };
 
-/// The same, and instance A only reads.
+/// Like [`SPLIT_FROM_WRITER`], but instance A only reads.
 pub(crate) const SPLIT_FROM_READER: Scenario = Scenario {
     calls: [Some((B, Write)), Some((A, Read)), Some((A, Read)), None, None],
     fence: 1,
@@ -207,7 +207,7 @@ pub(crate) const RESTART: Scenario = Scenario {
     ..SPLIT_FROM_WRITER
 };
 
-/// Redis is out of reach for a while, and the epoch is moved on and back.
+/// Redis is unreachable for a while; the epoch advances to one without Redis, and then to one with it.
 pub(crate) const OUTAGE: Scenario = Scenario {
     faults: Faults { cut: 1, ..NONE },
     ..RESTART
@@ -291,7 +291,7 @@ pub(crate) const SWAP: Scenario = Scenario {
     ..BASE
 };
 
-/// The same, without a lease to run out, and with more calls.
+/// Like [`SWAP`], without a lease that could expire, and with more calls.
 pub(crate) const SWAP_UNDER_LOAD: Scenario = Scenario {
     calls: ONE_WRITER,
     epochs: false,
@@ -311,8 +311,8 @@ pub(crate) const FORGET: Scenario = Scenario {
     ..BASE
 };
 
-/// And an instance crashes: it no longer knows where it saw the proof, so until another has put it back, it is as good as
-/// cut off.
+/// Like [`FORGET`], and an instance crashes: it no longer knows where it saw the proof, so it is cut off until the other one
+/// has put the proof back.
 pub(crate) const FORGET_AND_CRASH: Scenario = Scenario {
     faults: Faults {
         crash: 1,
@@ -329,7 +329,7 @@ pub(crate) const BOUNDED_SWAP: Scenario = Scenario {
     ..BOUNDED_CUT
 };
 
-/// Nothing has been decided yet, and two instances start; polls take their time.
+/// Nothing has been decided yet, and two instances start; polls are slow.
 pub(crate) const FRESH_EPOCHS: Scenario = Scenario {
     fresh: true,
     faults: Faults {
@@ -365,7 +365,7 @@ pub(crate) const OUTAGE_WIDE: Scenario = Scenario {
     ..OUTAGE
 };
 
-/// Two writers, and all that can happen while everybody reaches Redis.
+/// Two writers, with all faults in which the instances still reach Redis.
 pub(crate) const LOSS_WIDE: Scenario = Scenario {
     faults: Faults {
         evict: 1,

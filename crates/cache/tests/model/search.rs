@@ -2,7 +2,7 @@
 //! the first violation found is one of the shortest.
 //!
 //! Of a state that was visited only a 64-bit hash is kept, with the hash of the one before it: two states in ten million
-//! are taken for the same with a chance of one in 400 000. A trace is found again by walking from hash to hash.
+//! collide with a chance of one in 400 000. A trace is rebuilt by following the hashes.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -12,35 +12,35 @@ use std::{
 
 use foldhash::quality::FixedState;
 
-/// Something whose states can be searched.
+/// A model whose states can be searched.
 pub(crate) trait Model {
     type State: Copy + Hash;
     type Label: Display;
 
     fn initial(&self) -> Self::State;
-    /// Calls `emit` for everything that can happen next.
+    /// Calls `emit` for every possible next step.
     fn steps(&self, state: &Self::State, emit: &mut dyn FnMut(Self::Label, Self::State));
-    /// What a state violates.
+    /// The property that a state violates, if any.
     fn violation(&self, state: &Self::State) -> Option<String>;
-    /// A line on a state, for traces.
+    /// Describes a state in one line, for traces.
     fn describe(&self, state: &Self::State) -> String;
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Debug)]
 pub(crate) struct Found {
     /// How many states were visited.
     pub(crate) states: usize,
     /// The most steps from the initial state.
     pub(crate) depth: usize,
-    /// What is violated, if anything is, and the steps that lead there.
+    /// The violation, if there is one, and the steps that lead to it.
     pub(crate) violation: Option<(String, Vec<String>)>,
 }
 
 /// A model that outgrows this is a mistake: it would fill the memory of the machine.
 const MOST_STATES: usize = 40_000_000;
 
-/// Searches until everything is visited or a violation is found.
+/// Searches until all states are visited or a violation is found.
 pub(crate) fn explore<M: Model>(model: &M) -> Found {
     let hasher = FixedState::with_seed(0);
     let initial = model.initial();

@@ -1,6 +1,6 @@
 //! The state of the model: one key, two instances, two keyspaces of one Redis or of two, one PostgreSQL, and up to five calls.
-//! Invariant: states that cannot be told apart by what may still happen are equal, so times are ages that stop growing
-//! where they stop mattering.
+//! Invariant: states with the same possible futures are equal. So times are ages, which stop growing once they no longer
+//! matter.
 
 /// How many instances there are; A has number 0, B number 1.
 pub(crate) const INSTANCES: usize = 2;
@@ -21,7 +21,7 @@ pub(crate) const NONCES: usize = 1 + INSTANCES;
 pub(crate) struct State {
     pub(crate) database: Database,
     pub(crate) servers: [Server; 2],
-    /// How often their contents were swapped.
+    /// The number of swaps of their contents.
     pub(crate) swaps: u8,
     /// The cell of the first server in its last snapshot.
     pub(crate) saved: Cell,
@@ -29,7 +29,7 @@ pub(crate) struct State {
     pub(crate) calls: [Call; CALLS],
     /// A command whose sender has given up and which may still arrive.
     pub(crate) stray: Option<(Target, Command)>,
-    /// What may still go wrong.
+    /// The faults that may still happen.
     pub(crate) left: Faults,
     pub(crate) history: History,
     pub(crate) broken: Option<Property>,
@@ -43,11 +43,11 @@ pub(crate) struct Database {
     pub(crate) row: Row,
     /// A change of the row that is not yet visible, and how long ago it was written.
     pub(crate) uncommitted: Option<(Row, u8)>,
-    /// How long ago the row was written. Nobody may go by that.
+    /// How long ago the row was written. No rule may depend on it.
     pub(crate) row_age: u8,
 }
 
-/// What the database says of the epoch.
+/// The row of the epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Row {
     pub(crate) epoch: u8,
@@ -63,7 +63,7 @@ pub(crate) enum Trust {
     Keyspace(u8),
 }
 
-/// What the calls that have ended make later ones owe.
+/// What the ended calls require of later ones.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct History {
     pub(crate) acknowledged: u8,
@@ -74,7 +74,7 @@ pub(crate) struct History {
     pub(crate) read: u8,
 }
 
-/// What clients of a Redis find in one of its databases.
+/// One database of a Redis, as its clients see it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Server {
     pub(crate) alive: bool,
@@ -103,7 +103,7 @@ pub(crate) enum Cell {
     },
 }
 
-/// What a read found in the database or in a cell.
+/// The version that a read found in the database or in a cell.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Seen {
     Value(u8),
@@ -136,7 +136,7 @@ pub(crate) struct Instance {
     pub(crate) sighting: Option<(u8, u8)>,
     pub(crate) connection: Connection,
     pub(crate) near: Option<Seen>,
-    /// What the server has sent and the instance has not yet taken up.
+    /// Messages that the server has sent and the instance has not yet handled.
     pub(crate) wire: [Option<Message>; WIRE],
     /// When the PING under way was sent.
     pub(crate) ping: u8,
@@ -190,7 +190,7 @@ pub(crate) struct Call {
     pub(crate) owed: Owed,
     /// Whether the generation has not moved since the request was sent.
     pub(crate) fresh: bool,
-    /// How long ago the fence was put up.
+    /// How long ago the fence was set.
     pub(crate) age: u8,
 }
 
@@ -201,10 +201,10 @@ pub(crate) struct Owed {
     pub(crate) bounded: u8,
 }
 
-/// How far a call has come.
+/// The progress of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum At {
-    /// Not begun, or ended: nothing can be told from it.
+    /// Not begun, or ended without a visible result.
     Idle,
     Done,
     /// A read that will look into Redis.
@@ -221,7 +221,7 @@ pub(crate) enum At {
         lease: bool,
         seen: Seen,
     },
-    /// A write whose fence is not known to stand.
+    /// A write that does not know whether its fence is set.
     Fencing,
     Fenced,
     Committed(u8),
@@ -229,9 +229,9 @@ pub(crate) enum At {
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Property {
-    /// A read returned less than an acknowledgement before it.
+    /// A read returned an older version than one acknowledged before it began.
     ReadAfterWrite,
-    /// A read returned less than a read before it.
+    /// A read returned an older version than a read before it.
     GoingBack,
     /// A near hit was older than the bound, or than a write of its own instance.
     Staleness,
@@ -239,7 +239,7 @@ pub(crate) enum Property {
     TwoEpochs,
 }
 
-/// How often each thing may go wrong.
+/// How often each fault may happen.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Faults {
     /// A command is not answered; it may be carried out at once, later or never.
@@ -252,7 +252,7 @@ pub(crate) struct Faults {
     pub(crate) evict: u8,
     /// Redis is flushed.
     pub(crate) wipe: u8,
-    /// Redis dies and another starts from the last snapshot.
+    /// Redis is killed, and another starts from the last snapshot.
     pub(crate) restart: u8,
     /// Another Redis starts from the last snapshot beside the first.
     pub(crate) split: u8,

@@ -1,5 +1,5 @@
 //! The whole model: its initial state, the possible next steps, and the passing of time. Invariant: an enabled step need not
-//! happen, so a frozen, slow or crashed instance is one whose steps are not taken.
+//! happen, so a frozen or slow instance needs no state of its own: its steps are not taken.
 
 use std::{fmt, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// What happened, for traces.
+/// Names a step, for traces.
 #[derive(Clone, Copy)]
 pub(crate) struct Label {
     pub(crate) who: Who,
@@ -42,10 +42,10 @@ impl fmt::Display for Label {
     }
 }
 
-/// Takes what can happen next.
+/// Receives the possible next steps.
 pub(crate) type Emit<'a> = &'a mut dyn FnMut(Label, State);
 
-/// The moment it is now. Times in states are ages, so it is always the same.
+/// The present. States hold ages instead of times, so it never changes.
 pub(crate) fn now() -> BootTime {
     BootTime::from_clock(ticks(100))
 }
@@ -58,7 +58,7 @@ pub(crate) fn ago(age: u8) -> BootTime {
     BootTime::from_clock(ticks(100) - ticks(age))
 }
 
-/// One tick older; at `most` it no longer matters how old.
+/// Adds a tick to an age. From `most` on, the age no longer matters.
 fn older(age: &mut u8, most: u8) {
     if *age < most {
         *age += 1;
@@ -78,7 +78,7 @@ impl Model for Scenario {
         let (first_proof, copied_proof) = match (self.fresh, self.split) {
             (true, _) => (None, None),
             (false, false) => (Some(0), None),
-            // A copy of the first, with all that it holds.
+            // A copy of the first, with its proof.
             (false, true) => (Some(0), Some(0)),
         };
         let server = |run, alive, cell, proof| Server {
@@ -168,7 +168,7 @@ impl Model for Scenario {
             let Some((_, does)) = *call else {
                 continue;
             };
-            // Alike calls may be exchanged for each other: only the first of them begins.
+            // Equal calls are interchangeable, so only the first of them begins.
             let waits = |earlier: usize| self.calls[earlier] == *call && state.calls[earlier].at == At::Idle;
             if state.calls[number].at == At::Idle && (0..number).any(waits) {
                 continue;
@@ -256,7 +256,7 @@ impl Scenario {
         })
     }
 
-    /// The generation of the instance moves, and its near entry goes.
+    /// Advances the generation of the instance and drops its near entry.
     pub(crate) fn drop_near(&self, state: &mut State, instance: usize) {
         state.instances[instance].near = None;
         for (number, call) in state.calls.iter_mut().enumerate() {
@@ -291,7 +291,7 @@ impl Scenario {
                     *age += 1;
                 }
                 if *age > rules::BOUND {
-                    // An answer that comes later than that proves nothing; the PING still waits for its PONG.
+                    // A later answer proves nothing; the PING still waits for its PONG.
                     *age = rules::BOUND + 1;
                 }
             }

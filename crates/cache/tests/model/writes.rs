@@ -58,7 +58,7 @@ impl Scenario {
         let local = self.mode == Mode::Local;
         let viewed = self.view_covers(state, self.instance_of(number), call.target.epoch)
             || self.lacks(Rule::StatementWithinView);
-        // In an epoch without Redis there is no fence that could fall.
+        // In an epoch without Redis there is no fence that could expire.
         let unfenced = state.instances[self.instance_of(number)]
             .view
             .is_some_and(|view| view.keyspace.is_none() && view.epoch == call.target.epoch);

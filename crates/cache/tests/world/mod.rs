@@ -161,7 +161,7 @@ impl Database {
         format!("cenote:{NAME}:{digits}:{key}")
     }
 
-    /// The key in Redis of what proves the keyspace.
+    /// The key of the keyspace proof in Redis.
     pub(crate) fn proof(&self) -> String {
         let nonce = self.keyspace().0;
         let digits: String = nonce.iter().map(|byte| format!("{byte:02x}")).collect();

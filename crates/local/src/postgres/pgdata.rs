@@ -62,7 +62,7 @@ pub(super) struct Primary {
 
 /// Makes `run_dir/data` from the template, which is made first if there is none.
 ///
-/// Cancel safety: what is half made lies in `run_dir`.
+/// Cancel safety: an interrupted call leaves its files in `run_dir`.
 pub(super) async fn temporary(account: &Account, postgres: &Installation, run_dir: &Path) -> Result<PgData> {
     let name = format!("cenote-template{TEMPLATE_FORMAT}-{}-{}", postgres.version, account.uid);
     let template = temporary_parent(account).join(name);
@@ -138,7 +138,7 @@ async fn copy(account: &Account, template: &Path, data: PathBuf) -> Result<PgDat
 
 /// Opens `dir`, or fills it on first use: `data`, `password` and `lock` lie in it.
 ///
-/// Cancel safety: what is half made is removed by the next call.
+/// Cancel safety: the next call removes the files of an interrupted one.
 pub(super) async fn persistent(account: &Account, postgres: &Installation, dir: &Path) -> Result<PgData> {
     let dir = persistent_directory(account, dir).await?;
     let lock = lock(account, &dir)?;

@@ -24,7 +24,7 @@ use crate::{
 /// The time before the first probe, between two, and for an answer.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// For how long one probes who does not wait for the pool: enough for a question, an answer and a second chance.
+/// How long a caller that does not wait for the pool goes on probing: long enough for two probes.
 const SHORT_PROBING: Duration = PROBE_INTERVAL.saturating_mul(3);
 
 /// The pause between two such probings, longer than one takes.
@@ -80,8 +80,8 @@ impl<M: Manager> PoolInner<M> {
         is_due
     }
 
-    /// Probes from this runtime for a while: possibly nobody waits for the task that is to be spawned, and so nobody
-    /// else would find out that it does not run.
+    /// Probes from this runtime for a while. If no caller waits for the new maintenance task, no other probe would find
+    /// that it does not run.
     pub(super) fn probe_from(self: &Arc<Self>, here: &Handle) {
         let deadline = self.now().saturating_add(SHORT_PROBING);
         here.spawn(probe_maintenance(Arc::downgrade(self), Some(deadline)));

@@ -33,7 +33,7 @@ pub struct Proxy {
     acceptor: JoinHandle<()>,
 }
 
-/// What has passed a [`Proxy`] since its creation.
+/// The traffic of a [`Proxy`] since its creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProxyCounts {
     /// Connections that clients made, refused ones included.
@@ -81,7 +81,7 @@ impl Proxy {
         format!("{}{}{}", &server[..host], self.address, &server[end..])
     }
 
-    /// What has passed so far.
+    /// Returns the traffic so far.
     #[must_use]
     pub fn counts(&self) -> ProxyCounts {
         let passed = |direction: Direction| self.shared.passed[direction as usize].load(Ordering::Relaxed);

@@ -218,7 +218,7 @@ impl<T> Queue<T> {
     }
 
     /// Takes the requests of one batch, and puts requests with a busy key aside. If more wait than fit, requests that
-    /// could not be answered in time give way to those behind them.
+    /// could not be answered in time are skipped in favour of later ones.
     pub(super) fn take(&mut self, limits: &BatchLimits, now: Instant) -> Taken<T> {
         self.batches += 1;
         let batch = self.batches;
