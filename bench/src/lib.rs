@@ -3,6 +3,8 @@
 //!
 //! Invariant: all take turns under the same conditions, and the figures are medians.
 
+#![warn(clippy::significant_drop_tightening)]
+
 pub mod comparison;
 pub mod pools;
 mod statistics;

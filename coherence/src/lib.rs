@@ -4,6 +4,8 @@
 //!
 //! A [`Trial`] is one mode under one fault; [`report`] prints its outcome.
 
+#![warn(clippy::significant_drop_tightening)]
+
 mod error;
 mod fault;
 mod mode;

@@ -1,6 +1,8 @@
 //! Runs every mode of the cache under every fault, over real servers: `make coherence`. Prints a table; the exit code
 //! is 1 if a promise was broken.
 
+#![warn(clippy::significant_drop_tightening)]
+
 use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
 use cenote_coherence::{Fault, Limits, Mode, Outcome, Result, Trial, report};

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a server that was started for an example ends with it.
 
+#![warn(clippy::significant_drop_tightening)]
+
 use cenote_local::{Error, PostgresServer};
 use cenote_testing::Replication;
 

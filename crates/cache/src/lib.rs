@@ -14,6 +14,8 @@
 //! * `redis`: the I/O with Redis.
 //! * `modes`: what each mode does with the two.
 
+#![warn(clippy::significant_drop_tightening)]
+
 mod cache;
 mod cache_core;
 mod config;

@@ -24,6 +24,8 @@
 //!
 //! Unix only (Linux and macOS). The functions need a tokio runtime with I/O and time enabled.
 
+#![warn(clippy::significant_drop_tightening)]
+
 mod error;
 mod postgres;
 pub mod supervise;

@@ -36,6 +36,8 @@
 //! # }
 //! ```
 
+#![warn(clippy::significant_drop_tightening)]
+
 // In import order: a module uses only those above it.
 mod chain;
 mod config;

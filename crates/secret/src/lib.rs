@@ -1,6 +1,8 @@
 //! Keeps secrets out of logs, errors and debug output. Invariant: the only ways to the value are [`Secret::expose`] and
 //! [`Secret::into_exposed`]; `Debug` and `Display` print `***`.
 
+#![warn(clippy::significant_drop_tightening)]
+
 use std::fmt;
 
 /// What is printed in place of a secret.

@@ -6,6 +6,8 @@
 //!
 //! Unix only (Linux and macOS). The functions need a tokio runtime with I/O and time enabled.
 
+#![warn(clippy::significant_drop_tightening)]
+
 mod authority;
 mod error;
 mod helper;
