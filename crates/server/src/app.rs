@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     admin::Admin,
+    auth::Authenticator,
     health::HealthMonitor,
     memory_watch::{MemoryReader, MemoryState, MemoryWatch, Thresholds},
     response_memory::ResponseMemory,
@@ -34,6 +35,8 @@ pub(crate) struct AppState {
     pub(crate) memory: ResponseMemory,
     /// How short the process's memory is. Shared by all cores.
     pub(crate) memory_state: MemoryState,
+    /// Authenticates requests, if anything does. Shared by all cores.
+    pub(crate) auth: Option<Arc<Authenticator>>,
 }
 
 impl App {
@@ -45,6 +48,7 @@ impl App {
         has_feed: bool,
         memory: &ResponseMemory,
         admin: &Arc<Admin>,
+        auth: Option<&Arc<Authenticator>>,
     ) -> Vec<Self> {
         let health = Arc::new(HealthMonitor::new(pool.clone()));
         let started = Instant::now();
@@ -62,6 +66,7 @@ impl App {
                 started,
                 memory: memory.clone(),
                 memory_state: memory_state.clone(),
+                auth: auth.cloned(),
             }))
         };
         pool.per_runtime().zip(&*stores).map(app).collect()

@@ -2,13 +2,14 @@
 //!
 //! | Module | Job |
 //! |---|---|
-//! | `commands` | `serve`, `check`, `migrate` and the other commands |
+//! | `commands` | `serve`, `check`, `migrate`, `key` and the other commands |
 //! | [`startup`] | builds the service from its settings, and ends it |
 //! | `settings` | from the environment to checked settings |
 //! | [`http`] | the transport: sockets, connections, timeouts, errors |
 //! | [`limits`] | how often a caller may do what |
 //! | `routes` | the handlers and their OpenAPI description |
 //! | `store` | all SQL: keys and users in PostgreSQL, the cache in front of them, the schema |
+//! | `auth` | who calls: API keys and tokens |
 //! | `app` | the state that the routes share |
 //! | `health` | measures the database's health |
 //! | `response_memory` | bounds the memory of large responses |
@@ -33,6 +34,10 @@ mod telemetry;
 mod response_memory;
 
 mod store;
+
+mod auth;
+#[cfg(fuzzing)]
+pub use auth::fuzzing::{accepts_token, count_keys, judge_token, parse_api_key};
 
 pub mod memory_watch;
 

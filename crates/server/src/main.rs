@@ -1,4 +1,4 @@
-//! `cenote`: serve, check, migrate, config, openapi. See `cenote --help`.
+//! `cenote`: serve, check, migrate, key, config, openapi. See `cenote --help`.
 
 fn main() -> std::process::ExitCode {
     cenote::commands::run()

@@ -8,9 +8,10 @@ use tokio::{runtime::Handle, time::Instant};
 
 use super::{fail, with_log};
 use crate::{
+    auth::Tokens,
     output::Output,
     settings::{Loaded, Settings},
-    startup::{Backend, CacheError, cache_config, reach},
+    startup::{Backend, CacheError, cache_config, reach, tokens},
     store::{Store, WriteError, requirements},
 };
 
@@ -50,6 +51,9 @@ async fn check(settings: Settings) -> ExitCode {
         tally.note("abandoned statement", abandoned_statement(pool).await);
         tally.note("statement limit", statement_limit(&backend).await);
         tally.note("schema", schema_is_there(&backend).await);
+        if let Some(tokens) = tokens(&backend.settings.auth) {
+            tally.note("keys of tokens", token_keys(&tokens).await);
+        }
         match trial(&backend) {
             Ok((store, mode)) => {
                 if backend.settings.cache_mode.needs_redis() {
@@ -227,6 +231,12 @@ async fn abandoned_statement(pool: &Pool) -> Outcome {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Err("an abandoned statement goes on on the server".to_owned())
+}
+
+/// The keys of tokens can be loaded.
+async fn token_keys(tokens: &Tokens) -> Outcome {
+    let keys = tokens.load_keys().await.map_err(|error| error.to_string())?;
+    Ok(format!("{keys} can be used"))
 }
 
 async fn schema_is_there(backend: &Backend) -> Outcome {

@@ -3,6 +3,7 @@
 //! Invariant: a command returns its exit code; nothing else ends the process.
 
 mod check;
+mod key;
 mod serve;
 mod signals;
 
@@ -37,6 +38,7 @@ fn command() -> Command {
             with_settings("config", "Show the settings in force and where each comes from")
                 .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON")),
         )
+        .subcommand(key::command())
         .subcommand(Command::new("openapi").about("Print the description of the API"))
 }
 
@@ -66,11 +68,17 @@ fn dispatch(matches: &ArgMatches) -> ExitCode {
     if name == "openapi" {
         return openapi();
     }
+    // `cenote key` has commands of its own, and they have the settings.
+    let (action, arguments) = match (name, arguments.subcommand()) {
+        ("key", Some(action)) => action,
+        _ => ("", arguments),
+    };
     let loaded = match load(arguments) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
     match name {
+        "key" => key::run(loaded, action, arguments),
         "config" => config(&loaded, arguments.get_flag("json")),
         "serve" => serve::run(loaded),
         "check" => check::run(loaded),

@@ -30,7 +30,7 @@ async fn serve(settings: Settings) -> ExitCode {
         Err(error) => return fail("cannot receive signals", &error),
     };
     let delay = settings.shutdown_delay;
-    let service = match startup::build(settings).await {
+    let service = match Box::pin(startup::build(settings)).await {
         Ok(service) => service,
         Err(error) => return fail_with(&error),
     };

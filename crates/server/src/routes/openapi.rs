@@ -85,6 +85,20 @@ const ERROR_RESPONSES: &[ErrorResponse] = &[
         header: None,
     },
     ErrorResponse {
+        status: "401",
+        name: "Unauthorized",
+        types: &["unauthorized"],
+        description: "There is no API key or token, or it is not valid",
+        header: Some(("WWW-Authenticate", "How to authenticate")),
+    },
+    ErrorResponse {
+        status: "403",
+        name: "Forbidden",
+        types: &["forbidden"],
+        description: "The API key or token lacks the scope that `scope` names",
+        header: Some(("WWW-Authenticate", "The scope that is needed")),
+    },
+    ErrorResponse {
         status: "404",
         name: "NotFound",
         types: &["not-found"],
@@ -193,6 +207,7 @@ const ERROR_RESPONSES: &[ErrorResponse] = &[
             "not-ready",
             "shutting-down",
             "too-many-connections",
+            "auth-unavailable",
         ],
         description: "The request cannot be served now. With `outcome-unknown` a write may have happened; with every other type nothing was done",
         header: Some(("Retry-After", "The number of seconds after which to try again")),
@@ -266,7 +281,7 @@ fn shared(operation: &Operation) -> impl Iterator<Item = &'static str> + use<> {
     let has_body = operation.request_body.is_some();
     let has_parameters = operation.parameters.as_ref().is_some_and(|all| !all.is_empty());
     [
-        (true, &["400", "429", "500", "503"][..]),
+        (true, &["400", "401", "403", "429", "500", "503"][..]),
         (has_body || has_parameters, &["422"]),
         (has_body, &["408", "413", "415"]),
         (asks_database, &["504"]),

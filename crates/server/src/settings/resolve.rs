@@ -40,9 +40,10 @@ impl About {
         self.names[0]
     }
 
-    /// Whether the value may be in the TOML file or in one of its own. `CENOTE_CONFIG` names the TOML file.
+    /// Whether the value may be in the TOML file or in one of its own. `CENOTE_CONFIG` names the TOML file, and other
+    /// names of files end in `_FILE` already.
     pub(super) fn may_be_in_file(&self) -> bool {
-        self.name() != "CENOTE_CONFIG"
+        self.name() != "CENOTE_CONFIG" && !self.name().ends_with("_FILE")
     }
 }
 

@@ -11,6 +11,7 @@ use super::parse::Kind;
 use super::resolve::{Resolver, Row};
 use super::table as t;
 use super::typed::Settings;
+use crate::auth::{KeySource, SECRET_BYTES};
 use crate::http::Cors;
 use crate::store::CacheMode;
 
@@ -30,6 +31,7 @@ pub(super) fn apply(r: &mut Resolver<'_>, s: &mut Settings) {
     redis_files(r);
     cors(r, s);
     memory(r, s);
+    tokens(r, s);
 }
 
 fn pool_sizes(r: &mut Resolver<'_>, s: &mut Settings) {
@@ -155,5 +157,49 @@ fn memory(r: &mut Resolver<'_>, s: &mut Settings) {
         let bound = r.cite(&t::MEMORY_WARN);
         let message = format!("\"{critical}\" is not more than the {warning} of {bound}");
         r.problem_with(&t::MEMORY_CRITICAL, message);
+    }
+}
+
+/// The keys of tokens come from one place, which is set if and only if tokens are accepted.
+fn tokens(r: &mut Resolver<'_>, s: &mut Settings) {
+    let places: [&dyn Row; 3] = [&t::JWT_SECRET, &t::JWT_JWKS_FILE, &t::JWT_JWKS_URL];
+    let set: Vec<&dyn Row> = places.into_iter().filter(|place| r.is_set(*place)).collect();
+    if let [first, second, ..] = set[..] {
+        let first = r.cite(first);
+        r.problem_with(
+            second,
+            format!("the keys of tokens come from one place, and {first} is set too"),
+        );
+    }
+    let secret = r.get(&t::JWT_SECRET).map(|secret| {
+        if secret.expose().len() < SECRET_BYTES {
+            r.problem_with(
+                &t::JWT_SECRET,
+                format!("the value is shorter than {SECRET_BYTES} bytes"),
+            );
+        }
+        match r.file_of(&t::JWT_SECRET) {
+            Some(file) => KeySource::SecretFile(file),
+            None => KeySource::Secret(secret),
+        }
+    });
+    let file = r
+        .get(&t::JWT_JWKS_FILE)
+        .map(|file| KeySource::File(r.directory.join(file)));
+    let url = r.get(&t::JWT_JWKS_URL).map(KeySource::Url);
+    let is_url = url.is_some();
+    let accepts_tokens = s.auth.mode.has_tokens();
+    s.auth.token_keys = secret.or(file).or(url).filter(|_| accepts_tokens);
+    if accepts_tokens && set.is_empty() {
+        r.problem_with(&t::AUTH, "tokens need JWT_SECRET, JWT_JWKS_FILE or JWT_JWKS_URL");
+    }
+    if !accepts_tokens && let Some(place) = set.first() {
+        let (place, auth) = (r.cite(*place), r.cite(&t::AUTH));
+        r.warnings
+            .push(format!("{place} is not used: {auth} accepts no tokens"));
+    }
+    if accepts_tokens && is_url && !r.is_set(&t::JWT_AUDIENCE) {
+        let message = "JWT_AUDIENCE is not set: tokens that the issuer made for other services are accepted too";
+        r.warnings.push(message.to_owned());
     }
 }

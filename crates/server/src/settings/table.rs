@@ -12,6 +12,7 @@ use super::parse::{
 };
 use super::resolve::Fallback::{Else, Is};
 use super::resolve::{About, Row, Setting};
+use crate::auth::{AuthMode, ClaimRules, JwksUrl};
 use crate::http::{ProxyHeader, TrustedProxies, check_origin};
 use crate::limits::{HeadersOn, Policy, RouteClasses};
 use crate::store::{CacheMode, Migrate, SchemaName};
@@ -63,6 +64,15 @@ const PROFILES: &[(&str, (u32, u32))] = &[
     ("high", (10, 50)),
     ("very-high", (20, 100)),
 ];
+
+/// The values of claims are compared as they are.
+fn any_text(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("is empty".into()),
+        trimmed if trimmed != text => Err("starts or ends with a blank".into()),
+        _ => Ok(text.to_owned()),
+    }
+}
 
 settings! {
     "Database" {
@@ -215,6 +225,38 @@ settings! {
             "Percent of the memory limit from which on the log and /health warn; 0 = never";
         MEMORY_CRITICAL: Whole<u8>(0..=99), Is("85") => |s, it| s.memory.critical = Some(it).filter(|it| *it > 0),
             "Percent of the memory limit from which on the near cache is shrunk and long bodies are refused; 0 = never";
+    }
+    "Authentication" {
+        AUTH: OneOf<AuthMode>(AuthMode::WORDS), Is("off") => |s, it| s.auth.mode = it,
+            "What a caller must show: keys = an API key; jwt = a token; keys+jwt = either; off = nothing, which only \
+             loopback addresses allow; none-i-know = nothing, wherever HOST is";
+        AUTH_STALE: Seconds, Is("60") => |s, it| s.auth.stale = it,
+            "Seconds for which known API keys are accepted while the database is away, 5 at least; then 503";
+        AUTH_PEPPER: Password, Else("none: the SHA-256 of a key is stored") => |s, it| s.auth.pepper = Some(it),
+            "Secret of the HMAC that is stored of API keys; if it is lost, so are all keys";
+        CENOTE_BOOTSTRAP_KEY_FILE: Location, Else("none")
+            => |s, it| s.auth.bootstrap_key = Some(s.directory.join(it)),
+            "File of the first API key, which gets all scopes if there is no key; a missing or empty file gets a new one";
+        JWT_SECRET: Password, Else("none"),
+            "Secret of tokens with HS256, 32 bytes at least; the file of JWT_SECRET_FILE is read again every 10 s";
+        JWT_JWKS_FILE: Location, Else("none"),
+            "File with the JWK set that tokens are verified with; it is read again every 10 s";
+        JWT_JWKS_URL: Parsed<JwksUrl>("URL", "https:// URL, or an http:// URL of this machine", str::parse),
+            Else("none"),
+            "URL of that JWK set; it is read again every 10 minutes, and for a token with an unknown key id";
+        JWT_ISSUER: Parsed<String>("TEXT", "text", any_text), Else("none: any")
+            => |s, it| s.auth.claims.issuer = Some(it),
+            "Issuer that a token must name in iss";
+        JWT_AUDIENCE: List<Parsed<String>>(Parsed("TEXT", "text", any_text)), Else("none: any")
+            => |s, it| s.auth.claims.audiences = it,
+            "Audience that a token must name in aud; one of several is enough";
+        JWT_LEEWAY: Whole<u16>(0..=300), Is("30") => |s, it| s.auth.claims.leeway = it.into(),
+            "Seconds by which the clocks of the issuer and this machine may differ";
+        JWT_SCOPES: Parsed<String>("CLAIM", "name of a claim, or a JSON pointer to it", any_text),
+            Else("scope, then scp") => |s, it| s.auth.claims.scopes = Some(ClaimRules::pointer(&it)),
+            "Where a token has its scopes: /realm_access/roles";
+        METRICS_OPEN: Switch, Is("false") => |s, it| s.auth.metrics_open = it,
+            "Whether /metrics needs no key or token where other routes do";
     }
     "Limits" {
         RATE_LIMIT_READ: Parsed<Policy>("LIMIT", LIMIT, parsed), Is("off") => |s, it| s.limits.read = it,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cenote_cache::Config as CacheConfig;
 
+use crate::auth::AuthConfig;
 use crate::http::{HttpConfig, ProxyHeader, TrustedProxies};
 use crate::limits::LimitsConfig;
 use crate::memory_watch::Thresholds;
@@ -26,6 +27,8 @@ pub struct Settings {
     pub cache_mode: CacheMode,
     /// The certificates for a Redis with TLS.
     pub redis_files: RedisFiles,
+    /// Who may call.
+    pub auth: AuthConfig,
     /// Whether triggers notify the cache of writes that bypass the service.
     pub change_feed: bool,
     /// The HTTP connections.

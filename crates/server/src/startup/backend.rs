@@ -17,8 +17,12 @@ use super::{
     reach::{self, InLog, Unusable, reach},
 };
 use crate::{
-    settings::Settings,
-    store::{Backlog, Store, Tables, change_feed::OWN_SESSION, schema::Migration},
+    settings::{Migrate, Settings},
+    store::{
+        Backlog, Store, Tables,
+        change_feed::OWN_SESSION,
+        schema::{Extras, Migration},
+    },
 };
 
 /// Longest wait for the connections to be closed at the end.
@@ -29,6 +33,8 @@ const CLOSING: Duration = Duration::from_secs(5);
 pub(crate) struct Backend {
     pub(crate) settings: Arc<Settings>,
     pub(crate) pool: Pool,
+    /// Whether the table of API keys is needed.
+    has_api_keys: bool,
 }
 
 /// Why there is no database.
@@ -69,8 +75,13 @@ impl Backend {
             config.server.options(options);
         }
         let pool = Pool::on_runtimes(config, runtimes.to_vec())?;
-        let settings = Arc::new(settings);
-        Ok((Self { settings, pool }, private))
+        let has_api_keys = settings.auth.mode.has_keys();
+        let backend = Self {
+            settings: Arc::new(settings),
+            pool,
+            has_api_keys,
+        };
+        Ok((backend, private))
     }
 
     /// Closes the connections, then stops the private server.
@@ -105,11 +116,22 @@ impl Backend {
         Ok(self.stores(config)?.swap_remove(0))
     }
 
+    /// The same backend, which needs the table of API keys even if the service does not accept any yet.
+    pub(crate) fn with_api_keys(&self) -> Self {
+        Self {
+            has_api_keys: true,
+            ..self.clone()
+        }
+    }
+
     /// What the settings need of the database's schema.
     pub(crate) fn migration(&self) -> Migration {
         Migration {
             schema: self.settings.schema.clone(),
-            with_feed: self.settings.change_feed,
+            extras: Extras {
+                feed: self.settings.change_feed,
+                api_keys: self.has_api_keys,
+            },
         }
     }
 
@@ -126,6 +148,21 @@ impl Backend {
         reach(&self.pool, Some(deadline)).await?;
         let added = self.migration().run(&self.pool, &InLog, Some(deadline)).await?;
         Ok(added)
+    }
+
+    /// As `MIGRATE` says: adds what the schema lacks, or fails if it lacks anything, or does not look. Waits for the
+    /// database until [`deadline`](Self::deadline).
+    pub(crate) async fn bring_up_to_date_as_set(&self) -> Result<(), Unusable> {
+        let deadline = self.deadline();
+        reach(&self.pool, Some(deadline)).await?;
+        match self.settings.migrate {
+            Migrate::Off => {}
+            Migrate::Check => self.migration().check(&self.pool).await?,
+            Migrate::Auto => {
+                self.migration().run(&self.pool, &InLog, Some(deadline)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Connections to PostgreSQL that each instance has beside its pool.

@@ -77,8 +77,9 @@ pub(super) fn statement_limit(settings: &Settings) -> Option<Duration> {
     }
 }
 
-/// The number of connections to PostgreSQL that each instance has beside its pool: for the epoch and the change feed.
+/// The number of connections to PostgreSQL that each instance has beside its pool: for the epoch, the change feed and
+/// API keys.
 pub(super) fn connections_beside_pool(settings: &Settings) -> u32 {
     let has_epochs = matches!(settings.cache_mode, CacheMode::Strong | CacheMode::Bounded);
-    u32::from(has_epochs) + u32::from(settings.change_feed)
+    u32::from(has_epochs) + u32::from(settings.change_feed) + u32::from(settings.auth.mode.has_keys())
 }

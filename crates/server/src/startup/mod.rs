@@ -3,6 +3,7 @@
 //! Invariant: on a stop `/health/ready` turns 503 first, then the listeners close, requests in flight finish, the pool
 //! closes, a private database stops, and last the threads that served.
 
+mod auth;
 mod backend;
 mod cache;
 mod listen;
@@ -16,15 +17,17 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use cenote_cache::{RedisProblemKind, check_redis};
 use tokio::{net::TcpListener, runtime::Handle, sync::oneshot, time::sleep};
 
-pub(crate) use self::{
-    backend::Backend,
-    cache::{CacheError, cache_config},
-    reach::{Unusable, reach},
-};
 use self::{
+    auth::Exposed,
     backend::DatabaseError,
     listen::{describe, listen},
     private::Private,
+};
+pub(crate) use self::{
+    auth::{AuthError, key_hasher, tokens},
+    backend::Backend,
+    cache::{CacheError, cache_config},
+    reach::{Unusable, reach},
 };
 use crate::{
     admin::Admin,
@@ -58,6 +61,10 @@ enum Failure {
     Redis(CacheError),
     #[error("no cache: {0}")]
     Cache(CacheError),
+    #[error("{0}")]
+    Exposed(Exposed),
+    #[error("requests cannot be authenticated: {0}")]
+    Auth(#[from] AuthError),
 }
 
 /// Why a service ended by itself. `Display` says what failed and why.
@@ -138,6 +145,9 @@ async fn compose(settings: Settings, reader: Option<Box<dyn MemoryReader>>) -> R
         error,
     })?;
     let addresses: Vec<_> = listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
+    if let Some(exposed) = Exposed::find(&settings.auth, &addresses) {
+        return Err(Failure::Exposed(exposed));
+    }
     let cores = Cores::start(settings.cores).map_err(Failure::Cores)?;
     http.max_connections = most_clients(&settings, cores.runtimes().len())?;
     let cache = cache_config(&settings).map_err(Failure::Redis)?;
@@ -162,6 +172,13 @@ async fn compose(settings: Settings, reader: Option<Box<dyn MemoryReader>>) -> R
             return Err(Failure::Cache(error));
         }
     };
+    let auth = match backend.authenticator().await {
+        Ok(auth) => auth,
+        Err(error) => {
+            backend.close(private).await;
+            return Err(Failure::Auth(error));
+        }
+    };
     let settings = &backend.settings;
     let memory = ResponseMemory::new(settings.answer_memory);
     let admin = Arc::new(Admin::of(&backend.pool, &cores.runtimes()[0]));
@@ -172,6 +189,7 @@ async fn compose(settings: Settings, reader: Option<Box<dyn MemoryReader>>) -> R
         settings.change_feed,
         &memory,
         &admin,
+        auth.as_ref(),
     );
     let memory_watch = memory::watch(&apps[0], settings, reader);
     let pool = &settings.postgres.pool;
@@ -217,6 +235,10 @@ impl Service {
         let app = &self.apps[0];
         let watching = self.memory_watch.map(|watch| tokio::spawn(watch.run()));
         let mut starting = tokio::spawn(readiness::get_ready(app.clone(), self.backend.clone()));
+        let following = app
+            .auth
+            .clone()
+            .map(|auth| tokio::spawn(async move { auth.follow().await }));
         let (leave, left) = oneshot::channel();
         let leaving = async { left.await.unwrap_or(()) };
         let stopping = async {
@@ -243,6 +265,10 @@ impl Service {
         starting.abort();
         if let Some(watching) = watching {
             watching.abort();
+        }
+        if let (Some(following), Some(auth)) = (following, &app.auth) {
+            following.abort();
+            auth.close().await;
         }
         for app in &self.apps {
             app.store.abort();

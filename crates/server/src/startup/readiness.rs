@@ -39,6 +39,7 @@ pub(super) async fn get_ready(app: App, backend: Backend) -> Result<(), Unusable
         sleep(TRY_AGAIN).await;
     }
     app.health.waits_for(None);
+    create_first_key(&backend).await;
     warn_if_not_durable(&app.pool, &backend.settings).await;
     warn_if_too_many_connections(&backend).await;
     if let Err(problem) = backend.check_statement_limit().await {
@@ -77,6 +78,13 @@ async fn see_to_schema(app: &App, backend: &Backend) -> Result<(), Unusable> {
         }
     }
     Ok(())
+}
+
+/// A failure does not end the service: those who have keys already can go on.
+async fn create_first_key(backend: &Backend) {
+    if let Err(error) = backend.first_key().await {
+        tracing::error!(%error, "cannot create the first API key");
+    }
 }
 
 /// Warns once: the setting may be intended.

@@ -5,12 +5,14 @@
 //! | To find | Look in |
 //! |---|---|
 //! | reads and writes of keys, their SQL, how writes are batched and fenced | `keys` |
+//! | API keys | `api_keys` |
 //! | users, and how their e-mail addresses are compared | `users` |
 //! | which Redis is trusted | `cache_epoch` |
 //! | changes made outside the service | `change_feed` |
 //! | the tables, and what is added to an existing database | `schema` |
 //! | settings of the server that would break the service | `requirements` |
 
+pub(crate) mod api_keys;
 mod cache_epoch;
 mod cache_mode;
 pub(crate) mod change_feed;

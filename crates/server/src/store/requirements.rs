@@ -27,14 +27,17 @@ const DURABILITY: &str = "SELECT name, setting, source, current_user::text, curr
 const STANDBYS: &str = "SELECT setting <> '' FROM pg_catalog.pg_settings WHERE name = 'synchronous_standby_names'";
 /// Tables that are emptied after a crash.
 const UNLOGGED: &str = "SELECT relname::text FROM pg_catalog.pg_class WHERE relpersistence <> 'p' \
-     AND oid IN (to_regclass('{schema}.kv'), to_regclass('{schema}.users'), to_regclass('{schema}.cache_epoch')) ORDER BY 1";
+     AND oid IN (to_regclass('{schema}.kv'), to_regclass('{schema}.users'), to_regclass('{schema}.cache_epoch'), \
+     to_regclass('{schema}.api_keys')) ORDER BY 1";
 /// Active rules that rewrite inserts, updates or deletes. PostgreSQL refuses `ON CONFLICT` on a table that has one.
 const RULES: &str = "SELECT ev_class::regclass::text, rulename::text FROM pg_catalog.pg_rewrite \
      WHERE ev_type <> '1' AND ev_enabled <> 'D' \
-     AND ev_class IN (to_regclass('{schema}.kv'), to_regclass('{schema}.users'), to_regclass('{schema}.cache_epoch')) ORDER BY 1, 2";
+     AND ev_class IN (to_regclass('{schema}.kv'), to_regclass('{schema}.users'), to_regclass('{schema}.cache_epoch'), \
+     to_regclass('{schema}.api_keys')) ORDER BY 1, 2";
 /// Tables whose row-level security applies to this role.
 const HIDDEN_ROWS: &str = "SELECT relname::text, current_user::text FROM pg_catalog.pg_class \
-     WHERE oid IN (to_regclass('{schema}.kv'), to_regclass('{schema}.users'), to_regclass('{schema}.cache_epoch')) \
+     WHERE oid IN (to_regclass('{schema}.kv'), to_regclass('{schema}.users'), to_regclass('{schema}.cache_epoch'), \
+     to_regclass('{schema}.api_keys')) \
      AND row_security_active(oid) ORDER BY 1";
 
 /// A setting with its value and source, and the role and database of the session.

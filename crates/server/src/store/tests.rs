@@ -25,7 +25,7 @@ async fn a_statement_for_many_callers_is_planned_once_even_for_small_batches() {
     };
     let migration = schema::Migration {
         schema: SchemaName::default(),
-        with_feed: false,
+        extras: schema::Extras::default(),
     };
     migration.run(&pool, &Silent, None).await.unwrap();
     let stores = Store::per_runtime(&pool, Config::new("test", Mode::Off), &tables);

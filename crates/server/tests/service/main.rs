@@ -22,6 +22,7 @@ mod first_start;
 mod foreign_settings;
 mod http2;
 mod instances;
+mod key_commands;
 mod key_count;
 mod keys;
 mod leaving;

@@ -118,7 +118,7 @@ async fn the_description_has_the_bounds_that_the_service_keeps() {
 async fn every_operation_names_each_status_that_its_requests_may_get() {
     let directory = tempfile::tempdir().unwrap();
     let api = description(directory.path()).await;
-    let everywhere = &["400", "500", "503"][..];
+    let everywhere = &["400", "401", "403", "429", "500", "503"][..];
     let body = &["408", "413", "415", "422"][..];
     let database = &["504"][..];
     for (operation, own) in [

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod authentication;
 mod database;
 mod documents;
 mod names;

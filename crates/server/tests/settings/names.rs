@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cenote::http::ProxyHeader;
 use cenote::limits::{HeadersOn, LimitsConfig};
-use cenote::settings::{CacheMode, Migrate, Settings};
+use cenote::settings::{AuthMode, CacheMode, Migrate, Settings};
 use cenote_cache::Mode;
 
 use crate::world::{World, env, host, millis, secs, sizes};
@@ -36,6 +36,8 @@ fn with_nothing_set_every_default_of_the_contract_holds() {
     assert_eq!(it.cache.ttl, secs(300));
     assert!(!it.cache.stale_on_error);
     assert_eq!((it.host.as_str(), it.port), ("127.0.0.1", 8000));
+    assert_eq!(it.auth.mode, AuthMode::Off);
+    assert_eq!((it.auth.stale, it.auth.claims.leeway), (secs(60), 30));
     assert_eq!(it.http.max_connections, 20_000);
     assert_eq!((it.http.first_byte_timeout, it.http.head_timeout), (secs(10), secs(10)));
     assert_eq!(it.http.body_timeout, secs(15));
@@ -116,6 +118,20 @@ const ROWS: &[Row] = &[
     (&["CACHE_FEED"], "notify", |s| s.change_feed),
     (&["HOST"], "0.0.0.0", |s| s.host == "0.0.0.0"),
     (&["PORT"], "0", |s| s.port == 0),
+    (&["AUTH"], "keys", |s| s.auth.mode == AuthMode::Keys),
+    (&["AUTH_STALE"], "7", |s| s.auth.stale == secs(7)),
+    (&["AUTH_PEPPER"], "salt", |s| s.auth.pepper.is_some()),
+    (&["JWT_ISSUER"], "https://issuer.example", |s| {
+        s.auth.claims.issuer.as_deref() == Some("https://issuer.example")
+    }),
+    (&["JWT_AUDIENCE"], "cenote, other", |s| {
+        s.auth.claims.audiences == ["cenote", "other"]
+    }),
+    (&["JWT_LEEWAY"], "5", |s| s.auth.claims.leeway == 5),
+    (&["JWT_SCOPES"], "roles", |s| {
+        s.auth.claims.scopes.as_deref() == Some("/roles")
+    }),
+    (&["METRICS_OPEN"], "yes", |s| s.auth.metrics_open),
     (&["HTTP_CORES"], "3", |s| s.cores == Some(3)),
     (&["HTTP_MAX_CONNECTIONS"], "100", |s| s.http.max_connections == 100),
     (&["HTTP_HEADER_TIMEOUT"], "1", |s| s.http.head_timeout == secs(1)),
@@ -211,6 +227,10 @@ fn no_setting_is_left_out_of_these_tests() {
         "CORS_MAX_AGE",
         "REDIS_TLS_CERT",
         "REDIS_TLS_KEY",
+        "CENOTE_BOOTSTRAP_KEY_FILE",
+        "JWT_SECRET",
+        "JWT_JWKS_FILE",
+        "JWT_JWKS_URL",
     ];
     tried.extend(ROWS.iter().map(|(names, ..)| names[0]));
     tried.sort_unstable();

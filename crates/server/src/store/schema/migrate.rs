@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     catalog::Catalog,
-    plan::{self, Incompatible, Step, Work},
+    plan::{self, Extras, Incompatible, Step, Work},
 };
 use crate::{
     store::SchemaName,
@@ -161,9 +161,7 @@ pub(crate) trait Waiting: Sync {
 #[derive(Clone, Debug)]
 pub(crate) struct Migration {
     pub(crate) schema: SchemaName,
-    /// Whether the triggers of the change feed are needed. If not, existing ones stay, because another instance may need
-    /// them.
-    pub(crate) with_feed: bool,
+    pub(crate) extras: Extras,
 }
 
 impl Migration {
@@ -269,7 +267,7 @@ impl Migration {
     }
 
     fn plan(&self, catalog: &Catalog) -> Result<Vec<Step>, MigrateError> {
-        let steps = plan::plan(catalog, &self.schema, self.with_feed);
+        let steps = plan::plan(catalog, &self.schema, self.extras);
         steps.map_err(|problem| MigrateError::Incompatible {
             schema: self.schema.clone(),
             problem,

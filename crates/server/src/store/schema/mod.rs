@@ -14,3 +14,4 @@ mod plan;
 
 pub(crate) use migrate::{MigrateError, Migration, Waiting};
 pub use mode::Migrate;
+pub(crate) use plan::Extras;

@@ -191,11 +191,101 @@ const TABLES: [&TableSpec; 3] = [
     },
 ];
 
+/// Needed only where API keys are.
+const API_KEYS: &TableSpec = &TableSpec {
+    name: "api_keys",
+    create: include_str!("sql/api_keys.sql"),
+    columns: &[
+        ColumnSpec {
+            name: "id",
+            types: &["bigint"],
+            not_null: Some(true),
+            ..ANY
+        },
+        ColumnSpec {
+            name: "digest",
+            types: &["bytea"],
+            not_null: Some(true),
+            ..ANY
+        },
+        ColumnSpec {
+            name: "owner",
+            types: &["bigint"],
+            not_null: Some(false),
+            ..ANY
+        },
+        ColumnSpec {
+            name: "name",
+            types: &["text"],
+            not_null: Some(true),
+            ..ANY
+        },
+        ColumnSpec {
+            name: "scopes",
+            types: &["text"],
+            not_null: Some(true),
+            ..ANY
+        },
+        ColumnSpec {
+            name: "limits",
+            types: &["text"],
+            not_null: Some(false),
+            ..ANY
+        },
+        ColumnSpec {
+            name: "hint",
+            types: &["text"],
+            not_null: Some(true),
+            ..ANY
+        },
+        ColumnSpec {
+            name: "created_at",
+            types: &["timestamp with time zone"],
+            not_null: Some(true),
+            ..ANY
+        },
+        ColumnSpec {
+            name: "expires_at",
+            types: &["timestamp with time zone"],
+            not_null: Some(false),
+            ..ANY
+        },
+        ColumnSpec {
+            name: "revoked_at",
+            types: &["timestamp with time zone"],
+            not_null: Some(false),
+            ..ANY
+        },
+        ColumnSpec {
+            name: "last_used_at",
+            types: &["timestamp with time zone"],
+            not_null: Some(false),
+            ..ANY
+        },
+    ],
+    unique: &[Unique {
+        keys: &["digest"],
+        column: "digest",
+        create: Work::Sql("CREATE UNIQUE INDEX api_keys_digest_unique ON {schema}.api_keys (digest)"),
+    }],
+    adopt: None,
+};
+
 const FEED_FUNCTION: &str = include_str!("sql/feed_function.sql");
 const FEED_TRIGGERS: &str = include_str!("sql/feed_triggers.sql");
-/// Returns the names of the service's tables.
-pub(super) fn table_names() -> [&'static str; 3] {
-    TABLES.map(|table| table.name)
+/// What is needed besides the tables that always are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extras {
+    /// The triggers of the change feed. If they are not needed, existing ones stay, because another instance may need them.
+    pub(crate) feed: bool,
+    /// The table of API keys.
+    pub(crate) api_keys: bool,
+}
+
+/// Returns the names of all tables that the service may need.
+pub(super) fn table_names() -> [&'static str; 4] {
+    let [kv, users, cache_epoch] = TABLES.map(|table| table.name);
+    [kv, users, cache_epoch, API_KEYS.name]
 }
 
 /// The number of triggers in [`FEED_TRIGGERS`].
@@ -240,7 +330,7 @@ impl Incompatible {
 /// # Errors
 ///
 /// If an existing table cannot be used.
-pub(super) fn plan(catalog: &Catalog, schema: &SchemaName, with_feed: bool) -> Result<Vec<Step>, Incompatible> {
+pub(super) fn plan(catalog: &Catalog, schema: &SchemaName, extras: Extras) -> Result<Vec<Step>, Incompatible> {
     let mut steps = Vec::new();
     let mut add = |what: String, work: Work<&str>| {
         let work = match work {
@@ -252,13 +342,14 @@ pub(super) fn plan(catalog: &Catalog, schema: &SchemaName, with_feed: bool) -> R
     if !catalog.has_schema {
         add(format!("schema {schema}"), Work::Sql("CREATE SCHEMA {schema}"));
     }
-    for spec in TABLES {
+    let api_keys = extras.api_keys.then_some(API_KEYS);
+    for spec in TABLES.into_iter().chain(api_keys) {
         match catalog.tables.get(spec.name) {
             None => add(format!("table {}", spec.name), Work::Sql(spec.create)),
             Some(table) => adopt(spec, table, &mut add)?,
         }
     }
-    if with_feed {
+    if extras.feed {
         let found = catalog.feed.as_deref();
         if found.is_none() || found != body(FEED_FUNCTION) {
             add("function of the change feed".to_owned(), Work::Sql(FEED_FUNCTION));
@@ -362,13 +453,18 @@ mod tests {
     #[test]
     fn in_an_empty_database_everything_is_missing() {
         let schema = SchemaName::default();
-        let steps = plan(&Catalog::default(), &schema, true).unwrap();
+        let extras = Extras {
+            feed: true,
+            api_keys: true,
+        };
+        let steps = plan(&Catalog::default(), &schema, extras).unwrap();
         let what: Vec<_> = steps.iter().map(|step| &*step.what).collect();
         let expected = [
             "schema public",
             "table kv",
             "table users",
             "table cache_epoch",
+            "table api_keys",
             "function of the change feed",
             "triggers of the change feed",
         ];
@@ -385,9 +481,9 @@ mod tests {
         for text in TABLES
             .map(|table| table.create)
             .into_iter()
-            .chain([FEED_FUNCTION, FEED_TRIGGERS])
+            .chain([API_KEYS.create, FEED_FUNCTION, FEED_TRIGGERS])
         {
-            for table in TABLES {
+            for table in TABLES.into_iter().chain([API_KEYS]) {
                 let name = table.name;
                 for bare in [format!(" TABLE {name}"), format!(" ON {name}"), format!(" INTO {name}")] {
                     assert!(!text.contains(&bare), "{bare:?} in {text}");

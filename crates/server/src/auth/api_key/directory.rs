@@ -1,0 +1,274 @@
+//! The keys that were looked up lately, in memory.
+//!
+//! Invariant: a key is valid only while the database has confirmed all known keys lately, and it never outlives its expiry.
+//! Everything here is bounded, and no request waits.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use quick_cache::sync::Cache;
+
+use super::digest::KeyDigest;
+use crate::auth::{clock::Now, identity::Identity, outcome::Outcome};
+
+/// Most known keys. Another one replaces the one that is used least.
+const KNOWN: usize = 10_000;
+/// Most refused keys that are remembered, and for how long.
+const REFUSED: usize = 4_096;
+const REFUSED_FOR: Duration = Duration::from_secs(10);
+/// How often the use of one key is noted in the database.
+const USE_INTERVAL: Duration = Duration::from_secs(60);
+/// A confirmation is never too old before this time, whatever `AUTH_STALE` is: the database is asked twice a second, and
+/// one answer may be late.
+const LEAST_PATIENCE: Duration = Duration::from_secs(5);
+/// For [`KnownKey::noted`].
+const NEVER: u64 = u64::MAX;
+
+/// A key that the database has.
+#[derive(Debug)]
+pub(super) struct KnownKey {
+    pub(super) identity: Arc<Identity>,
+    /// Seconds since 1970.
+    pub(super) expires: Option<i64>,
+    /// Changes with the row.
+    pub(super) stamp: i64,
+    /// Whether it was used since its use was last noted. The other field says when that was.
+    used: AtomicBool,
+    noted: AtomicU64,
+}
+
+impl KnownKey {
+    pub(super) fn new(identity: Identity, expires: Option<i64>, stamp: i64) -> Self {
+        Self {
+            identity: Arc::new(identity),
+            expires,
+            stamp,
+            used: AtomicBool::new(false),
+            noted: AtomicU64::new(NEVER),
+        }
+    }
+}
+
+/// What is known about a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Valid(Arc<Identity>),
+    Refused(Outcome),
+    /// The database has to be asked.
+    Unknown,
+}
+
+/// The known and the refused keys.
+#[derive(Debug)]
+pub(super) struct Directory {
+    known: Cache<KeyDigest, Arc<KnownKey>>,
+    refused: Cache<KeyDigest, (Outcome, Instant)>,
+    /// The zero of the times below, which are in milliseconds.
+    started: Instant,
+    /// When the database last confirmed the known keys. Relaxed: it guards no memory.
+    confirmed: AtomicU64,
+    /// How old a confirmation may be.
+    patience: Duration,
+}
+
+impl Directory {
+    /// Known keys go on for `stale` after the database was last reached.
+    pub(super) fn new(stale: Duration, now: Instant) -> Self {
+        Self {
+            known: Cache::new(KNOWN),
+            refused: Cache::new(REFUSED),
+            started: now,
+            confirmed: AtomicU64::new(0),
+            patience: stale.max(LEAST_PATIENCE),
+        }
+    }
+
+    /// Looks a key up. A valid one counts as used.
+    pub(super) fn get(&self, digest: &KeyDigest, now: Now) -> Found {
+        if let Some(key) = self.known.get(digest) {
+            if key.expires.is_some_and(|expires| now.unix >= expires) {
+                return Found::Refused(Outcome::Expired);
+            }
+            if self.unconfirmed(now.instant) > self.patience {
+                return Found::Refused(Outcome::Unavailable);
+            }
+            // Written only when it changes: all cores share it.
+            if !key.used.load(Relaxed) {
+                key.used.store(true, Relaxed);
+            }
+            return Found::Valid(key.identity.clone());
+        }
+        match self.refused.get(digest) {
+            Some((outcome, at)) if now.instant.saturating_duration_since(at) < REFUSED_FOR => Found::Refused(outcome),
+            _ => Found::Unknown,
+        }
+    }
+
+    /// Adds a key that the database had at `asked`.
+    pub(super) fn add(&self, digest: KeyDigest, key: KnownKey, asked: Instant) {
+        // No other key needs a confirmation.
+        if self.known.is_empty() {
+            self.confirm(asked);
+        }
+        self.known.insert(digest, Arc::new(key));
+    }
+
+    /// Remembers that a key is not valid.
+    pub(super) fn refuse(&self, digest: KeyDigest, outcome: Outcome, now: Instant) {
+        self.refused.insert(digest, (outcome, now));
+    }
+
+    /// Forgets a key, so that its next use asks the database.
+    pub(super) fn forget(&self, digest: &KeyDigest) {
+        self.known.remove(digest);
+    }
+
+    /// The known keys with their stamps, for the database to confirm.
+    pub(super) fn stamps(&self) -> Vec<(KeyDigest, i64)> {
+        self.known.iter().map(|(digest, key)| (digest, key.stamp)).collect()
+    }
+
+    /// Notes that the database confirmed the known keys when it was asked at `asked`.
+    pub(super) fn confirm(&self, asked: Instant) {
+        self.confirmed.fetch_max(self.millis(asked), Relaxed);
+    }
+
+    /// The time since the last confirmation.
+    pub(super) fn unconfirmed(&self, now: Instant) -> Duration {
+        Duration::from_millis(self.millis(now).saturating_sub(self.confirmed.load(Relaxed)))
+    }
+
+    /// Takes the keys whose use should be noted now: each at most once a minute.
+    pub(super) fn take_used(&self, now: Instant) -> Vec<KeyDigest> {
+        let now = self.millis(now);
+        let is_due = |key: &KnownKey| {
+            let noted = key.noted.load(Relaxed);
+            let due = noted == NEVER || now.saturating_sub(noted) >= USE_INTERVAL.as_millis() as u64;
+            due && key.used.swap(false, Relaxed)
+        };
+        let due = self.known.iter().filter(|(_, key)| is_due(key));
+        let noted = due.map(|(digest, key)| {
+            key.noted.store(now, Relaxed);
+            digest
+        });
+        noted.collect()
+    }
+
+    /// The number of known keys.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    fn millis(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.started);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::scopes::Scopes;
+
+    const STALE: Duration = Duration::from_secs(60);
+
+    fn digest(n: u32) -> KeyDigest {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&n.to_be_bytes());
+        KeyDigest(bytes)
+    }
+
+    fn key(expires: Option<i64>) -> KnownKey {
+        KnownKey::new(Identity::of_key(1, "ada", Scopes::ALL, None), expires, 7)
+    }
+
+    fn is_valid(found: &Found) -> bool {
+        matches!(found, Found::Valid(_))
+    }
+
+    #[test]
+    fn a_known_key_is_valid_until_it_expires_or_is_forgotten() {
+        let now = Now::read();
+        let directory = Directory::new(STALE, now.instant);
+        assert_eq!(directory.get(&digest(1), now), Found::Unknown);
+        directory.add(digest(1), key(Some(now.unix + 10)), now.instant);
+        let at = |seconds| Now {
+            unix: now.unix + seconds,
+            ..now
+        };
+        assert!(is_valid(&directory.get(&digest(1), at(9))));
+        assert_eq!(directory.get(&digest(1), at(10)), Found::Refused(Outcome::Expired));
+        directory.forget(&digest(1));
+        assert_eq!(directory.get(&digest(1), now), Found::Unknown);
+    }
+
+    #[test]
+    fn known_keys_go_on_without_the_database_for_the_time_that_is_set() {
+        for (stale, patience) in [(STALE, STALE), (Duration::ZERO, LEAST_PATIENCE)] {
+            let now = Now::read();
+            let directory = Directory::new(stale, now.instant);
+            directory.add(digest(1), key(None), now.instant);
+            let after = |time| Now {
+                instant: now.instant + time,
+                ..now
+            };
+            let moment = Duration::from_millis(1);
+            assert!(is_valid(&directory.get(&digest(1), after(patience))));
+            let refused = directory.get(&digest(1), after(patience + moment));
+            assert_eq!(
+                refused,
+                Found::Refused(Outcome::Unavailable),
+                "not 401: the key may be good"
+            );
+            directory.confirm(now.instant + patience);
+            assert!(is_valid(&directory.get(&digest(1), after(2 * patience))));
+        }
+    }
+
+    #[test]
+    fn a_refused_key_is_remembered_for_ten_seconds() {
+        let now = Now::read();
+        let directory = Directory::new(STALE, now.instant);
+        directory.refuse(digest(1), Outcome::Unknown, now.instant);
+        let after = |time| Now {
+            instant: now.instant + time,
+            ..now
+        };
+        let nearly = REFUSED_FOR - Duration::from_millis(1);
+        assert_eq!(
+            directory.get(&digest(1), after(nearly)),
+            Found::Refused(Outcome::Unknown)
+        );
+        assert_eq!(directory.get(&digest(1), after(REFUSED_FOR)), Found::Unknown);
+    }
+
+    #[test]
+    fn the_use_of_a_key_is_noted_once_a_minute() {
+        let now = Now::read();
+        let directory = Directory::new(STALE, now.instant);
+        directory.add(digest(1), key(None), now.instant);
+        directory.add(digest(2), key(None), now.instant);
+        assert!(directory.take_used(now.instant).is_empty(), "none was used");
+        let _valid = directory.get(&digest(1), now);
+        assert_eq!(directory.take_used(now.instant), [digest(1)]);
+        let _valid = directory.get(&digest(1), now);
+        assert!(directory.take_used(now.instant + Duration::from_secs(59)).is_empty());
+        assert_eq!(directory.take_used(now.instant + USE_INTERVAL), [digest(1)]);
+    }
+
+    #[test]
+    fn the_directory_is_bounded() {
+        let now = Now::read();
+        let directory = Directory::new(STALE, now.instant);
+        for n in 0..3 * KNOWN as u32 {
+            directory.add(digest(n), key(None), now.instant);
+            directory.refuse(digest(n), Outcome::Unknown, now.instant);
+        }
+        assert!(directory.len() <= KNOWN && directory.refused.len() <= REFUSED);
+    }
+}

@@ -1,0 +1,202 @@
+//! Authenticates callers by their API keys.
+//!
+//! Invariant: twice a second the database confirms all known keys, so a revoked key is refused within a second while the
+//! database answers. It is asked over a connection of its own: neither Redis nor the service's load delays that.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::{
+    digest::{KeyDigest, KeyHasher},
+    directory::{Directory, Found, KnownKey},
+    format::ApiKey,
+    lookup_limit::{LookupLimit, NoPermit},
+};
+use crate::{
+    auth::{clock::Now, identity::Identity, outcome::Outcome, scopes::Scopes},
+    store::api_keys::{ApiKeys, KeyRow},
+};
+
+/// How often the database is asked which known keys have changed.
+const CONFIRM_INTERVAL: Duration = Duration::from_millis(500);
+/// Longest wait of a request for the database.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Authenticates API keys.
+pub(crate) struct Keys {
+    hasher: KeyHasher,
+    directory: Directory,
+    limit: LookupLimit,
+    table: ApiKeys,
+}
+
+/// What is known about a key without asking the database.
+#[derive(Debug)]
+pub(crate) enum LookedUp {
+    Valid(Arc<Identity>),
+    Refused(Outcome),
+    /// [`Keys::resolve`] asks the database.
+    Unknown(KeyDigest),
+}
+
+/// Statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeyStats {
+    /// Keys in memory.
+    pub(crate) known: usize,
+    /// The time since the database last confirmed them.
+    pub(crate) unconfirmed: Duration,
+}
+
+impl Keys {
+    /// Known keys go on for `stale` while the database is away.
+    pub(crate) fn new(hasher: KeyHasher, stale: Duration, table: ApiKeys) -> Self {
+        Self {
+            hasher,
+            directory: Directory::new(stale, Instant::now()),
+            limit: LookupLimit::default(),
+            table,
+        }
+    }
+
+    /// Looks a key up in memory.
+    pub(crate) fn look_up(&self, key: &ApiKey, now: Now) -> LookedUp {
+        let digest = self.hasher.digest(key);
+        match self.directory.get(&digest, now) {
+            Found::Valid(identity) => LookedUp::Valid(identity),
+            Found::Refused(outcome) => LookedUp::Refused(outcome),
+            Found::Unknown => LookedUp::Unknown(digest),
+        }
+    }
+
+    /// Looks a key up in the database. Waits about three seconds at the most.
+    pub(crate) async fn resolve(&self, digest: KeyDigest) -> Result<Arc<Identity>, Outcome> {
+        let permit = self.limit.permit().await.map_err(|none| match none {
+            NoPermit::TooMany => Outcome::Throttled,
+            NoPermit::TooSlow => Outcome::Unavailable,
+        })?;
+        // Another request may have looked it up meanwhile.
+        match self.directory.get(&digest, Now::read()) {
+            Found::Valid(identity) => {
+                permit.give_back();
+                return Ok(identity);
+            }
+            Found::Refused(outcome) => {
+                permit.give_back();
+                return Err(outcome);
+            }
+            Found::Unknown => {}
+        }
+        let asked = Instant::now();
+        let found = match timeout(LOOK_UP_TIMEOUT, self.table.find(&digest.0)).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => {
+                permit.give_back();
+                tracing::debug!(%error, "cannot look up an API key");
+                return Err(Outcome::Unavailable);
+            }
+            Err(_) => {
+                permit.give_back();
+                return Err(Outcome::Unavailable);
+            }
+        };
+        let Some(row) = found else {
+            self.directory.refuse(digest, Outcome::Unknown, asked);
+            return Err(Outcome::Unknown);
+        };
+        permit.give_back();
+        if row.is_revoked {
+            self.directory.refuse(digest, Outcome::Revoked, asked);
+            return Err(Outcome::Revoked);
+        }
+        let key = known(&row);
+        self.directory.add(digest, key, asked);
+        match self.directory.get(&digest, Now::read()) {
+            Found::Valid(identity) => Ok(identity),
+            Found::Refused(outcome) => Err(outcome),
+            // Evicted at once by the keys of others.
+            Found::Unknown => Ok(known(&row).identity),
+        }
+    }
+
+    /// Asks the database twice a second which known keys have changed, and notes which were used. Never returns.
+    pub(crate) async fn follow(&self) {
+        let mut ticks = interval(CONFIRM_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            ticks.tick().await;
+            let confirmed = self.confirm().await;
+            match &confirmed {
+                Ok(()) if failing => tracing::info!("API keys are confirmed by the database again"),
+                Ok(()) => {}
+                Err(error) if !failing && self.directory.len() > 0 => {
+                    tracing::warn!(%error, "the database does not confirm API keys; known ones go on for AUTH_STALE");
+                }
+                Err(error) => tracing::debug!(%error, "the database does not confirm API keys"),
+            }
+            failing = confirmed.is_err() && self.directory.len() > 0;
+            if confirmed.is_ok() {
+                self.note_uses().await;
+            }
+        }
+    }
+
+    async fn confirm(&self) -> Result<(), cenote_postgres::Error> {
+        let asked = Instant::now();
+        let known: Vec<_> = self
+            .directory
+            .stamps()
+            .into_iter()
+            .map(|(digest, stamp)| (digest.0, stamp))
+            .collect();
+        if known.is_empty() {
+            return Ok(());
+        }
+        for changed in self.table.changed(&known).await? {
+            self.directory.forget(&KeyDigest(changed));
+        }
+        self.directory.confirm(asked);
+        Ok(())
+    }
+
+    async fn note_uses(&self) {
+        let used: Vec<_> = self
+            .directory
+            .take_used(Instant::now())
+            .iter()
+            .map(|digest| digest.0)
+            .collect();
+        if used.is_empty() {
+            return;
+        }
+        // A standby cannot note it. The next use is noted in a minute.
+        if let Err(error) = self.table.used(&used).await {
+            tracing::debug!(%error, "cannot note which API keys are used");
+        }
+    }
+
+    pub(crate) fn stats(&self) -> KeyStats {
+        KeyStats {
+            known: self.directory.len(),
+            unconfirmed: match self.directory.len() {
+                0 => Duration::ZERO,
+                _ => self.directory.unconfirmed(Instant::now()),
+            },
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        self.table.close().await;
+    }
+}
+
+fn known(row: &KeyRow) -> KnownKey {
+    let scopes = Scopes::of_known(&row.scopes);
+    let identity = Identity::of_key(row.owner, &row.name, scopes, row.limits.as_deref());
+    KnownKey::new(identity, row.expires, row.stamp)
+}

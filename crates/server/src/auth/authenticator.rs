@@ -1,0 +1,233 @@
+//! Authenticates requests: first without waiting, then, where something has to be asked or verified, with a bounded wait.
+//!
+//! Invariant: every request that is looked at is counted once, with its outcome.
+
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+
+use super::{
+    api_key::{KeyDigest, KeyStats, Keys, LookedUp},
+    clock::Now,
+    credentials::{self, Accepted, Credential},
+    identity::Identity,
+    jwt::{KnownToken, TokenDigest, TokenStats, Tokens},
+    outcome::{Method, Outcome, Outcomes},
+    refusal::Refusal,
+};
+
+/// Authenticates requests. All cores share one.
+pub(crate) struct Authenticator {
+    keys: Option<Keys>,
+    tokens: Option<Tokens>,
+    outcomes: Outcomes,
+}
+
+/// What can be said at once.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// The key or token is known and valid.
+    Known(Arc<Identity>),
+    Refused(Refusal),
+    /// [`Authenticator::resolve`] tells.
+    Unknown(Pending),
+}
+
+/// A well-formed key, or a token of any form, that is not known.
+#[derive(Debug)]
+pub(crate) struct Pending(Unresolved);
+
+#[derive(Debug)]
+enum Unresolved {
+    Key(KeyDigest),
+    Token(Token, TokenDigest),
+}
+
+/// The text of a token, which is not to be seen.
+struct Token(Box<str>);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Token({} bytes)", self.0.len())
+    }
+}
+
+/// Statistics.
+#[derive(Debug)]
+pub(crate) struct AuthStats<'a> {
+    /// How often each outcome occurred.
+    pub(crate) outcomes: &'a Outcomes,
+    /// `None` if no keys are accepted.
+    pub(crate) keys: Option<KeyStats>,
+    /// `None` if no tokens are accepted.
+    pub(crate) tokens: Option<TokenStats>,
+}
+
+impl Authenticator {
+    pub(crate) fn new(keys: Option<Keys>, tokens: Option<Tokens>) -> Self {
+        Self {
+            keys,
+            tokens,
+            outcomes: Outcomes::default(),
+        }
+    }
+
+    /// Looks at `Authorization` and `X-API-Key`. Neither waits nor asks anybody.
+    pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Decision {
+        let accepted = Accepted {
+            keys: self.keys.is_some(),
+            tokens: self.tokens.is_some(),
+        };
+        let credential = match credentials::find(headers, accepted) {
+            Ok(credential) => credential,
+            Err(refusal) => return self.refuse(refusal),
+        };
+        let now = Now::read();
+        match (credential, &self.keys, &self.tokens) {
+            (Credential::Key(key), Some(keys), _) => match keys.look_up(&key, now) {
+                LookedUp::Valid(identity) => self.know(Method::ApiKey, identity),
+                LookedUp::Refused(outcome) => self.refuse(Refusal::new(Method::ApiKey, outcome)),
+                LookedUp::Unknown(digest) => Decision::Unknown(Pending(Unresolved::Key(digest))),
+            },
+            (Credential::Token(text), _, Some(tokens)) => match tokens.look_up(text, now) {
+                KnownToken::Valid(identity) => self.know(Method::Token, identity),
+                KnownToken::Refused(outcome) => self.refuse(Refusal::new(Method::Token, outcome)),
+                KnownToken::Unknown(digest) => {
+                    Decision::Unknown(Pending(Unresolved::Token(Token(text.into()), digest)))
+                }
+            },
+            // Not reached: only what is accepted is found.
+            _ => self.refuse(Refusal::new(Method::Nothing, Outcome::Malformed)),
+        }
+    }
+
+    /// Asks the database for a key, or verifies a token.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe. The request is not counted if the future is dropped.
+    pub(crate) async fn resolve(&self, pending: Pending) -> Result<Arc<Identity>, Refusal> {
+        let (method, result) = match (pending.0, &self.keys, &self.tokens) {
+            (Unresolved::Key(digest), Some(keys), _) => (Method::ApiKey, keys.resolve(digest).await),
+            (Unresolved::Token(Token(text), digest), _, Some(tokens)) => {
+                (Method::Token, tokens.verify(&text, digest).await)
+            }
+            _ => (Method::Nothing, Err(Outcome::Malformed)),
+        };
+        let outcome = result.as_ref().err().copied().unwrap_or(Outcome::Accepted);
+        self.outcomes.count(method, outcome);
+        result.map_err(|outcome| Refusal::new(method, outcome))
+    }
+
+    fn know(&self, method: Method, identity: Arc<Identity>) -> Decision {
+        self.outcomes.count(method, Outcome::Accepted);
+        Decision::Known(identity)
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Decision {
+        self.outcomes.count(refusal.method(), refusal.outcome());
+        Decision::Refused(refusal)
+    }
+
+    /// Keeps known keys, and the keys of tokens, up to date. Never returns; call it once.
+    pub(crate) async fn follow(&self) {
+        let keys = async {
+            if let Some(keys) = &self.keys {
+                keys.follow().await;
+            }
+        };
+        let tokens = async {
+            if let Some(tokens) = &self.tokens {
+                tokens.follow_keys().await;
+            }
+        };
+        tokio::join!(keys, tokens, std::future::pending::<()>());
+    }
+
+    pub(crate) fn stats(&self) -> AuthStats<'_> {
+        AuthStats {
+            outcomes: &self.outcomes,
+            keys: self.keys.as_ref().map(Keys::stats),
+            tokens: self.tokens.as_ref().map(Tokens::stats),
+        }
+    }
+
+    /// Closes the connection to the database.
+    pub(crate) async fn close(&self) {
+        if let Some(keys) = &self.keys {
+            keys.close().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderValue, header::AUTHORIZATION};
+    use serde_json::json;
+
+    use super::*;
+    use crate::auth::jwt::{
+        ClaimRules, KeySource, TokenConfig,
+        signer::{SECRET, Signer},
+    };
+
+    async fn of_tokens() -> Authenticator {
+        let secret = String::from_utf8(SECRET.to_vec()).unwrap();
+        let rules = ClaimRules {
+            issuer: None,
+            audiences: Vec::new(),
+            leeway: 30,
+            scopes: None,
+        };
+        let tokens = Tokens::new(TokenConfig {
+            source: KeySource::Secret(secret.into()),
+            rules,
+        });
+        tokens.load_keys().await.unwrap();
+        Authenticator::new(None, Some(tokens))
+    }
+
+    fn bearer(token: &str) -> HeaderMap {
+        let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
+        HeaderMap::from_iter([(AUTHORIZATION, value)])
+    }
+
+    #[tokio::test]
+    async fn a_token_is_verified_once_and_then_known() {
+        let authenticator = of_tokens().await;
+        let headers = bearer(&Signer::hs256().token(None, &json!({"sub": "ada", "exp": 4_000_000_000u64})));
+        let Decision::Unknown(pending) = authenticator.authenticate(&headers) else {
+            panic!("it was never seen");
+        };
+        assert!(!format!("{pending:?}").contains("ey"), "{pending:?}");
+        assert_eq!(&*authenticator.resolve(pending).await.unwrap().name, "ada");
+        assert!(matches!(authenticator.authenticate(&headers), Decision::Known(_)));
+        let stats = authenticator.stats();
+        assert_eq!(stats.outcomes.of(Method::Token, Outcome::Accepted), 2);
+        assert_eq!(stats.tokens.unwrap().cached, 1);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_counted_once_by_its_cause() {
+        let authenticator = of_tokens().await;
+        let Decision::Unknown(pending) = authenticator.authenticate(&bearer("a.b.c")) else {
+            panic!("its form is not looked at yet");
+        };
+        assert_eq!(
+            authenticator.resolve(pending).await.unwrap_err().outcome(),
+            Outcome::Malformed
+        );
+        assert!(matches!(
+            authenticator.authenticate(&HeaderMap::new()),
+            Decision::Refused(_)
+        ));
+        let outcomes = authenticator.stats().outcomes;
+        let all: u64 = Outcome::ALL
+            .iter()
+            .flat_map(|of| Method::ALL.map(|method| outcomes.of(method, *of)))
+            .sum();
+        assert_eq!(all, 2);
+        assert_eq!(outcomes.of(Method::Token, Outcome::Malformed), 1);
+        assert_eq!(outcomes.of(Method::Nothing, Outcome::Missing), 1);
+    }
+}

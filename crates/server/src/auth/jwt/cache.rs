@@ -1,0 +1,137 @@
+//! Tokens that were verified lately, because a signature costs more than the rest of a cached read.
+//!
+//! Invariant: a result is used only with the keys that gave it, and the times of a token are judged at each use. The cache
+//! knows tokens only by their SHA-256, so a copy of the memory holds none.
+
+use std::time::{Duration, Instant};
+
+use quick_cache::sync::Cache;
+use ring::digest;
+
+use super::super::outcome::Outcome;
+use super::verifier::Verified;
+
+/// Most tokens that are remembered.
+const ACCEPTED: usize = 10_000;
+/// Most wrong signatures that are remembered, and for how long.
+const REFUSED: usize = 1_000;
+const REFUSED_FOR: Duration = Duration::from_secs(10);
+
+/// The SHA-256 of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    pub(super) fn of(token: &str) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+        Self(bytes)
+    }
+}
+
+/// The results, each with the number of the keys that gave it. The number grows with each change of the keys.
+#[derive(Debug)]
+pub(super) struct TokenCache {
+    accepted: Cache<TokenDigest, (u64, Verified)>,
+    refused: Cache<TokenDigest, (u64, Instant)>,
+}
+
+impl TokenCache {
+    pub(super) fn new() -> Self {
+        Self {
+            accepted: Cache::new(ACCEPTED),
+            refused: Cache::new(REFUSED),
+        }
+    }
+
+    /// What is known about a token with these keys.
+    pub(super) fn get(&self, token: &TokenDigest, keys: u64, now: Instant) -> Option<Result<Verified, Outcome>> {
+        match self.accepted.get(token) {
+            Some((of, verified)) if of == keys => return Some(Ok(verified)),
+            _ => {}
+        }
+        match self.refused.get(token) {
+            Some((of, at)) if of == keys && now.duration_since(at) < REFUSED_FOR => Some(Err(Outcome::Signature)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn accept(&self, token: TokenDigest, keys: u64, verified: Verified) {
+        self.accepted.insert(token, (keys, verified));
+    }
+
+    /// Remembers that the signature is wrong. Other refusals are cheap, or depend on more than the keys.
+    pub(super) fn refuse(&self, token: TokenDigest, keys: u64, now: Instant) {
+        self.refused.insert(token, (keys, now));
+    }
+
+    /// Frees the memory of results that the number of the keys has already made useless.
+    pub(super) fn clear(&self) {
+        self.accepted.clear();
+        self.refused.clear();
+    }
+
+    /// Remembered tokens.
+    pub(super) fn len(&self) -> usize {
+        self.accepted.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::super::claims::ClaimRules;
+    use super::*;
+
+    fn verified() -> Verified {
+        let rules = ClaimRules {
+            issuer: None,
+            audiences: Vec::new(),
+            leeway: 0,
+            scopes: None,
+        };
+        let (identity, lifetime) = rules.judge(&json!({"exp": 10})).unwrap();
+        Verified {
+            identity: Arc::new(identity),
+            lifetime,
+        }
+    }
+
+    #[test]
+    fn a_result_of_other_keys_is_not_used() {
+        let (cache, now) = (TokenCache::new(), Instant::now());
+        let (good, bad) = (TokenDigest::of("good"), TokenDigest::of("bad"));
+        cache.accept(good, 1, verified());
+        cache.refuse(bad, 1, now);
+        assert!(matches!(cache.get(&good, 1, now), Some(Ok(_))));
+        assert!(matches!(cache.get(&bad, 1, now), Some(Err(Outcome::Signature))));
+        assert!(cache.get(&good, 2, now).is_none());
+        assert!(cache.get(&bad, 2, now).is_none());
+    }
+
+    #[test]
+    fn a_wrong_signature_is_remembered_for_ten_seconds() {
+        let (cache, now) = (TokenCache::new(), Instant::now());
+        let bad = TokenDigest::of("bad");
+        cache.refuse(bad, 1, now);
+        assert!(
+            cache
+                .get(&bad, 1, now + REFUSED_FOR - Duration::from_millis(1))
+                .is_some()
+        );
+        assert!(cache.get(&bad, 1, now + REFUSED_FOR).is_none());
+    }
+
+    #[test]
+    fn the_cache_is_bounded() {
+        let (cache, now) = (TokenCache::new(), Instant::now());
+        for n in 0..3 * ACCEPTED {
+            cache.accept(TokenDigest::of(&n.to_string()), 1, verified());
+            cache.refuse(TokenDigest::of(&n.to_string()), 1, now);
+        }
+        assert!(cache.len() <= ACCEPTED && cache.refused.len() <= REFUSED);
+    }
+}

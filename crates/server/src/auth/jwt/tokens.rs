@@ -1,0 +1,128 @@
+//! Authenticates callers by their tokens. Invariant: the wall clock is read for every judgement and never remembered.
+
+use std::sync::Arc;
+
+use super::super::{clock::Now, identity::Identity, outcome::Outcome};
+use super::{
+    cache::{TokenCache, TokenDigest},
+    claims::ClaimRules,
+    key_refresh::{CurrentKeys, KeyAge, KeyRefresh},
+    source::{KeySource, LoadError},
+    verifier::{self, Verified},
+};
+
+/// What tokens are verified with.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenConfig {
+    pub(crate) source: KeySource,
+    pub(crate) rules: ClaimRules,
+}
+
+/// Authenticates tokens.
+pub(crate) struct Tokens {
+    rules: ClaimRules,
+    keys: KeyRefresh,
+    cache: TokenCache,
+}
+
+/// What is known about a token without verifying it.
+#[derive(Debug)]
+pub(crate) enum KnownToken {
+    Valid(Arc<Identity>),
+    Refused(Outcome),
+    /// [`Tokens::verify`] tells.
+    Unknown(TokenDigest),
+}
+
+/// Statistics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TokenStats {
+    pub(crate) keys: KeyAge,
+    /// Tokens in the cache.
+    pub(crate) cached: usize,
+}
+
+impl Tokens {
+    pub(crate) fn new(config: TokenConfig) -> Self {
+        Self {
+            rules: config.rules,
+            keys: KeyRefresh::new(config.source),
+            cache: TokenCache::new(),
+        }
+    }
+
+    /// Looks a token up in the cache, and judges its times.
+    pub(crate) fn look_up(&self, token: &str, now: Now) -> KnownToken {
+        let digest = TokenDigest::of(token);
+        let keys = self.keys.current();
+        let known = keys
+            .as_ref()
+            .and_then(|keys| self.cache.get(&digest, keys.number, now.instant));
+        match known {
+            Some(Ok(verified)) => match self.judge(verified, now) {
+                Ok(identity) => KnownToken::Valid(identity),
+                Err(outcome) => KnownToken::Refused(outcome),
+            },
+            Some(Err(outcome)) => KnownToken::Refused(outcome),
+            None => KnownToken::Unknown(digest),
+        }
+    }
+
+    /// Verifies a token. Waits only if it names a key that is not known yet and the source of the keys may be asked.
+    pub(crate) async fn verify(&self, token: &str, digest: TokenDigest) -> Result<Arc<Identity>, Outcome> {
+        // The load that runs already may have begun before the issuer had the key; the next one did not.
+        for _ in 0..2 {
+            match self.verify_now(token, digest, Now::read()) {
+                Err(Outcome::Kid) if self.keys.load_for_unknown_id().await => {}
+                result => return result,
+            }
+        }
+        self.verify_now(token, digest, Now::read())
+    }
+
+    fn verify_now(&self, token: &str, digest: TokenDigest, now: Now) -> Result<Arc<Identity>, Outcome> {
+        let keys = self.keys.current();
+        // Nobody can say whether the token is good.
+        let CurrentKeys { number, set, .. } = keys.as_deref().ok_or(Outcome::Unavailable)?;
+        match verifier::verify(token, set, &self.rules) {
+            Ok(verified) => {
+                self.cache.accept(digest, *number, verified.clone());
+                self.judge(verified, now)
+            }
+            Err(outcome) => {
+                if outcome == Outcome::Signature {
+                    self.cache.refuse(digest, *number, now.instant);
+                }
+                Err(outcome)
+            }
+        }
+    }
+
+    fn judge(&self, verified: Verified, now: Now) -> Result<Arc<Identity>, Outcome> {
+        verified.lifetime.judge(now.unix, self.rules.leeway)?;
+        Ok(verified.identity)
+    }
+
+    /// Whether the keys are on another machine, which may be away.
+    pub(crate) fn are_remote(&self) -> bool {
+        self.keys.is_remote()
+    }
+
+    /// Loads the keys once, to find out whether that works.
+    pub(crate) async fn load_keys(&self) -> Result<usize, LoadError> {
+        self.keys.load().await?;
+        Ok(self.keys.age().keys)
+    }
+
+    /// Keeps the keys up to date. Never returns.
+    pub(crate) async fn follow_keys(&self) {
+        self.keys.run(|| self.cache.clear()).await;
+    }
+
+    pub(crate) fn stats(&self) -> TokenStats {
+        TokenStats {
+            keys: self.keys.age(),
+            cached: self.cache.len(),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Who calls: API keys and JSON Web Tokens.
+//!
+//! Invariant: a request is somebody's only if it shows a key that the database has, or a token that a key of the issuer
+//! signed. Nothing else is asked before the form of the key or token is right.
+//!
+//! | To find | Look in |
+//! |---|---|
+//! | what a caller may do, and who it is | `scopes`, `identity` |
+//! | the settings | `config` |
+//! | the headers | `credentials` |
+//! | API keys | `api_key` |
+//! | tokens, their signatures and claims | `jwt` |
+//! | a request: at once, or after asking | `authenticator` |
+//! | how an authentication ended, and its response | `outcome`, `refusal` |
+
+// Used by the request path once it asks for credentials.
+#![allow(dead_code, unused_imports)]
+
+mod api_key;
+mod authenticator;
+mod clock;
+mod config;
+mod credentials;
+mod identity;
+mod jwt;
+mod outcome;
+mod refusal;
+mod scopes;
+
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
+pub(crate) use self::{
+    api_key::{ApiKey, InvalidKey, KeyHasher, KeyStats, Keys, PREFIX as KEY_PREFIX},
+    authenticator::{AuthStats, Authenticator, Decision, Pending},
+    credentials::X_API_KEY,
+    identity::Identity,
+    jwt::{KeyAge, LoadError, SECRET_BYTES, TokenConfig, TokenStats, Tokens},
+    outcome::{Method, Outcome, Outcomes},
+    refusal::{Refusal, forbidden},
+    scopes::{Scope, Scopes},
+};
+pub use self::{
+    config::{AuthConfig, AuthMode},
+    jwt::{ClaimRules, JwksUrl, KeySource},
+};

@@ -1,0 +1,242 @@
+//! Who may call: from the settings to what authenticates requests, and the first API key.
+//!
+//! Invariant: a service that others can reach authenticates them, unless its operator says that it need not.
+
+use std::{
+    fmt, fs,
+    io::{self, Write},
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use cenote_postgres::InvalidConfig;
+use ring::rand::SystemRandom;
+
+use super::backend::Backend;
+use crate::{
+    auth::{
+        ApiKey, AuthConfig, AuthMode, Authenticator, InvalidKey, KeyHasher, Keys, LoadError, Scopes, TokenConfig,
+        Tokens,
+    },
+    store::api_keys::{Admin, AdminError, ApiKeys, Bootstrap, NewKey},
+};
+
+/// The name of the first key.
+const FIRST_KEY: &str = "bootstrap";
+
+/// Why requests cannot be authenticated.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AuthError {
+    #[error(transparent)]
+    Pool(#[from] InvalidConfig),
+    #[error(transparent)]
+    TokenKeys(#[from] LoadError),
+}
+
+/// A service without authentication that others can reach.
+#[derive(Debug)]
+pub(super) struct Exposed(Vec<SocketAddr>);
+
+impl Exposed {
+    /// Finds addresses that other machines can reach although nobody has to show anything.
+    pub(super) fn find(auth: &AuthConfig, addresses: &[SocketAddr]) -> Option<Self> {
+        let reachable = addresses
+            .iter()
+            .filter(|address| !address.ip().to_canonical().is_loopback());
+        let reachable: Vec<_> = reachable.copied().collect();
+        (auth.mode == AuthMode::Off && !reachable.is_empty()).then_some(Self(reachable))
+    }
+}
+
+impl fmt::Display for Exposed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addresses: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        write!(
+            f,
+            "HOST is not a loopback address and AUTH is off: everybody who reaches {} could read and change all data\n  \
+             set AUTH=keys, and create a key with `cenote key create --name NAME --scope read,write`\n  \
+             or set AUTH=none-i-know if something else keeps strangers away",
+            addresses.join(" and ")
+        )
+    }
+}
+
+/// Computes what is stored of API keys.
+pub(crate) fn key_hasher(auth: &AuthConfig) -> KeyHasher {
+    match &auth.pepper {
+        Some(pepper) => KeyHasher::peppered(pepper.expose().as_bytes()),
+        None => KeyHasher::default(),
+    }
+}
+
+/// What verifies tokens, if they are accepted.
+pub(crate) fn tokens(auth: &AuthConfig) -> Option<Tokens> {
+    let source = auth.token_keys.clone()?;
+    let rules = auth.claims.clone();
+    Some(Tokens::new(TokenConfig { source, rules }))
+}
+
+impl Backend {
+    /// What authenticates requests, if anything does. Keys of tokens that are on this machine must be there; an issuer need
+    /// not answer yet.
+    pub(super) async fn authenticator(&self) -> Result<Option<Arc<Authenticator>>, AuthError> {
+        let auth = &self.settings.auth;
+        let tokens = tokens(auth);
+        if let Some(tokens) = &tokens
+            && !tokens.are_remote()
+        {
+            tokens.load_keys().await?;
+        }
+        let keys = match auth.mode.has_keys() {
+            true => {
+                let table = ApiKeys::beside(&self.pool, &self.settings.schema)?;
+                Some(Keys::new(key_hasher(auth), auth.stale, table))
+            }
+            false => None,
+        };
+        match (&keys, &tokens) {
+            (None, None) => Ok(None),
+            _ => Ok(Some(Arc::new(Authenticator::new(keys, tokens)))),
+        }
+    }
+
+    /// Creates the first API key if there is none and a file is named for it, and warns if there is none at all.
+    pub(super) async fn first_key(&self) -> Result<(), FirstKeyError> {
+        let auth = &self.settings.auth;
+        if !auth.mode.has_keys() {
+            return Ok(());
+        }
+        let admin = Admin {
+            pool: &self.pool,
+            schema: &self.settings.schema,
+        };
+        if admin.any().await? {
+            return Ok(());
+        }
+        let Some(path) = &auth.bootstrap_key else {
+            tracing::warn!(
+                "there is no API key, so every request is refused; create one with \
+                 `cenote key create --name NAME --scope read,write`, or set CENOTE_BOOTSTRAP_KEY_FILE"
+            );
+            return Ok(());
+        };
+        let key = match read_or_create(path) {
+            Ok(key) => key?,
+            Err(error) => {
+                let path = path.clone();
+                return Err(FirstKeyError::File { path, error });
+            }
+        };
+        let new = NewKey {
+            digest: key_hasher(auth).digest(&key).0,
+            hint: key.hint().to_owned(),
+            name: FIRST_KEY.to_owned(),
+            scopes: Scopes::ALL.to_string(),
+            limits: None,
+            expires: None,
+        };
+        if admin.bootstrap(&new).await? == Bootstrap::Created {
+            tracing::info!(file = %path.display(), scopes = new.scopes, "created the first API key");
+        }
+        Ok(())
+    }
+}
+
+/// Why the first key could not be created.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FirstKeyError {
+    #[error(transparent)]
+    Table(#[from] AdminError),
+    #[error("CENOTE_BOOTSTRAP_KEY_FILE {}: {error}", path.display())]
+    File { path: PathBuf, error: io::Error },
+    #[error("CENOTE_BOOTSTRAP_KEY_FILE: {0}")]
+    Key(#[from] InvalidKey),
+}
+
+/// Reads the key in a file. A file that is missing or empty gets a new key, and only its owner may read it.
+fn read_or_create(path: &Path) -> io::Result<Result<ApiKey, InvalidKey>> {
+    match fs::read(path) {
+        Ok(text) if !text.trim_ascii().is_empty() => return Ok(ApiKey::parse(text.trim_ascii())),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let key = ApiKey::generate(&SystemRandom::new()).map_err(|_| io::Error::other("no random numbers"))?;
+    // An existing file keeps the permissions that its mount gave it.
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(format!("{}\n", key.expose()).as_bytes())?;
+    file.sync_all()?;
+    Ok(Ok(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn auth(mode: AuthMode) -> AuthConfig {
+        AuthConfig {
+            mode,
+            ..AuthConfig::default()
+        }
+    }
+
+    #[test]
+    fn only_loopback_addresses_need_no_authentication() {
+        let is_exposed = |mode, address: &str| Exposed::find(&auth(mode), &[address.parse().unwrap()]).is_some();
+        for address in ["127.0.0.1:1", "127.3.2.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(!is_exposed(AuthMode::Off, address), "{address}");
+        }
+        for address in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "192.0.2.1:1", "[fd00::1]:1"] {
+            assert!(is_exposed(AuthMode::Off, address), "{address}");
+            for mode in [
+                AuthMode::Keys,
+                AuthMode::Tokens,
+                AuthMode::KeysAndTokens,
+                AuthMode::NoneIKnow,
+            ] {
+                assert!(!is_exposed(mode, address), "{address} {mode:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_message_says_what_is_exposed_and_both_ways_out() {
+        let exposed = Exposed::find(&auth(AuthMode::Off), &["0.0.0.0:8000".parse().unwrap()])
+            .unwrap()
+            .to_string();
+        let lines: Vec<_> = exposed.lines().collect();
+        assert_eq!(lines.len(), 3, "{exposed}");
+        assert!(lines[0].contains("0.0.0.0:8000"), "{exposed}");
+        assert!(
+            lines[1].contains("AUTH=keys") && lines[1].contains("cenote key create"),
+            "{exposed}"
+        );
+        assert!(lines[2].contains("AUTH=none-i-know"), "{exposed}");
+    }
+
+    #[test]
+    fn a_missing_or_empty_file_gets_a_key_and_a_full_one_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("missing");
+        let key = read_or_create(&missing).unwrap().unwrap();
+        assert_eq!(fs::read_to_string(&missing).unwrap(), format!("{}\n", key.expose()));
+        assert_eq!(fs::metadata(&missing).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(read_or_create(&missing).unwrap().unwrap(), key);
+        let empty = directory.path().join("empty");
+        fs::write(&empty, "\n").unwrap();
+        let key = read_or_create(&empty).unwrap().unwrap();
+        assert_eq!(read_or_create(&empty).unwrap().unwrap(), key);
+        fs::write(&empty, "cnk_wrong").unwrap();
+        assert_eq!(read_or_create(&empty).unwrap(), Err(InvalidKey::Malformed));
+        assert!(read_or_create(&directory.path().join("no/such")).is_err());
+    }
+}

@@ -1,0 +1,116 @@
+//! `cenote key`, and a start that would let anybody in.
+
+use serde_json::Value;
+
+use crate::support::{AT_ONCE, Database, Ended, Launch, Service};
+
+async fn key(database: &Database, arguments: &[&str]) -> Ended {
+    let all = [&["key"], arguments].concat();
+    Launch::new(&all).env("DATABASE_URL", &database.url).run().await
+}
+
+#[tokio::test]
+async fn a_new_key_is_alone_on_standard_output() {
+    let database = Database::create().await;
+    let created = key(
+        &database,
+        &["create", "--name", "shop", "--scope", "read,write", "--expires", "90d"],
+    )
+    .await;
+    assert_eq!(created.code, Some(0), "{created:?}");
+    let text = created.output.strip_suffix('\n').unwrap();
+    assert!(text.starts_with("cnk_") && text.len() == 40, "{text}");
+    assert!(
+        created.log.contains("created key 1") && !created.log.contains(text),
+        "{}",
+        created.log
+    );
+    let listed = key(&database, &["list", "--json"]).await;
+    let keys: Value = serde_json::from_str(&listed.output).unwrap();
+    assert_eq!(
+        (&keys[0]["name"], &keys[0]["state"]),
+        (&Value::from("shop"), &Value::from("valid"))
+    );
+    assert_eq!(keys[0]["hint"], text[..6]);
+    assert!(
+        keys[0]["expires"].is_string() && keys[0]["last_used"].is_null(),
+        "{keys}"
+    );
+    assert!(!listed.output.contains(text));
+    let rotated = key(&database, &["rotate", "shop", "--overlap", "1h"]).await;
+    assert_eq!(rotated.code, Some(0), "{rotated:?}");
+    assert_ne!(rotated.output, created.output);
+    let revoked = key(&database, &["revoke", text]).await;
+    assert_eq!((revoked.code, revoked.output.as_str()), (Some(0), ""), "{revoked:?}");
+    assert!(revoked.log.contains("within a second"), "{}", revoked.log);
+    let listed = key(&database, &["list"]).await.output;
+    let lines: Vec<_> = listed.lines().collect();
+    assert!(lines[1].contains("revoked") && lines[2].contains("valid"), "{listed}");
+    let again = key(&database, &["revoke", "1"]).await;
+    assert_eq!(again.code, Some(1), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_argument_is_refused_before_the_database_is_asked() {
+    let database = Database {
+        name: "none".to_owned(),
+        url: "postgresql://192.0.2.1/none".to_owned(),
+    };
+    for arguments in [
+        &["create", "--name", "7", "--scope", "read"][..],
+        &["create", "--name", "shop", "--scope", "reed"],
+        &["create", "--name", "shop"],
+        &["create", "--name", "shop", "--scope", "read", "--expires", "tomorrow"],
+        &["create", "--name", "shop", "--scope", "read", "--limit", "fast"],
+        &["revoke", "cnk_typo"],
+        &[],
+    ] {
+        let ended = key(&database, arguments).await;
+        assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
+        assert!(ended.took < AT_ONCE);
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_others_can_reach_needs_authentication() {
+    let database = Database::create().await;
+    let serve = |settings: &[(&'static str, &'static str)]| {
+        Launch::new(&["serve"])
+            .env("DATABASE_URL", &database.url)
+            .env("PORT", "0")
+            .env("HOST", "0.0.0.0")
+            .envs(settings)
+    };
+    let refused = serve(&[]).run().await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.reason().contains("HOST is not a loopback address"),
+        "{refused:?}"
+    );
+    for way in ["AUTH=keys", "cenote key create", "AUTH=none-i-know"] {
+        assert!(refused.log.contains(way), "{way}: {refused:?}");
+    }
+    for auth in ["keys", "none-i-know"] {
+        let service = Service::over(serve(&[("AUTH", auth)]).spawn(), &database).await;
+        service.stop(AT_ONCE).await;
+    }
+}
+
+#[tokio::test]
+async fn the_first_key_is_written_into_a_file_once() {
+    let database = Database::create().await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("first-key");
+    let settings = [("AUTH", "keys"), ("CENOTE_BOOTSTRAP_KEY_FILE", path.to_str().unwrap())];
+    let service = Service::start_with(&database, &settings).await;
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert!(written.starts_with("cnk_"), "{written}");
+    assert!(!service.log().contains(written.trim()), "{}", service.log());
+    service.stop(AT_ONCE).await;
+    let service = Service::start_with(&database, &settings).await;
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), written);
+    let keys: Value = serde_json::from_str(&key(&database, &["list", "--json"]).await.output).unwrap();
+    assert_eq!(keys.as_array().unwrap().len(), 1, "{keys}");
+    assert_eq!(keys[0]["scopes"], "read,write,admin,metrics");
+    drop(service);
+}
