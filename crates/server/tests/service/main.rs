@@ -45,3 +45,4 @@ mod spans;
 mod startup;
 mod support;
 mod users;
+mod web;

@@ -90,6 +90,7 @@ fn is_token(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -151,5 +152,18 @@ mod tests {
         }
         assert!(!prefers_gzip(&HeaderMap::new()));
         assert!(!asks(&["gzip", "gzip;q=0"]));
+    }
+
+    proptest! {
+        /// Two lines are one list, and a line more that refuses gzip is obeyed.
+        #[test]
+        fn lines_are_one_list_and_a_refusal_counts(
+            one in "[ -~]{0,20}|(gzip|br|\\*)( ?; ?q=[01](\\.[0-9]{0,3})?)?",
+            other in "(gzip|identity|\\*)(;q=0(\\.[0-9]{0,3})?)?",
+        ) {
+            let joined = format!("{one},{other}");
+            prop_assert_eq!(asks(&[&joined]), asks(&[&one, &other]));
+            prop_assert!(!asks(&[&one, &other, "gzip;q=0"]));
+        }
     }
 }

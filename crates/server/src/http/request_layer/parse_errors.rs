@@ -4,8 +4,8 @@
 //! it. So the socket recognizes these few bytes and sends a problem in their place, with the headers that every response
 //! has.
 //!
-//! Invariant: only hyper's own responses are replaced. The service sends no 4xx with an empty body, and hyper's come first
-//! in a write, because nothing follows them on the connection.
+//! Invariant: only hyper's own responses are replaced. The service sends no 4xx with an empty body, and JSON has no bare line
+//! breaks, so the rest of a body that begins a write never looks like one.
 
 use std::fmt::Write;
 

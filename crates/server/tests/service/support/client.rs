@@ -87,6 +87,16 @@ impl Connection {
         self.ask("POST", path, &json, body.to_string()).await
     }
 
+    /// Sends one request, given in full, and reads until the service closes the connection.
+    pub(crate) async fn exchange_to_the_end(mut self, request: &str) -> Vec<u8> {
+        let exchange = async {
+            self.stream.write_all(request.as_bytes()).await?;
+            self.stream.read_to_end(&mut self.buffer).await
+        };
+        timeout(SOON, exchange).await.unwrap().unwrap();
+        self.buffer
+    }
+
     async fn answer(&mut self, has_body: bool) -> io::Result<Answer> {
         let end = loop {
             match self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
