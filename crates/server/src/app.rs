@@ -9,6 +9,7 @@ use crate::{
     admin::Admin,
     auth::Authenticator,
     health::HealthMonitor,
+    http::Tls,
     memory_watch::{MemoryReader, MemoryState, MemoryWatch, Thresholds},
     response_memory::ResponseMemory,
     store::{CacheMode, Queues, Store},
@@ -37,6 +38,8 @@ pub(crate) struct AppState {
     pub(crate) memory_state: MemoryState,
     /// Authenticates requests, if anything does. Shared by all cores.
     pub(crate) auth: Option<Arc<Authenticator>>,
+    /// TLS to clients. `None`: plain HTTP.
+    pub(crate) tls: Option<Tls>,
 }
 
 impl App {
@@ -49,6 +52,7 @@ impl App {
         memory: &ResponseMemory,
         admin: &Arc<Admin>,
         auth: Option<&Arc<Authenticator>>,
+        tls: Option<&Tls>,
     ) -> Vec<Self> {
         let health = Arc::new(HealthMonitor::new(pool.clone()));
         let started = Instant::now();
@@ -67,6 +71,7 @@ impl App {
                 memory: memory.clone(),
                 memory_state: memory_state.clone(),
                 auth: auth.cloned(),
+                tls: tls.cloned(),
             }))
         };
         pool.per_runtime().zip(&*stores).map(app).collect()

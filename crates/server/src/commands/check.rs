@@ -9,6 +9,7 @@ use tokio::{runtime::Handle, time::Instant};
 use super::{fail, with_log};
 use crate::{
     auth::Tokens,
+    http::{Tls, TlsConfig},
     output::Output,
     settings::{Loaded, Settings},
     startup::{Backend, CacheError, cache_config, reach, tokens},
@@ -64,6 +65,9 @@ async fn check(settings: Settings) -> ExitCode {
             Err(error) => tally.note("cache", Err(error.to_string())),
         }
     }
+    if let Some(config) = &backend.settings.tls {
+        tally.note("TLS certificate", certificate(config));
+    }
     backend.close(private).await;
     tally.finish()
 }
@@ -110,6 +114,12 @@ impl Tally {
 
 fn text(error: impl Into<WriteError>) -> String {
     error.into().to_string()
+}
+
+fn certificate(config: &TlsConfig) -> Outcome {
+    let tls = Tls::load(config.clone()).map_err(|error| error.to_string())?;
+    let expires = httpdate::fmt_http_date(tls.stats().expires_at());
+    Ok(format!("valid until {expires}"))
 }
 
 async fn connect(backend: &Backend) -> Outcome {

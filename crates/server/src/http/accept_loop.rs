@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 use super::config::HttpConfig;
 use super::connection::{Protocol, run};
@@ -48,7 +49,13 @@ pub async fn serve<S: Service>(
 ) -> Drained {
     let mut listeners = listeners.into();
     let connections = Connections::new(cores.len());
-    let refusals = Refusals::new();
+    let opening = Arc::new(listeners.opening());
+    let refusals = Refusals::new(opening.tls.is_some());
+    // Its tasks end with it.
+    let mut background = JoinSet::new();
+    if let Some(tls) = opening.tls.clone() {
+        background.spawn(async move { tls.follow_files().await });
+    }
     let (max_connections, drain_timeout) = (config.max_connections, config.drain_timeout);
     let log = Arc::new(RequestLog::new(config.slow_request));
     let config = Arc::new(config);
@@ -90,7 +97,14 @@ pub async fn serve<S: Service>(
                 // Deregistered from this runtime, so that the serving core's reactor watches the socket.
                 // If that fails, the peer has gone.
                 if let Ok(stream) = stream.into_std() {
-                    let serving = run(stream, peer, permit, Arc::clone(&protocol), Arc::clone(layer));
+                    let serving = run(
+                        stream,
+                        peer,
+                        permit,
+                        Arc::clone(&opening),
+                        Arc::clone(&protocol),
+                        Arc::clone(layer),
+                    );
                     runtime.spawn(serving);
                 }
             }

@@ -1,4 +1,4 @@
-//! One connection's life: detect the protocol, serve it with hyper, end it.
+//! One connection's life: open it, serve it with hyper, end it.
 //!
 //! Invariant: the connection is polled only inside its [`ConnectionGuard`], so every state it can be in has a timeout.
 //!
@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -18,16 +18,17 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use pin_project_lite::pin_project;
-use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 use super::body::TrackedBody;
 use super::config::HttpConfig;
 use super::connections::{ConnectionPermit, ServerPhase};
+use super::opening::{Opened, Opening, Version};
 use super::peer::Peer;
 use super::request_layer::{RequestLayer, respond};
 use super::service::Service;
-use super::socket::ObservedSocket;
+use super::socket::Socket;
+use super::stream::ObservedStream;
 use super::timeouts::{Activity, ConnectionGuard};
 
 /// Bytes that hyper may buffer in each direction of an HTTP/1 connection, unless a head may be longer.
@@ -37,8 +38,6 @@ const SMALLEST_HEAD: u32 = 8 * 1024;
 /// Bytes queued for sending on each HTTP/2 stream.
 const MAX_QUEUED: usize = 64 * 1024;
 
-/// The bytes that open an HTTP/2 connection (RFC 9113, section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bounds the ping interval: hyper adds it to an `Instant`, which would overflow.
 const LONGEST_PING: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -84,6 +83,7 @@ pub(super) async fn run<S: Service>(
     stream: std::net::TcpStream,
     peer: Peer,
     permit: ConnectionPermit,
+    opening: Arc<Opening>,
     protocol: Arc<Protocol>,
     layer: Arc<RequestLayer<S>>,
 ) {
@@ -97,17 +97,23 @@ pub(super) async fn run<S: Service>(
     let config = Arc::clone(&layer.config);
     let mut guard = pin!(ConnectionGuard::new(permit.connections(), &activity, &config));
 
-    let first_bytes = poll_fn(|cx| {
+    let mut opening = pin!(opening.perform(Socket::new(stream, Arc::clone(&activity)), peer));
+    let opened = poll_fn(|cx| {
         guard.as_mut().poll(cx, |cx, phase| match phase {
-            ServerPhase::Serving | ServerPhase::Leaving => poll_first_bytes(&stream, cx),
+            ServerPhase::Serving | ServerPhase::Leaving => opening.as_mut().poll(cx),
             // No request has begun.
             _ => Poll::Ready(None),
         })
     });
-    let Some(version) = first_bytes.await else {
+    let Some(Opened {
+        transport,
+        version,
+        peer,
+    }) = opened.await
+    else {
         return;
     };
-    let io = TokioIo::new(ObservedSocket::new(stream, Arc::clone(&activity)));
+    let io = TokioIo::new(ObservedStream::new(transport, Arc::clone(&activity)));
     let requests = Arc::clone(&activity);
     let service = service_fn(move |request| respond(Arc::clone(&layer), &requests, &peer, request));
     let mut conversation = pin!(match version {
@@ -131,26 +137,7 @@ pub(super) async fn run<S: Service>(
     let _ended = talk.await;
 }
 
-/// The protocol version that the first bytes of a connection allow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
-    Http1,
-    /// The bytes are the beginning of the HTTP/2 preface, or all of it.
-    Unclear,
-}
-
-/// Peeks at the first bytes, and leaves them in the socket for hyper. `None` if the peer closed before the first byte.
-fn poll_first_bytes(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<Option<Version>> {
-    let mut bytes = [0; PREFACE.len()];
-    let mut bytes = ReadBuf::new(&mut bytes);
-    Poll::Ready(match ready!(stream.poll_peek(cx, &mut bytes)) {
-        Ok(0) | Err(_) => None,
-        Ok(_) if PREFACE.starts_with(bytes.filled()) => Some(Version::Unclear),
-        Ok(_) => Some(Version::Http1),
-    })
-}
-
-type Io = TokioIo<ObservedSocket>;
+type Io = TokioIo<ObservedStream>;
 
 pin_project! {
     /// hyper's state of the connection.

@@ -12,7 +12,9 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::opening::Opening;
 use super::peer::Peer;
+use super::tls::Tls;
 
 /// Connections that the kernel queues before they are accepted. The kernel may cap it (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
@@ -29,6 +31,7 @@ pub struct TcpListeners {
     first: usize,
     /// An open file that is closed when the process has run out of descriptors, to accept and refuse one client.
     spare: Option<File>,
+    opening: Opening,
 }
 
 impl From<Vec<TcpListener>> for TcpListeners {
@@ -37,6 +40,7 @@ impl From<Vec<TcpListener>> for TcpListeners {
             sockets,
             first: 0,
             spare: spare(),
+            opening: Opening::default(),
         }
     }
 }
@@ -80,6 +84,18 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl TcpListeners {
+    /// Serves HTTPS alone, where `tls` is given.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Tls>) -> Self {
+        self.opening.tls = tls;
+        self
+    }
+
+    /// Returns what a peer must send before its first request.
+    pub(super) fn opening(&self) -> Opening {
+        self.opening.clone()
+    }
+
     /// Returns the next connection. After an error such as lack of memory it pauses, longer each time, and tries again.
     ///
     /// # Cancel safety

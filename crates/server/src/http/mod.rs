@@ -7,7 +7,8 @@
 //! |---|---|
 //! | who accepts, and what happens at the limit of connections | `accept_loop`, `listener`, `refusals` |
 //! | which connections are open, on which core, and the drain | `connections` |
-//! | one connection's lifetime, and who is at its other end | `connection`, `socket`, `timeouts`, `peer` |
+//! | one connection's lifetime, and who is at its other end | `connection`, `socket`, `stream`, `timeouts`, `peer` |
+//! | what precedes HTTP on a connection | `opening`, `tls` |
 //! | the client behind proxies | `client_address` |
 //! | what happens to a request before and after its handler; security headers, compression | `request_layer` |
 //! | which pages of other origins may read responses | `cors` |
@@ -29,6 +30,7 @@ mod connections;
 mod cors;
 mod extract;
 mod listener;
+mod opening;
 mod peer;
 mod problem;
 mod refusals;
@@ -37,7 +39,9 @@ mod router;
 mod server_timing;
 mod service;
 mod socket;
+mod stream;
 mod timeouts;
+mod tls;
 mod validation;
 
 pub use accept_loop::{Core, serve};
@@ -58,4 +62,5 @@ pub(crate) use request_layer::panic_text;
 pub use router::with_fallbacks;
 pub use server_timing::{Stage, Stopwatch, Timings};
 pub use service::Service;
+pub use tls::{ClientCertificates, Tls, TlsConfig, TlsError, TlsStats, TlsVersion};
 pub use validation::{between, characters, entries, no_nul};

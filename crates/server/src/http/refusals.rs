@@ -31,24 +31,34 @@ content-security-policy: default-src 'none'; frame-ancestors 'none'\r\n\
 {\"type\":\"urn:cenote:problem:too-many-connections\",\"title\":\"Too many connections\",\
 \"status\":503,\"detail\":\"every connection is taken; try again\"}";
 
+/// A fatal alert of TLS, `internal_error` (RFC 8446, section 6): without a handshake nothing else can be said.
+const ALERT: &[u8] = &[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x50];
+
 /// Answers `503` on connections beyond the limit.
 #[derive(Debug, Clone)]
-pub(super) struct Refusals(Arc<Semaphore>);
+pub(super) struct Refusals {
+    awaited: Arc<Semaphore>,
+    response: &'static [u8],
+}
 
 impl Refusals {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_AWAITED)))
+    pub(super) fn new(is_encrypted: bool) -> Self {
+        Self {
+            awaited: Arc::new(Semaphore::new(MAX_AWAITED)),
+            response: if is_encrypted { ALERT } else { RESPONSE },
+        }
     }
 
     /// Answers and closes the connection in a task.
     pub(super) fn refuse(&self, stream: TcpStream) {
-        let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.awaited).try_acquire_owned() else {
             self.refuse_at_once(&stream);
             return;
         };
+        let response = self.response;
         tokio::spawn(async move {
             // A peer that is too slow gets no response.
-            let _ = tokio::time::timeout(TIMEOUT, respond(stream)).await;
+            let _ = tokio::time::timeout(TIMEOUT, respond(stream, response)).await;
             drop(permit);
         });
     }
@@ -60,16 +70,16 @@ impl Refusals {
         let mut request = [MaybeUninit::uninit(); 8192];
         // Errors do not matter: the connection is closed next.
         let _read = stream.recv(&mut request);
-        let _written = stream.send(RESPONSE);
+        let _written = stream.send(self.response);
         let _ended = stream.shutdown(Shutdown::Write);
     }
 }
 
 /// Waits for the request, because clients reject a response that precedes it. Then answers, and reads until the peer
 /// closes: closing with bytes unread would reset the connection before the response is read.
-async fn respond(mut stream: TcpStream) -> std::io::Result<()> {
+async fn respond(mut stream: TcpStream, response: &[u8]) -> std::io::Result<()> {
     stream.readable().await?;
-    stream.write_all(RESPONSE).await?;
+    stream.write_all(response).await?;
     stream.shutdown().await?;
     let mut discarded = [0_u8; 1024];
     while stream.read(&mut discarded).await? != 0 {}

@@ -1,6 +1,6 @@
 //! `/health`, `/health/live`, `/health/ready`. Invariant: each is answered in bounded time, whatever has failed.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::{extract::State, http::StatusCode};
 use cenote_cache::{DegradedReason, State as CacheState, Stats as CacheStats};
@@ -39,6 +39,7 @@ pub(super) struct Health {
     pool: Part,
     cache: Part,
     memory: MemoryPart,
+    tls: Part,
     /// Seconds since the start.
     uptime_s: u64,
     version: &'static str,
@@ -81,10 +82,11 @@ pub(super) async fn health(State(app): State<App>) -> FullResponse {
     let cache = cache(&app);
     let pool = pool(&app);
     let memory = memory(&app);
+    let tls = tls(&app, SystemTime::now());
     let status = match (stage, database.state) {
         (Stage::Starting, _) | (_, HealthState::Unhealthy | HealthState::Unknown) => "unhealthy",
         (_, HealthState::Degraded) => "degraded",
-        (_, HealthState::Healthy) if [&cache, &pool, &memory.part].iter().any(|part| part.problem.is_some()) => {
+        (_, HealthState::Healthy) if [&cache, &pool, &memory.part, &tls].iter().any(|part| part.problem.is_some()) => {
             "degraded"
         }
         (_, HealthState::Healthy) => "ok",
@@ -104,6 +106,7 @@ pub(super) async fn health(State(app): State<App>) -> FullResponse {
         },
         cache,
         memory,
+        tls,
         uptime_s: app.started.elapsed().as_secs(),
         version: env!("CARGO_PKG_VERSION"),
     };
@@ -194,6 +197,20 @@ fn memory(app: &App) -> MemoryPart {
         },
         used_bytes: report.map(|report| report.reading.used),
         limit_bytes: report.map(|report| report.reading.limit),
+    }
+}
+
+fn tls(app: &App, now: SystemTime) -> Part {
+    let Some(tls) = &app.tls else {
+        return Part {
+            state: "off",
+            problem: None,
+        };
+    };
+    let hours = tls.stats().expires_soon(now);
+    Part {
+        state: if hours.is_some() { "degraded" } else { "healthy" },
+        problem: hours.map(|hours| format!("the TLS certificate expires in less than {} h", hours + 1)),
     }
 }
 

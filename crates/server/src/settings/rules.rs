@@ -12,7 +12,7 @@ use super::resolve::{Resolver, Row};
 use super::table as t;
 use super::typed::Settings;
 use crate::auth::{KeySource, SECRET_BYTES};
-use crate::http::Cors;
+use crate::http::{ClientCertificates, Cors, TlsConfig};
 use crate::store::CacheMode;
 
 /// The default of `CACHE_MAX_STALENESS_MS`, which counts in one mode only.
@@ -32,6 +32,7 @@ pub(super) fn apply(r: &mut Resolver<'_>, s: &mut Settings) {
     cors(r, s);
     memory(r, s);
     tokens(r, s);
+    tls(r, s);
 }
 
 fn pool_sizes(r: &mut Resolver<'_>, s: &mut Settings) {
@@ -128,12 +129,15 @@ fn max_staleness(r: &mut Resolver<'_>, s: &mut Settings) -> Duration {
     bound
 }
 
-/// A certificate and its key go together.
 fn redis_files(r: &mut Resolver<'_>) {
-    let pair: [&dyn Row; 2] = [&t::REDIS_TLS_CERT, &t::REDIS_TLS_KEY];
-    for (given, missing) in [(pair[0], pair[1]), (pair[1], pair[0])] {
+    go_together(r, &t::REDIS_TLS_CERT, &t::REDIS_TLS_KEY);
+}
+
+/// A certificate and its key go together.
+fn go_together(r: &mut Resolver<'_>, certificate: &dyn Row, key: &dyn Row) {
+    for (given, missing) in [(certificate, key), (key, certificate)] {
         if r.is_set(given) && !r.is_set(missing) {
-            r.problem_with(given, format!("means nothing without {}", missing.about().name()));
+            means_nothing_without(r, given, missing);
         }
     }
 }
@@ -202,4 +206,35 @@ fn tokens(r: &mut Resolver<'_>, s: &mut Settings) {
         let message = "JWT_AUDIENCE is not set: tokens that the issuer made for other services are accepted too";
         r.warnings.push(message.to_owned());
     }
+}
+
+fn means_nothing_without(r: &mut Resolver<'_>, given: &dyn Row, missing: &dyn Row) {
+    r.problem_with(given, format!("means nothing without {}", missing.about().name()));
+}
+
+fn tls(r: &mut Resolver<'_>, s: &mut Settings) {
+    go_together(r, &t::TLS_CERT, &t::TLS_KEY);
+    let of_clients: &dyn Row = &t::TLS_CLIENT_AUTH;
+    for (given, missing) in [
+        (&t::TLS_CLIENT_CA as &dyn Row, &t::TLS_CERT as &dyn Row),
+        (of_clients, &t::TLS_CLIENT_CA),
+        (&t::TLS_MIN_VERSION, &t::TLS_CERT),
+    ] {
+        if r.is_set(given) && !r.is_set(missing) {
+            means_nothing_without(r, given, missing);
+        }
+    }
+    let (certificate, key) = (r.get(&t::TLS_CERT), r.get(&t::TLS_KEY));
+    let (authorities, required) = (r.get(&t::TLS_CLIENT_CA), r.get(&t::TLS_CLIENT_AUTH));
+    let min_version = r.get(&t::TLS_MIN_VERSION);
+    let clients = authorities.map(|authorities| ClientCertificates {
+        authorities: s.directory.join(authorities),
+        required: required.unwrap_or(true),
+    });
+    s.tls = certificate.zip(key).map(|(certificate, key)| TlsConfig {
+        certificate: s.directory.join(certificate),
+        key: s.directory.join(key),
+        clients,
+        min_version: min_version.unwrap_or_default(),
+    });
 }

@@ -13,7 +13,7 @@ use super::parse::{
 use super::resolve::Fallback::{Else, Is};
 use super::resolve::{About, Row, Setting};
 use crate::auth::{AuthMode, ClaimRules, JwksUrl};
-use crate::http::{ProxyHeader, TrustedProxies, check_origin};
+use crate::http::{ProxyHeader, TlsVersion, TrustedProxies, check_origin};
 use crate::limits::{HeadersOn, Policy, RouteClasses};
 use crate::store::{CacheMode, Migrate, SchemaName};
 use crate::telemetry;
@@ -180,6 +180,18 @@ settings! {
             "Address to listen on";
         PORT: Whole<u16>(0..=65_535), Is("8000") => |s, it| s.port = it,
             "Port to listen on; 0 = any free port";
+        TLS_CERT: Location, Else("none: plain HTTP"),
+            "File (PEM) with the certificate to show to clients, and its chain in order; the service then speaks HTTPS \
+             alone. Needs TLS_KEY. It is read again when it changes";
+        TLS_KEY: Location, Else("none"),
+            "File (PEM) with the private key of TLS_CERT, not encrypted";
+        TLS_CLIENT_CA: Location, Else("none: clients are not asked for a certificate"),
+            "File (PEM) with the authorities that may sign the certificates of clients; needs TLS_CERT";
+        TLS_CLIENT_AUTH: OneOf<bool>(&[("require", true), ("request", false)]), Else("require with TLS_CLIENT_CA"),
+            "What happens to a client without a certificate: require = it is refused; request = it is served. One with a \
+             certificate of another authority is always refused";
+        TLS_MIN_VERSION: OneOf<TlsVersion>(TlsVersion::WORDS), Else("1.2 with TLS_CERT"),
+            "Oldest version of TLS that is accepted";
         HTTP_CORES: Whole<usize>(1..=1024), Else("as many as the process may use") => |s, it| s.cores = Some(it),
             "Cores that requests are served on, each by a thread of its own";
         HTTP_MAX_CONNECTIONS: Whole<usize>(1..=10_000_000), Is("20000") => |s, it| s.http.max_connections = it,

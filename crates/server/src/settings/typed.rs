@@ -8,7 +8,7 @@ use std::time::Duration;
 use cenote_cache::Config as CacheConfig;
 
 use crate::auth::AuthConfig;
-use crate::http::{HttpConfig, ProxyHeader, TrustedProxies};
+use crate::http::{HttpConfig, ProxyHeader, TlsConfig, TrustedProxies};
 use crate::limits::LimitsConfig;
 use crate::memory_watch::Thresholds;
 use crate::store::{CacheMode, Migrate, SchemaName};
@@ -33,6 +33,8 @@ pub struct Settings {
     pub change_feed: bool,
     /// The HTTP connections.
     pub http: HttpConfig,
+    /// TLS to clients. `None`: plain HTTP.
+    pub tls: Option<TlsConfig>,
     /// The address or name to listen on, IPv6 without brackets.
     pub host: String,
     /// The port to listen on; 0: any free port.

@@ -77,8 +77,11 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// What the log says of it: where to go, and where the documentation is.
-pub(super) fn describe(addresses: &[SocketAddr]) -> String {
-    let all: Vec<_> = addresses.iter().map(|address| format!("http://{address}")).collect();
+pub(super) fn describe(scheme: &str, addresses: &[SocketAddr]) -> String {
+    let all: Vec<_> = addresses
+        .iter()
+        .map(|address| format!("{scheme}://{address}"))
+        .collect();
     let docs = addresses.first().map_or_else(String::new, |first| {
         // An address that means all of them is none to go to.
         let ip = match first.ip() {
@@ -86,7 +89,7 @@ pub(super) fn describe(addresses: &[SocketAddr]) -> String {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
-        format!("; docs at http://{}/docs", SocketAddr::new(ip, first.port()))
+        format!("; docs at {scheme}://{}/docs", SocketAddr::new(ip, first.port()))
     });
     format!("listening on {}{docs}", all.join(" and "))
 }
@@ -152,10 +155,11 @@ mod tests {
     #[test]
     fn the_log_names_every_address_and_one_to_read_the_docs_at() {
         let addresses = [([0, 0, 0, 0], 80).into(), (Ipv6Addr::LOCALHOST, 80).into()];
-        let text = describe(&addresses);
-        assert_eq!(
-            text,
-            "listening on http://0.0.0.0:80 and http://[::1]:80; docs at http://127.0.0.1:80/docs"
-        );
+        for scheme in ["http", "https"] {
+            let expected = format!(
+                "listening on {scheme}://0.0.0.0:80 and {scheme}://[::1]:80; docs at {scheme}://127.0.0.1:80/docs"
+            );
+            assert_eq!(describe(scheme, &addresses), expected);
+        }
     }
 }

@@ -34,7 +34,7 @@ use crate::{
     app::App,
     cores::Cores,
     health::Stage,
-    http::{self, Drained, HttpConfig},
+    http::{self, Drained, HttpConfig, TcpListeners, Tls, TlsError},
     memory_watch::{self, MemoryReader, MemoryWatch},
     open_files::{HOW_TO_RAISE, OpenFiles, TooFewOpenFiles},
     response_memory::ResponseMemory,
@@ -51,6 +51,8 @@ pub struct StartError(#[from] Failure);
 enum Failure {
     #[error("cannot listen on HOST {host:?}, PORT {port}: {error}")]
     Listen { host: String, port: u16, error: io::Error },
+    #[error("TLS_CERT and TLS_KEY cannot be used: {0}")]
+    Tls(#[from] TlsError),
     #[error("cannot start a thread for each of HTTP_CORES: {0}")]
     Cores(io::Error),
     #[error("too few open files are allowed: {0}")]
@@ -95,6 +97,7 @@ pub struct Stop {
 pub struct Service {
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
+    tls: Option<Tls>,
     http: HttpConfig,
     cores: Cores,
     backend: Backend,
@@ -138,6 +141,7 @@ pub async fn build_with_memory(
 async fn compose(settings: Settings, reader: Option<Box<dyn MemoryReader>>) -> Result<Service, Failure> {
     let mut http = settings.http.clone();
     // First what never succeeds later, such as a port that is in use.
+    let tls = settings.tls.clone().map(Tls::load).transpose()?;
     let (host, port) = (&settings.host, settings.port);
     let listeners = listen(host, port).await.map_err(|error| Failure::Listen {
         host: host.clone(),
@@ -190,6 +194,7 @@ async fn compose(settings: Settings, reader: Option<Box<dyn MemoryReader>>) -> R
         &memory,
         &admin,
         auth.as_ref(),
+        tls.as_ref(),
     );
     let memory_watch = memory::watch(&apps[0], settings, reader);
     let pool = &settings.postgres.pool;
@@ -201,11 +206,13 @@ async fn compose(settings: Settings, reader: Option<Box<dyn MemoryReader>>) -> R
         "pool initialized"
     );
     if let Some(address) = addresses.first() {
-        tracing::info!(%address, "{}", describe(&addresses));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        tracing::info!(%address, "{}", describe(scheme, &addresses));
     }
     Ok(Service {
         listeners,
         addresses,
+        tls,
         http,
         cores,
         backend,
@@ -254,8 +261,9 @@ impl Service {
             service: Routes::new(app.clone()),
         };
         let cores = self.cores.runtimes().iter().zip(&self.apps).map(core).collect();
+        let listeners = TcpListeners::from(self.listeners).with_tls(self.tls);
         let ended = tokio::select! {
-            drained = http::serve(self.listeners, cores, self.http, leaving, stopping) => Ok(drained),
+            drained = http::serve(listeners, cores, self.http, leaving, stopping) => Ok(drained),
             failed = &mut starting => Err(match failed {
                 Ok(Err(error)) => Ended::Database(error),
                 Ok(Ok(())) | Err(_) => Ended::Start,

@@ -14,4 +14,5 @@ mod problems;
 mod routing;
 mod support;
 mod timeouts;
+mod tls;
 mod web;

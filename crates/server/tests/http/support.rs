@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use cenote::http::{Core, Drained, HttpConfig, bind, serve, with_fallbacks};
+use cenote::http::{Core, Drained, HttpConfig, Service, TcpListeners, bind, serve, with_fallbacks};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -34,14 +34,24 @@ pub(crate) fn start(router: Router, config: HttpConfig) -> Server {
 
 /// Serves on these runtimes.
 pub(crate) fn start_on(runtimes: Vec<Handle>, router: Router, config: HttpConfig) -> Server {
+    serve_with(|listeners| listeners, runtimes, with_fallbacks(router), config)
+}
+
+/// Serves over listeners that are set up by `prepare`.
+pub(crate) fn serve_with<S: Service + Clone>(
+    prepare: impl FnOnce(TcpListeners) -> TcpListeners,
+    runtimes: Vec<Handle>,
+    service: S,
+    config: HttpConfig,
+) -> Server {
     let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
     let address = listener.local_addr().unwrap();
+    let listeners = prepare(listener.into());
     let (leave, left) = oneshot::channel();
     let (stop, stopped) = oneshot::channel();
-    let router = with_fallbacks(router);
     let core = |runtime| Core {
         runtime,
-        service: router.clone(),
+        service: service.clone(),
     };
     let cores = runtimes.into_iter().map(core).collect();
     // A test may drop the sender; that must not stop the server.
@@ -50,7 +60,7 @@ pub(crate) fn start_on(runtimes: Vec<Handle>, router: Router, config: HttpConfig
             std::future::pending::<()>().await;
         }
     };
-    let done = tokio::spawn(async move { serve(listener, cores, config, told(left), told(stopped)).await });
+    let done = tokio::spawn(async move { serve(listeners, cores, config, told(left), told(stopped)).await });
     Server {
         address,
         leave,
@@ -100,8 +110,8 @@ pub(crate) fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")
 }
 
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
     buffer: Vec<u8>,
 }
 
@@ -140,14 +150,22 @@ impl Answer {
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(address).await.unwrap())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub(crate) fn over(stream: S) -> Self {
         Self {
-            stream: TcpStream::connect(address).await.unwrap(),
+            stream,
             buffer: Vec::new(),
         }
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
+        // TLS may keep bytes that the socket did not take at once.
+        self.stream.flush().await.unwrap();
     }
 
     /// The next response, framed by its `content-length`.

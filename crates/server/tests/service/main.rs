@@ -44,5 +44,6 @@ mod settings;
 mod spans;
 mod startup;
 mod support;
+mod tls;
 mod users;
 mod web;

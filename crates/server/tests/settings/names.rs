@@ -231,6 +231,11 @@ fn no_setting_is_left_out_of_these_tests() {
         "JWT_SECRET",
         "JWT_JWKS_FILE",
         "JWT_JWKS_URL",
+        "TLS_CERT",
+        "TLS_KEY",
+        "TLS_CLIENT_CA",
+        "TLS_CLIENT_AUTH",
+        "TLS_MIN_VERSION",
     ];
     tried.extend(ROWS.iter().map(|(names, ..)| names[0]));
     tried.sort_unstable();

@@ -1,5 +1,8 @@
 //! The values that are allowed, alone and in combination.
 
+use std::path::Path;
+
+use cenote::http::{ClientCertificates, TlsVersion};
 use cenote::settings::CacheMode;
 use cenote_cache::{Mode, RedisConfig};
 
@@ -193,6 +196,56 @@ fn a_certificate_for_redis_and_its_key_go_together() {
         env(&[redis, key]).errors(),
         "REDIS_TLS_KEY from the environment: means nothing without REDIS_TLS_CERT"
     );
+}
+
+#[test]
+fn the_files_of_tls_go_together() {
+    let (certificate, key) = (("TLS_CERT", "/c.pem"), ("TLS_KEY", "k.pem"));
+    assert_eq!(env(&[]).settings().tls, None);
+    let world = env(&[certificate, key]);
+    let tls = world.settings().tls.unwrap();
+    assert_eq!(tls.certificate, Path::new("/c.pem"));
+    assert!(tls.key.is_absolute() && tls.key.ends_with("k.pem"), "{tls:?}");
+    assert_eq!((tls.clients, tls.min_version), (None, TlsVersion::Tls12));
+
+    let clients = ("TLS_CLIENT_CA", "/ca.pem");
+    for (word, required) in [(None, true), (Some("require"), true), (Some("request"), false)] {
+        let mut world = env(&[certificate, key, clients, ("TLS_MIN_VERSION", "1.3")]);
+        if let Some(word) = word {
+            world = world.env("TLS_CLIENT_AUTH", word);
+        }
+        let tls = world.settings().tls.unwrap();
+        let expected = ClientCertificates {
+            authorities: "/ca.pem".into(),
+            required,
+        };
+        assert_eq!((tls.clients, tls.min_version), (Some(expected), TlsVersion::Tls13));
+    }
+    for (given, expected) in [
+        (
+            &[certificate][..],
+            "TLS_CERT from the environment: means nothing without TLS_KEY",
+        ),
+        (&[key], "TLS_KEY from the environment: means nothing without TLS_CERT"),
+        (
+            &[clients],
+            "TLS_CLIENT_CA from the environment: means nothing without TLS_CERT",
+        ),
+        (
+            &[certificate, key, ("TLS_CLIENT_AUTH", "request")],
+            "TLS_CLIENT_AUTH from the environment: means nothing without TLS_CLIENT_CA",
+        ),
+        (
+            &[("TLS_MIN_VERSION", "1.3")],
+            "TLS_MIN_VERSION from the environment: means nothing without TLS_CERT",
+        ),
+        (
+            &[certificate, key, ("TLS_MIN_VERSION", "1.1")],
+            "TLS_MIN_VERSION from the environment: \"1.1\" is none of 1.2, 1.3",
+        ),
+    ] {
+        assert_eq!(env(given).errors(), expected);
+    }
 }
 
 #[test]

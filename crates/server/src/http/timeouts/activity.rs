@@ -32,6 +32,8 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// The timeout that a connection reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Timeout {
+    /// The peer does not finish what precedes HTTP, such as the TLS handshake.
+    Opening,
     /// The peer never sent a byte.
     FirstByte,
     /// The peer does not finish the head of a request.
@@ -59,6 +61,10 @@ pub(in crate::http) enum PeerCheck {
 #[derive(Debug)]
 pub(in crate::http) struct Activity {
     epoch: Instant,
+    /// When what precedes HTTP must have ended. 0 if nothing precedes it, and afterwards.
+    opening_until: AtomicU64,
+    /// When the connection was ready for its first request. 0 if it was from the start.
+    open_since: AtomicU64,
     pub(super) counts: AtomicU32,
     pub(super) last_read: AtomicU64,
     /// When the head that is arriving began. Used on HTTP/1, and on HTTP/2 before its first request.
@@ -84,12 +90,16 @@ pub(in crate::http) struct Activity {
     unread_body: AtomicBool,
     /// Whether the socket is to be reset when it is closed.
     reset: AtomicBool,
+    /// Whether the connection is closed because no request came.
+    idle_end: AtomicBool,
 }
 
 impl Activity {
     pub(in crate::http) fn new() -> Self {
         Self {
             epoch: Instant::now(),
+            opening_until: AtomicU64::new(0),
+            open_since: AtomicU64::new(0),
             counts: AtomicU32::new(0),
             last_read: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
@@ -104,6 +114,7 @@ impl Activity {
             arriving_body: AtomicBool::new(false),
             unread_body: AtomicBool::new(false),
             reset: AtomicBool::new(false),
+            idle_end: AtomicBool::new(false),
         }
     }
 
@@ -114,6 +125,19 @@ impl Activity {
 
     pub(super) fn instant(&self, micros: u64, later: Duration) -> Instant {
         after(self.epoch + Duration::from_micros(micros), later)
+    }
+
+    /// Records that a step begins that precedes HTTP, and how long it may take.
+    pub(in crate::http) fn note_opening(&self, within: Duration) {
+        self.opening_until.store(self.now() + micros(within), Relaxed);
+    }
+
+    /// Records that the connection is ready for its first request.
+    pub(in crate::http) fn note_open(&self) {
+        self.opening_until.store(0, Relaxed);
+        self.open_since.store(self.now(), Relaxed);
+        // A handshake that had to wait for the peer counts as progress of a response.
+        self.progress.store(0, Relaxed);
     }
 
     /// Records that bytes arrived.
@@ -165,6 +189,15 @@ impl Activity {
         self.reset.load(Relaxed)
     }
 
+    /// Records that the connection is closed because no request came.
+    pub(super) fn note_idle_end(&self) {
+        self.idle_end.store(true, Relaxed);
+    }
+
+    pub(in crate::http) fn ended_idle(&self) -> bool {
+        self.idle_end.load(Relaxed)
+    }
+
     pub(super) fn is_http2(&self) -> bool {
         self.http2.load(Relaxed)
     }
@@ -212,6 +245,10 @@ impl Activity {
         if linger != 0 {
             return Some((self.instant(linger, LINGER), Timeout::Linger));
         }
+        let opening_until = self.opening_until.load(Relaxed);
+        if opening_until != 0 {
+            return Some((self.instant(opening_until, Duration::ZERO), Timeout::Opening));
+        }
         let stall = limits.write_stall_timeout;
         let blocked = self.blocked_since.load(Relaxed);
         if blocked != 0 {
@@ -232,7 +269,8 @@ impl Activity {
         Some(if head != 0 {
             (self.instant(head, limits.head_timeout), Timeout::Head)
         } else if progress == 0 {
-            (self.instant(0, limits.first_byte_timeout), Timeout::FirstByte)
+            let open_since = self.open_since.load(Relaxed);
+            (self.instant(open_since, limits.first_byte_timeout), Timeout::FirstByte)
         } else {
             (self.instant(progress, limits.idle_timeout), Timeout::Idle)
         })

@@ -74,8 +74,10 @@ impl<'a> ConnectionGuard<'a> {
                 Action::Goodbye => *this.goodbye = true,
                 Action::Close(timeout) => {
                     tracing::debug!(?timeout, "a connection is closed by its timeout");
-                    if timeout == Timeout::Stall {
-                        this.activity.request_reset();
+                    match timeout {
+                        Timeout::Stall => this.activity.request_reset(),
+                        Timeout::Idle | Timeout::FirstByte => this.activity.note_idle_end(),
+                        _ => {}
                     }
                     return Poll::Ready(None);
                 }

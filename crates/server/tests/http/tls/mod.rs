@@ -1,0 +1,7 @@
+//! The HTTP transport over TLS, with real handshakes.
+
+mod handshakes;
+mod identities;
+mod peers;
+mod reload;
+mod support;
