@@ -17,6 +17,7 @@
 //! | `audit` | the log of administrative calls |
 //! | `cores` | a thread and a runtime for each core |
 //! | `open_files` | divides the limit of open files |
+//! | `systemd` | readiness, watchdog and passed sockets |
 //! | `output`, `telemetry` | standard output, the log |
 //!
 //! The modules below are in import order; each imports only from those above it.
@@ -53,6 +54,7 @@ pub use routes::status_for_version;
 
 mod cores;
 mod open_files;
+mod systemd;
 
 pub mod startup;
 

@@ -15,22 +15,27 @@ use crate::{
     http::Drained,
     settings::{Loaded, Settings},
     startup::{self, Stop},
+    systemd::PassedSockets,
 };
 
 /// As a shell reports the end by a signal: 128 + SIGINT.
 const SECOND_SIGNAL: u8 = 130;
 
 pub(super) fn run(loaded: Loaded) -> ExitCode {
-    with_log(loaded, serve)
+    // Before the log starts its thread.
+    match PassedSockets::take() {
+        Ok(sockets) => with_log(loaded, |settings| serve(settings, sockets)),
+        Err(problem) => fail_with(&problem),
+    }
 }
 
-async fn serve(settings: Settings) -> ExitCode {
+async fn serve(settings: Settings, sockets: PassedSockets) -> ExitCode {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return fail("cannot receive signals", &error),
     };
     let delay = settings.shutdown_delay;
-    let service = match Box::pin(startup::build(settings)).await {
+    let service = match Box::pin(startup::build_on(settings, sockets)).await {
         Ok(service) => service,
         Err(error) => return fail_with(&error),
     };

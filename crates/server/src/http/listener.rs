@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::client_address::TrustedProxies;
 use super::opening::Opening;
 use super::peer::Peer;
 use super::tls::Tls;
@@ -88,6 +89,13 @@ impl TcpListeners {
     #[must_use]
     pub fn with_tls(mut self, tls: Option<Tls>) -> Self {
         self.opening.tls = tls;
+        self
+    }
+
+    /// Expects a PROXY protocol header on every connection from these addresses, and on no other.
+    #[must_use]
+    pub fn with_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.opening.proxies = proxies;
         self
     }
 

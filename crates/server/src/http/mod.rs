@@ -8,7 +8,7 @@
 //! | who accepts, and what happens at the limit of connections | `accept_loop`, `listener`, `refusals` |
 //! | which connections are open, on which core, and the drain | `connections` |
 //! | one connection's lifetime, and who is at its other end | `connection`, `socket`, `stream`, `timeouts`, `peer` |
-//! | what precedes HTTP on a connection | `opening`, `tls` |
+//! | what precedes HTTP on a connection | `opening`, `proxy_protocol`, `tls` |
 //! | the client behind proxies | `client_address` |
 //! | what happens to a request before and after its handler; security headers, compression | `request_layer` |
 //! | which pages of other origins may read responses | `cors` |
@@ -33,6 +33,7 @@ mod listener;
 mod opening;
 mod peer;
 mod problem;
+mod proxy_protocol;
 mod refusals;
 mod request_layer;
 mod router;
@@ -55,6 +56,7 @@ pub use extract::{Json, Key, Number, Path, Query, decode_key, number};
 pub use listener::{TcpListeners, bind};
 pub use peer::Peer;
 pub use problem::{Cause, Member, Problem};
+pub use proxy_protocol::{NoHeader, Source, header_length, parse_header};
 pub use request_layer::Compressible;
 #[cfg(fuzzing)]
 pub use request_layer::accepts_gzip;

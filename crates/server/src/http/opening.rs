@@ -1,4 +1,5 @@
-//! What precedes HTTP on a connection: the TLS handshake, or the first bytes, which tell the version.
+//! What precedes HTTP on a connection: the header of a proxy, then the TLS handshake, or the first bytes, which tell the
+//! version.
 //!
 //! Invariant: each step has a deadline in the connection's [`Activity`], so the one timer of the connection bounds it.
 
@@ -11,10 +12,15 @@ use std::time::Duration;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
+use super::client_address::TrustedProxies;
 use super::peer::Peer;
+use super::proxy_protocol::{Source, read_header};
 use super::socket::Socket;
 use super::stream::Transport;
 use super::tls::{Tls, handshake};
+
+/// Longest time for the header of a proxy. Proxies send it before anything else, in one piece.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,6 +31,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What a peer must send before its first request.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Opening {
+    /// The proxies that send a PROXY protocol header. Other peers send none.
+    pub(super) proxies: TrustedProxies,
     pub(super) tls: Option<Tls>,
 }
 
@@ -45,7 +53,17 @@ pub(super) enum Version {
 
 impl Opening {
     /// Performs every step. `None` if the peer has gone or cannot be served; only the peer can cause that.
-    pub(super) async fn perform(&self, socket: Socket, peer: Peer) -> Option<Opened> {
+    pub(super) async fn perform(&self, mut socket: Socket, mut peer: Peer) -> Option<Opened> {
+        if self.proxies.contains(peer.address) {
+            socket.activity().note_opening(HEADER_TIMEOUT);
+            // Boxed, as below, so that other connections stay small.
+            match Box::pin(read_header(&mut socket)).await {
+                Ok(Source::Client(address)) => peer.address = address,
+                Ok(Source::Proxy) => {}
+                Err(error) => return failed(&error, &peer),
+            }
+            socket.activity().note_open();
+        }
         match &self.tls {
             None => plain(socket, peer).await,
             Some(tls) => encrypted(tls, socket, peer).await,
@@ -65,7 +83,6 @@ async fn plain(socket: Socket, peer: Peer) -> Option<Opened> {
 async fn encrypted(tls: &Tls, socket: Socket, mut peer: Peer) -> Option<Opened> {
     let activity = Arc::clone(socket.activity());
     activity.note_opening(HANDSHAKE_TIMEOUT);
-    // Boxed, so that plain connections stay small.
     let encrypted = match Box::pin(handshake(tls, socket)).await {
         Ok(encrypted) => encrypted,
         Err(error) => return failed(&error, &peer),

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::timeouts::Activity;
@@ -31,6 +31,16 @@ impl Socket {
 
     pub(super) fn activity(&self) -> &Arc<Activity> {
         &self.activity
+    }
+
+    /// Sends the end of the stream, and reads until the peer has closed too: closing with bytes unread would reset the
+    /// connection, and what was sent last could be lost. The timeout `Linger` bounds this.
+    pub(super) async fn linger(mut self) -> io::Result<()> {
+        self.shutdown().await?;
+        self.activity.note_linger();
+        let mut discarded = [0_u8; 1024];
+        while self.read(&mut discarded).await? != 0 {}
+        Ok(())
     }
 
     fn note_write(&self, wrote: &Poll<io::Result<usize>>) {

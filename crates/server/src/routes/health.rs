@@ -86,7 +86,11 @@ pub(super) async fn health(State(app): State<App>) -> FullResponse {
     let status = match (stage, database.state) {
         (Stage::Starting, _) | (_, HealthState::Unhealthy | HealthState::Unknown) => "unhealthy",
         (_, HealthState::Degraded) => "degraded",
-        (_, HealthState::Healthy) if [&cache, &pool, &memory.part, &tls].iter().any(|part| part.problem.is_some()) => {
+        (_, HealthState::Healthy)
+            if [&cache, &pool, &memory.part, &tls]
+                .iter()
+                .any(|part| part.problem.is_some()) =>
+        {
             "degraded"
         }
         (_, HealthState::Healthy) => "ok",

@@ -33,6 +33,7 @@ pub(super) fn apply(r: &mut Resolver<'_>, s: &mut Settings) {
     memory(r, s);
     tokens(r, s);
     tls(r, s);
+    proxy_protocol(r, s);
 }
 
 fn pool_sizes(r: &mut Resolver<'_>, s: &mut Settings) {
@@ -210,6 +211,12 @@ fn tokens(r: &mut Resolver<'_>, s: &mut Settings) {
 
 fn means_nothing_without(r: &mut Resolver<'_>, given: &dyn Row, missing: &dyn Row) {
     r.problem_with(given, format!("means nothing without {}", missing.about().name()));
+}
+
+fn proxy_protocol(r: &mut Resolver<'_>, s: &Settings) {
+    if s.proxy_protocol && !r.is_set(&t::TRUSTED_PROXIES) {
+        means_nothing_without(r, &t::PROXY_PROTOCOL, &t::TRUSTED_PROXIES);
+    }
 }
 
 fn tls(r: &mut Resolver<'_>, s: &mut Settings) {

@@ -303,6 +303,8 @@ settings! {
             "Proxies whose header names the client";
         TRUSTED_PROXY_HEADER: OneOf<ProxyHeader>(ProxyHeader::WORDS), Is("x-forwarded-for") => |s, it| s.proxy_header = it,
             "Header in which the proxies name the client";
+        PROXY_PROTOCOL: OneOf<bool>(&[("off", false), ("on", true)]), Is("off") => |s, it| s.proxy_protocol = it,
+            "Whether every connection from TRUSTED_PROXIES begins with a header of the PROXY protocol, version 1 or 2";
     }
     "Log" {
         LOG or RUST_LOG: Parsed<String>("FILTER", "tracing filter directives", telemetry::parse_filter), Is("info")

@@ -47,6 +47,8 @@ pub struct Settings {
     pub limits: LimitsConfig,
     /// The proxies whose header names the client.
     pub trusted_proxies: TrustedProxies,
+    /// Whether connections from these proxies begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
     /// That header.
     pub proxy_header: ProxyHeader,
     /// The time between readiness turning 503 and the listener closing.

@@ -40,6 +40,7 @@ use crate::{
     response_memory::ResponseMemory,
     routes::Routes,
     settings::Settings,
+    systemd::{self, PassedSockets, supervise},
 };
 
 /// Why a service cannot be built. `Display` says what failed and why.
@@ -51,6 +52,8 @@ pub struct StartError(#[from] Failure);
 enum Failure {
     #[error("cannot listen on HOST {host:?}, PORT {port}: {error}")]
     Listen { host: String, port: u16, error: io::Error },
+    #[error("cannot accept on the sockets of LISTEN_FDS: {0}")]
+    PassedSockets(io::Error),
     #[error("TLS_CERT and TLS_KEY cannot be used: {0}")]
     Tls(#[from] TlsError),
     #[error("cannot start a thread for each of HTTP_CORES: {0}")]
@@ -119,7 +122,18 @@ pub struct Service {
 ///
 /// A dropped future closes what it has opened.
 pub async fn build(settings: Settings) -> Result<Service, StartError> {
-    Ok(compose(settings, memory_watch::system_reader()).await?)
+    // Boxed, because it is large.
+    Ok(Box::pin(compose(
+        settings,
+        PassedSockets::default(),
+        memory_watch::system_reader(),
+    ))
+    .await?)
+}
+
+/// Like [`build`], but accepts on the sockets that systemd passed, if it passed any, and not on `HOST` and `PORT`.
+pub(crate) async fn build_on(settings: Settings, sockets: PassedSockets) -> Result<Service, StartError> {
+    Ok(Box::pin(compose(settings, sockets, memory_watch::system_reader())).await?)
 }
 
 /// Like [`build`], with another reader of the memory than the system's; `None` watches none. For tests.
@@ -135,19 +149,18 @@ pub async fn build_with_memory(
     settings: Settings,
     reader: Option<Box<dyn MemoryReader>>,
 ) -> Result<Service, StartError> {
-    Ok(compose(settings, reader).await?)
+    Ok(Box::pin(compose(settings, PassedSockets::default(), reader)).await?)
 }
 
-async fn compose(settings: Settings, reader: Option<Box<dyn MemoryReader>>) -> Result<Service, Failure> {
+async fn compose(
+    settings: Settings,
+    sockets: PassedSockets,
+    reader: Option<Box<dyn MemoryReader>>,
+) -> Result<Service, Failure> {
     let mut http = settings.http.clone();
     // First what never succeeds later, such as a port that is in use.
     let tls = settings.tls.clone().map(Tls::load).transpose()?;
-    let (host, port) = (&settings.host, settings.port);
-    let listeners = listen(host, port).await.map_err(|error| Failure::Listen {
-        host: host.clone(),
-        port,
-        error,
-    })?;
+    let listeners = open_listeners(&settings, sockets).await?;
     let addresses: Vec<_> = listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
     if let Some(exposed) = Exposed::find(&settings.auth, &addresses) {
         return Err(Failure::Exposed(exposed));
@@ -222,6 +235,19 @@ async fn compose(settings: Settings, reader: Option<Box<dyn MemoryReader>>) -> R
     })
 }
 
+/// Returns the sockets that were passed, or opens those of `HOST` and `PORT`.
+async fn open_listeners(settings: &Settings, sockets: PassedSockets) -> Result<Vec<TcpListener>, Failure> {
+    if !sockets.is_empty() {
+        return sockets.into_listeners().map_err(Failure::PassedSockets);
+    }
+    let (host, port) = (&settings.host, settings.port);
+    listen(host, port).await.map_err(|error| Failure::Listen {
+        host: host.clone(),
+        port,
+        error,
+    })
+}
+
 impl Service {
     /// The addresses it listens on. All have one port.
     pub fn addresses(&self) -> &[SocketAddr] {
@@ -241,6 +267,7 @@ impl Service {
         // Whichever core's: what these ask for is the same for all.
         let app = &self.apps[0];
         let watching = self.memory_watch.map(|watch| tokio::spawn(watch.run()));
+        let supervising = tokio::spawn(supervise(app.clone(), self.cores.runtimes().to_vec()));
         let mut starting = tokio::spawn(readiness::get_ready(app.clone(), self.backend.clone()));
         let following = app
             .auth
@@ -251,6 +278,7 @@ impl Service {
         let stopping = async {
             let Stop { reason, delay } = stop.await;
             app.health.enter(Stage::Draining);
+            systemd::stopping();
             // Nobody listens any more if the service is ending for another reason.
             let _ = leave.send(());
             tracing::info!(signal = reason, "draining");
@@ -261,7 +289,15 @@ impl Service {
             service: Routes::new(app.clone()),
         };
         let cores = self.cores.runtimes().iter().zip(&self.apps).map(core).collect();
-        let listeners = TcpListeners::from(self.listeners).with_tls(self.tls);
+        let Settings {
+            proxy_protocol,
+            trusted_proxies,
+            ..
+        } = &*self.backend.settings;
+        let proxies = proxy_protocol.then(|| trusted_proxies.clone());
+        let listeners = TcpListeners::from(self.listeners)
+            .with_tls(self.tls)
+            .with_proxies(proxies.unwrap_or_default());
         let ended = tokio::select! {
             drained = http::serve(listeners, cores, self.http, leaving, stopping) => Ok(drained),
             failed = &mut starting => Err(match failed {
@@ -271,6 +307,7 @@ impl Service {
             () = self.cores.lost() => Err(Ended::Core),
         };
         starting.abort();
+        supervising.abort();
         if let Some(watching) = watching {
             watching.abort();
         }

@@ -17,6 +17,7 @@ use crate::{
     health::Stage,
     settings::Settings,
     store::{CacheMode, Migrate, requirements},
+    systemd,
 };
 
 /// Pause between tries to bring the schema up to date, and between warnings that it does not succeed.
@@ -50,6 +51,7 @@ pub(super) async fn get_ready(app: App, backend: Backend) -> Result<(), Unusable
         // A standby takes no LISTEN.
         app.store.ready(app.has_feed && !is_standby).await;
         app.health.enter(Stage::Running);
+        systemd::ready();
         tracing::info!("ready");
     };
     // The task's end means that the start failed, so a successful one has none.

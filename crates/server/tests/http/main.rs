@@ -11,6 +11,7 @@ mod heads;
 mod identity;
 mod paths;
 mod problems;
+mod proxy_protocol;
 mod routing;
 mod support;
 mod timeouts;

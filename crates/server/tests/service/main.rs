@@ -44,6 +44,7 @@ mod settings;
 mod spans;
 mod startup;
 mod support;
+mod systemd;
 mod tls;
 mod users;
 mod web;

@@ -236,6 +236,7 @@ fn no_setting_is_left_out_of_these_tests() {
         "TLS_CLIENT_CA",
         "TLS_CLIENT_AUTH",
         "TLS_MIN_VERSION",
+        "PROXY_PROTOCOL",
     ];
     tried.extend(ROWS.iter().map(|(names, ..)| names[0]));
     tried.sort_unstable();

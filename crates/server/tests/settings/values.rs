@@ -241,11 +241,22 @@ fn the_files_of_tls_go_together() {
         ),
         (
             &[certificate, key, ("TLS_MIN_VERSION", "1.1")],
-            "TLS_MIN_VERSION from the environment: \"1.1\" is none of 1.2, 1.3",
+            "TLS_MIN_VERSION from the environment: \"1.1\" is not one of 1.2, 1.3",
         ),
     ] {
         assert_eq!(env(given).errors(), expected);
     }
+}
+
+#[test]
+fn the_proxy_protocol_needs_trusted_proxies() {
+    let (on, proxies) = (("PROXY_PROTOCOL", "on"), ("TRUSTED_PROXIES", "10.0.0.0/8"));
+    assert!(!env(&[proxies]).settings().proxy_protocol);
+    assert!(env(&[proxies, on]).settings().proxy_protocol);
+    assert_eq!(
+        env(&[on]).errors(),
+        "PROXY_PROTOCOL from the environment: means nothing without TRUSTED_PROXIES"
+    );
 }
 
 #[test]

@@ -31,7 +31,14 @@ pub(in crate::http) async fn handshake(tls: &Tls, socket: Socket) -> io::Result<
         plain_http::refuse(socket).await?;
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let stream = tls.acceptor().accept(socket).await?;
+    let stream = match tls.acceptor().accept(socket).into_fallible().await {
+        Ok(stream) => stream,
+        Err((error, socket)) => {
+            // The alert that says why was sent. A request may have followed the peer's part of the handshake.
+            socket.linger().await?;
+            return Err(error);
+        }
+    };
     let (_, session) = stream.get_ref();
     let peer = session.peer_certificates().and_then(<[_]>::first);
     Ok(Encrypted {

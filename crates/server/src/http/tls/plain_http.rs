@@ -4,7 +4,7 @@
 
 use std::io;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use crate::http::socket::Socket;
 
@@ -25,15 +25,10 @@ pub(super) fn begins_handshake(first: u8) -> bool {
     first == HANDSHAKE_RECORD
 }
 
-/// Answers, and reads until the peer closes: closing with bytes unread would reset the connection before the response is
-/// read.
+/// Answers, and closes the connection when the peer has.
 pub(super) async fn refuse(mut socket: Socket) -> io::Result<()> {
     socket.write_all(RESPONSE).await?;
-    socket.shutdown().await?;
-    socket.activity().note_linger();
-    let mut discarded = [0_u8; 1024];
-    while socket.read(&mut discarded).await? != 0 {}
-    Ok(())
+    socket.linger().await
 }
 
 #[cfg(test)]

@@ -4,4 +4,4 @@ mod handshakes;
 mod identities;
 mod peers;
 mod reload;
-mod support;
+pub(crate) mod support;

@@ -5,7 +5,8 @@
 use std::{
     fs,
     io::Read,
-    os::unix::process::CommandExt,
+    net::TcpListener,
+    os::{fd::OwnedFd, unix::process::CommandExt},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -91,6 +92,14 @@ impl Launch {
             .stderr(Stdio::piped());
         self.command = command;
         self
+    }
+
+    /// Passes it this socket as systemd does: as file 3, with the variables that say so.
+    pub(crate) fn passing(self, socket: &TcpListener) -> Self {
+        let script = r#"exec 3<&0 0</dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@""#;
+        let mut launch = self.through(script);
+        launch.command.stdin(OwnedFd::from(socket.try_clone().unwrap()));
+        launch
     }
 
     /// Makes it the leader of a process group, as a shell does.
