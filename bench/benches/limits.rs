@@ -29,17 +29,20 @@ fn limits(read: &str) -> Limits {
     })
 }
 
-fn names(count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("ck_{number:016}")).collect()
+/// Ids are hashes.
+fn callers(count: usize) -> Vec<u64> {
+    (0..count as u64)
+        .map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        .collect()
 }
 
-fn decide(limits: &Limits, name: &str, now: Instant) -> bool {
-    let verdict = limits.charge(Base::Read.into(), Caller::Key(name), None, now);
+fn decide(limits: &Limits, caller: &u64, now: Instant) -> bool {
+    let verdict = limits.charge(Base::Read.into(), Caller::Identity(*caller), None, now);
     black_box(verdict).is_refused()
 }
 
 fn decisions(criterion: &mut Criterion) {
-    let names = names(CALLERS);
+    let callers = callers(CALLERS);
     for (case, policy) in [
         ("admitted", "1000000/s burst=100000"),
         (
@@ -49,7 +52,7 @@ fn decisions(criterion: &mut Criterion) {
         ("refused", "1/d burst=1"),
     ] {
         let limits = limits(policy);
-        let mut next = names.iter().cycle();
+        let mut next = callers.iter().cycle();
         criterion.bench_function(case, |bencher| {
             bencher.iter(|| decide(&limits, next.next().unwrap(), Instant::now()));
         });
@@ -60,8 +63,8 @@ fn decisions(criterion: &mut Criterion) {
 fn newcomers(criterion: &mut Criterion) {
     for (case, policy) in [("new, room", "1000000/s"), ("new, no room", "1/d")] {
         let limits = limits(policy);
-        let names = names(CALLERS * 100);
-        let mut next = names.iter().cycle();
+        let callers = callers(CALLERS * 100);
+        let mut next = callers.iter().cycle();
         criterion.bench_function(case, |bencher| {
             bencher.iter(|| decide(&limits, next.next().unwrap(), Instant::now()));
         });

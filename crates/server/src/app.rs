@@ -6,6 +6,7 @@ use cenote_postgres::Pool;
 use tokio::time::Instant;
 
 use crate::{
+    access::Gate,
     admin::Admin,
     auth::Authenticator,
     health::HealthMonitor,
@@ -40,6 +41,8 @@ pub(crate) struct AppState {
     pub(crate) auth: Option<Arc<Authenticator>>,
     /// TLS to clients. `None`: plain HTTP.
     pub(crate) tls: Option<Tls>,
+    /// Decides on requests before they reach a route. Shared by all cores.
+    pub(crate) gate: Arc<Gate>,
 }
 
 impl App {
@@ -53,6 +56,7 @@ impl App {
         admin: &Arc<Admin>,
         auth: Option<&Arc<Authenticator>>,
         tls: Option<&Tls>,
+        gate: &Arc<Gate>,
     ) -> Vec<Self> {
         let health = Arc::new(HealthMonitor::new(pool.clone()));
         let started = Instant::now();
@@ -72,6 +76,7 @@ impl App {
                 memory_state: memory_state.clone(),
                 auth: auth.cloned(),
                 tls: tls.cloned(),
+                gate: gate.clone(),
             }))
         };
         pool.per_runtime().zip(&*stores).map(app).collect()

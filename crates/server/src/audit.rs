@@ -4,8 +4,6 @@
 //! several calls never mix. A line that the file does not take goes to the log. No line holds a secret: callers are named
 //! by the id of their key.
 
-#![allow(dead_code, reason = "the routes of administration will call it")]
-
 use std::{
     fs::OpenOptions,
     io::{self, Write},

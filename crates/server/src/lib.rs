@@ -10,6 +10,7 @@
 //! | `routes` | the handlers and their OpenAPI description |
 //! | `store` | all SQL: keys and users in PostgreSQL, the cache in front of them, the schema |
 //! | `auth` | who calls: API keys and tokens |
+//! | `access` | the gate that every request passes: who may do what, and how often |
 //! | `app` | the state that the routes share |
 //! | `health` | measures the database's health |
 //! | `response_memory` | bounds the memory of large responses |
@@ -36,6 +37,7 @@ mod response_memory;
 
 mod store;
 
+mod access;
 mod auth;
 #[cfg(fuzzing)]
 pub use auth::fuzzing::{accepts_token, count_keys, judge_token, parse_api_key};

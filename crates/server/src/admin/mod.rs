@@ -36,15 +36,15 @@ pub(crate) struct AdminState {
     /// Connections in use.
     in_use: u32,
     /// The least number of connections that are kept open.
-    min: u32,
+    pub(crate) min: u32,
     /// The largest number of connections, without the overflow.
-    max: u32,
+    pub(crate) max: u32,
     /// Further connections under load.
-    overflow: u32,
+    pub(crate) overflow: u32,
     /// The hosts of the database.
     hosts: Vec<DatabaseHost>,
     /// The filter of the log.
-    log: String,
+    pub(crate) log: String,
 }
 
 /// A host of the database.

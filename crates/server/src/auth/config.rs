@@ -59,6 +59,4 @@ pub struct AuthConfig {
     pub token_keys: Option<KeySource>,
     /// What is demanded of tokens.
     pub claims: ClaimRules,
-    /// Whether `/metrics` needs no scope.
-    pub metrics_open: bool,
 }

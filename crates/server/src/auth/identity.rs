@@ -3,12 +3,13 @@
 use ring::digest::{Context, SHA256};
 
 use super::scopes::Scopes;
+use crate::limits::Overrides;
 
 /// Longest name in characters; longer subjects of tokens are cut for the log, not for [`Identity::id`].
 const NAME: usize = 64;
 
 /// A caller with a valid key or token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Identity {
     /// The same for every request of one caller, also on other instances and after a restart. Keys that replaced each
     /// other share it.
@@ -17,18 +18,18 @@ pub(crate) struct Identity {
     pub(crate) name: Box<str>,
     /// What the caller may do.
     pub(crate) scopes: Scopes,
-    /// Rate limits of this caller instead of the general ones, as in the settings.
-    pub(crate) limits: Option<Box<str>>,
+    /// Rate limits of this caller instead of the general ones.
+    pub(crate) limits: Option<Overrides>,
 }
 
 impl Identity {
     /// The owner of a key.
-    pub(crate) fn of_key(owner: i64, name: &str, scopes: Scopes, limits: Option<&str>) -> Self {
+    pub(crate) fn of_key(owner: i64, name: &str, scopes: Scopes, limits: Option<Overrides>) -> Self {
         Self {
             id: stable_hash(&[b"key", &owner.to_be_bytes()]),
             name: printable(name),
             scopes,
-            limits: limits.map(Box::from),
+            limits,
         }
     }
 

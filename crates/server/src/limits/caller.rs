@@ -6,16 +6,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// Who makes a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Caller<'a> {
-    /// The id of an API key.
-    Key(&'a str),
-    /// The subject of a token, within its issuer.
-    Token {
-        /// The claim `iss`.
-        issuer: &'a str,
-        /// The claim `sub`.
-        subject: &'a str,
-    },
+pub enum Caller {
+    /// An authenticated caller, by the id of its identity.
+    Identity(u64),
     /// A client's address, without credentials.
     Address(IpAddr),
 }
@@ -26,7 +19,7 @@ pub(super) fn ipv6_mask(prefix: u8) -> u128 {
     u128::MAX.checked_shl(host_bits).unwrap_or(0)
 }
 
-impl Caller<'_> {
+impl Caller {
     /// The caller that shares its buckets with this one.
     pub(super) fn masked(self, mask: u128) -> Self {
         match self {

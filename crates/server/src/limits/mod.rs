@@ -151,13 +151,19 @@ impl Limits {
         self.routes.class_of(method, path, base)
     }
 
+    /// Whether requests of this class are not limited, but for callers with limits of their own.
+    #[must_use]
+    pub fn is_off(&self, class: ClassId) -> bool {
+        self.classes[class.0].limit.rates.is_empty()
+    }
+
     /// Charges a request of this class to its caller, if the limits admit it. `overrides` are the limits of the caller's
     /// key, in place of those of the settings.
     #[must_use]
     pub fn charge<'a>(
         &'a self,
         class: ClassId,
-        caller: Caller<'_>,
+        caller: Caller,
         overrides: Option<&'a Overrides>,
         now: Instant,
     ) -> Verdict<'a> {
@@ -186,7 +192,7 @@ impl Limits {
     /// outcomes count, such as failed logins: a request is refused before its credentials are looked at if its address
     /// has failed too often, and charged when it fails.
     #[must_use]
-    pub fn peek(&self, class: ClassId, caller: Caller<'_>, now: Instant) -> Verdict<'_> {
+    pub fn peek(&self, class: ClassId, caller: Caller, now: Instant) -> Verdict<'_> {
         let class = &self.classes[class.0];
         let limit = &class.limit;
         if limit.rates.is_empty() {
@@ -212,7 +218,7 @@ impl Limits {
         }
     }
 
-    fn identity(&self, class: &Class, caller: Caller<'_>) -> u64 {
+    fn identity(&self, class: &Class, caller: Caller) -> u64 {
         self.hasher.hash_one((&class.name, caller.masked(self.ipv6_mask)))
     }
 

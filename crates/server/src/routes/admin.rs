@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::response::json;
 use crate::{
+    access::CallDetail,
     admin::AdminState,
     app::App,
     http::{FullResponse, Json, Problem, between, characters, no_nul},
@@ -98,14 +99,14 @@ pub(super) async fn state(State(app): State<App>) -> FullResponse {
     responses((status = 200, body = AdminState, description = "The pool is paused")))]
 pub(super) async fn pause(State(app): State<App>, Json(PauseRequest { seconds }): Json<PauseRequest>) -> FullResponse {
     let time = Duration::from_secs(seconds.unwrap_or(DEFAULT_PAUSE).into());
-    json(&app.admin.pause(time).await)
+    done(app.admin.pause(time).await, format!("for {} s", time.as_secs()))
 }
 
 /// Ends a pause.
 #[utoipa::path(post, path = "/admin/resume", operation_id = "admin_resume", tag = "admin", request_body = NoFields,
     responses((status = 200, body = AdminState, description = "The pool hands out connections")))]
 pub(super) async fn resume(State(app): State<App>, Json(NoFields {}): Json<NoFields>) -> FullResponse {
-    json(&app.admin.resume())
+    done(app.admin.resume(), String::new())
 }
 
 /// Changes the limits of the pool until the next start.
@@ -116,7 +117,10 @@ pub(super) async fn resize(
     Json(ResizeRequest { min, max, overflow }): Json<ResizeRequest>,
 ) -> Result<FullResponse, Problem> {
     match app.admin.resize(min, max, overflow) {
-        Ok(state) => Ok(json(&state)),
+        Ok(state) => {
+            let detail = format!("min {}, max {}, overflow {}", state.min, state.max, state.overflow);
+            Ok(done(state, detail))
+        }
         Err(error) => Err(Problem::unprocessable().field("max", error.to_string())),
     }
 }
@@ -129,7 +133,10 @@ pub(super) async fn drain(
     Json(DrainRequest { host, restore }): Json<DrainRequest>,
 ) -> Result<FullResponse, Problem> {
     match app.admin.drain_host(&host, !restore) {
-        Some(state) => Ok(json(&state)),
+        Some(state) => {
+            let restored = if restore { "restored" } else { "drained" };
+            Ok(done(state, format!("{restored} {host:?}")))
+        }
         None => Err(Problem::not_found(
             "the database has no such host; /admin/state lists its hosts",
         )),
@@ -144,7 +151,10 @@ pub(super) async fn log(
     Json(LogRequest { filter }): Json<LogRequest>,
 ) -> Result<FullResponse, Problem> {
     match app.admin.set_log(&filter) {
-        Ok(state) => Ok(json(&state)),
+        Ok(state) => {
+            let detail = state.log.clone();
+            Ok(done(state, detail))
+        }
         Err(wrong) => Err(Problem::unprocessable().field("filter", wrong)),
     }
 }
@@ -154,5 +164,14 @@ pub(super) async fn log(
     responses((status = 200, body = AdminState, description = "No later read finds what was cached before")))]
 pub(super) async fn flush(State(app): State<App>, Json(NoFields {}): Json<NoFields>) -> Result<FullResponse, Problem> {
     app.store.flush().await.map_err(super::errors::of_read)?;
-    Ok(json(&app.admin.state()))
+    Ok(done(app.admin.state(), String::new()))
+}
+
+/// The response of an action. The parameters go to the audit log.
+fn done(state: AdminState, parameters: String) -> FullResponse {
+    let mut response = json(&state);
+    if !parameters.is_empty() {
+        response.extensions_mut().insert(CallDetail(parameters));
+    }
+    response
 }

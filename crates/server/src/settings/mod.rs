@@ -35,6 +35,7 @@ use std::path::{Path, PathBuf};
 use cenote_cache::{Config as CacheConfig, Mode};
 use clap::ArgMatches;
 
+pub use crate::access::OpenGroup;
 pub use crate::auth::{AuthConfig, AuthMode, ClaimRules, JwksUrl, KeySource};
 pub use crate::store::{CacheMode, Migrate, SchemaName};
 pub use cenote_secret::Secret;

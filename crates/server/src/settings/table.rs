@@ -12,6 +12,7 @@ use super::parse::{
 };
 use super::resolve::Fallback::{Else, Is};
 use super::resolve::{About, Row, Setting};
+use crate::access::OpenGroup;
 use crate::auth::{AuthMode, ClaimRules, JwksUrl};
 use crate::http::{ProxyHeader, TlsVersion, TrustedProxies, check_origin};
 use crate::limits::{HeadersOn, Policy, RouteClasses};
@@ -267,8 +268,8 @@ settings! {
         JWT_SCOPES: Parsed<String>("CLAIM", "name of a claim, or a JSON pointer to it", any_text),
             Else("scope, then scp") => |s, it| s.auth.claims.scopes = Some(ClaimRules::pointer(&it)),
             "Where a token has its scopes: /realm_access/roles";
-        METRICS_OPEN: Switch, Is("false") => |s, it| s.auth.metrics_open = it,
-            "Whether /metrics needs no key or token where other routes do";
+        AUTH_OPEN: List<OneOf<OpenGroup>>(OneOf(OpenGroup::WORDS)), Else("none") => |s, it| s.auth_open = it,
+            "Routes that need no key or token: docs, health, metrics";
     }
     "Limits" {
         RATE_LIMIT_READ: Parsed<Policy>("LIMIT", LIMIT, parsed), Is("off") => |s, it| s.limits.read = it,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cenote_cache::Config as CacheConfig;
 
+use crate::access::OpenGroup;
 use crate::auth::AuthConfig;
 use crate::http::{HttpConfig, ProxyHeader, TlsConfig, TrustedProxies};
 use crate::limits::LimitsConfig;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub redis_files: RedisFiles,
     /// Who may call.
     pub auth: AuthConfig,
+    /// The routes that everyone may call nevertheless.
+    pub auth_open: Vec<OpenGroup>,
     /// Whether triggers notify the cache of writes that bypass the service.
     pub change_feed: bool,
     /// The HTTP connections.

@@ -30,11 +30,14 @@ pub(crate) use self::{
     reach::{Unusable, reach},
 };
 use crate::{
+    access::{Gate, Guarded},
     admin::Admin,
     app::App,
+    audit::AuditLog,
     cores::Cores,
     health::Stage,
-    http::{self, Drained, HttpConfig, TcpListeners, Tls, TlsError},
+    http::{self, ClientAddresses, Drained, HttpConfig, TcpListeners, Tls, TlsError},
+    limits::Limits,
     memory_watch::{self, MemoryReader, MemoryWatch},
     open_files::{HOW_TO_RAISE, OpenFiles, TooFewOpenFiles},
     response_memory::ResponseMemory,
@@ -66,6 +69,8 @@ enum Failure {
     Redis(CacheError),
     #[error("no cache: {0}")]
     Cache(CacheError),
+    #[error("cannot write to AUDIT_LOG: {0}")]
+    Audit(io::Error),
     #[error("{0}")]
     Exposed(Exposed),
     #[error("requests cannot be authenticated: {0}")]
@@ -162,6 +167,7 @@ async fn compose(
     let tls = settings.tls.clone().map(Tls::load).transpose()?;
     let listeners = open_listeners(&settings, sockets).await?;
     let addresses: Vec<_> = listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
+    let audit = AuditLog::open(settings.audit_log.clone()).map_err(Failure::Audit)?;
     if let Some(exposed) = Exposed::find(&settings.auth, &addresses) {
         return Err(Failure::Exposed(exposed));
     }
@@ -199,6 +205,16 @@ async fn compose(
     let settings = &backend.settings;
     let memory = ResponseMemory::new(settings.answer_memory);
     let admin = Arc::new(Admin::of(&backend.pool, &cores.runtimes()[0]));
+    let gate = Arc::new(Gate::new(
+        auth.clone(),
+        Arc::new(Limits::new(&settings.limits)),
+        Arc::new(ClientAddresses::new(
+            settings.trusted_proxies.clone(),
+            settings.proxy_header,
+        )),
+        settings.auth_open.clone(),
+        audit,
+    ));
     let apps = App::per_runtime(
         &backend.pool,
         stores,
@@ -208,6 +224,7 @@ async fn compose(
         &admin,
         auth.as_ref(),
         tls.as_ref(),
+        &gate,
     );
     let memory_watch = memory::watch(&apps[0], settings, reader);
     let pool = &settings.postgres.pool;
@@ -286,7 +303,10 @@ impl Service {
         };
         let core = |(runtime, app): (&Handle, &App)| http::Core {
             runtime: runtime.clone(),
-            service: Routes::new(app.clone()),
+            service: Guarded {
+                service: Routes::new(app.clone()),
+                gate: app.gate.clone(),
+            },
         };
         let cores = self.cores.runtimes().iter().zip(&self.apps).map(core).collect();
         let Settings {

@@ -7,7 +7,7 @@ mod supervision;
 
 use sd_notify::NotifyState;
 
-pub(crate) use self::activation::{PassedSockets, SocketProblem};
+pub(crate) use self::activation::PassedSockets;
 pub(crate) use self::supervision::supervise;
 
 /// Tells that the start, or a reload, has ended.

@@ -139,6 +139,34 @@ async fn a_flush_drops_what_was_cached() {
 }
 
 #[tokio::test]
+async fn every_call_leaves_a_line_in_the_audit_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.log");
+    let service = Service::start(&[("AUDIT_LOG", file.to_str().unwrap())]).await;
+    service
+        .post("/admin/resize", &json!({"min": 1, "max": 7}))
+        .await
+        .json(200);
+    service.post("/admin/resize", &json!({"max": 0})).await.wrong_fields();
+    let foreign = [("x-forwarded-for", "192.0.2.1")];
+    service
+        .ask("GET", "/admin/state", &foreign, "")
+        .await
+        .problem(403, "forbidden");
+    service.get("/read/x").await;
+    let lines = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let results: Vec<_> = lines.iter().map(|line| line["result"].as_u64().unwrap()).collect();
+    assert_eq!(results, [200, 422, 403], "{lines:?}");
+    assert_eq!(lines[0]["what"], "POST /admin/resize");
+    assert_eq!(lines[0]["detail"], "min 1, max 7, overflow 0");
+    assert_eq!(
+        (&lines[0]["who"], &lines[0]["from"]),
+        (&json!("local"), &json!("127.0.0.1"))
+    );
+}
+
+#[tokio::test]
 async fn a_wrong_request_names_its_fields_and_changes_nothing() {
     let service = Service::start(&[]).await;
     for (path, body, field) in [

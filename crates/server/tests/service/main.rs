@@ -5,6 +5,7 @@
 
 #![cfg(test)]
 
+mod access;
 mod addresses;
 mod admin;
 mod cache_outages;

@@ -135,7 +135,7 @@ async fn clients_who_do_not_read_their_large_answers_take_bounded_memory() {
             socket.set_recv_buffer_size(4096).unwrap();
             let mut stream = socket.connect(service.address).await.unwrap();
             let path = format!("/read/large%2F{}", n % VALUES + 1);
-            let request = format!("GET {path} HTTP/1.1\r\nhost: cenote\r\n\r\n");
+            let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
             stream.write_all(request.as_bytes()).await.unwrap();
             clients.push(stream);
         }

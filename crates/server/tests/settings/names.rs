@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cenote::http::ProxyHeader;
 use cenote::limits::{HeadersOn, LimitsConfig};
-use cenote::settings::{AuthMode, CacheMode, Migrate, Settings};
+use cenote::settings::{AuthMode, CacheMode, Migrate, OpenGroup, Settings};
 use cenote_cache::Mode;
 
 use crate::world::{World, env, host, millis, secs, sizes};
@@ -131,7 +131,9 @@ const ROWS: &[Row] = &[
     (&["JWT_SCOPES"], "roles", |s| {
         s.auth.claims.scopes.as_deref() == Some("/roles")
     }),
-    (&["METRICS_OPEN"], "yes", |s| s.auth.metrics_open),
+    (&["AUTH_OPEN"], "docs, metrics", |s| {
+        s.auth_open == [OpenGroup::Docs, OpenGroup::Metrics]
+    }),
     (&["HTTP_CORES"], "3", |s| s.cores == Some(3)),
     (&["HTTP_MAX_CONNECTIONS"], "100", |s| s.http.max_connections == 100),
     (&["HTTP_HEADER_TIMEOUT"], "1", |s| s.http.head_timeout == secs(1)),

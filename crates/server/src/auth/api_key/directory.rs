@@ -55,7 +55,7 @@ impl KnownKey {
 }
 
 /// What is known about a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Found {
     Valid(Arc<Identity>),
     Refused(Outcome),

@@ -16,6 +16,7 @@ use super::{
     format::ApiKey,
     lookup_limit::{LookupLimit, NoPermit},
 };
+use crate::limits::Overrides;
 use crate::{
     auth::{clock::Now, identity::Identity, outcome::Outcome, scopes::Scopes},
     store::api_keys::{ApiKeys, KeyRow},
@@ -197,6 +198,8 @@ impl Keys {
 
 fn known(row: &KeyRow) -> KnownKey {
     let scopes = Scopes::of_known(&row.scopes);
-    let identity = Identity::of_key(row.owner, &row.name, scopes, row.limits.as_deref());
+    // `cenote key` stores only limits that can be parsed; of others the general ones hold.
+    let limits = row.limits.as_deref().map(Overrides::parse).and_then(Result::ok);
+    let identity = Identity::of_key(row.owner, &row.name, scopes, limits);
     KnownKey::new(identity, row.expires, row.stamp)
 }

@@ -65,7 +65,7 @@ impl Connection {
         body: impl AsRef<[u8]>,
     ) -> io::Result<Answer> {
         let body = body.as_ref();
-        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: cenote\r\n");
+        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
         for (name, value) in headers {
             request += &format!("{name}: {value}\r\n");
         }

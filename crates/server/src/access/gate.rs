@@ -1,0 +1,170 @@
+//! The decisions on a request. Invariant: pure but for the look-up of unknown credentials, which waits for a bounded time.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::http::Request;
+use tokio::time::Instant;
+
+use super::{
+    local,
+    rules::{Needs, OpenGroup, Rule},
+};
+use crate::{
+    audit::{AuditLog, AuditedCall},
+    auth::{Authenticator, Decision, Identity, Pending, Refusal, forbidden},
+    http::{ClientAddresses, Problem, RequestBody},
+    limits::{Base, Caller, ClassId, Limits, Verdict},
+};
+
+/// Decides on requests. All cores share one.
+pub(crate) struct Gate {
+    /// `None`: nobody has to show credentials.
+    authenticator: Option<Arc<Authenticator>>,
+    limits: Arc<Limits>,
+    addresses: Arc<ClientAddresses>,
+    /// The routes that everyone may use.
+    open: Vec<OpenGroup>,
+    audit: AuditLog,
+}
+
+/// What the gate knows of a request before it looks at the credentials.
+#[derive(Clone, Copy)]
+pub(super) struct Visit {
+    rule: Rule,
+    /// The limit that the request counts against.
+    class: Option<ClassId>,
+    pub(super) client: IpAddr,
+}
+
+/// What can be said of the sender at once.
+pub(super) enum Sender {
+    /// `None`: nobody has to show credentials.
+    Known(Option<Arc<Identity>>),
+    Refused(Problem),
+    /// [`Gate::resolve`] tells.
+    Unknown(Pending),
+}
+
+impl Visit {
+    pub(super) fn is_administration(self) -> bool {
+        self.rule.limit == Some(Base::Admin)
+    }
+}
+
+impl Gate {
+    pub(crate) fn new(
+        authenticator: Option<Arc<Authenticator>>,
+        limits: Arc<Limits>,
+        addresses: Arc<ClientAddresses>,
+        open: Vec<OpenGroup>,
+        audit: AuditLog,
+    ) -> Self {
+        Self {
+            authenticator,
+            limits,
+            addresses,
+            open,
+            audit,
+        }
+    }
+
+    pub(super) fn visit(&self, request: &Request<RequestBody>) -> Visit {
+        let (method, path) = (request.method(), request.uri().path());
+        let rule = Rule::of(method, path);
+        Visit {
+            rule,
+            class: rule.limit.map(|base| self.limits.class_of(method, path, base)),
+            client: self.addresses.of(request.body().peer().address, request.headers()),
+        }
+    }
+
+    /// Whether nothing is asked of the sender, nor counted.
+    pub(super) fn is_open_to_all(&self, visit: Visit) -> bool {
+        let is_unlimited = visit.class.is_none_or(|class| self.limits.is_off(class));
+        is_unlimited && !self.asks_for_credentials(visit.rule) && !visit.is_administration()
+    }
+
+    fn asks_for_credentials(&self, rule: Rule) -> bool {
+        let is_opened = rule.group.is_some_and(|group| self.open.contains(&group));
+        self.authenticator.is_some() && rule.needs != Needs::Nothing && !is_opened
+    }
+
+    /// Looks at the credentials.
+    pub(super) fn identify(&self, request: &Request<RequestBody>, visit: Visit) -> Sender {
+        let authenticator = match &self.authenticator {
+            Some(authenticator) if self.asks_for_credentials(visit.rule) => authenticator,
+            Some(_) => return Sender::Known(None),
+            None if visit.is_administration() && !local::is_local(request) => {
+                return Sender::Refused(local::refusal());
+            }
+            None => return Sender::Known(None),
+        };
+        match authenticator.authenticate(request.headers()) {
+            Decision::Known(identity) => Sender::Known(Some(identity)),
+            Decision::Refused(refusal) => Sender::Refused(self.refuse(refusal, visit)),
+            // A look-up or a signature costs more than all else, so an address that failed too often gets none.
+            Decision::Unknown(pending) => match self.failures(visit) {
+                Some(problem) => Sender::Refused(problem),
+                None => Sender::Unknown(pending),
+            },
+        }
+    }
+
+    /// Asks for credentials that are not known. Waits for a bounded time.
+    pub(super) async fn resolve(&self, pending: Pending, visit: Visit) -> Result<Arc<Identity>, Problem> {
+        match &self.authenticator {
+            Some(authenticator) => {
+                let resolved = authenticator.resolve(pending).await;
+                resolved.map_err(|refusal| self.refuse(refusal, visit))
+            }
+            None => Err(local::refusal()),
+        }
+    }
+
+    /// Counts a failed authentication against the address. The response is that of the failure, or a 429.
+    fn refuse(&self, refusal: Refusal, visit: Visit) -> Problem {
+        if !refusal.is_failure() {
+            return refusal.problem();
+        }
+        let caller = Caller::Address(visit.client);
+        let class = ClassId::from(Base::AuthFailures);
+        let verdict = self.limits.charge(class, caller, None, Instant::now());
+        verdict.refusal().unwrap_or_else(|| refusal.problem())
+    }
+
+    /// The 429 for an address that failed too often.
+    fn failures(&self, visit: Visit) -> Option<Problem> {
+        let class = ClassId::from(Base::AuthFailures);
+        let caller = Caller::Address(visit.client);
+        self.limits.peek(class, caller, Instant::now()).refusal()
+    }
+
+    /// Whether the sender has the scope.
+    pub(super) fn permit(&self, visit: Visit, identity: Option<&Identity>) -> Result<(), Problem> {
+        match (identity, visit.rule.scope()) {
+            (Some(identity), Some(scope)) if !identity.scopes.has(scope) => Err(forbidden(scope)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Charges the request to its sender; `None` if its class has no limit.
+    pub(super) fn charge<'a>(&'a self, visit: Visit, identity: Option<&'a Identity>) -> Option<Verdict<'a>> {
+        let (caller, overrides) = match identity {
+            Some(identity) => (Caller::Identity(identity.id), identity.limits.as_ref()),
+            None => (Caller::Address(visit.client), None),
+        };
+        let class = visit.class?;
+        let now = Instant::now();
+        Some(self.limits.charge(class, caller, overrides, now))
+    }
+
+    /// Writes the line of the audit for an administrative call.
+    pub(super) async fn record(&self, mut call: AuditedCall, identity: Option<&Identity>) {
+        match identity {
+            Some(identity) => call.who = identity.name.to_string(),
+            None if self.authenticator.is_none() => call.who = "local".to_owned(),
+            None => {}
+        }
+        self.audit.record(call).await;
+    }
+}

@@ -1,0 +1,98 @@
+//! The one place that every request passes before its route: who sends it, whether they may, and how often.
+//!
+//! Invariant: the order is from cheap to dear – the failures of the address, the credentials, the scope, the limit. A
+//! request that is refused reaches no handler, and its body is not read.
+//!
+//! | To find | Look in |
+//! |---|---|
+//! | which route needs what | `rules` |
+//! | the decisions, in their order | `gate` |
+//! | administration without credentials | `local` |
+
+mod gate;
+mod local;
+mod rules;
+
+use std::sync::Arc;
+
+use axum::http::{Request, Response};
+use http_body_util::Either;
+
+pub(crate) use self::gate::Gate;
+use self::gate::{Sender, Visit};
+pub use self::rules::OpenGroup;
+use crate::{
+    audit::AuditedCall,
+    auth::Identity,
+    http::{Problem, RequestBody, ResponseBody, Service},
+};
+
+/// A service behind the gate. One for each core.
+pub(crate) struct Guarded<S> {
+    pub(crate) service: S,
+    pub(crate) gate: Arc<Gate>,
+}
+
+/// The parameters of an administrative call, in words. The handler puts them into the extensions of its response.
+#[derive(Clone, Debug)]
+pub(crate) struct CallDetail(pub(crate) String);
+
+impl<S: Service> Service for Guarded<S> {
+    async fn call(&self, request: Request<RequestBody>) -> Response<ResponseBody> {
+        let gate = &*self.gate;
+        let visit = gate.visit(&request);
+        if gate.is_open_to_all(visit) {
+            return self.service.call(request).await;
+        }
+        let audited = visit.is_administration().then(|| AuditedCall {
+            who: "nobody".to_owned(),
+            what: format!("{} {}", request.method(), request.uri().path()),
+            detail: None,
+            from: Some(visit.client),
+            result: 0,
+        });
+        let sender = match gate.identify(&request, visit) {
+            Sender::Known(identity) => Ok(identity),
+            Sender::Refused(problem) => Err(problem),
+            Sender::Unknown(pending) => gate.resolve(pending, visit).await.map(Some),
+        };
+        let who = sender.as_ref().ok().cloned().flatten();
+        let response = match sender {
+            Ok(identity) => self.admit(request, visit, identity.as_deref()).await,
+            Err(problem) => refuse(problem),
+        };
+        if let Some(mut call) = audited {
+            call.result = response.status().as_u16();
+            call.detail = response.extensions().get().map(|CallDetail(detail)| detail.clone());
+            gate.record(call, who.as_deref()).await;
+        }
+        response
+    }
+}
+
+impl<S: Service> Guarded<S> {
+    /// Answers a request whose sender is known.
+    async fn admit(
+        &self,
+        request: Request<RequestBody>,
+        visit: Visit,
+        identity: Option<&Identity>,
+    ) -> Response<ResponseBody> {
+        if let Err(problem) = self.gate.permit(visit, identity) {
+            return refuse(problem);
+        }
+        let verdict = self.gate.charge(visit, identity);
+        let mut response = match verdict.as_ref().and_then(|verdict| verdict.refusal()) {
+            Some(problem) => refuse(problem),
+            None => self.service.call(request).await,
+        };
+        if let Some(verdict) = verdict {
+            verdict.add_headers(response.headers_mut());
+        }
+        response
+    }
+}
+
+fn refuse(problem: Problem) -> Response<ResponseBody> {
+    problem.into_full_response().map(Either::Left)
+}
