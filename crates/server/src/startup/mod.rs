@@ -195,7 +195,8 @@ async fn compose(
             return Err(Failure::Cache(error));
         }
     };
-    let auth = match backend.authenticator().await {
+    // Boxed: the load of keys of tokens is large, and most services have none.
+    let auth = match Box::pin(backend.authenticator()).await {
         Ok(auth) => auth,
         Err(error) => {
             backend.close(private).await;

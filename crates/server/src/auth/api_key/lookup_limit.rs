@@ -173,7 +173,7 @@ mod tests {
             running.pop().unwrap().give_back();
         };
         let (permit, ()) = tokio::join!(waiting, give_back);
-        drop(permit.unwrap());
+        running.push(permit.unwrap());
         assert_eq!(
             limit.permit().await.err(),
             Some(NoPermit::TooSlow),
