@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     audit::{AuditLog, AuditedCall},
-    auth::{Authenticator, Decision, Identity, Pending, Refusal, forbidden},
+    auth::{Authenticator, Decision, Identity, Pending, Refusal},
     http::{ClientAddresses, Problem, RequestBody},
     limits::{Base, Caller, ClassId, Limits, Verdict},
 };
@@ -142,7 +142,10 @@ impl Gate {
     /// Whether the sender has the scope.
     pub(super) fn permit(&self, visit: Visit, identity: Option<&Identity>) -> Result<(), Problem> {
         match (identity, visit.rule.scope()) {
-            (Some(identity), Some(scope)) if !identity.scopes.has(scope) => Err(forbidden(scope)),
+            (Some(identity), Some(scope)) if !identity.scopes.has(scope) => match &self.authenticator {
+                Some(authenticator) => Err(authenticator.forbid(identity, scope)),
+                None => Err(local::refusal()),
+            },
             _ => Ok(()),
         }
     }

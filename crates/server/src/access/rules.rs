@@ -13,7 +13,7 @@ pub(crate) enum Needs {
     Nothing,
     /// Anyone with valid credentials.
     Credentials,
-    /// Whoever has this scope.
+    /// Callers with this scope.
     Scope(Scope),
 }
 

@@ -13,8 +13,10 @@ use super::{
     identity::Identity,
     jwt::{KnownToken, TokenDigest, TokenStats, Tokens},
     outcome::{Method, Outcome, Outcomes},
-    refusal::Refusal,
+    refusal::{Refusal, forbidden},
+    scopes::Scope,
 };
+use crate::http::Problem;
 
 /// Authenticates requests. All cores share one.
 pub(crate) struct Authenticator {
@@ -56,6 +58,7 @@ impl std::fmt::Debug for Token {
 #[derive(Debug)]
 pub(crate) struct AuthStats<'a> {
     /// How often each outcome occurred.
+    #[allow(dead_code, reason = "metrics will show it")]
     pub(crate) outcomes: &'a Outcomes,
     /// `None` if no keys are accepted.
     pub(crate) keys: Option<KeyStats>,
@@ -127,6 +130,20 @@ impl Authenticator {
     fn refuse(&self, refusal: Refusal) -> Decision {
         self.outcomes.count(refusal.method(), refusal.outcome());
         Decision::Refused(refusal)
+    }
+
+    /// The response to a caller who lacks a scope.
+    pub(crate) fn forbid(&self, identity: &Identity, scope: Scope) -> Problem {
+        self.outcomes.count(identity.method, Outcome::Scope);
+        forbidden(scope)
+    }
+
+    /// What an operator should know: keys of tokens that are missing or old, or API keys that the database does not
+    /// confirm.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let AuthStats { keys, tokens, .. } = self.stats();
+        let tokens = tokens.and_then(|tokens| tokens.keys.problem());
+        tokens.or_else(|| keys.and_then(KeyStats::problem))
     }
 
     /// Keeps known keys, and the keys of tokens, up to date. Never returns; call it once.

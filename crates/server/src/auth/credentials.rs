@@ -10,7 +10,7 @@ use super::{
 };
 
 /// The other header for API keys.
-pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const SCHEME: &str = "bearer";
 
 /// What a request may show.

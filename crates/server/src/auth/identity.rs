@@ -2,7 +2,7 @@
 
 use ring::digest::{Context, SHA256};
 
-use super::scopes::Scopes;
+use super::{outcome::Method, scopes::Scopes};
 use crate::limits::Overrides;
 
 /// Longest name in characters; longer subjects of tokens are cut for the log, not for [`Identity::id`].
@@ -11,6 +11,8 @@ const NAME: usize = 64;
 /// A caller with a valid key or token.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Identity {
+    /// What the caller showed.
+    pub(crate) method: Method,
     /// The same for every request of one caller, also on other instances and after a restart. Keys that replaced each
     /// other share it.
     pub(crate) id: u64,
@@ -26,6 +28,7 @@ impl Identity {
     /// The owner of a key.
     pub(crate) fn of_key(owner: i64, name: &str, scopes: Scopes, limits: Option<Overrides>) -> Self {
         Self {
+            method: Method::ApiKey,
             id: stable_hash(&[b"key", &owner.to_be_bytes()]),
             name: printable(name),
             scopes,
@@ -36,6 +39,7 @@ impl Identity {
     /// The subject of a token. Subjects of different issuers are different callers.
     pub(crate) fn of_subject(issuer: &str, subject: &str, scopes: Scopes) -> Self {
         Self {
+            method: Method::Token,
             id: stable_hash(&[b"token", issuer.as_bytes(), subject.as_bytes()]),
             name: printable(subject),
             scopes,

@@ -13,9 +13,6 @@
 //! | a request: at once, or after asking | `authenticator` |
 //! | how an authentication ended, and its response | `outcome`, `refusal` |
 
-// Used by the request path once it asks for credentials.
-#![allow(dead_code, unused_imports)]
-
 mod api_key;
 mod authenticator;
 mod clock;
@@ -31,13 +28,11 @@ mod scopes;
 pub mod fuzzing;
 
 pub(crate) use self::{
-    api_key::{ApiKey, InvalidKey, KeyHasher, KeyStats, Keys, PREFIX as KEY_PREFIX},
-    authenticator::{AuthStats, Authenticator, Decision, Pending},
-    credentials::X_API_KEY,
+    api_key::{ApiKey, InvalidKey, KeyHasher, Keys, PREFIX as KEY_PREFIX},
+    authenticator::{Authenticator, Decision, Pending},
     identity::Identity,
-    jwt::{KeyAge, LoadError, SECRET_BYTES, TokenConfig, TokenStats, Tokens},
-    outcome::{Method, Outcome, Outcomes},
-    refusal::{Refusal, forbidden},
+    jwt::{LoadError, SECRET_BYTES, TokenConfig, Tokens},
+    refusal::Refusal,
     scopes::{Scope, Scopes},
 };
 pub use self::{

@@ -1,6 +1,8 @@
 //! A refused request, and its response. Invariant: the response does not tell a wrong key from an expired one, so that
 //! nobody learns which keys exist.
 
+use std::fmt;
+
 use axum::http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
 
 use super::{
@@ -39,8 +41,15 @@ impl Refusal {
         !matches!(self.outcome, Outcome::Missing | Outcome::Unavailable | Outcome::Scope)
     }
 
-    /// The response.
+    /// The response, with the cause for the log. That a request shows nothing is not worth a line.
     pub(crate) fn problem(self) -> Problem {
+        match self.outcome {
+            Outcome::Missing => self.response(),
+            _ => self.response().cause(self),
+        }
+    }
+
+    fn response(self) -> Problem {
         match self.outcome {
             Outcome::Missing => unauthorized(
                 "this needs an API key or a token, as in Authorization: Bearer cnk_…",
@@ -68,12 +77,19 @@ impl Refusal {
     }
 }
 
+/// The cause, for the log.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.method.name(), self.outcome.name())
+    }
+}
+
 fn unauthorized(detail: &'static str, challenge: HeaderValue) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail).header(WWW_AUTHENTICATE, challenge)
 }
 
 /// The response to a caller who lacks a scope.
-pub(crate) fn forbidden(scope: Scope) -> Problem {
+pub(super) fn forbidden(scope: Scope) -> Problem {
     let name = scope.name();
     let challenge = match scope {
         Scope::Read => "Bearer realm=\"cenote\", error=\"insufficient_scope\", scope=\"read\"",

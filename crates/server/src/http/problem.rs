@@ -49,7 +49,7 @@ pub enum Member {
     Texts(Vec<Cow<'static, str>>),
 }
 
-/// Why a response is a 5xx. It travels in the response's extensions to the log, and is formatted only if it is logged: in
+/// Why a response is a 5xx, or a refusal that does not tell the client why. It travels in the response's extensions to the log, and is formatted only if it is logged: in
 /// a flood of failures most are not.
 #[derive(Clone)]
 pub struct Cause(Arc<dyn fmt::Display + Send + Sync>);

@@ -40,6 +40,7 @@ pub(super) struct Health {
     cache: Part,
     memory: MemoryPart,
     tls: Part,
+    authentication: Part,
     /// Seconds since the start.
     uptime_s: u64,
     version: &'static str,
@@ -83,11 +84,12 @@ pub(super) async fn health(State(app): State<App>) -> FullResponse {
     let pool = pool(&app);
     let memory = memory(&app);
     let tls = tls(&app, SystemTime::now());
+    let authentication = authentication(&app);
     let status = match (stage, database.state) {
         (Stage::Starting, _) | (_, HealthState::Unhealthy | HealthState::Unknown) => "unhealthy",
         (_, HealthState::Degraded) => "degraded",
         (_, HealthState::Healthy)
-            if [&cache, &pool, &memory.part, &tls]
+            if [&cache, &pool, &memory.part, &tls, &authentication]
                 .iter()
                 .any(|part| part.problem.is_some()) =>
         {
@@ -111,6 +113,7 @@ pub(super) async fn health(State(app): State<App>) -> FullResponse {
         cache,
         memory,
         tls,
+        authentication,
         uptime_s: app.started.elapsed().as_secs(),
         version: env!("CARGO_PKG_VERSION"),
     };
@@ -215,6 +218,18 @@ fn tls(app: &App, now: SystemTime) -> Part {
     Part {
         state: if hours.is_some() { "degraded" } else { "healthy" },
         problem: hours.map(|hours| format!("the TLS certificate expires in less than {} h", hours + 1)),
+    }
+}
+
+fn authentication(app: &App) -> Part {
+    let problem = app.auth.as_ref().and_then(|auth| auth.problem());
+    Part {
+        state: match (&app.auth, &problem) {
+            (None, _) => "off",
+            (_, Some(_)) => "degraded",
+            (_, None) => "healthy",
+        },
+        problem,
     }
 }
 

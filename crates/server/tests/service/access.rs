@@ -306,7 +306,7 @@ async fn a_key_works_by_either_header_and_a_revoked_one_is_refused_within_a_seco
             .await;
         refused.problem(403, "forbidden");
     }
-    let revoked = Launch::new(&["key", "revoke", "--yes", &reading])
+    let revoked = Launch::new(&["key", "revoke", &reading])
         .env("DATABASE_URL", &database.url)
         .run()
         .await;

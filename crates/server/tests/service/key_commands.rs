@@ -72,31 +72,6 @@ async fn a_wrong_argument_is_refused_before_the_database_is_asked() {
 }
 
 #[tokio::test]
-async fn a_service_that_others_can_reach_needs_authentication() {
-    let database = Database::create().await;
-    let serve = |settings: &[(&'static str, &'static str)]| {
-        Launch::new(&["serve"])
-            .env("DATABASE_URL", &database.url)
-            .env("PORT", "0")
-            .env("HOST", "0.0.0.0")
-            .envs(settings)
-    };
-    let refused = serve(&[]).run().await;
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(
-        refused.reason().contains("HOST is not a loopback address"),
-        "{refused:?}"
-    );
-    for way in ["AUTH=keys", "cenote key create", "AUTH=none-i-know"] {
-        assert!(refused.log.contains(way), "{way}: {refused:?}");
-    }
-    for auth in ["keys", "none-i-know"] {
-        let service = Service::over(serve(&[("AUTH", auth)]).spawn(), &database).await;
-        service.stop(AT_ONCE).await;
-    }
-}
-
-#[tokio::test]
 async fn the_first_key_is_written_into_a_file_once() {
     let database = Database::create().await;
     let directory = tempfile::tempdir().unwrap();

@@ -14,13 +14,6 @@ use super::format::ApiKey;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct KeyDigest(pub(crate) [u8; 32]);
 
-impl KeyDigest {
-    /// Reads a digest as the database returns it.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
-    }
-}
-
 /// The first bytes are enough to tell digests apart.
 impl fmt::Debug for KeyDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,9 +16,9 @@ use super::{
     format::ApiKey,
     lookup_limit::{LookupLimit, NoPermit},
 };
-use crate::limits::Overrides;
 use crate::{
     auth::{clock::Now, identity::Identity, outcome::Outcome, scopes::Scopes},
+    limits::Overrides,
     store::api_keys::{ApiKeys, KeyRow},
 };
 
@@ -26,6 +26,9 @@ use crate::{
 const CONFIRM_INTERVAL: Duration = Duration::from_millis(500);
 /// Longest wait of a request for the database.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// From when on a missing confirmation is reported.
+const UNCONFIRMED_TOO_LONG: Duration = Duration::from_secs(5);
 
 /// Authenticates API keys.
 pub(crate) struct Keys {
@@ -51,6 +54,16 @@ pub(crate) struct KeyStats {
     pub(crate) known: usize,
     /// The time since the database last confirmed them.
     pub(crate) unconfirmed: Duration,
+}
+
+impl KeyStats {
+    /// What an operator should know: the database has not confirmed the known keys lately.
+    pub(crate) fn problem(self) -> Option<String> {
+        (self.unconfirmed > UNCONFIRMED_TOO_LONG).then(|| {
+            let seconds = self.unconfirmed.as_secs();
+            format!("the database has not confirmed API keys for {seconds} s; known ones are accepted for AUTH_STALE")
+        })
+    }
 }
 
 impl Keys {

@@ -68,9 +68,19 @@ pub(crate) struct KeyAge {
 }
 
 impl KeyAge {
-    /// Whether an operator should look: no keys at all, or none for an hour.
-    pub(crate) fn is_degraded(&self) -> bool {
-        self.age.is_none_or(|age| age > DEGRADED_AFTER)
+    /// What an operator should know: there are no keys, or they could not be read for an hour.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let what = match self.age {
+            None => "there are no keys of tokens yet, so no token is accepted".to_owned(),
+            Some(age) if age > DEGRADED_AFTER => {
+                format!("the keys of tokens were last read {} minutes ago", age.as_secs() / 60)
+            }
+            Some(_) => return None,
+        };
+        Some(match &self.problem {
+            Some(problem) => format!("{what}: {problem}"),
+            None => what,
+        })
     }
 }
 
@@ -222,5 +232,25 @@ struct Loading<'a>(&'a KeyRefresh);
 impl Drop for Loading<'_> {
     fn drop(&mut self) {
         self.0.state().is_loading = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_are_missing_or_an_hour_old_are_a_problem_and_a_recent_failure_is_none() {
+        let problem = |age| {
+            let problem = Some("cannot connect".to_owned());
+            KeyAge { keys: 1, age, problem }.problem()
+        };
+        assert_eq!(problem(Some(DEGRADED_AFTER)), None);
+        let old = problem(Some(DEGRADED_AFTER + Duration::from_secs(60)));
+        assert_eq!(
+            old.as_deref(),
+            Some("the keys of tokens were last read 61 minutes ago: cannot connect")
+        );
+        assert!(problem(None).unwrap().contains("no token is accepted"));
     }
 }

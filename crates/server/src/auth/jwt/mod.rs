@@ -22,7 +22,6 @@ mod tests;
 pub(crate) use cache::TokenDigest;
 pub use claims::ClaimRules;
 pub(crate) use key::SECRET_BYTES;
-pub(crate) use key_refresh::KeyAge;
 #[cfg(fuzzing)]
 pub(super) use key_set::KeySet;
 pub(crate) use source::LoadError;

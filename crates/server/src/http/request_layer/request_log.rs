@@ -63,11 +63,9 @@ impl RequestLog {
             return None;
         }
         let id = summary.id.clone().unwrap_or_else(request_id::fresh);
-        // A 5xx without a cause, such as "not ready", is a response and not a failure.
-        let cause = match status.is_server_error() {
-            true => response.extensions().get::<Cause>(),
-            false => None,
-        };
+        // A 5xx without a cause, such as "not ready", is a response and not a failure. A 4xx with one is a refusal whose
+        // cause the client is not told.
+        let cause = response.extensions().get::<Cause>();
         let loud = cause.is_some() || slow;
         if !loud || self.has_room() {
             self.write(summary, status, cause, elapsed, &id);
@@ -87,6 +85,10 @@ impl RequestLog {
         let (status, request_id) = (status.as_u16(), id.to_str().unwrap_or_default());
         let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         match cause {
+            Some(cause) if status < 500 => tracing::info!(
+                %method, path, %client, status, request_id, elapsed_us, cause = &*cause.to_string(),
+                "request refused"
+            ),
             Some(cause) => tracing::warn!(
                 %method, path, %client, status, request_id, elapsed_us, cause = &*cause.to_string(),
                 "request failed"

@@ -27,7 +27,7 @@ pub(crate) fn token_with(scopes: &str, change: impl FnOnce(&mut Value)) -> Strin
     token(&json!({"alg": "HS256", "typ": "JWT"}), &claims, SECRET)
 }
 
-/// The time in so many seconds, as a NumericDate.
+/// The time that many seconds from now, as a NumericDate.
 pub(crate) fn in_seconds(seconds: i64) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     i64::try_from(now).unwrap() + seconds
