@@ -25,7 +25,7 @@ mod refusal;
 mod scopes;
 
 #[cfg(fuzzing)]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 
 pub(crate) use self::{
     api_key::{ApiKey, InvalidKey, KeyHasher, Keys, PREFIX as KEY_PREFIX},
