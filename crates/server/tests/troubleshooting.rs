@@ -22,7 +22,7 @@ const PLACES: [&str; 28] = [
     "crates/local/src/error.rs",
     "crates/postgres/src/config.rs",
     "crates/postgres/src/connect/url/conninfo.rs",
-    "crates/postgres/src/connect/url/invalid_url.rs",
+    "crates/postgres/src/invalid_config.rs",
     "crates/postgres/src/connect/url/mod.rs",
     "crates/postgres/src/connect/verifier.rs",
     "crates/cache/src/config.rs",
@@ -38,8 +38,8 @@ const PLACES: [&str; 28] = [
     "crates/cache/src/redis/server.rs",
     "crates/cache/src/redis/session.rs",
     "crates/cache/src/redis/topology.rs",
-    "crates/cache/src/redis/url.rs",
-    "crates/cache/src/redis/url_parser.rs",
+    "crates/cache/src/url/mod.rs",
+    "crates/cache/src/url/parser.rs",
 ];
 
 /// Files whose sentences are help texts and documents.
