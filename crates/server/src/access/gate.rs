@@ -12,7 +12,7 @@ use super::{
 use crate::{
     audit::{AuditLog, AuditedCall},
     auth::{Authenticator, Decision, Identity, Pending, Refusal},
-    http::{ClientAddresses, Problem, RequestBody},
+    http::{Problem, RequestBody},
     limits::{Base, Caller, ClassId, Limits, Verdict},
 };
 
@@ -21,7 +21,6 @@ pub(crate) struct Gate {
     /// `None`: nobody has to show credentials.
     authenticator: Option<Arc<Authenticator>>,
     limits: Arc<Limits>,
-    addresses: Arc<ClientAddresses>,
     /// The routes that everyone may use.
     open: Vec<OpenGroup>,
     audit: AuditLog,
@@ -55,14 +54,12 @@ impl Gate {
     pub(crate) fn new(
         authenticator: Option<Arc<Authenticator>>,
         limits: Arc<Limits>,
-        addresses: Arc<ClientAddresses>,
         open: Vec<OpenGroup>,
         audit: AuditLog,
     ) -> Self {
         Self {
             authenticator,
             limits,
-            addresses,
             open,
             audit,
         }
@@ -74,7 +71,7 @@ impl Gate {
         Visit {
             rule,
             class: rule.limit.map(|base| self.limits.class_of(method, path, base)),
-            client: self.addresses.of(request.body().peer().address, request.headers()),
+            client: request.body().client(),
         }
     }
 

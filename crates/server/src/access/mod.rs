@@ -24,7 +24,7 @@ pub use self::rules::OpenGroup;
 use crate::{
     audit::AuditedCall,
     auth::Identity,
-    http::{Problem, RequestBody, ResponseBody, Service},
+    http::{Problem, RequestBody, ResponseBody, Service, Stage, Stopwatch},
 };
 
 /// A service behind the gate. One for each core.
@@ -51,11 +51,14 @@ impl<S: Service> Service for Guarded<S> {
             from: Some(visit.client),
             result: 0,
         });
+        let timings = request.body().timings().cloned();
+        let watch = Stopwatch::start(timings.as_ref());
         let sender = match gate.identify(&request, visit) {
             Sender::Known(identity) => Ok(identity),
             Sender::Refused(problem) => Err(problem),
             Sender::Unknown(pending) => gate.resolve(pending, visit).await.map(Some),
         };
+        watch.stop(Stage::Auth);
         let who = sender.as_ref().ok().cloned().flatten();
         let response = match sender {
             Ok(identity) => self.admit(request, visit, identity.as_deref()).await,
@@ -81,7 +84,9 @@ impl<S: Service> Guarded<S> {
         if let Err(problem) = self.gate.permit(visit, identity) {
             return refuse(problem);
         }
+        let watch = Stopwatch::start(request.body().timings());
         let verdict = self.gate.charge(visit, identity);
+        watch.stop(Stage::Limit);
         let mut response = match verdict.as_ref().and_then(|verdict| verdict.refusal()) {
             Some(problem) => refuse(problem),
             None => self.service.call(request).await,

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use super::client_address::ClientAddresses;
 use super::config::HttpConfig;
 use super::connection::{Protocol, run};
 use super::connections::{Connections, Drained};
@@ -60,6 +61,10 @@ pub async fn serve<S: Service>(
     let log = Arc::new(RequestLog::new(config.slow_request));
     let config = Arc::new(config);
     let protocol = Arc::new(Protocol::new(&config));
+    let clients = Arc::new(ClientAddresses::new(
+        config.trusted_proxies.clone(),
+        config.proxy_header,
+    ));
     let compressor = config.compression.then(Compressor::new);
     let hsts = config.hsts.map(hsts);
     let layer = |core: Core<S>| {
@@ -68,6 +73,7 @@ pub async fn serve<S: Service>(
             config: Arc::clone(&config),
             log: Arc::clone(&log),
             connections: Arc::clone(&connections),
+            clients: Arc::clone(&clients),
             compressor: compressor.clone(),
             hsts: hsts.clone(),
         };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::client_address::{ProxyHeader, TrustedProxies};
 use super::cors::Cors;
 
 /// The settings of the transport. Every duration must be above zero. A timeout may fire a few milliseconds late, never
@@ -34,6 +35,10 @@ pub struct HttpConfig {
     pub max_headers: usize,
     /// Most bytes of a request's head. A longer one is answered `431`. At least 8 KiB. Default 64 KiB.
     pub max_header_bytes: u32,
+    /// The proxies that are believed when they name the client in a header. Default: none.
+    pub trusted_proxies: TrustedProxies,
+    /// The header in which they name it. Default `X-Forwarded-For`.
+    pub proxy_header: ProxyHeader,
     /// Which web pages of other origins may use the service. Default `None`: none.
     pub cors: Option<Cors>,
     /// How long browsers use only TLS after a response (`Strict-Transport-Security`). Set it only if the service is reached
@@ -62,6 +67,8 @@ impl Default for HttpConfig {
             slow_request: Duration::from_secs(1),
             max_headers: 100,
             max_header_bytes: 64 * 1024,
+            trusted_proxies: TrustedProxies::default(),
+            proxy_header: ProxyHeader::default(),
             cors: None,
             hsts: None,
             compression: false,

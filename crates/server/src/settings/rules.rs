@@ -30,6 +30,7 @@ pub(super) fn apply(r: &mut Resolver<'_>, s: &mut Settings) {
     cache(r, s);
     redis_files(r);
     cors(r, s);
+    hsts(r, s);
     memory(r, s);
     tokens(r, s);
     tls(r, s);
@@ -152,6 +153,15 @@ fn cors(r: &mut Resolver<'_>, s: &mut Settings) {
     match Cors::new(origins.iter().map(String::as_str), credentials, max_age) {
         Ok(cors) => s.http.cors = Some(cors),
         Err(error) => r.problem_with(&t::CORS_ORIGINS, error),
+    }
+}
+
+fn hsts(r: &mut Resolver<'_>, s: &Settings) {
+    if s.http.hsts.is_some() && !r.is_set(&t::TLS_CERT) && !r.is_set(&t::TRUSTED_PROXIES) {
+        let cited = r.cite(&t::HSTS);
+        r.warnings.push(format!(
+            "{cited} has no effect over plain HTTP; set TLS_CERT, or name the proxy that takes TLS in TRUSTED_PROXIES"
+        ));
     }
 }
 

@@ -36,7 +36,7 @@ use crate::{
     audit::AuditLog,
     cores::Cores,
     health::Stage,
-    http::{self, ClientAddresses, Drained, HttpConfig, TcpListeners, Tls, TlsError},
+    http::{self, Drained, HttpConfig, TcpListeners, Tls, TlsError},
     limits::Limits,
     memory_watch::{self, MemoryReader, MemoryWatch},
     open_files::{HOW_TO_RAISE, OpenFiles, TooFewOpenFiles},
@@ -163,6 +163,7 @@ async fn compose(
     reader: Option<Box<dyn MemoryReader>>,
 ) -> Result<Service, Failure> {
     let mut http = settings.http.clone();
+    (http.trusted_proxies, http.proxy_header) = (settings.trusted_proxies.clone(), settings.proxy_header);
     // First what never succeeds later, such as a port that is in use.
     let tls = settings.tls.clone().map(Tls::load).transpose()?;
     let listeners = open_listeners(&settings, sockets).await?;
@@ -209,10 +210,6 @@ async fn compose(
     let gate = Arc::new(Gate::new(
         auth.clone(),
         Arc::new(Limits::new(&settings.limits)),
-        Arc::new(ClientAddresses::new(
-            settings.trusted_proxies.clone(),
-            settings.proxy_header,
-        )),
         settings.auth_open.clone(),
         audit,
     ));

@@ -145,6 +145,24 @@ impl Log {
 }
 
 #[tokio::test]
+async fn the_log_names_the_client_behind_a_trusted_proxy() {
+    let log = Log::default();
+    let _guard = log.install(tracing::Level::INFO);
+    let request = "GET /fails HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 10.9.9.9, 192.0.2.7\r\n\r\n";
+    for (proxies, client) in [("", "client=127.0.0.1"), ("127.0.0.0/8", "client=192.0.2.7")] {
+        let router = Router::new().route("/fails", get(async || Problem::internal("the disk is full")));
+        let config = HttpConfig {
+            trusted_proxies: proxies.parse().unwrap(),
+            ..HttpConfig::default()
+        };
+        let server = start(router, config);
+        assert_eq!(server.ask(request).await.status, 500);
+        let lines = log.take();
+        assert!(lines.contains(client), "{lines}");
+    }
+}
+
+#[tokio::test]
 async fn a_failure_and_a_slow_request_are_logged_and_a_good_one_is_not() {
     let log = Log::default();
     let _guard = log.install(tracing::Level::INFO);

@@ -162,4 +162,6 @@ async fn server_timing_tells_whether_cache_or_database_took_the_time() {
     service.write("large", &large).await;
     assert_eq!(names(&service.get("/read/large").await), ["wait", "db", "total"]);
     assert_eq!(names(&service.get("/nowhere").await), ["total"]);
+    let limited = Service::start(&[("SERVER_TIMING", "true"), ("RATE_LIMIT_READ", "1000/min")]).await;
+    assert_eq!(names(&limited.get("/users/1").await), ["auth", "limit", "db", "total"]);
 }

@@ -351,3 +351,14 @@ fn memory_is_critical_after_it_is_worth_a_warning() {
     env(&[("MEMORY_WARN", "85"), ("MEMORY_CRITICAL", "0")]).settings();
     env(&[("MEMORY_WARN", "0"), ("MEMORY_CRITICAL", "10")]).settings();
 }
+
+#[test]
+fn strict_transport_security_without_tls_is_a_warning() {
+    let warnings = env(&[("HSTS", "1h")]).loaded().warnings;
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("has no effect over plain HTTP"),
+        "{warnings:?}"
+    );
+    let behind = env(&[("HSTS", "1h"), ("TRUSTED_PROXIES", "10.0.0.0/8")]).loaded();
+    assert_eq!(behind.warnings, Vec::<String>::new());
+}

@@ -3,6 +3,7 @@
 //! Invariant: reading it ends, with the body's end or an error, within its limit of bytes and its deadline. A body that
 //! arrived together with its head costs no timer.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -46,6 +47,7 @@ pub struct RequestBody {
     /// `None` if the request has no body.
     arriving: Option<Arriving>,
     peer: Peer,
+    client: IpAddr,
     timings: Option<Timings>,
 }
 
@@ -65,10 +67,11 @@ struct Arriving {
 impl RequestBody {
     pub(in crate::http) fn new(
         incoming: Incoming,
-        peer: Peer,
         limit: u64,
         deadline: Instant,
         activity: &Arc<Activity>,
+        peer: Peer,
+        client: IpAddr,
     ) -> Self {
         let arriving = (!incoming.is_end_stream()).then(|| {
             activity.note_body(true);
@@ -85,8 +88,14 @@ impl RequestBody {
         Self {
             arriving,
             peer,
+            client,
             timings: None,
         }
+    }
+
+    /// The client's address: that of the peer, or what a trusted proxy says.
+    pub fn client(&self) -> IpAddr {
+        self.client
     }
 
     /// Measures the request from now on, with these times.

@@ -37,6 +37,7 @@ use self::request_log::RequestSummary;
 pub(super) use self::security_headers::SECURITY_HEADERS;
 pub(super) use self::security_headers::hsts;
 use super::body::{RequestBody, ResponseBody, TrackedBody};
+use super::client_address::ClientAddresses;
 use super::config::HttpConfig;
 use super::connections::{Connections, ServerPhase};
 use super::cors;
@@ -54,6 +55,8 @@ pub(super) struct RequestLayer<S> {
     pub(super) log: Arc<RequestLog>,
     /// Tells whether responses must close their connections.
     pub(super) connections: Arc<Connections>,
+    /// Finds the client behind trusted proxies.
+    pub(super) clients: Arc<ClientAddresses>,
     /// Compresses responses, if that is on.
     pub(super) compressor: Option<Compressor>,
     /// `Strict-Transport-Security`, if it is on.
@@ -80,17 +83,25 @@ pub(super) fn respond<S: Service>(
     let in_flight = InFlight::begin(activity, request.version());
     let peer = peer.clone();
     async move {
+        let client = layer.clients.of(peer.address, request.headers());
         let summary = RequestSummary {
             id: request_id::from_caller(request.headers()),
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
-            client: peer.address,
+            client,
         };
         let needs = layer.needs(request.headers());
         let request = request.map(|incoming| {
             let deadline = in_flight.started_plus(layer.config.body_timeout);
-            let mut body = RequestBody::new(incoming, peer, layer.config.max_body, deadline, in_flight.activity());
+            let mut body = RequestBody::new(
+                incoming,
+                layer.config.max_body,
+                deadline,
+                in_flight.activity(),
+                peer,
+                client,
+            );
             body.measure(needs.timings.clone());
             body
         });
