@@ -25,61 +25,49 @@ pub(crate) struct AppState {
     pub(crate) store: Store,
     /// The stores of all cores.
     stores: Arc<[Store]>,
+    shared: Shared,
+}
+
+/// What all cores share.
+#[derive(Clone)]
+pub(crate) struct Shared {
     pub(crate) cache_mode: CacheMode,
     /// Whether the change feed is followed.
     pub(crate) has_feed: bool,
-    /// Shared by all cores.
     pub(crate) health: Arc<HealthMonitor>,
-    /// Shared by all cores.
     pub(crate) admin: Arc<Admin>,
     pub(crate) started: Instant,
-    /// Shared by all cores.
     pub(crate) memory: ResponseMemory,
-    /// How short the process's memory is. Shared by all cores.
+    /// How short the process's memory is.
     pub(crate) memory_state: MemoryState,
-    /// Authenticates requests, if anything does. Shared by all cores.
+    /// Authenticates requests, if anything does.
     pub(crate) auth: Option<Arc<Authenticator>>,
     /// TLS to clients. `None`: plain HTTP.
     pub(crate) tls: Option<Tls>,
-    /// Decides on requests before they reach a route. Shared by all cores.
+    /// Decides on requests before they reach a route.
     pub(crate) gate: Arc<Gate>,
 }
 
 impl App {
     /// Creates one handle for each of the pool's runtimes, over the store of that runtime.
-    pub(crate) fn per_runtime(
-        pool: &Pool,
-        stores: Vec<Store>,
-        cache_mode: CacheMode,
-        has_feed: bool,
-        memory: &ResponseMemory,
-        admin: &Arc<Admin>,
-        auth: Option<&Arc<Authenticator>>,
-        tls: Option<&Tls>,
-        gate: &Arc<Gate>,
-    ) -> Vec<Self> {
-        let health = Arc::new(HealthMonitor::new(pool.clone()));
-        let started = Instant::now();
-        let memory_state = MemoryState::default();
+    pub(crate) fn per_runtime(pool: &Pool, stores: Vec<Store>, shared: &Shared) -> Vec<Self> {
         let stores: Arc<[Store]> = stores.into();
         let app = |(pool, store): (Pool, &Store)| {
             Self(Arc::new(AppState {
                 pool,
                 store: store.clone(),
                 stores: stores.clone(),
-                cache_mode,
-                has_feed,
-                health: health.clone(),
-                admin: admin.clone(),
-                started,
-                memory: memory.clone(),
-                memory_state: memory_state.clone(),
-                auth: auth.cloned(),
-                tls: tls.cloned(),
-                gate: gate.clone(),
+                shared: shared.clone(),
             }))
         };
         pool.per_runtime().zip(&*stores).map(app).collect()
+    }
+}
+
+impl std::ops::Deref for AppState {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.shared
     }
 }
 

@@ -15,7 +15,12 @@ mod readiness;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use cenote_cache::{RedisProblemKind, check_redis};
-use tokio::{net::TcpListener, runtime::Handle, sync::oneshot, time::sleep};
+use tokio::{
+    net::TcpListener,
+    runtime::Handle,
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 
 use self::{
     auth::Exposed,
@@ -32,13 +37,13 @@ pub(crate) use self::{
 use crate::{
     access::{Gate, Guarded},
     admin::Admin,
-    app::App,
+    app::{App, Shared},
     audit::AuditLog,
     cores::Cores,
-    health::Stage,
+    health::{HealthMonitor, Stage},
     http::{self, Drained, HttpConfig, TcpListeners, Tls, TlsError},
     limits::Limits,
-    memory_watch::{self, MemoryReader, MemoryWatch},
+    memory_watch::{self, MemoryReader, MemoryState, MemoryWatch},
     open_files::{HOW_TO_RAISE, OpenFiles, TooFewOpenFiles},
     response_memory::ResponseMemory,
     routes::Routes,
@@ -205,25 +210,25 @@ async fn compose(
         }
     };
     let settings = &backend.settings;
-    let memory = ResponseMemory::new(settings.answer_memory);
-    let admin = Arc::new(Admin::of(&backend.pool, &cores.runtimes()[0]));
     let gate = Arc::new(Gate::new(
         auth.clone(),
         Arc::new(Limits::new(&settings.limits)),
         settings.auth_open.clone(),
         audit,
     ));
-    let apps = App::per_runtime(
-        &backend.pool,
-        stores,
-        settings.cache_mode,
-        settings.change_feed,
-        &memory,
-        &admin,
-        auth.as_ref(),
-        tls.as_ref(),
-        &gate,
-    );
+    let shared = Shared {
+        cache_mode: settings.cache_mode,
+        has_feed: settings.change_feed,
+        health: Arc::new(HealthMonitor::new(backend.pool.clone())),
+        admin: Arc::new(Admin::of(&backend.pool, &cores.runtimes()[0])),
+        started: Instant::now(),
+        memory: ResponseMemory::new(settings.answer_memory),
+        memory_state: MemoryState::default(),
+        auth,
+        tls: tls.clone(),
+        gate,
+    };
+    let apps = App::per_runtime(&backend.pool, stores, &shared);
     let memory_watch = memory::watch(&apps[0], settings, reader);
     let pool = &settings.postgres.pool;
     tracing::info!(
