@@ -155,6 +155,13 @@ impl Config {
             write_patience: Duration::from_secs(5),
         }
     }
+
+    /// Sets `ttl`, and `absent_ttl` to a tenth of it, but at least 1 s if `ttl` is longer: a key that is read before it is
+    /// written should not stay absent for long.
+    pub fn set_ttl(&mut self, ttl: Duration) {
+        self.absent_ttl = (ttl / 10).max(Duration::from_secs(1)).min(ttl);
+        self.ttl = ttl;
+    }
 }
 
 /// A cache in this process, named `default`.

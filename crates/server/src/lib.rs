@@ -19,6 +19,7 @@
 //! | `cores` | a thread and a runtime for each core |
 //! | `open_files` | divides the limit of open files |
 //! | `systemd` | readiness, watchdog and passed sockets |
+//! | `dotenv` | parses `.env` files |
 //! | `output`, `telemetry` | standard output, the log |
 //!
 //! The modules below are in import order; each imports only from those above it.
@@ -33,6 +34,7 @@ mod audit;
 mod output;
 mod telemetry;
 
+mod dotenv;
 mod response_memory;
 
 mod store;

@@ -13,7 +13,7 @@ use super::table as t;
 static PARTS: [&dyn Row; 5] = [&t::DB_HOST, &t::DB_NAME, &t::DB_USER, &t::DB_PASS, &t::DB_PORT];
 
 /// The configuration of the database. It names no host if the settings name no database, or if there is a problem.
-pub(super) fn config(r: &mut Resolver<'_>) -> Config {
+pub(super) fn config(r: &mut Resolver) -> Config {
     let part_sources = PARTS.iter().filter_map(|part| r.source_of(*part));
     let (url_source, parts_source) = (r.source_of(&t::DATABASE_URL), part_sources.min());
     if url_source.is_none() && !r.is_set(&t::DB_HOST) {
@@ -43,7 +43,7 @@ pub(super) fn config(r: &mut Resolver<'_>) -> Config {
 }
 
 /// Drops what a higher source replaces: a part replaces a URL from below, and a URL the parts from below.
-fn choose_source(r: &mut Resolver<'_>, url: Option<usize>, parts: Option<usize>) {
+fn choose_source(r: &mut Resolver, url: Option<usize>, parts: Option<usize>) {
     let Some(url) = url else { return };
     let is_part = |setting| PARTS.iter().any(|part| part.about().name() == setting);
     let is_url = |setting| setting == t::DATABASE_URL.about.name();
@@ -54,8 +54,7 @@ fn choose_source(r: &mut Resolver<'_>, url: Option<usize>, parts: Option<usize>)
     let is_above = |part: &&&dyn Row| r.source_of(**part).is_some_and(|source| source < url);
     if let Some(part) = PARTS.iter().find(is_above) {
         let (url, part) = (r.cite(&t::DATABASE_URL), r.cite(*part));
-        r.warnings
-            .push(format!("{url} is not used: {part} takes precedence and replaces it"));
+        r.warn(format!("{url} is not used: {part} takes precedence and replaces it"));
     }
     r.entries
         .retain(|entry| !is_url(entry.setting) && (!is_part(entry.setting) || entry.source < url));
@@ -63,7 +62,7 @@ fn choose_source(r: &mut Resolver<'_>, url: Option<usize>, parts: Option<usize>)
 
 /// Refuses names by which other programs know their database, where the settings lead to no server: the service would
 /// use an empty private database, or the server on this machine, in place of the one that the user means.
-fn refuse_foreign_names(r: &mut Resolver<'_>, has_parts: bool) {
+fn refuse_foreign_names(r: &mut Resolver, has_parts: bool) {
     // DATA_DIR says where the private database is, and so asks for one.
     let wants_private = r.is_set(&t::DATA_DIR);
     for found in std::mem::take(&mut r.foreign) {
@@ -83,7 +82,7 @@ fn refuse_foreign_names(r: &mut Resolver<'_>, has_parts: bool) {
 /// A part: its setting, libpq's option, what messages call it, and the value.
 struct Part(&'static dyn Row, &'static str, &'static str, Option<String>);
 
-fn read_parts(r: &mut Resolver<'_>) -> [Part; 5] {
+fn read_parts(r: &mut Resolver) -> [Part; 5] {
     let host = r.get(&t::DB_HOST).map(|hosts| hosts.join(","));
     let port = r.get(&t::DB_PORT).map(|port| port.to_string());
     let password = r.get(&t::DB_PASS).map(|password| password.into_exposed());
@@ -97,7 +96,7 @@ fn read_parts(r: &mut Resolver<'_>) -> [Part; 5] {
 }
 
 /// Fills in what the URL leaves open. What the URL says, the parts must say too.
-fn join(r: &mut Resolver<'_>, mut url: ConnectionString, parts: [Part; 5]) -> Option<Config> {
+fn join(r: &mut Resolver, mut url: ConnectionString, parts: [Part; 5]) -> Option<Config> {
     for Part(row, option, what, value) in parts {
         let Some(value) = value else { continue };
         if !url.fill_in(option, &value) {

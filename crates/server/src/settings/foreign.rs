@@ -3,6 +3,10 @@
 //! Invariant: these names are never read, only told of: a user who sets one and finds an empty private database, or the
 //! wrong one, has to learn why.
 
+use std::sync::LazyLock;
+
+use regex::RegexSet;
+
 use super::origin::Origin;
 
 /// A variable that names a database to some other program.
@@ -14,37 +18,30 @@ pub(super) struct ForeignName {
     is_oracle: bool,
 }
 
-/// The settings of a database, and what their names end with elsewhere.
-const SETTINGS: [(&str, &[&str]); 6] = [
+/// A setting, and the names that other programs have for it. `{db}_` begins names that are about a PostgreSQL database,
+/// or about the one database of a program; the others are libpq's own and those of some frameworks.
+const NAMES: [(&str, &str); 6] = [
     (
         "DATABASE_URL",
-        &["URL", "URI", "DSN", "CONNECTION_STRING", "CONNECTION_URL"],
+        "{db}_(URL|URI|DSN|CONNECTION_STRING|CONNECTION_URL)|.*_DATABASE_UR[IL]|PGSERVICE|JDBC_URL|SPRING_DATASOURCE_URL\
+         |SQLALCHEMY_URL|POSTGRES_PRISMA_URL|CONNECTION_STRING",
     ),
-    ("DB_HOST", &["HOST", "HOSTNAME", "SERVER"]),
-    ("DB_PORT", &["PORT"]),
-    ("DB_USER", &["USER", "USERNAME"]),
-    ("DB_PASS", &["PASSWORD", "PASS"]),
-    ("DB_NAME", &["DB", "DATABASE", "NAME", "DB_NAME", "DBNAME"]),
+    ("DB_HOST", "{db}_(HOST|HOSTNAME|SERVER)|PGHOST|PGHOSTADDR"),
+    ("DB_PORT", "{db}_PORT|PGPORT"),
+    ("DB_USER", "{db}_(USER|USERNAME)|PGUSER"),
+    ("DB_PASS", "{db}_(PASSWORD|PASS)|PGPASSWORD"),
+    ("DB_NAME", "{db}_(DB|DATABASE|NAME|DB_NAME|DBNAME)|PGDATABASE"),
 ];
 
-/// Beginnings of names that are about a PostgreSQL database, or about the one database of a program.
-const PREFIXES: [&str; 7] = ["DATABASE_", "DB_", "PG_", "POSTGRES_", "POSTGRESQL_", "PSQL_", "RDS_"];
-
-/// libpq's own names, and those of some frameworks.
-const NAMES: [(&str, &str); 12] = [
-    ("PGDATABASE", "DB_NAME"),
-    ("PGHOST", "DB_HOST"),
-    ("PGHOSTADDR", "DB_HOST"),
-    ("PGPASSWORD", "DB_PASS"),
-    ("PGPORT", "DB_PORT"),
-    ("PGSERVICE", "DATABASE_URL"),
-    ("PGUSER", "DB_USER"),
-    ("JDBC_URL", "DATABASE_URL"),
-    ("SPRING_DATASOURCE_URL", "DATABASE_URL"),
-    ("SQLALCHEMY_URL", "DATABASE_URL"),
-    ("POSTGRES_PRISMA_URL", "DATABASE_URL"),
-    ("CONNECTION_STRING", "DATABASE_URL"),
-];
+static PATTERNS: LazyLock<RegexSet> = LazyLock::new(|| {
+    let whole = |names: &str| {
+        format!(
+            "^(?:{})$",
+            names.replace("{db}", "(DATABASE|DB|PG|POSTGRES|POSTGRESQL|PSQL|RDS)")
+        )
+    };
+    RegexSet::new(NAMES.map(|(_, names)| whole(names))).unwrap_or_default()
+});
 
 /// Recognises a variable that is no setting of cenote.
 pub(super) fn recognize(name: &str, value: &str, origin: Origin) -> Option<ForeignName> {
@@ -66,17 +63,7 @@ fn meaning(upper: &str) -> Option<&'static str> {
     if upper.split('_').any(is_other) {
         return None;
     }
-    if let Some((_, setting)) = NAMES.iter().find(|(name, _)| *name == upper) {
-        return Some(setting);
-    }
-    let by_ending = |ending: &str| {
-        let found = SETTINGS.iter().find(|(_, endings)| endings.contains(&ending));
-        found.map(|(setting, _)| *setting)
-    };
-    // A prefix of the program's own: APP_DATABASE_URL, SQLALCHEMY_DATABASE_URI.
-    let database = upper.find("_DATABASE_UR").map(|at| &upper[at + "_DATABASE_".len()..]);
-    let prefixed = PREFIXES.iter().find_map(|prefix| upper.strip_prefix(prefix));
-    prefixed.or(database).and_then(by_ending)
+    PATTERNS.matches(upper).iter().next().map(|at| NAMES[at].0)
 }
 
 impl ForeignName {

@@ -2,19 +2,9 @@
 //!
 //! Invariant: nothing here reads the process's environment or current directory by itself, and [`load`] returns
 //! [`Settings`] only if every setting in force passed every check.
-//!
-//! ```no_run
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let matches = clap::Command::new("serve").args(cenote::settings::args()).get_matches();
-//! let loaded = cenote::settings::load(&matches, std::env::vars_os(), &std::env::current_dir()?)?;
-//! print!("{}", loaded.report.text());
-//! # Ok(())
-//! # }
-//! ```
 
 mod database_target;
 pub mod docs;
-mod dotenv;
 mod foreign;
 mod names;
 mod origin;
@@ -79,7 +69,10 @@ pub fn load<K: Into<OsString>, V: Into<OsString>>(
 ) -> Result<Loaded, SettingsErrors> {
     let variables = environment.into_iter().map(|(name, value)| (name.into(), value.into()));
     let variables: Vec<(OsString, OsString)> = variables.collect();
-    let mut resolver = Resolver::new(directory);
+    let mut resolver = Resolver {
+        directory: directory.to_owned(),
+        ..Resolver::default()
+    };
     resolver.add_command_line(matches);
     resolver.add_environment(&variables);
     resolver.add_dotenv(&directory.join(".env"), &variables);
@@ -105,7 +98,7 @@ pub fn load<K: Into<OsString>, V: Into<OsString>>(
 }
 
 /// Reads the TOML file that the sources above it name, or else the default one.
-fn add_toml_file(resolver: &mut Resolver<'_>) {
+fn add_toml_file(resolver: &mut Resolver) {
     let path = resolver.get(&CENOTE_CONFIG);
     if path.is_none() && resolver.is_set(&CENOTE_CONFIG) {
         return;

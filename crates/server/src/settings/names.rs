@@ -14,11 +14,6 @@ pub(super) struct Named {
 }
 
 impl Named {
-    /// The key in the TOML file.
-    pub(super) fn toml_key(&self) -> String {
-        self.name.to_ascii_lowercase()
-    }
-
     /// The flag without its dashes: `DB_HOST` is `db-host`.
     pub(super) fn flag(&self) -> String {
         // Every flag is cenote's own already.

@@ -26,6 +26,13 @@ pub enum Origin {
     },
 }
 
+impl Origin {
+    pub(super) fn line(name: &str, file: &str, line: usize) -> Self {
+        let (name, file) = (name.to_owned(), file.to_owned());
+        Self::Line { name, file, line }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

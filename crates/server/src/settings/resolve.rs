@@ -63,7 +63,7 @@ pub(super) trait Row: Sync {
     fn form(&self) -> Form;
 
     /// Stores the value in force, if there is one and the row knows where it goes.
-    fn apply(&self, resolver: &mut Resolver<'_>, settings: &mut Settings);
+    fn apply(&self, resolver: &mut Resolver, settings: &mut Settings);
 }
 
 impl<K: Kind> Row for Setting<K> {
@@ -75,7 +75,7 @@ impl<K: Kind> Row for Setting<K> {
         self.kind.form()
     }
 
-    fn apply(&self, resolver: &mut Resolver<'_>, settings: &mut Settings) {
+    fn apply(&self, resolver: &mut Resolver, settings: &mut Settings) {
         if let Some(set) = self.set
             && let Some(value) = resolver.get(self)
         {
@@ -99,10 +99,11 @@ pub(super) struct Entry {
 }
 
 /// The state of one run over all settings.
-pub(super) struct Resolver<'a> {
+#[derive(Default)]
+pub(super) struct Resolver {
     pub(super) entries: Vec<Entry>,
     /// Where relative paths start.
-    pub(super) directory: &'a Path,
+    pub(super) directory: PathBuf,
     pub(super) problems: Vec<String>,
     pub(super) warnings: Vec<String>,
     /// Names by which other programs know their database.
@@ -111,20 +112,13 @@ pub(super) struct Resolver<'a> {
     pub(super) shown: HashMap<&'static str, (String, Origin)>,
 }
 
-impl<'a> Resolver<'a> {
-    pub(super) fn new(directory: &'a Path) -> Self {
-        Self {
-            entries: Vec::new(),
-            directory,
-            problems: Vec::new(),
-            warnings: Vec::new(),
-            foreign: Vec::new(),
-            shown: HashMap::new(),
-        }
-    }
-
+impl Resolver {
     pub(super) fn problem(&mut self, subject: impl Display, message: impl Display) {
         self.problems.push(format!("{subject}: {message}"));
+    }
+
+    pub(super) fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
     }
 
     /// Adds a problem with the value of this setting that is in force.
@@ -203,7 +197,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn parse<K: Kind>(&mut self, setting: &Setting<K>, entry: &Entry) -> Option<K::Value> {
-        let text = match entry.content(self.directory) {
+        let text = match entry.content(&self.directory) {
             Ok(text) => text,
             Err(message) => {
                 self.problem(entry.cited(), message);

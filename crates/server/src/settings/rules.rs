@@ -25,10 +25,10 @@ const BACKSTOP: Duration = Duration::from_secs(1);
 const LONGEST_STATEMENT: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// Applies all rules.
-pub(super) fn apply(r: &mut Resolver<'_>, s: &mut Settings) {
+pub(super) fn apply(r: &mut Resolver, s: &mut Settings) {
     pool_sizes(r, s);
     cache(r, s);
-    redis_files(r);
+    go_together(r, &t::REDIS_TLS_CERT, &t::REDIS_TLS_KEY);
     cors(r, s);
     hsts(r, s);
     memory(r, s);
@@ -37,7 +37,7 @@ pub(super) fn apply(r: &mut Resolver<'_>, s: &mut Settings) {
     proxy_protocol(r, s);
 }
 
-fn pool_sizes(r: &mut Resolver<'_>, s: &mut Settings) {
+fn pool_sizes(r: &mut Resolver, s: &mut Settings) {
     if let Some((min, max)) = r.get(&t::POOL_PROFILE) {
         for (setting, size) in [(&t::DB_POOL_MIN_SIZE, min), (&t::DB_POOL_MAX_SIZE, max)] {
             if !r.is_set(setting) {
@@ -61,7 +61,7 @@ fn pool_sizes(r: &mut Resolver<'_>, s: &mut Settings) {
     }
 }
 
-fn cache(r: &mut Resolver<'_>, s: &mut Settings) {
+fn cache(r: &mut Resolver, s: &mut Settings) {
     let has_redis = r.is_set(&t::REDIS_URL);
     if !r.has_value(&t::CACHE_MODE) {
         match has_redis {
@@ -105,7 +105,7 @@ fn cache(r: &mut Resolver<'_>, s: &mut Settings) {
     }
 }
 
-fn max_staleness(r: &mut Resolver<'_>, s: &mut Settings) -> Duration {
+fn max_staleness(r: &mut Resolver, s: &mut Settings) -> Duration {
     let setting = &t::CACHE_MAX_STALENESS_MS;
     let is_bounded = s.cache_mode == CacheMode::Bounded;
     let Some(bound) = r.get(setting) else {
@@ -131,20 +131,16 @@ fn max_staleness(r: &mut Resolver<'_>, s: &mut Settings) -> Duration {
     bound
 }
 
-fn redis_files(r: &mut Resolver<'_>) {
-    go_together(r, &t::REDIS_TLS_CERT, &t::REDIS_TLS_KEY);
-}
-
-/// A certificate and its key go together.
-fn go_together(r: &mut Resolver<'_>, certificate: &dyn Row, key: &dyn Row) {
-    for (given, missing) in [(certificate, key), (key, certificate)] {
+/// Refuses one of two settings, such as a certificate and its key, without the other.
+fn go_together(r: &mut Resolver, one: &dyn Row, other: &dyn Row) {
+    for (given, missing) in [(one, other), (other, one)] {
         if r.is_set(given) && !r.is_set(missing) {
             means_nothing_without(r, given, missing);
         }
     }
 }
 
-fn cors(r: &mut Resolver<'_>, s: &mut Settings) {
+fn cors(r: &mut Resolver, s: &mut Settings) {
     let credentials = r.get(&t::CORS_CREDENTIALS).unwrap_or_default();
     let max_age = r.get(&t::CORS_MAX_AGE).unwrap_or_default();
     let Some(origins) = r.get(&t::CORS_ORIGINS) else {
@@ -156,7 +152,7 @@ fn cors(r: &mut Resolver<'_>, s: &mut Settings) {
     }
 }
 
-fn hsts(r: &mut Resolver<'_>, s: &Settings) {
+fn hsts(r: &mut Resolver, s: &Settings) {
     if s.http.hsts.is_some() && !r.is_set(&t::TLS_CERT) && !r.is_set(&t::TRUSTED_PROXIES) {
         let cited = r.cite(&t::HSTS);
         r.warnings.push(format!(
@@ -165,7 +161,7 @@ fn hsts(r: &mut Resolver<'_>, s: &Settings) {
     }
 }
 
-fn memory(r: &mut Resolver<'_>, s: &mut Settings) {
+fn memory(r: &mut Resolver, s: &mut Settings) {
     if let (Some(warning), Some(critical)) = (s.memory.warning, s.memory.critical)
         && critical <= warning
     {
@@ -176,7 +172,7 @@ fn memory(r: &mut Resolver<'_>, s: &mut Settings) {
 }
 
 /// The keys of tokens come from one place, which is set if and only if tokens are accepted.
-fn tokens(r: &mut Resolver<'_>, s: &mut Settings) {
+fn tokens(r: &mut Resolver, s: &mut Settings) {
     let places: [&dyn Row; 3] = [&t::JWT_SECRET, &t::JWT_JWKS_FILE, &t::JWT_JWKS_URL];
     let set: Vec<&dyn Row> = places.into_iter().filter(|place| r.is_set(*place)).collect();
     if let [first, second, ..] = set[..] {
@@ -219,17 +215,17 @@ fn tokens(r: &mut Resolver<'_>, s: &mut Settings) {
     }
 }
 
-fn means_nothing_without(r: &mut Resolver<'_>, given: &dyn Row, missing: &dyn Row) {
+fn means_nothing_without(r: &mut Resolver, given: &dyn Row, missing: &dyn Row) {
     r.problem_with(given, format!("means nothing without {}", missing.about().name()));
 }
 
-fn proxy_protocol(r: &mut Resolver<'_>, s: &Settings) {
+fn proxy_protocol(r: &mut Resolver, s: &Settings) {
     if s.proxy_protocol && !r.is_set(&t::TRUSTED_PROXIES) {
         means_nothing_without(r, &t::PROXY_PROTOCOL, &t::TRUSTED_PROXIES);
     }
 }
 
-fn tls(r: &mut Resolver<'_>, s: &mut Settings) {
+fn tls(r: &mut Resolver, s: &mut Settings) {
     go_together(r, &t::TLS_CERT, &t::TLS_KEY);
     let of_clients: &dyn Row = &t::TLS_CLIENT_AUTH;
     for (given, missing) in [

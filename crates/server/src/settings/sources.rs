@@ -12,12 +12,12 @@ use clap::parser::ArgMatches;
 use clap::{Arg, ArgAction};
 use toml::de::{DeTable, DeValue};
 
-use super::dotenv::{self, Assignment, SyntaxError};
 use super::foreign;
 use super::names::{self, Named};
 use super::origin::{Cited, Origin};
 use super::resolve::{About, Entry, Fallback, Resolver};
 use super::suggest;
+use crate::dotenv::{self, SyntaxError};
 
 /// The flags for every name of every setting.
 ///
@@ -50,7 +50,7 @@ fn help(about: &About) -> String {
     format!("{} [default: {default}] [env: {}]", about.help, about.names.join(", "))
 }
 
-impl Resolver<'_> {
+impl Resolver {
     /// Reads the command line.
     pub(super) fn add_command_line(&mut self, matches: &ArgMatches) {
         for named in names::all_names() {
@@ -60,7 +60,7 @@ impl Resolver<'_> {
             };
             for text in texts {
                 let flag = format!("--{}", named.flag());
-                self.add(0, &named, text.clone(), Origin::CommandLine(flag));
+                self.add(0, &named, text, Origin::CommandLine(flag));
             }
         }
     }
@@ -72,7 +72,7 @@ impl Resolver<'_> {
             let origin = Origin::Environment(name.to_owned());
             match (names::find(name), text.to_str()) {
                 (_, Some("")) => {}
-                (Some(named), Some(text)) => self.add(1, &named, text.to_owned(), origin),
+                (Some(named), Some(text)) => self.add(1, &named, text, origin),
                 (Some(_), None) => self.problem(Cited("", &origin), "is not UTF-8"),
                 (None, _) => self.add_unknown(name, &text.to_string_lossy(), origin),
             }
@@ -92,35 +92,26 @@ impl Resolver<'_> {
             let (_, text) = variables.iter().find(|(other, _)| other == name)?;
             text.to_str().map(str::to_owned)
         };
-        let origin = |name: String, line| Origin::Line {
-            name,
-            file: ".env".to_owned(),
-            line,
-        };
         let (assignments, errors) = dotenv::parse(&text, &lookup);
         for SyntaxError { line, name, message } in errors {
             match name.as_deref().and_then(names::find) {
-                Some(named) => self.problem(Cited("", &origin(named.name, line)), format!("the line {message}")),
+                Some(named) => self.problem(
+                    Cited("", &Origin::line(&named.name, ".env", line)),
+                    format!("the line {message}"),
+                ),
                 // Other programs read this file too.
-                None => self
-                    .warnings
-                    .push(format!(".env line {line} is not read: it {message}")),
+                None => self.warn(format!(".env line {line} is not read: it {message}")),
             }
         }
-        for Assignment {
-            name,
-            value,
-            is_unresolved,
-            line,
-        } in assignments
-        {
-            let (origin, value) = (origin(name.clone(), line), value.unwrap_or_default());
+        for assignment in assignments {
+            let (name, value) = (assignment.name, assignment.value.unwrap_or_default());
+            let origin = Origin::line(&name, ".env", assignment.line);
             match names::find(&name) {
-                Some(_) if is_unresolved => {
+                Some(_) if assignment.is_unresolved => {
                     self.problem(Cited("", &origin), "refers with ${…} to a variable that is not set");
                 }
                 Some(_) if value.is_empty() => {}
-                Some(named) => self.add(2, &named, value, origin),
+                Some(named) => self.add(2, &named, &value, origin),
                 None => self.add_unknown(&name, &value, origin),
             }
         }
@@ -140,14 +131,11 @@ impl Resolver<'_> {
         for (key, value) in keys.get_ref() {
             let line = line_of(key.span().start);
             let (key, value) = (key.get_ref().as_ref(), value.get_ref());
-            let origin = Origin::Line {
-                name: key.escape_debug().to_string(),
-                file: file.to_owned(),
-                line,
-            };
-            let known = names::all_names().find(|named| named.row.about().may_be_in_file() && named.toml_key() == key);
+            let origin = Origin::line(&key.escape_debug().to_string(), file, line);
+            let known = names::all_names()
+                .find(|named| named.row.about().may_be_in_file() && named.name.to_ascii_lowercase() == key);
             match (known, scalar(value)) {
-                (Some(named), Some(text)) => self.add(3, &named, text, origin),
+                (Some(named), Some(text)) => self.add(3, &named, &text, origin),
                 (Some(_), None) => self.problem(Cited("", &origin), "is not a text, a number or a boolean"),
                 (None, _) if errors.is_empty() => self.problem(Cited("", &origin), unknown_key(key, value)),
                 // After a syntax error what looks like a key may be a piece of a value.
@@ -157,13 +145,11 @@ impl Resolver<'_> {
     }
 
     /// Adds a text that the source of this rank, 0 the highest, has for a setting.
-    fn add(&mut self, source: usize, named: &Named, text: String, origin: Origin) {
-        let (setting, is_file) = (named.row.about().name(), named.is_file);
-        let text = Secret::new(text);
+    fn add(&mut self, source: usize, named: &Named, text: &str, origin: Origin) {
         self.entries.push(Entry {
-            setting,
-            is_file,
-            text,
+            setting: named.row.about().name(),
+            is_file: named.is_file,
+            text: Secret::new(text.to_owned()),
             origin,
             source,
         });
@@ -173,7 +159,7 @@ impl Resolver<'_> {
     fn add_unknown(&mut self, name: &str, value: &str, origin: Origin) {
         if let Some(warning) = suggest::warning(name) {
             let cited = Cited("", &origin).to_string();
-            self.warnings.push(format!("{} {warning}", cited.escape_debug()));
+            self.warn(format!("{} {warning}", cited.escape_debug()));
         }
         self.foreign.extend(foreign::recognize(name, value, origin));
     }

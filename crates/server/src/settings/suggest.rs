@@ -7,16 +7,6 @@ use super::names;
 /// Names with these beginnings are meant for cenote, however they end.
 const OWN_PREFIXES: [&str; 4] = ["DB_POOL_", "CACHE_", "POOL_", "HTTP_"];
 
-/// Beginnings of other programs' names: proxies, and CGI's account of a request.
-const FOREIGN_PREFIXES: [&str; 6] = [
-    "HTTP_PROXY",
-    "HTTP_HOST",
-    "HTTP_USER_AGENT",
-    "HTTP_ACCEPT",
-    "HTTP_COOKIE",
-    "CACHE_DIR",
-];
-
 /// The name that was probably meant, in the table's spelling.
 pub(super) fn closest(name: &str) -> Option<String> {
     let name = name.to_ascii_uppercase();
@@ -51,15 +41,21 @@ pub(super) fn warning(name: &str) -> Option<String> {
     }
 }
 
+/// Whether the name is one that a proxy or CGI sets, or Kubernetes for a Service: `CACHE_SERVICE_HOST`,
+/// `CACHE_PORT_6379_TCP_ADDR`.
 fn foreign(upper: &str) -> bool {
-    // Kubernetes describes every Service so: CACHE_SERVICE_HOST, CACHE_PORT_6379_TCP_ADDR.
-    let service = upper.ends_with("_SERVICE_HOST")
-        || upper.contains("_SERVICE_PORT")
-        || upper.contains("_TCP")
-        || upper == "CACHE_PORT"
-        || upper == "HTTP_PORT"
-        || upper == "POOL_PORT";
-    service || FOREIGN_PREFIXES.iter().any(|it| upper.starts_with(it))
+    let of_proxy = [
+        "HTTP_PROXY",
+        "HTTP_HOST",
+        "HTTP_USER_AGENT",
+        "HTTP_ACCEPT",
+        "HTTP_COOKIE",
+        "CACHE_DIR",
+    ];
+    of_proxy.iter().any(|beginning| upper.starts_with(beginning))
+        || ["_SERVICE_PORT", "_TCP"].iter().any(|part| upper.contains(part))
+        || upper.ends_with("_SERVICE_HOST")
+        || matches!(upper, "CACHE_PORT" | "HTTP_PORT" | "POOL_PORT")
 }
 
 #[cfg(test)]

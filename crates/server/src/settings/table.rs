@@ -55,10 +55,10 @@ macro_rules! settings {
     (@set) => { None };
 }
 
-/// More connections than any server takes.
+/// More connections than any server accepts.
 const MANY: u32 = 100_000;
 
-/// The smallest and the largest size of the pool by one word.
+/// The minimum and the maximum size of the pool, by one word.
 const PROFILES: &[(&str, (u32, u32))] = &[
     ("low", (2, 5)),
     ("medium", (5, 20)),
@@ -78,9 +78,9 @@ fn any_text(text: &str) -> Result<String, String> {
 settings! {
     "Database" {
         DATABASE_URL: DatabaseUrl, Else("none: a private PostgreSQL is started"),
-            "Where the database is. SQLAlchemy's postgresql+asyncpg:// is understood";
+            "URL of the database. SQLAlchemy's postgresql+asyncpg:// is understood";
         DB_HOST: List<DatabaseHost>(DatabaseHost), Else("localhost if another DB_ name is set"),
-            "Host of the database, instead of DATABASE_URL";
+            "Host of the database, as an alternative to DATABASE_URL";
         DB_PORT: Whole<u16>(1..=65_535), Else("5432"),
             "Port of the database";
         DB_USER: Text, Else("the user who runs the process"),
@@ -94,87 +94,90 @@ settings! {
             "name of a schema; taken as it is written, upper and lower case included",
             str::parse,
         ), Is("public") => |s, it| s.schema = it,
-            "Schema of the database that the service's tables are in; it is made if it is missing";
+            "Schema of the service's tables; it is created if it is missing";
         MIGRATE: OneOf<Migrate>(Migrate::WORDS), Is("auto") => |s, it| s.migrate = it,
-            "What serve does about a schema that is not up to date: auto = add what is missing; check = end with what is missing; \
-             off = look at nothing";
+            "What serve does if the schema is not up to date: auto = add what is missing; check = end and name what \
+             is missing; off = check nothing";
         DATA_DIR: Location, Else("~/.local/share/cenote/postgres; as root /var/lib/cenote/postgres")
             => |s, it| s.data_dir = Some(s.directory.join(it)),
-            "Directory where the private PostgreSQL keeps its data when no database is set";
+            "Data directory of the private PostgreSQL that is started if no database is set";
         INSTANCES: Whole<u32>(1..=MANY), Is("1") => |s, it| s.instances = it,
-            "How many instances share the database; used to warn when their connections cannot fit";
+            "Number of instances that share the database; cenote warns if their connections exceed the server's \
+             limit";
     }
     "Pool" {
         POOL_PROFILE: OneOf<(u32, u32)>(PROFILES), Else("none"),
-            "Sizes in one word, warm/most: low 2/5, medium 5/20, high 10/50, very-high 20/100; explicit sizes win";
+            "Pool sizes in one word, minimum/maximum: low 2/5, medium 5/20, high 10/50, very-high 20/100; explicit \
+             sizes take precedence";
         DB_POOL_MIN_SIZE or POOL_MIN_SIZE or DB_POOL_MIN: Whole<u32>(0..=MANY), Is("2")
             => |s, it| s.postgres.pool.min_size = Some(it),
-            "Connections kept open when idle. The default is lowered to DB_POOL_MAX_SIZE where that is less";
+            "Minimum number of open connections. The default is lowered to DB_POOL_MAX_SIZE if that is smaller";
         DB_POOL_MAX_SIZE or POOL_MAX_SIZE or DB_POOL_MAX or DB_POOL_SIZE: Whole<u32>(1..=MANY), Is("10")
             => |s, it| s.postgres.pool.max_size = it,
-            "Most connections, overflow aside";
+            "Maximum number of connections, not counting overflow";
         DB_POOL_MAX_OVERFLOW: Whole<u32>(0..=MANY), Is("0") => |s, it| s.postgres.pool.max_overflow = it,
-            "Connections beyond DB_POOL_MAX_SIZE under load, closed when given back";
+            "Number of connections beyond DB_POOL_MAX_SIZE under load; they are closed when they are released";
         DB_POOL_TIMEOUT: Seconds, Is("30") => |s, it| s.postgres.pool.acquire_timeout = it,
-            "Longest wait for a connection in seconds; 0 = do not wait";
+            "Maximum wait for a connection in seconds; 0 = do not wait";
         DB_POOL_MAX_WAITERS: Whole<u32>(0..=10_000_000), Is("10000") => |s, it| s.postgres.pool.max_waiters = it,
-            "Most requests waiting for a connection; beyond it they get a 503 at once";
+            "Maximum number of requests that wait for a connection; further requests get a 503 at once";
         DB_QUEUE_MAX_BYTES: Bytes(1..=1 << 40), Is("67108864") => |s, it| s.queue_bytes = it,
-            "Most bytes of requests waiting to share a statement, keys read and keys written each; beyond it they get \
-             a 503 at once";
+            "Maximum bytes of requests that wait for a batch, for reads and for writes each; further requests get a \
+             503 at once";
         DB_QUEUE_MAX_WAIT: PositiveSeconds, Is("2") => |s, it| s.queue_wait = it,
-            "Longest expected wait to share a statement in seconds; a request that has to expect more gets a 503 at \
-             once";
+            "Maximum expected wait for a batch in seconds; a request that would wait longer gets a 503 at once";
         DB_POOL_RECYCLE: SecondsOrOff, Is("1800") => |s, it| s.postgres.pool.max_lifetime = it,
-            "Lifetime of a connection in seconds, jittered; 0 = no limit";
+            "Lifetime of a connection in seconds, with jitter; 0 = no limit";
         DB_POOL_IDLE_TIMEOUT: SecondsOrOff, Is("300") => |s, it| s.postgres.pool.idle_timeout = it,
-            "Seconds after which an idle connection is closed, never below DB_POOL_MIN_SIZE; 0 = never";
+            "Seconds after which an idle connection beyond DB_POOL_MIN_SIZE is closed; 0 = never";
         DB_CONNECT_TIMEOUT: PositiveSeconds, Is("5") => |s, it| s.postgres.pool.connect_timeout = it,
-            "Longest time for opening one connection in seconds, TLS and login included";
+            "Timeout for opening a connection in seconds, including TLS and login";
     }
     "Statements" {
         COMMAND_TIMEOUT: PositiveSeconds, Is("5") => |s, it| s.postgres.command_timeout = Some(it),
-            "Longest time for one statement in seconds; it is cancelled on the server too. With CACHE_MODE strong or \
-             bounded the server ends it after 1 s at the latest";
+            "Timeout of a statement in seconds; the statement is also cancelled on the server. With CACHE_MODE \
+             strong or bounded the server ends it after 1 s at the latest";
         DB_STATEMENT_CACHE: Whole<usize>(0..=1_000_000), Is("256") => |s, it| s.postgres.statement_cache = it,
-            "Prepared statements kept per connection; 0 = none";
+            "Number of prepared statements that each connection keeps; 0 = none";
         DB_ECHO: Switch, Is("false") => |s, it| s.postgres.echo = it,
             "Log every SQL statement";
         DB_SLOW_QUERY: SecondsOrOff, Is("1") => |s, it| s.postgres.slow_query = it,
-            "Log statements that take longer, in seconds; 0 = off";
+            "Log statements that take longer than this, in seconds; 0 = off";
         DB_RETRY_ATTEMPTS: Whole<u32>(1..=100), Is("3") => |s, it| s.postgres.retry.attempts = it,
-            "Attempts at what may be retried, the first included; 1 = no retry";
+            "Maximum number of attempts of a statement that may be retried, including the first; 1 = no retry";
         DB_RETRY_DELAY: Seconds, Is("1.0") => |s, it| s.postgres.retry.delay = it,
-            "Delay before the first retry in seconds; grows exponentially, with jitter";
+            "Delay before the first retry in seconds; it grows exponentially, with jitter";
     }
     "Cache" {
         REDIS_URL: RedisServers, Else("none: in-process cache only"),
-            "Where Redis is: redis://[[user]:password@]host[:port][/database], rediss:// with TLS, \
-             unix:///path/of/the/socket; several nodes of a cluster separated by commas";
+            "URL of Redis: redis://[[user]:password@]host[:port][/database], rediss:// with TLS, \
+             unix:///path/of/the/socket; several nodes of a cluster are separated by commas";
         REDIS_TLS_CA: Location, Else("the authorities that the system trusts")
             => |s, it| s.redis_files.authorities = Some(s.directory.join(it)),
-            "File (PEM) with the authorities that may sign the certificate of a rediss:// server";
+            "PEM file with the authorities that may sign the certificate of a rediss:// server";
         REDIS_TLS_CERT: Location, Else("none") => |s, it| s.redis_files.certificate = Some(s.directory.join(it)),
-            "File (PEM) with the certificate to show to a rediss:// server, and its chain; needs REDIS_TLS_KEY";
+            "PEM file with the client certificate for a rediss:// server, and its chain; needs REDIS_TLS_KEY";
         REDIS_TLS_KEY: Location, Else("none") => |s, it| s.redis_files.key = Some(s.directory.join(it)),
-            "File (PEM) with the private key of REDIS_TLS_CERT";
+            "PEM file with the private key of REDIS_TLS_CERT";
         CACHE_MODE: OneOf<CacheMode>(CacheMode::WORDS),
             Else("strong with REDIS_URL, else local; off with several INSTANCES and no REDIS_URL")
             => |s, it| s.cache_mode = it,
-            "What a cached read guarantees: local = in this process, which must be the only one that writes; \
-             strong = no stale reads through any instance; \
-             bounded = stale by CACHE_MAX_STALENESS_MS at most; ttl = plain cache-aside; off = no cache. \
-             strong, bounded and ttl need REDIS_URL";
-        CACHE_TTL: PositiveSeconds, Is("300") => |s, it| s.set_cache_ttl(it),
-            "Lifetime of a cached value in seconds; of what is known to be absent, a tenth of it, but 1 s at least";
+            "Consistency of cached reads: local = cached in this process, which must be the only writer; strong = no \
+             stale reads through any instance; bounded = stale by CACHE_MAX_STALENESS_MS at most; ttl = plain \
+             cache-aside; off = no cache. strong, bounded and ttl need REDIS_URL";
+        CACHE_TTL: PositiveSeconds, Is("300") => |s, it| s.cache.set_ttl(it),
+            "Lifetime of a cached value in seconds; that a key has no value is cached for a tenth of it, at least 1 \
+             s";
         CACHE_MAX_STALENESS_MS: Milliseconds, Else("1000 with CACHE_MODE=bounded"),
-            "Oldest answer in milliseconds; only with CACHE_MODE=bounded";
+            "Maximum staleness of a read in milliseconds; only with CACHE_MODE=bounded";
         CACHE_STALE_ON_ERROR: Switch, Is("false") => |s, it| s.cache.stale_on_error = it,
-            "Answer with an older cached value, marked as such, while the database is down";
+            "Answer with an outdated cached value, marked as stale, if the database fails";
         CACHE_NEAR_BYTES: Bytes(65_536..=1 << 40), Is("67108864") => |s, it| s.cache.near_bytes = it as u64,
-            "Most memory for values kept in this process, keys and bookkeeping included; modes local and bounded";
+            "Maximum memory of the values cached in this process, including keys and bookkeeping; in modes local and \
+             bounded";
         CACHE_FEED: OneOf<bool>(&[("off", false), ("notify", true)]), Is("off") => |s, it| s.change_feed = it,
-            "Whether writes that bypass the service are seen: notify = by triggers that it adds to its table";
+            "Whether the cache sees writes that bypass the service: notify = through triggers that the service adds \
+             to its table";
     }
     "HTTP" {
         HOST: ListenHost, Is("127.0.0.1") => |s, it| s.host = it,
@@ -193,30 +196,30 @@ settings! {
              certificate of another authority is always refused";
         TLS_MIN_VERSION: OneOf<TlsVersion>(TlsVersion::WORDS), Else("1.2 with TLS_CERT"),
             "Oldest version of TLS that is accepted";
-        HTTP_CORES: Whole<usize>(1..=1024), Else("as many as the process may use") => |s, it| s.cores = Some(it),
-            "Cores that requests are served on, each by a thread of its own";
+        HTTP_CORES: Whole<usize>(1..=1024), Else("all that the process may use") => |s, it| s.cores = Some(it),
+            "Number of cores that serve requests, each with a thread of its own";
         HTTP_MAX_CONNECTIONS: Whole<usize>(1..=10_000_000), Is("20000") => |s, it| s.http.max_connections = it,
-            "Most client connections at a time";
+            "Maximum number of client connections; further ones get a 503";
         HTTP_HEADER_TIMEOUT: PositiveSeconds, Is("10")
             => |s, it| (s.http.first_byte_timeout, s.http.head_timeout) = (it, it),
-            "Longest wait for a request's first byte and head in seconds";
+            "Timeout for the first byte of a request, and for its head, in seconds each";
         HTTP_BODY_TIMEOUT: PositiveSeconds, Is("15") => |s, it| s.http.body_timeout = it,
-            "Longest wait for a request's body in seconds";
+            "Timeout for the body of a request in seconds";
         HTTP_IDLE_TIMEOUT: PositiveSeconds, Is("75") => |s, it| s.http.idle_timeout = it,
             "Seconds after which an idle keep-alive connection is closed";
         HTTP_MAX_BODY: Bytes(1..=1 << 30), Is("1048576") => |s, it| s.http.max_body = it as u64,
-            "Largest request body in bytes; 64k and 1m work too";
+            "Maximum size of a request body in bytes; 64k and 1m are understood";
         HTTP_ANSWER_MEMORY: Bytes(1 << 20..=1 << 40), Is("67108864") => |s, it| s.answer_memory = it,
-            "Most bytes of large answers, above 32 KiB each, that are made or wait for their clients to take them; \
-             beyond it they get a 503";
+            "Maximum bytes of large responses, above 32 KiB each, that are being made or read by their clients; \
+             further ones become a 503";
         HTTP_MAX_HEADERS: Whole<usize>(1..=100), Is("100") => |s, it| s.http.max_headers = it,
-            "Most headers of a request; beyond it they get a 431";
+            "Maximum number of headers of a request; a request with more gets a 431";
         HTTP_MAX_HEADER_BYTES: Bytes(8192..=1 << 20), Is("65536") => |s, it| s.http.max_header_bytes = it as u32,
-            "Largest head of a request in bytes; beyond it they get a 431";
+            "Maximum size of the head of a request in bytes; a request with a larger one gets a 431";
         SHUTDOWN_DELAY: Seconds, Is("1") => |s, it| s.shutdown_delay = it,
-            "Seconds between /health/ready turning 503 and the listener closing";
+            "Seconds between /health/ready answering 503 and the listener closing";
         SHUTDOWN_TIMEOUT: Seconds, Is("30") => |s, it| s.http.drain_timeout = it,
-            "Longest wait for running requests at shutdown in seconds";
+            "Maximum wait for requests in flight at shutdown in seconds";
     }
     "Web" {
         CORS_ORIGINS: List<Parsed<String>>(Parsed("ORIGIN", "origin such as https://app.example.org, or *", check_origin)),
@@ -310,17 +313,17 @@ settings! {
     "Log" {
         LOG or RUST_LOG: Parsed<String>("FILTER", "tracing filter directives", telemetry::parse_filter), Is("info")
             => |s, it| s.log_filter = it,
-            "What is logged, as tracing filter directives: info,cenote=debug";
+            "What is logged, as tracing filter directives such as info,cenote=debug";
         LOG_FORMAT: OneOf<Option<bool>>(&[("auto", None), ("pretty", Some(true)), ("json", Some(false))]), Is("auto")
             => |s, it| s.log_is_pretty = it,
-            "Form of the log: auto = pretty on a terminal, else json";
+            "Format of the log: auto = pretty on a terminal, otherwise json";
         AUDIT_LOG: Location, Else("the log, with target audit")
             => |s, it| s.audit_log = Some(s.directory.join(it)),
             "File with a line of JSON for each administrative call: who, what, from where, result";
     }
     "Configuration" {
         CENOTE_CONFIG: Location, Else("cenote.toml if it exists"),
-            "TOML file with settings, as lower-case names";
+            "TOML file with settings; its keys are the names in lower case";
     }
 }
 

@@ -81,13 +81,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Sets how long values are cached, and from it how long it is cached that a key has no value.
-    pub(super) fn set_cache_ttl(&mut self, ttl: Duration) {
-        // A key that somebody reads before it is written should not stay absent for long.
-        self.cache.absent_ttl = (ttl / 10).max(Duration::from_secs(1)).min(ttl);
-        self.cache.ttl = ttl;
-    }
-
     /// Whether a setting names the database. Otherwise the service starts a private one.
     pub fn names_database(&self) -> bool {
         let server = &self.postgres.server;

@@ -24,9 +24,11 @@ def answer(text=b""):
 
 fn theirs(text: &str) -> HashMap<String, Option<String>> {
     static ORACLE: Mutex<Option<Oracle>> = Mutex::new(None);
-    let mut oracle = ORACLE.lock().unwrap_or_else(PoisonError::into_inner);
-    let oracle = oracle.get_or_insert_with(|| Oracle::start(PROGRAM));
-    let fields = oracle.ask(&[text.as_bytes()]).unwrap();
+    let ask = |oracle: &mut Option<Oracle>| {
+        let oracle = oracle.get_or_insert_with(|| Oracle::start(PROGRAM));
+        oracle.ask(&[text.as_bytes()]).unwrap()
+    };
+    let fields = ask(&mut ORACLE.lock().unwrap_or_else(PoisonError::into_inner));
     let mut fields = fields.into_iter().map(|field| String::from_utf8(field).unwrap());
     let mut pairs = HashMap::new();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {

@@ -8,23 +8,23 @@ use regex::{Captures, Regex};
 
 /// One `NAME=value`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Assignment {
-    pub(super) name: String,
+pub(crate) struct Assignment {
+    pub(crate) name: String,
     /// `None` if the line is only a name.
-    pub(super) value: Option<String>,
+    pub(crate) value: Option<String>,
     /// Whether the value refers to a variable that is not set and has no fallback. It stands there as nothing.
-    pub(super) is_unresolved: bool,
+    pub(crate) is_unresolved: bool,
     /// Where the assignment starts, counted from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
 }
 
 /// A line that cannot be read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct SyntaxError {
-    pub(super) line: usize,
+pub(crate) struct SyntaxError {
+    pub(crate) line: usize,
     /// What the line sets, as far as it can be told.
-    pub(super) name: Option<String>,
-    pub(super) message: &'static str,
+    pub(crate) name: Option<String>,
+    pub(crate) message: &'static str,
 }
 
 /// A pattern in which `{s}` is Python's `\s`, which has four separators more than Unicode's white space, and `{b}` is the
@@ -61,7 +61,7 @@ static DOUBLE_QUOTED_ESCAPE: Pattern = LazyLock::new(|| pattern(r#"\\([\\'"abfnr
 static REFERENCE: Pattern = LazyLock::new(|| pattern(r"\$\{([^}:]*)(?::-([^}]*))?\}"));
 
 /// Parses a whole file. `environment` answers `${NAME}` before the file itself does.
-pub(super) fn parse(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> (Vec<Assignment>, Vec<SyntaxError>) {
+pub(crate) fn parse(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> (Vec<Assignment>, Vec<SyntaxError>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // As Python opens a text file.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
