@@ -161,15 +161,14 @@ mod tests {
         assert_eq!(budget.claim(5 * UNIT).await.unwrap_err(), NoRoom { waited });
         let (second, ()) = tokio::join!(budget.claim(5 * UNIT), async { drop(first) });
         drop(second.unwrap());
-        let all = budget.claim(1000 * UNIT).await.unwrap();
-        assert_eq!(all.bytes(), 10 * UNIT, "a claim above the budget takes all of it");
+        let all = budget.claim(1000 * UNIT).await.unwrap().bytes();
+        assert_eq!(all, 10 * UNIT, "a claim above the budget takes all of it");
     }
 
     #[tokio::test]
     async fn a_response_holds_what_it_needs_until_its_last_byte_is_gone() {
         let budget = Budget::new(10 * UNIT);
-        let claim = budget.claim(10 * UNIT).await.unwrap();
-        let mut body = claim.hold(vec![0; 3 * UNIT]);
+        let mut body = budget.claim(10 * UNIT).await.unwrap().hold(vec![0; 3 * UNIT]);
         assert_eq!((budget.free.available_permits(), budget.claimed()), (7, 3 * UNIT));
         let part = body.split_to(10);
         drop(body);

@@ -44,6 +44,10 @@ impl Pause {
     /// # Cancel safety
     ///
     /// The pause stays, with its deadline, when the future is dropped.
+    #[expect(
+        clippy::significant_drop_tightening,
+        reason = "the deadline and the pause change together"
+    )]
     pub(super) async fn begin(&self, time: Duration, patience: Duration) {
         let end = Instant::now() + time;
         let quiet = {
@@ -77,6 +81,10 @@ impl Pause {
 }
 
 impl Shared {
+    #[expect(
+        clippy::significant_drop_tightening,
+        reason = "the deadline and the pause change together"
+    )]
     fn end_if(&self, is_meant: impl FnOnce(Instant) -> bool, message: &str) {
         let mut until = self.until();
         if until.is_some_and(is_meant) {

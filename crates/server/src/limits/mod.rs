@@ -273,6 +273,7 @@ impl Class {
             ahead[window] = ahead[window].saturating_add(rate.interval);
             tats[window] = now.saturating_add(ahead[window]);
         }
+        drop(tats);
         (false, ahead)
     }
 }

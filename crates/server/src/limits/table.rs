@@ -96,6 +96,7 @@ impl Table {
                 set.entries[slot] = Entry { name, tat };
             }
         }
+        drop(set);
         Decision { ahead, ..decision }
     }
 

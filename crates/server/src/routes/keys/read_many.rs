@@ -78,6 +78,10 @@ pub(crate) struct Found<'a> {
         ("Age" = u64, description = "The number of seconds that any of the values may be out of date; absent if nothing bounds it"),
     )),
 ))]
+#[expect(
+    clippy::significant_drop_tightening,
+    reason = "the claim is held until the response takes it"
+)]
 pub(crate) async fn read_many(
     State(app): State<App>,
     Json(ReadMany { keys: mut wanted }): Json<ReadMany>,

@@ -75,6 +75,10 @@ pub(super) struct Page {
         ("Link" = String, description = "`rel=\"next\"`: the next page, relative to the requested URL; absent on the last page"),
     )),
 ))]
+#[expect(
+    clippy::significant_drop_tightening,
+    reason = "the claim is held until the response takes it"
+)]
 pub(super) async fn list(State(app): State<App>, Query(page): Query<Page>) -> Result<FullResponse, Problem> {
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT) as usize;
     let mut claim: Option<Claim> = None;
