@@ -1,4 +1,6 @@
-//! The state behind every route of one core. Invariant: built once, then only read.
+//! The state behind the routes of one core.
+//!
+//! Invariant: it is built once and then only read.
 
 use std::sync::Arc;
 

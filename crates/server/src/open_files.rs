@@ -8,10 +8,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::settings::Settings;
 
-/// OpenFiles of a connection to PostgreSQL: its socket, a duplicate handle to inspect it, and the socket of a cancel
+/// Open files of a connection to PostgreSQL: its socket, a duplicate handle to inspect it, and the socket of a cancel
 /// request.
 const PER_DATABASE_CONNECTION: usize = 3;
-/// OpenFiles that are open for a moment: connections being refused (64), and files such as certificates and passwords,
+/// Files that are open for a moment: connections being refused (64), and files such as certificates and passwords,
 /// and name look-ups (32).
 const SHORT_LIVED: usize = 64 + 32;
 /// With room for fewer clients the service refuses to start.

@@ -1,5 +1,7 @@
-//! The log. Invariant: set up once, before anything that logs; no task that logs waits for the reader, or
-//! fails because nobody does. Its filter may change later.
+//! Sets up the log.
+//!
+//! Invariant: a task that logs neither waits for the reader of standard error nor fails if there is none. The filter may
+//! change later.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -17,7 +19,7 @@ use crate::{
     output::{self, Stderr},
 };
 
-/// What applies where LOG says nothing else of the same target: h2 warns of what its peer sends, frame by frame.
+/// Directives that LOG may override. Without this one, h2 would warn of every malformed frame of a peer.
 const DEFAULTS: &str = "h2=error";
 
 /// The filter in force.
@@ -37,7 +39,7 @@ pub(crate) fn init(filter: &str, is_pretty: Option<bool>) {
         .log_internal_errors(false)
         .with_writer(|| Stderr);
     let pretty = is_pretty.unwrap_or_else(|| stderr().is_terminal());
-    // A second call finds the log set up; that is as good.
+    // Fails on a second call; the log of the first one stays.
     match pretty {
         true => {
             let log = log
@@ -60,9 +62,9 @@ pub(crate) fn init(filter: &str, is_pretty: Option<bool>) {
         }
     }
     output::write_errors_in_background(|dropped| {
-        tracing::warn!(dropped, "lines of the log were dropped: standard error took no more")
+        tracing::warn!(dropped, "lines of the log were dropped: standard error was blocked")
     });
-    // The standard one waits for the reader of standard error.
+    // The default hook writes to standard error directly and would wait for its reader.
     std::panic::set_hook(Box::new(log_panic));
 }
 
@@ -101,7 +103,7 @@ pub(crate) fn set_filter(text: &str) -> Result<(), String> {
 /// Checks the directives of a filter, and returns them without blanks. A complaint continues a sentence that starts with
 /// the text.
 pub(crate) fn parse_filter(text: &str) -> Result<String, String> {
-    // tracing-subscriber 0.3.23 cuts such a text between the bytes of a character, and panics.
+    // tracing-subscriber 0.3.23 panics on such a text: it splits it inside a character.
     if !text.is_ascii() {
         return Err("holds a character that is not ASCII".into());
     }
@@ -116,14 +118,13 @@ pub(crate) fn parse_filter(text: &str) -> Result<String, String> {
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Refuses a misspelt level, which would switch the log off: tracing takes it for a module, of which everything is
-/// logged, and nothing else is.
+/// Refuses a misspelt level. tracing would take it for a module, log everything of that module, and nothing else.
 fn check_directive(directive: &str) -> Result<(), String> {
     let is_level = |word: &str| {
         matches!(word.as_bytes(), [b'0'..=b'5']) || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))
     };
     let is_module = |word: &str| word.contains("::") || word == "cenote" || word.starts_with("cenote_");
-    // A filter by spans and their fields, which may hold commas, is left to tracing.
+    // Filters by spans and fields may contain commas; tracing checks them.
     if directive.contains(['[', ']', '{', '}']) || is_level(directive) {
         return Ok(());
     }
@@ -135,7 +136,7 @@ fn check_directive(directive: &str) -> Result<(), String> {
         )),
         None if is_module(directive) => Ok(()),
         None => Err(format!(
-            "holds {directive:?}, which is no level ({levels}); for a module write its level too, as in cenote=debug"
+            "holds {directive:?}, which is not a level ({levels}); for a module write its level too, as in cenote=debug"
         )),
     }
 }
@@ -147,7 +148,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(place, backtrace, "panicked: {}", panic_text(panic.payload()));
 }
 
-/// Colors are for terminals, unless <https://no-color.org> says no.
+/// Whether to use colors: on terminals, unless NO_COLOR is set (<https://no-color.org>).
 fn is_colored(is_terminal: bool, no_color: Option<OsString>) -> bool {
     is_terminal && no_color.is_none_or(|text| text.is_empty())
 }

@@ -11,12 +11,13 @@ use std::{
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// The files and folders in which messages of the start are made.
-const PLACES: [&str; 28] = [
+const PLACES: [&str; 29] = [
     "crates/server/src/commands",
     "crates/server/src/startup",
     "crates/server/src/settings",
     "crates/server/src/store/schema",
     "crates/server/src/store/requirements.rs",
+    "crates/server/src/dotenv.rs",
     "crates/server/src/open_files.rs",
     "crates/server/src/telemetry.rs",
     "crates/local/src/error.rs",
@@ -46,7 +47,7 @@ const PLACES: [&str; 28] = [
 const NO_MESSAGES: [&str; 3] = ["settings/table.rs", "settings/docs.rs", "key/arguments.rs"];
 
 /// Sentences that need no explanation: help, results of checks, forms of values, parts of messages.
-const CLEAR: [&str; 68] = [
+const CLEAR: [&str; 70] = [
     "A key-value and users API over pooled PostgreSQL",
     "Serve the API",
     "Try everything the service needs: PASS or FAIL for each",
@@ -56,16 +57,16 @@ const CLEAR: [&str; 68] = [
     "the schema is up to date",
     "key-value round trip",
     "Total: {total} | Passed: {passed} | Failed: {failed}",
-    "{:.1} ms, first answer {:.1} ms",
-    "nothing stands in the way of the service's statements",
-    "a commit outlives a crash of the server",
-    "{wanted} wanted, the server has {available}",
+    "connected in {:.1} ms, first query took {:.1} ms",
+    "no setting conflicts with the service's statements",
+    "a commit survives a crash of the server",
+    "{wanted} needed, {available} available",
     "{capacity} connections in {millis:.1} ms",
     "CREATE TEMP TABLE cenote_check (n int)",
     "a dropped transaction is rolled back",
     "an abandoned statement is cancelled on the server",
-    "all of it is there, in {}",
-    "the server ends what takes too long by itself",
+    "all tables exist in {}",
+    "the server ends statements that take too long",
     "connected in {millis:.1} ms",
     "written, read from {sources}, deleted",
     "; docs at http://{}/docs",
@@ -77,6 +78,7 @@ const CLEAR: [&str; 68] = [
     "true or false",
     "host name, address or socket directory",
     "IP address or host name",
+    "{values}; several are separated by commas",
     "tracing filter directives",
     "URL of Redis, or a comma-separated list of those of a cluster's nodes",
     "name of a schema; taken as it is written, upper and lower case included",
@@ -115,6 +117,7 @@ const CLEAR: [&str; 68] = [
     "key {id} {hint}… ({name}; scopes {scopes}; expires {expires})",
     "created the first API key",
     "the patterns are constants, and the tests use each of them",
+    "one caller looks for the proof at a time, and the others take its result",
 ];
 
 fn files(place: &Path, found: &mut Vec<PathBuf>) {

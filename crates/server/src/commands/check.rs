@@ -1,27 +1,30 @@
-//! `cenote check`: tries everything the service needs. Invariant: it leaves nothing behind in the database.
+//! `cenote check`: tests everything that the service needs.
+//!
+//! Invariant: the database is the same after it.
 
 use std::{process::ExitCode, time::Duration};
 
 use cenote_cache::{CheckError, Mode, Source, State, check_redis};
 use cenote_postgres::{Pool, tokio_postgres::Row};
-use tokio::{runtime::Handle, time::Instant};
+use tokio::time::Instant;
 
-use super::{fail, with_log};
+use super::{fail_with, with_log};
 use crate::{
     auth::Tokens,
     http::{Tls, TlsConfig},
     output::Output,
     settings::{Loaded, Settings},
-    startup::{Backend, CacheError, cache_config, reach, tokens},
+    startup::{self, Backend, CacheError, Opened, cache_config, reach, tokens},
     store::{Store, WriteError, requirements},
 };
 
-/// The oldest PostgreSQL that is supported.
+/// The oldest supported version of PostgreSQL, as `server_version_num`.
 const OLDEST: i32 = 140_000;
 
-/// Longest wait for a connection to Redis.
-const REDIS_PATIENCE: Duration = Duration::from_secs(5);
+/// Maximum wait for Redis.
+const REDIS_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What a test found, or why it failed.
 type Outcome = Result<String, String>;
 
 pub(super) fn run(loaded: Loaded) -> ExitCode {
@@ -29,64 +32,72 @@ pub(super) fn run(loaded: Loaded) -> ExitCode {
 }
 
 async fn check(settings: Settings) -> ExitCode {
-    let (backend, private) = match Backend::open(settings, &[Handle::current()]).await {
-        Ok(opened) => opened,
-        Err(error) => return fail("no database", &error),
+    let database = match startup::open(settings).await {
+        Ok(database) => database,
+        Err(error) => return fail_with(&error),
     };
-    let pool = &backend.pool;
-    let mut tally = Tally::default();
-    // A private database has no operator who would migrate it.
-    if private.is_some()
-        && let Err(error) = backend.bring_up_to_date().await
-    {
-        tally.note("migration", Err(error.to_string()));
+    let mut results = Results::default();
+    test(&database, &mut results).await;
+    if let Some(config) = &database.backend.settings.tls {
+        results.note("TLS certificate", certificate(config));
     }
-    tally.note("connect", connect(&backend).await);
-    if tally.failed == 0 {
-        tally.note("server version", version(pool).await);
-        tally.note("session settings", session_settings(&backend).await);
-        tally.note("durability", durability(&backend).await);
-        tally.note("connections", connections(&backend).await);
-        tally.note("pool", fill(pool).await);
-        tally.note("transaction", transaction(pool).await);
-        tally.note("abandoned statement", abandoned_statement(pool).await);
-        tally.note("statement limit", statement_limit(&backend).await);
-        tally.note("schema", schema_is_there(&backend).await);
-        if let Some(tokens) = tokens(&backend.settings.auth) {
-            tally.note("keys of tokens", token_keys(&tokens).await);
-        }
-        match trial(&backend) {
-            Ok((store, mode)) => {
-                if backend.settings.cache_mode.needs_redis() {
-                    tally.note("redis", redis(&store, &mode).await);
-                }
-                tally.note("key-value round trip", round_trip(&store).await);
-            }
-            Err(error) => tally.note("cache", Err(error.to_string())),
-        }
-    }
-    if let Some(config) = &backend.settings.tls {
-        tally.note("TLS certificate", certificate(config));
-    }
-    backend.close(private).await;
-    tally.finish()
+    database.close().await;
+    results.finish()
 }
 
-/// A store over the cache of these settings, and the mode that it would have in service.
+/// Runs all tests, or only the first if there is no connection.
+async fn test(database: &Opened, results: &mut Results) {
+    let backend = &database.backend;
+    let pool = &backend.pool;
+    // Nobody else migrates a private database.
+    if database.is_private()
+        && let Err(error) = backend.bring_up_to_date().await
+    {
+        results.note("migration", Err(error.to_string()));
+    }
+    results.note("connect", connect(backend).await);
+    if results.failed > 0 {
+        return;
+    }
+    results.note("server version", version(pool).await);
+    results.note("session settings", session_settings(backend).await);
+    results.note("durability", durability(backend).await);
+    results.note("connections", connections(backend).await);
+    results.note("pool", fill(pool).await);
+    results.note("transaction", transaction(pool).await);
+    results.note("abandoned statement", abandoned_statement(pool).await);
+    results.note("statement limit", statement_limit(backend).await);
+    results.note("schema", schema_is_complete(backend).await);
+    if let Some(tokens) = tokens(&backend.settings.auth) {
+        results.note("keys of tokens", token_keys(&tokens).await);
+    }
+    match trial(backend) {
+        Ok((store, mode)) => {
+            if backend.settings.cache_mode.needs_redis() {
+                results.note("redis", redis(&store, &mode).await);
+            }
+            results.note("key-value round trip", round_trip(&store).await);
+        }
+        Err(error) => results.note("cache", Err(error.to_string())),
+    }
+}
+
+/// Creates a store for tests, and returns the cache mode that the service would use.
 fn trial(backend: &Backend) -> Result<(Store, Mode), CacheError> {
     let config = cache_config(&backend.settings)?;
     let mode = config.mode.clone();
     Ok((backend.trial(config)?, mode))
 }
 
+/// Prints and counts the outcomes.
 #[derive(Default)]
-struct Tally {
+struct Results {
     passed: u32,
     failed: u32,
     output: Output,
 }
 
-impl Tally {
+impl Results {
     fn note(&mut self, name: &str, outcome: Outcome) {
         match outcome {
             Ok(found) => {
@@ -112,6 +123,7 @@ impl Tally {
     }
 }
 
+/// The text of an error for people.
 fn text(error: impl Into<WriteError>) -> String {
     error.into().to_string()
 }
@@ -133,7 +145,7 @@ async fn connect(backend: &Backend) -> Outcome {
     let answered = started.elapsed();
     let millis = |time: Duration| time.as_secs_f64() * 1000.0;
     Ok(format!(
-        "{:.1} ms, first answer {:.1} ms",
+        "connected in {:.1} ms, first query took {:.1} ms",
         millis(opened),
         millis(answered)
     ))
@@ -149,7 +161,7 @@ async fn version(pool: &Pool) -> Outcome {
     }
 }
 
-/// Whatever the database or the role may be set to that the service's statements rely on.
+/// Tests the settings of the database and the role on which the service's statements depend.
 async fn session_settings(backend: &Backend) -> Outcome {
     let connection = backend.pool.get().await.map_err(text)?;
     let wrong = requirements::session(connection.client()).await;
@@ -157,12 +169,12 @@ async fn session_settings(backend: &Backend) -> Outcome {
     let tables = requirements::tables(connection.client(), &backend.settings.schema).await;
     wrong.append(&mut tables.map_err(|error| error.to_string())?);
     match wrong.is_empty() {
-        true => Ok("nothing stands in the way of the service's statements".to_owned()),
+        true => Ok("no setting conflicts with the service's statements".to_owned()),
         false => Err(wrong.join("; ")),
     }
 }
 
-/// Whether what is committed outlives a crash.
+/// Tests whether a commit survives a crash of the server.
 async fn durability(backend: &Backend) -> Outcome {
     let connection = backend.pool.get().await.map_err(text)?;
     let lossy = requirements::durability(connection.client(), &backend.settings.schema).await;
@@ -171,7 +183,7 @@ async fn durability(backend: &Backend) -> Outcome {
     match lossy.is_empty() {
         true => Ok(match replication.map_err(|error| error.to_string())? {
             Some(remark) => remark.to_owned(),
-            None => "a commit outlives a crash of the server".to_owned(),
+            None => "a commit survives a crash of the server".to_owned(),
         }),
         false => Err(lossy.join("; ")),
     }
@@ -181,7 +193,7 @@ async fn connections(backend: &Backend) -> Outcome {
     let capacity = backend.capacity().await.map_err(text)?;
     let (wanted, available) = (capacity.wanted, capacity.available());
     match capacity.fits() {
-        true => Ok(format!("{wanted} wanted, the server has {available}")),
+        true => Ok(format!("{wanted} needed, {available} available")),
         false => Err(format!(
             "INSTANCES × (DB_POOL_MAX_SIZE + DB_POOL_MAX_OVERFLOW + {} for the cache) is {wanted}, {} leaves {available}",
             backend.beside_pool(),
@@ -190,7 +202,7 @@ async fn connections(backend: &Backend) -> Outcome {
     }
 }
 
-/// Takes every connection the pool may have, at once.
+/// Acquires as many connections as the pool may have, all at once.
 async fn fill(pool: &Pool) -> Outcome {
     let started = Instant::now();
     let sizes = &pool.config().pool;
@@ -203,7 +215,7 @@ async fn fill(pool: &Pool) -> Outcome {
     Ok(format!("{capacity} connections in {millis:.1} ms"))
 }
 
-/// A transaction that is dropped leaves nothing, and its connection is clean afterwards.
+/// Tests that a dropped transaction is rolled back before its connection is used again.
 async fn transaction(pool: &Pool) -> Outcome {
     let mut connection = pool.get().await.map_err(text)?;
     let transaction = connection.transaction().await.map_err(text)?;
@@ -214,16 +226,16 @@ async fn transaction(pool: &Pool) -> Outcome {
     let row = connection.query_one(sql, &[]).await.map_err(text)?;
     match row.get(0) {
         true => Ok("a dropped transaction is rolled back".to_owned()),
-        false => Err("a dropped transaction left something behind".to_owned()),
+        false => Err("a dropped transaction was not rolled back".to_owned()),
     }
 }
 
-/// A statement that nobody waits for any more ends on the server too.
+/// Tests that a statement whose caller has left is cancelled on the server.
 async fn abandoned_statement(pool: &Pool) -> Outcome {
     let limit = pool.config().command_timeout.unwrap_or(Duration::MAX);
     let connection = pool.get().await.map_err(text)?;
     let process = connection.process_id();
-    // Dropping the query is what the timeout does, only sooner.
+    // A timeout drops the query too, only later.
     let sleep = connection.query("SELECT pg_sleep(600)", &[]);
     let dropped = tokio::time::timeout(limit.min(Duration::from_millis(100)), sleep).await;
     drop((dropped, connection));
@@ -233,58 +245,58 @@ async fn abandoned_statement(pool: &Pool) -> Outcome {
         let asking = pool.get().await.map_err(text)?;
         let process = process.cast_signed();
         let row = asking.query_opt(sql, &[&process]).await.map_err(text)?;
-        // Its own connection is the one: it is running this very query, so the other has ended.
+        // The same session runs this query, so the abandoned statement has ended.
         if asking.process_id() == process.cast_unsigned() || row.is_none_or(|row| row.get(0)) {
             return Ok("an abandoned statement is cancelled on the server".to_owned());
         }
         drop(asking);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Err("an abandoned statement goes on on the server".to_owned())
+    Err("an abandoned statement keeps running on the server".to_owned())
 }
 
-/// The keys of tokens can be loaded.
+/// Tests that the keys of tokens can be loaded.
 async fn token_keys(tokens: &Tokens) -> Outcome {
     let keys = tokens.load_keys().await.map_err(|error| error.to_string())?;
     Ok(format!("{keys} can be used"))
 }
 
-async fn schema_is_there(backend: &Backend) -> Outcome {
+async fn schema_is_complete(backend: &Backend) -> Outcome {
     let checked = backend.migration().check(&backend.pool).await;
     checked.map_err(|error| error.to_string())?;
-    Ok(format!("all of it is there, in {}", backend.settings.schema))
+    Ok(format!("all tables exist in {}", backend.settings.schema))
 }
 
-/// The cache relies on it that a statement does not go on for long after its sender has gone.
+/// Tests that the server ends a statement whose sender has gone: the coherence of the cache depends on it.
 async fn statement_limit(backend: &Backend) -> Outcome {
     backend.check_statement_limit().await?;
-    Ok("the server ends what takes too long by itself".to_owned())
+    Ok("the server ends statements that take too long".to_owned())
 }
 
-/// Redis does what the mode needs. What may pass by itself is waited for.
+/// Tests that Redis does what the mode needs. Retries while the problem may be temporary.
 async fn redis(store: &Store, mode: &Mode) -> Outcome {
     let started = Instant::now();
-    let is_over = || started.elapsed() >= REDIS_PATIENCE;
+    let is_over = || started.elapsed() >= REDIS_TIMEOUT;
     while let Err(error) = check_redis(mode).await {
-        let passes = matches!(&error, CheckError::Redis(problem) if !problem.is_permanent());
-        if is_over() || !passes {
+        let is_temporary = matches!(&error, CheckError::Redis(problem) if !problem.is_permanent());
+        if is_over() || !is_temporary {
             return Err(error.to_string());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let millis = started.elapsed().as_secs_f64() * 1000.0;
-    // The trial's own connection, for what follows.
+    // The store has a connection of its own, which the next test needs.
     while store.cache_stats().is_some_and(|stats| stats.state != State::Ok) && !is_over() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(format!("connected in {millis:.1} ms"))
 }
 
-/// Through the store, and the cache in front of it.
+/// Tests a write, two reads and a delete through the store and its cache.
 async fn round_trip(store: &Store) -> Outcome {
     let key = format!("cenote-check-{:016x}", fastrand::u64(..));
     let outcome = write_read_delete(store, &key).await;
-    // Whatever came of it, the row goes.
+    // Remove the row even if the test failed.
     store.keys.forget(&key).await.map_err(text)?;
     outcome
 }
@@ -302,19 +314,19 @@ async fn write_read_delete(store: &Store, key: &str) -> Outcome {
         });
         match read.value {
             Some(value) if value.bytes == "hello" && value.version == written => {}
-            _ => return Err("what was written was not what was read".to_owned()),
+            _ => return Err("a read did not return the value that was written".to_owned()),
         }
     }
     let deleted = store.keys.delete(key).await.map_err(text)?.is_some();
     let gone = store.keys.read(key).await.map_err(text)?.value.is_none();
     if !deleted || !gone {
-        return Err("what was deleted was still there".to_owned());
+        return Err("a deleted key still had a value".to_owned());
     }
     let sources = sources.join(" and ");
     Ok(format!("written, read from {sources}, deleted"))
 }
 
-/// The one row that a query answers.
+/// Runs a query that returns one row.
 async fn ask(pool: &Pool, sql: &str) -> Result<Row, String> {
     let connection = pool.get().await.map_err(text)?;
     connection.query_one(sql, &[]).await.map_err(text)

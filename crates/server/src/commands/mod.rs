@@ -10,14 +10,12 @@ mod signals;
 use std::{env, fmt::Display, process::ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use tokio::runtime::Handle;
 
 use crate::{
     output::{self, Output},
     routes,
     settings::{self, Loaded, Settings},
-    startup::Backend,
-    telemetry,
+    startup, telemetry,
 };
 
 /// The program's command line.
@@ -42,7 +40,7 @@ fn command() -> Command {
         .subcommand(Command::new("openapi").about("Print the description of the API"))
 }
 
-/// Runs the command that the process was started with.
+/// Runs the command of the command line and returns its exit code.
 pub fn run() -> ExitCode {
     let code = match command().try_get_matches() {
         Ok(matches) => dispatch(&matches),
@@ -52,7 +50,7 @@ pub fn run() -> ExitCode {
     code
 }
 
-/// Prints what the command line asks for, help or the version, or what is wrong with it.
+/// Prints help, the version, or an error in the command line.
 fn show(message: &clap::Error) -> ExitCode {
     let code = u8::try_from(message.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
     match (message.print(), message.use_stderr()) {
@@ -87,7 +85,7 @@ fn dispatch(matches: &ArgMatches) -> ExitCode {
 }
 
 fn load(arguments: &ArgMatches) -> Result<Loaded, ExitCode> {
-    let directory = env::current_dir().map_err(|error| fail("cannot tell where it runs", &error))?;
+    let directory = env::current_dir().map_err(|error| fail("cannot determine the current directory", &error))?;
     let loaded = settings::load(arguments, env::vars_os(), &directory);
     loaded.map_err(|errors| {
         output::complain(errors);
@@ -95,18 +93,18 @@ fn load(arguments: &ArgMatches) -> Result<Loaded, ExitCode> {
     })
 }
 
-/// Says on standard error what failed and why.
+/// Prints on standard error what failed and why.
 fn fail(what: &str, why: &dyn Display) -> ExitCode {
     fail_with(&format_args!("{what}: {why}"))
 }
 
-/// Says on standard error why a command ends.
+/// Prints on standard error why a command ends.
 fn fail_with(error: &dyn Display) -> ExitCode {
     output::complain(format_args!("cenote: {error}"));
     ExitCode::FAILURE
 }
 
-/// The whole result of a command.
+/// Prints the result of a command.
 fn print(result: impl FnOnce(&mut Output)) -> ExitCode {
     let mut output = Output::default();
     result(&mut output);
@@ -145,18 +143,18 @@ fn with_log<F: Future<Output = ExitCode>>(loaded: Loaded, command: impl FnOnce(S
         Err(error) => return fail("cannot start", &error),
     };
     let code = runtime.block_on(command(loaded.settings));
-    // Dropped, it would wait for what blocks a thread, such as the look-up of a name.
+    // A drop would wait for blocking tasks, such as the look-up of a name.
     runtime.shutdown_background();
     code
 }
 
 async fn migrate(settings: Settings) -> ExitCode {
-    let (backend, private) = match Backend::open(settings, &[Handle::current()]).await {
-        Ok(opened) => opened,
-        Err(error) => return fail("no database", &error),
+    let database = match startup::open(settings).await {
+        Ok(database) => database,
+        Err(error) => return fail_with(&error),
     };
-    let migrated = backend.bring_up_to_date().await;
-    backend.close(private).await;
+    let migrated = database.backend.bring_up_to_date().await;
+    database.close().await;
     match migrated {
         Ok(added) if added.is_empty() => print(|output| output.line("the schema is up to date")),
         Ok(added) => print(|output| output.line(format_args!("added {}", added.join(", ")))),

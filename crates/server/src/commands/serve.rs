@@ -1,6 +1,6 @@
 //! `cenote serve`: runs the service until a signal stops it.
 //!
-//! Invariant: the first signal drains, the second one ends the command at once.
+//! Invariant: the first signal starts the drain, the second one ends the process at once.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     systemd::PassedSockets,
 };
 
-/// As a shell reports the end by a signal: 128 + SIGINT.
+/// The exit code of a process that a signal ended, by the convention of shells: 128 + SIGINT.
 const SECOND_SIGNAL: u8 = 130;
 
 pub(super) fn run(loaded: Loaded) -> ExitCode {
@@ -43,19 +43,19 @@ async fn serve(settings: Settings, sockets: PassedSockets) -> ExitCode {
     let stop = async {
         match asked.await {
             Ok(stop) => stop,
-            // The sender lives until the second signal.
+            // The sender is dropped only with `both_signals`.
             Err(_) => std::future::pending().await,
         }
     };
     let both_signals = async {
         let first = signals.first().await;
         let delay = match first {
-            // Someone at a terminal does not want to wait for a load balancer.
+            // A user at a terminal has no load balancer to wait for.
             Ending::Interrupt => Duration::ZERO,
             Ending::Terminate | Ending::Hangup => delay,
         };
         let reason = first.name();
-        // The service may be ending by itself.
+        // Fails if the service is ending by itself already.
         let _ = ask.send(Stop { reason, delay });
         signals.second().await;
     };

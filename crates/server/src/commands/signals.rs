@@ -1,17 +1,17 @@
 //! The signals that end the service.
 //!
-//! Invariant: a signal that was ignored when the process was started stays ignored, as `nohup` wants it.
+//! Invariant: if SIGHUP was ignored when the process started, it stays ignored. `nohup` depends on that.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Why it is to end.
+/// The signal that ends the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// SIGTERM: the manager of the process asks for it.
+    /// SIGTERM, from a service manager.
     Terminate,
-    /// SIGINT: someone at a terminal does.
+    /// SIGINT, from a user at a terminal.
     Interrupt,
     /// SIGHUP: the terminal was closed.
     Hangup,
@@ -27,20 +27,20 @@ impl Ending {
     }
 }
 
-/// Where they arrive.
+/// Receives the signals.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// None if it is ignored.
+    /// `None` if the signal is ignored.
     hangup: Option<Signal>,
 }
 
 impl Signals {
-    /// From now on none of them ends the process by itself.
+    /// Installs the handlers. From then on none of the signals ends the process by itself.
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// The system refuses a handler.
     pub(super) fn listen() -> io::Result<Self> {
         let hangup = match ignores_hangup() {
             true => None,
@@ -53,7 +53,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the first. Cancel safe.
+    /// Waits for the first signal. Cancel safe.
     pub(super) async fn first(&mut self) -> Ending {
         tokio::select! {
             _ = self.terminate.recv() => Ending::Terminate,
@@ -62,7 +62,8 @@ impl Signals {
         }
     }
 
-    /// Waits for one more that means it: a terminal that closes sends its own more than once. Cancel safe.
+    /// Waits for a second SIGTERM or SIGINT. SIGHUP does not count, because a closing terminal may send it twice. Cancel
+    /// safe.
     pub(super) async fn second(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -86,7 +87,7 @@ fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    // Its number is 1, so its bit the first.
+    // Signal 1 is the lowest bit.
     mask.is_some_and(|mask| mask & 1 == 1)
 }
 

@@ -1,5 +1,6 @@
-//! Lines on their way to standard error. Invariant: a task that logs a line never waits for the reader, and what waits
-//! to be written is bounded; lines beyond are dropped and counted.
+//! A bounded queue of lines for standard error.
+//!
+//! Invariant: a task that logs a line never waits for the reader. Lines beyond the bound are dropped and counted.
 
 use std::{
     io, mem,
@@ -7,26 +8,26 @@ use std::{
     time::Duration,
 };
 
-/// Bytes that may wait to be written. A line that does not fit is dropped.
-const MOST_WAITING: usize = 1024 * 1024;
+/// The bound of the queue in bytes. A line that does not fit is dropped.
+const CAPACITY: usize = 1024 * 1024;
 
-/// A handle to the lines.
+/// A handle to the queue. Clones share it.
 #[derive(Clone, Default)]
 pub(super) struct Log(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Wakes the thread that writes, and those who wait until all is written.
+    /// Notified after a push, for the thread that writes, and after a write, for `flush`.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     waiting: Vec<u8>,
-    /// Lines that were not written since the last that were.
+    /// The number of lines lost since it was last reported.
     dropped: u64,
-    /// Whether what was taken from `waiting` is being written.
+    /// Whether lines taken from `waiting` are being written.
     writing: bool,
 }
 
@@ -38,29 +39,30 @@ impl State {
 
 impl Log {
     fn state(&self) -> MutexGuard<'_, State> {
-        // A state is whole between any two statements that change it.
+        // No statement below can panic between two changes that belong together, so a poisoned state is consistent.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes whole lines.
+    /// Queues whole lines, or drops and counts them.
     pub(super) fn push(&self, lines: &[u8]) {
         let mut state = self.state();
-        if state.waiting.len() + lines.len() > MOST_WAITING {
+        if state.waiting.len() + lines.len() > CAPACITY {
             state.dropped += count(lines);
             return;
         }
         state.waiting.extend_from_slice(lines);
+        drop(state);
         self.0.changed.notify_all();
     }
 
-    /// Waits until everything is written, up to `limit`.
+    /// Waits until everything is written, at most for `limit`.
     pub(super) fn flush(&self, limit: Duration) {
         let busy = |state: &mut State| !state.is_idle();
-        // If it takes longer, the rest is lost with the process.
+        // After that, the rest is lost with the process.
         drop(self.0.changed.wait_timeout_while(self.state(), limit, busy));
     }
 
-    /// Writes, for ever. `dropped` is told how many lines were not written, once some were again.
+    /// Writes the lines with `write`; never returns. When writing works again, `dropped` gets the number of lost lines.
     pub(super) fn run(self, mut write: impl FnMut(&[u8]) -> io::Result<()>, dropped: impl Fn(u64)) {
         let mut lines = Vec::new();
         loop {
@@ -69,8 +71,8 @@ impl Log {
             let mut state = self.state();
             state.writing = false;
             let lost = match written {
-                // What tells of them is a line, too, and must find room.
-                Ok(()) if state.waiting.len() <= MOST_WAITING / 2 => mem::take(&mut state.dropped),
+                // The report of lost lines is a line itself and needs room in the queue.
+                Ok(()) if state.waiting.len() <= CAPACITY / 2 => mem::take(&mut state.dropped),
                 Ok(()) => 0,
                 Err(_) => {
                     state.dropped += count(&lines);
@@ -85,12 +87,14 @@ impl Log {
         }
     }
 
-    /// Waits for lines and takes them all, to be written as one.
+    /// Waits for lines and moves all of them into `lines`, to be written at once.
     fn take(&self, lines: &mut Vec<u8>) {
         lines.clear();
         let nothing = |state: &mut State| state.waiting.is_empty();
-        let waited = self.0.changed.wait_while(self.state(), nothing);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        let changed = &self.0.changed;
+        let mut state = changed
+            .wait_while(self.state(), nothing)
+            .unwrap_or_else(PoisonError::into_inner);
         mem::swap(&mut state.waiting, lines);
         state.writing = true;
     }
@@ -146,7 +150,7 @@ mod tests {
         reader.log.push(b"first\n");
         assert_eq!(reader.written.recv().unwrap(), "first\n");
         // Nobody reads on, so these wait; the last two find no room.
-        let half = vec![b'x'; MOST_WAITING / 2];
+        let half = vec![b'x'; CAPACITY / 2];
         for _ in 0..2 {
             reader.log.push(&half);
         }
@@ -154,7 +158,7 @@ mod tests {
             reader.log.push(b"too much\n");
         }
         reader.answer.send(Ok(())).unwrap();
-        assert_eq!(reader.written.recv().unwrap().len(), MOST_WAITING);
+        assert_eq!(reader.written.recv().unwrap().len(), CAPACITY);
         assert!(reader.dropped.try_recv().is_err(), "there was no room for it");
         reader.answer.send(Ok(())).unwrap();
         assert_eq!(reader.dropped.recv().unwrap(), 2);

@@ -1,7 +1,7 @@
 //! What the program writes: a command's result to standard output, everything else to standard error.
 //!
-//! Invariant: nothing else in this crate prints. A result that could not be written makes its command fail; a line for
-//! standard error that could not be written fails nothing.
+//! Invariant: nothing else in this crate prints. A command fails if its result cannot be written; a line that standard
+//! error does not take is dropped without an error.
 
 mod log;
 
@@ -18,16 +18,16 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use self::log::Log;
 
-/// Longest wait at the end for a reader of standard error that does not read.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// Maximum wait at the end for the reader of standard error.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where lines for standard error go, once [`write_errors_in_background`] has started it.
+/// The queue of lines for standard error, once [`write_errors_in_background`] has started its thread.
 static LOG: OnceLock<Log> = OnceLock::new();
 
 /// The result of a command, on standard output.
 #[derive(Default)]
 pub(crate) struct Output {
-    /// Why it did not arrive. Nothing is written after it.
+    /// The first error. Nothing is written after it.
     error: Option<io::Error>,
 }
 
@@ -44,8 +44,8 @@ impl Output {
         self.text(&format!("{line}\n"));
     }
 
-    /// The exit code of a command that would end with `code`: a failure if its result could not be written. A reader
-    /// that went away early has seen what it wanted, so that is none.
+    /// Returns the exit code: a failure if the result could not be written, otherwise `code`. A reader that has closed the
+    /// pipe is no failure, because it has read what it needs.
     pub(crate) fn finish(self, code: ExitCode) -> ExitCode {
         match self.error {
             Some(error) if error.kind() != ErrorKind::BrokenPipe => {
@@ -58,18 +58,18 @@ impl Output {
 }
 
 impl From<io::Result<()>> for Output {
-    /// The output of something that has written to standard output by itself.
+    /// The output of code that has written to standard output directly.
     fn from(written: io::Result<()>) -> Self {
         Self { error: written.err() }
     }
 }
 
-/// Writes a line for people to standard error, after the lines of the log so far.
+/// Writes a line to standard error, behind the lines of the log.
 pub(crate) fn complain(line: impl Display) {
     to_stderr(format!("{line}\n").as_bytes());
 }
 
-/// Standard error as a writer: each write is taken whole, or dropped and counted, and none fails.
+/// Standard error as a writer. A write is taken whole or dropped and counted; it never fails.
 #[derive(Clone, Copy)]
 pub(crate) struct Stderr;
 
@@ -87,32 +87,32 @@ impl Write for Stderr {
 fn to_stderr(lines: &[u8]) {
     match LOG.get() {
         Some(log) => log.push(lines),
-        // The reader may have gone: that is no reason to end.
+        // A reader that has gone must not end the process.
         None => drop(write_all(io::stderr(), lines)),
     }
 }
 
-/// From now on a thread writes to standard error, so that nobody waits for its reader. `dropped` is called on it
-/// with the number of lines that were not written, when writing works again.
+/// Starts a thread that writes to standard error, so that no task waits for its reader. When writing works again, the
+/// thread calls `dropped` with the number of lines that were lost.
 pub(crate) fn write_errors_in_background(dropped: fn(u64)) {
     let log = Log::default();
     let writer = log.clone();
     let write = move || writer.run(|lines| write_all(io::stderr(), lines), dropped);
-    // Without a thread, each line is written by the task that logs it.
+    // Without a thread, the task that logs a line writes it.
     if std::thread::Builder::new().name("log".to_owned()).spawn(write).is_ok() {
-        // A second call finds the first one's.
+        // Fails on a second call; the first one's thread goes on.
         let _already = LOG.set(log);
     }
 }
 
-/// Waits until standard error has taken what was written, a second at most. For the end of the process.
+/// Waits until standard error has taken all lines, a second at most. Call it at the end of the process.
 pub(crate) fn flush() {
     if let Some(log) = LOG.get() {
-        log.flush(LAST_LINES);
+        log.flush(FLUSH_TIMEOUT);
     }
 }
 
-/// Writes everything, and waits where the stream was opened as non-blocking.
+/// Writes everything. Waits if the stream is non-blocking and full.
 fn write_all(mut stream: impl Write + AsFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match stream.write(bytes) {
@@ -129,7 +129,7 @@ fn write_all(mut stream: impl Write + AsFd, mut bytes: &[u8]) -> io::Result<()> 
     }
 }
 
-/// Waits after an error that passes, or gives it back.
+/// Waits until the stream is writable again after a temporary error; returns any other error.
 fn wait(stream: &impl AsFd, error: io::Error) -> io::Result<()> {
     match error.kind() {
         ErrorKind::Interrupted => Ok(()),

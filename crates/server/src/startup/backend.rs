@@ -1,6 +1,6 @@
-//! What is behind the routes: the settings, and the pool over the database that they name or over a private one.
+//! The settings, and the pool over the database that they name or over a private one.
 //!
-//! Invariant: what follows from several settings is decided here, once, for `serve`, `check` and `migrate` alike.
+//! Invariant: what depends on several settings is decided here, once, for `serve`, `check` and `migrate`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// Longest wait for the connections to be closed at the end.
+/// Maximum wait for the connections to close.
 const CLOSING: Duration = Duration::from_secs(5);
 
 /// The settings and a pool. Clones share both.
@@ -48,13 +48,16 @@ pub(crate) enum DatabaseError {
     Address(InvalidUrl),
 }
 
-impl Backend {
+/// A backend, and the private server that it uses, if any. A drop ends both, without waiting for them.
+pub(crate) struct Opened {
+    pub(crate) backend: Backend,
+    private: Option<Private>,
+}
+
+impl Opened {
     /// Builds the pool, whose connections live on these runtimes. If the settings name no database, it starts a private
     /// one first.
-    pub(crate) async fn open(
-        settings: Settings,
-        runtimes: &[Handle],
-    ) -> Result<(Self, Option<Private>), DatabaseError> {
+    pub(super) async fn open(settings: Settings, runtimes: &[Handle]) -> Result<Self, DatabaseError> {
         let mut config = settings.postgres.clone();
         let private = match settings.names_database() {
             true => None,
@@ -76,24 +79,31 @@ impl Backend {
         }
         let pool = Pool::on_runtimes(config, runtimes.to_vec())?;
         let has_api_keys = settings.auth.mode.has_keys();
-        let backend = Self {
+        let backend = Backend {
             settings: Arc::new(settings),
             pool,
             has_api_keys,
         };
-        Ok((backend, private))
+        Ok(Self { backend, private })
+    }
+
+    /// Whether the database is a private one.
+    pub(crate) fn is_private(&self) -> bool {
+        self.private.is_some()
     }
 
     /// Closes the connections, then stops the private server.
-    pub(crate) async fn close(self, private: Option<Private>) {
-        if timeout(CLOSING, self.pool.close()).await.is_err() {
+    pub(crate) async fn close(self) {
+        if timeout(CLOSING, self.backend.pool.close()).await.is_err() {
             tracing::warn!("some connections did not close in time");
         }
-        if let Some(private) = private {
+        if let Some(private) = self.private {
             private.stop().await;
         }
     }
+}
 
+impl Backend {
     /// One store for each runtime of the pool.
     pub(crate) fn stores(&self, config: CacheConfig) -> Result<Vec<Store>, CacheError> {
         let tables = Tables {
@@ -106,7 +116,7 @@ impl Backend {
         Ok(Store::per_runtime(&self.pool, config, &tables)?)
     }
 
-    /// A store to try things with. It takes no part in the epoch, on which instances agree, so it disturbs none.
+    /// Creates a store for tests. It takes no part in the epoch, on which the instances agree, so it does not disturb them.
     pub(crate) fn trial(&self, mut config: CacheConfig) -> Result<Store, CacheError> {
         config.mode = match config.mode {
             Mode::Strong(redis) | Mode::Bounded { redis, .. } => Mode::Ttl(redis),
@@ -124,7 +134,7 @@ impl Backend {
         }
     }
 
-    /// What the settings need of the database's schema.
+    /// Returns the migration to the schema that the settings need.
     pub(crate) fn migration(&self) -> Migration {
         Migration {
             schema: self.settings.schema.clone(),
@@ -135,14 +145,14 @@ impl Backend {
         }
     }
 
-    /// The end of the time that a command waits for the database.
+    /// Returns the deadline until which `check` and `migrate` wait for the database.
     pub(crate) fn deadline(&self) -> Instant {
         let pool = &self.settings.postgres.pool;
-        // A connect must have the chance to succeed, even where DB_POOL_TIMEOUT is 0.
+        // Even with DB_POOL_TIMEOUT=0 there must be time for one connect.
         Instant::now() + pool.acquire_timeout.max(pool.connect_timeout)
     }
 
-    /// Adds what the schema lacks and names it. Waits for the database until [`deadline`](Self::deadline).
+    /// Adds what the schema lacks and returns the names of the additions. Waits for the database until [`deadline`](Self::deadline).
     pub(crate) async fn bring_up_to_date(&self) -> Result<Vec<String>, Unusable> {
         let deadline = self.deadline();
         reach(&self.pool, Some(deadline)).await?;
@@ -165,20 +175,19 @@ impl Backend {
         Ok(())
     }
 
-    /// Connections to PostgreSQL that each instance has beside its pool.
+    /// Returns the number of connections to PostgreSQL that each instance has outside its pool.
     pub(crate) fn beside_pool(&self) -> u32 {
         connections_beside_pool(&self.settings)
     }
 
-    /// Whether the server has connections for all instances.
+    /// Compares the connections of all instances with the limit of the server.
     pub(crate) async fn capacity(&self) -> Result<Capacity, Error> {
         self.pool
             .check_capacity(self.settings.instances, self.beside_pool())
             .await
     }
 
-    /// Whether the server does end statements in time: a pooler of connections in between may not have passed the limit
-    /// on.
+    /// Checks that the server ends statements in time. A connection pooler may not have passed the limit on.
     pub(crate) async fn check_statement_limit(&self) -> Result<(), String> {
         let Some(limit) = statement_limit(&self.settings) else {
             return Ok(());

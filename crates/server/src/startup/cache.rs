@@ -1,7 +1,7 @@
-//! What the settings of the cache need of the rest.
+//! What the settings of the cache demand of Redis and of PostgreSQL.
 //!
-//! Invariant: the server itself ends a statement that changes keys while the fence before it stands and, in the modes
-//! with epochs, within the lease of the instance that sent it.
+//! Invariant: the server itself ends a statement that changes keys before the fence of the change expires and, in the
+//! modes with epochs, before the lease of the instance that sent it.
 
 use std::{
     fs, io,
@@ -16,7 +16,7 @@ use crate::{
     store::{CacheMode, StoreError},
 };
 
-/// Why there can be no cache.
+/// Why the cache cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CacheError {
     #[error(transparent)]
@@ -32,7 +32,7 @@ pub(crate) enum CacheError {
 }
 
 impl CacheError {
-    /// The problem with Redis, if that is the reason.
+    /// Returns the problem with Redis, if that is the reason.
     pub(crate) fn redis(&self) -> Option<&RedisProblem> {
         match self {
             Self::Redis(CheckError::Redis(problem)) => Some(problem),
@@ -41,7 +41,7 @@ impl CacheError {
     }
 }
 
-/// The cache's configuration, with the certificates for Redis.
+/// Returns the configuration of the cache, with the certificates for Redis.
 pub(crate) fn cache_config(settings: &Settings) -> Result<Config, CacheError> {
     let mut config = settings.cache.clone();
     let redis = match &mut config.mode {
@@ -69,7 +69,7 @@ fn read(name: &'static str, path: &Path) -> Result<Vec<u8>, CacheError> {
     })
 }
 
-/// The time after which the server is to end a statement by itself. `None` where nothing depends on it.
+/// Returns the time after which the server must end a statement by itself; `None` if the cache does not depend on it.
 pub(super) fn statement_limit(settings: &Settings) -> Option<Duration> {
     match settings.cache_mode {
         CacheMode::Off | CacheMode::Ttl => None,
@@ -77,8 +77,8 @@ pub(super) fn statement_limit(settings: &Settings) -> Option<Duration> {
     }
 }
 
-/// The number of connections to PostgreSQL that each instance has beside its pool: for the epoch, the change feed and
-/// API keys.
+/// Returns the number of connections to PostgreSQL that each instance has outside its pool: for the epoch, the change feed
+/// and API keys.
 pub(super) fn connections_beside_pool(settings: &Settings) -> u32 {
     let has_epochs = matches!(settings.cache_mode, CacheMode::Strong | CacheMode::Bounded);
     u32::from(has_epochs) + u32::from(settings.change_feed) + u32::from(settings.auth.mode.has_keys())

@@ -1,5 +1,6 @@
-//! From `HOST` and `PORT` to sockets that listen. Invariant: all of them have one port, and an address of this machine
-//! that is in use ends the start.
+//! Binds the listeners of `HOST` and `PORT`.
+//!
+//! Invariant: all listeners have the same port. If an address of this machine is in use, the start fails.
 
 use std::{
     io,
@@ -11,15 +12,15 @@ use tokio::net::{TcpListener, lookup_host};
 
 use crate::http;
 
-/// Tries to find a port that is free at every address, where any will do.
+/// Number of attempts to find a port that is free at every address, for port 0.
 const TRIES: usize = 8;
 
-/// Listens on every address that the host stands for. One that this machine does not have, such as those of IPv6 where
-/// there is none, is left out with a warning unless it is the only one.
+/// Listens on every address of the host. An address that this machine does not have, such as an IPv6 address without
+/// IPv6, is skipped with a warning, unless it is the only one.
 pub(super) async fn listen(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
     let mut addresses: Vec<_> = lookup_host((host, port)).await?.collect();
     if host.eq_ignore_ascii_case("localhost") {
-        // Both by its definition (RFC 6761, section 6.3); many a hosts file has one only.
+        // RFC 6761, section 6.3, defines both; many hosts files list only one.
         let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         addresses.extend(loopback.map(|ip| SocketAddr::new(ip, port)));
     }
@@ -67,7 +68,7 @@ fn bind(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// Whether the address, or its whole family, is not one of this machine.
+/// Whether this machine lacks the address, or its whole family.
 fn is_absent(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(
@@ -76,14 +77,14 @@ fn is_absent(error: &io::Error) -> bool {
     )
 }
 
-/// What the log says of it: where to go, and where the documentation is.
+/// Returns the log message with the addresses and the URL of the documentation.
 pub(super) fn describe(scheme: &str, addresses: &[SocketAddr]) -> String {
     let all: Vec<_> = addresses
         .iter()
         .map(|address| format!("{scheme}://{address}"))
         .collect();
     let docs = addresses.first().map_or_else(String::new, |first| {
-        // An address that means all of them is none to go to.
+        // A browser cannot open the unspecified address.
         let ip = match first.ip() {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),

@@ -1,6 +1,6 @@
-//! The composition root: from settings to a service that listens, and to its end.
+//! The composition root: builds a service, or only its database, from settings, runs it, and stops it.
 //!
-//! Invariant: on a stop `/health/ready` turns 503 first, then the listeners close, requests in flight finish, the pool
+//! Invariant: on a stop `/health/ready` answers 503 first, then the listeners close, requests in flight finish, the pool
 //! closes, a private database stops, and last the threads that served.
 
 mod auth;
@@ -14,7 +14,7 @@ mod readiness;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use cenote_cache::{RedisProblemKind, check_redis};
+use cenote_cache::{CheckError, RedisProblemKind, check_redis};
 use tokio::{
     net::TcpListener,
     runtime::Handle,
@@ -26,11 +26,10 @@ use self::{
     auth::Exposed,
     backend::DatabaseError,
     listen::{describe, listen},
-    private::Private,
 };
 pub(crate) use self::{
     auth::{AuthError, key_hasher, tokens},
-    backend::Backend,
+    backend::{Backend, Opened},
     cache::{CacheError, cache_config},
     reach::{Unusable, reach},
 };
@@ -93,16 +92,16 @@ enum Ended {
     Database(#[from] Unusable),
     #[error("cannot start: the start ended early")]
     Start,
-    #[error("cannot go on: a thread that serves has ended")]
+    #[error("a serving thread has ended")]
     Core,
 }
 
-/// How a service is to stop.
+/// The request to stop a service.
 #[derive(Clone, Copy, Debug)]
 pub struct Stop {
-    /// Who asks for it, for the log.
+    /// The signal or other reason, for the log.
     pub reason: &'static str,
-    /// The time between readiness turning 503 and the listeners closing, in which a load balancer notices.
+    /// The time between readiness answering 503 and the listeners closing. A load balancer needs it to notice.
     pub delay: Duration,
 }
 
@@ -113,8 +112,7 @@ pub struct Service {
     tls: Option<Tls>,
     http: HttpConfig,
     cores: Cores,
-    backend: Backend,
-    private: Option<Private>,
+    database: Opened,
     /// One for each core.
     apps: Vec<App>,
     memory_watch: Option<MemoryWatch>,
@@ -146,6 +144,21 @@ pub(crate) async fn build_on(settings: Settings, sockets: PassedSockets) -> Resu
     Ok(Box::pin(compose(settings, sockets, memory_watch::system_reader())).await?)
 }
 
+/// Opens only the pool over the database of the settings, on this runtime, for commands that serve nothing. A database
+/// that does not answer is no error.
+///
+/// # Errors
+///
+/// [`StartError`], after which nothing is left running.
+///
+/// # Cancel safety
+///
+/// A dropped future closes what it has opened.
+pub(crate) async fn open(settings: Settings) -> Result<Opened, StartError> {
+    let opened = Opened::open(settings, &[Handle::current()]).await;
+    Ok(opened.map_err(Failure::from)?)
+}
+
 /// Like [`build`], with another reader of the memory than the system's; `None` watches none. For tests.
 ///
 /// # Errors
@@ -169,7 +182,7 @@ async fn compose(
 ) -> Result<Service, Failure> {
     let mut http = settings.http.clone();
     (http.trusted_proxies, http.proxy_header) = (settings.trusted_proxies.clone(), settings.proxy_header);
-    // First what never succeeds later, such as a port that is in use.
+    // First what no retry would cure, such as a port in use.
     let tls = settings.tls.clone().map(Tls::load).transpose()?;
     let listeners = open_listeners(&settings, sockets).await?;
     let addresses: Vec<_> = listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
@@ -180,36 +193,27 @@ async fn compose(
     let cores = Cores::start(settings.cores).map_err(Failure::Cores)?;
     http.max_connections = most_clients(&settings, cores.runtimes().len())?;
     let cache = cache_config(&settings).map_err(Failure::Redis)?;
-    let opening = Backend::open(settings, cores.runtimes());
+    let opening = Opened::open(settings, cores.runtimes());
     let (opened, redis) = tokio::join!(opening, check_redis(&cache.mode));
-    let (backend, private) = opened?;
-    // A URL that asks for what the server is not is an error. The cache reports any other problem, and uses Redis once
-    // the problem is over.
-    let redis = redis.map_err(CacheError::from);
-    if let Err(error) = redis
-        && error
-            .redis()
-            .is_none_or(|problem| problem.kind() == RedisProblemKind::Mismatch)
-    {
-        backend.close(private).await;
-        return Err(Failure::Redis(error));
-    }
-    let stores = match backend.stores(cache) {
+    let database = opened?;
+    let stores = check_redis_kind(redis).and_then(|()| database.backend.stores(cache).map_err(Failure::Cache));
+    let stores = match stores {
         Ok(stores) => stores,
-        Err(error) => {
-            backend.close(private).await;
-            return Err(Failure::Cache(error));
+        Err(failure) => {
+            database.close().await;
+            return Err(failure);
         }
     };
     // Boxed: the load of keys of tokens is large, and most services have none.
-    let auth = match Box::pin(backend.authenticator()).await {
+    let auth = match Box::pin(database.backend.authenticator()).await {
         Ok(auth) => auth,
         Err(error) => {
-            backend.close(private).await;
+            database.close().await;
             return Err(Failure::Auth(error));
         }
     };
-    let settings = &backend.settings;
+    let settings = &database.backend.settings;
+    let pool = &database.backend.pool;
     let gate = Arc::new(Gate::new(
         auth.clone(),
         Arc::new(Limits::new(&settings.limits)),
@@ -219,8 +223,8 @@ async fn compose(
     let shared = Shared {
         cache_mode: settings.cache_mode,
         has_feed: settings.change_feed,
-        health: Arc::new(HealthMonitor::new(backend.pool.clone())),
-        admin: Arc::new(Admin::of(&backend.pool, &cores.runtimes()[0])),
+        health: Arc::new(HealthMonitor::new(pool.clone())),
+        admin: Arc::new(Admin::of(pool, &cores.runtimes()[0])),
         started: Instant::now(),
         memory: ResponseMemory::new(settings.answer_memory),
         memory_state: MemoryState::default(),
@@ -228,16 +232,9 @@ async fn compose(
         tls: tls.clone(),
         gate,
     };
-    let apps = App::per_runtime(&backend.pool, stores, &shared);
+    let apps = App::per_runtime(pool, stores, &shared);
     let memory_watch = memory::watch(&apps[0], settings, reader);
-    let pool = &settings.postgres.pool;
-    tracing::info!(
-        min = pool.min_size,
-        max = pool.max_size,
-        overflow = pool.max_overflow,
-        timeout = pool.acquire_timeout.as_secs_f64(),
-        "pool initialized"
-    );
+    log_pool_sizes(settings);
     if let Some(address) = addresses.first() {
         let scheme = if tls.is_some() { "https" } else { "http" };
         tracing::info!(%address, "{}", describe(scheme, &addresses));
@@ -248,8 +245,7 @@ async fn compose(
         tls,
         http,
         cores,
-        backend,
-        private,
+        database,
         apps,
         memory_watch,
     })
@@ -268,6 +264,28 @@ async fn open_listeners(settings: &Settings, sockets: PassedSockets) -> Result<V
     })
 }
 
+/// Refuses a Redis of another kind than the URL demands. The cache reports any other problem, and uses Redis once the problem
+/// is gone.
+fn check_redis_kind(checked: Result<(), CheckError>) -> Result<(), Failure> {
+    match checked.map_err(CacheError::from) {
+        Err(error) if error.redis().is_none_or(|it| it.kind() == RedisProblemKind::Mismatch) => {
+            Err(Failure::Redis(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn log_pool_sizes(settings: &Settings) {
+    let pool = &settings.postgres.pool;
+    tracing::info!(
+        min = pool.min_size,
+        max = pool.max_size,
+        overflow = pool.max_overflow,
+        timeout = pool.acquire_timeout.as_secs_f64(),
+        "pool initialized"
+    );
+}
+
 impl Service {
     /// The addresses it listens on. All have one port.
     pub fn addresses(&self) -> &[SocketAddr] {
@@ -284,11 +302,11 @@ impl Service {
     ///
     /// A dropped future stops accepting; requests in flight end with the threads that serve them.
     pub async fn run(self, stop: impl Future<Output = Stop>) -> Result<Drained, RunError> {
-        // Whichever core's: what these ask for is the same for all.
+        // Health and pool are shared, so any core will do.
         let app = &self.apps[0];
         let watching = self.memory_watch.map(|watch| tokio::spawn(watch.run()));
         let supervising = tokio::spawn(supervise(app.clone(), self.cores.runtimes().to_vec()));
-        let mut starting = tokio::spawn(readiness::get_ready(app.clone(), self.backend.clone()));
+        let mut starting = tokio::spawn(readiness::get_ready(app.clone(), self.database.backend.clone()));
         let following = app
             .auth
             .clone()
@@ -299,7 +317,7 @@ impl Service {
             let Stop { reason, delay } = stop.await;
             app.health.enter(Stage::Draining);
             systemd::stopping();
-            // Nobody listens any more if the service is ending for another reason.
+            // Fails if the service is ending for another reason.
             let _ = leave.send(());
             tracing::info!(signal = reason, "draining");
             sleep(delay).await;
@@ -316,7 +334,7 @@ impl Service {
             proxy_protocol,
             trusted_proxies,
             ..
-        } = &*self.backend.settings;
+        } = &*self.database.backend.settings;
         let proxies = proxy_protocol.then(|| trusted_proxies.clone());
         let listeners = TcpListeners::from(self.listeners)
             .with_tls(self.tls)
@@ -342,13 +360,13 @@ impl Service {
             app.store.abort();
             app.store.close().await;
         }
-        self.backend.close(self.private).await;
+        self.database.close().await;
         self.cores.stop();
         Ok(ended?)
     }
 }
 
-/// How many clients there may be at a time: `HTTP_MAX_CONNECTIONS`, as far as the limit of open files allows.
+/// Returns the maximum number of client connections: `HTTP_MAX_CONNECTIONS`, or less if the limit of open files is lower.
 fn most_clients(settings: &Settings, cores: usize) -> Result<usize, TooFewOpenFiles> {
     let wanted = settings.http.max_connections;
     let files = OpenFiles::prepare(settings, cache::connections_beside_pool(settings), cores);

@@ -1,6 +1,6 @@
 //! The private PostgreSQL of a service whose settings name no database.
 //!
-//! Invariant: the server ends with the process that started it, however that ends.
+//! Invariant: the server ends when the process that started it ends, even if that is killed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,16 +9,16 @@ use tokio::{task::JoinSet, time::sleep};
 
 use crate::settings::Settings;
 
-/// Pause between looks at the server. It doubles with each failure to start it again.
-const LOOK: Duration = Duration::from_millis(500);
-/// The longest of these pauses.
+/// Interval between checks of the server. It doubles with each failed restart.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// The longest interval.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// A private server, and the task that starts it again when it has ended by itself: no operator would.
+/// A private server, and the task that restarts it when it has ended: no operator watches it.
 pub(crate) struct Private {
     server: Arc<PostgresServer>,
-    /// Ends when this is dropped, so that the server does too.
-    keeper: JoinSet<()>,
+    /// Aborted when it is dropped; that ends the server too.
+    restarts: JoinSet<()>,
 }
 
 impl Private {
@@ -28,16 +28,16 @@ impl Private {
             None => cenote_local::default_data_dir()?.join("postgres"),
         };
         let server = PostgresServer::persistent(directory).start().await?;
-        // In the message: a field would be shown in quotes and with escapes, which no shell takes.
+        // The command is in the message, because a field would be quoted and escaped.
         tracing::info!(
             data = %server.data_dir().display(),
             "no database is set; started a private PostgreSQL. Look into it with: {}",
             server.psql_line()
         );
         let server = Arc::new(server);
-        let mut keeper = JoinSet::new();
-        keeper.spawn(keep(server.clone()));
-        Ok(Self { server, keeper })
+        let mut restarts = JoinSet::new();
+        restarts.spawn(restart_when_ended(server.clone()));
+        Ok(Self { server, restarts })
     }
 
     pub(super) fn url(&self) -> String {
@@ -45,17 +45,17 @@ impl Private {
     }
 
     pub(super) async fn stop(mut self) {
-        // First, so that nothing starts the server again.
-        self.keeper.shutdown().await;
+        // First, so that the task does not restart the server.
+        self.restarts.shutdown().await;
         if let Err(error) = self.server.stop().await {
             tracing::warn!(%error, "the private PostgreSQL did not stop");
         }
     }
 }
 
-/// Starts a server again whenever it has ended.
-async fn keep(server: Arc<PostgresServer>) {
-    let mut pause = LOOK;
+/// Restarts the server whenever it has ended.
+async fn restart_when_ended(server: Arc<PostgresServer>) {
+    let mut pause = CHECK_INTERVAL;
     loop {
         sleep(pause).await;
         if server.pid().is_some() {
@@ -64,7 +64,7 @@ async fn keep(server: Arc<PostgresServer>) {
         tracing::warn!("the private PostgreSQL has ended; starting it again");
         match server.restart().await {
             Ok(()) => {
-                pause = LOOK;
+                pause = CHECK_INTERVAL;
                 tracing::info!("the private PostgreSQL runs again");
             }
             Err(error) => {

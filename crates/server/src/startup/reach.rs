@@ -1,5 +1,7 @@
-//! The wait for the database at the start. Invariant: it is said at once what is tried, and every few seconds what is
-//! waited for; what will never work ends the wait at once.
+//! Waits for the database at the start.
+//!
+//! Invariant: the log names the address at once, and the cause of the wait every few seconds. A permanent error ends the
+//! wait at once.
 
 use std::time::Duration;
 
@@ -11,13 +13,13 @@ use crate::{
     store::schema::{MigrateError, Waiting},
 };
 
-/// When it is said first that the database is waited for, and how often again.
+/// Time before the first log message about the wait, and between further ones.
 const SAY_FIRST: Duration = Duration::from_secs(1);
 const SAY_AGAIN: Duration = Duration::from_secs(5);
-/// Pause between tries while the pool refuses callers.
+/// Pause between attempts while the pool refuses callers at once.
 const TRY_AGAIN: Duration = Duration::from_millis(200);
 
-/// Says where the database is looked for.
+/// Logs the addresses of the database.
 pub(super) fn announce(config: &Config) {
     let server = &config.server;
     let ports = server.get_ports();
@@ -40,7 +42,7 @@ pub(super) fn announce(config: &Config) {
 /// Why a command cannot use its database.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unusable {
-    /// It will never work.
+    /// A permanent error.
     #[error(transparent)]
     Never(AcquireError),
     #[error("not reached within {} s: {} ({})", .waited.as_secs(), cause(.last), .last.snapshot())]
@@ -50,7 +52,7 @@ pub(crate) enum Unusable {
 }
 
 impl Unusable {
-    /// True if trying again cannot help until someone does something about it.
+    /// Whether a retry cannot succeed before an operator has removed the cause.
     pub(super) fn is_permanent(&self) -> bool {
         match self {
             Self::Never(_) => true,
@@ -59,7 +61,7 @@ impl Unusable {
         }
     }
 
-    /// What `/health` may say of it: nothing that holds an address.
+    /// Returns the text for `/health`, if it holds no address.
     pub(super) fn shown(&self) -> Option<String> {
         match self {
             Self::Schema(error @ (MigrateError::Standby { .. } | MigrateError::Locked(_))) => Some(error.to_string()),
@@ -68,11 +70,11 @@ impl Unusable {
     }
 }
 
-/// Returns when there is a connection.
+/// Waits until the pool has a connection.
 ///
 /// # Errors
 ///
-/// What will never work, at once; anything else when the deadline has come, if there is one.
+/// A permanent error, at once; any other at the deadline, if there is one.
 pub(crate) async fn reach(pool: &Pool, deadline: Option<Instant>) -> Result<(), Unusable> {
     let started = Instant::now();
     let mut say_next = started + SAY_FIRST;
@@ -95,14 +97,14 @@ pub(crate) async fn reach(pool: &Pool, deadline: Option<Instant>) -> Result<(), 
             tracing::warn!(seconds, "waiting for the database: {}", cause(&error));
             say_next = now + SAY_AGAIN;
         }
-        // Nothing was waited for.
+        // The pool refused the call without waiting.
         if !matches!(error.reason(), Reason::Timeout { .. }) {
             sleep(TRY_AGAIN).await;
         }
     }
 }
 
-/// Why there is no connection, without the pool's counts.
+/// Returns the cause, without the counts of the pool.
 fn cause(error: &AcquireError) -> String {
     match &error.snapshot().last_connect_error {
         Some(cause) => cause.to_string(),
@@ -110,7 +112,7 @@ fn cause(error: &AcquireError) -> String {
     }
 }
 
-/// Says in the log what is waited for.
+/// Reports the wait in the log.
 pub(super) struct InLog;
 
 impl Waiting for InLog {
@@ -121,7 +123,7 @@ impl Waiting for InLog {
     }
 }
 
-/// Says it in the log and in `/health`.
+/// Reports the wait in the log and in `/health`.
 pub(super) struct InLogAndHealth<'a>(pub(super) &'a HealthMonitor);
 
 impl Waiting for InLogAndHealth<'_> {

@@ -1,7 +1,7 @@
-//! From a service that listens to one that is ready.
+//! Makes a service that listens ready.
 //!
-//! Invariant: the service is ready only after its schema is as `MIGRATE` asks for, and the cache has had the chance to
-//! learn its epoch.
+//! Invariant: the service becomes ready only after the schema is as `MIGRATE` demands, and after the cache knows its epoch
+//! or has waited for it.
 
 use std::time::Duration;
 
@@ -20,15 +20,15 @@ use crate::{
     systemd,
 };
 
-/// Pause between tries to bring the schema up to date, and between warnings that it does not succeed.
+/// Pause between attempts to bring the schema up to date, and between warnings that it failed.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 const SAY_AGAIN: Duration = Duration::from_secs(5);
 
-/// Waits for the database and sees to its schema, however long that takes; then follows the change feed, for ever. An
-/// error is one that does not pass by itself.
+/// Waits for the database, brings the schema up to date, enters [`Stage::Running`], and then follows the change feed.
+/// Returns only with a permanent error.
 pub(super) async fn get_ready(app: App, backend: Backend) -> Result<(), Unusable> {
     let mut said: Option<Instant> = None;
-    while let Err(error) = see_to_schema(&app, &backend).await {
+    while let Err(error) = prepare_schema(&app, &backend).await {
         if error.is_permanent() {
             return Err(error);
         }
@@ -48,13 +48,13 @@ pub(super) async fn get_ready(app: App, backend: Backend) -> Result<(), Unusable
     }
     let is_standby = is_standby(&app.pool, &backend.settings).await;
     let enter = async {
-        // A standby takes no LISTEN.
+        // A standby refuses LISTEN.
         app.store.ready(app.has_feed && !is_standby).await;
         app.health.enter(Stage::Running);
         systemd::ready();
         tracing::info!("ready");
     };
-    // The task's end means that the start failed, so a successful one has none.
+    // The end of the task means that the start failed, so a successful start must not end.
     let follow = async {
         match app.has_feed {
             true => app.store.follow_changes().await,
@@ -65,7 +65,8 @@ pub(super) async fn get_ready(app: App, backend: Backend) -> Result<(), Unusable
     Ok(())
 }
 
-async fn see_to_schema(app: &App, backend: &Backend) -> Result<(), Unusable> {
+/// Waits for the database, then does what `MIGRATE` says.
+async fn prepare_schema(app: &App, backend: &Backend) -> Result<(), Unusable> {
     reach(&app.pool, None).await?;
     let migration = backend.migration();
     match backend.settings.migrate {
@@ -89,7 +90,7 @@ async fn create_first_key(backend: &Backend) {
     }
 }
 
-/// Warns once: the setting may be intended.
+/// Warns if the server may lose commits. Only a warning, because the operator may accept that.
 async fn warn_if_not_durable(pool: &Pool, settings: &Settings) {
     let lossy = match pool.get().await {
         Ok(connection) => requirements::durability(connection.client(), &settings.schema).await,
@@ -102,6 +103,7 @@ async fn warn_if_not_durable(pool: &Pool, settings: &Settings) {
     }
 }
 
+/// Warns if the connections of all instances exceed the limit of the server.
 async fn warn_if_too_many_connections(backend: &Backend) {
     match backend.capacity().await {
         Ok(capacity) if !capacity.fits() => tracing::warn!(
@@ -118,7 +120,7 @@ async fn warn_if_too_many_connections(backend: &Backend) {
     }
 }
 
-/// Whether the server is a standby. Warns of what the cache cannot promise there.
+/// Returns whether the server is a standby. Warns if the cache is weaker there.
 async fn is_standby(pool: &Pool, settings: &Settings) -> bool {
     let sql = "SELECT pg_is_in_recovery()";
     let asked = async { pool.get().await?.query_one(sql, &[]).await };

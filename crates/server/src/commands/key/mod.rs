@@ -8,7 +8,6 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::ArgMatches;
 use ring::rand::SystemRandom;
-use tokio::runtime::Handle;
 
 use self::arguments::Target;
 pub(super) use self::arguments::command;
@@ -17,7 +16,7 @@ use crate::{
     auth::{ApiKey, Scopes},
     output::{self, Output},
     settings::{Loaded, Settings},
-    startup::{Backend, key_hasher},
+    startup::{self, Backend, key_hasher},
     store::api_keys::{Admin, AdminError, Lifetime, ListedKey, NewKey, StoredKey, Which},
 };
 
@@ -73,15 +72,16 @@ struct Create {
 }
 
 async fn perform(settings: Settings, action: Action) -> ExitCode {
-    let (backend, private) = match Backend::open(settings, &[Handle::current()]).await {
-        Ok(opened) => opened,
-        Err(error) => return fail("no database", &error),
+    let database = match startup::open(settings).await {
+        Ok(database) => database,
+        Err(error) => return fail_with(&error),
     };
-    let done = match backend.with_api_keys().bring_up_to_date_as_set().await {
+    let backend = database.backend.with_api_keys();
+    let done = match backend.bring_up_to_date_as_set().await {
         Ok(()) => act(&backend, action).await,
         Err(error) => fail("the database cannot be used", &error),
     };
-    backend.close(private).await;
+    database.close().await;
     done
 }
 
