@@ -11,6 +11,7 @@ use utoipa::{
         Components, Content, Header, Object, Ref, RefOr, Response, Type,
         path::{Operation, PathItem},
         schema::{ArrayItems, Schema, SchemaType},
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 
@@ -246,6 +247,14 @@ pub(super) fn complete(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::Op
     let components = api.components.get_or_insert_default();
     name_types(components);
     bound_keys(components);
+    name_credentials(components);
+    // The last one: without `AUTH` no credentials are needed.
+    let requirement = |name: &str| SecurityRequirement::new(name, Vec::<String>::new());
+    api.security = Some(vec![
+        requirement(BEARER),
+        requirement(API_KEY),
+        SecurityRequirement::default(),
+    ]);
     for error in ERROR_RESPONSES {
         let response = RefOr::T(error.response());
         components.responses.insert(error.name.to_owned(), response);
@@ -301,6 +310,21 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
         ..
     } = item;
     [get, post, delete, put, patch].into_iter().flatten()
+}
+
+/// The names of the ways to show credentials.
+const BEARER: &str = "bearer";
+const API_KEY: &str = "api-key";
+
+/// Describes the ways to show credentials.
+fn name_credentials(components: &mut Components) {
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("An API key (`cnk_…`) or a JSON Web Token"))
+        .build();
+    let key = ApiKeyValue::with_description("X-API-Key", "An API key (`cnk_…`)");
+    components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
+    components.add_security_scheme(API_KEY, SecurityScheme::ApiKey(ApiKey::Header(key)));
 }
 
 /// Lists the types of problems in the schema, as an enum.
