@@ -69,7 +69,7 @@ const CLEAR: [&str; 70] = [
     "the server ends statements that take too long",
     "connected in {millis:.1} ms",
     "written, read from {sources}, deleted",
-    "; docs at http://{}/docs",
+    "; docs at {scheme}://{}/docs",
     "REDIS_URL is not set",
     "postgresql:// URL, or libpq key=value list",
     "seconds, more than 0",
