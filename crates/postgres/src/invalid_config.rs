@@ -21,7 +21,7 @@ impl From<String> for InvalidUrl {
     }
 }
 
-/// Why a [`Config`] could not be created or used.
+/// Why a [`Config`](crate::Config) could not be created or used.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidConfig {
     /// Not a PostgreSQL URL or key-value connection string.
@@ -39,7 +39,7 @@ pub enum InvalidConfig {
     /// It names no host.
     #[error("the database URL names no host")]
     NoHost,
-    /// [`Config::pool`] contradicts itself.
+    /// [`Config::pool`](crate::Config::pool) contradicts itself.
     #[error(transparent)]
     Pool(#[from] cenote_pool::InvalidConfig),
 }
