@@ -189,6 +189,10 @@ fn route(text: &str) -> Option<Route> {
         }
         None => (None, text),
     };
+    // No route of the service has an empty segment.
+    if path.contains("//") {
+        return None;
+    }
     let (path, is_prefix) = match path.strip_suffix('*') {
         Some(beginning) => (beginning, true),
         None => (
