@@ -4,6 +4,7 @@
 //! Invariant: each action is idempotent, takes effect on all cores, and answers with the state that it leaves behind.
 
 mod pause;
+mod reload;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::runtime::Handle;
 use utoipa::ToSchema;
 
 use self::pause::Pause;
+pub(crate) use self::reload::{Fault, ReloadRefused, ReloadRequest, Reloaded, Reloads};
 use crate::telemetry;
 
 /// How long [`Admin::pause`] waits for the connections in use.
@@ -23,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Admin {
     pool: Pool,
     pause: Pause,
+    reloads: Reloads,
 }
 
 /// What an administrator can change, as it is now.
@@ -67,11 +70,17 @@ impl From<HostState> for DatabaseHost {
 
 impl Admin {
     /// `runtime` lives as long as the service.
-    pub(crate) fn of(pool: &Pool, runtime: &Handle) -> Self {
+    pub(crate) fn of(pool: &Pool, runtime: &Handle, reloads: Reloads) -> Self {
         Self {
             pool: pool.clone(),
             pause: Pause::of(pool, runtime),
+            reloads,
         }
+    }
+
+    /// Asks for reloads of the settings.
+    pub(crate) fn reloads(&self) -> &Reloads {
+        &self.reloads
     }
 
     pub(crate) fn state(&self) -> AdminState {

@@ -14,7 +14,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::{
     output::{self, Output},
     routes,
-    settings::{self, Loaded, Settings},
+    settings::{self, Loaded, Settings, Sources},
     startup, telemetry,
 };
 
@@ -71,26 +71,27 @@ fn dispatch(matches: &ArgMatches) -> ExitCode {
         ("key", Some(action)) => action,
         _ => ("", arguments),
     };
-    let loaded = match load(arguments) {
+    let (loaded, sources) = match load(arguments) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
     match name {
         "key" => key::run(loaded, action, arguments),
         "config" => config(&loaded, arguments.get_flag("json")),
-        "serve" => serve::run(loaded),
+        "serve" => serve::run(loaded, sources),
         "check" => check::run(loaded),
         _ => with_log(loaded, migrate),
     }
 }
 
-fn load(arguments: &ArgMatches) -> Result<Loaded, ExitCode> {
+fn load(arguments: &ArgMatches) -> Result<(Loaded, Sources), ExitCode> {
     let directory = env::current_dir().map_err(|error| fail("cannot determine the current directory", &error))?;
-    let loaded = settings::load(arguments, env::vars_os(), &directory);
-    loaded.map_err(|errors| {
+    let sources = Sources::new(arguments, env::vars_os(), &directory);
+    let loaded = sources.load().map_err(|errors| {
         output::complain(errors);
         ExitCode::from(2)
-    })
+    });
+    Ok((loaded?, sources))
 }
 
 /// Prints on standard error what failed and why.

@@ -1,6 +1,6 @@
 //! `cenote serve`: runs the service until a signal stops it.
 //!
-//! Invariant: the first signal starts the drain, the second one ends the process at once.
+//! Invariant: the first signal to end starts the drain, the second one ends the process at once.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -8,34 +8,36 @@ use tokio::sync::oneshot;
 
 use super::{
     fail, fail_with,
-    signals::{Ending, Signals},
+    signals::{Ending, Signal, Signals},
     with_log,
 };
 use crate::{
     http::Drained,
-    settings::{Loaded, Settings},
-    startup::{self, Stop},
+    settings::{Loaded, Settings, Sources},
+    startup::{self, LoadedFrom, Stop},
     systemd::PassedSockets,
 };
 
 /// The exit code of a process that a signal ended, by the convention of shells: 128 + SIGINT.
 const SECOND_SIGNAL: u8 = 130;
 
-pub(super) fn run(loaded: Loaded) -> ExitCode {
+pub(super) fn run(loaded: Loaded, sources: Sources) -> ExitCode {
+    let report = loaded.report.clone();
+    let from = LoadedFrom { sources, report };
     // Before the log starts its thread.
     match PassedSockets::take() {
-        Ok(sockets) => with_log(loaded, |settings| serve(settings, sockets)),
+        Ok(sockets) => with_log(loaded, |settings| serve(settings, from, sockets)),
         Err(problem) => fail_with(&problem),
     }
 }
 
-async fn serve(settings: Settings, sockets: PassedSockets) -> ExitCode {
+async fn serve(settings: Settings, from: LoadedFrom, sockets: PassedSockets) -> ExitCode {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return fail("cannot receive signals", &error),
     };
     let delay = settings.shutdown_delay;
-    let service = match Box::pin(startup::build_on(settings, sockets)).await {
+    let service = match Box::pin(startup::build_for_serve(settings, from, sockets)).await {
         Ok(service) => service,
         Err(error) => return fail_with(&error),
     };
@@ -47,8 +49,14 @@ async fn serve(settings: Settings, sockets: PassedSockets) -> ExitCode {
             Err(_) => std::future::pending().await,
         }
     };
+    let reloads = service.reloads();
     let both_signals = async {
-        let first = signals.first().await;
+        let first = loop {
+            match signals.next().await {
+                Signal::Reload => reloads.begin("SIGHUP"),
+                Signal::End(first) => break first,
+            }
+        };
         let delay = match first {
             // A user at a terminal has no load balancer to wait for.
             Ending::Interrupt => Duration::ZERO,

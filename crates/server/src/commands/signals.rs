@@ -1,10 +1,19 @@
-//! The signals that end the service.
+//! The signals that end the service, or make it reload its settings.
 //!
 //! Invariant: if SIGHUP was ignored when the process started, it stays ignored. `nohup` depends on that.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind, signal};
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// Read the settings again.
+    Reload,
+    /// End the service.
+    End(Ending),
+}
 
 /// The signal that ends the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +38,12 @@ impl Ending {
 
 /// Receives the signals.
 pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
     /// `None` if the signal is ignored.
-    hangup: Option<Signal>,
+    hangup: Option<unix::Signal>,
+    /// What SIGHUP asks for.
+    on_hangup: Signal,
 }
 
 impl Signals {
@@ -50,15 +61,20 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup,
+            // Asked now: once a terminal is closed, it no longer answers that it is one.
+            on_hangup: match has_terminal() {
+                true => Signal::End(Ending::Hangup),
+                false => Signal::Reload,
+            },
         })
     }
 
-    /// Waits for the first signal. Cancel safe.
-    pub(super) async fn first(&mut self) -> Ending {
+    /// Waits for the next signal. Cancel safe.
+    pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.terminate.recv() => Ending::Terminate,
-            _ = self.interrupt.recv() => Ending::Interrupt,
-            () = next(&mut self.hangup) => Ending::Hangup,
+            _ = self.terminate.recv() => Signal::End(Ending::Terminate),
+            _ = self.interrupt.recv() => Signal::End(Ending::Interrupt),
+            () = next(&mut self.hangup) => self.on_hangup,
         }
     }
 
@@ -72,13 +88,18 @@ impl Signals {
     }
 }
 
-async fn next(signal: &mut Option<Signal>) {
+async fn next(signal: &mut Option<unix::Signal>) {
     match signal {
         Some(signal) => {
             signal.recv().await;
         }
         None => std::future::pending().await,
     }
+}
+
+/// Whether a standard stream is a terminal, so that SIGHUP means that it was closed.
+fn has_terminal() -> bool {
+    io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal()
 }
 
 /// Whether the process was started with SIGHUP ignored.
@@ -91,9 +112,8 @@ fn ignores_hangup() -> bool {
     mask.is_some_and(|mask| mask & 1 == 1)
 }
 
-/// Whether the process was started with SIGHUP ignored: `nohup` leaves it no terminal to write to.
+/// Other systems do not tell. `nohup` leaves no terminal, so that its SIGHUP is a reload, which does no harm.
 #[cfg(not(target_os = "linux"))]
 fn ignores_hangup() -> bool {
-    use std::io::IsTerminal;
-    !io::stderr().is_terminal()
+    false
 }

@@ -4,22 +4,25 @@ use std::time::Duration;
 
 use axum::{
     Router,
-    extract::State,
+    extract::{Request, State},
     routing::{get, post},
 };
 use garde::Validate;
+use hyper::body::Body;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::response::json;
 use crate::{
     access::CallDetail,
-    admin::AdminState,
+    admin::{AdminState, Fault, ReloadRefused, Reloaded},
     app::App,
     http::{FullResponse, Json, Problem, between, characters, no_nul},
 };
 
 const DEFAULT_PAUSE: u32 = 60;
+/// The most faults of a reload that its response lists, as OpenAPI says. The log has all.
+const MOST_FAULTS: usize = 32;
 
 /// The routes, for the router.
 pub(super) fn routes() -> Router<App> {
@@ -31,6 +34,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/admin/drain", post(drain))
         .route("/admin/log", post(log))
         .route("/admin/flush", post(flush))
+        .route("/admin/reload", post(reload))
 }
 
 /// How long to pause.
@@ -165,6 +169,40 @@ pub(super) async fn log(
 pub(super) async fn flush(State(app): State<App>, Json(NoFields {}): Json<NoFields>) -> Result<FullResponse, Problem> {
     app.store.flush().await.map_err(super::errors::of_read)?;
     Ok(done(app.admin.state(), String::new()))
+}
+
+/// Reads the settings again, from the sources of the start. If all of them can be used, those that a running service can
+/// take over hold from now on; otherwise nothing changes.
+#[utoipa::path(post, path = "/admin/reload", operation_id = "admin_reload", tag = "admin", request_body = Option<NoFields>,
+    responses((status = 200, body = Reloaded, description = "The settings were read")))]
+pub(super) async fn reload(State(app): State<App>, request: Request) -> Result<FullResponse, Problem> {
+    if !request.body().is_end_stream() {
+        Json::<NoFields>::read(request).await?;
+    }
+    let (mut response, detail) = match app.admin.reloads().ask("POST /admin/reload").await {
+        Ok(reloaded) => (json(&reloaded), reloaded.to_string()),
+        Err(ReloadRefused::Faults(faults)) => {
+            let detail = format!("nothing changed: {}", names(&faults).join(", "));
+            (faults_problem(faults).into_full_response(), detail)
+        }
+        Err(ReloadRefused::Ending) => {
+            let problem = Problem::unavailable("shutting-down", "the service is shutting down; nothing was changed", 1);
+            (problem.into_full_response(), "nothing changed".to_owned())
+        }
+    };
+    response.extensions_mut().insert(CallDetail(detail));
+    Ok(response)
+}
+
+fn names(faults: &[Fault]) -> Vec<&str> {
+    faults.iter().map(|fault| &*fault.name).collect()
+}
+
+fn faults_problem(faults: Vec<Fault>) -> Problem {
+    let fields = faults.into_iter().take(MOST_FAULTS);
+    fields.fold(Problem::unprocessable(), |problem, fault| {
+        problem.field(fault.name, fault.problem)
+    })
 }
 
 /// The response of an action. The parameters go to the audit log.

@@ -157,6 +157,7 @@ pub(crate) fn openapi_document() -> utoipa::openapi::OpenApi {
         admin::drain,
         admin::log,
         admin::flush,
+        admin::reload,
     ))]
     struct Operations;
     openapi::complete(ApiInfo::openapi().merge_from(Operations::openapi()))

@@ -2,7 +2,7 @@
 //!
 //! Invariant: every word comes from the table, so that a test can hold the files against it.
 
-use super::resolve::{Fallback, Row};
+use super::resolve::{About, Fallback, Reload, Row};
 use super::table::TABLE;
 
 /// The text of `.env.example`.
@@ -28,7 +28,8 @@ pub fn env_example() -> String {
 pub fn markdown() -> String {
     let mut output = String::new();
     for (group, rows) in groups() {
-        output += &format!("\n### {group}\n\n| Setting | Value | Default | Meaning |\n|---|---|---|---|\n");
+        output +=
+            &format!("\n### {group}\n\n| Setting | Value | Default | Reload | Meaning |\n|---|---|---|---|---|\n");
         for row in rows {
             let about = row.about();
             let names: Vec<_> = about.names.iter().map(|name| format!("`{name}`")).collect();
@@ -41,6 +42,7 @@ pub fn markdown() -> String {
                 names.join("<br>"),
                 format!("{}{secret}", row.form().1),
                 default,
+                about.reload.word().to_owned(),
                 about.help.to_owned(),
             ];
             output += &format!("| {} |\n", cells.join(" | "));
@@ -48,6 +50,13 @@ pub fn markdown() -> String {
     }
     output.push('\n');
     output
+}
+
+/// The principal names of the settings that a reload applies.
+pub fn live() -> Vec<&'static str> {
+    let rows = TABLE.iter().map(|row| row.about());
+    let live = rows.filter(|about| about.reload == Reload::Live);
+    live.map(About::name).collect()
 }
 
 /// The rows by group, both in the order of the table.

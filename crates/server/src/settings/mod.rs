@@ -3,12 +3,14 @@
 //! Invariant: nothing here reads the process's environment or current directory by itself, and [`load`] returns
 //! [`Settings`] only if every setting in force passed every check.
 
+mod changes;
 mod database_target;
 pub mod docs;
 mod foreign;
 mod names;
 mod origin;
 pub(crate) mod parse;
+mod problem;
 mod report;
 mod resolve;
 mod rules;
@@ -18,6 +20,7 @@ mod table;
 mod typed;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,8 +32,11 @@ pub use crate::access::OpenGroup;
 pub use crate::auth::{AuthConfig, AuthMode, ClaimRules, JwksUrl, KeySource};
 pub use crate::store::{CacheMode, Migrate, SchemaName};
 pub use cenote_secret::Secret;
+pub(crate) use changes::Changes;
 pub use origin::Origin;
-pub use report::{Report, ReportRow, SettingsErrors};
+pub(crate) use problem::SettingProblem;
+pub use problem::SettingsErrors;
+pub use report::{Report, ReportRow};
 pub use sources::args;
 pub use typed::{RedisFiles, Settings};
 
@@ -54,46 +60,86 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// Loads the settings.
-///
-/// `matches` comes from a command with [`args`], and `environment` usually is [`std::env::vars_os`]. `directory` is
-/// where `.env` and `cenote.toml` are looked for, and where relative paths start.
+/// The sources of the settings other than files. The files are read each time.
+#[derive(Clone)]
+pub struct Sources {
+    matches: ArgMatches,
+    variables: Vec<(OsString, OsString)>,
+    directory: PathBuf,
+}
+
+/// Loads the settings once: see [`Sources`].
 ///
 /// # Errors
 ///
-/// All problems at once: names, values, conflicts, files that cannot be read. No message holds a secret.
+/// As [`Sources::load`].
 pub fn load<K: Into<OsString>, V: Into<OsString>>(
     matches: &ArgMatches,
     environment: impl IntoIterator<Item = (K, V)>,
     directory: &Path,
 ) -> Result<Loaded, SettingsErrors> {
-    let variables = environment.into_iter().map(|(name, value)| (name.into(), value.into()));
-    let variables: Vec<(OsString, OsString)> = variables.collect();
-    let mut resolver = Resolver {
-        directory: directory.to_owned(),
-        ..Resolver::default()
-    };
-    resolver.add_command_line(matches);
-    resolver.add_environment(&variables);
-    resolver.add_dotenv(&directory.join(".env"), &variables);
-    add_toml_file(&mut resolver);
-    let mut settings = Settings {
-        postgres: database_target::config(&mut resolver),
-        cache: CacheConfig::new(CACHE_NAME, Mode::Local),
-        directory: directory.to_owned(),
-        ..Settings::default()
-    };
-    for row in TABLE {
-        row.apply(&mut resolver, &mut settings);
+    Sources::new(matches, environment, directory).load()
+}
+
+impl Sources {
+    /// Names the sources, and reads nothing yet.
+    ///
+    /// `matches` comes from a command with [`args`], and `environment` usually is [`std::env::vars_os`]. `directory` is
+    /// where `.env` and `cenote.toml` are looked for, and where relative paths start.
+    pub fn new<K: Into<OsString>, V: Into<OsString>>(
+        matches: &ArgMatches,
+        environment: impl IntoIterator<Item = (K, V)>,
+        directory: &Path,
+    ) -> Self {
+        let variables = environment.into_iter().map(|(name, value)| (name.into(), value.into()));
+        Self {
+            matches: matches.clone(),
+            variables: variables.collect(),
+            directory: directory.to_owned(),
+        }
     }
-    rules::apply(&mut resolver, &mut settings);
-    match resolver.problems.is_empty() {
-        true => Ok(Loaded {
-            settings,
-            report: Report::new(resolver.shown),
-            warnings: resolver.warnings,
-        }),
-        false => Err(SettingsErrors(resolver.problems)),
+
+    /// Reads the files and loads the settings. It blocks.
+    ///
+    /// # Errors
+    ///
+    /// All problems at once: names, values, conflicts, files that cannot be read. No message holds a secret.
+    pub fn load(&self) -> Result<Loaded, SettingsErrors> {
+        let mut resolver = Resolver {
+            directory: self.directory.clone(),
+            ..Resolver::default()
+        };
+        resolver.add_command_line(&self.matches);
+        resolver.add_environment(&self.variables);
+        resolver.add_dotenv(&self.directory.join(".env"), &self.variables);
+        add_toml_file(&mut resolver);
+        let mut settings = Settings {
+            postgres: database_target::config(&mut resolver),
+            cache: CacheConfig::new(CACHE_NAME, Mode::Local),
+            directory: self.directory.clone(),
+            ..Settings::default()
+        };
+        for row in TABLE {
+            row.apply(&mut resolver, &mut settings);
+        }
+        rules::apply(&mut resolver, &mut settings);
+        match resolver.problems.is_empty() {
+            true => Ok(Loaded {
+                settings,
+                report: Report::new(resolver.shown),
+                warnings: resolver.warnings,
+            }),
+            false => Err(SettingsErrors(resolver.problems)),
+        }
+    }
+}
+
+/// May hold secrets of the environment, so it shows none of it.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
     }
 }
 

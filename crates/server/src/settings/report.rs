@@ -1,20 +1,16 @@
-//! Prints what is in force and where it comes from (`cenote config`), or all that is wrong.
+//! Prints what is in force and where it comes from (`cenote config`).
 //!
 //! Invariant: what is printed was made by the setting's kind from the parsed value; it is never the text that was
 //! written.
 
 use std::collections::HashMap;
 
+use cenote_secret::Secret;
 use serde::Serialize;
 
 use super::origin::Origin;
+use super::resolve::Shown;
 use super::table::TABLE;
-
-/// All that is wrong with the settings. `Display` prints one line per problem, which begins with the name at fault and
-/// the place where it was written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
-pub struct SettingsErrors(pub(super) Vec<String>);
 
 /// One setting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,6 +21,16 @@ pub struct ReportRow {
     pub value: Option<String>,
     /// Where the value comes from.
     pub origin: Origin,
+    /// The text of a secret, to compare it with another. Never printed.
+    #[serde(skip)]
+    secret: Option<Secret<String>>,
+}
+
+impl ReportRow {
+    /// Whether another row has the same value, also if it is a secret.
+    pub(super) fn has_value_of(&self, other: &Self) -> bool {
+        self.value == other.value && self.secret == other.secret
+    }
 }
 
 /// All settings in force, in the order of the documentation.
@@ -32,14 +38,19 @@ pub struct ReportRow {
 pub struct Report(Vec<ReportRow>);
 
 impl Report {
-    pub(super) fn new(mut shown: HashMap<&'static str, (String, Origin)>) -> Self {
+    pub(super) fn new(mut shown: HashMap<&'static str, Shown>) -> Self {
         let rows = TABLE.iter().map(|row| {
             let name = row.about().name();
-            let (value, origin) = match shown.remove(name) {
-                Some((value, origin)) => (Some(value), origin),
-                None => (None, Origin::Default),
+            let (value, origin, secret) = match shown.remove(name) {
+                Some(shown) => (Some(shown.value), shown.origin, shown.secret),
+                None => (None, Origin::Default, None),
             };
-            ReportRow { name, value, origin }
+            ReportRow {
+                name,
+                value,
+                origin,
+                secret,
+            }
         });
         Self(rows.collect())
     }
@@ -47,6 +58,15 @@ impl Report {
     /// The rows.
     pub fn rows(&self) -> &[ReportRow] {
         &self.0
+    }
+
+    /// Takes over the values of a later load, but for these settings.
+    pub(crate) fn adopt(&mut self, loaded: Self, but: &[&str]) {
+        for (row, loaded) in self.0.iter_mut().zip(loaded.0) {
+            if !but.contains(&row.name) {
+                *row = loaded;
+            }
+        }
     }
 
     /// Where the value of a setting comes from, by its principal name.

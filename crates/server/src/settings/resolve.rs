@@ -13,6 +13,7 @@ use cenote_secret::Secret;
 use super::foreign::ForeignName;
 use super::origin::{Cited, Origin};
 use super::parse::{Form, Kind};
+use super::problem::SettingProblem;
 use super::typed::Settings;
 
 /// What is in force when no source sets a setting.
@@ -24,6 +25,25 @@ pub(super) enum Fallback {
     Else(&'static str),
 }
 
+/// How a running service takes over a new value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reload {
+    /// A reload does it.
+    Live,
+    /// It needs a restart.
+    Restart,
+}
+
+impl Reload {
+    /// As the documentation calls it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Restart => "restart",
+        }
+    }
+}
+
 /// All of a setting that does not depend on the type of its value.
 pub(super) struct About {
     pub(super) group: &'static str,
@@ -33,6 +53,7 @@ pub(super) struct About {
     pub(super) help: &'static str,
     pub(super) is_secret: bool,
     pub(super) is_switch: bool,
+    pub(super) reload: Reload,
 }
 
 impl About {
@@ -98,23 +119,35 @@ pub(super) struct Entry {
     pub(super) source: usize,
 }
 
+/// A value in force.
+pub(super) struct Shown {
+    /// The value without secrets.
+    pub(super) value: String,
+    pub(super) origin: Origin,
+    /// The text of a secret, to compare it with another.
+    pub(super) secret: Option<Secret<String>>,
+}
+
 /// The state of one run over all settings.
 #[derive(Default)]
 pub(super) struct Resolver {
     pub(super) entries: Vec<Entry>,
     /// Where relative paths start.
     pub(super) directory: PathBuf,
-    pub(super) problems: Vec<String>,
+    pub(super) problems: Vec<SettingProblem>,
     pub(super) warnings: Vec<String>,
     /// Names by which other programs know their database.
     pub(super) foreign: Vec<ForeignName>,
-    /// What is in force, without secrets, by principal name.
-    pub(super) shown: HashMap<&'static str, (String, Origin)>,
+    /// What is in force, by principal name.
+    pub(super) shown: HashMap<&'static str, Shown>,
 }
 
 impl Resolver {
     pub(super) fn problem(&mut self, subject: impl Display, message: impl Display) {
-        self.problems.push(format!("{subject}: {message}"));
+        self.problems.push(SettingProblem {
+            subject: subject.to_string(),
+            message: message.to_string(),
+        });
     }
 
     pub(super) fn warn(&mut self, warning: String) {
@@ -151,7 +184,7 @@ impl Resolver {
 
     /// Where the value comes from: as it is shown, else as it is written.
     pub(super) fn origin(&self, row: &dyn Row) -> Origin {
-        let shown = self.shown.get(row.about().name()).map(|(_, origin)| origin);
+        let shown = self.shown.get(row.about().name()).map(|shown| &shown.origin);
         let written = || self.in_force(row).next().map(|entry| &entry.origin);
         shown.or_else(written).cloned().unwrap_or(Origin::Default)
     }
@@ -175,11 +208,14 @@ impl Resolver {
                 source: usize::MAX,
             });
         }
-        let parsed = |entry| Some((entry, self.parse(setting, entry)?));
-        let parsed: Vec<(&Entry, K::Value)> = entries.iter().filter_map(parsed).collect();
-        let (first, value) = parsed.first()?;
-        let conflicts: Vec<_> = parsed.iter().filter(|(_, other)| other != value).collect();
-        for (entry, other) in &conflicts {
+        let parsed = |entry| {
+            let (value, text) = self.parse(setting, entry)?;
+            Some((entry, value, text))
+        };
+        let parsed: Vec<(&Entry, K::Value, Secret<String>)> = entries.iter().filter_map(parsed).collect();
+        let (first, value, text) = parsed.first()?;
+        let conflicts: Vec<_> = parsed.iter().filter(|(_, other, _)| other != value).collect();
+        for (entry, other, _) in &conflicts {
             let message = match K::SECRET {
                 true => format!("differs from {}", entry.cited()),
                 false => {
@@ -192,22 +228,28 @@ impl Resolver {
         if !conflicts.is_empty() || parsed.len() < entries.len() {
             return None;
         }
-        self.show(setting, value, first.origin.clone());
+        let shown = Shown {
+            value: setting.kind.show(value),
+            origin: first.origin.clone(),
+            secret: K::SECRET.then(|| text.clone()),
+        };
+        self.shown.insert(setting.about.name(), shown);
         Some(value.clone())
     }
 
-    fn parse<K: Kind>(&mut self, setting: &Setting<K>, entry: &Entry) -> Option<K::Value> {
-        let text = match entry.content(&self.directory) {
+    /// Returns the value and its text.
+    fn parse<K: Kind>(&mut self, setting: &Setting<K>, entry: &Entry) -> Option<(K::Value, Secret<String>)> {
+        let secret = match entry.content(&self.directory) {
             Ok(text) => text,
             Err(message) => {
                 self.problem(entry.cited(), message);
                 return None;
             }
         };
-        let text = text.expose();
+        let text = secret.expose();
         let hidden = text.chars().find(|c| !setting.kind.allows(*c));
         let complaint = match (setting.kind.parse(text), hidden) {
-            (Ok(value), None) => return Some(value),
+            (Ok(value), None) => return Some((value, secret)),
             // Nobody sees the character, and it would be sent as it is.
             (Ok(_), Some(hidden)) => {
                 let what = if hidden.is_control() {
@@ -227,9 +269,13 @@ impl Resolver {
         None
     }
 
-    /// Records for the report what is in force.
+    /// Records for the report what is in force without having been written for the setting.
     pub(super) fn show<K: Kind>(&mut self, setting: &Setting<K>, value: &K::Value, origin: Origin) {
-        let shown = (setting.kind.show(value), origin);
+        let shown = Shown {
+            value: setting.kind.show(value),
+            origin,
+            secret: None,
+        };
         self.shown.insert(setting.about.name(), shown);
     }
 

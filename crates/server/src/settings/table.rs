@@ -11,7 +11,7 @@ use super::parse::{
     PositiveSeconds, RedisServers, Seconds, SecondsOrOff, Switch, Text, Whole,
 };
 use super::resolve::Fallback::{Else, Is};
-use super::resolve::{About, Row, Setting};
+use super::resolve::{About, Reload, Row, Setting};
 use crate::access::OpenGroup;
 use crate::auth::{AuthMode, ClaimRules, JwksUrl};
 use crate::http::{ProxyHeader, TlsVersion, TrustedProxies, check_origin};
@@ -27,10 +27,11 @@ fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
 }
 
-/// `NAME or ALIAS: Kind(form), default => setter, "help";`
+/// `#[reload] NAME or ALIAS: Kind(form), default => setter, "help";`, where `reload` is `live`, `password`, or not there for
+/// a setting that needs a restart.
 macro_rules! settings {
     ($($group:literal {
-        $($name:ident $(or $alias:ident)* : $kind:ident $(<$of:ty>)? $(($($form:tt)*))?,
+        $($(#[$reload:ident])? $name:ident $(or $alias:ident)* : $kind:ident $(<$of:ty>)? $(($($form:tt)*))?,
             $fallback:expr $(=> $set:expr)?, $help:literal;)*
     })*) => {
         $($(
@@ -42,6 +43,7 @@ macro_rules! settings {
                     help: $help,
                     is_secret: <$kind$(<$of>)? as Kind>::SECRET,
                     is_switch: <$kind$(<$of>)? as Kind>::SWITCH,
+                    reload: settings!(@reload $($reload)?),
                 },
                 kind: $kind $(::<$of>)? $(($($form)*))?,
                 set: settings!(@set $($set)?),
@@ -53,6 +55,8 @@ macro_rules! settings {
     };
     (@set $set:expr) => { Some($set) };
     (@set) => { None };
+    (@reload live) => { Reload::Live };
+    (@reload) => { Reload::Restart };
 }
 
 /// More connections than any server accepts.
@@ -106,15 +110,19 @@ settings! {
              limit";
     }
     "Pool" {
+        #[live]
         POOL_PROFILE: OneOf<(u32, u32)>(PROFILES), Else("none"),
             "Pool sizes in one word, minimum/maximum: low 2/5, medium 5/20, high 10/50, very-high 20/100; explicit \
              sizes take precedence";
+        #[live]
         DB_POOL_MIN_SIZE or POOL_MIN_SIZE or DB_POOL_MIN: Whole<u32>(0..=MANY), Is("2")
             => |s, it| s.postgres.pool.min_size = Some(it),
             "Minimum number of open connections. The default is lowered to DB_POOL_MAX_SIZE if that is smaller";
+        #[live]
         DB_POOL_MAX_SIZE or POOL_MAX_SIZE or DB_POOL_MAX or DB_POOL_SIZE: Whole<u32>(1..=MANY), Is("10")
             => |s, it| s.postgres.pool.max_size = it,
             "Maximum number of connections, not counting overflow";
+        #[live]
         DB_POOL_MAX_OVERFLOW: Whole<u32>(0..=MANY), Is("0") => |s, it| s.postgres.pool.max_overflow = it,
             "Number of connections beyond DB_POOL_MAX_SIZE under load; they are closed when they are released";
         DB_POOL_TIMEOUT: Seconds, Is("30") => |s, it| s.postgres.pool.acquire_timeout = it,
@@ -311,6 +319,7 @@ settings! {
             "Whether every connection from TRUSTED_PROXIES begins with a header of the PROXY protocol, version 1 or 2";
     }
     "Log" {
+        #[live]
         LOG or RUST_LOG: Parsed<String>("FILTER", "tracing filter directives", telemetry::parse_filter), Is("info")
             => |s, it| s.log_filter = it,
             "What is logged, as tracing filter directives such as info,cenote=debug";

@@ -11,6 +11,7 @@ mod memory;
 mod private;
 mod reach;
 mod readiness;
+mod reload;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,7 +19,7 @@ use cenote_cache::{CheckError, RedisProblemKind, check_redis};
 use tokio::{
     net::TcpListener,
     runtime::Handle,
-    sync::oneshot,
+    sync::{mpsc, oneshot},
     time::{Instant, sleep},
 };
 
@@ -26,16 +27,18 @@ use self::{
     auth::Exposed,
     backend::DatabaseError,
     listen::{describe, listen},
+    reload::Reloader,
 };
 pub(crate) use self::{
     auth::{AuthError, key_hasher, tokens},
     backend::{Backend, Opened},
     cache::{CacheError, cache_config},
     reach::{Unusable, reach},
+    reload::LoadedFrom,
 };
 use crate::{
     access::{Gate, Guarded},
-    admin::Admin,
+    admin::{Admin, ReloadRequest, Reloads},
     app::{App, Shared},
     audit::AuditLog,
     cores::Cores,
@@ -116,6 +119,28 @@ pub struct Service {
     /// One for each core.
     apps: Vec<App>,
     memory_watch: Option<MemoryWatch>,
+    /// `None`: the settings were not loaded from sources, so there is nothing to read again.
+    reloading: Option<(Reloader, mpsc::Receiver<ReloadRequest>)>,
+}
+
+/// What differs between a service of the command line and one of a test.
+struct Surroundings {
+    /// Sockets to accept on, instead of `HOST` and `PORT`.
+    sockets: PassedSockets,
+    /// Reads the memory; `None` watches none.
+    memory: Option<Box<dyn MemoryReader>>,
+    /// `None`: the settings cannot be reloaded.
+    from: Option<LoadedFrom>,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self {
+            sockets: PassedSockets::default(),
+            memory: memory_watch::system_reader(),
+            from: None,
+        }
+    }
 }
 
 /// Binds the listeners, starts the threads that serve, and opens the pool over the database that the settings name. If
@@ -131,17 +156,22 @@ pub struct Service {
 /// A dropped future closes what it has opened.
 pub async fn build(settings: Settings) -> Result<Service, StartError> {
     // Boxed, because it is large.
-    Ok(Box::pin(compose(
-        settings,
-        PassedSockets::default(),
-        memory_watch::system_reader(),
-    ))
-    .await?)
+    Ok(Box::pin(compose(settings, Surroundings::default())).await?)
 }
 
-/// Like [`build`], but accepts on the sockets that systemd passed, if it passed any, and not on `HOST` and `PORT`.
-pub(crate) async fn build_on(settings: Settings, sockets: PassedSockets) -> Result<Service, StartError> {
-    Ok(Box::pin(compose(settings, sockets, memory_watch::system_reader())).await?)
+/// Like [`build`], but accepts on the sockets that systemd passed, if it passed any, and not on `HOST` and `PORT`; and the
+/// settings can be reloaded.
+pub(crate) async fn build_for_serve(
+    settings: Settings,
+    from: LoadedFrom,
+    sockets: PassedSockets,
+) -> Result<Service, StartError> {
+    let surroundings = Surroundings {
+        sockets,
+        from: Some(from),
+        ..Surroundings::default()
+    };
+    Ok(Box::pin(compose(settings, surroundings)).await?)
 }
 
 /// Opens only the pool over the database of the settings, on this runtime, for commands that serve nothing. A database
@@ -172,14 +202,15 @@ pub async fn build_with_memory(
     settings: Settings,
     reader: Option<Box<dyn MemoryReader>>,
 ) -> Result<Service, StartError> {
-    Ok(Box::pin(compose(settings, PassedSockets::default(), reader)).await?)
+    let surroundings = Surroundings {
+        memory: reader,
+        ..Surroundings::default()
+    };
+    Ok(Box::pin(compose(settings, surroundings)).await?)
 }
 
-async fn compose(
-    settings: Settings,
-    sockets: PassedSockets,
-    reader: Option<Box<dyn MemoryReader>>,
-) -> Result<Service, Failure> {
+async fn compose(settings: Settings, surroundings: Surroundings) -> Result<Service, Failure> {
+    let Surroundings { sockets, memory, from } = surroundings;
     let mut http = settings.http.clone();
     (http.trusted_proxies, http.proxy_header) = (settings.trusted_proxies.clone(), settings.proxy_header);
     // First what no retry would cure, such as a port in use.
@@ -220,11 +251,17 @@ async fn compose(
         settings.auth_open.clone(),
         audit,
     ));
+    let (reloads, requests) = Reloads::channel();
+    let health = Arc::new(HealthMonitor::new(pool.clone()));
+    let reloading = from.map(|from| {
+        let (health, pool) = (health.clone(), pool.clone());
+        (Reloader { from, health, pool }, requests)
+    });
     let shared = Shared {
         cache_mode: settings.cache_mode,
         has_feed: settings.change_feed,
-        health: Arc::new(HealthMonitor::new(pool.clone())),
-        admin: Arc::new(Admin::of(pool, &cores.runtimes()[0])),
+        health,
+        admin: Arc::new(Admin::of(pool, &cores.runtimes()[0], reloads)),
         started: Instant::now(),
         memory: ResponseMemory::new(settings.answer_memory),
         memory_state: MemoryState::default(),
@@ -233,7 +270,7 @@ async fn compose(
         gate,
     };
     let apps = App::per_runtime(pool, stores, &shared);
-    let memory_watch = memory::watch(&apps[0], settings, reader);
+    let memory_watch = memory::watch(&apps[0], settings, memory);
     log_pool_sizes(settings);
     if let Some(address) = addresses.first() {
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -248,6 +285,7 @@ async fn compose(
         database,
         apps,
         memory_watch,
+        reloading,
     })
 }
 
@@ -292,6 +330,11 @@ impl Service {
         &self.addresses
     }
 
+    /// Asks for reloads of the settings.
+    pub(crate) fn reloads(&self) -> Reloads {
+        self.apps[0].admin.reloads().clone()
+    }
+
     /// Waits for the database, brings the schema up to date, and serves until `stop` resolves; then drains.
     ///
     /// # Errors
@@ -307,6 +350,9 @@ impl Service {
         let watching = self.memory_watch.map(|watch| tokio::spawn(watch.run()));
         let supervising = tokio::spawn(supervise(app.clone(), self.cores.runtimes().to_vec()));
         let mut starting = tokio::spawn(readiness::get_ready(app.clone(), self.database.backend.clone()));
+        let reloading = self
+            .reloading
+            .map(|(reloader, requests)| tokio::spawn(reloader.run(requests)));
         let following = app
             .auth
             .clone()
@@ -349,8 +395,8 @@ impl Service {
         };
         starting.abort();
         supervising.abort();
-        if let Some(watching) = watching {
-            watching.abort();
+        for task in [watching, reloading].into_iter().flatten() {
+            task.abort();
         }
         if let (Some(following), Some(auth)) = (following, &app.auth) {
             following.abort();

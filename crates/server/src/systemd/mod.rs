@@ -16,7 +16,6 @@ pub(crate) fn ready() {
 }
 
 /// Tells that a reload begins. [`ready`] ends it.
-#[allow(dead_code, reason = "the reload by SIGHUP calls it")]
 pub(crate) fn reloading() {
     // Without the time systemd takes the reload for failed.
     if let Ok(now) = NotifyState::monotonic_usec_now() {

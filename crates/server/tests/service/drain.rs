@@ -1,7 +1,9 @@
 //! A stop answers every request that was accepted, and leaves nothing behind.
 
 use std::{
+    fs::File,
     io,
+    os::fd::OwnedFd,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -9,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::json;
 use tokio::{
     task::JoinHandle,
@@ -250,6 +253,16 @@ async fn under_load_no_accepted_request_is_lost() {
     }
 }
 
+/// A terminal: the side of its emulator, and that of programs.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let path = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+    let terminal = File::options().read(true).write(true).open(path).unwrap();
+    (master, terminal.into())
+}
+
 #[tokio::test]
 async fn a_closed_terminal_ends_the_service_as_sigterm_does_and_its_private_database_too() {
     let data = tempfile::tempdir().unwrap();
@@ -257,15 +270,19 @@ async fn a_closed_terminal_ends_the_service_as_sigterm_does_and_its_private_data
         name: String::new(),
         url: String::new(),
     };
+    let (master, terminal) = terminal();
     let launch = Launch::new(&["serve"])
         .env("DATA_DIR", data.path().join("data").to_str().unwrap())
         .env("PORT", "0")
         .env("SHUTDOWN_DELAY", "1")
+        .stdout(terminal)
         .own_group();
     let service = Service::over(launch.spawn(), &nowhere).await;
     service.is_ready().await;
     service.write("kept", "value").await;
     let asked = Instant::now();
+    // From now on its standard output no longer answers that it is a terminal.
+    drop(master);
     // The system sends it to all processes of the terminal, and the shell sends it again.
     for _ in 0..3 {
         service.signal_group("HUP");

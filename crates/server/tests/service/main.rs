@@ -39,6 +39,7 @@ mod prefix;
 mod reaching;
 mod read_only;
 mod redis_problems;
+mod reload;
 mod schema;
 mod settings;
 #[path = "../settings/spans.rs"]

@@ -75,6 +75,26 @@ async fn systemd_learns_of_the_start_the_pool_and_the_stop_and_gets_heartbeats()
 }
 
 #[tokio::test]
+async fn systemd_learns_of_the_beginning_and_the_end_of_a_reload() {
+    let mut supervisor = Supervisor::new();
+    let database = database().await;
+    let path = supervisor.path.to_str().unwrap().to_owned();
+    let service = Service::start_with(&database, &[("NOTIFY_SOCKET", path.as_str())]).await;
+    supervisor.got("READY=1", 1).await;
+    // A reload that changes nothing, and one that is refused: systemd waits for the end of both.
+    for (reload, text) in [(1, "LOG=info"), (2, "LOG=nonsense")] {
+        service.write_file(".env", text);
+        service.signal("HUP");
+        supervisor.got("READY=1", 1 + reload).await;
+        let since = supervisor.got("MONOTONIC_USEC=", reload).await;
+        assert!(since.trim_start_matches("MONOTONIC_USEC=").parse::<u64>().unwrap() > 0);
+        let begun = supervisor.seen.iter().rposition(|line| line == "RELOADING=1");
+        let ended = supervisor.seen.iter().rposition(|line| line == "READY=1");
+        assert!(begun.is_some() && begun < ended, "{:?}", supervisor.seen);
+    }
+}
+
+#[tokio::test]
 async fn a_service_without_its_database_is_not_ready() {
     let mut supervisor = Supervisor::new();
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap();

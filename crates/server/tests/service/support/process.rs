@@ -7,6 +7,7 @@ use std::{
     io::Read,
     net::TcpListener,
     os::{fd::OwnedFd, unix::process::CommandExt},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -115,7 +116,7 @@ impl Launch {
             log: child.stderr.take().map_or_else(Pipe::none, Pipe::read),
             child,
             started: Instant::now(),
-            _directory: self.directory,
+            directory: self.directory,
         }
     }
 
@@ -164,7 +165,7 @@ pub(crate) struct Process {
     output: Pipe,
     log: Pipe,
     started: Instant,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// How the program ended.
@@ -206,6 +207,18 @@ impl Process {
         assert!(sent.unwrap().success());
     }
 
+    /// The path of a file in its working directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Replaces a file in its working directory, as a careful program does: nobody reads half of it.
+    pub(crate) fn write_file(&self, name: &str, text: &str) {
+        let new = self.path(&format!("{name}.new"));
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.path(name)).unwrap();
+    }
+
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.text()
@@ -228,6 +241,14 @@ impl Process {
             events.find(&is_wanted)
         })
         .await
+    }
+
+    /// How many lines of the log have a message that starts like this.
+    pub(crate) fn times_logged(&self, message: &str) -> usize {
+        let log = self.log();
+        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let is_wanted = |event: &Value| event["message"].as_str().is_some_and(|text| text.starts_with(message));
+        events.filter(is_wanted).count()
     }
 
     /// Waits for its end.
