@@ -2,10 +2,11 @@
 //!
 //! | Module | Job |
 //! |---|---|
-//! | `commands` | `serve`, `check`, `migrate`, `key` and the other commands |
+//! | `commands` | `serve`, `check`, `migrate`, `key`, `admin` and the other commands |
 //! | [`startup`] | builds the service from its settings, and ends it |
 //! | `settings` | from the environment to checked settings |
 //! | [`http`] | the transport: sockets, connections, timeouts, errors |
+//! | `http_client` | asks other HTTP services |
 //! | [`limits`] | how often a caller may do what |
 //! | `routes` | the handlers and their OpenAPI description |
 //! | `store` | all SQL: keys and users in PostgreSQL, the cache in front of them, the schema |
@@ -27,6 +28,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod http;
+mod http_client;
 
 pub mod limits;
 

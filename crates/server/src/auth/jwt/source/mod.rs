@@ -2,7 +2,6 @@
 //!
 //! Invariant: a document that cannot be read, or has no usable key, changes nothing: the keys that are in use stay.
 
-mod fetch;
 mod url;
 
 use std::{
@@ -12,15 +11,20 @@ use std::{
     time::Duration,
 };
 
+use axum::http::{
+    Request, StatusCode,
+    header::{ACCEPT, HeaderValue},
+};
 use cenote_secret::Secret;
+use http_body_util::Full;
 use tokio::time::{Instant, timeout};
 
-use self::fetch::{FetchError, Fetcher};
 pub use self::url::JwksUrl;
 use super::{
     key::UnusableKey,
     key_set::{DOCUMENT_BYTES, InvalidKeySet, KeySet},
 };
+use crate::http_client::{Client, ClientError};
 
 /// How often a file is read again, and a URL asked again.
 const FILE_INTERVAL: Duration = Duration::from_secs(10);
@@ -53,7 +57,9 @@ pub(crate) enum LoadError {
     #[error("the secret cannot be used: {0}")]
     Secret(UnusableKey),
     #[error("cannot fetch {url}: {error}")]
-    Fetch { url: String, error: FetchError },
+    Fetch { url: String, error: ClientError },
+    #[error("cannot fetch {url}: the answer is {status}, not 200")]
+    Status { url: String, status: StatusCode },
     #[error("reading the keys took longer than {} s", LOAD_TIMEOUT.as_secs())]
     Timeout,
     #[error("reading the keys was aborted")]
@@ -97,14 +103,14 @@ impl KeySource {
 /// Loads keys.
 pub(super) struct Loader {
     source: KeySource,
-    fetcher: Fetcher,
+    client: Client,
 }
 
 impl Loader {
     pub(super) fn new(source: KeySource) -> Self {
         Self {
             source,
-            fetcher: Fetcher::default(),
+            client: Client::default(),
         }
     }
 
@@ -134,13 +140,24 @@ impl Loader {
                 of_document(document, path.display(), false)
             }
             KeySource::Url(url) => {
-                let fetched = self.fetcher.get(url, DOCUMENT_BYTES).await;
-                let document = fetched.map_err(|error| LoadError::Fetch {
-                    url: url.to_string(),
-                    error,
-                })?;
+                let document = self.fetch(url).await?;
                 of_document(document, url, true)
             }
+        }
+    }
+
+    async fn fetch(&self, url: &JwksUrl) -> Result<Vec<u8>, LoadError> {
+        let mut request = Request::new(Full::default());
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(ACCEPT, json);
+        let named = url.to_string();
+        match self.client.send(url.url(), request, DOCUMENT_BYTES).await {
+            Ok(answer) if answer.status == StatusCode::OK => Ok(answer.body.into()),
+            Ok(answer) => Err(LoadError::Status {
+                url: named,
+                status: answer.status,
+            }),
+            Err(error) => Err(LoadError::Fetch { url: named, error }),
         }
     }
 }

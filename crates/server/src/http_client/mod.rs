@@ -1,0 +1,135 @@
+//! Asks other HTTP services: one request on its own connection, over HTTP/1.1, with or without TLS.
+//!
+//! Invariant: it follows no redirect, reads no more bytes than the caller allows, and leaves no task or connection behind
+//! its future. The caller bounds the time.
+//!
+//! | To find | Look in |
+//! |---|---|
+//! | which URLs are understood | `url` |
+//! | who is trusted, and the certificate of this side | `tls` |
+//! | what can fail, and whether the request was sent | `error` |
+
+mod error;
+mod tls;
+mod url;
+
+use std::sync::OnceLock;
+
+use axum::http::{
+    Request, StatusCode,
+    header::{HOST, HeaderValue, USER_AGENT},
+    uri::PathAndQuery,
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{client::conn::http1, rt};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+
+pub(crate) use self::{
+    error::ClientError,
+    tls::{TlsFiles, TlsFilesError},
+    url::HttpUrl,
+};
+
+/// Sends requests.
+#[derive(Default)]
+pub(crate) struct Client {
+    /// Made when it is first needed, if no files were named: reading the system's certificates takes milliseconds.
+    tls: OnceLock<TlsConnector>,
+}
+
+/// A whole response.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+}
+
+impl Client {
+    /// A client that trusts, and shows, what the files hold. It blocks.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be used.
+    pub(crate) fn with_tls(files: &TlsFiles) -> Result<Self, TlsFilesError> {
+        Ok(Self {
+            tls: OnceLock::from(files.connector()?),
+        })
+    }
+
+    /// Sends a request to the server of the URL and reads the response. The request's own URI is ignored.
+    ///
+    /// # Errors
+    ///
+    /// There is no whole response of at most `most_bytes`. [`ClientError::was_sent`] says whether the server may have acted
+    /// on the request.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future closes the connection; the server may have acted on the request.
+    pub(crate) async fn send(
+        &self,
+        url: &HttpUrl,
+        request: Request<Full<Bytes>>,
+        most_bytes: usize,
+    ) -> Result<Answer, ClientError> {
+        let request = addressed(url, request)?;
+        let address = (url.host(), url.port());
+        let stream = TcpStream::connect(address).await.map_err(ClientError::Connect)?;
+        if !url.is_tls() {
+            return exchange(stream, request, most_bytes).await;
+        }
+        let name = ServerName::try_from(url.tls_name().to_owned())?;
+        let stream = self.tls()?.connect(name, stream).await.map_err(ClientError::Tls)?;
+        exchange(stream, request, most_bytes).await
+    }
+
+    fn tls(&self) -> Result<TlsConnector, ClientError> {
+        if let Some(tls) = self.tls.get() {
+            return Ok(tls.clone());
+        }
+        let tls = tls::of_system().map_err(ClientError::TlsConfig)?;
+        Ok(self.tls.get_or_init(|| tls).clone())
+    }
+}
+
+/// The request with the URL's path and host.
+fn addressed(url: &HttpUrl, mut request: Request<Full<Bytes>>) -> Result<Request<Full<Bytes>>, ClientError> {
+    let path: PathAndQuery = url.path().parse().map_err(axum::http::Error::from)?;
+    *request.uri_mut() = path.into();
+    let host = HeaderValue::from_str(url.authority()).map_err(axum::http::Error::from)?;
+    let headers = request.headers_mut();
+    headers.insert(HOST, host);
+    let agent = concat!("cenote/", env!("CARGO_PKG_VERSION"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+    Ok(request)
+}
+
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, most_bytes: usize) -> Result<Answer, ClientError>
+where
+    TokioIo<S>: rt::Read + rt::Write + Unpin,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let exchange = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), most_bytes).collect().await;
+        let body = body.map_err(|_| ClientError::Body(most_bytes))?.to_bytes();
+        Ok(Answer { status, body })
+    };
+    // The connection is polled here, so that it ends with this future. If it fails, so does the exchange, unless that has
+    // all it needs: many servers end TLS without saying so.
+    let driven = async {
+        let _ended = connection.await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        done = exchange => done,
+        failed = driven => failed,
+    }
+}
+
+#[cfg(test)]
+mod tests;
