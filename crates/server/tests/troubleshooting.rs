@@ -43,8 +43,14 @@ const PLACES: [&str; 29] = [
     "crates/cache/src/url/parser.rs",
 ];
 
-/// Files whose sentences are help texts and documents.
-const NO_MESSAGES: [&str; 3] = ["settings/table.rs", "settings/docs.rs", "key/arguments.rs"];
+/// Files whose sentences are help texts, documents and results.
+const NO_MESSAGES: [&str; 5] = [
+    "settings/table.rs",
+    "settings/docs.rs",
+    "key/arguments.rs",
+    "admin/arguments.rs",
+    "admin/report.rs",
+];
 
 /// Sentences that need no explanation: help, results of checks, forms of values, parts of messages.
 const CLEAR: [&str; 70] = [
@@ -69,7 +75,7 @@ const CLEAR: [&str; 70] = [
     "the server ends statements that take too long",
     "connected in {millis:.1} ms",
     "written, read from {sources}, deleted",
-    "; docs at {scheme}://{}/docs",
+    "; docs at {scheme}://{here}/docs",
     "REDIS_URL is not set",
     "postgresql:// URL, or libpq key=value list",
     "seconds, more than 0",

@@ -9,7 +9,7 @@ mod reload;
 use std::time::Duration;
 
 use cenote_postgres::{HostState, InvalidConfig, Limits, Pool};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use utoipa::ToSchema;
 
@@ -29,15 +29,15 @@ pub(crate) struct Admin {
 }
 
 /// What an administrator can change, as it is now.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct AdminState {
     /// Whether the pool hands out no connections.
-    paused: bool,
+    pub(crate) paused: bool,
     /// Seconds until it resumes by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
-    resumes_in_s: Option<f64>,
+    pub(crate) resumes_in_s: Option<f64>,
     /// Connections in use.
-    in_use: u32,
+    pub(crate) in_use: u32,
     /// The least number of connections that are kept open.
     pub(crate) min: u32,
     /// The largest number of connections, without the overflow.
@@ -45,18 +45,18 @@ pub(crate) struct AdminState {
     /// Further connections under load.
     pub(crate) overflow: u32,
     /// The hosts of the database.
-    hosts: Vec<DatabaseHost>,
+    pub(crate) hosts: Vec<DatabaseHost>,
     /// The filter of the log.
     pub(crate) log: String,
 }
 
 /// A host of the database.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct DatabaseHost {
     #[schema(example = "db-1.internal:5432")]
-    host: String,
+    pub(crate) host: String,
     /// Whether it was taken out of use.
-    drained: bool,
+    pub(crate) drained: bool,
 }
 
 impl From<HostState> for DatabaseHost {

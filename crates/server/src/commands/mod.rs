@@ -2,6 +2,7 @@
 //!
 //! Invariant: a command returns its exit code; nothing else ends the process.
 
+mod admin;
 mod check;
 mod key;
 mod serve;
@@ -37,6 +38,7 @@ fn command() -> Command {
                 .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON")),
         )
         .subcommand(key::command())
+        .subcommand(admin::command())
         .subcommand(Command::new("openapi").about("Print the description of the API"))
 }
 
@@ -66,11 +68,11 @@ fn dispatch(matches: &ArgMatches) -> ExitCode {
     if name == "openapi" {
         return openapi();
     }
-    // `cenote key` has commands of its own, and they have the settings.
-    let (action, arguments) = match (name, arguments.subcommand()) {
-        ("key", Some(action)) => action,
-        _ => ("", arguments),
-    };
+    // `cenote key` and `cenote admin` have commands of their own, and those have the settings.
+    let (action, arguments) = arguments.subcommand().unwrap_or(("", arguments));
+    if name == "admin" {
+        return admin::run(action, arguments);
+    }
     let (loaded, sources) = match load(arguments) {
         Ok(loaded) => loaded,
         Err(code) => return code,
@@ -139,11 +141,16 @@ fn warn(warnings: &[String]) {
 fn with_log<F: Future<Output = ExitCode>>(loaded: Loaded, command: impl FnOnce(Settings) -> F) -> ExitCode {
     warn(&loaded.warnings);
     telemetry::init(&loaded.settings.log_filter, loaded.settings.log_is_pretty);
+    block_on(command(loaded.settings))
+}
+
+/// Runs a command on this thread.
+fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail("cannot start", &error),
     };
-    let code = runtime.block_on(command(loaded.settings));
+    let code = runtime.block_on(command);
     // A drop would wait for blocking tasks, such as the look-up of a name.
     runtime.shutdown_background();
     code

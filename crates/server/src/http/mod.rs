@@ -64,5 +64,6 @@ pub(crate) use request_layer::panic_text;
 pub use router::with_fallbacks;
 pub use server_timing::{Stage, Stopwatch, Timings};
 pub use service::Service;
+pub(crate) use tls::host_name_in;
 pub use tls::{ClientCertificates, Tls, TlsConfig, TlsError, TlsStats, TlsVersion};
 pub use validation::{between, characters, entries, no_nul};

@@ -56,6 +56,8 @@ fn foreign(upper: &str) -> bool {
         || ["_SERVICE_PORT", "_TCP"].iter().any(|part| upper.contains(part))
         || upper.ends_with("_SERVICE_HOST")
         || matches!(upper, "CACHE_PORT" | "HTTP_PORT" | "POOL_PORT")
+        // The authorities of the system, for every program that uses TLS.
+        || matches!(upper, "SSL_CERT_FILE" | "SSL_CERT_DIR")
 }
 
 #[cfg(test)]
@@ -132,6 +134,11 @@ mod tests {
             "LS_COLORS",
             "INVOCATION_ID",
             "LOG_DIR",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "CENOTE_URL",
+            "CENOTE_KEY",
+            "CENOTE_KEY_FILE",
         ] {
             assert_eq!(warning(name), None, "{name}");
         }

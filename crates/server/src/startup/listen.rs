@@ -84,15 +84,19 @@ pub(super) fn describe(scheme: &str, addresses: &[SocketAddr]) -> String {
         .map(|address| format!("{scheme}://{address}"))
         .collect();
     let docs = addresses.first().map_or_else(String::new, |first| {
-        // A browser cannot open the unspecified address.
-        let ip = match first.ip() {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        format!("; docs at {scheme}://{}/docs", SocketAddr::new(ip, first.port()))
+        let here = SocketAddr::new(as_reached_from_here(first.ip()), first.port());
+        format!("; docs at {scheme}://{here}/docs")
     });
     format!("listening on {}{docs}", all.join(" and "))
+}
+
+/// The address at which this machine reaches a service that listens on `ip`: no client can open the unspecified address.
+pub(crate) fn as_reached_from_here(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub(crate) use self::{
     auth::{AuthError, key_hasher, tokens},
     backend::{Backend, Opened},
     cache::{CacheError, cache_config},
+    listen::as_reached_from_here,
     reach::{Unusable, reach},
     reload::LoadedFrom,
 };

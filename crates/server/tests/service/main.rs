@@ -8,6 +8,7 @@
 mod access;
 mod addresses;
 mod admin;
+mod admin_command;
 mod cache_outages;
 mod caching;
 mod change_feed;

@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
 use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
@@ -31,6 +32,17 @@ pub(super) fn subject(der: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let text = distinguished_name(certificate.subject());
     (!text.is_empty()).then_some(text)
+}
+
+/// Returns a host name that a certificate is for; `None` if it is for addresses alone, or cannot be read.
+pub(super) fn host_name(der: &[u8]) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let names = certificate.subject_alternative_name().ok()??;
+    names.value.general_names.iter().find_map(|name| match name {
+        // A wildcard stands for any first label.
+        GeneralName::DNSName(name) => Some(name.replacen('*', "cenote", 1)),
+        _ => None,
+    })
 }
 
 /// The crate's own `Display` escapes nothing, so a common name of `a, O=b` would pass for two attributes.
@@ -128,6 +140,24 @@ mod tests {
             ("ä", "CN=ä"),
         ] {
             assert_eq!(subject(&certificate(&[(DnType::CommonName, value)])).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_host_name_is_found_beside_addresses_and_in_wildcards() {
+        for (names, expected) in [
+            (
+                &["127.0.0.1", "db.example.org", "other.example.org"][..],
+                Some("db.example.org"),
+            ),
+            (&["*.example.org"], Some("cenote.example.org")),
+            (&["127.0.0.1"], None),
+            (&[], None),
+        ] {
+            let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            let params = CertificateParams::new(names).unwrap();
+            let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            assert_eq!(host_name(certificate.der()).as_deref(), expected);
         }
     }
 

@@ -19,7 +19,7 @@ use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{Error as RustlsError, InconsistentKeys, RootCertStore, ServerConfig};
 
-use super::certificate::validity;
+use super::certificate::{host_name, validity};
 use super::config::{ClientCertificates, TlsConfig, TlsVersion};
 
 /// Longest file that is read. Chains and bundles of authorities are far shorter.
@@ -124,6 +124,12 @@ impl Contents {
             expires,
         })
     }
+}
+
+/// Returns a host name that the certificate in a file is for, if it is for one and can be read. It blocks.
+pub(crate) fn host_name_in(path: &Path) -> Option<String> {
+    let chain = certificates(path, read(path)).ok()?;
+    host_name(chain.first()?)
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

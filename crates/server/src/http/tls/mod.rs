@@ -14,6 +14,7 @@ mod reload;
 
 pub use self::config::{ClientCertificates, TlsConfig, TlsVersion};
 pub use self::files::TlsError;
+pub(crate) use self::files::host_name_in;
 pub(super) use self::handshake::handshake;
 pub use self::reload::{Tls, TlsStats};
 

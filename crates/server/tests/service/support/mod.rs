@@ -8,6 +8,7 @@ mod database;
 mod load;
 mod process;
 mod service;
+pub(crate) mod tls;
 pub(crate) mod tokens;
 
 use std::time::Duration;
