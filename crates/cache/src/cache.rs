@@ -263,11 +263,13 @@ impl<O: Origin> Cache<O> {
             ActiveMode::Redis(redis) => {
                 stats.epoch = redis.epoch_view.valid(now).map(|view| view.epoch);
                 stats.state = redis.state(now);
+                stats.uses_redis = true;
                 stats.redis_problem = redis.reports.problem();
                 redis.near()
             }
             ActiveMode::CacheAside(aside) => {
                 stats.state = aside.state();
+                stats.uses_redis = true;
                 stats.redis_problem = aside.redis.reports.problem();
                 None
             }

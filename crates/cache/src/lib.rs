@@ -21,6 +21,7 @@ mod cache_core;
 mod config;
 mod fenced;
 mod flight;
+mod metrics;
 mod near_cache;
 mod origin;
 mod read;
@@ -37,6 +38,7 @@ pub mod clock;
 pub mod protocol;
 
 pub use cache::Cache;
+pub use cenote_metrics::Metrics;
 pub use config::{ClientIdentity, Config, ConfigError, MIN_STALENESS, Mode, RedisConfig};
 pub use fenced::Fenced;
 pub use origin::{Origin, Value};

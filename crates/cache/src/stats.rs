@@ -46,6 +46,8 @@ pub struct Stats {
     pub epoch: Option<u64>,
     /// Whether the cache is used.
     pub state: State,
+    /// Whether the mode uses Redis.
+    pub uses_redis: bool,
     /// Why there is no session with Redis, in modes with one. `state` says whether Redis is used: that changes only some time
     /// after a session is lost or opened.
     pub redis_problem: Option<RedisProblem>,

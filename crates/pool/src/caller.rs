@@ -39,7 +39,8 @@ impl Caller {
 pub struct Holder {
     /// The source line that asked for the connection.
     pub caller: &'static Location<'static>,
-    /// How long the caller has held it, to within a second.
+    /// How long the caller has held it: exactly with [`Config::time_uses`](crate::Config::time_uses), or else to within a
+    /// second.
     pub held: Duration,
     /// The tokio task that asked for it. `None` outside a task, as in the future given to `block_on`.
     pub task: Option<task::Id>,

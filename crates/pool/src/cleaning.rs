@@ -8,7 +8,7 @@ use crate::{Condition, Manager, inner::PoolInner, retired::Retired, shim::timeou
 impl<M: Manager> PoolInner<M> {
     /// Cleans a connection in the background, then releases it.
     pub(crate) fn clean(self: &Arc<Self>, live: Live<M::Connection>) {
-        self.core().start_cleaning(live.slot);
+        self.core_now().start_cleaning(live.slot);
         let mut cleaning = Cleaning {
             inner: self.clone(),
             live: Some(live),

@@ -17,7 +17,7 @@ const LOST_CLOSE_TIMEOUT: Duration = Duration::from_millis(50);
 impl<M: Manager> PoolInner<M> {
     /// Closes an open connection, counting the reason.
     pub(crate) fn retire(self: &Arc<Self>, live: Live<M::Connection>, reason: Retired) {
-        self.core().retire(live.slot, reason);
+        self.core_now().retire(live.slot, reason);
         self.close(live);
     }
 

@@ -58,6 +58,9 @@ pub struct Config {
     /// A connection that one caller holds for this time counts as leaked: a warning is logged, once for each holder,
     /// and [`Stats::leaked`](crate::Stats::leaked) counts it. It is not taken away. `None`: never. Default: 60 s.
     pub leak_after: Option<Duration>,
+    /// Measures how long each connection is held: [`Stats::use_times`](crate::Stats::use_times). It takes two readings of
+    /// the clock, some 60 ns, for each use that nobody waits for. Default: false.
+    pub time_uses: bool,
     /// The pause after the first failed connect. It doubles with each further failure. Up to half of each pause is
     /// random. Default: 50 ms.
     pub backoff_base: Duration,
@@ -92,6 +95,7 @@ impl Default for Config {
             close_timeout: Duration::from_secs(5),
             connect_concurrency: 4,
             leak_after: Some(Duration::from_secs(60)),
+            time_uses: false,
             backoff_base: Duration::from_millis(50),
             backoff_max: None,
             backoff_permanent: Duration::from_secs(5),

@@ -1,6 +1,8 @@
 //! Counts and times since the pool was built. Invariant: no counter ever decreases.
 
-use crate::{Histogram, retired::Retired};
+use cenote_metrics::Histogram;
+
+use crate::retired::Retired;
 
 /// All counts and times of a pool.
 #[derive(Default)]
@@ -9,14 +11,18 @@ pub(crate) struct Counters {
     pub(crate) waiting_times: Histogram,
     pub(crate) connecting_times: Histogram,
     pub(crate) connect_times: Histogram,
+    pub(crate) use_times: Histogram,
 }
 
 /// How often each kind of event happened.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Totals {
     pub(crate) acquired_at_once: u64,
+    pub(crate) waited: u64,
     pub(crate) timeouts: u64,
     pub(crate) refused: u64,
+    pub(crate) refused_unavailable: u64,
+    pub(crate) refused_closed: u64,
     pub(crate) shed: u64,
     pub(crate) nested_waits: u64,
     pub(crate) connect_failures: u64,
@@ -31,5 +37,6 @@ impl Counters {
         self.waiting_times.clone_from(&other.waiting_times);
         self.connecting_times.clone_from(&other.connecting_times);
         self.connect_times.clone_from(&other.connect_times);
+        self.use_times.clone_from(&other.use_times);
     }
 }

@@ -62,6 +62,14 @@ impl<M: Manager> PoolInner<M> {
         }
     }
 
+    /// The core, told the time.
+    pub(crate) fn core_now(&self) -> LockedCore<'_, M> {
+        let now = self.now();
+        let mut core = self.core();
+        core.advance(now);
+        core
+    }
+
     /// True if no connection was idle when the lock was last released.
     pub(crate) fn nothing_idle(&self) -> bool {
         self.hints.contain(NOTHING_IDLE)

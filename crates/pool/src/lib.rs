@@ -41,7 +41,6 @@
 // In import order: a module uses only those above it.
 mod chain;
 mod config;
-mod histogram;
 mod manager;
 mod retired;
 mod shim;
@@ -49,6 +48,8 @@ mod shim;
 mod caller;
 mod counters;
 mod stats;
+
+mod metrics;
 
 mod error;
 mod health;
@@ -85,6 +86,8 @@ mod pool;
 #[cfg(test)]
 mod interleavings;
 
+pub use cenote_metrics::{Histogram, Metrics, Value};
+
 pub use caller::Holder;
 pub use chain::Chain;
 pub use config::{Config, InvalidConfig, Limits};
@@ -92,7 +95,6 @@ pub use error::{AcquireError, ConnectError, Phase, Reason, Snapshot};
 pub use forecast::Forecast;
 pub use guard::{Guard, OwnedPooled, Pooled};
 pub use health::HealthState;
-pub use histogram::Histogram;
 pub use manager::{Condition, Manager};
 pub use pool::Pool;
 pub use retired::Retired;

@@ -163,8 +163,11 @@ impl<M: Manager> Pool<M> {
             open,
             paused,
             acquired: waiting_times.count() + counters.connecting_times.count(),
+            waited: totals.waited,
             timeouts: totals.timeouts,
             refused: totals.refused,
+            refused_unavailable: totals.refused_unavailable,
+            refused_closed: totals.refused_closed,
             shed: totals.shed,
             shedding,
             nested_waits: totals.nested_waits,
@@ -177,6 +180,7 @@ impl<M: Manager> Pool<M> {
             waiting_times,
             connecting_times: counters.connecting_times,
             connect_times: counters.connect_times,
+            use_times: counters.use_times,
         }
     }
 

@@ -63,8 +63,9 @@ impl<M: Manager> PoolInner<M> {
     }
 
     pub(crate) fn release_clean(self: &Arc<Self>, live: Live<M::Connection>) {
-        // Reading the clock is a good part of the cost of a release, so only a waiter makes it necessary.
-        let now = self.has_waiters().then(|| self.now());
+        // Reading the clock is a good part of the cost of a release, so only a waiter makes it necessary, or the
+        // measurement of uses.
+        let now = (self.config.time_uses || self.has_waiters()).then(|| self.now());
         let released = self.core().release(live, now);
         self.carry_out(released);
     }

@@ -96,7 +96,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     }
 
     /// Takes the connection that was idle for the shortest time, preferring the caller's runtime. Returns it with the
-    /// time for which it was idle.
+    /// time for which it was idle. Both times are exact if the clock was [advanced](Self::advance) just before.
     pub(crate) fn take(&mut self, caller: Caller) -> Option<(Live<C>, Duration)> {
         if self.mode == Mode::Paused {
             return None;
@@ -224,6 +224,9 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     /// Changes the state of a slot. Nothing else does.
     fn set_state(&mut self, slot: SlotId, to: State) {
         let slot = &mut self.slots[slot];
+        if slot.state == State::InUse && self.config.time_uses {
+            self.counters.use_times.record(self.now.saturating_sub(slot.since));
+        }
         self.count[slot.state as usize] -= 1;
         self.count[to as usize] += 1;
         slot.state = to;
@@ -251,7 +254,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     }
 
     /// Advances the clock. Callers read theirs before they lock, so a later call may bring an earlier time.
-    fn advance(&mut self, now: Duration) {
+    pub(crate) fn advance(&mut self, now: Duration) {
         self.now = self.now.max(now);
     }
 

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use crate::{Histogram, Retired};
+use cenote_metrics::Histogram;
+
+use crate::Retired;
 
 /// Statistics of a pool at one moment. Counters count since the pool was built.
 #[derive(Clone, Debug)]
@@ -37,10 +39,16 @@ pub struct Stats {
     pub paused: bool,
     /// Connections taken from the idle ones or handed to a waiter.
     pub acquired: u64,
+    /// Callers that had to wait: they joined the queue. Counted when they join.
+    pub waited: u64,
     /// Acquires that timed out.
     pub timeouts: u64,
     /// Acquires refused because too many callers waited, the caller's wait would have timed out, or connects fail.
     pub refused: u64,
+    /// The refused ones among them whose reason was that connects fail.
+    pub refused_unavailable: u64,
+    /// Acquires refused because the pool was draining or closed. Not in `refused`.
+    pub refused_closed: u64,
     /// Waiters dropped so that the callers behind them wait less.
     pub shed: u64,
     /// True if a caller was refused or shed within the last second because too many wait.
@@ -66,6 +74,9 @@ pub struct Stats {
     pub connecting_times: Histogram,
     /// How long successful connects took.
     pub connect_times: Histogram,
+    /// How long connections were held, each from when it was handed out until it was released. Empty without
+    /// [`Config::time_uses`](crate::Config::time_uses).
+    pub use_times: Histogram,
 }
 
 impl Stats {

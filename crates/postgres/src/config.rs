@@ -96,7 +96,11 @@ impl Config {
             password: None,
             resolver: Resolver::default(),
             lookup_interval: Some(Duration::from_secs(30)),
-            pool: cenote_pool::Config::default(),
+            pool: cenote_pool::Config {
+                // Nothing beside a statement.
+                time_uses: true,
+                ..cenote_pool::Config::default()
+            },
             command_timeout: Some(Duration::from_secs(5)),
             statement_cache: 256,
             reset: Reset::default(),

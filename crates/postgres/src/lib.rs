@@ -47,6 +47,7 @@ mod error;
 mod health;
 mod invalid_config;
 mod listener;
+mod metrics;
 mod notification_queue;
 mod pool;
 mod retry;
@@ -56,12 +57,15 @@ mod session;
 mod tap;
 mod timer;
 
-pub use batch::batcher::{Batch, BatchCalls, BatchLimits, Batcher, ByteBound, ExtraBatches, QueueStats, Weight};
+pub use batch::batcher::{
+    Batch, BatchCalls, BatchLimits, BatchSizes, Batcher, ByteBound, ExtraBatches, QueueStats, Weight,
+};
 pub use batch::combiner::{Combine, Combiner, Rows};
 pub use batch::loader::{Decoded, Loader, LoaderMany};
 pub use capacity::Capacity;
 pub use cenote_pool::{
-    Chain, Condition, ConnectError, HealthState, Histogram, Limits, Phase, Reason, Retired, Snapshot,
+    Chain, Condition, ConnectError, HealthState, Histogram, Limits, Metrics, Phase, Reason, Retired, Snapshot,
+    Stats as PoolStats,
 };
 pub use config::{Config, Reset};
 pub use connect::credentials::Password;
@@ -74,6 +78,7 @@ pub use error::{Error, Result};
 pub use health::Health;
 pub use invalid_config::{InvalidConfig, InvalidUrl};
 pub use listener::{Listener, ListenerOptions};
+pub use metrics::NamedQueues;
 pub use notification_queue::Event;
 pub use pool::{Pool, Stats};
 pub use retry::Retry;

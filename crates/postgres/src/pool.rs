@@ -9,8 +9,8 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
 use crate::{
-    AcquireError, Config, Error, HostState, InvalidConfig, OwnedPooled, Pooled, Postgres, Result, Transaction,
-    TransactionOptions, connection_error::summarize, session::transaction::ConnectionRef,
+    AcquireError, Config, Error, Histogram, HostState, InvalidConfig, OwnedPooled, Pooled, Postgres, Result,
+    Transaction, TransactionOptions, connection_error::summarize, session::transaction::ConnectionRef,
 };
 
 /// A pool of connections to one PostgreSQL database. A clone is another handle to the same pool.
@@ -28,8 +28,16 @@ pub struct Stats {
     pub queries: u64,
     /// Commands that failed.
     pub errors: u64,
+    /// The failed ones among them, by the class of their SQLSTATE: its first two characters, `other` for a class that
+    /// PostgreSQL's documentation does not have, `none` for errors without one, such as a lost connection. Without classes
+    /// that have none.
+    pub errors_by_class: Vec<(&'static str, u64)>,
     /// Commands that took longer than the command timeout.
     pub timeouts: u64,
+    /// Commands that took at least [`Config::slow_query`].
+    pub slow: u64,
+    /// How long commands took until they were answered or failed. Of streams and copies: until they began.
+    pub durations: Histogram,
     /// Why the last connect failed, as a short text without addresses or names; `None` after a success. See
     /// [`summarize`](crate::summarize).
     pub last_connect_error: Option<&'static str>,
@@ -241,8 +249,11 @@ impl Pool {
         Stats {
             pool: self.inner.stats(),
             queries: metrics.queries(),
-            errors: metrics.errors(),
+            errors: metrics.errors().total(),
+            errors_by_class: metrics.errors().by_class(),
             timeouts: metrics.timeouts(),
+            slow: metrics.slow(),
+            durations: metrics.durations(),
             last_connect_error: self.inner.last_connect_error().map(|error| summarize(&error)),
         }
     }

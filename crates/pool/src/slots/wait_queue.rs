@@ -54,6 +54,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     pub(crate) fn join(&mut self, sender: W, waiter: Waiter, now: Duration) -> Joined<C, W> {
         self.advance(now);
         if !self.is_open() {
+            self.counters.totals.refused_closed += 1;
             return Joined::Refused(Refusal::Closed, sender);
         }
         if let Some((live, _)) = self.take(waiter.caller) {
@@ -61,6 +62,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         }
         if let Some(refusal) = self.outage_refusal() {
             self.counters.totals.refused += 1;
+            self.counters.totals.refused_unavailable += 1;
             return Joined::Refused(refusal, sender);
         }
         self.reset_if_empty();
@@ -71,6 +73,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         }
         let holds = self.nested(waiter.caller);
         let ticket = self.waiters.join(sender, waiter);
+        self.counters.totals.waited += 1;
         self.queued(ticket, waiter.deadline, holds)
     }
 
@@ -79,6 +82,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     pub(crate) fn rejoin(&mut self, sender: W, waiter: Waiter, now: Duration) -> Joined<C, W> {
         self.advance(now);
         if self.mode == Mode::Closed {
+            self.counters.totals.refused_closed += 1;
             return Joined::Refused(Refusal::Closed, sender);
         }
         if let Some((live, _)) = self.take(waiter.caller) {

@@ -26,4 +26,5 @@ mod runtimes;
 mod spike;
 mod support;
 mod sweeping;
+mod use_times;
 mod warming;

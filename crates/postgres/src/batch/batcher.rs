@@ -31,7 +31,7 @@ use self::{
 };
 pub use self::{
     calls::{Batch, BatchCalls},
-    limits::{BatchLimits, ByteBound, ExtraBatches, QueueStats, Weight},
+    limits::{BatchLimits, BatchSizes, ByteBound, ExtraBatches, QueueStats, Weight},
 };
 use crate::{
     Error, Pool, Result,
@@ -216,6 +216,7 @@ impl<B: Batch> Batcher<B> {
         let Counts {
             requests,
             batches,
+            batch_sizes,
             refused,
             expired,
         } = state.counts;
@@ -227,6 +228,7 @@ impl<B: Batch> Batcher<B> {
             running: state.running,
             requests,
             batches,
+            batch_sizes,
             refused,
             expired,
             refusing: state.last_refusal.is_some_and(|at| now - at < REFUSING),

@@ -7,6 +7,7 @@ mod clean;
 pub(crate) mod commands;
 pub(crate) mod connection;
 pub(crate) mod copy;
+mod error_classes;
 mod execution;
 mod lexer;
 pub(crate) mod manager;

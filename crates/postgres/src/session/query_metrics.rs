@@ -5,6 +5,9 @@ use std::{
     time::Duration,
 };
 
+use cenote_metrics::{AtomicHistogram, Histogram};
+
+use super::error_classes::ErrorClasses;
 use crate::{Config, Error};
 
 /// The counters of a pool, and what it logs. The counters are independent, so `Relaxed` is enough.
@@ -13,8 +16,10 @@ pub(crate) struct QueryMetrics {
     echo: bool,
     slow_query: Option<Duration>,
     queries: AtomicU64,
-    errors: AtomicU64,
     timeouts: AtomicU64,
+    slow: AtomicU64,
+    durations: AtomicHistogram,
+    errors: ErrorClasses,
 }
 
 impl QueryMetrics {
@@ -23,8 +28,10 @@ impl QueryMetrics {
             echo: config.echo,
             slow_query: config.slow_query,
             queries: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
             timeouts: AtomicU64::new(0),
+            slow: AtomicU64::new(0),
+            durations: AtomicHistogram::default(),
+            errors: ErrorClasses::default(),
         }
     }
 
@@ -33,14 +40,24 @@ impl QueryMetrics {
         self.queries.load(Relaxed)
     }
 
-    /// Commands that failed.
-    pub(crate) fn errors(&self) -> u64 {
-        self.errors.load(Relaxed)
+    /// Commands that failed, by class.
+    pub(crate) fn errors(&self) -> &ErrorClasses {
+        &self.errors
     }
 
     /// Commands that took longer than the command timeout.
     pub(crate) fn timeouts(&self) -> u64 {
         self.timeouts.load(Relaxed)
+    }
+
+    /// Commands that took as long as a slow one.
+    pub(crate) fn slow(&self) -> u64 {
+        self.slow.load(Relaxed)
+    }
+
+    /// How long commands took.
+    pub(crate) fn durations(&self) -> Histogram {
+        self.durations.snapshot()
     }
 
     pub(crate) fn started(&self, sql: &str) {
@@ -52,17 +69,19 @@ impl QueryMetrics {
 
     /// Counts a failed command, also one that failed during its answer.
     pub(crate) fn failed(&self, error: &Error) {
-        self.errors.fetch_add(1, Relaxed);
+        self.errors.count(error);
         if matches!(error, Error::Timeout(_)) {
             self.timeouts.fetch_add(1, Relaxed);
         }
     }
 
     pub(crate) fn finished(&self, sql: &str, took: Duration, error: Option<&Error>) {
+        self.durations.record(took);
         if let Some(error) = error {
             self.failed(error);
         }
         if self.slow_query.is_some_and(|limit| took >= limit) {
+            self.slow.fetch_add(1, Relaxed);
             let seconds = took.as_secs_f64();
             tracing::warn!(target: "cenote::sql", sql, seconds, "slow statement");
         }

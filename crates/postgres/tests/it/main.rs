@@ -27,6 +27,7 @@ mod honest_errors;
 mod hosts;
 mod listening;
 mod loading;
+mod metrics;
 mod outages;
 mod permanent;
 mod pipelining;

@@ -154,6 +154,36 @@ fn third(pool: &Pool) -> u32 {
     (limits.max_size + limits.max_overflow) / 3
 }
 
+/// How many batches had up to 1, 2, 4 … 512 requests, and how many had more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchSizes([u64; Self::EDGES + 1]);
+
+impl BatchSizes {
+    /// The last edge is 2^9.
+    const EDGES: usize = 10;
+
+    pub(super) fn count(&mut self, requests: usize) {
+        let at = requests.max(1).next_power_of_two().trailing_zeros() as usize;
+        self.0[at.min(Self::EDGES)] += 1;
+    }
+
+    /// Iterates over the edges: a number of requests, and the number of batches with at most that many.
+    pub fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.0[..Self::EDGES].iter().enumerate().scan(0, |total, (at, count)| {
+            *total += count;
+            Some((1 << at, *total))
+        })
+    }
+}
+
+impl std::ops::Add for BatchSizes {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(std::array::from_fn(|at| self.0[at] + other.0[at]))
+    }
+}
+
 /// The statistics of a [`Batcher`](crate::Batcher). Counters count from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueStats {
@@ -169,6 +199,8 @@ pub struct QueueStats {
     pub requests: u64,
     /// Batches that were sent.
     pub batches: u64,
+    /// How many requests the batches had.
+    pub batch_sizes: BatchSizes,
     /// Requests that were refused at once because too much waited.
     pub refused: u64,
     /// Requests that were not sent in time.
@@ -189,9 +221,25 @@ impl std::ops::Add for QueueStats {
             running: self.running + other.running,
             requests: self.requests + other.requests,
             batches: self.batches + other.batches,
+            batch_sizes: self.batch_sizes + other.batch_sizes,
             refused: self.refused + other.refused,
             expired: self.expired + other.expired,
             refusing: self.refusing || other.refusing,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_counted_at_every_edge_that_it_does_not_exceed() {
+        let mut sizes = BatchSizes::default();
+        for requests in [1, 2, 3, 4, 512, 513] {
+            sizes.count(requests);
+        }
+        let up_to = |edge| (sizes + sizes).cumulative().find(|(at, _)| *at == edge).unwrap().1;
+        assert_eq!([1, 2, 4, 8, 256, 512].map(up_to), [2, 4, 8, 8, 8, 10]);
     }
 }

@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     calls::{Batch, OpenCalls, Request, ServingWorker, lock},
-    limits::BatchLimits,
+    limits::{BatchLimits, BatchSizes},
     queue::{Queue, Taken, Waiting},
 };
 use crate::{AcquireError, Error, Pool, Reason, runtime_liveness::LivenessCheck, timer::Timer};
@@ -61,6 +61,7 @@ pub(super) struct State<B: Batch> {
 pub(super) struct Counts {
     pub(super) requests: u64,
     pub(super) batches: u64,
+    pub(super) batch_sizes: BatchSizes,
     pub(super) refused: u64,
     pub(super) expired: u64,
 }
@@ -275,6 +276,7 @@ impl<B: Batch> WorkerState<B> {
         let Taken { batch, late } = state.queue.take(&shared.limits, now);
         if !batch.is_empty() {
             state.counts.batches += 1;
+            state.counts.batch_sizes.count(batch.len());
             state.counts.requests += batch.len() as u64;
         }
         // For requests that did not fit in this batch.

@@ -1,7 +1,6 @@
 //! Durations counted in logarithmic buckets, from 1 µs to over an hour.
 //!
-//! Invariant: recording is a few instructions on a fixed array, without allocation, because it happens under the pool's
-//! lock.
+//! Invariant: recording is a few instructions on a fixed array, without allocation, because a pool does so under its lock.
 
 use std::time::Duration;
 
@@ -9,7 +8,35 @@ use std::time::Duration;
 const STEPS: usize = 4;
 /// Doublings of a microsecond. 2^32 µs are 71 minutes; longer durations go into the last bucket.
 const DOUBLINGS: usize = 32;
-const BUCKETS: usize = DOUBLINGS * STEPS;
+pub(crate) const BUCKETS: usize = DOUBLINGS * STEPS;
+
+/// The first edge that metrics have, as a power of two of a microsecond: 16 µs.
+const FIRST_EDGE: usize = 4;
+
+/// The edges of the buckets that metrics have, in seconds: 16 µs to 33.6 s, each twice the one before. They are edges of
+/// [`Histogram`], so no count is an estimate.
+pub const EDGES: [f64; 22] = edges();
+
+const fn edges() -> [f64; 22] {
+    let mut edges = [0.0; 22];
+    let mut at = 0;
+    while at < edges.len() {
+        edges[at] = (1u64 << (FIRST_EDGE + at)) as f64 / 1e6;
+        at += 1;
+    }
+    edges
+}
+
+/// Counts in buckets, as metrics have them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Buckets {
+    /// The upper edge of each bucket, and the number of values up to it. Without the last bucket, which has no edge.
+    pub cumulative: Vec<(f64, u64)>,
+    /// The number of values.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
+}
 
 /// Counts of durations, in logarithmic buckets that are 25 % wide.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,11 +74,13 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    pub(crate) fn record(&mut self, duration: Duration) {
+    /// Counts a duration.
+    pub fn record(&mut self, duration: Duration) {
         self.record_many(duration, 1);
     }
 
-    pub(crate) fn record_many(&mut self, duration: Duration, times: u64) {
+    /// Counts a duration several times.
+    pub fn record_many(&mut self, duration: Duration, times: u64) {
         self.counts[bucket(duration)] += times;
         self.count += times;
         self.sum += duration.saturating_mul(times.try_into().unwrap_or(u32::MAX));
@@ -92,6 +121,36 @@ impl Histogram {
         })
     }
 
+    /// Returns the counts at the [edges](EDGES) that metrics have, and the sum in seconds.
+    #[must_use]
+    pub fn buckets(&self) -> Buckets {
+        let doublings = self
+            .cumulative()
+            .enumerate()
+            .filter(|(index, _)| index % STEPS == STEPS - 1);
+        // They are 4 µs, 8 µs and so on.
+        let from_first = doublings.skip(FIRST_EDGE - 2);
+        Buckets {
+            cumulative: EDGES.into_iter().zip(from_first.map(|(_, (_, count))| count)).collect(),
+            count: self.count,
+            sum: self.sum.as_secs_f64(),
+        }
+    }
+
+    /// A histogram with these counts of its buckets.
+    pub(crate) fn of_counts(counts: impl Iterator<Item = u64>, sum: Duration) -> Self {
+        let mut histogram = Self::default();
+        for (index, count) in counts.enumerate().take(BUCKETS) {
+            histogram.counts[index] = count;
+            histogram.count += count;
+            if count > 0 {
+                histogram.max = upper_bound(index);
+            }
+        }
+        histogram.sum = sum;
+        histogram
+    }
+
     /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.counts.iter_mut().zip(other.counts.iter()) {
@@ -104,7 +163,7 @@ impl Histogram {
 }
 
 /// The first four buckets are 1 µs wide each. From 4 µs on, each doubling has four buckets of equal width.
-fn bucket(duration: Duration) -> usize {
+pub(crate) fn bucket(duration: Duration) -> usize {
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     if micros < STEPS as u64 {
         return micros as usize;
@@ -152,6 +211,30 @@ mod tests {
             let estimate = histogram.quantile(q).as_micros() as f64;
             prop_assert!(estimate >= exact && estimate <= exact * 1.25 + 1.0, "{estimate} {exact}");
         }
+    }
+
+    proptest! {
+        #[test]
+        fn the_buckets_of_metrics_count_exactly_what_lies_below_their_edges(
+            micros in prop::collection::vec(0u64..60_000_000, 0..50),
+        ) {
+            let mut histogram = Histogram::default();
+            for micros in &micros {
+                histogram.record(Duration::from_micros(*micros));
+            }
+            let buckets = histogram.buckets();
+            prop_assert_eq!(buckets.cumulative.len(), EDGES.len());
+            for (edge, count) in buckets.cumulative {
+                let below = micros.iter().filter(|micros| **micros < (edge * 1e6).round() as u64);
+                prop_assert_eq!(count as usize, below.count(), "{}", edge);
+            }
+            prop_assert_eq!(buckets.count as usize, micros.len());
+        }
+    }
+
+    #[test]
+    fn the_edges_are_powers_of_two_of_a_microsecond() {
+        assert_eq!((EDGES[0], EDGES[6], EDGES[21]), (16e-6, 1024e-6, 33.554_432));
     }
 
     #[test]
