@@ -11,7 +11,7 @@ use std::{
 use cenote_cache::{EpochRow, Nonce, Trust};
 use cenote_postgres::{Error, InvalidConfig, Pool, tokio_postgres::types::ToSql};
 
-use crate::store::SchemaName;
+use crate::store::{SchemaName, separate_connection};
 
 /// Reads the row. Returns `epoch, is_decided, keyspace, is_first, is_standby`.
 ///
@@ -55,19 +55,8 @@ impl CacheEpoch {
     /// Opens the connection beside `pool`, with the same configuration. A query waits for at most `timeout` for the
     /// connection, and as long again for its result.
     pub(super) fn beside(pool: &Pool, timeout: Duration, schema: &SchemaName) -> Result<Self, InvalidConfig> {
-        let mut config = pool.config().clone();
-        let name = config.server.get_application_name().unwrap_or("cenote");
-        let name = format!("{name} epoch");
-        config.server.application_name(name);
-        config.pool.min_size = Some(1);
-        config.pool.max_size = 1;
-        config.pool.max_overflow = 0;
-        config.pool.acquire_timeout = timeout;
-        config.command_timeout = Some(timeout);
-        // Polls would fill the log.
-        config.echo = false;
         Ok(Self {
-            pool: Pool::new(config)?,
+            pool: separate_connection::beside(pool, "epoch", timeout)?,
             read_sql: schema.fill(READ),
             advance_sql: schema.fill(ADVANCE),
             replace_sql: schema.fill(REPLACE),

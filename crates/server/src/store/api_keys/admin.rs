@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use cenote_postgres::{Error, Pool, tokio_postgres::Row};
+use cenote_postgres::{Error, Pool, Transaction, tokio_postgres::Row};
 
 use crate::store::SchemaName;
 
@@ -128,7 +128,14 @@ pub(crate) struct Admin<'a> {
 
 impl Admin<'_> {
     pub(crate) async fn create(&self, key: &NewKey) -> Result<StoredKey, AdminError> {
-        let connection = self.pool.get().await.map_err(Error::from)?;
+        let mut connection = self.pool.get().await.map_err(Error::from)?;
+        let transaction = connection.transaction().await?;
+        let stored = self.insert(&transaction, key).await?;
+        transaction.commit().await?;
+        Ok(stored)
+    }
+
+    async fn insert(&self, transaction: &Transaction<'_>, key: &NewKey) -> Result<StoredKey, AdminError> {
         let NewKey {
             digest,
             hint,
@@ -139,7 +146,7 @@ impl Admin<'_> {
         } = key;
         let expires = expires.map(|after| after.as_secs_f64());
         let sql = self.schema.fill(CREATE);
-        let row = connection
+        let row = transaction
             .query_one(&sql, &[&&digest[..], name, scopes, limits, hint, &expires])
             .await?;
         Ok(StoredKey::of(&row))
@@ -223,19 +230,7 @@ impl Admin<'_> {
         if exists.get(0) {
             return Ok(Bootstrap::NotNeeded);
         }
-        let NewKey {
-            digest,
-            hint,
-            name,
-            scopes,
-            limits,
-            expires,
-        } = key;
-        let expires = expires.map(|after| after.as_secs_f64());
-        let sql = self.schema.fill(CREATE);
-        transaction
-            .query_one(&sql, &[&&digest[..], name, scopes, limits, hint, &expires])
-            .await?;
+        self.insert(&transaction, key).await?;
         transaction.commit().await?;
         Ok(Bootstrap::Created)
     }

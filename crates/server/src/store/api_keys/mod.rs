@@ -10,7 +10,7 @@ use std::time::Duration;
 use cenote_postgres::{Error, InvalidConfig, Pool};
 
 pub(crate) use self::admin::{Admin, AdminError, Bootstrap, Lifetime, ListedKey, NewKey, StoredKey, Which};
-use crate::store::SchemaName;
+use crate::store::{SchemaName, separate_connection};
 
 /// Longest wait for the connection, and again for the result of a statement.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -73,19 +73,8 @@ pub(crate) struct ApiKeys {
 impl ApiKeys {
     /// Opens the connection beside `pool`, with the same configuration.
     pub(crate) fn beside(pool: &Pool, schema: &SchemaName) -> Result<Self, InvalidConfig> {
-        let mut config = pool.config().clone();
-        let name = config.server.get_application_name().unwrap_or("cenote");
-        let name = format!("{name} auth");
-        config.server.application_name(name);
-        config.pool.min_size = Some(1);
-        config.pool.max_size = 1;
-        config.pool.max_overflow = 0;
-        config.pool.acquire_timeout = TIMEOUT;
-        config.command_timeout = Some(TIMEOUT);
-        // Polls would fill the log.
-        config.echo = false;
         Ok(Self {
-            pool: Pool::new(config)?,
+            pool: separate_connection::beside(pool, "auth", TIMEOUT)?,
             find: schema.fill(FIND),
             changed: schema.fill(CHANGED),
             used: schema.fill(USED),
