@@ -116,7 +116,7 @@ const CLEAR: [&str; 70] = [
     "the epoch could not be read",
     "{schema}.users",
     "keys of tokens",
-    "{keys} can be used",
+    "{keys} loaded, and each has verified a first signature",
     "created {}; it is shown only now",
     "created {}; it is shown only now. The old key is accepted for another {}",
     "every instance that reaches the database refuses it within a second; one that does not, after AUTH_STALE",

