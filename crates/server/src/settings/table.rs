@@ -242,7 +242,8 @@ settings! {
         COMPRESSION: Switch, Is("false") => |s, it| s.http.compression = it,
             "Compress documentation, metrics and lists of users with gzip for callers that accept it";
         SERVER_TIMING: Switch, Is("false") => |s, it| s.http.server_timing = it,
-            "Tell callers where the time of their request went, in the header Server-Timing";
+            "Tell all callers where the time of their request went, in the header Server-Timing; those with the scope admin \
+             are told anyway";
     }
     "Memory" {
         MEMORY_WARN: Whole<u8>(0..=99), Is("75") => |s, it| s.memory.warning = Some(it).filter(|it| *it > 0),

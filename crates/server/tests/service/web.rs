@@ -5,7 +5,10 @@ use std::io::Read;
 use flate2::read::GzDecoder;
 use serde_json::json;
 
-use crate::support::{Answer, Service};
+use crate::support::{
+    Answer, Service,
+    tokens::{SECRET, token_with},
+};
 
 const PAGE: &str = "https://app.example.org";
 
@@ -164,4 +167,27 @@ async fn server_timing_tells_whether_cache_or_database_took_the_time() {
     assert_eq!(names(&service.get("/nowhere").await), ["total"]);
     let limited = Service::start(&[("SERVER_TIMING", "true"), ("RATE_LIMIT_READ", "1000/min")]).await;
     assert_eq!(names(&limited.get("/users/1").await), ["auth", "limit", "db", "total"]);
+}
+
+#[tokio::test]
+async fn a_caller_with_the_scope_admin_is_told_where_the_time_went() {
+    let service = Service::start(&[
+        ("AUTH", "jwt"),
+        ("JWT_SECRET", SECRET),
+        ("JWT_ISSUER", "https://issuer.example"),
+        ("JWT_AUDIENCE", "cenote"),
+        ("RATE_LIMIT_READ", "1000/min"),
+    ])
+    .await;
+    let timing = async |scopes: &str, path: &str| {
+        let bearer = format!("Bearer {}", token_with(scopes, |_| {}));
+        let answer = service.ask("GET", path, &[("authorization", &bearer)], "").await;
+        answer.headers.get("server-timing").cloned()
+    };
+    let told = timing("read admin", "/users/1").await.unwrap();
+    let names: Vec<_> = told.split(", ").map(|entry| entry.split(';').next().unwrap()).collect();
+    assert_eq!(names, ["limit", "db", "total"]);
+    assert!(timing("admin", "/read/x").await.is_some(), "a refusal takes time too");
+    assert_eq!(timing("read", "/users/1").await, None);
+    assert!(!service.get("/users/1").await.headers.contains_key("server-timing"));
 }

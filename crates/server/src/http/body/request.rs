@@ -99,8 +99,8 @@ impl RequestBody {
     }
 
     /// Measures the request from now on, with these times.
-    pub(in crate::http) fn measure(&mut self, timings: Option<Timings>) {
-        self.timings = timings;
+    pub(crate) fn measure(&mut self, timings: Timings) {
+        self.timings = Some(timings);
     }
 
     /// Where handlers note what the time of the request is spent on; `None` if it is not measured.

@@ -102,7 +102,9 @@ pub(super) fn respond<S: Service>(
                 peer,
                 client,
             );
-            body.measure(needs.timings.clone());
+            if let Some(timings) = &needs.timings {
+                body.measure(timings.clone());
+            }
             body
         });
         // Unwind safe: everything that a panicking handler leaves behind is dropped with it.
@@ -161,6 +163,8 @@ fn finish<S>(
     if let Some(compressor) = &layer.compressor {
         response = compressor.apply(response, needs.prefers_gzip);
     }
+    // The service may measure a request that nobody else does.
+    let timings = needs.timings.or_else(|| response.extensions_mut().remove());
     let headers = response.headers_mut();
     // Without this header, caches on the way guess how long a response stays fresh.
     let revalidate = HeaderValue::from_static("no-cache");
@@ -173,7 +177,7 @@ fn finish<S>(
     if let Some(cors) = &layer.config.cors {
         cors.add(headers, needs.origin);
     }
-    if let Some(timing) = needs.timings.and_then(|timings| timings.header(elapsed)) {
+    if let Some(timing) = timings.and_then(|timings| timings.header(elapsed)) {
         headers.insert(&SERVER_TIMING, timing);
     }
     // The unread rest of the body makes an HTTP/1 connection useless for another request.
