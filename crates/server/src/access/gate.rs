@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     audit::{AuditLog, AuditedCall},
-    auth::{Authenticator, Decision, Identity, Pending, Refusal},
+    auth::{Authenticator, Certificates, Decision, Identity, Method, Pending, Refusal},
     http::{Problem, RequestBody},
     limits::{Base, Caller, ClassId, Limits, Verdict},
 };
@@ -20,6 +20,8 @@ use crate::{
 pub(crate) struct Gate {
     /// `None`: nobody has to show credentials.
     authenticator: Option<Arc<Authenticator>>,
+    /// Names clients that show a certificate and need not show a key or token.
+    certificates: Option<Arc<Certificates>>,
     limits: Arc<Limits>,
     /// The routes that everyone may use.
     open: Vec<OpenGroup>,
@@ -33,11 +35,13 @@ pub(super) struct Visit {
     /// The limit that the request counts against.
     class: Option<ClassId>,
     pub(super) client: IpAddr,
+    /// Whether a proxy names the client: then a certificate is that of the proxy.
+    is_proxied: bool,
 }
 
 /// What can be said of the sender at once.
 pub(super) enum Sender {
-    /// `None`: nobody has to show credentials.
+    /// `None`: nobody has to show credentials, and the sender shows no certificate either.
     Known(Option<Arc<Identity>>),
     Refused(Problem),
     /// [`Gate::resolve`] tells.
@@ -53,12 +57,14 @@ impl Visit {
 impl Gate {
     pub(crate) fn new(
         authenticator: Option<Arc<Authenticator>>,
+        certificates: Option<Arc<Certificates>>,
         limits: Arc<Limits>,
         open: Vec<OpenGroup>,
         audit: AuditLog,
     ) -> Self {
         Self {
             authenticator,
+            certificates,
             limits,
             open,
             audit,
@@ -72,6 +78,7 @@ impl Gate {
             rule,
             class: rule.limit.map(|base| self.limits.class_of(method, path, base)),
             client: request.body().client(),
+            is_proxied: request.body().client() != request.body().peer().address,
         }
     }
 
@@ -88,15 +95,15 @@ impl Gate {
 
     /// Looks at the credentials.
     pub(super) fn identify(&self, request: &Request<RequestBody>, visit: Visit) -> Sender {
+        let subject = request.body().peer().subject.as_ref();
         let authenticator = match &self.authenticator {
             Some(authenticator) if self.asks_for_credentials(visit.rule) => authenticator,
-            Some(_) => return Sender::Known(None),
             None if visit.is_administration() && !local::is_local(request) => {
                 return Sender::Refused(local::refusal());
             }
-            None => return Sender::Known(None),
+            _ => return Sender::Known(self.owner(subject)),
         };
-        match authenticator.authenticate(request.headers()) {
+        match authenticator.authenticate(request.headers(), subject) {
             Decision::Known(identity) => Sender::Known(Some(identity)),
             Decision::Refused(refusal) => Sender::Refused(self.refuse(refusal, visit)),
             // A look-up or a signature costs more than all else, so an address that failed too often gets none.
@@ -105,6 +112,11 @@ impl Gate {
                 None => Sender::Unknown(pending),
             },
         }
+    }
+
+    fn owner(&self, subject: Option<&Arc<str>>) -> Option<Arc<Identity>> {
+        let (certificates, subject) = self.certificates.as_ref().zip(subject)?;
+        Some(certificates.owner(subject))
     }
 
     /// Asks for credentials that are not known. Waits for a bounded time.
@@ -136,20 +148,22 @@ impl Gate {
         self.limits.peek(class, caller, Instant::now()).refusal()
     }
 
-    /// Whether the sender has the scope.
+    /// Whether the sender has the scope, where one is asked for.
     pub(super) fn permit(&self, visit: Visit, identity: Option<&Identity>) -> Result<(), Problem> {
-        match (identity, visit.rule.scope()) {
-            (Some(identity), Some(scope)) if !identity.scopes.has(scope) => match &self.authenticator {
-                Some(authenticator) => Err(authenticator.forbid(identity, scope)),
-                None => Err(local::refusal()),
-            },
+        let authenticator = self.authenticator.as_ref();
+        let asking = authenticator.filter(|_| self.asks_for_credentials(visit.rule));
+        match (asking, identity, visit.rule.scope()) {
+            (Some(authenticator), Some(identity), Some(scope)) if !identity.scopes.has(scope) => {
+                Err(authenticator.forbid(identity, scope))
+            }
             _ => Ok(()),
         }
     }
 
     /// Charges the request to its sender; `None` if its class has no limit.
     pub(super) fn charge<'a>(&'a self, visit: Visit, identity: Option<&'a Identity>) -> Option<Verdict<'a>> {
-        let (caller, overrides) = match identity {
+        let is_of_proxy = |identity: &Identity| identity.method == Method::Certificate && visit.is_proxied;
+        let (caller, overrides) = match identity.filter(|identity| !is_of_proxy(identity)) {
             Some(identity) => (Caller::Identity(identity.id), identity.limits.as_ref()),
             None => (Caller::Address(visit.client), None),
         };

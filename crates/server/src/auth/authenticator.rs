@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 
 use super::{
     api_key::{KeyDigest, KeyStats, Keys, LookedUp},
+    certificates::Certificates,
     clock::Now,
     credentials::{self, Accepted, Credential},
     identity::Identity,
@@ -22,6 +23,8 @@ use crate::http::Problem;
 pub(crate) struct Authenticator {
     keys: Option<Keys>,
     tokens: Option<Tokens>,
+    /// `Some` if certificates authenticate; keys and tokens are not looked at then.
+    certificates: Option<Arc<Certificates>>,
     outcomes: Outcomes,
 }
 
@@ -67,16 +70,33 @@ pub(crate) struct AuthStats<'a> {
 }
 
 impl Authenticator {
+    /// Accepts API keys, tokens or both.
     pub(crate) fn new(keys: Option<Keys>, tokens: Option<Tokens>) -> Self {
         Self {
             keys,
             tokens,
+            certificates: None,
             outcomes: Outcomes::default(),
         }
     }
 
-    /// Looks at `Authorization` and `X-API-Key`. Neither waits nor asks anybody.
-    pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Decision {
+    /// Accepts the certificate that the transport has verified.
+    pub(crate) fn by_certificate(certificates: Arc<Certificates>) -> Self {
+        Self {
+            certificates: Some(certificates),
+            ..Self::new(None, None)
+        }
+    }
+
+    /// Looks at the subject of the client's certificate, or else at `Authorization` and `X-API-Key`. Neither waits nor asks
+    /// anybody.
+    pub(crate) fn authenticate(&self, headers: &HeaderMap, subject: Option<&Arc<str>>) -> Decision {
+        if let Some(certificates) = &self.certificates {
+            return match subject {
+                Some(subject) => self.know(Method::Certificate, certificates.owner(subject)),
+                None => self.refuse(Refusal::new(Method::Certificate, Outcome::Missing)),
+            };
+        }
         let accepted = Accepted {
             keys: self.keys.is_some(),
             tokens: self.tokens.is_some(),
@@ -213,12 +233,12 @@ mod tests {
     async fn a_token_is_verified_once_and_then_known() {
         let authenticator = of_tokens().await;
         let headers = bearer(&Signer::hs256().token(None, &json!({"sub": "ada", "exp": 4_000_000_000u64})));
-        let Decision::Unknown(pending) = authenticator.authenticate(&headers) else {
+        let Decision::Unknown(pending) = authenticator.authenticate(&headers, None) else {
             panic!("it was never seen");
         };
         assert!(!format!("{pending:?}").contains("ey"), "{pending:?}");
         assert_eq!(&*authenticator.resolve(pending).await.unwrap().name, "ada");
-        assert!(matches!(authenticator.authenticate(&headers), Decision::Known(_)));
+        assert!(matches!(authenticator.authenticate(&headers, None), Decision::Known(_)));
         let stats = authenticator.stats();
         assert_eq!(stats.outcomes.of(Method::Token, Outcome::Accepted), 2);
         assert_eq!(stats.tokens.unwrap().cached, 1);
@@ -227,7 +247,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_counted_once_by_its_cause() {
         let authenticator = of_tokens().await;
-        let Decision::Unknown(pending) = authenticator.authenticate(&bearer("a.b.c")) else {
+        let Decision::Unknown(pending) = authenticator.authenticate(&bearer("a.b.c"), None) else {
             panic!("its form is not looked at yet");
         };
         assert_eq!(
@@ -235,7 +255,7 @@ mod tests {
             Outcome::Malformed
         );
         assert!(matches!(
-            authenticator.authenticate(&HeaderMap::new()),
+            authenticator.authenticate(&HeaderMap::new(), None),
             Decision::Refused(_)
         ));
         let outcomes = authenticator.stats().outcomes;

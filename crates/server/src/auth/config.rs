@@ -4,12 +4,15 @@ use std::{path::PathBuf, time::Duration};
 
 use cenote_secret::Secret;
 
-use super::jwt::{ClaimRules, KeySource};
+use super::{
+    certificates::CertificateScopes,
+    jwt::{ClaimRules, KeySource},
+};
 
 /// What a caller must show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AuthMode {
-    /// Nothing, on this machine. Other addresses are refused at the start.
+    /// Nothing, on this machine, or a certificate if TLS requires one. Otherwise other addresses are refused at the start.
     #[default]
     Off,
     /// Nothing, wherever the service listens.
@@ -57,6 +60,8 @@ pub struct AuthConfig {
     pub bootstrap_key: Option<PathBuf>,
     /// Where the keys of tokens are. `Some` if tokens are accepted.
     pub token_keys: Option<KeySource>,
+    /// What the owners of certificates may do. `Some` if their certificates are what authenticates them.
+    pub certificates: Option<CertificateScopes>,
     /// What is demanded of tokens.
     pub claims: ClaimRules,
 }

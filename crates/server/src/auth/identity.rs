@@ -1,14 +1,16 @@
-//! Who a request comes from. Invariant: an identity exists only for a key or token that was found valid.
+//! Who a request comes from. Invariant: an identity exists only for a key, token or certificate that was found valid.
 
 use ring::digest::{Context, SHA256};
 
 use super::{outcome::Method, scopes::Scopes};
 use crate::limits::Overrides;
 
-/// Longest name in characters; longer subjects of tokens are cut for the log, not for [`Identity::id`].
+/// Longest name in characters; longer subjects are cut for the log, not for [`Identity::id`]. Those of certificates have
+/// several parts.
 const NAME: usize = 64;
+const CERTIFICATE_NAME: usize = 256;
 
-/// A caller with a valid key or token.
+/// A caller with a valid key, token or certificate.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Identity {
     /// What the caller showed.
@@ -16,7 +18,8 @@ pub(crate) struct Identity {
     /// The same for every request of one caller, also on other instances and after a restart. Keys that replaced each
     /// other share it.
     pub(crate) id: u64,
-    /// The name for the log and the audit: of the key, or the subject of the token. Without control characters.
+    /// The name for the log and the audit: of the key, or the subject of the token or certificate. Without control
+    /// characters.
     pub(crate) name: Box<str>,
     /// What the caller may do.
     pub(crate) scopes: Scopes,
@@ -30,7 +33,7 @@ impl Identity {
         Self {
             method: Method::ApiKey,
             id: stable_hash(&[b"key", &owner.to_be_bytes()]),
-            name: printable(name),
+            name: printable(name, NAME),
             scopes,
             limits,
         }
@@ -41,7 +44,18 @@ impl Identity {
         Self {
             method: Method::Token,
             id: stable_hash(&[b"token", issuer.as_bytes(), subject.as_bytes()]),
-            name: printable(subject),
+            name: printable(subject, NAME),
+            scopes,
+            limits: None,
+        }
+    }
+
+    /// The owner of a client's certificate.
+    pub(crate) fn of_certificate(subject: &str, scopes: Scopes) -> Self {
+        Self {
+            method: Method::Certificate,
+            id: stable_hash(&[b"certificate", subject.as_bytes()]),
+            name: printable(subject, CERTIFICATE_NAME),
             scopes,
             limits: None,
         }
@@ -61,8 +75,8 @@ fn stable_hash(parts: &[&[u8]]) -> u64 {
     u64::from_be_bytes(first.unwrap_or_default())
 }
 
-fn printable(name: &str) -> Box<str> {
-    let characters = name.chars().take(NAME);
+fn printable(name: &str, most: usize) -> Box<str> {
+    let characters = name.chars().take(most);
     let characters = characters.map(|it| if it.is_control() { '\u{fffd}' } else { it });
     characters.collect::<String>().into()
 }
@@ -78,6 +92,7 @@ mod tests {
         assert_ne!(id("a", "b"), id("ab", ""));
         assert_ne!(id("a", "b"), id("c", "b"));
         assert_ne!(Identity::of_key(1, "b", Scopes::default(), None).id, id("", "b"));
+        assert_ne!(Identity::of_certificate("b", Scopes::default()).id, id("", "b"));
     }
 
     #[test]

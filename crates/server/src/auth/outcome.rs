@@ -10,10 +10,12 @@ pub(crate) enum Method {
     Nothing,
     ApiKey,
     Token,
+    /// The certificate of a client.
+    Certificate,
 }
 
 impl Method {
-    pub(crate) const ALL: [Self; 3] = [Self::Nothing, Self::ApiKey, Self::Token];
+    pub(crate) const ALL: [Self; 4] = [Self::Nothing, Self::ApiKey, Self::Token, Self::Certificate];
 
     /// The name in the log and in metrics.
     pub(crate) const fn name(self) -> &'static str {
@@ -21,6 +23,7 @@ impl Method {
             Self::Nothing => "none",
             Self::ApiKey => "api_key",
             Self::Token => "jwt",
+            Self::Certificate => "certificate",
         }
     }
 }

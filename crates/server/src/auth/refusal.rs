@@ -50,6 +50,12 @@ impl Refusal {
     }
 
     fn response(self) -> Problem {
+        if self.method == Method::Certificate {
+            return unauthorized(
+                "the certificate of this client names nobody: it has neither a subject nor an alternative name",
+                HeaderValue::from_static("Bearer realm=\"cenote\""),
+            );
+        }
         match self.outcome {
             Outcome::Missing => unauthorized(
                 "this needs an API key or a token, as in Authorization: Bearer cnk_…",
@@ -97,7 +103,7 @@ pub(super) fn forbidden(scope: Scope) -> Problem {
         Scope::Admin => "Bearer realm=\"cenote\", error=\"insufficient_scope\", scope=\"admin\"",
         Scope::Metrics => "Bearer realm=\"cenote\", error=\"insufficient_scope\", scope=\"metrics\"",
     };
-    let detail = format!("this needs the scope {name}, which the key or token does not have");
+    let detail = format!("this needs the scope {name}, which the caller does not have");
     Problem::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
         .member("scope", Member::Text(name.into()))
         .header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))

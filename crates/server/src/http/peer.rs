@@ -9,7 +9,8 @@ use std::sync::Arc;
 pub struct Peer {
     /// Its address. An IPv4 address that was mapped into IPv6 is an IPv4 address here.
     pub address: IpAddr,
-    /// The subject of its TLS certificate, as RFC 4514 writes it: `CN=reports,O=Acme`. `None` without a certificate.
+    /// The subject of its TLS certificate, as RFC 4514 writes it: `CN=reports,O=Acme`; if that is empty, an alternative name
+    /// such as `URI:spiffe://acme/reports`. `None` without a certificate, or if that has neither.
     pub subject: Option<Arc<str>>,
 }
 

@@ -253,6 +253,7 @@ pub(super) fn complete(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::Op
     api.security = Some(vec![
         requirement(BEARER),
         requirement(API_KEY),
+        requirement(CERTIFICATE),
         SecurityRequirement::default(),
     ]);
     for error in ERROR_RESPONSES {
@@ -315,6 +316,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 /// The names of the ways to show credentials.
 const BEARER: &str = "bearer";
 const API_KEY: &str = "api-key";
+const CERTIFICATE: &str = "certificate";
 
 /// Describes the ways to show credentials.
 fn name_credentials(components: &mut Components) {
@@ -324,6 +326,12 @@ fn name_credentials(components: &mut Components) {
         .build();
     let key = ApiKeyValue::with_description("X-API-Key", "An API key (`cnk_…`)");
     components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
+    let certificate = SecurityScheme::MutualTls {
+        description: Some("A certificate of the client, where `TLS_CLIENT_CA` is set".to_owned()),
+        deprecated: None,
+        extensions: None,
+    };
+    components.add_security_scheme(CERTIFICATE, certificate);
     components.add_security_scheme(API_KEY, SecurityScheme::ApiKey(ApiKey::Header(key)));
 }
 

@@ -29,7 +29,7 @@ use cenote_cache::{Config as CacheConfig, Mode};
 use clap::ArgMatches;
 
 pub use crate::access::OpenGroup;
-pub use crate::auth::{AuthConfig, AuthMode, ClaimRules, JwksUrl, KeySource};
+pub use crate::auth::{AuthConfig, AuthMode, CertificateScopes, ClaimRules, JwksUrl, KeySource};
 pub use crate::store::{CacheMode, Migrate, SchemaName};
 pub use cenote_secret::Secret;
 pub(crate) use changes::Changes;

@@ -11,7 +11,7 @@ use super::parse::Kind;
 use super::resolve::{Resolver, Row};
 use super::table as t;
 use super::typed::Settings;
-use crate::auth::{KeySource, SECRET_BYTES};
+use crate::auth::{AuthMode, KeySource, SECRET_BYTES};
 use crate::http::{ClientCertificates, Cors, TlsConfig};
 use crate::store::CacheMode;
 
@@ -231,6 +231,7 @@ fn tls(r: &mut Resolver, s: &mut Settings) {
     for (given, missing) in [
         (&t::TLS_CLIENT_CA as &dyn Row, &t::TLS_CERT as &dyn Row),
         (of_clients, &t::TLS_CLIENT_CA),
+        (&t::TLS_CLIENT_SCOPES, &t::TLS_CLIENT_CA),
         (&t::TLS_MIN_VERSION, &t::TLS_CERT),
     ] {
         if r.is_set(given) && !r.is_set(missing) {
@@ -244,10 +245,35 @@ fn tls(r: &mut Resolver, s: &mut Settings) {
         authorities: s.directory.join(authorities),
         required: required.unwrap_or(true),
     });
+    certificate_scopes(r, s, clients.as_ref());
     s.tls = certificate.zip(key).map(|(certificate, key)| TlsConfig {
         certificate: s.directory.join(certificate),
         key: s.directory.join(key),
         clients,
         min_version: min_version.unwrap_or_default(),
     });
+}
+
+/// Certificates authenticate if every client must show one, and nothing else is asked for.
+fn certificate_scopes(r: &mut Resolver, s: &mut Settings, clients: Option<&ClientCertificates>) {
+    let scopes = r.get(&t::TLS_CLIENT_SCOPES);
+    let Some(clients) = clients else {
+        return;
+    };
+    match (s.auth.mode, clients.required) {
+        (AuthMode::Off, true) => s.auth.certificates = Some(scopes.unwrap_or_default()),
+        (mode, _) if scopes.is_some() => {
+            let scopes = r.cite(&t::TLS_CLIENT_SCOPES);
+            r.warnings.push(match mode {
+                AuthMode::Off => {
+                    format!("{scopes} is not used: TLS_CLIENT_AUTH=request lets clients in without a certificate")
+                }
+                _ => format!(
+                    "{scopes} is not used: with {} certificates give no scopes",
+                    r.cite(&t::AUTH)
+                ),
+            });
+        }
+        _ => {}
+    }
 }

@@ -13,7 +13,7 @@ use super::parse::{
 use super::resolve::Fallback::{Else, Is};
 use super::resolve::{About, Reload, Row, Setting};
 use crate::access::OpenGroup;
-use crate::auth::{AuthMode, ClaimRules, JwksUrl};
+use crate::auth::{AuthMode, CertificateScopes, ClaimRules, JwksUrl};
 use crate::http::{ProxyHeader, TlsVersion, TrustedProxies, check_origin};
 use crate::limits::{HeadersOn, Policy, RouteClasses};
 use crate::store::{CacheMode, Migrate, SchemaName};
@@ -202,6 +202,13 @@ settings! {
         TLS_CLIENT_AUTH: OneOf<bool>(&[("require", true), ("request", false)]), Else("require with TLS_CLIENT_CA"),
             "What happens to a client without a certificate: require = it is refused; request = it is served. One with a \
              certificate of another authority is always refused";
+        TLS_CLIENT_SCOPES: Parsed<CertificateScopes>(
+            "SCOPES",
+            "scopes, or SUBJECT: SCOPES, separated by ;",
+            parsed,
+        ), Else("read,write with TLS_CLIENT_CA and AUTH=off"),
+            "What the owners of certificates may do where a certificate is all that a client must show, such as \
+             read; CN=ops,O=Acme: read,write,admin. An entry without a subject is for all others";
         TLS_MIN_VERSION: OneOf<TlsVersion>(TlsVersion::WORDS), Else("1.2 with TLS_CERT"),
             "Oldest version of TLS that is accepted";
         HTTP_CORES: Whole<usize>(1..=1024), Else("all that the process may use") => |s, it| s.cores = Some(it),

@@ -17,9 +17,10 @@ use ring::rand::SystemRandom;
 use super::backend::Backend;
 use crate::{
     auth::{
-        ApiKey, AuthConfig, AuthMode, Authenticator, InvalidKey, KeyHasher, Keys, LoadError, Scopes, TokenConfig,
-        Tokens,
+        ApiKey, AuthConfig, AuthMode, Authenticator, Certificates, InvalidKey, KeyHasher, Keys, LoadError, Scopes,
+        TokenConfig, Tokens,
     },
+    settings::Settings,
     store::api_keys::{Admin, AdminError, ApiKeys, Bootstrap, NewKey},
 };
 
@@ -46,7 +47,8 @@ impl Exposed {
             .iter()
             .filter(|address| !address.ip().to_canonical().is_loopback());
         let reachable: Vec<_> = reachable.copied().collect();
-        (auth.mode == AuthMode::Off && !reachable.is_empty()).then_some(Self(reachable))
+        let asks_nothing = auth.mode == AuthMode::Off && auth.certificates.is_none();
+        (asks_nothing && !reachable.is_empty()).then_some(Self(reachable))
     }
 }
 
@@ -78,11 +80,26 @@ pub(crate) fn tokens(auth: &AuthConfig) -> Option<Tokens> {
     Some(Tokens::new(TokenConfig { source, rules }))
 }
 
+/// Who the owners of certificates are, if clients are asked for them.
+pub(super) fn certificates(settings: &Settings) -> Option<Arc<Certificates>> {
+    settings.tls.as_ref()?.clients.as_ref()?;
+    let scopes = settings.auth.certificates.clone().unwrap_or_default();
+    Some(Arc::new(Certificates::new(scopes)))
+}
+
 impl Backend {
     /// What authenticates requests, if anything does. Keys of tokens that are on this machine must be there; an issuer need
     /// not answer yet.
-    pub(super) async fn authenticator(&self) -> Result<Option<Arc<Authenticator>>, AuthError> {
+    pub(super) async fn authenticator(
+        &self,
+        certificates: Option<&Arc<Certificates>>,
+    ) -> Result<Option<Arc<Authenticator>>, AuthError> {
         let auth = &self.settings.auth;
+        if let Some(certificates) = certificates
+            && auth.certificates.is_some()
+        {
+            return Ok(Some(Arc::new(Authenticator::by_certificate(certificates.clone()))));
+        }
         let tokens = tokens(auth);
         if let Some(tokens) = &tokens
             && !tokens.are_remote()
@@ -181,6 +198,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::auth::CertificateScopes;
 
     fn auth(mode: AuthMode) -> AuthConfig {
         AuthConfig {
@@ -206,6 +224,15 @@ mod tests {
                 assert!(!is_exposed(mode, address), "{address} {mode:?}");
             }
         }
+    }
+
+    #[test]
+    fn certificates_that_clients_must_show_are_authentication() {
+        let auth = AuthConfig {
+            certificates: Some(CertificateScopes::default()),
+            ..auth(AuthMode::Off)
+        };
+        assert!(Exposed::find(&auth, &["0.0.0.0:1".parse().unwrap()]).is_none());
     }
 
     #[test]

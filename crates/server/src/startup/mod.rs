@@ -237,7 +237,8 @@ async fn compose(settings: Settings, surroundings: Surroundings) -> Result<Servi
         }
     };
     // Boxed: the load of keys of tokens is large, and most services have none.
-    let auth = match Box::pin(database.backend.authenticator()).await {
+    let certificates = auth::certificates(&database.backend.settings);
+    let auth = match Box::pin(database.backend.authenticator(certificates.as_ref())).await {
         Ok(auth) => auth,
         Err(error) => {
             database.close().await;
@@ -248,6 +249,7 @@ async fn compose(settings: Settings, surroundings: Surroundings) -> Result<Servi
     let pool = &database.backend.pool;
     let gate = Arc::new(Gate::new(
         auth.clone(),
+        certificates,
         Arc::new(Limits::new(&settings.limits)),
         settings.auth_open.clone(),
         audit,

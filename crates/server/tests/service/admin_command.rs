@@ -136,7 +136,7 @@ async fn a_key_needs_the_scope_admin_and_is_not_shown() {
     assert!(failure(&refused, 1).contains("does not accept the key or token"));
     assert!(!refused.log.contains(&wrong));
     let refused = asked(Some(&token_with("read write", |_| {}))).await;
-    assert!(failure(&refused, 1).contains("needs the scope admin"));
+    assert!(failure(&refused, 1).contains("needs the scope admin, which the caller does not have; "));
     let good = token_with("admin", |_| {});
     let admitted = asked(Some(&good)).await;
     assert_eq!(admitted.code, Some(0), "{admitted:?}");
@@ -260,7 +260,12 @@ async fn over_tls_the_certificate_is_verified_and_every_failure_says_what_to_do(
     let ended = asked(plain.address.port(), &[]).await;
     assert!(failure(&ended, 1).contains("does not speak TLS"), "{ended:?}");
 
-    let mutual = start(&files, &[("TLS_CLIENT_CA", &path("clients.pem"))]).await;
+    let settings = [
+        ("TLS_CLIENT_CA", path("clients.pem")),
+        ("TLS_CLIENT_SCOPES", "CN=operator: admin".to_owned()),
+    ];
+    let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let mutual = start(&files, &settings).await;
     let port = mutual.address.port();
     let ended = asked(port, &["--ca", &path("ca.pem")]).await;
     assert!(failure(&ended, 1).contains("--cert and --cert-key"), "{ended:?}");

@@ -12,6 +12,7 @@ mod admin_command;
 mod cache_outages;
 mod caching;
 mod change_feed;
+mod client_certificates;
 mod commands;
 mod conditional;
 mod database_load;

@@ -237,6 +237,7 @@ fn no_setting_is_left_out_of_these_tests() {
         "TLS_KEY",
         "TLS_CLIENT_CA",
         "TLS_CLIENT_AUTH",
+        "TLS_CLIENT_SCOPES",
         "TLS_MIN_VERSION",
         "PROXY_PROTOCOL",
     ];

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cenote::http::{ClientCertificates, TlsVersion};
-use cenote::settings::CacheMode;
+use cenote::settings::{CacheMode, CertificateScopes};
 use cenote_cache::{Mode, RedisConfig};
 
 use crate::spans::SPANS;
@@ -221,7 +221,32 @@ fn the_files_of_tls_go_together() {
         };
         assert_eq!((tls.clients, tls.min_version), (Some(expected), TlsVersion::Tls13));
     }
+    let scopes = |further: &[(&str, &str)]| {
+        env(&[&[certificate, key, clients], further].concat())
+            .settings()
+            .auth
+            .certificates
+    };
+    let of = ("TLS_CLIENT_SCOPES", "read; CN=ops: admin");
+    assert_eq!(scopes(&[]), Some(CertificateScopes::default()));
+    assert_eq!(scopes(&[of]), Some(of.1.parse().unwrap()));
+    for other in [
+        ("TLS_CLIENT_AUTH", "request"),
+        ("AUTH", "keys"),
+        ("AUTH", "none-i-know"),
+    ] {
+        assert_eq!(scopes(&[of, other]), None, "{other:?}");
+        let warnings = env(&[certificate, key, clients, of, other]).loaded().warnings;
+        assert!(
+            warnings[0].starts_with("TLS_CLIENT_SCOPES from the environment is not used: "),
+            "{warnings:?}"
+        );
+    }
     for (given, expected) in [
+        (
+            &[certificate, key, of][..],
+            "TLS_CLIENT_SCOPES from the environment: means nothing without TLS_CLIENT_CA",
+        ),
         (
             &[certificate][..],
             "TLS_CERT from the environment: means nothing without TLS_KEY",

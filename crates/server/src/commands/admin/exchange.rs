@@ -44,7 +44,7 @@ pub(super) enum Failure {
     NoKey,
     #[error("it does not accept the key or token: {0}")]
     WrongKey(Refused),
-    #[error("the key or token may not administer: {0}. It needs the scope admin: `cenote key create --scope admin`")]
+    #[error("refused: {0}; `cenote key create`, the issuer of tokens, or TLS_CLIENT_SCOPES gives that scope")]
     NoScope(Refused),
     #[error("refused: {0}")]
     Refused(Refused),
@@ -209,7 +209,7 @@ mod tests {
         );
         let forbidden = r#"{"type": "urn:cenote:problem:forbidden", "detail": "scope missing", "scope": "admin"}"#;
         let error = judged(403, forbidden, true).unwrap_err();
-        assert!(error.contains("cenote key create --scope admin"), "{error}");
+        assert!(error.contains("cenote key create"), "{error}");
         let invalid = r#"{"type": "urn:cenote:problem:validation", "detail": "see errors",
             "errors": [{"field": "max", "detail": "must be more"}, {"field": "min", "detail": "must be less"}]}"#;
         let error = judged(422, invalid, false).unwrap_err();

@@ -27,11 +27,30 @@ pub(super) fn validity(der: &[u8]) -> Option<Validity> {
     })
 }
 
-/// Returns a certificate's subject as RFC 4514 writes it; `None` if it is empty or cannot be read.
+/// Returns a certificate's subject as RFC 4514 writes it. If it is empty, as in those of SPIFFE, it is the first
+/// alternative name: `URI:spiffe://acme/reports`. `None` if there is neither, or the certificate cannot be read.
 pub(super) fn subject(der: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let text = distinguished_name(certificate.subject());
-    (!text.is_empty()).then_some(text)
+    match text.is_empty() {
+        true => alternative_name(&certificate),
+        false => Some(text),
+    }
+}
+
+fn alternative_name(certificate: &X509Certificate<'_>) -> Option<String> {
+    let names = certificate.subject_alternative_name().ok()??;
+    names.value.general_names.iter().find_map(|name| {
+        let (kind, value) = match name {
+            GeneralName::URI(value) => ("URI:", value),
+            GeneralName::DNSName(value) => ("DNS:", value),
+            GeneralName::RFC822Name(value) => ("EMAIL:", value),
+            _ => return None,
+        };
+        let mut text = kind.to_owned();
+        write_value(&mut text, value);
+        Some(text)
+    })
 }
 
 /// Returns a host name that a certificate is for; `None` if it is for addresses alone, or cannot be read.
@@ -101,7 +120,7 @@ fn write_value(text: &mut String, value: &str) {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyPair, date_time_ymd};
+    use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyPair, SanType, date_time_ymd};
 
     use super::*;
 
@@ -127,6 +146,26 @@ mod tests {
         ]);
         assert_eq!(subject(&der).unwrap(), "CN=reports,O=Acme,C=DE");
         assert_eq!(subject(&certificate(&[])), None);
+    }
+
+    #[test]
+    fn without_a_subject_the_first_alternative_name_stands_for_it() {
+        let named = |names: &[SanType]| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name = DistinguishedName::new();
+            params.subject_alt_names = names.to_vec();
+            let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            subject(certificate.der())
+        };
+        let address = SanType::IpAddress([127, 0, 0, 1].into());
+        let uri = SanType::URI("spiffe://acme/reports;a".try_into().unwrap());
+        let dns = SanType::DnsName("reports.acme".try_into().unwrap());
+        assert_eq!(
+            named(&[address.clone(), uri, dns.clone()]).as_deref(),
+            Some(r"URI:spiffe://acme/reports\;a")
+        );
+        assert_eq!(named(&[dns]).as_deref(), Some("DNS:reports.acme"));
+        assert_eq!(named(&[address]), None);
     }
 
     #[test]
