@@ -24,6 +24,7 @@ mod errors;
 mod first_start;
 mod foreign_settings;
 mod http2;
+mod identity_provider;
 mod instances;
 mod key_commands;
 mod key_count;
@@ -42,6 +43,7 @@ mod reaching;
 mod read_only;
 mod redis_problems;
 mod reload;
+mod revocation;
 mod schema;
 mod settings;
 #[path = "../settings/spans.rs"]

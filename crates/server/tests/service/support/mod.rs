@@ -20,7 +20,7 @@ pub(crate) use client::{Answer, Connection, resolve};
 pub(crate) use database::{Database, Session, server, shared_server};
 pub(crate) use load::{Load, nothing_is_lost};
 pub(crate) use process::{Ended, Launch, Process};
-pub(crate) use service::{Service, encoded};
+pub(crate) use service::{Service, create_key, encoded};
 
 /// A bound against hanging: far more than anything takes, even on a slow machine that does other work.
 pub(crate) const SOON: Duration = secs(60);

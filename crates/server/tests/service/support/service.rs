@@ -126,6 +126,16 @@ impl Service {
     }
 }
 
+/// Creates an API key by the command line.
+pub(crate) async fn create_key(database: &Database, scopes: &str) -> String {
+    let created = Launch::new(&["key", "create", "--name", "test", "--scope", scopes])
+        .env("DATABASE_URL", &database.url)
+        .run()
+        .await;
+    assert_eq!(created.code, Some(0), "{created:?}");
+    created.output.trim().to_owned()
+}
+
 pub(crate) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
