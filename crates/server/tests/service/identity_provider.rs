@@ -144,6 +144,31 @@ async fn a_rotated_key_is_picked_up_and_the_old_one_ends_with_it() {
 }
 
 #[tokio::test]
+async fn a_provider_that_is_away_at_the_start_is_asked_again_soon() {
+    let key = Key::new("known");
+    let provider = Provider::start(&[&key]).await;
+    provider.set(Behaviour::Hang);
+    let service = Service::start(&[
+        ("AUTH", "jwt"),
+        ("JWT_JWKS_URL", &provider.url),
+        ("JWT_AUDIENCE", "cenote"),
+        ("AUTH_OPEN", "health"),
+    ])
+    .await;
+    get(service.address, &key.token())
+        .await
+        .problem(503, "auth-unavailable");
+    let health = service.get("/health").await.json(200);
+    assert_eq!(health["status"], "degraded", "{health}");
+    provider.publish(&[&key]);
+    eventually("its keys are loaded", async || {
+        (get(service.address, &key.token()).await.status == 404).then_some(())
+    })
+    .await;
+    assert_eq!(service.get("/health").await.json(200)["status"], "ok");
+}
+
+#[tokio::test]
 async fn a_provider_that_hangs_delays_only_tokens_with_an_unknown_key() {
     let (known, unknown) = (Key::new("known"), Key::new("unknown"));
     let provider = Provider::start(&[&known]).await;

@@ -174,7 +174,8 @@ impl KeyRefresh {
             }
             failing = loaded.is_err();
             self.ended.send_modify(|loads| *loads += 1);
-            match self.loader.source().next_load(Instant::now(), !failing) {
+            let has_keys = self.current().is_some();
+            match self.loader.source().next_load(Instant::now(), !failing, has_keys) {
                 Some(at) => tokio::select! {
                     () = sleep_until(at) => {}
                     () = self.is_wanted() => {}

@@ -29,8 +29,9 @@ use crate::http_client::{Client, ClientError};
 /// How often a file is read again, and a URL asked again.
 const FILE_INTERVAL: Duration = Duration::from_secs(10);
 const URL_INTERVAL: Duration = Duration::from_secs(600);
-/// The pause after a failure.
+/// The pause after a failure; shorter while there are no keys, because then no token is accepted.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
+const FIRST_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest time for reading the keys.
 pub(super) const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -89,13 +90,14 @@ impl KeySource {
     }
 
     /// When the keys are to be loaded again, after a load that ended at `at`.
-    pub(super) fn next_load(&self, at: Instant, succeeded: bool) -> Option<Instant> {
+    pub(super) fn next_load(&self, at: Instant, succeeded: bool, has_keys: bool) -> Option<Instant> {
         match self {
             Self::Secret(_) => None,
             Self::SecretFile(_) | Self::File(_) => Some(at + FILE_INTERVAL),
             // Spread over a tenth, so that instances do not ask all at once.
             Self::Url(_) if succeeded => Some(at + URL_INTERVAL.mul_f64(0.9 + 0.1 * fastrand::f64())),
-            Self::Url(_) => Some(at + RETRY_INTERVAL),
+            Self::Url(_) if has_keys => Some(at + RETRY_INTERVAL),
+            Self::Url(_) => Some(at + FIRST_RETRY_INTERVAL),
         }
     }
 }
