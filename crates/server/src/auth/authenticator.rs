@@ -244,6 +244,20 @@ mod tests {
         assert_eq!(stats.tokens.unwrap().cached, 1);
     }
 
+    #[test]
+    fn a_certificate_is_all_that_is_looked_at_where_it_authenticates() {
+        let authenticator = Authenticator::by_certificate(Arc::new(Certificates::new(Default::default())));
+        let headers = bearer("a.b.c");
+        let Decision::Known(owner) = authenticator.authenticate(&headers, Some(&"CN=ada".into())) else {
+            panic!("its owner is known");
+        };
+        assert_eq!((&*owner.name, owner.method), ("CN=ada", Method::Certificate));
+        let Decision::Refused(refusal) = authenticator.authenticate(&headers, None) else {
+            panic!("it names nobody");
+        };
+        assert_eq!(refusal.problem().into_full_response().status(), 401);
+    }
+
     #[tokio::test]
     async fn a_refusal_is_counted_once_by_its_cause() {
         let authenticator = of_tokens().await;
