@@ -265,12 +265,14 @@ impl<O: Origin> Cache<O> {
                 stats.state = redis.state(now);
                 stats.uses_redis = true;
                 stats.redis_problem = redis.reports.problem();
+                stats.redis_times = redis.redis_times();
                 redis.near()
             }
             ActiveMode::CacheAside(aside) => {
                 stats.state = aside.state();
                 stats.uses_redis = true;
                 stats.redis_problem = aside.redis.reports.problem();
+                stats.redis_times = aside.redis.redis_times();
                 None
             }
         };

@@ -38,7 +38,7 @@ pub mod clock;
 pub mod protocol;
 
 pub use cache::Cache;
-pub use cenote_metrics::Metrics;
+pub use cenote_metrics::{Histogram, Metrics};
 pub use config::{ClientIdentity, Config, ConfigError, MIN_STALENESS, Mode, RedisConfig};
 pub use fenced::Fenced;
 pub use origin::{Origin, Value};

@@ -1,6 +1,9 @@
 //! The metrics of a cache. Invariant: every figure of [`Stats`] that an operator may want to follow is here, and no key is.
 
-use cenote_metrics::{Description, Metrics, Row, Unit::Bytes};
+use cenote_metrics::{
+    Description, Metrics, Row,
+    Unit::{Bytes, Seconds},
+};
 
 use crate::{State, Stats};
 
@@ -78,7 +81,7 @@ impl Metrics for Stats {
             |it, out| out.value(it.keys),
         ),
         Row::new(
-            Description::gauge("cenote_cache_size_bytes", "Bytes of the values kept in this process.").unit(Bytes),
+            Description::gauge("cenote_cache_bytes", "Bytes of the values kept in this process.").unit(Bytes),
             |it, out| out.value(it.bytes),
         ),
         Row::new(
@@ -105,6 +108,20 @@ impl Metrics for Stats {
             |it, out| {
                 if it.uses_redis {
                     out.value(it.redis_problem.is_none());
+                }
+            },
+        ),
+        Row::new(
+            Description::histogram(
+                "cenote_redis_command_duration_seconds",
+                "How long Redis took to answer what was sent together, for one or many keys. Absent in \
+                 modes without Redis.",
+            )
+            .unit(Seconds)
+            .look_when("reads that are not near are slow"),
+            |it, out| {
+                if it.uses_redis {
+                    out.durations(&[], &it.redis_times);
                 }
             },
         ),

@@ -6,6 +6,8 @@ use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
+use cenote_metrics::Histogram;
+
 use crate::{
     read::{Read, Source},
     redis::problem::RedisProblem,
@@ -51,6 +53,8 @@ pub struct Stats {
     /// Why there is no session with Redis, in modes with one. `state` says whether Redis is used: that changes only some time
     /// after a session is lost or opened.
     pub redis_problem: Option<RedisProblem>,
+    /// How long Redis took to answer what was sent together: commands for one or many keys. Without failures.
+    pub redis_times: Histogram,
 }
 
 impl Stats {

@@ -34,8 +34,9 @@ impl AtomicHistogram {
     /// Counts a duration.
     #[inline]
     pub fn record(&self, duration: Duration) {
-        // The sum overflows after 584 years of durations.
-        let nanoseconds = duration.as_secs() * 1_000_000_000 + u64::from(duration.subsec_nanos());
+        // The sum starts over after 584 years of durations.
+        let nanoseconds = duration.as_secs().saturating_mul(1_000_000_000);
+        let nanoseconds = nanoseconds.saturating_add(duration.subsec_nanos().into());
         self.counts[bucket(duration)].fetch_add(1, Relaxed);
         self.nanoseconds.fetch_add(nanoseconds, Relaxed);
     }

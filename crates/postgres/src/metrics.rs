@@ -80,7 +80,7 @@ impl Metrics for NamedQueues {
         ),
         Row::new(
             Description::gauge(
-                "cenote_queue_waiting_bytes",
+                "cenote_queue_bytes",
                 "Bytes of the requests that wait to be sent in a batch.",
             )
             .unit(Bytes)

@@ -4,6 +4,7 @@
 use std::{iter::zip, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
+use cenote_metrics::Histogram;
 use tokio::runtime::Handle;
 
 use crate::{
@@ -86,6 +87,14 @@ impl RedisMode {
             counters: counters.clone(),
             runtime: Handle::current(),
         }))
+    }
+
+    /// How long the answers of Redis took.
+    pub(crate) fn redis_times(&self) -> Histogram {
+        let servers = &self.session_config.servers;
+        servers
+            .first()
+            .map_or_else(Histogram::default, |server| server.times().snapshot())
     }
 
     /// The value of a key if it is in this process and proven to be fresh enough.

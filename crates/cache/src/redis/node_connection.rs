@@ -252,6 +252,7 @@ impl NodeConnection {
             breaker: self.breaker.clone(),
             digests: self.digests.clone(),
             proof: self.proof.get().cloned(),
+            times: self.server.times().clone(),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use cenote_metrics::AtomicHistogram;
 use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo};
 use ring::digest;
 use tokio_rustls::rustls::ClientConfig;
@@ -27,6 +28,8 @@ const OLDEST: u32 = 6;
 pub(crate) struct Server {
     url: RedisUrl,
     tls: Option<Arc<ClientConfig>>,
+    /// How long its commands took. Clones, and the servers of one configuration, share it.
+    times: Arc<AtomicHistogram>,
 }
 
 /// What a server reports of itself.
@@ -50,9 +53,11 @@ impl Server {
             true => Some(client_config(redis.authorities.as_deref(), redis.identity.as_ref())?),
             false => None,
         };
+        let times = Arc::default();
         let server = |url: &RedisUrl| Self {
             url: url.clone(),
             tls: tls.clone(),
+            times: Arc::clone(&times),
         };
         Ok(redis.servers.iter().map(server).collect())
     }
@@ -66,7 +71,13 @@ impl Server {
         Self {
             url: self.url.at(host, port),
             tls: self.tls.clone(),
+            times: Arc::clone(&self.times),
         }
+    }
+
+    /// How long the commands of all servers of this configuration took.
+    pub(crate) fn times(&self) -> &Arc<AtomicHistogram> {
+        &self.times
     }
 
     /// The host, as it is written in the URL.

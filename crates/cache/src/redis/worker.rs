@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use cenote_metrics::AtomicHistogram;
 use redis::{RedisResult, Value};
 use tokio::{
     sync::{Notify, oneshot},
@@ -87,6 +88,8 @@ pub(crate) struct WorkerConfig {
     pub(crate) digests: Arc<Digests>,
     /// What every command must find.
     pub(crate) proof: Option<Arc<KeyspaceProof>>,
+    /// How long the server's answers take.
+    pub(crate) times: Arc<AtomicHistogram>,
 }
 
 impl Worker {
@@ -233,9 +236,13 @@ impl Task {
         let timer = sleep(config.timeout);
         tokio::pin!(timer);
         while let Some(mut requests) = self.0.next().await {
+            let begun = Instant::now();
             let sending = requests.send(config, &mut connection);
-            match within(config.timeout, timer.as_mut(), sending).await {
-                Ok(values) => requests.answer(values),
+            match within(config.timeout, begun, timer.as_mut(), sending).await {
+                Ok(values) => {
+                    config.times.record(begun.elapsed());
+                    requests.answer(values);
+                }
                 Err(error) => {
                     // The breaker opens before the requests are dropped: their callers then find the session broken,
                     // and the reason for it.
@@ -258,14 +265,15 @@ impl Drop for Task {
     }
 }
 
-/// The result of `asking`, or an error after this time. The timer is reset only when it fires: resetting it for each request
+/// The result of `asking`, or an error this time after it has begun. The timer is reset only when it fires: resetting it for each request
 /// would wake the runtime's driver each time.
 async fn within<T>(
     timeout: Duration,
+    begun: Instant,
     mut timer: Pin<&mut Sleep>,
     asking: impl Future<Output = RedisResult<T>>,
 ) -> RedisResult<T> {
-    let deadline = clock::after(Instant::now(), timeout);
+    let deadline = clock::after(begun, timeout);
     tokio::pin!(asking);
     loop {
         tokio::select! {
