@@ -2,7 +2,7 @@
 //!
 //! Invariant: it is built once and then only read.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use cenote_postgres::Pool;
 use tokio::time::Instant;
@@ -12,7 +12,7 @@ use crate::{
     admin::Admin,
     auth::Authenticator,
     health::HealthMonitor,
-    http::Tls,
+    http::{Tls, Traffic},
     memory_watch::{MemoryReader, MemoryState, MemoryWatch, Thresholds},
     response_memory::ResponseMemory,
     store::{CacheMode, Queues, Store},
@@ -39,6 +39,10 @@ pub(crate) struct Shared {
     pub(crate) health: Arc<HealthMonitor>,
     pub(crate) admin: Arc<Admin>,
     pub(crate) started: Instant,
+    /// The same moment, for people and metrics.
+    pub(crate) started_at: SystemTime,
+    /// What is counted of connections and requests.
+    pub(crate) traffic: Arc<Traffic>,
     pub(crate) memory: ResponseMemory,
     /// How short the process's memory is.
     pub(crate) memory_state: MemoryState,

@@ -13,6 +13,7 @@
 //! | `auth` | who calls: API keys and tokens |
 //! | `access` | the gate that every request passes: who may do what, and how often |
 //! | `app` | the state that the routes share |
+//! | `metrics` | what is counted, as text for Prometheus |
 //! | `health` | measures the database's health |
 //! | `response_memory` | bounds the memory of large responses |
 //! | [`memory_watch`] | gives memory back and refuses long bodies while memory is short |
@@ -54,6 +55,7 @@ mod health;
 
 mod admin;
 mod app;
+mod metrics;
 mod routes;
 #[cfg(fuzzing)]
 pub use routes::status_for_version;

@@ -71,6 +71,11 @@ impl Gate {
         }
     }
 
+    /// The limits, for their figures.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     pub(super) fn visit(&self, request: &Request<RequestBody>) -> Visit {
         let (method, path) = (request.method(), request.uri().path());
         let rule = Rule::of(method, path);

@@ -61,7 +61,6 @@ impl std::fmt::Debug for Token {
 #[derive(Debug)]
 pub(crate) struct AuthStats<'a> {
     /// How often each outcome occurred.
-    #[allow(dead_code, reason = "metrics will show it")]
     pub(crate) outcomes: &'a Outcomes,
     /// `None` if no keys are accepted.
     pub(crate) keys: Option<KeyStats>,
@@ -241,7 +240,7 @@ mod tests {
         assert!(matches!(authenticator.authenticate(&headers, None), Decision::Known(_)));
         let stats = authenticator.stats();
         assert_eq!(stats.outcomes.of(Method::Token, Outcome::Accepted), 2);
-        assert_eq!(stats.tokens.unwrap().cached, 1);
+        assert_eq!(stats.tokens.unwrap().cache.cached, 1);
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub(crate) use self::{
     authenticator::{Authenticator, Decision, Pending},
     certificates::Certificates,
     identity::Identity,
-    jwt::{LoadError, SECRET_BYTES, TokenConfig, Tokens},
-    outcome::Method,
+    jwt::{LoadError, SECRET_BYTES, TokenConfig, TokenStats, Tokens},
+    outcome::{Method, Outcome},
     refusal::Refusal,
     scopes::{Scope, Scopes},
 };

@@ -12,11 +12,12 @@ use tokio::task::JoinSet;
 use super::client_address::ClientAddresses;
 use super::config::HttpConfig;
 use super::connection::{Protocol, run};
-use super::connections::{Connections, Drained};
+use super::connections::Drained;
 use super::listener::{Accepted, TcpListeners};
 use super::refusals::Refusals;
 use super::request_layer::{Compressor, RequestLayer, RequestLog, hsts};
 use super::service::Service;
+use super::traffic::Traffic;
 
 /// One core: where its connections are served, and by what.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct Core<S> {
 /// Each connection stays on the core that had the fewest connections when it was accepted. The limits in `config` hold
 /// for all cores together.
 ///
+/// Connections and requests are counted in `traffic`, which must be for as many cores.
+///
 /// Once `leaving` has resolved, every response closes its connection. Clients that reconnect then reach another
 /// instance, so the drain closes few connections while a request is on its way.
 ///
@@ -45,11 +48,12 @@ pub async fn serve<S: Service>(
     listeners: impl Into<TcpListeners>,
     cores: Vec<Core<S>>,
     config: HttpConfig,
+    traffic: Arc<Traffic>,
     leaving: impl Future<Output = ()>,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
     let mut listeners = listeners.into();
-    let connections = Connections::new(cores.len());
+    let connections = Arc::clone(&traffic.connections);
     let opening = Arc::new(listeners.opening());
     let refusals = Refusals::new(opening.tls.is_some());
     // Its tasks end with it.
@@ -67,19 +71,21 @@ pub async fn serve<S: Service>(
     ));
     let compressor = config.compression.then(Compressor::new);
     let hsts = config.hsts.map(hsts);
-    let layer = |core: Core<S>| {
+    let layer = |(number, core): (usize, Core<S>)| {
         let layer = RequestLayer {
             service: core.service,
             config: Arc::clone(&config),
             log: Arc::clone(&log),
             connections: Arc::clone(&connections),
+            traffic: Arc::clone(&traffic),
+            core: number,
             clients: Arc::clone(&clients),
             compressor: compressor.clone(),
             hsts: hsts.clone(),
         };
         (core.runtime, Arc::new(layer))
     };
-    let cores: Vec<_> = cores.into_iter().map(layer).collect();
+    let cores: Vec<_> = cores.into_iter().enumerate().map(layer).collect();
     let (mut leaving, mut shutdown) = (pin!(leaving.fuse()), pin!(shutdown));
     loop {
         let (stream, peer) = tokio::select! {
@@ -92,6 +98,7 @@ pub async fn serve<S: Service>(
             accepted = listeners.accept() => match accepted {
                 Accepted::Normal(stream, peer) => (stream, peer),
                 Accepted::OutOfDescriptors(stream) => {
+                    traffic.refuse_without_descriptor();
                     refusals.refuse_at_once(&stream);
                     continue;
                 }
@@ -99,6 +106,7 @@ pub async fn serve<S: Service>(
         };
         match connections.admit(max_connections) {
             Some(permit) => {
+                traffic.accept();
                 let (runtime, layer) = &cores[permit.core()];
                 // Deregistered from this runtime, so that the serving core's reactor watches the socket.
                 // If that fails, the peer has gone.
@@ -114,7 +122,10 @@ pub async fn serve<S: Service>(
                     runtime.spawn(serving);
                 }
             }
-            None => refusals.refuse(stream),
+            None => {
+                traffic.refuse_at_limit();
+                refusals.refuse(stream);
+            }
         }
     }
     drop(listeners);

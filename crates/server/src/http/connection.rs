@@ -95,7 +95,13 @@ pub(super) async fn run<S: Service>(
     let _ = stream.set_nodelay(true);
     let activity = Arc::new(Activity::new());
     let config = Arc::clone(&layer.config);
-    let mut guard = pin!(ConnectionGuard::new(permit.connections(), &activity, &config));
+    let traffic = Arc::clone(&layer.traffic);
+    let mut guard = pin!(ConnectionGuard::new(
+        permit.connections(),
+        &activity,
+        &config,
+        &traffic.timeouts
+    ));
 
     let mut opening = pin!(opening.perform(Socket::new(stream, Arc::clone(&activity)), peer));
     let opened = poll_fn(|cx| {

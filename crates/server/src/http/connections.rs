@@ -93,7 +93,8 @@ impl Connections {
         })
     }
 
-    fn count(&self) -> usize {
+    /// The open connections of all cores.
+    pub(super) fn count(&self) -> usize {
         self.open.iter().map(|count| count.load(Acquire)).sum()
     }
 

@@ -13,6 +13,7 @@
 //! | what happens to a request before and after its handler; security headers, compression | `request_layer` |
 //! | which pages of other origins may read responses | `cors` |
 //! | where the time of a request went | `server_timing` |
+//! | what is counted of connections and requests | `traffic` |
 //! | bodies of requests and responses | `body` |
 //! | JSON, path and query parameters, and their validation | `extract`, `validation` |
 //! | error responses | `problem` |
@@ -43,6 +44,7 @@ mod socket;
 mod stream;
 mod timeouts;
 mod tls;
+mod traffic;
 mod validation;
 
 pub use accept_loop::{Core, serve};
@@ -66,4 +68,5 @@ pub use server_timing::{Stage, Stopwatch, Timings};
 pub use service::Service;
 pub(crate) use tls::host_name_in;
 pub use tls::{ClientCertificates, Tls, TlsConfig, TlsError, TlsStats, TlsVersion};
+pub use traffic::{RouteNames, RouteStats, Traffic, TrafficStats};
 pub use validation::{between, characters, entries, no_nul};

@@ -13,6 +13,8 @@ mod docs;
 mod errors;
 mod health;
 mod keys;
+mod metrics;
+mod names;
 mod openapi;
 mod preconditions;
 mod response;
@@ -29,6 +31,7 @@ use http_body_util::Either;
 use hyper::body::Body;
 use utoipa::OpenApi;
 
+pub(crate) use self::names::ROUTE_NAMES;
 use self::openapi::ApiInfo;
 #[cfg(fuzzing)]
 pub use self::preconditions::status_for_version;
@@ -127,6 +130,7 @@ fn router(app: App) -> Router {
         .route("/health/ready", get(health::ready))
         .route("/pool-stats", get(stats::pool))
         .route("/cache-stats", get(stats::cache))
+        .route("/metrics", get(metrics::metrics))
         .route("/api/health", get(health::health))
         .merge(admin::routes())
         .with_state(app)
@@ -150,6 +154,7 @@ pub(crate) fn openapi_document() -> utoipa::openapi::OpenApi {
         health::ready,
         stats::pool,
         stats::cache,
+        metrics::metrics,
         admin::state,
         admin::pause,
         admin::resume,

@@ -13,7 +13,12 @@ mod reach;
 mod readiness;
 mod reload;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use cenote_cache::{CheckError, RedisProblemKind, check_redis};
 use tokio::{
@@ -44,12 +49,12 @@ use crate::{
     audit::AuditLog,
     cores::Cores,
     health::{HealthMonitor, Stage},
-    http::{self, Drained, HttpConfig, TcpListeners, Tls, TlsError},
+    http::{self, Drained, HttpConfig, TcpListeners, Tls, TlsError, Traffic},
     limits::Limits,
     memory_watch::{self, MemoryReader, MemoryState, MemoryWatch},
     open_files::{HOW_TO_RAISE, OpenFiles, TooFewOpenFiles},
     response_memory::ResponseMemory,
-    routes::Routes,
+    routes::{ROUTE_NAMES, Routes},
     settings::Settings,
     systemd::{self, PassedSockets, supervise},
 };
@@ -266,6 +271,8 @@ async fn compose(settings: Settings, surroundings: Surroundings) -> Result<Servi
         health,
         admin: Arc::new(Admin::of(pool, &cores.runtimes()[0], reloads)),
         started: Instant::now(),
+        started_at: SystemTime::now(),
+        traffic: Arc::new(Traffic::new(cores.runtimes().len(), ROUTE_NAMES)),
         memory: ResponseMemory::new(settings.answer_memory),
         memory_state: MemoryState::default(),
         auth,
@@ -389,7 +396,7 @@ impl Service {
             .with_tls(self.tls)
             .with_proxies(proxies.unwrap_or_default());
         let ended = tokio::select! {
-            drained = http::serve(listeners, cores, self.http, leaving, stopping) => Ok(drained),
+            drained = http::serve(listeners, cores, self.http, app.traffic.clone(), leaving, stopping) => Ok(drained),
             failed = &mut starting => Err(match failed {
                 Ok(Err(error)) => Ended::Database(error),
                 Ok(Ok(())) | Err(_) => Ended::Start,

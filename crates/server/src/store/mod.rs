@@ -30,9 +30,10 @@ use cenote_cache::{Cache, Config, ConfigError, DegradedReason, KeyCount, Mode, S
 use cenote_postgres::{BatchLimits, ByteBound, InvalidConfig, Pool, QueueStats};
 use tokio::time::{sleep, timeout};
 
+pub(crate) use self::change_feed::FeedStats;
 use self::{
     cache_epoch::CacheEpoch,
-    change_feed::{ChangeFeed, FeedStats},
+    change_feed::ChangeFeed,
     keys::{Keys, Values, WriteTimeouts},
     users::Users,
 };

@@ -4,10 +4,13 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use cenote::http::{Core, Drained, HttpConfig, Service, TcpListeners, bind, serve, with_fallbacks};
+use cenote::http::{
+    Core, Drained, HttpConfig, RouteNames, Service, TcpListeners, Traffic, bind, serve, with_fallbacks,
+};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -53,14 +56,15 @@ pub(crate) fn serve_with<S: Service + Clone>(
         runtime,
         service: service.clone(),
     };
-    let cores = runtimes.into_iter().map(core).collect();
+    let cores: Vec<_> = runtimes.into_iter().map(core).collect();
+    let traffic = Arc::new(Traffic::new(cores.len(), RouteNames::ANY));
     // A test may drop the sender; that must not stop the server.
     let told = async |sender: oneshot::Receiver<()>| {
         if sender.await.is_err() {
             std::future::pending::<()>().await;
         }
     };
-    let done = tokio::spawn(async move { serve(listeners, cores, config, told(left), told(stopped)).await });
+    let done = tokio::spawn(async move { serve(listeners, cores, config, traffic, told(left), told(stopped)).await });
     Server {
         address,
         leave,

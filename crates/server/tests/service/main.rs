@@ -32,6 +32,7 @@ mod keys;
 mod leaving;
 mod memory;
 mod memory_pressure;
+mod metrics;
 mod openapi;
 mod operations;
 mod outages;

@@ -3,9 +3,12 @@
 //! Invariant: a result is used only with the keys that gave it, and the times of a token are judged at each use. The cache
 //! knows tokens only by their SHA-256, so a copy of the memory holds none.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
 use ring::digest;
 
 use super::super::outcome::Outcome;
@@ -32,20 +35,59 @@ impl TokenDigest {
 /// The results, each with the number of the keys that gave it. The number grows with each change of the keys.
 #[derive(Debug)]
 pub(super) struct TokenCache {
-    accepted: Cache<TokenDigest, (u64, Verified)>,
+    accepted: Cache<TokenDigest, (u64, Verified), UnitWeighter, DefaultHashBuilder, CountEvictions>,
     refused: Cache<TokenDigest, (u64, Instant)>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    evictions: CountEvictions,
+}
+
+/// How often the cache was of use. Counters count from the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TokenCacheStats {
+    /// Tokens in the cache that were accepted.
+    pub(crate) cached: usize,
+    /// Look-ups that found the token, accepted or refused.
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    /// Accepted tokens that made room for others.
+    pub(crate) evictions: u64,
+}
+
+/// Counts evictions.
+#[derive(Clone, Debug, Default)]
+struct CountEvictions(Arc<AtomicU64>);
+
+impl<Key, Val> Lifecycle<Key, Val> for CountEvictions {
+    type RequestState = ();
+
+    fn on_evict(&self, (): &mut (), _key: Key, _val: Val) {
+        self.0.fetch_add(1, Relaxed);
+    }
 }
 
 impl TokenCache {
     pub(super) fn new() -> Self {
+        let evictions = CountEvictions::default();
+        let (weighter, hasher) = (UnitWeighter, DefaultHashBuilder::default());
         Self {
-            accepted: Cache::new(ACCEPTED),
+            accepted: Cache::with(ACCEPTED, ACCEPTED as u64, weighter, hasher, evictions.clone()),
             refused: Cache::new(REFUSED),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            evictions,
         }
     }
 
     /// What is known about a token with these keys.
     pub(super) fn get(&self, token: &TokenDigest, keys: u64, now: Instant) -> Option<Result<Verified, Outcome>> {
+        let found = self.find(token, keys, now);
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Relaxed);
+        found
+    }
+
+    fn find(&self, token: &TokenDigest, keys: u64, now: Instant) -> Option<Result<Verified, Outcome>> {
         match self.accepted.get(token) {
             Some((of, verified)) if of == keys => return Some(Ok(verified)),
             _ => {}
@@ -71,16 +113,18 @@ impl TokenCache {
         self.refused.clear();
     }
 
-    /// Remembered tokens.
-    pub(super) fn len(&self) -> usize {
-        self.accepted.len()
+    pub(super) fn stats(&self) -> TokenCacheStats {
+        TokenCacheStats {
+            cached: self.accepted.len(),
+            hits: self.hits.load(Relaxed),
+            misses: self.misses.load(Relaxed),
+            evictions: self.evictions.0.load(Relaxed),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::json;
 
     use super::super::claims::ClaimRules;
@@ -110,6 +154,8 @@ mod tests {
         assert!(matches!(cache.get(&bad, 1, now), Some(Err(Outcome::Signature))));
         assert!(cache.get(&good, 2, now).is_none());
         assert!(cache.get(&bad, 2, now).is_none());
+        let stats = cache.stats();
+        assert_eq!((stats.hits, stats.misses, stats.cached), (2, 2, 1));
     }
 
     #[test]
@@ -132,6 +178,8 @@ mod tests {
             cache.accept(TokenDigest::of(&n.to_string()), 1, verified());
             cache.refuse(TokenDigest::of(&n.to_string()), 1, now);
         }
-        assert!(cache.len() <= ACCEPTED && cache.refused.len() <= REFUSED);
+        let stats = cache.stats();
+        assert!(stats.cached <= ACCEPTED && cache.refused.len() <= REFUSED);
+        assert_eq!(stats.cached as u64 + stats.evictions, 3 * ACCEPTED as u64);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::{clock::Now, identity::Identity, outcome::Outcome};
 use super::{
-    cache::{TokenCache, TokenDigest},
+    cache::{TokenCache, TokenCacheStats, TokenDigest},
     claims::ClaimRules,
     key_refresh::{CurrentKeys, KeyAge, KeyRefresh},
     source::{KeySource, LoadError},
@@ -38,8 +38,7 @@ pub(crate) enum KnownToken {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenStats {
     pub(crate) keys: KeyAge,
-    /// Tokens in the cache.
-    pub(crate) cached: usize,
+    pub(crate) cache: TokenCacheStats,
 }
 
 impl Tokens {
@@ -122,7 +121,7 @@ impl Tokens {
     pub(crate) fn stats(&self) -> TokenStats {
         TokenStats {
             keys: self.keys.age(),
-            cached: self.cache.len(),
+            cache: self.cache.stats(),
         }
     }
 }

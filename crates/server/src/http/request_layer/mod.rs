@@ -46,6 +46,7 @@ use super::problem::Problem;
 use super::server_timing::{SERVER_TIMING, Timings};
 use super::service::Service;
 use super::timeouts::{Activity, InFlight};
+use super::traffic::{CountedRequest, Traffic};
 
 /// What the requests of one core share.
 #[derive(Debug)]
@@ -55,6 +56,10 @@ pub(super) struct RequestLayer<S> {
     pub(super) log: Arc<RequestLog>,
     /// Tells whether responses must close their connections.
     pub(super) connections: Arc<Connections>,
+    /// Counts the requests.
+    pub(super) traffic: Arc<Traffic>,
+    /// The number of the core.
+    pub(super) core: usize,
     /// Finds the client behind trusted proxies.
     pub(super) clients: Arc<ClientAddresses>,
     /// Compresses responses, if that is on.
@@ -83,6 +88,7 @@ pub(super) fn respond<S: Service>(
     let in_flight = InFlight::begin(activity, request.version());
     let peer = peer.clone();
     async move {
+        let counted = layer.traffic.begin(layer.core, request.method(), request.uri().path());
         let client = layer.clients.of(peer.address, request.headers());
         let summary = RequestSummary {
             id: request_id::from_caller(request.headers()),
@@ -127,7 +133,7 @@ pub(super) fn respond<S: Service>(
                 problem.into_full_response().map(Either::Left)
             }
         };
-        Ok(finish(response, in_flight, summary, needs, &layer))
+        Ok(finish(response, in_flight, counted, summary, needs, &layer))
     }
 }
 
@@ -149,16 +155,18 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("a value that is not a text")
 }
 
-/// Logs the response and adds the headers that every response has.
+/// Counts and logs the response, and adds the headers that every response has.
 fn finish<S>(
     mut response: Response<ResponseBody>,
     mut in_flight: InFlight,
+    counted: CountedRequest<'_>,
     summary: RequestSummary,
     needs: ResponseNeeds,
     layer: &RequestLayer<S>,
 ) -> Response<TrackedBody> {
     let (now, elapsed) = in_flight.wait_for_peer();
     let status = response.status();
+    counted.answered(status, elapsed);
     let id = layer.log.note(&summary, &response, elapsed);
     if let Some(compressor) = &layer.compressor {
         response = compressor.apply(response, needs.prefers_gzip);

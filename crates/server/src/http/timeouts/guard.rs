@@ -10,6 +10,7 @@ use tokio::sync::futures::Notified;
 use tokio::task::{Unconstrained, unconstrained};
 
 use super::activity::{Activity, Timeout};
+use super::counts::TimeoutCounts;
 use super::timer::{Action, ConnectionTimer};
 use crate::http::config::HttpConfig;
 use crate::http::connections::{Connections, ServerPhase};
@@ -20,6 +21,7 @@ pin_project! {
         connections: &'a Connections,
         activity: &'a Activity,
         limits: &'a HttpConfig,
+        counts: &'a TimeoutCounts,
         #[pin]
         draining: Unconstrained<Notified<'a>>,
         #[pin]
@@ -33,12 +35,18 @@ pin_project! {
 }
 
 impl<'a> ConnectionGuard<'a> {
-    pub(in crate::http) fn new(connections: &'a Connections, activity: &'a Activity, limits: &'a HttpConfig) -> Self {
+    pub(in crate::http) fn new(
+        connections: &'a Connections,
+        activity: &'a Activity,
+        limits: &'a HttpConfig,
+        counts: &'a TimeoutCounts,
+    ) -> Self {
         let (draining, cut) = connections.signals();
         Self {
             connections,
             activity,
             limits,
+            counts,
             draining: unconstrained(draining),
             cut: unconstrained(cut),
             registered: false,
@@ -74,6 +82,7 @@ impl<'a> ConnectionGuard<'a> {
                 Action::Goodbye => *this.goodbye = true,
                 Action::Close(timeout) => {
                     tracing::debug!(?timeout, "a connection is closed by its timeout");
+                    this.counts.count(timeout);
                     match timeout {
                         Timeout::Stall => this.activity.request_reset(),
                         Timeout::Idle | Timeout::FirstByte => this.activity.note_idle_end(),

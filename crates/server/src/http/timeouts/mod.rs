@@ -7,10 +7,12 @@
 //! decides.
 
 mod activity;
+mod counts;
 mod guard;
 mod in_flight;
 mod timer;
 
 pub(super) use activity::{Activity, PeerCheck};
+pub(super) use counts::TimeoutCounts;
 pub(super) use guard::ConnectionGuard;
 pub(super) use in_flight::InFlight;

@@ -5,6 +5,7 @@
 mod cache;
 mod client;
 mod database;
+pub(crate) mod exposition;
 mod load;
 mod process;
 mod service;
