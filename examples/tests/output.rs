@@ -99,3 +99,33 @@ fn a_listener_hears_commits_and_tells_of_its_own_gaps() {
         "5 pieces left\n3 pieces left\nthe connection was lost: count again\n2 pieces left\n"
     );
 }
+
+#[test]
+fn a_registry_of_prometheus_client_has_the_metrics_of_the_pool_beside_its_own() {
+    let said = run("prometheus_client");
+    for line in [
+        "orders_total 5",
+        "# TYPE cenote_pool_acquires counter",
+        "cenote_pool_acquires_total 5.0",
+        "cenote_pool_connections_limit{bound=\"max\"} 2.0",
+        "# TYPE cenote_pool_use_seconds histogram",
+        "# UNIT cenote_pool_use_seconds seconds",
+        "cenote_pool_use_seconds_count 5",
+        "cenote_statements_total 5.0",
+    ] {
+        assert!(said.lines().any(|it| it == line), "{line}\n{said}");
+    }
+}
+
+#[test]
+fn the_facade_gets_the_values_the_descriptions_and_the_counts_of_histograms() {
+    let said = run("metrics_facade");
+    for line in [
+        "cenote_pool_acquires_total {} 5 # Connections that callers acquired.",
+        "cenote_pool_connections_limit {bound=max} 2 # The bounds on the number of connections; `overflow` comes on top of `max`.",
+        "cenote_pool_use_seconds_count {} 5",
+        "cenote_statements_total {} 5 # Statements that were sent to the database, also those that failed.",
+    ] {
+        assert!(said.lines().any(|it| it == line), "{line}\n{said}");
+    }
+}
