@@ -52,5 +52,6 @@ pub use self::redis::{
     check::{CheckError, check_redis},
     key_count::KeyCount,
     problem::{RedisProblem, RedisProblemKind},
+    script_connection::ScriptConnection,
 };
 pub use url::{InvalidRedisUrl, RedisUrl};

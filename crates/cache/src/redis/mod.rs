@@ -8,6 +8,7 @@ pub(crate) mod key_count;
 pub(crate) mod keyspace;
 pub(crate) mod problem;
 pub(crate) mod reports;
+pub(crate) mod script_connection;
 pub(crate) mod session;
 pub(crate) mod tracking;
 

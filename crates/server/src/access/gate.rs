@@ -13,7 +13,7 @@ use crate::{
     audit::{AuditLog, AuditedCall},
     auth::{Authenticator, Certificates, Decision, Identity, Method, Pending, Refusal},
     http::{Problem, RequestBody},
-    limits::{Base, Caller, ClassId, Limits, Verdict},
+    limits::{Base, Caller, ClassId, Limits, SharedStats, Verdict},
 };
 
 /// Decides on requests. All cores share one.
@@ -163,6 +163,11 @@ impl Gate {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the limits are shared with other instances, and how that goes.
+    pub(crate) fn shared_limits(&self) -> Option<SharedStats> {
+        self.limits.shared()
     }
 
     /// Charges the request to its sender; `None` if its class has no limit.

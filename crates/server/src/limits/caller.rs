@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv6Addr};
 /// Who makes a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Caller {
-    /// An authenticated caller, by the id of its identity.
+    /// The id of a caller with valid credentials: the same on all instances.
     Identity(u64),
-    /// A client's address, without credentials.
+    /// The address of a client without them.
     Address(IpAddr),
 }
 

@@ -21,6 +21,14 @@ impl Rate {
         Self { interval, tolerance }
     }
 
+    /// The limit of one of several instances that do not know of each other: together they admit the quota in the long
+    /// run, and each its part of the burst at once, one request at least.
+    pub(super) fn share(self, instances: u32) -> Self {
+        let interval = self.interval.saturating_mul(instances.into());
+        let tolerance = self.tolerance.max(interval);
+        Self { interval, tolerance }
+    }
+
     /// Whether one more request is admitted when the TAT lies this far ahead of now. It then moves on by the interval.
     pub(super) fn admits(self, ahead: u64) -> bool {
         ahead.saturating_add(self.interval) <= self.tolerance

@@ -8,7 +8,7 @@ use super::gcra::Rate;
 use super::policy::{Policy, Unit};
 
 /// The limit of one class. Without rates: no limit.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Limit {
     pub(super) policy: Policy,
     pub(super) rates: Box<[Rate]>,

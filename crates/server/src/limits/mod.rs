@@ -1,70 +1,53 @@
 //! Rate limits: how often a caller may do what.
 //!
-//! Invariant: a decision takes no allocation and waits for nothing but the lock of a few buckets. Refused requests consume
+//! Invariant: a decision waits for nothing but the lock of a few buckets, and allocates nothing. Refused requests consume
 //! nothing. In any window at most its quota and burst are admitted, whatever core the requests arrive on.
 //!
 //! | To find | Look in |
 //! |---|---|
 //! | the text of a limit | `policy` |
-//! | which requests a limit is for, and the limits of a key | `classes`, `overrides` |
+//! | which requests a limit is for, and the limits of a key | `classes`, `class`, `overrides` |
+//! | the settings | `config` |
 //! | who is limited | `caller` |
 //! | the arithmetic, and the buckets | `gcra`, `table` |
+//! | limits of several instances together | `shared` |
 //! | headers and the 429 | `verdict`, and `limit` for what is prepared |
 
 mod caller;
+mod class;
 mod classes;
+mod config;
 mod gcra;
 mod limit;
 mod overrides;
 mod policy;
+mod shared;
 mod table;
 mod verdict;
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 
 use axum::http::Method;
+use cenote_cache::RedisConfig;
 use tokio::time::Instant;
 
-use self::gcra::Rate;
+use self::class::Class;
 use self::limit::Limit;
 use self::policy::MOST_WINDOWS;
-use self::table::{Outcome, Table};
+use self::shared::{Mode, Report, Sharing};
+use self::table::{Decision, Outcome, ReportEnd, Table, Windows};
 use self::verdict::HeaderStyle;
 pub use self::{
     caller::Caller,
     classes::{Base, ClassId, InvalidClass, InvalidClasses, RouteClasses},
+    config::LimitsConfig,
     overrides::{InvalidOverride, InvalidOverrides, Overrides},
     policy::{InvalidPolicy, Policy, Unit, Window},
+    shared::SharedStats,
     verdict::{HeadersOn, Verdict},
 };
-
-/// Callers that find no room in the table share a bucket with this many times the quota of one.
-const UNTRACKED: u64 = 16;
-
-/// The settings of the limits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LimitsConfig {
-    /// Of requests that change nothing. Initially off.
-    pub read: Policy,
-    /// Of requests that change keys or users. Initially off.
-    pub write: Policy,
-    /// Of requests to administer the service. Initially off.
-    pub admin: Policy,
-    /// Of requests without valid credentials, by address. Initially `20/min`.
-    pub auth_failures: Policy,
-    /// Further classes. Initially none.
-    pub classes: RouteClasses,
-    /// The buckets in the table: one for each window of a limit that a caller has used lately. Initially 65,536.
-    pub buckets: usize,
-    /// How many leading bits of an IPv6 address stand for a caller: at most 128. Initially 64.
-    pub ipv6_prefix: u8,
-    /// Which responses tell the limits.
-    pub headers: HeadersOn,
-    /// Whether `X-RateLimit-…` headers are sent as well. Initially off.
-    pub legacy_headers: bool,
-}
 
 /// Decides whether requests may be made. One for all cores.
 #[derive(Debug)]
@@ -76,19 +59,11 @@ pub struct Limits {
     routes: RouteClasses,
     ipv6_mask: u128,
     style: HeaderStyle,
+    /// `None` if the limits are not shared.
+    sharing: Option<Sharing>,
     /// Where the monotonic time of the buckets begins.
     start: Instant,
     untracked: AtomicU64,
-}
-
-/// A class of requests.
-#[derive(Debug)]
-struct Class {
-    name: Box<str>,
-    limit: Limit,
-    /// The bucket for each window that callers share who find no room in the table.
-    untracked: Mutex<[u64; MOST_WINDOWS]>,
-    refused: AtomicU64,
 }
 
 /// What the limits have done so far.
@@ -100,26 +75,12 @@ pub struct LimitStats {
     pub untracked: u64,
     /// Buckets in use, of callers that are not idle.
     pub buckets_in_use: usize,
-}
-
-impl Default for LimitsConfig {
-    fn default() -> Self {
-        Self {
-            read: Policy::OFF,
-            write: Policy::OFF,
-            admin: Policy::OFF,
-            auth_failures: Policy::auth_failures(),
-            classes: RouteClasses::default(),
-            buckets: 65_536,
-            ipv6_prefix: 64,
-            headers: HeadersOn::All,
-            legacy_headers: false,
-        }
-    }
+    /// `None` if the limits are not shared.
+    pub shared: Option<SharedStats>,
 }
 
 impl Limits {
-    /// Makes empty buckets. All memory is allocated here: 17 bytes for each bucket.
+    /// Makes empty buckets. All memory is allocated here: 25 bytes for each bucket.
     #[must_use]
     pub fn new(config: &LimitsConfig) -> Self {
         let base = |base| match base {
@@ -140,6 +101,7 @@ impl Limits {
                 on: config.headers,
                 legacy: config.legacy_headers,
             },
+            sharing: config.shared_by.map(Sharing::new),
             start: Instant::now(),
             untracked: AtomicU64::new(0),
         }
@@ -151,7 +113,7 @@ impl Limits {
         self.routes.class_of(method, path, base)
     }
 
-    /// Whether requests of this class are not limited, but for callers with limits of their own.
+    /// Whether the settings give a class no limit. A key may have one of its own nevertheless.
     #[must_use]
     pub fn is_off(&self, class: ClassId) -> bool {
         self.classes[class.0].limit.rates.is_empty()
@@ -167,25 +129,30 @@ impl Limits {
         overrides: Option<&'a Overrides>,
         now: Instant,
     ) -> Verdict<'a> {
-        let class = &self.classes[class.0];
+        let (id, class) = (class, &self.classes[class.0]);
         let limit = class.limit(overrides);
         if limit.rates.is_empty() {
             return self.unlimited(limit);
         }
+        let caller = caller.masked(self.ipv6_mask);
         let (identity, now) = (self.identity(class, caller), self.nanoseconds(now));
-        let decision = self.table.charge(identity, &limit.rates, now);
-        let (is_refused, ahead) = match decision.outcome {
-            Outcome::Admitted => (false, decision.ahead),
-            Outcome::Refused => (true, decision.ahead),
+        let mode = self.mode();
+        let decision = mode.with_terms(limit, |terms| self.table.charge(identity, terms, now));
+        if let Mode::Shared(sharing) = mode {
+            self.report(sharing, limit, (id, caller, identity), &decision, now);
+        }
+        let (refused_by, ahead) = match decision.outcome {
+            Outcome::Admitted => (Windows::default(), decision.ahead),
+            Outcome::Refused(windows) => (windows, decision.ahead),
             Outcome::NoRoom => {
                 self.untracked.fetch_add(1, Relaxed);
                 class.charge_untracked(&limit.rates, now)
             }
         };
-        if is_refused {
+        if !refused_by.is_empty() {
             class.refused.fetch_add(1, Relaxed);
         }
-        self.verdict(limit, ahead, is_refused)
+        self.verdict(limit, mode.parts(), ahead, refused_by)
     }
 
     /// Tells whether [`charge`](Self::charge) would admit a request, and charges nothing. For a class of which only some
@@ -193,18 +160,36 @@ impl Limits {
     /// has failed too often, and charged when it fails.
     #[must_use]
     pub fn peek(&self, class: ClassId, caller: Caller, now: Instant) -> Verdict<'_> {
-        let class = &self.classes[class.0];
+        let (id, class) = (class, &self.classes[class.0]);
         let limit = &class.limit;
         if limit.rates.is_empty() {
             return self.unlimited(limit);
         }
+        let caller = caller.masked(self.ipv6_mask);
         let (identity, now) = (self.identity(class, caller), self.nanoseconds(now));
-        let decision = self.table.peek(identity, &limit.rates, now);
-        let is_refused = decision.outcome == Outcome::Refused;
-        if is_refused {
+        let mode = self.mode();
+        let decision = mode.with_terms(limit, |terms| self.table.peek(identity, terms, now));
+        if let Mode::Shared(sharing) = mode {
+            self.report(sharing, limit, (id, caller, identity), &decision, now);
+        }
+        let refused_by = match decision.outcome {
+            Outcome::Refused(windows) => windows,
+            Outcome::Admitted | Outcome::NoRoom => Windows::default(),
+        };
+        if !refused_by.is_empty() {
             class.refused.fetch_add(1, Relaxed);
         }
-        self.verdict(limit, decision.ahead, is_refused)
+        self.verdict(limit, mode.parts(), decision.ahead, refused_by)
+    }
+
+    /// Shares the limits with the other instances through this Redis, for ever. Ends at once if
+    /// [`shared_by`](LimitsConfig::shared_by) is `None`. Until it is polled, each instance admits its part.
+    ///
+    /// # Cancel safety
+    ///
+    /// Each instance then admits its part.
+    pub async fn share(self: Arc<Self>, redis: RedisConfig) {
+        shared::exchange(&self, &redis).await;
     }
 
     /// Returns what the limits have done so far. Takes a few hundred microseconds.
@@ -215,11 +200,56 @@ impl Limits {
             refused: self.classes.iter().map(refused).collect(),
             untracked: self.untracked.load(Relaxed),
             buckets_in_use: self.table.in_use(self.nanoseconds(now)),
+            shared: self.shared(),
         }
     }
 
+    /// Returns how the sharing of the limits goes; `None` if they are not shared.
+    #[must_use]
+    pub fn shared(&self) -> Option<SharedStats> {
+        self.sharing.as_ref().map(Sharing::stats)
+    }
+
+    fn mode(&self) -> Mode<'_> {
+        self.sharing.as_ref().map_or(Mode::Alone, Sharing::mode)
+    }
+
+    /// Sends the reports that are due. `of`: the class, the caller, and its identity in the table.
+    fn report(&self, sharing: &Sharing, limit: &Limit, of: (ClassId, Caller, u64), decision: &Decision, now: u64) {
+        let (class, caller, identity) = of;
+        for (at, count) in decision.due.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+            let report = Report {
+                class,
+                caller,
+                identity,
+                at,
+                window: limit.policy.windows()[at],
+                count,
+                tat: now.saturating_add(decision.ahead[at]),
+            };
+            if !sharing.send(report) {
+                self.lose(sharing, &report);
+            }
+        }
+    }
+
+    /// Ends a report that was sent at this time.
+    fn settle(&self, report: &Report, end: ReportEnd, sent: u64) {
+        let interval = report.window.interval();
+        self.table.settle(report.identity, report.at, interval, end, sent);
+    }
+
+    fn lose(&self, sharing: &Sharing, report: &Report) {
+        sharing.count_lost();
+        self.settle(report, ReportEnd::Lost, 0);
+    }
+
+    fn name_of(&self, class: ClassId) -> &str {
+        &self.classes[class.0].name
+    }
+
     fn identity(&self, class: &Class, caller: Caller) -> u64 {
-        self.hasher.hash_one((&class.name, caller.masked(self.ipv6_mask)))
+        self.hasher.hash_one((&class.name, caller))
     }
 
     fn nanoseconds(&self, now: Instant) -> u64 {
@@ -228,53 +258,23 @@ impl Limits {
     }
 
     fn unlimited<'a>(&self, limit: &'a Limit) -> Verdict<'a> {
-        self.verdict(limit, [0; MOST_WINDOWS], false)
+        self.verdict(limit, 1, [0; MOST_WINDOWS], Windows::default())
     }
 
-    fn verdict<'a>(&self, limit: &'a Limit, ahead: [u64; MOST_WINDOWS], is_refused: bool) -> Verdict<'a> {
+    fn verdict<'a>(
+        &self,
+        limit: &'a Limit,
+        parts: u32,
+        ahead: [u64; MOST_WINDOWS],
+        refused_by: Windows,
+    ) -> Verdict<'a> {
         Verdict {
             limit,
+            parts,
             ahead,
-            is_refused,
+            refused_by,
             style: self.style,
         }
-    }
-}
-
-impl Class {
-    fn new(name: &str, policy: &Policy) -> Self {
-        Self {
-            name: name.into(),
-            limit: Limit::new(name, policy.clone()),
-            untracked: Mutex::default(),
-            refused: AtomicU64::new(0),
-        }
-    }
-
-    fn limit<'a>(&'a self, overrides: Option<&'a Overrides>) -> &'a Limit {
-        let own = overrides.and_then(|overrides| overrides.of(&self.name));
-        own.unwrap_or(&self.limit)
-    }
-
-    /// Charges the bucket that callers without room share. Returns whether it refuses, and how far ahead it lies.
-    fn charge_untracked(&self, rates: &[Rate], now: u64) -> (bool, [u64; MOST_WINDOWS]) {
-        // Nothing panics under the lock.
-        let mut tats = self.untracked.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut ahead = tats.map(|tat| tat.saturating_sub(now));
-        let shared = |rate: &Rate| Rate {
-            interval: (rate.interval / UNTRACKED).max(1),
-            ..*rate
-        };
-        let mut windows = rates.iter().map(shared).zip(&ahead);
-        if !windows.all(|(rate, ahead)| rate.admits(*ahead)) {
-            return (true, ahead);
-        }
-        for (window, rate) in rates.iter().map(shared).enumerate() {
-            ahead[window] = ahead[window].saturating_add(rate.interval);
-            tats[window] = now.saturating_add(ahead[window]);
-        }
-        drop(tats);
-        (false, ahead)
     }
 }
 

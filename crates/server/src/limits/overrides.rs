@@ -7,7 +7,7 @@ use super::limit::Limit;
 use super::policy::InvalidPolicy;
 
 /// The limits of one key. The empty text gives none.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides(Vec<(String, Limit)>);
 
 /// Why a text is no list of limits. `Display` continues a sentence that begins with the text, and quotes nothing of it.

@@ -13,6 +13,7 @@ const MOST_REQUESTS: u32 = 1_000_000_000;
 const MOST_BURST: u32 = 100_000;
 /// Shorter intervals would be rounded by more than a thousandth.
 const SHORTEST_INTERVAL: u64 = 1_000;
+const FEWEST_AT_ONCE: u32 = 4;
 const SECOND: u64 = 1_000_000_000;
 
 /// How often a caller may do something: not more often than each of the windows allows. Without a window: as often as it
@@ -30,6 +31,19 @@ pub struct Window {
     quota: u32,
     unit: Unit,
     burst: u32,
+}
+
+/// What an instance may admit before Redis knows of it: its part of the burst.
+///
+/// Reports come late by as much as the instances keep to themselves. All of that fits into the burst, so a caller within its
+/// limit is not refused because its requests are charged together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Lease {
+    /// The most requests that Redis does not know of. Most clients open a few connections: their first requests must not be
+    /// refused because they arrive within one round trip to Redis. So these are at least four, or the burst.
+    pub(super) most: u32,
+    /// More than these are reported.
+    pub(super) kept: u32,
 }
 
 /// The length of a window.
@@ -113,6 +127,15 @@ impl Window {
     #[must_use]
     pub fn burst(self) -> u32 {
         self.burst
+    }
+
+    /// What one of several instances may admit before Redis knows of it.
+    pub(super) fn lease(self, instances: u32) -> Lease {
+        let part = self.burst.div_ceil(instances.max(1));
+        Lease {
+            most: part.max(self.burst.min(FEWEST_AT_ONCE)),
+            kept: part / 2,
+        }
     }
 
     /// The nanoseconds between two requests of a caller that exhausts its quota. Rounded up: the limit is never exceeded.
@@ -295,6 +318,22 @@ mod tests {
             ("1/s,2/s", Twice(super::Unit::Second)),
         ] {
             assert_eq!(text.parse::<Policy>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_lease_is_an_instances_part_of_the_burst_but_allows_a_few_requests_at_once() {
+        for (text, instances, most, kept) in [
+            ("2400/min", 3, 80, 40),
+            ("2400/min burst=601", 3, 201, 100),
+            ("100/min", 3, 4, 2),
+            ("100/min burst=2", 3, 2, 0),
+            ("10/min", 3, 1, 0),
+            ("10/min burst=30", 100, 4, 0),
+            ("10/min burst=5", 1, 5, 2),
+        ] {
+            let lease = policy(text).windows()[0].lease(instances);
+            assert_eq!(lease, Lease { most, kept }, "{text}");
         }
     }
 

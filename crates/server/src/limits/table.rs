@@ -12,12 +12,13 @@
 //! set twice. The lock is held for some 20 ns, and two cores rarely want the same of thousands of sets, unless both serve
 //! one caller: then they would compete for the cache line without a lock, too.
 
+use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::gcra::Rate;
-use super::policy::MOST_WINDOWS;
+use super::policy::{Lease, MOST_WINDOWS};
 
-/// Entries of a set: 128 bytes, two cache lines.
+/// Entries of a set.
 const WAYS: usize = 8;
 /// The bits of an entry's name for its window. All identities of a set agree in them.
 const WINDOW_BITS: u64 = WAYS as u64 - 1;
@@ -35,34 +36,82 @@ pub(super) struct Table {
     sets: Box<[Mutex<Set>]>,
 }
 
+/// Each entry is the bucket of one caller for one window. By column, so that a limit that is not shared touches no more
+/// memory than it needs.
 #[derive(Debug, Default)]
 struct Set {
-    entries: [Entry; WAYS],
-}
-
-/// The bucket of one caller for one window.
-#[derive(Debug, Clone, Copy, Default)]
-struct Entry {
     /// Zero: empty.
-    name: u64,
-    /// The theoretical arrival time: see [`super::gcra`].
-    tat: u64,
+    names: [u64; WAYS],
+    /// The theoretical arrival times: see [`super::gcra`].
+    tats: [u64; WAYS],
+    reports: [Reports; WAYS],
 }
 
-/// What became of a request, and how far ahead of now the bucket of each window lies afterwards.
+/// The number of an entry.
+type Slot = u8;
+
+/// What an instance has yet to tell Redis of a bucket. All zero if the limit is not shared.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reports {
+    /// Admitted requests that Redis has not been told of.
+    unreported: u32,
+    /// Those that are in a report under way. Not zero: no further report is made.
+    reporting: u32,
+}
+
+/// What one request is charged by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms<'a> {
+    /// One for each window: one at least, [`MOST_WINDOWS`] at most.
+    pub(super) rates: &'a [Rate],
+    /// One for each window. Empty: the limit is not shared.
+    pub(super) leases: &'a [Lease],
+}
+
+/// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Decision {
     pub(super) outcome: Outcome,
+    /// How far ahead of now the bucket of each window lies afterwards.
     pub(super) ahead: [u64; MOST_WINDOWS],
+    /// How many requests of each window are to be reported now. The report must be [settled](Table::settle).
+    pub(super) due: [u32; MOST_WINDOWS],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Admitted,
-    /// A window does not admit it. Nothing was charged.
-    Refused,
+    /// These windows do not admit it. Nothing was charged.
+    Refused(Windows),
     /// The caller is new, and all buckets of its set are in use. Nothing was charged.
     NoRoom,
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReportEnd {
+    /// Redis has charged it. `ahead`: how far ahead of that time the bucket of all instances lies.
+    Known { ahead: u64 },
+    /// Redis may not know of it. Its requests are reported once more: rather twice than never.
+    Lost,
+}
+
+/// A set of windows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Windows(u8);
+
+impl Windows {
+    pub(super) fn insert(&mut self, window: usize) {
+        self.0 |= 1 << window;
+    }
+
+    pub(super) fn contains(self, window: usize) -> bool {
+        self.0 & (1 << window) != 0
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
 }
 
 impl Table {
@@ -73,41 +122,74 @@ impl Table {
         Self { sets }
     }
 
-    /// Charges one request to the buckets of this identity, one for each rate, if all of them admit it.
+    /// Charges one request to the buckets of this identity, one for each window, if all of them admit it.
     ///
-    /// `now` is monotonic, in nanoseconds. There must be one rate at least, and [`MOST_WINDOWS`] at most.
-    pub(super) fn charge(&self, identity: u64, rates: &[Rate], now: u64) -> Decision {
+    /// `now` is monotonic, in nanoseconds.
+    pub(super) fn charge(&self, identity: u64, terms: Terms<'_>, now: u64) -> Decision {
         let mut set = self.set(identity);
-        let (slots, decision) = set.look(identity, rates, now);
-        if decision.outcome == Outcome::Refused {
+        let (slots, mut decision) = set.look(identity, terms, now);
+        let slots = &slots[..terms.rates.len()];
+        if decision.outcome != Outcome::Admitted {
             return decision;
         }
-        let missing = slots.iter().take(rates.len()).filter(|slot| slot.is_none()).count();
+        let missing = slots.iter().filter(|slot| slot.is_none()).count();
         let Some(mut room) = set.make_room(identity, missing, now) else {
-            let outcome = Outcome::NoRoom;
-            return Decision { outcome, ..decision };
+            decision.outcome = Outcome::NoRoom;
+            return decision;
         };
-        let mut ahead = decision.ahead;
-        for (window, rate) in rates.iter().enumerate() {
-            ahead[window] = ahead[window].saturating_add(rate.interval);
-            if let Some(slot) = slots[window].or_else(|| room.next()) {
-                let tat = now.saturating_add(ahead[window]);
-                let name = name(identity, window);
-                set.entries[slot] = Entry { name, tat };
+        for (window, rate) in terms.rates.iter().enumerate() {
+            let Some(slot) = slots[window].or_else(|| room.next()).map(usize::from) else {
+                continue;
+            };
+            let ahead = &mut decision.ahead[window];
+            *ahead = ahead.saturating_add(rate.interval);
+            set.names[slot] = name(identity, window);
+            set.tats[slot] = now.saturating_add(*ahead);
+            if let Some(lease) = terms.leases.get(window) {
+                let reports = &mut set.reports[slot];
+                reports.unreported = reports.unreported.saturating_add(1);
+                decision.due[window] = reports.due(*lease);
             }
         }
         drop(set);
-        Decision { ahead, ..decision }
+        decision
     }
 
     /// Tells whether a request would be admitted, and charges nothing.
-    pub(super) fn peek(&self, identity: u64, rates: &[Rate], now: u64) -> Decision {
-        self.set(identity).look(identity, rates, now).1
+    pub(super) fn peek(&self, identity: u64, terms: Terms<'_>, now: u64) -> Decision {
+        self.set(identity).look(identity, terms, now).1
+    }
+
+    /// Ends a report about the bucket of this identity for this window, whose interval is given. It was sent at `sent`.
+    pub(super) fn settle(&self, identity: u64, window: usize, interval: u64, end: ReportEnd, sent: u64) {
+        let mut set = self.set(identity);
+        let name = name(identity, window);
+        let Some(slot) = set.slot(name).map(usize::from) else {
+            return;
+        };
+        let reports = &mut set.reports[slot];
+        let reported = mem::take(&mut reports.reporting);
+        match end {
+            ReportEnd::Known { ahead } => {
+                let unreported = interval.saturating_mul(reports.unreported.into());
+                let tat = sent.saturating_add(ahead).saturating_add(unreported);
+                // Not counted from the answer on: the next report would take the bucket of all with it, so that each round
+                // trip cost the caller as much as requests in its time. Never back: Redis may have lost what it was told.
+                set.tats[slot] = set.tats[slot].max(tat);
+            }
+            ReportEnd::Lost => reports.unreported = reports.unreported.saturating_add(reported),
+        }
+    }
+
+    /// The number of bytes of all buckets.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        size_of_val(&*self.sets)
     }
 
     /// Counts the buckets that are not full. Takes some 20 ns for each set.
     pub(super) fn in_use(&self, now: u64) -> usize {
-        let count = |set: &Mutex<Set>| lock(set).entries.iter().filter(|entry| entry.tat > now).count();
+        let count = |set: &Mutex<Set>| lock(set).tats.iter().filter(|tat| **tat > now).count();
         self.sets.iter().map(count).sum()
     }
 
@@ -127,57 +209,99 @@ fn name(identity: u64, window: usize) -> u64 {
 }
 
 impl Set {
-    /// Finds the buckets of an identity, and how they lie without another request.
-    fn look(&self, identity: u64, rates: &[Rate], now: u64) -> ([Option<usize>; MOST_WINDOWS], Decision) {
+    /// Finds the buckets of an identity, and how they lie without another request. If they refuse it, begins the reports that
+    /// are due.
+    fn look(&mut self, identity: u64, terms: Terms<'_>, now: u64) -> ([Option<Slot>; MOST_WINDOWS], Decision) {
         let mut slots = [None; MOST_WINDOWS];
         let mut ahead = [0; MOST_WINDOWS];
-        let mut outcome = Outcome::Admitted;
-        for (window, rate) in rates.iter().enumerate() {
-            let name = name(identity, window);
-            slots[window] = self.entries.iter().position(|entry| entry.name == name);
-            let tat = slots[window].map_or(0, |slot| self.entries[slot].tat);
-            ahead[window] = tat.saturating_sub(now);
-            if !rate.admits(ahead[window]) {
-                outcome = Outcome::Refused;
+        let mut refused = Windows::default();
+        for (window, rate) in terms.rates.iter().enumerate() {
+            slots[window] = self.slot(name(identity, window));
+            ahead[window] = slots[window].map_or(0, |slot| self.tats[usize::from(slot)].saturating_sub(now));
+            let lease = terms.leases.get(window).zip(slots[window]);
+            let is_spent = lease.is_some_and(|(lease, slot)| self.reports[usize::from(slot)].all() >= lease.most);
+            if is_spent || !rate.admits(ahead[window]) {
+                refused.insert(window);
             }
         }
-        (slots, Decision { outcome, ahead })
+        let mut due = [0; MOST_WINDOWS];
+        if !refused.is_empty() {
+            // Otherwise a caller whose lease is spent, and whose report was lost, would be refused for ever.
+            for (window, lease) in terms.leases.iter().enumerate() {
+                if let Some(slot) = slots[window] {
+                    due[window] = self.reports[usize::from(slot)].due(*lease);
+                }
+            }
+        }
+        let decision = Decision {
+            outcome: match refused.is_empty() {
+                true => Outcome::Admitted,
+                false => Outcome::Refused(refused),
+            },
+            ahead,
+            due,
+        };
+        (slots, decision)
+    }
+
+    fn slot(&self, name: u64) -> Option<Slot> {
+        (0..WAYS as Slot).find(|slot| self.names[usize::from(*slot)] == name)
     }
 
     /// Empties as many slots as are wanted, those that have been full the longest; `None` if too many are in use.
-    fn make_room(&mut self, identity: u64, wanted: usize, now: u64) -> Option<impl Iterator<Item = usize> + use<>> {
+    fn make_room(&mut self, identity: u64, wanted: usize, now: u64) -> Option<impl Iterator<Item = Slot> + use<>> {
         let mut slots = [0; WAYS];
         if wanted > 0 {
             let mut free = 0;
-            for slot in (0..WAYS).filter(|slot| self.is_free(*slot, identity, now)) {
+            for slot in (0..WAYS as Slot).filter(|slot| self.is_free(*slot, identity, now)) {
                 slots[free] = slot;
                 free += 1;
             }
             if free < wanted {
                 return None;
             }
-            slots[..free].sort_unstable_by_key(|slot| self.entries[*slot].tat);
+            slots[..free].sort_unstable_by_key(|slot| self.tats[usize::from(*slot)]);
             for slot in &slots[..wanted] {
-                self.forget(self.entries[*slot].name);
+                self.forget(self.names[usize::from(*slot)]);
             }
         }
         Some(slots.into_iter().take(wanted))
     }
 
     /// Whether a slot is empty, or all buckets of its caller, another one, are full.
-    fn is_free(&self, slot: usize, identity: u64, now: u64) -> bool {
-        let caller = caller_of(self.entries[slot].name);
-        let in_use = |entry: &Entry| entry.tat > now && caller_of(entry.name) == caller;
-        self.entries[slot].name == 0 || (caller != caller_of(identity) && !self.entries.iter().any(in_use))
+    fn is_free(&self, slot: Slot, identity: u64, now: u64) -> bool {
+        let name = self.names[usize::from(slot)];
+        let caller = caller_of(name);
+        let in_use = |other: usize| self.tats[other] > now && caller_of(self.names[other]) == caller;
+        name == 0 || (caller != caller_of(identity) && !(0..WAYS).any(in_use))
     }
 
     /// Forgets all buckets of the caller that this one belongs to.
     fn forget(&mut self, name: u64) {
-        for entry in &mut self.entries {
-            if caller_of(entry.name) == caller_of(name) {
-                *entry = Entry::default();
+        for slot in 0..WAYS {
+            if caller_of(self.names[slot]) == caller_of(name) {
+                self.names[slot] = 0;
+                self.tats[slot] = 0;
+                self.reports[slot] = Reports::default();
             }
         }
+    }
+}
+
+impl Reports {
+    /// The requests that Redis does not know of.
+    fn all(self) -> u32 {
+        self.unreported.saturating_add(self.reporting)
+    }
+
+    /// Begins a report if there is enough to report, and no other is under way. Returns its requests.
+    fn due(&mut self, lease: Lease) -> u32 {
+        if self.reporting > 0 || self.unreported <= lease.kept {
+            return 0;
+        }
+        self.reporting = self.unreported;
+        self.unreported = 0;
+        self.reporting
     }
 }
 

@@ -9,8 +9,10 @@ use std::io::Write;
 use axum::http::header::HeaderName;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 
+use super::gcra::Rate;
 use super::limit::Limit;
 use super::policy::MOST_WINDOWS;
+use super::table::Windows;
 use crate::http::{Member, Problem};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -52,9 +54,11 @@ pub(super) struct HeaderStyle {
 #[derive(Debug, Clone, Copy)]
 pub struct Verdict<'a> {
     pub(super) limit: &'a Limit,
+    /// The number of instances among which the limit is divided at present.
+    pub(super) parts: u32,
     /// How far ahead of now the bucket of each window lies.
     pub(super) ahead: [u64; MOST_WINDOWS],
-    pub(super) is_refused: bool,
+    pub(super) refused_by: Windows,
     pub(super) style: HeaderStyle,
 }
 
@@ -62,23 +66,23 @@ impl Verdict<'_> {
     /// Whether the request must be refused.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        self.is_refused
+        !self.refused_by.is_empty()
     }
 
     /// Returns the 429, if the request must be refused. [`add_headers`](Self::add_headers) adds the rest.
     #[must_use]
     pub fn refusal(&self) -> Option<Problem> {
-        if !self.is_refused {
+        if !self.is_refused() {
             return None;
         }
         let mut violated = Vec::new();
         let mut wait = 1;
         let mut exceeded = None;
-        for (window, rate) in self.limit.rates.iter().enumerate() {
-            if !rate.admits(self.ahead[window]) {
-                violated.push(Cow::Owned(self.limit.names[window].clone()));
-                wait = wait.max(self.seconds_until_more(window));
-                exceeded = exceeded.or(self.limit.policy.windows().get(window));
+        for (at, window) in self.limit.policy.windows().iter().enumerate() {
+            if self.refused_by.contains(at) {
+                violated.push(Cow::Owned(self.limit.names[at].clone()));
+                wait = wait.max(self.seconds_until_more(at));
+                exceeded = exceeded.or(Some(window));
             }
         }
         let wait = with_jitter(wait);
@@ -107,7 +111,7 @@ impl Verdict<'_> {
     pub fn add_headers(&self, headers: &mut HeaderMap) {
         let is_wanted = match self.style.on {
             HeadersOn::All => true,
-            HeadersOn::Refusals => self.is_refused,
+            HeadersOn::Refusals => self.is_refused(),
             HeadersOn::Nothing => false,
         };
         let Some(policy) = self.limit.policy_header.as_ref().filter(|_| is_wanted) else {
@@ -128,9 +132,9 @@ impl Verdict<'_> {
         let mut bytes = [0; 384];
         let mut rest = &mut bytes[..];
         let mut digits = itoa::Buffer::new();
-        for (window, rate) in self.limit.rates.iter().enumerate() {
+        for window in 0..self.limit.rates.len() {
             let separator = if window == 0 { "\"" } else { ", \"" };
-            let remaining = rate.remaining(self.ahead[window]);
+            let remaining = self.remaining(window);
             let texts = [separator, &self.limit.names[window], "\";r=", digits.format(remaining)];
             write_all(&mut rest, &texts)?;
             let wait = self.seconds_until_more(window);
@@ -144,18 +148,37 @@ impl Verdict<'_> {
 
     /// Those of the window of which the least is left.
     fn add_legacy(&self, headers: &mut HeaderMap) {
-        let left = |window: usize| self.limit.rates[window].remaining(self.ahead[window]);
         let windows = self.limit.policy.windows().iter().enumerate();
-        if let Some((window, of)) = windows.min_by_key(|(window, _)| left(*window)) {
+        if let Some((window, of)) = windows.min_by_key(|(window, _)| self.remaining(*window)) {
             headers.insert(LEGACY_LIMIT, of.quota().into());
-            headers.insert(LEGACY_REMAINING, left(window).into());
+            headers.insert(LEGACY_REMAINING, self.remaining(window).into());
             headers.insert(LEGACY_RESET, self.seconds_until_more(window).into());
         }
     }
 
+    fn remaining(&self, window: usize) -> u64 {
+        if self.waits_for_redis(window) {
+            return 0;
+        }
+        self.rate(window).remaining(self.ahead[window])
+    }
+
+    fn rate(&self, window: usize) -> Rate {
+        self.limit.rates[window].share(self.parts)
+    }
+
+    /// Whether the bucket would admit the request, but too many requests of this instance are not known to Redis. That lasts
+    /// a round trip.
+    fn waits_for_redis(&self, window: usize) -> bool {
+        self.refused_by.contains(window) && self.rate(window).admits(self.ahead[window])
+    }
+
     /// Rounded up.
     fn seconds_until_more(&self, window: usize) -> u32 {
-        let nanoseconds = self.limit.rates[window].until_more(self.ahead[window]);
+        if self.waits_for_redis(window) {
+            return 1;
+        }
+        let nanoseconds = self.rate(window).until_more(self.ahead[window]);
         u32::try_from(nanoseconds.div_ceil(1_000_000_000)).unwrap_or(u32::MAX)
     }
 }

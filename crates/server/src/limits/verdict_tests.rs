@@ -9,10 +9,16 @@ fn verdict(limit: &Limit, ahead: [u64; MOST_WINDOWS], is_refused: bool) -> Verdi
         on: HeadersOn::All,
         legacy: true,
     };
+    let mut refused_by = Windows::default();
+    let windows = limit.rates.iter().enumerate().filter(|_| is_refused);
+    for (window, _) in windows.filter(|(window, rate)| !rate.admits(ahead[*window])) {
+        refused_by.insert(window);
+    }
     Verdict {
         limit,
+        parts: 1,
         ahead,
-        is_refused,
+        refused_by,
         style,
     }
 }
@@ -60,6 +66,32 @@ fn headers_tell_the_policy_and_what_is_left_of_each_window() {
 }
 
 #[test]
+fn while_instances_do_not_know_of_each_other_headers_tell_the_part_of_each() {
+    let limit = limit("60/min burst=6");
+    let alone = Verdict {
+        parts: 3,
+        ..verdict(&limit, [SECOND, 0, 0, 0], false)
+    };
+    assert_eq!(header(&alone, "ratelimit"), "\"search\";r=1;t=1");
+    let full = Verdict {
+        ahead: [0; MOST_WINDOWS],
+        ..alone
+    };
+    assert_eq!(header(&full, "ratelimit"), "\"search\";r=2");
+}
+
+#[test]
+fn a_caller_refused_until_redis_answers_is_told_to_come_back_in_a_second() {
+    let hour = limit("60/h burst=6");
+    let mut refused = verdict(&hour, [60 * SECOND, 0, 0, 0], false);
+    assert_eq!(header(&refused, "ratelimit"), "\"search\";r=5;t=60");
+    refused.refused_by.insert(0);
+    assert_eq!(header(&refused, "ratelimit"), "\"search\";r=0;t=1");
+    let response = refused.refusal().unwrap().into_full_response();
+    assert_eq!(response.headers()[RETRY_AFTER], "1");
+}
+
+#[test]
 fn the_longest_header_fits() {
     let all = Limit::new(
         &"n".repeat(32),
@@ -83,7 +115,7 @@ fn headers_are_sent_where_the_settings_want_them() {
         for (is_refused, count) in [(false, on_admission), (true, on_refusal)] {
             let verdict = Verdict {
                 style,
-                ..verdict(&one, [0; MOST_WINDOWS], is_refused)
+                ..verdict(&one, [u64::MAX; MOST_WINDOWS], is_refused)
             };
             assert_eq!(headers(&verdict).len(), count, "{on:?}");
         }

@@ -41,6 +41,8 @@ pub(super) struct Health {
     memory: MemoryPart,
     tls: Part,
     authentication: Part,
+    /// Whether the instances share the rate limits; `off` if they are not to.
+    limits: Part,
     /// Seconds since the start.
     uptime_s: u64,
     version: &'static str,
@@ -85,11 +87,12 @@ pub(super) async fn health(State(app): State<App>) -> FullResponse {
     let memory = memory(&app);
     let tls = tls(&app, SystemTime::now());
     let authentication = authentication(&app);
+    let limits = limits(&app);
     let status = match (stage, database.state) {
         (Stage::Starting, _) | (_, HealthState::Unhealthy | HealthState::Unknown) => "unhealthy",
         (_, HealthState::Degraded) => "degraded",
         (_, HealthState::Healthy)
-            if [&cache, &pool, &memory.part, &tls, &authentication]
+            if [&cache, &pool, &memory.part, &tls, &authentication, &limits]
                 .iter()
                 .any(|part| part.problem.is_some()) =>
         {
@@ -114,6 +117,7 @@ pub(super) async fn health(State(app): State<App>) -> FullResponse {
         memory,
         tls,
         authentication,
+        limits,
         uptime_s: app.started.elapsed().as_secs(),
         version: env!("CARGO_PKG_VERSION"),
     };
@@ -204,6 +208,20 @@ fn memory(app: &App) -> MemoryPart {
         },
         used_bytes: report.map(|report| report.reading.used),
         limit_bytes: report.map(|report| report.reading.limit),
+    }
+}
+
+/// Whether the instances share the limits.
+fn limits(app: &App) -> Part {
+    let shared = app.gate.shared_limits();
+    let state = match &shared {
+        None => "off",
+        Some(shared) if shared.problem.is_some() => "degraded",
+        Some(_) => "healthy",
+    };
+    Part {
+        state,
+        problem: shared.and_then(|shared| shared.problem),
     }
 }
 

@@ -27,8 +27,10 @@ const LONGEST_STATEMENT: Duration = Duration::from_millis(i32::MAX as u64);
 /// Applies all rules.
 pub(super) fn apply(r: &mut Resolver, s: &mut Settings) {
     pool_sizes(r, s);
-    cache(r, s);
+    let redis = r.get(&t::REDIS_URL).map(RedisConfig::new);
+    cache(r, s, redis.as_ref());
     go_together(r, &t::REDIS_TLS_CERT, &t::REDIS_TLS_KEY);
+    limits(r, s, redis);
     cors(r, s);
     hsts(r, s);
     memory(r, s);
@@ -61,7 +63,7 @@ fn pool_sizes(r: &mut Resolver, s: &mut Settings) {
     }
 }
 
-fn cache(r: &mut Resolver, s: &mut Settings) {
+fn cache(r: &mut Resolver, s: &mut Settings, redis: Option<&RedisConfig>) {
     let has_redis = r.is_set(&t::REDIS_URL);
     if !r.has_value(&t::CACHE_MODE) {
         match has_redis {
@@ -84,7 +86,7 @@ fn cache(r: &mut Resolver, s: &mut Settings) {
     }
     let max_staleness = max_staleness(r, s);
     // Without servers there is a problem, so that the settings are not used.
-    let redis = RedisConfig::new(r.get(&t::REDIS_URL).unwrap_or_default());
+    let redis = redis.cloned().unwrap_or_else(|| RedisConfig::new(Vec::new()));
     s.cache.mode = match mode {
         CacheMode::Local => Mode::Local,
         CacheMode::Strong => Mode::Strong(redis),
@@ -129,6 +131,27 @@ fn max_staleness(r: &mut Resolver, s: &mut Settings) -> Duration {
         );
     }
     bound
+}
+
+/// Several instances that do not share their limits would admit several times as much.
+fn limits(r: &mut Resolver, s: &mut Settings, redis: Option<RedisConfig>) {
+    let has_redis = r.is_set(&t::REDIS_URL);
+    let is_shared = match r.get(&t::RATE_LIMIT_SHARED) {
+        Some(true) if !has_redis => {
+            r.problem_with(&t::RATE_LIMIT_SHARED, "\"redis\" needs REDIS_URL");
+            return;
+        }
+        Some(is_shared) => is_shared,
+        None if has_redis && s.instances > 1 => {
+            r.follow(&t::RATE_LIMIT_SHARED, true, &t::REDIS_URL, s);
+            true
+        }
+        None => false,
+    };
+    if is_shared && redis.is_some() {
+        s.limits.shared_by = Some(s.instances);
+        s.limits_redis = redis;
+    }
 }
 
 /// Refuses one of two settings, such as a certificate and its key, without the other.

@@ -307,7 +307,7 @@ settings! {
             "Limits of certain routes in place of those above, such as search=GET /users:100/min; see docs/limits.md";
         RATE_LIMIT_KEYS: Whole<usize>(64..=16_777_216), Is("65536") => |s, it| s.limits.buckets = it,
             "Callers that are told apart at a time; one counts several times if its limit has several windows. Each takes \
-             17 bytes";
+             25 bytes";
         RATE_LIMIT_HEADERS: OneOf<HeadersOn>(HeadersOn::WORDS), Is("always") => |s, it| s.limits.headers = it,
             "Which responses have the headers RateLimit and RateLimit-Policy: always = of all routes with a limit; \
              refused = those with status 429; off = none";
@@ -315,6 +315,9 @@ settings! {
             "Send X-RateLimit-Limit, X-RateLimit-Remaining and X-RateLimit-Reset as well";
         RATE_LIMIT_IPV6_PREFIX: Whole<u8>(48..=128), Is("64") => |s, it| s.limits.ipv6_prefix = it,
             "Leading bits of an IPv6 address that stand for one caller";
+        RATE_LIMIT_SHARED: OneOf<bool>(&[("off", false), ("redis", true)]),
+            Else("redis with REDIS_URL and several INSTANCES, else off"),
+            "Whether the INSTANCES share the limits: redis = through REDIS_URL; off = each admits all of a limit";
         TRUSTED_PROXIES: Parsed<TrustedProxies>(
             "NETWORKS",
             "addresses and networks such as 10.0.0.0/8, separated by commas or blanks",

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cenote_cache::Config as CacheConfig;
+use cenote_cache::{Config as CacheConfig, RedisConfig};
 
 use crate::access::OpenGroup;
 use crate::auth::AuthConfig;
@@ -48,6 +48,9 @@ pub struct Settings {
     pub answer_memory: usize,
     /// How often callers may do what.
     pub limits: LimitsConfig,
+    /// The Redis through which instances share the limits. Set if and only if `limits.shared_by` is. Without certificates
+    /// yet, like that of `cache`.
+    pub limits_redis: Option<RedisConfig>,
     /// The proxies whose header names the client.
     pub trusted_proxies: TrustedProxies,
     /// Whether connections from these proxies begin with a PROXY protocol header.

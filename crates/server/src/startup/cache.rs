@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use cenote_cache::{CheckError, ClientIdentity, Config, Mode, RedisProblem};
+use cenote_cache::{CheckError, ClientIdentity, Config, Mode, RedisConfig, RedisProblem};
 
 use crate::{
-    settings::Settings,
+    settings::{RedisFiles, Settings},
     store::{CacheMode, StoreError},
 };
 
@@ -48,7 +48,20 @@ pub(crate) fn cache_config(settings: &Settings) -> Result<Config, CacheError> {
         Mode::Strong(redis) | Mode::Bounded { redis, .. } | Mode::Ttl(redis) => redis,
         _ => return Ok(config),
     };
-    let files = &settings.redis_files;
+    add_certificates(redis, &settings.redis_files)?;
+    Ok(config)
+}
+
+/// The Redis through which instances share the limits, with its certificates. `None` if they are not shared.
+pub(super) fn limits_redis(settings: &Settings) -> Result<Option<RedisConfig>, CacheError> {
+    let mut redis = settings.limits_redis.clone();
+    if let Some(redis) = &mut redis {
+        add_certificates(redis, &settings.redis_files)?;
+    }
+    Ok(redis)
+}
+
+fn add_certificates(redis: &mut RedisConfig, files: &RedisFiles) -> Result<(), CacheError> {
     if let Some(path) = &files.authorities {
         redis.authorities = Some(read("REDIS_TLS_CA", path)?);
     }
@@ -58,7 +71,7 @@ pub(crate) fn cache_config(settings: &Settings) -> Result<Config, CacheError> {
             key: read("REDIS_TLS_KEY", key)?.into(),
         });
     }
-    Ok(config)
+    Ok(())
 }
 
 fn read(name: &'static str, path: &Path) -> Result<Vec<u8>, CacheError> {

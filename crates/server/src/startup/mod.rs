@@ -20,7 +20,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use cenote_cache::{CheckError, RedisProblemKind, check_redis};
+use cenote_cache::{CheckError, RedisConfig, RedisProblemKind, check_redis};
 use tokio::{
     net::TcpListener,
     runtime::Handle,
@@ -31,6 +31,7 @@ use tokio::{
 use self::{
     auth::Exposed,
     backend::DatabaseError,
+    cache::limits_redis,
     listen::{describe, listen},
     reload::Reloader,
 };
@@ -127,6 +128,8 @@ pub struct Service {
     memory_watch: Option<MemoryWatch>,
     /// `None`: the settings were not loaded from sources, so there is nothing to read again.
     reloading: Option<(Reloader, mpsc::Receiver<ReloadRequest>)>,
+    /// The limits that are shared, and the Redis through which they are.
+    sharing: Option<(Arc<Limits>, RedisConfig)>,
 }
 
 /// What differs between a service of the command line and one of a test.
@@ -230,6 +233,9 @@ async fn compose(settings: Settings, surroundings: Surroundings) -> Result<Servi
     let cores = Cores::start(settings.cores).map_err(Failure::Cores)?;
     http.max_connections = most_clients(&settings, cores.runtimes().len())?;
     let cache = cache_config(&settings).map_err(Failure::Redis)?;
+    let limits = Arc::new(Limits::new(&settings.limits));
+    let sharing = limits_redis(&settings).map_err(Failure::Redis)?;
+    let sharing = sharing.map(|redis| (limits.clone(), redis));
     let opening = Opened::open(settings, cores.runtimes());
     let (opened, redis) = tokio::join!(opening, check_redis(&cache.mode));
     let database = opened?;
@@ -255,7 +261,7 @@ async fn compose(settings: Settings, surroundings: Surroundings) -> Result<Servi
     let gate = Arc::new(Gate::new(
         auth.clone(),
         certificates,
-        Arc::new(Limits::new(&settings.limits)),
+        limits,
         settings.auth_open.clone(),
         audit,
     ));
@@ -296,6 +302,7 @@ async fn compose(settings: Settings, surroundings: Surroundings) -> Result<Servi
         apps,
         memory_watch,
         reloading,
+        sharing,
     })
 }
 
@@ -358,6 +365,7 @@ impl Service {
         // Health and pool are shared, so any core will do.
         let app = &self.apps[0];
         let watching = self.memory_watch.map(|watch| tokio::spawn(watch.run()));
+        let sharing = self.sharing.map(|(limits, redis)| tokio::spawn(limits.share(redis)));
         let supervising = tokio::spawn(supervise(app.clone(), self.cores.runtimes().to_vec()));
         let mut starting = tokio::spawn(readiness::get_ready(app.clone(), self.database.backend.clone()));
         let reloading = self
@@ -405,7 +413,7 @@ impl Service {
         };
         starting.abort();
         supervising.abort();
-        for task in [watching, reloading].into_iter().flatten() {
+        for task in [watching, sharing, reloading].into_iter().flatten() {
             task.abort();
         }
         if let (Some(following), Some(auth)) = (following, &app.auth) {

@@ -30,6 +30,7 @@ mod key_commands;
 mod key_count;
 mod keys;
 mod leaving;
+mod limits;
 mod memory;
 mod memory_pressure;
 mod metrics;
@@ -47,6 +48,7 @@ mod reload;
 mod revocation;
 mod schema;
 mod settings;
+mod shared_limits;
 #[path = "../settings/spans.rs"]
 mod spans;
 mod startup;

@@ -13,7 +13,7 @@ async fn health_tells_the_state_of_every_part_and_the_latency() {
     assert_eq!(health["status"], "ok");
     assert!(health["latency_ms"].as_f64().unwrap() > 0.0);
     let states = ["healthy", "degraded", "unhealthy", "unknown", "off"];
-    for part in ["database", "cache", "pool", "tls"] {
+    for part in ["database", "cache", "pool", "tls", "limits"] {
         let state = health[part]["state"].as_str().unwrap();
         assert!(states.contains(&state), "{part}: {state}");
     }

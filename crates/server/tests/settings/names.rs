@@ -227,6 +227,7 @@ fn no_setting_is_left_out_of_these_tests() {
         "CENOTE_CONFIG",
         "CORS_CREDENTIALS",
         "CORS_MAX_AGE",
+        "RATE_LIMIT_SHARED",
         "REDIS_TLS_CERT",
         "REDIS_TLS_KEY",
         "CENOTE_BOOTSTRAP_KEY_FILE",

@@ -298,6 +298,36 @@ fn several_instances_share_no_cache_in_one_process() {
 }
 
 #[test]
+fn several_instances_share_their_limits_where_there_is_a_redis() {
+    let redis = ("REDIS_URL", "redis://h");
+    for (variables, shared_by) in [
+        (&[][..], None),
+        (&[("INSTANCES", "3")], None),
+        (&[redis], None),
+        (&[redis, ("INSTANCES", "3")], Some(3)),
+        (&[redis, ("INSTANCES", "3"), ("RATE_LIMIT_SHARED", "off")], None),
+        (&[redis, ("RATE_LIMIT_SHARED", "redis")], Some(1)),
+        (
+            &[
+                redis,
+                ("INSTANCES", "3"),
+                ("CACHE_MODE", "off"),
+                ("RATE_LIMIT_SHARED", "redis"),
+            ],
+            Some(3),
+        ),
+    ] {
+        let settings = env(variables).settings();
+        assert_eq!(settings.limits.shared_by, shared_by, "{variables:?}");
+        assert_eq!(settings.limits_redis.is_some(), shared_by.is_some());
+    }
+    assert_eq!(
+        env(&[("RATE_LIMIT_SHARED", "redis")]).errors(),
+        "RATE_LIMIT_SHARED from the environment: \"redis\" needs REDIS_URL"
+    );
+}
+
+#[test]
 fn a_staleness_bound_too_short_to_be_proven_is_refused() {
     let redis = ("REDIS_URL", "redis://h");
     let bound = ("CACHE_MAX_STALENESS_MS", "19");
