@@ -1,4 +1,9 @@
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::time::Duration;
+
+use proptest::prelude::*;
 
 use super::*;
 
@@ -79,9 +84,9 @@ fn callers_and_classes_have_their_own_buckets_and_addresses_of_one_network_share
 fn a_key_with_limits_of_its_own_has_those() {
     let (limits, now) = (limits("100/min"), Instant::now());
     let overrides = Overrides::parse("read=1000/min burst=50").unwrap();
-    let charge = |caller, overrides| {
+    let charge = |id, overrides| {
         !limits
-            .charge(Base::Read.into(), Caller::Identity(caller), overrides, now)
+            .charge(Base::Read.into(), Caller::Identity(id), overrides, now)
             .is_refused()
     };
     assert_eq!((0..100).filter(|_| charge(1, Some(&overrides))).count(), 50);
@@ -100,13 +105,11 @@ fn newcomers_without_room_share_sixteen_times_the_limit_and_are_counted() {
     };
     config.buckets = 64;
     let (limits, now) = (Limits::new(&config), Instant::now());
-    let charge = |caller: &u64, now| {
-        !limits
-            .charge(Base::Read.into(), Caller::Identity(*caller), None, now)
-            .is_refused()
+    let charge = |id: &u64| {
+        let verdict = limits.charge(Base::Read.into(), Caller::Identity(*id), None, now);
+        !verdict.is_refused()
     };
-    let callers: Vec<u64> = (0..100_000).collect();
-    let all = callers.iter().filter(|caller| charge(caller, now)).count();
+    let all = (0..100_000).filter(charge).count();
     let tracked = limits.stats(now).buckets_in_use;
     assert_eq!(tracked, 64);
     assert_eq!(all, tracked + 160);
@@ -130,4 +133,79 @@ fn in_any_minute_at_most_quota_and_burst_are_admitted_and_the_quota_in_the_long_
         assert!(minute.count() <= 120);
     }
     assert!((980..=1020).contains(&passed.len()), "{} in 10 minutes", passed.len());
+}
+
+/// The table has a fixed size, so memory does not grow either.
+#[test]
+fn a_million_addresses_take_nothing_from_the_callers_that_are_tracked() {
+    let (limits, now) = (limits("100/min"), Instant::now());
+    let size = limits.table.size();
+    let tracked: Vec<_> = (0..100).map(Caller::Identity).collect();
+    for caller in &tracked {
+        assert_eq!(admitted(&limits, Base::Read, *caller, 20, now), 10);
+    }
+    for number in 0..500_000_u32 {
+        let network = u128::from(number) << 64;
+        for address in [
+            IpAddr::from(Ipv4Addr::from_bits(number)),
+            IpAddr::from(Ipv6Addr::from_bits(network | 0x2001 << 112)),
+        ] {
+            let _verdict = limits.charge(Base::Read.into(), Caller::Address(address), None, now);
+        }
+    }
+    assert_eq!(limits.table.size(), size);
+    let stats = limits.stats(now);
+    assert!(stats.untracked > 900_000, "{stats:?}");
+    assert!(stats.buckets_in_use <= 65_536);
+    for (caller, intervals) in tracked.iter().zip((1..10).cycle()) {
+        let now = now + Duration::from_millis(600) * intervals;
+        assert_eq!(admitted(&limits, Base::Read, *caller, 20, now), intervals as usize);
+    }
+}
+
+#[test]
+fn nothing_here_reads_a_clock_that_can_be_set() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/limits");
+    let mut folders = vec![folder];
+    let mut count = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            for clock in [
+                concat!("System", "Time"),
+                concat!("UNIX_", "EPOCH"),
+                concat!("chr", "ono"),
+            ] {
+                assert!(!text.contains(clock), "{clock} in {}", path.display());
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 10, "{count}");
+}
+
+proptest! {
+    /// Each core reads the clock for itself, so the times that are passed in may go back. Even by an hour they admit nothing
+    /// more, and nothing less afterwards.
+    #[test]
+    fn times_that_jump_by_an_hour_admit_what_the_latest_of_them_allows(
+        steps in proptest::collection::vec((0..5_000_u64, prop_oneof![Just(0_i64), Just(-3_600_000), Just(3_600_000)]), 1..200),
+    ) {
+        let (limits, start) = (limits("100/min"), Instant::now());
+        let caller = Caller::Identity(1);
+        let (mut now, mut latest, mut count) = (0_u64, 0, 0);
+        for (pause, step) in steps {
+            now = (now + pause).saturating_add_signed(step);
+            latest = latest.max(now);
+            count += admitted(&limits, Base::Read, caller, 3, start + Duration::from_millis(now));
+            prop_assert!(count as u64 <= 10 + latest / 600, "{count} until {latest} ms");
+        }
+        let later = start + Duration::from_millis(latest) + Duration::from_secs(6);
+        prop_assert_eq!(admitted(&limits, Base::Read, caller, 20, later), 10);
+    }
 }
