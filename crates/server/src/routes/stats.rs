@@ -47,6 +47,8 @@ pub(super) struct PoolStats {
     closing: u32,
     /// Requests that acquired a connection.
     acquired: u64,
+    /// Requests that had to wait for a connection, however briefly.
+    acquire_waits: u64,
     /// Requests whose wait for a connection timed out.
     acquire_timeouts: u64,
     /// Requests refused at once: too many were waiting, their wait would have timed out, or the database has been
@@ -74,6 +76,8 @@ pub(super) struct PoolStats {
     acquire_connecting_ms: Percentiles,
     /// Time to open a connection.
     connect_ms: Percentiles,
+    /// Time for which a request or a statement of many requests held a connection.
+    use_ms: Percentiles,
 }
 
 /// Queues of requests that share statements, by kind of request.
@@ -182,6 +186,7 @@ pub(super) async fn pool(State(app): State<App>) -> FullResponse {
         cleaning: pool.cleaning,
         closing: pool.closing,
         acquired: pool.acquired,
+        acquire_waits: pool.waited,
         acquire_timeouts: pool.timeouts,
         acquire_refused: pool.refused,
         breaker_open: pool.breaker_open,
@@ -206,6 +211,7 @@ pub(super) async fn pool(State(app): State<App>) -> FullResponse {
         acquire_waiting_ms: (&pool.waiting_times).into(),
         acquire_connecting_ms: (&pool.connecting_times).into(),
         connect_ms: (&pool.connect_times).into(),
+        use_ms: (&pool.use_times).into(),
     })
 }
 
