@@ -21,6 +21,7 @@ pub(super) struct Class {
     pub(super) limit: Limit,
     /// The bucket for each window that callers share who find no room in the table.
     untracked: Mutex<[u64; MOST_WINDOWS]>,
+    pub(super) admitted: AtomicU64,
     pub(super) refused: AtomicU64,
 }
 
@@ -30,6 +31,7 @@ impl Class {
             name: name.into(),
             limit: Limit::new(name, policy.clone()),
             untracked: Mutex::default(),
+            admitted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         }
     }

@@ -69,6 +69,8 @@ pub struct Limits {
 /// What the limits have done so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitStats {
+    /// Requests of each class that its limit admitted. Without those that no limit was for.
+    pub admitted: Vec<(String, u64)>,
     /// Refused requests of each class.
     pub refused: Vec<(String, u64)>,
     /// Requests of callers that found no room in the table.
@@ -149,9 +151,11 @@ impl Limits {
                 class.charge_untracked(&limit.rates, now)
             }
         };
-        if !refused_by.is_empty() {
-            class.refused.fetch_add(1, Relaxed);
-        }
+        let counter = match refused_by.is_empty() {
+            true => &class.admitted,
+            false => &class.refused,
+        };
+        counter.fetch_add(1, Relaxed);
         self.verdict(limit, mode.parts(), ahead, refused_by)
     }
 
@@ -195,8 +199,10 @@ impl Limits {
     /// Returns what the limits have done so far. Takes a few hundred microseconds.
     #[must_use]
     pub fn stats(&self, now: Instant) -> LimitStats {
+        let admitted = |class: &Class| (class.name.to_string(), class.admitted.load(Relaxed));
         let refused = |class: &Class| (class.name.to_string(), class.refused.load(Relaxed));
         LimitStats {
+            admitted: self.classes.iter().map(admitted).collect(),
             refused: self.classes.iter().map(refused).collect(),
             untracked: self.untracked.load(Relaxed),
             buckets_in_use: self.table.in_use(self.nanoseconds(now)),

@@ -83,6 +83,18 @@ impl Metrics for AccessFigures {
         ),
         Row::new(
             Description::counter(
+                "cenote_limit_admitted_total",
+                "Requests admitted by a rate limit, by its class. Of failed logins: those that were counted.",
+            )
+            .labels(&["class"]),
+            |it, out| {
+                for (class, count) in &it.limits.admitted {
+                    out.labelled(&[class], *count);
+                }
+            },
+        ),
+        Row::new(
+            Description::counter(
                 "cenote_limit_untracked_total",
                 "Requests of callers for which the table of limits had no room; they share a limit.",
             )
@@ -92,6 +104,34 @@ impl Metrics for AccessFigures {
         Row::new(
             Description::gauge("cenote_limit_buckets", "Entries in use in the table of limits."),
             |it, out| out.value(it.limits.buckets_in_use),
+        ),
+        Row::new(
+            Description::gauge(
+                "cenote_limit_shared",
+                "1 while the instances hear of each other's requests, 0 while each admits only its part. \
+                 Absent if they do not share limits, as the others of sharing.",
+            )
+            .look_when("it is 0: the limits of callers are lower than they should be; `/health` says why"),
+            |it, out| {
+                it.limits
+                    .shared
+                    .iter()
+                    .for_each(|shared| out.value(shared.problem.is_none()))
+            },
+        ),
+        Row::new(
+            Description::counter(
+                "cenote_limit_reports_total",
+                "Reports of admitted requests that Redis answered.",
+            ),
+            |it, out| it.limits.shared.iter().for_each(|shared| out.value(shared.reports)),
+        ),
+        Row::new(
+            Description::counter(
+                "cenote_limit_reports_lost_total",
+                "Reports of admitted requests that Redis may not know of. They are made once more.",
+            ),
+            |it, out| it.limits.shared.iter().for_each(|shared| out.value(shared.lost)),
         ),
     ];
 }
