@@ -37,6 +37,7 @@ pub(super) struct Visit {
     pub(super) client: IpAddr,
     /// Whether a proxy names the client: then a certificate is that of the proxy.
     is_proxied: bool,
+    received: Instant,
 }
 
 /// What can be said of the sender at once.
@@ -84,6 +85,7 @@ impl Gate {
             class: rule.limit.map(|base| self.limits.class_of(method, path, base)),
             client: request.body().client(),
             is_proxied: request.body().client() != request.body().peer().address,
+            received: request.body().received(),
         }
     }
 
@@ -108,7 +110,7 @@ impl Gate {
             }
             _ => return Sender::Known(self.owner(subject)),
         };
-        match authenticator.authenticate(request.headers(), subject) {
+        match authenticator.authenticate(request.headers(), subject, visit.received.into_std()) {
             Decision::Known(identity) => Sender::Known(Some(identity)),
             Decision::Refused(refusal) => Sender::Refused(self.refuse(refusal, visit)),
             // A look-up or a signature costs more than all else, so an address that failed too often gets none.
@@ -142,7 +144,7 @@ impl Gate {
         }
         let caller = Caller::Address(visit.client);
         let class = ClassId::from(Base::AuthFailures);
-        let verdict = self.limits.charge(class, caller, None, Instant::now());
+        let verdict = self.limits.charge(class, caller, None, visit.received);
         verdict.refusal().unwrap_or_else(|| refusal.problem())
     }
 
@@ -150,11 +152,21 @@ impl Gate {
     fn failures(&self, visit: Visit) -> Option<Problem> {
         let class = ClassId::from(Base::AuthFailures);
         let caller = Caller::Address(visit.client);
-        self.limits.peek(class, caller, Instant::now()).refusal()
+        self.limits.peek(class, caller, visit.received).refusal()
     }
 
-    /// Whether the sender has the scope, where one is asked for.
-    pub(super) fn permit(&self, visit: Visit, identity: Option<&Identity>) -> Result<(), Problem> {
+    /// Checks the sender's scope, where one is asked for, and charges the request to its limits: `None` if its class has no
+    /// limit. The verdict may be a refusal.
+    pub(super) fn admit<'a>(
+        &'a self,
+        visit: Visit,
+        identity: Option<&'a Identity>,
+    ) -> Result<Option<Verdict<'a>>, Problem> {
+        self.permit(visit, identity)?;
+        Ok(self.charge(visit, identity))
+    }
+
+    fn permit(&self, visit: Visit, identity: Option<&Identity>) -> Result<(), Problem> {
         let authenticator = self.authenticator.as_ref();
         let asking = authenticator.filter(|_| self.asks_for_credentials(visit.rule));
         match (asking, identity, visit.rule.scope()) {
@@ -170,16 +182,13 @@ impl Gate {
         self.limits.shared()
     }
 
-    /// Charges the request to its sender; `None` if its class has no limit.
-    pub(super) fn charge<'a>(&'a self, visit: Visit, identity: Option<&'a Identity>) -> Option<Verdict<'a>> {
+    fn charge<'a>(&'a self, visit: Visit, identity: Option<&'a Identity>) -> Option<Verdict<'a>> {
         let is_of_proxy = |identity: &Identity| identity.method == Method::Certificate && visit.is_proxied;
         let (caller, overrides) = match identity.filter(|identity| !is_of_proxy(identity)) {
             Some(identity) => (Caller::Identity(identity.id), identity.limits.as_ref()),
             None => (Caller::Address(visit.client), None),
         };
-        let class = visit.class?;
-        let now = Instant::now();
-        Some(self.limits.charge(class, caller, overrides, now))
+        Some(self.limits.charge(visit.class?, caller, overrides, visit.received))
     }
 
     /// Writes the line of the audit for an administrative call.

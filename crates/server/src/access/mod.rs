@@ -19,12 +19,13 @@ use axum::http::{Request, Response};
 use http_body_util::Either;
 
 pub(crate) use self::gate::Gate;
-use self::gate::{Sender, Visit};
+use self::gate::Sender;
 pub use self::rules::OpenGroup;
 use crate::{
     audit::AuditedCall,
     auth::{Identity, Scope},
-    http::{Problem, RequestBody, ResponseBody, Service, Stage, Stopwatch, Timings},
+    http::{RequestBody, ResponseBody, Service, Stage, Stopwatch, Timings},
+    limits::Verdict,
 };
 
 /// A service behind the gate. One for each core.
@@ -59,44 +60,35 @@ impl<S: Service> Service for Guarded<S> {
             Sender::Unknown(pending) => gate.resolve(pending, visit).await.map(Some),
         };
         watch.stop(Stage::Auth);
-        let who = sender.as_ref().ok().cloned().flatten();
-        let measured = who.as_deref().and_then(|identity| measure(&mut request, identity));
-        let mut response = match sender {
-            Ok(identity) => self.admit(request, visit, identity.as_deref()).await,
-            Err(problem) => refuse(problem),
+        let (identity, refusal) = match sender {
+            Ok(identity) => (identity, None),
+            Err(problem) => (None, Some(problem)),
         };
+        let measured = identity.as_deref().and_then(|identity| measure(&mut request, identity));
+        let watch = Stopwatch::start(request.body().timings());
+        let admitted = match refusal {
+            Some(problem) => Err(problem),
+            None => gate.admit(visit, identity.as_deref()),
+        };
+        watch.stop(Stage::Limit);
+        let (verdict, refusal) = match admitted {
+            Ok(verdict) => (verdict, verdict.as_ref().and_then(Verdict::refusal)),
+            Err(problem) => (None, Some(problem)),
+        };
+        let mut response = match refusal {
+            Some(problem) => problem.into_full_response().map(Either::Left),
+            None => self.service.call(request).await,
+        };
+        if let Some(verdict) = verdict {
+            verdict.add_headers(response.headers_mut());
+        }
         if let Some(timings) = measured {
             response.extensions_mut().insert(timings);
         }
         if let Some(mut call) = audited {
             call.result = response.status().as_u16();
             call.detail = response.extensions().get().map(|CallDetail(detail)| detail.clone());
-            gate.record(call, who.as_deref()).await;
-        }
-        response
-    }
-}
-
-impl<S: Service> Guarded<S> {
-    /// Answers a request whose sender is known.
-    async fn admit(
-        &self,
-        request: Request<RequestBody>,
-        visit: Visit,
-        identity: Option<&Identity>,
-    ) -> Response<ResponseBody> {
-        if let Err(problem) = self.gate.permit(visit, identity) {
-            return refuse(problem);
-        }
-        let watch = Stopwatch::start(request.body().timings());
-        let verdict = self.gate.charge(visit, identity);
-        watch.stop(Stage::Limit);
-        let mut response = match verdict.as_ref().and_then(|verdict| verdict.refusal()) {
-            Some(problem) => refuse(problem),
-            None => self.service.call(request).await,
-        };
-        if let Some(verdict) = verdict {
-            verdict.add_headers(response.headers_mut());
+            gate.record(call, identity.as_deref()).await;
         }
         response
     }
@@ -112,8 +104,4 @@ fn measure(request: &mut Request<RequestBody>, identity: &Identity) -> Option<Ti
     let timings = Timings::default();
     body.measure(timings.clone());
     Some(timings)
-}
-
-fn refuse(problem: Problem) -> Response<ResponseBody> {
-    problem.into_full_response().map(Either::Left)
 }

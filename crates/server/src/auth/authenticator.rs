@@ -2,7 +2,7 @@
 //!
 //! Invariant: every request that is looked at is counted once, with its outcome.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::http::HeaderMap;
 
@@ -87,9 +87,9 @@ impl Authenticator {
         }
     }
 
-    /// Looks at the subject of the client's certificate, or else at `Authorization` and `X-API-Key`. Neither waits nor asks
-    /// anybody.
-    pub(crate) fn authenticate(&self, headers: &HeaderMap, subject: Option<&Arc<str>>) -> Decision {
+    /// Looks at the subject of the client's certificate, or else at `Authorization` and `X-API-Key`, of a request that was
+    /// received at this time. Neither waits nor asks anybody.
+    pub(crate) fn authenticate(&self, headers: &HeaderMap, subject: Option<&Arc<str>>, received: Instant) -> Decision {
         if let Some(certificates) = &self.certificates {
             return match subject {
                 Some(subject) => self.know(Method::Certificate, certificates.owner(subject)),
@@ -104,7 +104,7 @@ impl Authenticator {
             Ok(credential) => credential,
             Err(refusal) => return self.refuse(refusal),
         };
-        let now = Now::read();
+        let now = Now::at(received);
         match (credential, &self.keys, &self.tokens) {
             (Credential::Key(key), Some(keys), _) => match keys.look_up(&key, now) {
                 LookedUp::Valid(identity) => self.know(Method::ApiKey, identity),
@@ -232,12 +232,13 @@ mod tests {
     async fn a_token_is_verified_once_and_then_known() {
         let authenticator = of_tokens().await;
         let headers = bearer(&Signer::hs256().token(None, &json!({"sub": "ada", "exp": 4_000_000_000u64})));
-        let Decision::Unknown(pending) = authenticator.authenticate(&headers, None) else {
+        let Decision::Unknown(pending) = authenticator.authenticate(&headers, None, Instant::now()) else {
             panic!("it was never seen");
         };
         assert!(!format!("{pending:?}").contains("ey"), "{pending:?}");
         assert_eq!(&*authenticator.resolve(pending).await.unwrap().name, "ada");
-        assert!(matches!(authenticator.authenticate(&headers, None), Decision::Known(_)));
+        let known = authenticator.authenticate(&headers, None, Instant::now());
+        assert!(matches!(known, Decision::Known(_)));
         let stats = authenticator.stats();
         assert_eq!(stats.outcomes.of(Method::Token, Outcome::Accepted), 2);
         assert_eq!(stats.tokens.unwrap().cache.cached, 1);
@@ -247,11 +248,12 @@ mod tests {
     fn a_certificate_is_all_that_is_looked_at_where_it_authenticates() {
         let authenticator = Authenticator::by_certificate(Arc::new(Certificates::new(Default::default())));
         let headers = bearer("a.b.c");
-        let Decision::Known(owner) = authenticator.authenticate(&headers, Some(&"CN=ada".into())) else {
+        let Decision::Known(owner) = authenticator.authenticate(&headers, Some(&"CN=ada".into()), Instant::now())
+        else {
             panic!("its owner is known");
         };
         assert_eq!((&*owner.name, owner.method), ("CN=ada", Method::Certificate));
-        let Decision::Refused(refusal) = authenticator.authenticate(&headers, None) else {
+        let Decision::Refused(refusal) = authenticator.authenticate(&headers, None, Instant::now()) else {
             panic!("it names nobody");
         };
         assert_eq!(refusal.problem().into_full_response().status(), 401);
@@ -260,7 +262,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_counted_once_by_its_cause() {
         let authenticator = of_tokens().await;
-        let Decision::Unknown(pending) = authenticator.authenticate(&bearer("a.b.c"), None) else {
+        let Decision::Unknown(pending) = authenticator.authenticate(&bearer("a.b.c"), None, Instant::now()) else {
             panic!("its form is not looked at yet");
         };
         assert_eq!(
@@ -268,7 +270,7 @@ mod tests {
             Outcome::Malformed
         );
         assert!(matches!(
-            authenticator.authenticate(&HeaderMap::new(), None),
+            authenticator.authenticate(&HeaderMap::new(), None, Instant::now()),
             Decision::Refused(_)
         ));
         let outcomes = authenticator.stats().outcomes;

@@ -14,9 +14,14 @@ pub(crate) struct Now {
 impl Now {
     /// Reads the clocks.
     pub(crate) fn read() -> Self {
+        Self::at(Instant::now())
+    }
+
+    /// Reads the wall clock. `instant` is the present, which the caller knows already.
+    pub(crate) fn at(instant: Instant) -> Self {
         let seconds = |duration: std::time::Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
         Self {
-            instant: Instant::now(),
+            instant,
             unix: match SystemTime::now().duration_since(UNIX_EPOCH) {
                 Ok(since) => seconds(since),
                 Err(before) => -seconds(before.duration()),

@@ -5,6 +5,7 @@
 mod request;
 mod response;
 
+pub(super) use request::BodyTimes;
 pub use request::{BodyError, RequestBody};
 pub(super) use response::TrackedBody;
 pub use response::{FullResponse, ResponseBody};

@@ -48,6 +48,7 @@ pub struct RequestBody {
     arriving: Option<Arriving>,
     peer: Peer,
     client: IpAddr,
+    received: Instant,
     timings: Option<Timings>,
 }
 
@@ -64,11 +65,18 @@ struct Arriving {
     activity: Arc<Activity>,
 }
 
+/// When a request arrived, and until when its body must have arrived.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::http) struct BodyTimes {
+    pub(in crate::http) received: Instant,
+    pub(in crate::http) deadline: Instant,
+}
+
 impl RequestBody {
     pub(in crate::http) fn new(
         incoming: Incoming,
         limit: u64,
-        deadline: Instant,
+        times: BodyTimes,
         activity: &Arc<Activity>,
         peer: Peer,
         client: IpAddr,
@@ -79,7 +87,7 @@ impl RequestBody {
                 incoming,
                 limit,
                 left: limit,
-                deadline,
+                deadline: times.deadline,
                 timer: None,
                 ended: false,
                 activity: Arc::clone(activity),
@@ -89,6 +97,7 @@ impl RequestBody {
             arriving,
             peer,
             client,
+            received: times.received,
             timings: None,
         }
     }
@@ -96,6 +105,12 @@ impl RequestBody {
     /// The client's address: that of the peer, or what a trusted proxy says.
     pub fn client(&self) -> IpAddr {
         self.client
+    }
+
+    /// When the last bytes of the request's head arrived. Decisions on the request take it for the present, which saves
+    /// them readings of the clock.
+    pub fn received(&self) -> Instant {
+        self.received
     }
 
     /// Measures the request from now on, with these times.

@@ -18,6 +18,7 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::header::{CACHE_CONTROL, CONNECTION, DATE, HeaderValue};
 use axum::http::{HeaderMap, Request, Response, StatusCode, Version};
@@ -36,7 +37,7 @@ use self::request_log::RequestSummary;
 #[cfg(test)]
 pub(super) use self::security_headers::SECURITY_HEADERS;
 pub(super) use self::security_headers::hsts;
-use super::body::{RequestBody, ResponseBody, TrackedBody};
+use super::body::{BodyTimes, RequestBody, ResponseBody, TrackedBody};
 use super::client_address::ClientAddresses;
 use super::config::HttpConfig;
 use super::connections::{Connections, ServerPhase};
@@ -99,11 +100,14 @@ pub(super) fn respond<S: Service>(
         };
         let needs = layer.needs(request.headers());
         let request = request.map(|incoming| {
-            let deadline = in_flight.started_plus(layer.config.body_timeout);
+            let times = BodyTimes {
+                received: in_flight.started_plus(Duration::ZERO),
+                deadline: in_flight.started_plus(layer.config.body_timeout),
+            };
             let mut body = RequestBody::new(
                 incoming,
                 layer.config.max_body,
-                deadline,
+                times,
                 in_flight.activity(),
                 peer,
                 client,
