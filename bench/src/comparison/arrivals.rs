@@ -6,7 +6,6 @@
 use std::{
     cell::RefCell,
     io,
-    net::SocketAddr,
     rc::Rc,
     thread,
     time::{Duration, Instant},
@@ -24,6 +23,7 @@ use super::{
     connection::Connection,
     outcome::Outcome,
     tally::{Failure, Tally},
+    target::Target,
     workload::Workload,
 };
 
@@ -40,22 +40,18 @@ const TICK: Duration = Duration::from_millis(1);
 /// # Errors
 ///
 /// A thread or a runtime cannot be started.
-pub(super) async fn arrive(
-    address: SocketAddr,
-    workload: Workload,
-    per_second: f64,
-    length: Duration,
-) -> Outcome<Tally> {
+pub(super) async fn arrive(target: &Target, workload: Workload, per_second: f64, length: Duration) -> Outcome<Tally> {
     // After this time the first users give up, so the number of waiting ones no longer grows.
     let window = Window::after(PATIENCE + TICK, length);
     let mut tallies = Vec::new();
     let most = (per_second * PATIENCE.as_secs_f64() * ROOM).ceil().max(1.0);
     for connections in shares(most as usize) {
         let rate = per_second * connections as f64 / most;
+        let target = target.clone();
         let (result, tally) = oneshot::channel();
         thread::Builder::new().name("arrivals".to_owned()).spawn(move || {
             let users = Rc::new(Users {
-                address,
+                target,
                 window,
                 connections,
                 idle: RefCell::default(),
@@ -74,7 +70,7 @@ pub(super) async fn arrive(
 
 /// The users of one thread.
 struct Users {
-    address: SocketAddr,
+    target: Target,
     window: Window,
     /// The limit of users at the same time.
     connections: usize,
@@ -131,14 +127,14 @@ impl Users {
     async fn ask(&self, connection: Option<Connection>, request: &[u8]) -> Result<(), Failure> {
         let mut connection = match connection {
             Some(connection) => connection,
-            None => Connection::open(self.address).await.map_err(lost)?,
+            None => Connection::open(&self.target).await.map_err(lost)?,
         };
         let head = connection.ask(request).await.map_err(lost)?;
         if !head.last {
             self.idle.borrow_mut().connections.push(connection);
         }
         match head.status {
-            200 => Ok(()),
+            status if status == self.target.answer => Ok(()),
             status => Err(Failure::Status(status)),
         }
     }
@@ -165,7 +161,7 @@ mod tests {
     use super::*;
 
     /// Answers every second request and never answers the others, each on its own connection.
-    async fn forgetful() -> SocketAddr {
+    async fn forgetful() -> Target {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -179,14 +175,14 @@ mod tests {
                 left.push(silent);
             }
         });
-        address
+        Target::bare(address)
     }
 
     #[tokio::test]
     async fn every_arrival_is_counted_once_and_a_silent_server_is_given_up() {
-        let address = forgetful().await;
+        let target = forgetful().await;
         let length = Duration::from_millis(500);
-        let tally = arrive(address, Workload::Read, 200.0, length).await.unwrap();
+        let tally = arrive(&target, Workload::Read, 200.0, length).await.unwrap();
         let failed: u64 = tally.failures().values().sum();
         let all = tally.answered() + failed;
         assert!((98..=102).contains(&all), "{tally:?}");

@@ -5,7 +5,6 @@
 use std::{
     cell::RefCell,
     io,
-    net::SocketAddr,
     rc::Rc,
     thread,
     time::{Duration, Instant},
@@ -23,6 +22,7 @@ use super::{
     connection::Connection,
     outcome::Outcome,
     tally::{Failure, Tally},
+    target::Target,
     workload::Workload,
 };
 
@@ -74,14 +74,10 @@ impl Clients {
     /// # Errors
     ///
     /// A connection is refused.
-    pub(super) async fn start(
-        address: SocketAddr,
-        workload: Workload,
-        count: usize,
-        length: Duration,
-    ) -> Outcome<Self> {
+    pub(super) async fn start(target: &Target, workload: Workload, count: usize, length: Duration) -> Outcome<Self> {
         let mut waiting = Vec::new();
         for share in shares(count) {
+            let target = target.clone();
             let (ready, is_ready) = oneshot::channel();
             let (start, started) = oneshot::channel();
             let (result, tally) = oneshot::channel();
@@ -89,14 +85,14 @@ impl Clients {
                 let clients = on_a_thread(async {
                     let mut connections = Vec::with_capacity(share);
                     while connections.len() < share {
-                        connections.push(Connection::open(address).await?);
+                        connections.push(Connection::open(&target).await?);
                     }
                     // The receiver is gone if another thread could not connect.
                     let _ = ready.send(());
                     let Ok(window) = started.await else {
                         return Ok(Tally::default());
                     };
-                    Ok(drive(address, workload, connections, window).await)
+                    Ok(drive(&target, workload, connections, window).await)
                 });
                 let _ = result.send(clients);
             })?;
@@ -149,22 +145,16 @@ pub(super) fn shares(count: usize) -> Vec<usize> {
 }
 
 /// Runs the clients until the window ends. Requests that are in flight then are dropped.
-async fn drive(address: SocketAddr, workload: Workload, connections: Vec<Connection>, window: Window) -> Tally {
+async fn drive(target: &Target, workload: Workload, connections: Vec<Connection>, window: Window) -> Tally {
     let tally = Rc::new(RefCell::new(Tally::default()));
     for connection in connections {
-        spawn_local(client(address, workload, connection, window, tally.clone()));
+        spawn_local(client(target.clone(), workload, connection, window, tally.clone()));
     }
     sleep_until(window.end.into()).await;
     tally.take()
 }
 
-async fn client(
-    address: SocketAddr,
-    workload: Workload,
-    connection: Connection,
-    window: Window,
-    tally: Rc<RefCell<Tally>>,
-) {
+async fn client(target: Target, workload: Workload, connection: Connection, window: Window, tally: Rc<RefCell<Tally>>) {
     let mut random = Rng::new();
     let mut request = Vec::with_capacity(256);
     let mut connection = Some(connection);
@@ -172,7 +162,7 @@ async fn client(
         request.clear();
         workload.write_request(&mut random, &mut request);
         let asked = Instant::now();
-        let outcome = ask(address, &mut connection, &request).await;
+        let outcome = ask(&target, &mut connection, &request).await;
         let answered = Instant::now();
         if window.has(answered) {
             match outcome {
@@ -187,17 +177,17 @@ async fn client(
 }
 
 /// Sends one request, on a new connection if there is none.
-async fn ask(address: SocketAddr, connection: &mut Option<Connection>, request: &[u8]) -> Result<(), Failure> {
+async fn ask(target: &Target, connection: &mut Option<Connection>, request: &[u8]) -> Result<(), Failure> {
     let mut current = match connection.take() {
         Some(current) => current,
-        None => Connection::open(address).await.map_err(lost)?,
+        None => Connection::open(target).await.map_err(lost)?,
     };
     let head = current.ask(request).await.map_err(lost)?;
     if !head.last {
         *connection = Some(current);
     }
     match head.status {
-        200 => Ok(()),
+        status if status == target.answer => Ok(()),
         status => Err(Failure::Status(status)),
     }
 }

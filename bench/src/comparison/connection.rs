@@ -3,7 +3,7 @@
 //!
 //! Invariant: one request is in flight at a time, and its answer is read exactly to its last byte.
 
-use std::{io, mem::MaybeUninit, net::SocketAddr};
+use std::{io, mem::MaybeUninit, sync::Arc};
 
 use bytes::BytesMut;
 use httparse::ParserConfig;
@@ -11,6 +11,8 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+
+use super::target::Target;
 
 /// Initial size of the buffer: enough for the answer to a read of a key.
 const ROOM: usize = 1024;
@@ -22,6 +24,10 @@ const MOST_HEADERS: usize = 32;
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
+    /// What every request shows: see [`Target`].
+    header: Arc<str>,
+    /// The request with its header.
+    output: Vec<u8>,
     input: BytesMut,
 }
 
@@ -42,11 +48,15 @@ impl Connection {
     /// # Errors
     ///
     /// The server refuses.
-    pub(super) async fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
+    pub(super) async fn open(target: &Target) -> io::Result<Self> {
+        let stream = TcpStream::connect(target.address).await?;
         stream.set_nodelay(true)?;
-        let input = BytesMut::with_capacity(ROOM);
-        Ok(Self { stream, input })
+        Ok(Self {
+            stream,
+            header: target.header.clone(),
+            output: Vec::new(),
+            input: BytesMut::with_capacity(ROOM),
+        })
     }
 
     /// Sends a request and reads its answer; the body is dropped while it arrives.
@@ -99,7 +109,7 @@ impl Connection {
     }
 
     async fn head(&mut self, request: &[u8]) -> io::Result<Head> {
-        self.stream.write_all(request).await?;
+        self.send(request).await?;
         self.input.clear();
         loop {
             self.receive().await?;
@@ -107,6 +117,19 @@ impl Connection {
                 return Ok(head);
             }
         }
+    }
+
+    async fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        if self.header.is_empty() {
+            return self.stream.write_all(request).await;
+        }
+        let line_end = request.windows(2).position(|end| end == b"\r\n");
+        let (line, rest) = request.split_at(line_end.map_or(0, |end| end + 2));
+        self.output.clear();
+        for part in [line, self.header.as_bytes(), rest] {
+            self.output.extend_from_slice(part);
+        }
+        self.stream.write_all(&self.output).await
     }
 
     async fn receive(&mut self) -> io::Result<()> {
@@ -179,7 +202,28 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
-        Connection::open(address).await.unwrap()
+        Connection::open(&Target::bare(address)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_credentials_follow_the_request_line() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut target = Target::bare(listener.local_addr().unwrap());
+        target.header = "authorization: Bearer x\r\n".into();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 256];
+            let length = stream.read(&mut request).await.unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                .await
+                .unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        let mut connection = Connection::open(&target).await.unwrap();
+        connection.ask(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let request = server.await.unwrap();
+        assert_eq!(request, "GET / HTTP/1.1\r\nauthorization: Bearer x\r\nhost: x\r\n\r\n");
     }
 
     #[tokio::test]

@@ -62,7 +62,7 @@ pub(super) async fn measure(
     length: Duration,
 ) -> Outcome<Cell> {
     setup.settle(running.service).await?;
-    let clients = Clients::start(running.address, workload, clients, length).await?;
+    let clients = Clients::start(&running.target, workload, clients, length).await?;
     let window = clients.window;
     sleep_until(window.begin.into()).await;
     let before = Processes::look()?;

@@ -1,7 +1,7 @@
 //! Compares services: each is a process on this machine, over real HTTP, PostgreSQL and Redis.
 //!
 //! Invariant: every figure counts correct answers only. Services are checked before they are measured, and an answer
-//! other than 200 counts as an error.
+//! other than 200, or than the refusal that is to be measured, counts as an error.
 
 mod arrivals;
 mod clients;
@@ -17,6 +17,7 @@ mod runs;
 mod services;
 mod setup;
 mod tally;
+mod target;
 mod workload;
 
 use self::setup::Setup;

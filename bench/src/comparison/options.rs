@@ -10,13 +10,14 @@ use super::{
 };
 
 /// The workloads in which a fixed number of clients send the next request when they get an answer.
-const STEADY: [Workload; 6] = [
+const STEADY: [Workload; 7] = [
     Workload::Read,
     Workload::Users,
     Workload::Write,
     Workload::Mixed,
     Workload::Cached,
     Workload::CachedMixed,
+    Workload::Guarded,
 ];
 const OVERLOAD: &str = "overload";
 const IDLE: &str = "idle";

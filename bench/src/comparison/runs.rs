@@ -184,7 +184,7 @@ async fn overload(setup: &Setup, options: &Options, results: &mut Results) -> Ou
             best.push(cell.per_second);
             let offered = cell.per_second * OVERLOAD;
             let before = Processes::look()?;
-            let tally = arrive(running.address, workload, offered, options.length).await?;
+            let tally = arrive(&running.target, workload, offered, options.length).await?;
             let after = Processes::look()?;
             generator[0].push(cell.cpu.generator_share);
             generator[1].push(after.own_share_since(&before));
@@ -270,7 +270,7 @@ impl Sleepers {
     async fn open(running: &RunningService, count: usize) -> Outcome<Self> {
         let mut all = Self(Vec::with_capacity(count));
         for _ in 0..count {
-            all.0.push(Connection::open(running.address).await?);
+            all.0.push(Connection::open(&running.target).await?);
             if let Some(newest) = all.0.last_mut() {
                 ask(newest).await?;
             }

@@ -6,7 +6,7 @@
 use std::{
     env,
     fs::{self, File},
-    net::{Ipv4Addr, SocketAddr},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -25,6 +25,7 @@ use super::{
     connection::Connection,
     outcome::Outcome,
     services::{Cache, Program, Service},
+    target::{Credentials, Target},
     workload::{self, KEYS, USERS},
 };
 
@@ -56,8 +57,8 @@ pub(super) struct Setup {
 pub(super) struct RunningService {
     /// What it is.
     pub(super) service: &'static Service,
-    /// Where it listens.
-    pub(super) address: SocketAddr,
+    /// Where it listens, and what requests to it show.
+    pub(super) target: Target,
     /// Its process.
     pub(super) pid: u32,
     process: Child,
@@ -183,6 +184,10 @@ impl Setup {
                 command
             }
         };
+        let key_file = self.directory.path().join(format!("{name}.key"));
+        if matches!(service.credentials, Credentials::Key | Credentials::WrongKey) {
+            command.env("CENOTE_BOOTSTRAP_KEY_FILE", &key_file);
+        }
         command
             .env("PORT", port.to_string())
             .env("DATABASE_URL", self.postgres.url_for(name))
@@ -195,15 +200,17 @@ impl Setup {
             command.env("REDIS_URL", redis.url());
         }
         let log = self.directory.path().join(format!("{name}.log"));
+        // The key of an earlier start is not in this copy of the database.
+        let _missing = fs::remove_file(&key_file);
         let process = command.stdout(Stdio::null()).stderr(File::create(&log)?).spawn()?;
         let mut running = RunningService {
             service,
-            address: (Ipv4Addr::LOCALHOST, port).into(),
+            target: Target::bare((Ipv4Addr::LOCALHOST, port).into()),
             pid: process.id().ok_or("the service has ended")?,
             process,
             redis,
         };
-        match running.answers().await {
+        match running.answers(&key_file).await {
             Ok(()) => Ok(running),
             Err(error) => {
                 let said = fs::read_to_string(&log)?;
@@ -265,7 +272,7 @@ impl Setup {
 }
 
 impl RunningService {
-    async fn answers(&mut self) -> Outcome<()> {
+    async fn answers(&mut self, key_file: &Path) -> Outcome<()> {
         let mut request = Vec::new();
         workload::read(0, &mut request);
         let begun = Instant::now();
@@ -276,9 +283,18 @@ impl RunningService {
             if begun.elapsed() > START {
                 return Err("does not answer".into());
             }
-            if let Ok(mut connection) = Connection::open(self.address).await {
+            self.target = match Target::new(self.service, self.target.address, key_file) {
+                Ok(target) => target,
+                Err(error) if begun.elapsed() > START => return Err(error),
+                // The key is not there yet.
+                Err(_) => {
+                    sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+            };
+            if let Ok(mut connection) = Connection::open(&self.target).await {
                 let head = connection.ask(&request).await;
-                if head.is_ok_and(|head| head.status == 200) {
+                if head.is_ok_and(|head| head.status == self.target.answer) {
                     return Ok(());
                 }
             }

@@ -1,4 +1,4 @@
-//! The outcomes of one measurement. Invariant: only answers with status 200 have a latency; every other outcome is
+//! The outcomes of one measurement. Invariant: only answers with the expected status have a latency; every other outcome is
 //! counted by its kind.
 
 use std::{collections::BTreeMap, fmt, io, time::Duration};
@@ -19,7 +19,7 @@ pub(super) struct Tally {
 /// How a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Failure {
-    /// An answer other than 200.
+    /// An answer with another status than the expected one.
     Status(u16),
     /// No answer, or a malformed one.
     Io(io::ErrorKind),

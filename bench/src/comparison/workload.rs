@@ -26,6 +26,8 @@ pub(super) enum Workload {
     Cached,
     /// Nine reads, one write, to services with a cache.
     CachedMixed,
+    /// The reads of [`Cached`](Self::Cached), with credentials and without.
+    Guarded,
     /// `GET /users/?limit=1000`, which is much work for the database and the service.
     List,
 }
@@ -41,6 +43,7 @@ impl Workload {
             Self::Mixed => "mixed",
             Self::Cached => "cached",
             Self::CachedMixed => "cached-mixed",
+            Self::Guarded => "guarded",
             Self::List => "list",
         }
     }
@@ -55,6 +58,7 @@ impl Workload {
             Self::Mixed => "nine reads, one write",
             Self::Cached => "reads of keys that have all been read before",
             Self::CachedMixed => "nine reads, one write, with a cache",
+            Self::Guarded => "reads from the cache with credentials and limits, and refusals",
             Self::List => "`GET /users/?limit=1000`",
         }
     }
@@ -62,13 +66,13 @@ impl Workload {
     /// Whether it is for services with a cache.
     #[must_use]
     pub(super) fn is_cached(self) -> bool {
-        matches!(self, Self::Cached | Self::CachedMixed)
+        matches!(self, Self::Cached | Self::CachedMixed | Self::Guarded)
     }
 
     /// Appends a request with its random choices to `out`.
     pub(super) fn write_request(self, random: &mut Rng, out: &mut Vec<u8>) {
         match self {
-            Self::Read | Self::Cached => read(random.u32(..KEYS), out),
+            Self::Read | Self::Cached | Self::Guarded => read(random.u32(..KEYS), out),
             Self::Users => get(format_args!("/users/{}", 1 + random.u32(..USERS)), out),
             Self::List => get(format_args!("/users/?limit={USERS}"), out),
             Self::Write => write(random, out),

@@ -1,0 +1,81 @@
+//! Where requests go, and what they show. Invariant: all requests to one service show the same credentials.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::SystemTime};
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use ring::hmac;
+
+use super::{outcome::Outcome, services::Service};
+
+/// The secret of the tokens. It protects nothing.
+pub(super) const TOKEN_SECRET: &str = "the secret of a benchmark, 32 bytes at least";
+/// How long a token is valid, in seconds: longer than any run.
+const LIFETIME: u64 = 24 * 3600;
+
+/// What clients of a service show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Credentials {
+    Nothing,
+    /// The service's first API key.
+    Key,
+    /// A text that looks like an API key, but its checksum is wrong.
+    WrongKey,
+    /// A JSON Web Token with HS256.
+    Token,
+}
+
+/// A service's address, and the header that requests to it have.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    /// With its line end; empty if none.
+    pub(super) header: Arc<str>,
+    /// The status of a good answer.
+    pub(super) answer: u16,
+}
+
+impl Target {
+    /// The target of requests that show nothing, and get 200.
+    pub(super) fn bare(address: SocketAddr) -> Self {
+        Self {
+            address,
+            header: Arc::default(),
+            answer: 200,
+        }
+    }
+
+    /// The target of requests to a service that listens at this address. `key_file` is where it puts its first key.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub(super) fn new(service: &Service, address: SocketAddr, key_file: &Path) -> Outcome<Self> {
+        let shown = match service.credentials {
+            Credentials::Nothing => None,
+            Credentials::Key => Some(std::fs::read_to_string(key_file)?.trim().to_owned()),
+            Credentials::WrongKey => Some(format!("cnk_{}", "0".repeat(36))),
+            Credentials::Token => Some(token()?),
+        };
+        let header = shown.map(|shown| format!("authorization: Bearer {shown}\r\n"));
+        Ok(Self {
+            address,
+            header: header.unwrap_or_default().into(),
+            answer: service.answer,
+        })
+    }
+}
+
+fn token() -> Outcome<String> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    let claims = serde_json::json!({
+        "iss": "https://id.example.org",
+        "sub": "benchmark",
+        "scope": "read write",
+        "exp": now + LIFETIME,
+    });
+    let parts = [r#"{"alg":"HS256","typ":"JWT"}"#.to_owned(), claims.to_string()];
+    let signed = parts.map(|part| BASE64_URL_SAFE_NO_PAD.encode(part)).join(".");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, TOKEN_SECRET.as_bytes());
+    let signature = hmac::sign(&key, signed.as_bytes());
+    Ok(format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)))
+}
