@@ -122,15 +122,7 @@ impl Setup {
     /// Lets `cenote migrate` make the tables and fills them.
     async fn load(&self) -> Outcome<()> {
         self.postgres.create_database(TEMPLATE).await?;
-        let mut migrate = self.command("cenote");
-        migrate
-            .arg("migrate")
-            .env("DATABASE_URL", self.postgres.url_for(TEMPLATE));
-        let done = migrate.output().await?;
-        if !done.status.success() {
-            let said = String::from_utf8_lossy(&done.stderr);
-            return Err(format!("cenote migrate: {}", said.trim()).into());
-        }
+        self.cenote(TEMPLATE, &["migrate"]).await?;
         let last = KEYS - 1;
         self.execute(
             TEMPLATE,
@@ -149,6 +141,29 @@ impl Setup {
             ],
         )
         .await
+    }
+
+    /// Creates an API key with the scopes that clients need.
+    async fn create_key(&self, database: &str) -> Outcome<String> {
+        let arguments = ["key", "create", "--name", "benchmark", "--scope", "read,write"];
+        let key = self.cenote(database, &arguments).await?;
+        Ok(key.trim().to_owned())
+    }
+
+    /// Runs a command of cenote on a database, and returns its standard output.
+    async fn cenote(&self, database: &str, arguments: &[&str]) -> Outcome<String> {
+        let mut command = self.command("cenote");
+        command
+            .args(arguments)
+            .env("DATABASE_URL", self.postgres.url_for(database));
+        let done = command.output().await?;
+        match done.status.success() {
+            true => Ok(String::from_utf8(done.stdout)?),
+            false => {
+                let said = String::from_utf8_lossy(&done.stderr);
+                Err(format!("cenote {}: {}", arguments.join(" "), said.trim()).into())
+            }
+        }
     }
 
     /// Starts a service on a fresh copy of the data, and returns when it answers.
@@ -184,10 +199,10 @@ impl Setup {
                 command
             }
         };
-        let key_file = self.directory.path().join(format!("{name}.key"));
-        if matches!(service.credentials, Credentials::Key | Credentials::WrongKey) {
-            command.env("CENOTE_BOOTSTRAP_KEY_FILE", &key_file);
-        }
+        let key = match service.credentials {
+            Credentials::Key => self.create_key(name).await?,
+            Credentials::Nothing | Credentials::WrongKey | Credentials::Token => String::new(),
+        };
         command
             .env("PORT", port.to_string())
             .env("DATABASE_URL", self.postgres.url_for(name))
@@ -200,17 +215,15 @@ impl Setup {
             command.env("REDIS_URL", redis.url());
         }
         let log = self.directory.path().join(format!("{name}.log"));
-        // The key of an earlier start is not in this copy of the database.
-        let _missing = fs::remove_file(&key_file);
         let process = command.stdout(Stdio::null()).stderr(File::create(&log)?).spawn()?;
         let mut running = RunningService {
             service,
-            target: Target::bare((Ipv4Addr::LOCALHOST, port).into()),
+            target: Target::new(service, (Ipv4Addr::LOCALHOST, port).into(), &key)?,
             pid: process.id().ok_or("the service has ended")?,
             process,
             redis,
         };
-        match running.answers(&key_file).await {
+        match running.answers().await {
             Ok(()) => Ok(running),
             Err(error) => {
                 let said = fs::read_to_string(&log)?;
@@ -272,7 +285,7 @@ impl Setup {
 }
 
 impl RunningService {
-    async fn answers(&mut self, key_file: &Path) -> Outcome<()> {
+    async fn answers(&mut self) -> Outcome<()> {
         let mut request = Vec::new();
         workload::read(0, &mut request);
         let begun = Instant::now();
@@ -283,15 +296,6 @@ impl RunningService {
             if begun.elapsed() > START {
                 return Err("does not answer".into());
             }
-            self.target = match Target::new(self.service, self.target.address, key_file) {
-                Ok(target) => target,
-                Err(error) if begun.elapsed() > START => return Err(error),
-                // The key is not there yet.
-                Err(_) => {
-                    sleep(Duration::from_millis(20)).await;
-                    continue;
-                }
-            };
             if let Ok(mut connection) = Connection::open(&self.target).await {
                 let head = connection.ask(&request).await;
                 if head.is_ok_and(|head| head.status == self.target.answer) {

@@ -1,6 +1,6 @@
 //! Where requests go, and what they show. Invariant: all requests to one service show the same credentials.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::SystemTime};
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use ring::hmac;
@@ -16,7 +16,7 @@ const LIFETIME: u64 = 24 * 3600;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Credentials {
     Nothing,
-    /// The service's first API key.
+    /// An API key with the scopes read and write.
     Key,
     /// A text that looks like an API key, but its checksum is wrong.
     WrongKey,
@@ -36,6 +36,7 @@ pub(super) struct Target {
 
 impl Target {
     /// The target of requests that show nothing, and get 200.
+    #[cfg(test)]
     pub(super) fn bare(address: SocketAddr) -> Self {
         Self {
             address,
@@ -44,15 +45,15 @@ impl Target {
         }
     }
 
-    /// The target of requests to a service that listens at this address. `key_file` is where it puts its first key.
+    /// The target of requests to a service that listens at this address. `key` is an API key.
     ///
     /// # Errors
     ///
-    /// The file cannot be read.
-    pub(super) fn new(service: &Service, address: SocketAddr, key_file: &Path) -> Outcome<Self> {
+    /// The clock shows a time before 1970.
+    pub(super) fn new(service: &Service, address: SocketAddr, key: &str) -> Outcome<Self> {
         let shown = match service.credentials {
             Credentials::Nothing => None,
-            Credentials::Key => Some(std::fs::read_to_string(key_file)?.trim().to_owned()),
+            Credentials::Key => Some(key.to_owned()),
             Credentials::WrongKey => Some(format!("cnk_{}", "0".repeat(36))),
             Credentials::Token => Some(token()?),
         };
