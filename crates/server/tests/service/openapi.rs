@@ -220,6 +220,18 @@ async fn generated_requests_are_answered_as_described() {
     service.uses_its_cache().await;
     // A service of its own for what pauses the pool or takes its host away.
     let administered = Service::start(&[("DB_POOL_TIMEOUT", "0.2")]).await;
+    // The tool also tries each operation without the key, and with a wrong one.
+    let secrets = tempfile::tempdir().unwrap();
+    let key_file = secrets.path().join("key");
+    let guarded = Service::start(&[
+        ("AUTH", "keys"),
+        ("AUTH_OPEN", "docs"),
+        ("CENOTE_BOOTSTRAP_KEY_FILE", key_file.to_str().unwrap()),
+        ("RATE_LIMIT_AUTH_FAILURES", "off"),
+    ])
+    .await;
+    let key = std::fs::read_to_string(&key_file).unwrap();
+    let authorization = format!("--header=Authorization: Bearer {}", key.trim());
     // The answer depends on other requests: whether a key has a value, its version, and which addresses are taken. For
     // some headers the tool generates values that are no entity tags.
     // For an administrator also: whether limits fit those that stay, and whether a text is a filter of the log.
@@ -231,11 +243,11 @@ async fn generated_requests_are_answered_as_described() {
         ("--exclude-path-regex=^/admin/", expected("")),
         ("--include-path-regex=^/admin/", expected(", \"422\"")),
     );
-    let requests = async |service: &Service, (paths, expected): &(&str, String), phases: &str| {
+    let requests = async |service: &Service, (paths, expected): &(&str, String), further: &[&str]| {
         let description = format!("http://{}/openapi.json", service.address);
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("schemathesis.toml"), expected).unwrap();
-        let arguments = [
+        let mut arguments = vec![
             "run",
             &description,
             "--checks=all",
@@ -248,14 +260,15 @@ async fn generated_requests_are_answered_as_described() {
             "--request-timeout=30",
             "--no-color",
             paths,
-            phases,
         ];
+        arguments.extend(further);
         succeeded(&run("schemathesis", directory.path(), &arguments).await);
     };
-    // Two processes: the tool is one thread of Python, and takes most of the time itself.
+    // Several processes: the tool is one thread of Python, and takes most of the time itself.
     tokio::join!(
-        requests(&service, &api, "--phases=examples,coverage,fuzzing"),
-        requests(&service, &api, "--phases=stateful"),
-        requests(&administered, &admin, "--phases=examples,coverage,fuzzing"),
+        requests(&service, &api, &["--phases=examples,coverage,fuzzing"]),
+        requests(&service, &api, &["--phases=stateful"]),
+        requests(&administered, &admin, &["--phases=examples,coverage,fuzzing"]),
+        requests(&guarded, &api, &["--phases=examples,fuzzing", &authorization]),
     );
 }
