@@ -53,7 +53,7 @@ const NO_MESSAGES: [&str; 5] = [
 ];
 
 /// Sentences that need no explanation: help, results of checks, forms of values, parts of messages.
-const CLEAR: [&str; 70] = [
+const CLEAR: [&str; 71] = [
     "A key-value and users API over pooled PostgreSQL",
     "Serve the API",
     "Try everything the service needs: PASS or FAIL for each",
@@ -74,6 +74,7 @@ const CLEAR: [&str; 70] = [
     "all tables exist in {}",
     "the server ends statements that take too long",
     "connected in {millis:.1} ms",
+    "instances share them through Redis",
     "written, read from {sources}, deleted",
     "; docs at {scheme}://{here}/docs",
     "REDIS_URL is not set",

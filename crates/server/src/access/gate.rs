@@ -13,7 +13,7 @@ use crate::{
     audit::{AuditLog, AuditedCall},
     auth::{Authenticator, Certificates, Decision, Identity, Method, Pending, Refusal},
     http::{Problem, RequestBody},
-    limits::{Base, Caller, ClassId, Limits, SharedStats, Verdict},
+    limits::{Base, Caller, ClassId, Limits, Verdict},
 };
 
 /// Decides on requests. All cores share one.
@@ -175,11 +175,6 @@ impl Gate {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Whether the limits are shared with other instances, and how that goes.
-    pub(crate) fn shared_limits(&self) -> Option<SharedStats> {
-        self.limits.shared()
     }
 
     fn charge<'a>(&'a self, visit: Visit, identity: Option<&'a Identity>) -> Option<Verdict<'a>> {

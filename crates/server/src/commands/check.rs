@@ -4,7 +4,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use cenote_cache::{CheckError, Mode, Source, State, check_redis};
+use cenote_cache::{CheckError, Mode, RedisConfig, RedisProblemKind, Source, State, check_redis};
 use cenote_postgres::{Pool, tokio_postgres::Row};
 use tokio::time::Instant;
 
@@ -12,9 +12,10 @@ use super::{fail_with, with_log};
 use crate::{
     auth::Tokens,
     http::{Tls, TlsConfig},
+    limits::check_sharing,
     output::Output,
     settings::{Loaded, Settings},
-    startup::{self, Backend, CacheError, Opened, cache_config, reach, tokens},
+    startup::{self, Backend, CacheError, Opened, cache_config, limits_redis, reach, tokens},
     store::{Store, WriteError, requirements},
 };
 
@@ -70,6 +71,11 @@ async fn test(database: &Opened, results: &mut Results) {
     results.note("schema", schema_is_complete(backend).await);
     if let Some(tokens) = tokens(&backend.settings.auth) {
         results.note("keys of tokens", token_keys(&tokens).await);
+    }
+    match limits_redis(&backend.settings) {
+        Ok(Some(redis)) => results.note("shared limits", shared_limits(&redis).await),
+        Ok(None) => {}
+        Err(error) => results.note("shared limits", Err(error.to_string())),
     }
     match trial(backend) {
         Ok((store, mode)) => {
@@ -273,17 +279,38 @@ async fn statement_limit(backend: &Backend) -> Outcome {
     Ok("the server ends statements that take too long".to_owned())
 }
 
-/// Tests that Redis does what the mode needs. Retries while the problem may be temporary.
-async fn redis(store: &Store, mode: &Mode) -> Outcome {
+/// Tests that Redis runs the script through which instances share the limits.
+async fn shared_limits(redis: &RedisConfig) -> Outcome {
+    let tried = try_redis(async || check_sharing(redis).await).await;
+    tried.map_err(|error| match &error {
+        CheckError::Redis(problem) if problem.kind() == RedisProblemKind::Permission => {
+            // Redis does not say which command of a script it refuses.
+            format!("{error}. The script needs +time, +get and +set")
+        }
+        _ => error.to_string(),
+    })?;
+    Ok("instances share them through Redis".to_owned())
+}
+
+/// Tries until Redis succeeds, while the problem may be temporary.
+async fn try_redis(mut check: impl AsyncFnMut() -> Result<(), CheckError>) -> Result<(), CheckError> {
     let started = Instant::now();
-    let is_over = || started.elapsed() >= REDIS_TIMEOUT;
-    while let Err(error) = check_redis(mode).await {
+    while let Err(error) = check().await {
         let is_temporary = matches!(&error, CheckError::Redis(problem) if !problem.is_permanent());
-        if is_over() || !is_temporary {
-            return Err(error.to_string());
+        if started.elapsed() >= REDIS_TIMEOUT || !is_temporary {
+            return Err(error);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    Ok(())
+}
+
+/// Tests that Redis does what the mode needs.
+async fn redis(store: &Store, mode: &Mode) -> Outcome {
+    let started = Instant::now();
+    let is_over = || started.elapsed() >= REDIS_TIMEOUT;
+    let tried = try_redis(async || check_redis(mode).await).await;
+    tried.map_err(|error| error.to_string())?;
     let millis = started.elapsed().as_secs_f64() * 1000.0;
     // The store has a connection of its own, which the next test needs.
     while store.cache_stats().is_some_and(|stats| stats.state != State::Ok) && !is_over() {

@@ -36,6 +36,7 @@ use tokio::time::Instant;
 use self::class::Class;
 use self::limit::Limit;
 use self::policy::MOST_WINDOWS;
+pub(crate) use self::shared::check_sharing;
 use self::shared::{Mode, Report, Sharing};
 use self::table::{Decision, Outcome, ReportEnd, Table, Windows};
 use self::verdict::HeaderStyle;

@@ -213,7 +213,7 @@ fn memory(app: &App) -> MemoryPart {
 
 /// Whether the instances share the limits.
 fn limits(app: &App) -> Part {
-    let shared = app.gate.shared_limits();
+    let shared = app.gate.limits().shared();
     let state = match &shared {
         None => "off",
         Some(shared) if shared.problem.is_some() => "degraded",

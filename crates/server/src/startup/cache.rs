@@ -53,7 +53,7 @@ pub(crate) fn cache_config(settings: &Settings) -> Result<Config, CacheError> {
 }
 
 /// The Redis through which instances share the limits, with its certificates. `None` if they are not shared.
-pub(super) fn limits_redis(settings: &Settings) -> Result<Option<RedisConfig>, CacheError> {
+pub(crate) fn limits_redis(settings: &Settings) -> Result<Option<RedisConfig>, CacheError> {
     let mut redis = settings.limits_redis.clone();
     if let Some(redis) = &mut redis {
         add_certificates(redis, &settings.redis_files)?;

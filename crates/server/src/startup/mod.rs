@@ -31,14 +31,13 @@ use tokio::{
 use self::{
     auth::Exposed,
     backend::DatabaseError,
-    cache::limits_redis,
     listen::{describe, listen},
     reload::Reloader,
 };
 pub(crate) use self::{
     auth::{AuthError, key_hasher, tokens},
     backend::{Backend, Opened},
-    cache::{CacheError, cache_config},
+    cache::{CacheError, cache_config, limits_redis},
     listen::as_reached_from_here,
     reach::{Unusable, reach},
     reload::LoadedFrom,

@@ -57,6 +57,19 @@ pub(in crate::limits) async fn exchange(limits: &Limits, redis: &RedisConfig) {
     }
 }
 
+/// Tests that limits can be shared through this Redis.
+///
+/// # Errors
+///
+/// [`CheckError`] with the server's error text.
+///
+/// # Cancel safety
+///
+/// The connection is closed. The key of the probe may be left for a second.
+pub(crate) async fn check_sharing(redis: &RedisConfig) -> Result<(), CheckError> {
+    connect(redis).await.map(drop)
+}
+
 /// Connects, and shows that the script may run there.
 async fn connect(redis: &RedisConfig) -> Result<ScriptConnection, CheckError> {
     let mut connection = ScriptConnection::open(redis, PROBE, CHARGE).await?;

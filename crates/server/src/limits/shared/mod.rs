@@ -30,6 +30,7 @@ use super::limit::Limit;
 use super::policy::{Lease, MOST_WINDOWS, Window};
 use super::table::Terms;
 
+pub(crate) use self::exchange::check_sharing;
 pub(super) use self::exchange::exchange;
 
 /// Most reports that wait for the task.
