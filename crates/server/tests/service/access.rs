@@ -280,6 +280,33 @@ async fn a_token_that_is_wrong_in_any_way_is_refused_alike_on_every_route() {
 }
 
 #[tokio::test]
+async fn a_key_of_a_wrong_form_is_refused_without_a_look_into_the_database() {
+    let service = guarded(&[]).await;
+    let session = service.database.session().await;
+    session
+        .run("BEGIN; LOCK TABLE api_keys, kv, users IN ACCESS EXCLUSIVE MODE")
+        .await;
+    let ask = async |key: &str| service.ask("GET", "/read/x", &[("x-api-key", key)], "").await;
+    for key in [
+        "",
+        "cnk_",
+        "cnk_0000000000000000000000000000002C8GjT",
+        "cnk_0000000000000000000000000000002C8GjS0",
+        "cnk_000000000000000000000000000000\"C8GjS",
+    ] {
+        ask(key).await.problem(401, "unauthorized");
+    }
+    // Only the database knows whether a key exists that could be one.
+    ask("cnk_0000000000000000000000000000002C8GjS")
+        .await
+        .problem(503, "auth-unavailable");
+    session.run("ROLLBACK").await;
+    ask("cnk_0000000000000000000000000000002C8GjS")
+        .await
+        .problem(401, "unauthorized");
+}
+
+#[tokio::test]
 async fn an_address_other_than_loopback_needs_authentication_and_the_message_has_both_ways_out() {
     let database = Database::create().await;
     let refused = Launch::new(&["serve"])
