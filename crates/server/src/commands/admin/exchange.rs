@@ -36,6 +36,8 @@ pub(super) enum Failure {
     NoCertificate(TlsFailure),
     #[error("it does not speak TLS: {0}; if it is plain HTTP, the URL must begin with http://")]
     NotTls(TlsFailure),
+    #[error("TLS: {0}")]
+    Tls(TlsFailure),
     #[error("it broke off: {0}. It may have done it nevertheless: `cenote admin state` tells")]
     BrokeOff(ClientError),
     #[error("it cannot be asked: {0}")]
@@ -165,7 +167,7 @@ fn of_tls(failure: TlsFailure) -> Failure {
             // TLS 1.2 has no better word for a missing certificate.
             | AlertDescription::HandshakeFailure,
         ) => Failure::NoCertificate(failure),
-        _ => Failure::Client(ClientError::TlsConfig(failure)),
+        _ => Failure::Tls(failure),
     }
 }
 
