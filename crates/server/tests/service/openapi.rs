@@ -264,11 +264,12 @@ async fn generated_requests_are_answered_as_described() {
         arguments.extend(further);
         succeeded(&run("schemathesis", directory.path(), &arguments).await);
     };
+    let with_token = ["--phases=examples,fuzzing", &authorization];
     // Several processes: the tool is one thread of Python, and takes most of the time itself.
     tokio::join!(
         requests(&service, &api, &["--phases=examples,coverage,fuzzing"]),
         requests(&service, &api, &["--phases=stateful"]),
         requests(&administered, &admin, &["--phases=examples,coverage,fuzzing"]),
-        requests(&guarded, &api, &["--phases=examples,fuzzing", &authorization]),
+        requests(&guarded, &api, &with_token),
     );
 }
