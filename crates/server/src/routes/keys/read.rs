@@ -40,7 +40,7 @@ pub(crate) struct Entry<'a> {
 #[utoipa::path(get, path = "/read/{key}", operation_id = "read_key", tag = "keys", params(
     ("key" = String, Path, description = "Any UTF-8, percent-encoded; slashes need no encoding", min_length = 1, max_length = 2048, pattern = "^[^\\u0000]*$"),
     ("If-None-Match" = Option<String>, Header, description = "The `ETag`s of earlier responses, or `*`: 304 if the value has one of these versions", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#),
-    ("If-Match" = Option<String>, Header, description = "`ETag`s, or `*`: 412 unless the value has one of these versions", example = "\"2\"", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#),
+    ("If-Match" = Option<String>, Header, description = "`ETag`s such as `\"2\"`, or `*`: 412 unless the value has one of these versions", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#),
 ), responses(
     (status = 200, body = Entry<'_>, description = "The value of the key", headers(
         ("ETag" = String, description = "The version"),

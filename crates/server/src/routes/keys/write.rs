@@ -56,7 +56,7 @@ pub(crate) struct Written<'a> {
 
 /// Writes a value. When this is answered with 200, the value is durable and every read that begins later sees it.
 #[utoipa::path(post, path = "/write", operation_id = "write_key", tag = "keys", request_body = Write, params(
-    ("If-Match" = Option<String>, Header, description = "`ETag`s: write only if the value has one of these versions. `*`: write only if there is a value", example = "\"2\"", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#),
+    ("If-Match" = Option<String>, Header, description = "`ETag`s such as `\"2\"`: write only if the value has one of these versions. `*`: write only if there is a value", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#),
     ("If-None-Match" = Option<String>, Header, description = "`*`: write only if there is no value. `ETag`s: write only if the value has none of these versions", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#),
 ), responses(
     (status = 200, body = Written<'_>, description = "The value is durable, and every read that begins from now on sees it"),
@@ -94,7 +94,7 @@ where
 /// Deletes a value.
 #[utoipa::path(delete, path = "/read/{key}", operation_id = "delete_key", tag = "keys", params(
     ("key" = String, Path, description = "Any UTF-8, percent-encoded; slashes need no encoding", min_length = 1, max_length = 2048, pattern = "^[^\\u0000]*$"),
-    ("If-Match" = Option<String>, Header, description = "`ETag`s: delete only if the value has one of these versions. `*`: delete only if there is a value", example = "\"2\"", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#),
+    ("If-Match" = Option<String>, Header, description = "`ETag`s such as `\"2\"`: delete only if the value has one of these versions. `*`: delete only if there is a value", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#),
     ("If-None-Match" = Option<String>, Header, description = "`ETag`s: delete only if the value has none of these versions", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#),
 ), responses(
     (status = 204, description = "The value is deleted", headers(
