@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use cenote_secret::Secret;
 
 use crate::{
+    password::RedisPassword,
     protocol::epoch::{InvalidTiming, Timing},
     url::{InvalidRedisUrl, RedisUrl},
 };
@@ -53,6 +54,8 @@ pub const MIN_STALENESS: Duration = Duration::from_millis(20);
 pub struct RedisConfig {
     /// The server. Of a cluster, one node leads to all; several may be named, of which the first that answers is used.
     pub servers: Vec<RedisUrl>,
+    /// The source of the password, asked for each new connection. `None`: the password of the URL.
+    pub password: Option<RedisPassword>,
     /// With TLS: the certificates, in PEM, of the authorities that may sign a server's certificate. Initially `None`: those
     /// of the system.
     pub authorities: Option<Vec<u8>>,
@@ -71,6 +74,7 @@ impl RedisConfig {
     pub fn new(servers: Vec<RedisUrl>) -> Self {
         Self {
             servers,
+            password: None,
             authorities: None,
             identity: None,
             prefix: "cenote".to_owned(),
@@ -107,6 +111,7 @@ impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisConfig")
             .field("servers", &self.servers)
+            .field("password", &self.password)
             .field("authorities", &self.authorities.is_some())
             .field("identity", &self.identity)
             .field("prefix", &self.prefix)

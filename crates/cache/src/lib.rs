@@ -24,6 +24,7 @@ mod flight;
 mod metrics;
 mod near_cache;
 mod origin;
+mod password;
 mod read;
 mod stats;
 mod write_outcome;
@@ -54,4 +55,5 @@ pub use self::redis::{
     problem::{RedisProblem, RedisProblemKind},
     script_connection::ScriptConnection,
 };
+pub use password::RedisPassword;
 pub use url::{InvalidRedisUrl, RedisUrl};

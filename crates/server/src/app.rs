@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use cenote_postgres::Pool;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     access::Gate,
@@ -82,7 +82,7 @@ impl AppState {
     pub(crate) fn memory_watch(
         &self,
         reader: Box<dyn MemoryReader>,
-        thresholds: Thresholds,
+        thresholds: watch::Receiver<Thresholds>,
         near_bytes: u64,
     ) -> MemoryWatch {
         MemoryWatch {

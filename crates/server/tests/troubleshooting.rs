@@ -53,7 +53,7 @@ const NO_MESSAGES: [&str; 5] = [
 ];
 
 /// Sentences that need no explanation: help, results of checks, forms of values, parts of messages.
-const CLEAR: [&str; 71] = [
+const CLEAR: [&str; 72] = [
     "A key-value and users API over pooled PostgreSQL",
     "Serve the API",
     "Try everything the service needs: PASS or FAIL for each",
@@ -83,6 +83,7 @@ const CLEAR: [&str; 71] = [
     "milliseconds, more than 0",
     "whole number, {} to {}",
     "true or false",
+    "restart; the password live",
     "host name, address or socket directory",
     "IP address or host name",
     "{values}; several are separated by commas",

@@ -1,7 +1,7 @@
 //! Opens connections: socket, TLS, login. Invariant: a connection never reconnects; it leads to one run of one server until
 //! it ends, and it ends with the last handle to it.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
 use futures_util::future::select_ok;
 use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, aio::MultiplexedConnection};
@@ -17,7 +17,6 @@ use tokio_rustls::{
 };
 
 use crate::{
-    clock,
     redis::problem::{RedisProblem, RedisProblemKind},
     url::{Endpoint, RedisUrl},
 };
@@ -40,15 +39,14 @@ impl Drop for Driver {
     }
 }
 
-/// Connects and logs in, within this time. The connection's driver runs on the current runtime.
+/// Connects and logs in, until this deadline. The connection's driver runs on the current runtime.
 pub(crate) async fn connect(
     url: &RedisUrl,
     tls: Option<&Arc<ClientConfig>>,
     protocol: ProtocolVersion,
     config: AsyncConnectionConfig,
-    limit: Duration,
+    deadline: Instant,
 ) -> Result<Connection, RedisProblem> {
-    let deadline = clock::after(Instant::now(), limit);
     let opened = open(url, tls, protocol, config, deadline).await;
     opened.map_err(|problem| problem.at(url))
 }

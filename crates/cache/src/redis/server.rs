@@ -1,15 +1,19 @@
 //! The address of a Redis server, how to connect to it, and what it reports of itself. Invariant: a connection leads to one run
 //! of one server.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, io, sync::Arc, time::Duration};
 
 use cenote_metrics::AtomicHistogram;
+use cenote_secret::Secret;
 use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo};
 use ring::digest;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls::ClientConfig;
 
 use crate::{
+    clock,
     config::{ConfigError, RedisConfig},
+    password::RedisPassword,
     protocol::keyspace_proof::Identity,
     redis::{
         connection::{Connection, connect},
@@ -27,6 +31,8 @@ const OLDEST: u32 = 6;
 #[derive(Clone)]
 pub(crate) struct Server {
     url: RedisUrl,
+    /// In place of that of the URL.
+    password: Option<RedisPassword>,
     tls: Option<Arc<ClientConfig>>,
     /// How long its commands took. Clones, and the servers of one configuration, share it.
     times: Arc<AtomicHistogram>,
@@ -56,6 +62,7 @@ impl Server {
         let times = Arc::default();
         let server = |url: &RedisUrl| Self {
             url: url.clone(),
+            password: redis.password.clone(),
             tls: tls.clone(),
             times: Arc::clone(&times),
         };
@@ -70,6 +77,7 @@ impl Server {
     pub(crate) fn at(&self, host: &str, port: u16) -> Self {
         Self {
             url: self.url.at(host, port),
+            password: self.password.clone(),
             tls: self.tls.clone(),
             times: Arc::clone(&self.times),
         }
@@ -127,8 +135,27 @@ impl Server {
         config: AsyncConnectionConfig,
         timeout: Duration,
     ) -> Result<Connection, RedisProblem> {
-        let limit = timeout.saturating_mul(CONNECTING);
-        connect(&self.url, self.tls.as_ref(), protocol, config, limit).await
+        let deadline = clock::after(Instant::now(), timeout.saturating_mul(CONNECTING));
+        let url = match &self.password {
+            None => Cow::Borrowed(&self.url),
+            Some(password) => {
+                let password = self.read(password, deadline).await;
+                Cow::Owned(
+                    self.url
+                        .with_password(password.map_err(|problem| problem.at(&self.url))?),
+                )
+            }
+        };
+        connect(&url, self.tls.as_ref(), protocol, config, deadline).await
+    }
+
+    async fn read(&self, password: &RedisPassword, deadline: Instant) -> Result<Secret<String>, RedisProblem> {
+        let read = timeout_at(deadline, password.get()).await;
+        let read = read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        read.map_err(|error| {
+            let happened = format!("its password cannot be read: {error}");
+            RedisProblem::new(RedisProblemKind::Login, happened)
+        })
     }
 
     fn protocol(&self) -> ProtocolVersion {

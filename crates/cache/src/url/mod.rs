@@ -98,6 +98,30 @@ impl RedisUrl {
         Ok(())
     }
 
+    /// Returns the password, if there is one.
+    #[must_use]
+    pub fn password(&self) -> Option<&Secret<String>> {
+        self.password.as_ref()
+    }
+
+    /// Whether both lead to the same server as the same user, perhaps with different passwords.
+    #[must_use]
+    pub fn is_same_but_password(&self, other: &Self) -> bool {
+        let (one, other) = (
+            self.with_password(Secret::default()),
+            other.with_password(Secret::default()),
+        );
+        one == other
+    }
+
+    /// The same server with another password.
+    pub(crate) fn with_password(&self, password: Secret<String>) -> Self {
+        Self {
+            password: Some(password),
+            ..self.clone()
+        }
+    }
+
     /// Whether connections are encrypted.
     #[must_use]
     pub fn is_tls(&self) -> bool {

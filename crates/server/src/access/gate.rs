@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     local,
-    rules::{Needs, OpenGroup, Rule},
+    rules::{Needs, OpenGroup, OpenGroups, Rule},
 };
 use crate::{
     audit::{AuditLog, AuditedCall},
@@ -24,7 +24,7 @@ pub(crate) struct Gate {
     certificates: Option<Arc<Certificates>>,
     limits: Arc<Limits>,
     /// The routes that everyone may use.
-    open: Vec<OpenGroup>,
+    open: OpenGroups,
     audit: AuditLog,
 }
 
@@ -60,16 +60,23 @@ impl Gate {
         authenticator: Option<Arc<Authenticator>>,
         certificates: Option<Arc<Certificates>>,
         limits: Arc<Limits>,
-        open: Vec<OpenGroup>,
+        open: &[OpenGroup],
         audit: AuditLog,
     ) -> Self {
-        Self {
+        let gate = Self {
             authenticator,
             certificates,
             limits,
-            open,
+            open: OpenGroups::default(),
             audit,
-        }
+        };
+        gate.set_open(open);
+        gate
+    }
+
+    /// Changes the routes that everyone may use.
+    pub(crate) fn set_open(&self, groups: &[OpenGroup]) {
+        self.open.set(groups);
     }
 
     /// The limits, for their figures.
@@ -96,7 +103,7 @@ impl Gate {
     }
 
     fn asks_for_credentials(&self, rule: Rule) -> bool {
-        let is_opened = rule.group.is_some_and(|group| self.open.contains(&group));
+        let is_opened = rule.group.is_some_and(|group| self.open.contains(group));
         self.authenticator.is_some() && rule.needs != Needs::Nothing && !is_opened
     }
 

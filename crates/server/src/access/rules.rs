@@ -2,6 +2,8 @@
 //!
 //! Invariant: a path that is not listed needs credentials, so a forgotten route is closed.
 
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
 use axum::http::Method;
 
 use crate::{auth::Scope, limits::Base};
@@ -46,6 +48,25 @@ impl OpenGroup {
         ("health", Self::Health),
         ("metrics", Self::Metrics),
     ];
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// Which groups are open to everyone. It may change at any time.
+#[derive(Debug, Default)]
+pub(crate) struct OpenGroups(AtomicU8);
+
+impl OpenGroups {
+    pub(super) fn set(&self, groups: &[OpenGroup]) {
+        let bits = groups.iter().fold(0, |bits, group| bits | group.bit());
+        self.0.store(bits, Relaxed);
+    }
+
+    pub(super) fn contains(&self, group: OpenGroup) -> bool {
+        self.0.load(Relaxed) & group.bit() != 0
+    }
 }
 
 /// A row of the table.

@@ -151,6 +151,16 @@ impl Authenticator {
         Decision::Refused(refusal)
     }
 
+    /// What verifies tokens, if they are accepted.
+    pub(crate) fn tokens(&self) -> Option<&Tokens> {
+        self.tokens.as_ref()
+    }
+
+    /// What verifies API keys, if they are accepted.
+    pub(crate) fn keys(&self) -> Option<&Keys> {
+        self.keys.as_ref()
+    }
+
     /// The response to a caller who lacks a scope.
     pub(crate) fn forbid(&self, identity: &Identity, scope: Scope) -> Problem {
         self.outcomes.count(identity.method, Outcome::Scope);

@@ -34,7 +34,7 @@ pub(crate) use self::{
     authenticator::{Authenticator, Decision, Pending},
     certificates::Certificates,
     identity::Identity,
-    jwt::{LoadError, SECRET_BYTES, TokenConfig, TokenStats, Tokens},
+    jwt::{LoadError, PreparedKeys, SECRET_BYTES, TokenConfig, TokenStats, Tokens},
     outcome::{Method, Outcome},
     refusal::Refusal,
     scopes::{Scope, Scopes},

@@ -10,12 +10,12 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::client_address::ClientAddresses;
-use super::config::HttpConfig;
 use super::connection::{Protocol, run};
 use super::connections::Drained;
 use super::listener::{Accepted, TcpListeners};
+use super::live_config::LiveConfig;
 use super::refusals::Refusals;
-use super::request_layer::{Compressor, RequestLayer, RequestLog, hsts};
+use super::request_layer::{Compressor, RequestLayer, RequestLog};
 use super::service::Service;
 use super::traffic::Traffic;
 
@@ -39,7 +39,7 @@ pub struct Core<S> {
 /// instance, so the drain closes few connections while a request is on its way.
 ///
 /// The drain accepts no further connection, closes idle ones, lets requests in flight finish, and closes what is left
-/// after [`drain_timeout`](HttpConfig::drain_timeout).
+/// after [`drain_timeout`](super::HttpConfig::drain_timeout).
 ///
 /// # Cancel safety
 ///
@@ -47,7 +47,7 @@ pub struct Core<S> {
 pub async fn serve<S: Service>(
     listeners: impl Into<TcpListeners>,
     cores: Vec<Core<S>>,
-    config: HttpConfig,
+    config: impl Into<LiveConfig>,
     traffic: Arc<Traffic>,
     leaving: impl Future<Output = ()>,
     shutdown: impl Future<Output = ()>,
@@ -61,27 +61,25 @@ pub async fn serve<S: Service>(
     if let Some(tls) = opening.tls.clone() {
         background.spawn(async move { tls.follow_files().await });
     }
-    let (max_connections, drain_timeout) = (config.max_connections, config.drain_timeout);
+    let live = config.into();
+    let config = live.load_full();
     let log = Arc::new(RequestLog::new(config.slow_request));
-    let config = Arc::new(config);
     let protocol = Arc::new(Protocol::new(&config));
     let clients = Arc::new(ClientAddresses::new(
         config.trusted_proxies.clone(),
         config.proxy_header,
     ));
-    let compressor = config.compression.then(Compressor::new);
-    let hsts = config.hsts.map(hsts);
+    let compressor = Compressor::new();
     let layer = |(number, core): (usize, Core<S>)| {
         let layer = RequestLayer {
             service: core.service,
-            config: Arc::clone(&config),
+            config: live.clone(),
             log: Arc::clone(&log),
             connections: Arc::clone(&connections),
             traffic: Arc::clone(&traffic),
             core: number,
             clients: Arc::clone(&clients),
             compressor: compressor.clone(),
-            hsts: hsts.clone(),
         };
         (core.runtime, Arc::new(layer))
     };
@@ -104,7 +102,7 @@ pub async fn serve<S: Service>(
                 }
             },
         };
-        match connections.admit(max_connections) {
+        match connections.admit(config.max_connections) {
             Some(permit) => {
                 traffic.accept();
                 let (runtime, layer) = &cores[permit.core()];
@@ -129,5 +127,6 @@ pub async fn serve<S: Service>(
         }
     }
     drop(listeners);
+    let drain_timeout = live.load().drain_timeout;
     connections.drain(drain_timeout).await
 }

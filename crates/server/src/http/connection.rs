@@ -94,7 +94,7 @@ pub(super) async fn run<S: Service>(
     // A failure costs latency, not correctness.
     let _ = stream.set_nodelay(true);
     let activity = Arc::new(Activity::new());
-    let config = Arc::clone(&layer.config);
+    let config = layer.config.load_full();
     let traffic = Arc::clone(&layer.traffic);
     let mut guard = pin!(ConnectionGuard::new(
         permit.connections(),

@@ -9,6 +9,7 @@
 //! | which connections are open, on which core, and the drain | `connections` |
 //! | one connection's lifetime, and who is at its other end | `connection`, `socket`, `stream`, `timeouts`, `peer` |
 //! | what precedes HTTP on a connection | `opening`, `proxy_protocol`, `tls` |
+//! | settings that change while the server runs | `live_config` |
 //! | the client behind proxies | `client_address` |
 //! | what happens to a request before and after its handler; security headers, compression | `request_layer` |
 //! | which pages of other origins may read responses | `cors` |
@@ -31,6 +32,7 @@ mod connections;
 mod cors;
 mod extract;
 mod listener;
+mod live_config;
 mod opening;
 mod peer;
 mod problem;
@@ -56,6 +58,7 @@ pub(crate) use cors::check_origin;
 pub use cors::{Cors, CorsError};
 pub use extract::{Json, Key, Number, Path, Query, decode_key, number};
 pub use listener::{TcpListeners, bind};
+pub use live_config::LiveConfig;
 pub use peer::Peer;
 pub use problem::{Cause, Member, Problem};
 pub use proxy_protocol::{NoHeader, Source, header_length, parse_header};
@@ -67,6 +70,6 @@ pub use router::with_fallbacks;
 pub use server_timing::{Stage, Stopwatch, Timings};
 pub use service::Service;
 pub(crate) use tls::host_name_in;
-pub use tls::{ClientCertificates, Tls, TlsConfig, TlsError, TlsStats, TlsVersion};
+pub use tls::{ClientCertificates, PreparedTls, Tls, TlsConfig, TlsError, TlsStats, TlsVersion};
 pub use traffic::{RouteNames, RouteStats, Traffic, TrafficStats};
 pub use validation::{between, characters, entries, no_nul};

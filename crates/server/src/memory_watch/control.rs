@@ -73,6 +73,12 @@ impl Controller {
         }
     }
 
+    /// Changes from which use on the levels begin. Without any, what was taken away is given back.
+    pub(super) fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
+        self.levels = LevelMachine::new(thresholds);
+    }
+
     /// Decides what to do about a reading. `accounted` is asked only if memory is short.
     pub(super) fn step(
         &mut self,

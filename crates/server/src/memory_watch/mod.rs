@@ -30,7 +30,10 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval},
+};
 
 pub(crate) use self::control::Accounted;
 use self::{
@@ -96,7 +99,8 @@ impl MemoryState {
 /// What the watch reads and acts on.
 pub(crate) struct MemoryWatch {
     pub(crate) reader: Box<dyn MemoryReader>,
-    pub(crate) thresholds: Thresholds,
+    /// They may change at any time.
+    pub(crate) thresholds: watch::Receiver<Thresholds>,
     /// `CACHE_NEAR_BYTES`.
     pub(crate) near_bytes: u64,
     /// The stores of all cores.
@@ -115,7 +119,12 @@ impl MemoryWatch {
         let Some(store) = self.stores.first().cloned() else {
             return std::future::pending().await;
         };
-        let mut controller = Controller::new(self.thresholds, self.near_bytes, store.queue_bytes());
+        // Nothing is read as long as there is nothing to watch for.
+        if self.thresholds.wait_for(|it| !it.is_off()).await.is_err() {
+            return std::future::pending().await;
+        }
+        let thresholds = *self.thresholds.borrow_and_update();
+        let mut controller = Controller::new(thresholds, self.near_bytes, store.queue_bytes());
         let mut buffer = Buffer::new();
         let resident = KernelFile::open(Path::new("/proc/self/statm")).ok();
         let mut ticks = interval(INTERVAL);
@@ -123,6 +132,9 @@ impl MemoryWatch {
         let mut has_failed = false;
         loop {
             ticks.tick().await;
+            if self.thresholds.has_changed().unwrap_or(false) {
+                controller.set_thresholds(*self.thresholds.borrow_and_update());
+            }
             let reading = match self.reader.read() {
                 Ok(reading) => reading,
                 Err(error) => {

@@ -3,8 +3,9 @@
 //! Invariant: the password of one source never joins the host of another. A URL and parts combine only if they stand in
 //! the same source and do not contradict each other.
 
-use cenote_postgres::{Config, ConnectionString, Password};
+use cenote_postgres::{Config, ConnectionString};
 
+use super::live_password::{LivePassword, PasswordSource};
 use super::origin::{Cited, Origin};
 use super::resolve::{Resolver, Row};
 use super::table as t;
@@ -12,8 +13,9 @@ use super::table as t;
 /// The parts, in the order in which a message cites them.
 static PARTS: [&dyn Row; 5] = [&t::DB_HOST, &t::DB_NAME, &t::DB_USER, &t::DB_PASS, &t::DB_PORT];
 
-/// The configuration of the database. It names no host if the settings name no database, or if there is a problem.
-pub(super) fn config(r: &mut Resolver) -> Config {
+/// The configuration of the database, and its password. It names no host if the settings name no database, or if there is a
+/// problem.
+pub(super) fn config(r: &mut Resolver) -> (Config, Option<LivePassword>) {
     let part_sources = PARTS.iter().filter_map(|part| r.source_of(*part));
     let (url_source, parts_source) = (r.source_of(&t::DATABASE_URL), part_sources.min());
     if url_source.is_none() && !r.is_set(&t::DB_HOST) {
@@ -39,7 +41,20 @@ pub(super) fn config(r: &mut Resolver) -> Config {
         // A URL without options contradicts no part.
         (None, _) => "postgresql://".parse().ok().and_then(|url| join(r, url, parts)),
     };
-    config.unwrap_or_default()
+    let mut config = config.unwrap_or_default();
+    let password = password(r, &config).map(LivePassword::new);
+    config.password = password.as_ref().map(LivePassword::for_postgres);
+    (config, password)
+}
+
+/// Where the password is. A file is read again for every connection.
+fn password(r: &Resolver, config: &Config) -> Option<PasswordSource> {
+    let text = std::str::from_utf8(config.server.get_password()?).ok()?;
+    let in_file = match r.has_value(&t::DB_PASS) {
+        true => r.file_of(&t::DB_PASS).map(PasswordSource::File),
+        false => r.file_of(&t::DATABASE_URL).map(PasswordSource::DatabaseUrl),
+    };
+    Some(in_file.unwrap_or_else(|| PasswordSource::Text(text.to_owned().into())))
 }
 
 /// Drops what a higher source replaces: a part replaces a URL from below, and a URL the parts from below.
@@ -110,8 +125,5 @@ fn join(r: &mut Resolver, mut url: ConnectionString, parts: [Part; 5]) -> Option
     let config = url
         .config()
         .map_err(|problem| r.problem_with(&t::DATABASE_URL, problem));
-    let mut config = config.ok()?;
-    // The file is read again for every connection.
-    config.password = r.file_of(&t::DB_PASS).map(Password::from_file);
-    Some(config)
+    config.ok()
 }

@@ -7,6 +7,7 @@ mod changes;
 mod database_target;
 pub mod docs;
 mod foreign;
+mod live_password;
 mod names;
 mod origin;
 pub(crate) mod parse;
@@ -33,6 +34,7 @@ pub use crate::auth::{AuthConfig, AuthMode, CertificateScopes, ClaimRules, JwksU
 pub use crate::store::{CacheMode, Migrate, SchemaName};
 pub use cenote_secret::Secret;
 pub(crate) use changes::Changes;
+pub(crate) use live_password::LivePassword;
 pub use origin::Origin;
 pub(crate) use problem::SettingProblem;
 pub use problem::SettingsErrors;
@@ -113,8 +115,10 @@ impl Sources {
         resolver.add_environment(&self.variables);
         resolver.add_dotenv(&self.directory.join(".env"), &self.variables);
         add_toml_file(&mut resolver);
+        let (postgres, password) = database_target::config(&mut resolver);
         let mut settings = Settings {
-            postgres: database_target::config(&mut resolver),
+            postgres,
+            database_password: password,
             cache: CacheConfig::new(CACHE_NAME, Mode::Local),
             directory: self.directory.clone(),
             ..Settings::default()

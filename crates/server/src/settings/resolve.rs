@@ -30,6 +30,8 @@ pub(super) enum Fallback {
 pub(super) enum Reload {
     /// A reload does it.
     Live,
+    /// A reload does it if nothing but the password of a URL is new.
+    Password,
     /// It needs a restart.
     Restart,
 }
@@ -39,6 +41,7 @@ impl Reload {
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Live => "live",
+            Self::Password => "restart; the password live",
             Self::Restart => "restart",
         }
     }

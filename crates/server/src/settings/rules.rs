@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cenote_cache::{MIN_STALENESS, Mode, RedisConfig, Timing};
 
+use super::live_password::{LivePassword, PasswordSource};
 use super::origin::Origin;
 use super::parse::Kind;
 use super::resolve::{Resolver, Row};
@@ -27,7 +28,11 @@ const LONGEST_STATEMENT: Duration = Duration::from_millis(i32::MAX as u64);
 /// Applies all rules.
 pub(super) fn apply(r: &mut Resolver, s: &mut Settings) {
     pool_sizes(r, s);
-    let redis = r.get(&t::REDIS_URL).map(RedisConfig::new);
+    let mut redis = r.get(&t::REDIS_URL).map(RedisConfig::new);
+    if let Some(redis) = &mut redis {
+        s.redis_password = redis_password(r, redis).map(LivePassword::new);
+        redis.password = s.redis_password.as_ref().map(LivePassword::for_redis);
+    }
     cache(r, s, redis.as_ref());
     go_together(r, &t::REDIS_TLS_CERT, &t::REDIS_TLS_KEY);
     limits(r, s, redis);
@@ -105,6 +110,13 @@ fn cache(r: &mut Resolver, s: &mut Settings, redis: Option<&RedisConfig>) {
             Err(invalid) => r.problem_with(&t::COMMAND_TIMEOUT, invalid),
         }
     }
+}
+
+/// Where the password is. A file is read again for every connection.
+fn redis_password(r: &Resolver, redis: &RedisConfig) -> Option<PasswordSource> {
+    let text = redis.servers.first()?.password()?;
+    let in_file = r.file_of(&t::REDIS_URL).map(PasswordSource::RedisUrl);
+    Some(in_file.unwrap_or_else(|| PasswordSource::Text(text.clone())))
 }
 
 fn max_staleness(r: &mut Resolver, s: &mut Settings) -> Duration {

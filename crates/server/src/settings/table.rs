@@ -27,8 +27,8 @@ fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
 }
 
-/// `#[reload] NAME or ALIAS: Kind(form), default => setter, "help";`, where `reload` is `live`, `password`, or not there for
-/// a setting that needs a restart.
+/// `#[reload] NAME or ALIAS: Kind(form), default => setter, "help";`, where `reload` is `live` or `password`, and not there
+/// for a setting that needs a restart.
 macro_rules! settings {
     ($($group:literal {
         $($(#[$reload:ident])? $name:ident $(or $alias:ident)* : $kind:ident $(<$of:ty>)? $(($($form:tt)*))?,
@@ -56,6 +56,7 @@ macro_rules! settings {
     (@set $set:expr) => { Some($set) };
     (@set) => { None };
     (@reload live) => { Reload::Live };
+    (@reload password) => { Reload::Password };
     (@reload) => { Reload::Restart };
 }
 
@@ -81,6 +82,7 @@ fn any_text(text: &str) -> Result<String, String> {
 
 settings! {
     "Database" {
+        #[password]
         DATABASE_URL: DatabaseUrl, Else("none: a private PostgreSQL is started"),
             "URL of the database. SQLAlchemy's postgresql+asyncpg:// is understood";
         DB_HOST: List<DatabaseHost>(DatabaseHost), Else("localhost if another DB_ name is set"),
@@ -89,6 +91,7 @@ settings! {
             "Port of the database";
         DB_USER: Text, Else("the user who runs the process"),
             "User of the database";
+        #[live]
         DB_PASS or DB_PASSWORD: Password, Else("none"),
             "Password of the database user; the file of DB_PASS_FILE is read again for every connection";
         DB_NAME: Text, Else("the name of the user"),
@@ -157,6 +160,7 @@ settings! {
             "Delay before the first retry in seconds; it grows exponentially, with jitter";
     }
     "Cache" {
+        #[password]
         REDIS_URL: RedisServers, Else("none: in-process cache only"),
             "URL of Redis: redis://[[user]:password@]host[:port][/database], rediss:// with TLS, \
              unix:///path/of/the/socket; several nodes of a cluster are separated by commas";
@@ -192,11 +196,14 @@ settings! {
             "Address to listen on";
         PORT: Whole<u16>(0..=65_535), Is("8000") => |s, it| s.port = it,
             "Port to listen on; 0 = any free port";
+        #[live]
         TLS_CERT: Location, Else("none: plain HTTP"),
             "File (PEM) with the certificate to show to clients, and its chain in order; the service then speaks HTTPS \
              alone. Needs TLS_KEY. It is read again when it changes";
+        #[live]
         TLS_KEY: Location, Else("none"),
             "File (PEM) with the private key of TLS_CERT, not encrypted";
+        #[live]
         TLS_CLIENT_CA: Location, Else("none: clients are not asked for a certificate"),
             "File (PEM) with the authorities that may sign the certificates of clients; needs TLS_CERT";
         TLS_CLIENT_AUTH: OneOf<bool>(&[("require", true), ("request", false)]), Else("require with TLS_CLIENT_CA"),
@@ -209,52 +216,67 @@ settings! {
         ), Else("read,write with TLS_CLIENT_CA and AUTH=off"),
             "What the owners of certificates may do where a certificate is all that a client must show, such as \
              read; CN=ops,O=Acme: read,write,admin. An entry without a subject is for all others";
+        #[live]
         TLS_MIN_VERSION: OneOf<TlsVersion>(TlsVersion::WORDS), Else("1.2 with TLS_CERT"),
             "Oldest version of TLS that is accepted";
         HTTP_CORES: Whole<usize>(1..=1024), Else("all that the process may use") => |s, it| s.cores = Some(it),
             "Number of cores that serve requests, each with a thread of its own";
         HTTP_MAX_CONNECTIONS: Whole<usize>(1..=10_000_000), Is("20000") => |s, it| s.http.max_connections = it,
             "Maximum number of client connections; further ones get a 503";
+        #[live]
         HTTP_HEADER_TIMEOUT: PositiveSeconds, Is("10")
             => |s, it| (s.http.first_byte_timeout, s.http.head_timeout) = (it, it),
             "Timeout for the first byte of a request, and for its head, in seconds each";
+        #[live]
         HTTP_BODY_TIMEOUT: PositiveSeconds, Is("15") => |s, it| s.http.body_timeout = it,
             "Timeout for the body of a request in seconds";
+        #[live]
         HTTP_IDLE_TIMEOUT: PositiveSeconds, Is("75") => |s, it| s.http.idle_timeout = it,
             "Seconds after which an idle keep-alive connection is closed";
+        #[live]
         HTTP_MAX_BODY: Bytes(1..=1 << 30), Is("1048576") => |s, it| s.http.max_body = it as u64,
             "Maximum size of a request body in bytes; 64k and 1m are understood";
         HTTP_ANSWER_MEMORY: Bytes(1 << 20..=1 << 40), Is("67108864") => |s, it| s.answer_memory = it,
             "Maximum bytes of large responses, above 32 KiB each, that are being made or read by their clients; \
              further ones become a 503";
+        #[live]
         HTTP_MAX_HEADERS: Whole<usize>(1..=100), Is("100") => |s, it| s.http.max_headers = it,
             "Maximum number of headers of a request; a request with more gets a 431";
         HTTP_MAX_HEADER_BYTES: Bytes(8192..=1 << 20), Is("65536") => |s, it| s.http.max_header_bytes = it as u32,
             "Maximum size of the head of a request in bytes; a request with a larger one gets a 431";
         SHUTDOWN_DELAY: Seconds, Is("1") => |s, it| s.shutdown_delay = it,
             "Seconds between /health/ready answering 503 and the listener closing";
+        #[live]
         SHUTDOWN_TIMEOUT: Seconds, Is("30") => |s, it| s.http.drain_timeout = it,
             "Maximum wait for requests in flight at shutdown in seconds";
     }
     "Web" {
+        #[live]
         CORS_ORIGINS: List<Parsed<String>>(Parsed("ORIGIN", "origin such as https://app.example.org, or *", check_origin)),
             Else("none: no page of another origin may read responses"),
             "Origins of web pages that may use the API, exactly as browsers send them; * = every page";
+        #[live]
         CORS_CREDENTIALS: Switch, Is("false"),
             "Let pages of CORS_ORIGINS send cookies and client certificates along; not with *";
+        #[live]
         CORS_MAX_AGE: Seconds, Is("600"),
             "Seconds for which browsers remember what CORS_ORIGINS allows";
+        #[live]
         HSTS: SecondsOrOff, Is("0") => |s, it| s.http.hsts = it,
             "Seconds for which browsers that came over TLS use nothing else (Strict-Transport-Security); 0 = off";
+        #[live]
         COMPRESSION: Switch, Is("false") => |s, it| s.http.compression = it,
             "Compress documentation, metrics and lists of users with gzip for callers that accept it";
+        #[live]
         SERVER_TIMING: Switch, Is("false") => |s, it| s.http.server_timing = it,
             "Tell all callers where the time of their request went, in the header Server-Timing; those with the scope admin \
              are told anyway";
     }
     "Memory" {
+        #[live]
         MEMORY_WARN: Whole<u8>(0..=99), Is("75") => |s, it| s.memory.warning = Some(it).filter(|it| *it > 0),
             "Percent of the memory limit from which on the log and /health warn; 0 = never";
+        #[live]
         MEMORY_CRITICAL: Whole<u8>(0..=99), Is("85") => |s, it| s.memory.critical = Some(it).filter(|it| *it > 0),
             "Percent of the memory limit from which on the near cache is shrunk and long bodies are refused; 0 = never";
     }
@@ -262,31 +284,41 @@ settings! {
         AUTH: OneOf<AuthMode>(AuthMode::WORDS), Is("off") => |s, it| s.auth.mode = it,
             "What a caller must show: keys = an API key; jwt = a token; keys+jwt = either; off = nothing, which only \
              loopback addresses allow; none-i-know = nothing, wherever HOST is";
+        #[live]
         AUTH_STALE: Seconds, Is("60") => |s, it| s.auth.stale = it,
             "Seconds for which known API keys are accepted while the database is away, 5 at least; then 503";
         AUTH_PEPPER: Password, Else("none: the SHA-256 of a key is stored") => |s, it| s.auth.pepper = Some(it),
             "Secret of the HMAC that is stored of API keys; if it is lost, so are all keys";
+        #[live]
         CENOTE_BOOTSTRAP_KEY_FILE: Location, Else("none")
             => |s, it| s.auth.bootstrap_key = Some(s.directory.join(it)),
             "File of the first API key, which gets all scopes if there is no key; a missing or empty file gets a new one";
+        #[live]
         JWT_SECRET: Password, Else("none"),
             "Secret of tokens with HS256, 32 bytes at least; the file of JWT_SECRET_FILE is read again every 10 s";
+        #[live]
         JWT_JWKS_FILE: Location, Else("none"),
             "File with the JWK set that tokens are verified with; it is read again every 10 s";
+        #[live]
         JWT_JWKS_URL: Parsed<JwksUrl>("URL", "https:// URL, or an http:// URL of this machine", str::parse),
             Else("none"),
             "URL of that JWK set; it is read again every 10 minutes, and for a token with an unknown key id";
+        #[live]
         JWT_ISSUER: Parsed<String>("TEXT", "text", any_text), Else("none: any")
             => |s, it| s.auth.claims.issuer = Some(it),
             "Issuer that a token must name in iss";
+        #[live]
         JWT_AUDIENCE: List<Parsed<String>>(Parsed("TEXT", "text", any_text)), Else("none: any")
             => |s, it| s.auth.claims.audiences = it,
             "Audience that a token must name in aud; one of several is enough";
+        #[live]
         JWT_LEEWAY: Whole<u16>(0..=300), Is("30") => |s, it| s.auth.claims.leeway = it.into(),
             "Seconds by which the clocks of the issuer and this machine may differ";
+        #[live]
         JWT_SCOPES: Parsed<String>("CLAIM", "name of a claim, or a JSON pointer to it", any_text),
             Else("scope, then scp") => |s, it| s.auth.claims.scopes = Some(ClaimRules::pointer(&it)),
             "Where a token has its scopes: /realm_access/roles";
+        #[live]
         AUTH_OPEN: List<OneOf<OpenGroup>>(OneOf(OpenGroup::WORDS)), Else("none") => |s, it| s.auth_open = it,
             "Routes that need no key or token: docs, health, metrics";
     }

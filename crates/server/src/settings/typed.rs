@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cenote_cache::{Config as CacheConfig, RedisConfig};
 
+use super::live_password::LivePassword;
 use crate::access::OpenGroup;
 use crate::auth::AuthConfig;
 use crate::http::{HttpConfig, ProxyHeader, TlsConfig, TrustedProxies};
@@ -22,6 +23,10 @@ pub struct Settings {
     /// The database, its pool and the statements sent to it. Without a host the service starts a private PostgreSQL:
     /// see [`names_database`](Self::names_database).
     pub postgres: cenote_postgres::Config,
+    /// The password that `postgres` asks for. `None`: there is none.
+    pub(crate) database_password: Option<LivePassword>,
+    /// The password that the Redis of `cache` is asked for. `None`: there is none.
+    pub(crate) redis_password: Option<LivePassword>,
     /// The cache in front of the database. Its Redis has no certificates yet: see `redis_files`.
     pub cache: CacheConfig,
     /// The word for `cache.mode`.

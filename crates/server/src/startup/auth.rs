@@ -119,8 +119,15 @@ impl Backend {
         }
     }
 
-    /// Creates the first API key if there is none and a file is named for it, and warns if there is none at all.
-    pub(super) async fn first_key(&self) -> Result<(), FirstKeyError> {
+    /// Creates the first API key if there is none and a file is named for it, and warns if there is none at all. A failure
+    /// does not end the service: those who have keys already can go on.
+    pub(super) async fn create_first_key(&self, file: Option<&Path>) {
+        if let Err(error) = self.first_key(file).await {
+            tracing::error!(%error, "cannot create the first API key");
+        }
+    }
+
+    async fn first_key(&self, file: Option<&Path>) -> Result<(), FirstKeyError> {
         let auth = &self.settings.auth;
         if !auth.mode.has_keys() {
             return Ok(());
@@ -132,7 +139,7 @@ impl Backend {
         if admin.any().await? {
             return Ok(());
         }
-        let Some(path) = &auth.bootstrap_key else {
+        let Some(path) = file else {
             tracing::warn!(
                 "there is no API key, so every request is refused; create one with \
                  `cenote key create --name NAME --scope read,write`, or set CENOTE_BOOTSTRAP_KEY_FILE"
@@ -142,7 +149,7 @@ impl Backend {
         let key = match read_or_create(path) {
             Ok(key) => key?,
             Err(error) => {
-                let path = path.clone();
+                let path = path.to_owned();
                 return Err(FirstKeyError::File { path, error });
             }
         };
@@ -163,7 +170,7 @@ impl Backend {
 
 /// Why the first key could not be created.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FirstKeyError {
+enum FirstKeyError {
     #[error(transparent)]
     Table(#[from] AdminError),
     #[error("CENOTE_BOOTSTRAP_KEY_FILE {}: {error}", path.display())]

@@ -24,7 +24,7 @@ use cenote_cache::{CheckError, RedisConfig, RedisProblemKind, check_redis};
 use tokio::{
     net::TcpListener,
     runtime::Handle,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep},
 };
 
@@ -32,7 +32,7 @@ use self::{
     auth::Exposed,
     backend::DatabaseError,
     listen::{describe, listen},
-    reload::Reloader,
+    reload::{Reloader, Targets},
 };
 pub(crate) use self::{
     auth::{AuthError, key_hasher, tokens},
@@ -49,7 +49,7 @@ use crate::{
     audit::AuditLog,
     cores::Cores,
     health::{HealthMonitor, Stage},
-    http::{self, Drained, HttpConfig, TcpListeners, Tls, TlsError, Traffic},
+    http::{self, Drained, LiveConfig, TcpListeners, Tls, TlsError, Traffic},
     limits::Limits,
     memory_watch::{self, MemoryReader, MemoryState, MemoryWatch},
     open_files::{HOW_TO_RAISE, OpenFiles, TooFewOpenFiles},
@@ -119,7 +119,7 @@ pub struct Service {
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
     tls: Option<Tls>,
-    http: HttpConfig,
+    http: LiveConfig,
     cores: Cores,
     database: Opened,
     /// One for each core.
@@ -261,14 +261,24 @@ async fn compose(settings: Settings, surroundings: Surroundings) -> Result<Servi
         auth.clone(),
         certificates,
         limits,
-        settings.auth_open.clone(),
+        &settings.auth_open,
         audit,
     ));
     let (reloads, requests) = Reloads::channel();
     let health = Arc::new(HealthMonitor::new(pool.clone()));
+    let http = LiveConfig::from(http);
+    let (thresholds, watched) = watch::channel(settings.memory);
     let reloading = from.map(|from| {
-        let (health, pool) = (health.clone(), pool.clone());
-        (Reloader { from, health, pool }, requests)
+        let targets = Targets {
+            backend: database.backend.clone(),
+            health: health.clone(),
+            gate: gate.clone(),
+            auth: auth.clone(),
+            tls: tls.clone(),
+            http: http.clone(),
+            memory: thresholds,
+        };
+        (Reloader { from, targets }, requests)
     });
     let shared = Shared {
         cache_mode: settings.cache_mode,
@@ -285,7 +295,7 @@ async fn compose(settings: Settings, surroundings: Surroundings) -> Result<Servi
         gate,
     };
     let apps = App::per_runtime(pool, stores, &shared);
-    let memory_watch = memory::watch(&apps[0], settings, memory);
+    let memory_watch = memory::watch(&apps[0], settings, memory, watched);
     log_pool_sizes(settings);
     if let Some(address) = addresses.first() {
         let scheme = if tls.is_some() { "https" } else { "http" };

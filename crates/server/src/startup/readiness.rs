@@ -40,7 +40,9 @@ pub(super) async fn get_ready(app: App, backend: Backend) -> Result<(), Unusable
         sleep(TRY_AGAIN).await;
     }
     app.health.waits_for(None);
-    create_first_key(&backend).await;
+    backend
+        .create_first_key(backend.settings.auth.bootstrap_key.as_deref())
+        .await;
     warn_if_not_durable(&app.pool, &backend.settings).await;
     warn_if_too_many_connections(&backend).await;
     if let Err(problem) = backend.check_statement_limit().await {
@@ -81,13 +83,6 @@ async fn prepare_schema(app: &App, backend: &Backend) -> Result<(), Unusable> {
         }
     }
     Ok(())
-}
-
-/// A failure does not end the service: those who have keys already can go on.
-async fn create_first_key(backend: &Backend) {
-    if let Err(error) = backend.first_key().await {
-        tracing::error!(%error, "cannot create the first API key");
-    }
 }
 
 /// Warns if the server may lose commits. Only a warning, because the operator may accept that.

@@ -117,3 +117,48 @@ async fn a_start_with_files_that_cannot_be_used_names_the_file_and_the_reason() 
             .contains("TLS_CERT from the environment: means nothing without TLS_KEY")
     );
 }
+
+#[tokio::test]
+async fn a_hangup_loads_the_files_at_once_and_open_connections_go_on() {
+    let (files, authority) = issued();
+    let service = start(&files, &[]).await;
+    let ca = files.path().join("ca.pem");
+    is_ready(&service, &ca).await;
+    let shown = || {
+        let port = service.address.port();
+        let output = std::process::Command::new("openssl")
+            .args([
+                "s_client",
+                "-connect",
+                &format!("127.0.0.1:{port}"),
+                "-servername",
+                HOST,
+            ])
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (_, rest) = output.split_once("-----BEGIN CERTIFICATE-----").unwrap();
+        rest.split_once("-----END").unwrap().0.replace('\n', "")
+    };
+    let before = shown();
+    // Half of it is written: nothing changes, and the log says so.
+    let (certificate, key) = authority.issue(HOST);
+    fs::write(
+        files.path().join("certificate.pem"),
+        &certificate[..certificate.len() / 2],
+    )
+    .unwrap();
+    service.signal("HUP");
+    let refused = service.logged("the settings were not reloaded: ").await;
+    assert_eq!(refused["setting"], "TLS_CERT");
+    assert_eq!(shown(), before);
+    fs::write(files.path().join("certificate.pem"), &certificate).unwrap();
+    fs::write(files.path().join("key.pem"), &key).unwrap();
+    service.signal("HUP");
+    let reloaded = service.logged("settings reloaded").await;
+    assert_eq!(reloaded["applied"], "TLS_CERT");
+    let after = shown();
+    assert_ne!(after, before);
+    assert!(certificate.replace('\n', "").contains(&after));
+}

@@ -72,8 +72,8 @@ pub(super) struct Directory {
     started: Instant,
     /// When the database last confirmed the known keys. Relaxed: it guards no memory.
     confirmed: AtomicU64,
-    /// How old a confirmation may be.
-    patience: Duration,
+    /// How old a confirmation may be, in milliseconds. Relaxed: it guards no memory.
+    patience: AtomicU64,
 }
 
 impl Directory {
@@ -84,8 +84,13 @@ impl Directory {
             refused: Cache::new(REFUSED),
             started: now,
             confirmed: AtomicU64::new(0),
-            patience: stale.max(LEAST_PATIENCE),
+            patience: AtomicU64::new(patience(stale)),
         }
+    }
+
+    /// Lets known keys go on for another time after the database was last reached.
+    pub(super) fn set_stale(&self, stale: Duration) {
+        self.patience.store(patience(stale), Relaxed);
     }
 
     /// Looks a key up. A valid one counts as used.
@@ -94,7 +99,7 @@ impl Directory {
             if key.expires.is_some_and(|expires| now.unix >= expires) {
                 return Found::Refused(Outcome::Expired);
             }
-            if self.unconfirmed(now.instant) > self.patience {
+            if self.unconfirmed(now.instant) > Duration::from_millis(self.patience.load(Relaxed)) {
                 return Found::Refused(Outcome::Unavailable);
             }
             // Written only when it changes: all cores share it.
@@ -168,6 +173,11 @@ impl Directory {
         let since = at.saturating_duration_since(self.started);
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+fn patience(stale: Duration) -> u64 {
+    let patience = stale.max(LEAST_PATIENCE).as_millis();
+    u64::try_from(patience).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

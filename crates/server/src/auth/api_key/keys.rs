@@ -77,6 +77,11 @@ impl Keys {
         }
     }
 
+    /// Lets known keys go on for another time while the database is away.
+    pub(crate) fn set_stale(&self, stale: Duration) {
+        self.directory.set_stale(stale);
+    }
+
     /// Looks a key up in memory.
     pub(crate) fn look_up(&self, key: &ApiKey, now: Now) -> LookedUp {
         let digest = self.hasher.digest(key);

@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    claims::ClaimRules,
     key_set::KeySet,
     source::{KeySource, LOAD_TIMEOUT, LoadError, Loader},
 };
@@ -24,13 +25,36 @@ const UNKNOWN_ID_INTERVAL: Duration = Duration::from_secs(30);
 /// Keys that are older than this are reported as a problem.
 const DEGRADED_AFTER: Duration = Duration::from_secs(3600);
 
-/// Keys with their number, which grows whenever they change.
+/// What tokens are verified with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TokenConfig {
+    pub(crate) source: KeySource,
+    pub(crate) rules: ClaimRules,
+}
+
+/// Keys and rules with their number, which grows whenever they change.
 #[derive(Debug)]
 pub(super) struct CurrentKeys {
     pub(super) number: u64,
-    pub(super) set: KeySet,
+    pub(super) set: Arc<KeySet>,
+    /// Where the keys came from, and what else a token must meet.
+    config: Arc<TokenConfig>,
     /// The document, by which a change is noticed.
     document: Vec<u8>,
+}
+
+impl CurrentKeys {
+    pub(super) fn rules(&self) -> &ClaimRules {
+        &self.config.rules
+    }
+}
+
+/// Keys that were loaded and are not in use yet.
+#[derive(Debug)]
+pub(crate) struct PreparedKeys {
+    config: Arc<TokenConfig>,
+    /// `None`: the issuer did not answer, and its keys are in use already.
+    loaded: Option<(Arc<KeySet>, Vec<u8>)>,
 }
 
 /// The keys in use, and what keeps them up to date.
@@ -44,8 +68,8 @@ pub(super) struct KeyRefresh {
     ended: watch::Sender<u64>,
 }
 
-#[derive(Default)]
 struct State {
+    config: Arc<TokenConfig>,
     is_loading: bool,
     /// Whether a load is wanted that has not begun.
     is_wanted: bool,
@@ -54,6 +78,13 @@ struct State {
     succeeded: Option<Instant>,
     /// Why the last load failed.
     problem: Option<String>,
+}
+
+impl State {
+    fn succeed(&mut self) {
+        self.succeeded = Some(Instant::now());
+        self.problem = None;
+    }
 }
 
 /// How old the keys are, and why.
@@ -85,11 +116,18 @@ impl KeyAge {
 }
 
 impl KeyRefresh {
-    pub(super) fn new(source: KeySource) -> Self {
+    pub(super) fn new(config: TokenConfig) -> Self {
         Self {
-            loader: Loader::new(source),
+            loader: Loader::default(),
             current: ArcSwapOption::empty(),
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                config: Arc::new(config),
+                is_loading: false,
+                is_wanted: false,
+                asked: None,
+                succeeded: None,
+                problem: None,
+            }),
             wanted: Notify::new(),
             ended: watch::channel(0).0,
         }
@@ -100,15 +138,19 @@ impl KeyRefresh {
         self.current.load()
     }
 
+    fn config(&self) -> Arc<TokenConfig> {
+        self.state().config.clone()
+    }
+
     pub(super) fn is_remote(&self) -> bool {
-        self.loader.source().is_remote()
+        self.state().config.source.is_remote()
     }
 
     /// How old the keys are.
     pub(super) fn age(&self) -> KeyAge {
         let keys = self.current().as_ref().map_or(0, |current| current.set.len());
         let state = self.state();
-        let age = match self.loader.source().is_fixed() && keys > 0 {
+        let age = match state.config.source.is_fixed() && keys > 0 {
             true => Some(Duration::ZERO),
             false => state.succeeded.map(|at| at.elapsed()),
         };
@@ -125,36 +167,94 @@ impl KeyRefresh {
     ///
     /// If the future is dropped, the keys stay as they were.
     pub(super) async fn load(&self) -> Result<bool, LoadError> {
-        {
+        let config = {
             let mut state = self.state();
             (state.is_loading, state.is_wanted) = (true, false);
-        }
+            state.config.clone()
+        };
         let _loading = Loading(self);
-        let loaded = self.loader.load().await;
+        let loaded = self.loader.load(&config.source).await;
         let mut state = self.state();
+        // Meanwhile a reload may have named another source.
+        let is_in_force = Arc::ptr_eq(&config, &state.config);
         match loaded {
-            Ok((set, document)) => {
-                state.succeeded = Some(Instant::now());
-                state.problem = None;
-                drop(state);
-                Ok(self.replace(set, document))
+            Ok((set, document)) if is_in_force => {
+                state.succeed();
+                Ok(self.replace(&mut state, config, Arc::new(set), document))
             }
+            Ok(_) => Ok(false),
             Err(error) => {
-                state.problem = Some(error.to_string());
+                if is_in_force {
+                    state.problem = Some(error.to_string());
+                }
                 Err(error)
             }
         }
     }
 
-    fn replace(&self, set: KeySet, document: Vec<u8>) -> bool {
+    /// Loads the keys of another source, or of the same with other rules, for [`adopt`](Self::adopt). An issuer that does
+    /// not answer is an error only if its keys are not in use yet.
+    pub(super) async fn prepare(&self, config: TokenConfig) -> Result<PreparedKeys, LoadError> {
+        let before = self.config();
+        let loaded = match self.loader.load(&config.source).await {
+            Ok((set, document)) => Some((Arc::new(set), document)),
+            Err(error) if config.source.is_remote() && config.source == before.source => {
+                tracing::warn!(%error, "cannot load the keys of tokens; trying again");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        // The same value is the same allocation, so that a load which is under way counts.
+        let config = match config == *before {
+            true => before,
+            false => Arc::new(config),
+        };
+        Ok(PreparedKeys { config, loaded })
+    }
+
+    /// Lets other keys and rules be in use. Returns whether the keys are others than before.
+    pub(super) fn adopt(&self, prepared: PreparedKeys) -> bool {
+        let PreparedKeys { config, loaded } = prepared;
+        let mut state = self.state();
+        let document = loaded.as_ref().map(|(_, document)| document);
+        let differs = document.is_some_and(|new| self.current().as_ref().is_none_or(|it| it.document != *new));
+        let is_new = !Arc::ptr_eq(&config, &state.config);
+        state.config = config.clone();
+        let kept = || {
+            let current = self.current();
+            let current = current.as_ref().filter(|_| is_new)?;
+            Some((current.set.clone(), current.document.clone()))
+        };
+        if loaded.is_some() {
+            state.succeed();
+        }
+        if let Some((set, document)) = loaded.or_else(kept) {
+            self.replace(&mut state, config, set, document);
+        }
+        if is_new {
+            // The task follows the source that it knew.
+            state.is_wanted = true;
+            drop(state);
+            self.wanted.notify_one();
+        }
+        differs
+    }
+
+    /// Returns whether the keys or the rules are others than before. It needs the lock, so that the load of a source that is
+    /// no longer in force replaces nothing.
+    fn replace(&self, _locked: &mut State, config: Arc<TokenConfig>, set: Arc<KeySet>, document: Vec<u8>) -> bool {
         let current = self.current();
         let number = match &*current {
-            Some(current) if current.document == document => return false,
+            Some(current) if current.document == document && current.config == config => return false,
             Some(current) => current.number + 1,
             None => 0,
         };
-        self.current
-            .store(Some(Arc::new(CurrentKeys { number, set, document })));
+        self.current.store(Some(Arc::new(CurrentKeys {
+            number,
+            set,
+            config,
+            document,
+        })));
         true
     }
 
@@ -165,7 +265,7 @@ impl KeyRefresh {
             let loaded = self.load().await;
             match &loaded {
                 Ok(true) => {
-                    tracing::info!(source = %self.loader.source(), keys = self.age().keys, "keys of tokens loaded");
+                    tracing::info!(source = %self.config().source, keys = self.age().keys, "keys of tokens loaded");
                     changed();
                 }
                 Ok(false) => {}
@@ -175,12 +275,16 @@ impl KeyRefresh {
             failing = loaded.is_err();
             self.ended.send_modify(|loads| *loads += 1);
             let has_keys = self.current().is_some();
-            match self.loader.source().next_load(Instant::now(), !failing, has_keys) {
-                Some(at) => tokio::select! {
-                    () = sleep_until(at) => {}
-                    () = self.is_wanted() => {}
-                },
-                None => std::future::pending().await,
+            let due = self.config().source.next_load(Instant::now(), !failing, has_keys);
+            let is_due = async {
+                match due {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = is_due => {}
+                () = self.is_wanted() => {}
             }
         }
     }

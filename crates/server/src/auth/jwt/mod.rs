@@ -22,10 +22,11 @@ mod tests;
 pub(crate) use cache::TokenDigest;
 pub use claims::ClaimRules;
 pub(crate) use key::SECRET_BYTES;
+pub(crate) use key_refresh::{PreparedKeys, TokenConfig};
 #[cfg(fuzzing)]
 pub(super) use key_set::KeySet;
 pub(crate) use source::LoadError;
 pub use source::{JwksUrl, KeySource};
-pub(crate) use tokens::{KnownToken, TokenConfig, TokenStats, Tokens};
+pub(crate) use tokens::{KnownToken, TokenStats, Tokens};
 #[cfg(fuzzing)]
 pub(super) use verifier::verify;

@@ -17,9 +17,10 @@ use tokio::{
 use super::super::{clock::Now, outcome::Outcome};
 use super::{
     claims::ClaimRules,
+    key_refresh::TokenConfig,
     signer::{SECRET, Signer},
     source::KeySource,
-    tokens::{KnownToken, TokenConfig, Tokens},
+    tokens::{KnownToken, Tokens},
 };
 
 /// What the issuer answers.
@@ -71,8 +72,12 @@ impl Issuer {
         self.requests.load(Relaxed)
     }
 
+    fn source(&self) -> KeySource {
+        KeySource::Url(self.url.parse().unwrap())
+    }
+
     fn tokens(&self) -> Tokens {
-        tokens(KeySource::Url(self.url.parse().unwrap()))
+        tokens(self.source())
     }
 }
 
@@ -269,4 +274,79 @@ async fn a_cached_token_ends_at_its_time() {
         tokens.look_up(&token, later(90)),
         KnownToken::Refused(Outcome::Expired)
     ));
+}
+
+fn config(source: KeySource, change: impl FnOnce(&mut ClaimRules)) -> TokenConfig {
+    let mut rules = ClaimRules {
+        leeway: 30,
+        ..ClaimRules::default()
+    };
+    change(&mut rules);
+    TokenConfig { source, rules }
+}
+
+#[tokio::test]
+async fn other_rules_hold_at_once_also_for_tokens_that_are_known() {
+    let source = KeySource::Secret(String::from_utf8(SECRET.to_vec()).unwrap().into());
+    let tokens = Tokens::new(config(source.clone(), |_| {}));
+    tokens.load_keys().await.unwrap();
+    let token = Signer::hs256().token(None, &claims());
+    assert_eq!(verify(&tokens, &token).await, Ok(()));
+    let prepared = tokens.prepare(config(source.clone(), |_| {})).await.unwrap();
+    assert!(!tokens.adopt(prepared));
+    assert!(is_cached(&tokens, &token), "nothing is new");
+    let stricter = config(source.clone(), |rules| rules.issuer = Some("https://issuer".into()));
+    let prepared = tokens.prepare(stricter).await.unwrap();
+    assert!(is_cached(&tokens, &token), "nothing changes before they are adopted");
+    assert!(!tokens.adopt(prepared), "the keys are the same");
+    assert_eq!(verify(&tokens, &token).await, Err(Outcome::Issuer));
+    let prepared = tokens.prepare(config(source, |_| {})).await.unwrap();
+    tokens.adopt(prepared);
+    assert_eq!(verify(&tokens, &token).await, Ok(()));
+}
+
+#[tokio::test]
+async fn another_source_replaces_the_keys_and_is_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secret");
+    let (old, new) = (Signer::hs256(), Signer::es256());
+    std::fs::write(&path, SECRET).unwrap();
+    let tokens = Arc::new(tokens(KeySource::SecretFile(path)));
+    tokens.load_keys().await.unwrap();
+    let follow = tokens.clone();
+    let follow = tokio::spawn(async move { follow.follow_keys().await });
+    let issuer = Issuer::start(&[new.jwk("new")]).await;
+    let prepared = tokens.prepare(config(issuer.source(), |_| {})).await.unwrap();
+    assert_eq!(verify(&tokens, &old.token(None, &claims())).await, Ok(()));
+    assert!(tokens.adopt(prepared));
+    assert_eq!(verify(&tokens, &new.token(Some("new"), &claims())).await, Ok(()));
+    assert!(verify(&tokens, &old.token(None, &claims())).await.is_err());
+    // The task follows the issuer now, and no longer the file.
+    let newer = Signer::es256();
+    issuer.publish(&[newer.jwk("newer")]);
+    assert_eq!(verify(&tokens, &newer.token(Some("newer"), &claims())).await, Ok(()));
+    follow.abort();
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_away_refuses_its_first_use_and_no_later_one() {
+    let signer = Signer::es256();
+    let issuer = Issuer::start(&[signer.jwk("a")]).await;
+    let tokens = issuer.tokens();
+    tokens.load_keys().await.unwrap();
+    let refused = || Behaviour::Answer {
+        status: "500 Internal Server Error",
+        body: String::new(),
+    };
+    issuer.set(refused());
+    let prepared = tokens
+        .prepare(config(issuer.source(), |rules| rules.leeway = 60))
+        .await
+        .unwrap();
+    tokens.adopt(prepared);
+    assert_eq!(verify(&tokens, &signer.token(Some("a"), &claims())).await, Ok(()));
+    let other = Issuer::start(&[signer.jwk("b")]).await;
+    other.set(refused());
+    assert!(tokens.prepare(config(other.source(), |_| {})).await.is_err());
+    assert_eq!(verify(&tokens, &signer.token(Some("a"), &claims())).await, Ok(()));
 }

@@ -6,21 +6,13 @@ use super::super::{clock::Now, identity::Identity, outcome::Outcome};
 use super::{
     cache::{TokenCache, TokenCacheStats, TokenDigest},
     claims::ClaimRules,
-    key_refresh::{CurrentKeys, KeyAge, KeyRefresh},
-    source::{KeySource, LoadError},
+    key_refresh::{CurrentKeys, KeyAge, KeyRefresh, PreparedKeys, TokenConfig},
+    source::LoadError,
     verifier::{self, Verified},
 };
 
-/// What tokens are verified with.
-#[derive(Clone, Debug)]
-pub(crate) struct TokenConfig {
-    pub(crate) source: KeySource,
-    pub(crate) rules: ClaimRules,
-}
-
 /// Authenticates tokens.
 pub(crate) struct Tokens {
-    rules: ClaimRules,
     keys: KeyRefresh,
     cache: TokenCache,
 }
@@ -44,8 +36,7 @@ pub(crate) struct TokenStats {
 impl Tokens {
     pub(crate) fn new(config: TokenConfig) -> Self {
         Self {
-            rules: config.rules,
-            keys: KeyRefresh::new(config.source),
+            keys: KeyRefresh::new(config),
             cache: TokenCache::new(),
         }
     }
@@ -54,11 +45,11 @@ impl Tokens {
     pub(crate) fn look_up(&self, token: &str, now: Now) -> KnownToken {
         let digest = TokenDigest::of(token);
         let keys = self.keys.current();
-        let known = keys
-            .as_ref()
-            .and_then(|keys| self.cache.get(&digest, keys.number, now.instant));
-        match known {
-            Some(Ok(verified)) => match self.judge(verified, now) {
+        let Some(keys) = keys.as_ref() else {
+            return KnownToken::Unknown(digest);
+        };
+        match self.cache.get(&digest, keys.number, now.instant) {
+            Some(Ok(verified)) => match judge(verified, keys.rules(), now) {
                 Ok(identity) => KnownToken::Valid(identity),
                 Err(outcome) => KnownToken::Refused(outcome),
             },
@@ -82,11 +73,12 @@ impl Tokens {
     fn verify_now(&self, token: &str, digest: TokenDigest, now: Now) -> Result<Arc<Identity>, Outcome> {
         let keys = self.keys.current();
         // Nobody can say whether the token is good.
-        let CurrentKeys { number, set, .. } = keys.as_deref().ok_or(Outcome::Unavailable)?;
-        match verifier::verify(token, set, &self.rules) {
+        let keys = keys.as_deref().ok_or(Outcome::Unavailable)?;
+        let CurrentKeys { number, set, .. } = keys;
+        match verifier::verify(token, set, keys.rules()) {
             Ok(verified) => {
                 self.cache.accept(digest, *number, verified.clone());
-                self.judge(verified, now)
+                judge(verified, keys.rules(), now)
             }
             Err(outcome) => {
                 if outcome == Outcome::Signature {
@@ -95,11 +87,6 @@ impl Tokens {
                 Err(outcome)
             }
         }
-    }
-
-    fn judge(&self, verified: Verified, now: Now) -> Result<Arc<Identity>, Outcome> {
-        verified.lifetime.judge(now.unix, self.rules.leeway)?;
-        Ok(verified.identity)
     }
 
     /// Whether the keys are on another machine, which may be away.
@@ -113,6 +100,18 @@ impl Tokens {
         Ok(self.keys.age().keys)
     }
 
+    /// Loads the keys of other settings, for [`adopt`](Self::adopt). An issuer that does not answer is an error only if its
+    /// keys are not in use yet.
+    pub(crate) async fn prepare(&self, config: TokenConfig) -> Result<PreparedKeys, LoadError> {
+        self.keys.prepare(config).await
+    }
+
+    /// Lets other keys and rules be in use; tokens that were verified with others are verified again. Returns whether the keys
+    /// are others than before.
+    pub(crate) fn adopt(&self, prepared: PreparedKeys) -> bool {
+        self.keys.adopt(prepared)
+    }
+
     /// Keeps the keys up to date. Never returns.
     pub(crate) async fn follow_keys(&self) {
         self.keys.run(|| self.cache.clear()).await;
@@ -124,4 +123,9 @@ impl Tokens {
             cache: self.cache.stats(),
         }
     }
+}
+
+fn judge(verified: Verified, rules: &ClaimRules, now: Now) -> Result<Arc<Identity>, Outcome> {
+    verified.lifetime.judge(now.unix, rules.leeway)?;
+    Ok(verified.identity)
 }

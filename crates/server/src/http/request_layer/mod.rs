@@ -36,12 +36,12 @@ pub(super) use self::request_log::RequestLog;
 use self::request_log::RequestSummary;
 #[cfg(test)]
 pub(super) use self::security_headers::SECURITY_HEADERS;
-pub(super) use self::security_headers::hsts;
-use super::body::{BodyTimes, RequestBody, ResponseBody, TrackedBody};
+use super::body::{BodyTimes, FullResponse, RequestBody, ResponseBody, TrackedBody};
 use super::client_address::ClientAddresses;
 use super::config::HttpConfig;
 use super::connections::{Connections, ServerPhase};
 use super::cors;
+use super::live_config::LiveConfig;
 use super::peer::Peer;
 use super::problem::Problem;
 use super::server_timing::{SERVER_TIMING, Timings};
@@ -53,7 +53,7 @@ use super::traffic::{CountedRequest, Traffic};
 #[derive(Debug)]
 pub(super) struct RequestLayer<S> {
     pub(super) service: S,
-    pub(super) config: Arc<HttpConfig>,
+    pub(super) config: LiveConfig,
     pub(super) log: Arc<RequestLog>,
     /// Tells whether responses must close their connections.
     pub(super) connections: Arc<Connections>,
@@ -64,9 +64,7 @@ pub(super) struct RequestLayer<S> {
     /// Finds the client behind trusted proxies.
     pub(super) clients: Arc<ClientAddresses>,
     /// Compresses responses, if that is on.
-    pub(super) compressor: Option<Compressor>,
-    /// `Strict-Transport-Security`, if it is on.
-    pub(super) hsts: Option<HeaderValue>,
+    pub(super) compressor: Compressor,
 }
 
 /// What the headers of a response depend on in its request. All of it is empty where nothing is switched on.
@@ -98,35 +96,25 @@ pub(super) fn respond<S: Service>(
             version: request.version(),
             client,
         };
-        let needs = layer.needs(request.headers());
+        let config = layer.config.load();
+        let needs = ResponseNeeds::of(request.headers(), &config);
         let request = request.map(|incoming| {
             let times = BodyTimes {
                 received: in_flight.started_plus(Duration::ZERO),
-                deadline: in_flight.started_plus(layer.config.body_timeout),
+                deadline: in_flight.started_plus(config.body_timeout),
             };
-            let mut body = RequestBody::new(
-                incoming,
-                layer.config.max_body,
-                times,
-                in_flight.activity(),
-                peer,
-                client,
-            );
+            let mut body = RequestBody::new(incoming, config.max_body, times, in_flight.activity(), peer, client);
             if let Some(timings) = &needs.timings {
                 body.measure(timings.clone());
             }
             body
         });
+        drop(config);
         // Unwind safe: everything that a panicking handler leaves behind is dropped with it.
         let handled = AssertUnwindSafe(async {
-            if let Err(problem) = head::check(&request, layer.config.max_headers) {
-                return problem.into_full_response().map(Either::Left);
-            }
-            match &layer.config.cors {
-                Some(cors) if cors::is_preflight(request.method(), request.headers()) => {
-                    cors.preflight(request.headers()).map(Either::Left)
-                }
-                _ => layer.service.call(request).await,
+            match layer.answer_early(&request) {
+                Some(response) => response.map(Either::Left),
+                None => layer.service.call(request).await,
             }
         });
         let response = match handled.catch_unwind().await {
@@ -141,14 +129,26 @@ pub(super) fn respond<S: Service>(
     }
 }
 
-impl<S> RequestLayer<S> {
+impl ResponseNeeds {
     /// Looks at what the headers of the response will depend on, before the request is given away.
-    fn needs(&self, request: &HeaderMap) -> ResponseNeeds {
-        ResponseNeeds {
-            origin: self.config.cors.as_ref().and_then(|cors| cors.allowed(request)),
-            prefers_gzip: self.compressor.is_some() && accept_encoding::prefers_gzip(request),
-            timings: self.config.server_timing.then(Timings::default),
+    fn of(request: &HeaderMap, config: &HttpConfig) -> Self {
+        Self {
+            origin: config.cors.as_ref().and_then(|cors| cors.allowed(request)),
+            prefers_gzip: config.compression && accept_encoding::prefers_gzip(request),
+            timings: config.server_timing.then(Timings::default),
         }
+    }
+}
+
+impl<S> RequestLayer<S> {
+    /// Returns the response to a request that reaches no handler: its head is refused, or it is a preflight.
+    fn answer_early(&self, request: &Request<RequestBody>) -> Option<FullResponse> {
+        let config = self.config.load();
+        if let Err(problem) = head::check(request, config.max_headers) {
+            return Some(problem.into_full_response());
+        }
+        let cors = config.cors.as_ref()?;
+        cors::is_preflight(request.method(), request.headers()).then(|| cors.preflight(request.headers()))
     }
 }
 
@@ -172,8 +172,9 @@ fn finish<S>(
     let status = response.status();
     counted.answered(status, elapsed);
     let id = layer.log.note(&summary, &response, elapsed);
-    if let Some(compressor) = &layer.compressor {
-        response = compressor.apply(response, needs.prefers_gzip);
+    let config = layer.config.load();
+    if config.compression {
+        response = layer.compressor.apply(response, needs.prefers_gzip);
     }
     // The service may measure a request that nobody else does.
     let timings = needs.timings.or_else(|| response.extensions_mut().remove());
@@ -185,8 +186,8 @@ fn finish<S>(
     if let Some(date) = date::at(now) {
         headers.insert(DATE, date);
     }
-    security_headers::add(headers, layer.hsts.as_ref());
-    if let Some(cors) = &layer.config.cors {
+    security_headers::add(headers, config.hsts.as_ref());
+    if let Some(cors) = &config.cors {
         cors.add(headers, needs.origin);
     }
     if let Some(timing) = timings.and_then(|timings| timings.header(elapsed)) {
@@ -200,5 +201,6 @@ fn finish<S>(
     if let Some(id) = id.or(summary.id) {
         headers.insert(&X_REQUEST_ID, id);
     }
+    drop(config);
     response.map(|body| TrackedBody::new(body, in_flight))
 }

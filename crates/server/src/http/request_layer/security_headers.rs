@@ -3,8 +3,6 @@
 //! Invariant: every response has them, errors too. A handler may set its own `Content-Security-Policy`, for a page; all
 //! other responses allow nothing. Each value is static, so they cost no allocation.
 
-use std::time::Duration;
-
 use axum::http::HeaderMap;
 use axum::http::header::{
     CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
@@ -27,12 +25,4 @@ pub(super) fn add(headers: &mut HeaderMap, hsts: Option<&HeaderValue>) {
     if let Some(hsts) = hsts {
         headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
-}
-
-/// Returns the value of `Strict-Transport-Security`: browsers use only TLS for this long after a response. Subdomains are
-/// not included, because the service cannot know what else runs there.
-pub(in crate::http) fn hsts(max_age: Duration) -> HeaderValue {
-    // Cannot fail: digits are valid in a header.
-    HeaderValue::try_from(format!("max-age={}", max_age.as_secs()))
-        .unwrap_or_else(|_| HeaderValue::from_static("max-age=0"))
 }

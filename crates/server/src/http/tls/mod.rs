@@ -16,7 +16,7 @@ pub use self::config::{ClientCertificates, TlsConfig, TlsVersion};
 pub use self::files::TlsError;
 pub(crate) use self::files::host_name_in;
 pub(super) use self::handshake::handshake;
-pub use self::reload::{Tls, TlsStats};
+pub use self::reload::{PreparedTls, Tls, TlsStats};
 
 /// The name of HTTP/2 in ALPN.
 const HTTP2: &[u8] = b"h2";

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -31,7 +31,6 @@ const EXPIRES_SOON: Duration = Duration::from_secs(72 * 3600);
 pub struct Tls(Arc<Shared>);
 
 struct Shared {
-    config: TlsConfig,
     server: ArcSwap<ServerConfig>,
     /// Held while the files are read and loaded, in a thread that may block, so that an older content never replaces a
     /// newer one.
@@ -42,10 +41,23 @@ struct Shared {
     failed_reloads: AtomicU64,
 }
 
-/// The last contents that were loaded or refused.
+/// The files in use, and their last contents that were loaded or refused.
 struct Attempt {
+    config: TlsConfig,
     digest: Digest,
     failed: bool,
+}
+
+/// Files that were loaded and are not in force yet.
+#[must_use = "nothing changes before it is adopted"]
+pub struct PreparedTls {
+    shared: Arc<Shared>,
+    config: TlsConfig,
+    digest: Digest,
+    /// The contents of the last attempt before.
+    before: Digest,
+    /// `None`: they are in force already.
+    loaded: Option<Loaded>,
 }
 
 /// What a look at the files found.
@@ -84,9 +96,7 @@ impl TlsStats {
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tls")
-            .field("config", &self.0.config)
-            .finish_non_exhaustive()
+        f.debug_struct("Tls").finish_non_exhaustive()
     }
 }
 
@@ -102,29 +112,39 @@ impl Tls {
         let digest = contents.digest();
         let Loaded { server, expires } = contents.load(&config, SystemTime::now())?;
         Ok(Self(Arc::new(Shared {
-            config,
             server: ArcSwap::new(server),
-            last: Mutex::new(Attempt { digest, failed: false }),
+            last: Mutex::new(Attempt {
+                config,
+                digest,
+                failed: false,
+            }),
             expires: AtomicU64::new(seconds(expires)),
             reloads: AtomicU64::new(0),
             failed_reloads: AtomicU64::new(0),
         })))
     }
 
-    /// Reads the files now, and replaces the certificate and the authorities of clients if they changed.
+    /// Returns the files and rules in use.
+    #[must_use]
+    pub fn config(&self) -> TlsConfig {
+        self.0.last().config.clone()
+    }
+
+    /// Reads files, perhaps others than before, to replace the certificate and the authorities of clients by them.
     ///
     /// # Errors
     ///
-    /// As of [`Tls::load`]; also logged. Everything stays as it was then.
+    /// As of [`Tls::load`]; also logged and counted.
     ///
     /// # Cancel safety
     ///
-    /// Once begun, the reload goes on after the future was dropped.
-    pub async fn reload(&self) -> Result<(), TlsError> {
+    /// Nothing is lost.
+    pub async fn prepare(&self, config: TlsConfig) -> Result<PreparedTls, TlsError> {
         let shared = Arc::clone(&self.0);
-        let reloaded = spawn_blocking(move || shared.reload()).await;
+        let place = config.certificate.clone();
+        let prepared = spawn_blocking(move || shared.prepare(config)).await;
         // Fails only on a runtime that is shutting down.
-        reloaded.unwrap_or_else(|error| Err(TlsError::new(&self.0.config.certificate, io::Error::from(error))))
+        prepared.unwrap_or_else(|error| Err(TlsError::new(&place, io::Error::from(error))))
     }
 
     /// Reloads whenever the files have changed. Never ends.
@@ -169,54 +189,98 @@ impl Tls {
 impl Shared {
     /// Reads the files, and loads them if they have changed and two looks agree.
     fn look(&self, seen: Option<Digest>) -> Look {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let contents = Contents::read(&self.config);
+        let mut last = self.last();
+        let contents = Contents::read(&last.config);
         let digest = contents.digest();
         if digest != last.digest {
             if seen != Some(digest) {
                 return Look::Changing(digest);
             }
+            let config = last.config.clone();
             // Errors are logged and counted.
-            let _ = self.load(contents, &mut last);
+            if let Ok(loaded) = self.load(contents, &config, &mut last) {
+                self.adopt(config, digest, loaded, &mut last);
+            }
         }
         Look::Settled
     }
 
-    /// Reads the files, and loads them unless they are in force already.
-    fn reload(&self) -> Result<(), TlsError> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let contents = Contents::read(&self.config);
-        match contents.digest() == last.digest && !last.failed {
-            true => Ok(()),
-            false => self.load(contents, &mut last),
-        }
+    /// Reads these files, and loads them unless they are in force already.
+    fn prepare(self: Arc<Self>, config: TlsConfig) -> Result<PreparedTls, TlsError> {
+        let mut last = self.last();
+        let contents = Contents::read(&config);
+        let digest = contents.digest();
+        let is_in_force = config == last.config && digest == last.digest && !last.failed;
+        let loaded = match is_in_force {
+            true => None,
+            false => Some(self.load(contents, &config, &mut last)?),
+        };
+        let before = last.digest;
+        drop(last);
+        Ok(PreparedTls {
+            shared: self,
+            config,
+            digest,
+            before,
+            loaded,
+        })
     }
 
-    fn load(&self, contents: Contents, last: &mut Attempt) -> Result<(), TlsError> {
+    fn load(&self, contents: Contents, config: &TlsConfig, last: &mut Attempt) -> Result<Loaded, TlsError> {
         let digest = contents.digest();
-        let loaded = contents.load(&self.config, SystemTime::now());
-        *last = Attempt {
-            digest,
-            failed: loaded.is_err(),
-        };
-        match loaded {
-            Ok(Loaded { server, expires }) => {
-                self.server.store(server);
-                self.expires.store(seconds(expires), Relaxed);
-                self.reloads.fetch_add(1, Relaxed);
-                tracing::info!(
-                    file = %self.config.certificate.display(),
-                    expires = %httpdate::fmt_http_date(expires),
-                    "the TLS certificate was reloaded"
-                );
-                Ok(())
+        let loaded = contents.load(config, SystemTime::now());
+        if let Err(error) = &loaded {
+            if *config == last.config {
+                (last.digest, last.failed) = (digest, true);
             }
-            Err(error) => {
-                self.failed_reloads.fetch_add(1, Relaxed);
-                tracing::error!(%error, "the changed TLS files cannot be used; those loaded before stay in force");
-                Err(error)
-            }
+            self.failed_reloads.fetch_add(1, Relaxed);
+            tracing::error!(%error, "the changed TLS files cannot be used; those loaded before stay in force");
         }
+        loaded
+    }
+
+    fn adopt(&self, config: TlsConfig, digest: Digest, loaded: Loaded, last: &mut Attempt) {
+        let Loaded { server, expires } = loaded;
+        self.server.store(server);
+        self.expires.store(seconds(expires), Relaxed);
+        self.reloads.fetch_add(1, Relaxed);
+        tracing::info!(
+            file = %config.certificate.display(),
+            expires = %httpdate::fmt_http_date(expires),
+            "the TLS certificate was reloaded"
+        );
+        *last = Attempt {
+            config,
+            digest,
+            failed: false,
+        };
+    }
+
+    /// Panics under this lock leave only an old attempt, so a poisoned one is used on.
+    fn last(&self) -> MutexGuard<'_, Attempt> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PreparedTls {
+    /// Lets the files be in force. Returns whether they were not before.
+    pub fn adopt(self) -> bool {
+        let Some(loaded) = self.loaded else {
+            return false;
+        };
+        let mut last = self.shared.last();
+        // A later look may have loaded what the files hold by now.
+        if last.config != self.config || last.digest == self.before {
+            self.shared.adopt(self.config, self.digest, loaded, &mut last);
+        }
+        true
+    }
+}
+
+/// Shows no key.
+impl std::fmt::Debug for PreparedTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PreparedTls").finish_non_exhaustive()
     }
 }
 

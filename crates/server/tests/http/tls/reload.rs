@@ -16,42 +16,48 @@ fn router() -> Router {
     with_fallbacks(Router::new().route("/", get(async || "hello")))
 }
 
-/// Handshakes in all, each with one request.
-const HANDSHAKES: usize = 2_000;
+/// Requests in all, over connections for one request each and connections for many.
+const REQUESTS: usize = 10_000;
+const MANY: usize = 9;
 const RELOADS: usize = 20;
 
 #[tokio::test]
-async fn no_handshake_fails_while_the_files_are_replaced_and_half_of_them_are_half_written() {
+async fn no_handshake_and_no_request_fails_while_the_files_are_replaced_and_half_of_them_are_half_written() {
     let files = Files::new();
     let tls = files.tls();
     let server = start(tls.clone(), router(), HttpConfig::default());
     let before = files.renew();
-    tls.reload().await.unwrap();
+    files.reload(&tls).await.unwrap();
     let mut old = files.client().connect(&server).await;
     old.send(get_request("/")).await;
     assert_eq!(old.answer().await.text(), "hello");
 
-    let (begun, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (answered, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let clients: Vec<_> = (0..4)
         .map(|_| {
             let (client, address) = (files.client(), server.address);
-            let (begun, ended) = (Arc::clone(&begun), Arc::clone(&ended));
+            let (answered, ended) = (Arc::clone(&answered), Arc::clone(&ended));
             tokio::spawn(async move {
-                // Until all reloads are done, and all handshakes.
-                while begun.fetch_add(1, SeqCst) < HANDSHAKES || !ended.load(SeqCst) {
+                // Until all reloads are done, and all requests.
+                for requests in [1, MANY].into_iter().cycle() {
                     let stream = timeout(LONG, client.try_connect(address)).await.unwrap();
                     let mut client = crate::support::Client::over(stream.unwrap());
-                    client.send(get_request("/")).await;
-                    assert_eq!(client.answer().await.text(), "hello");
+                    for _ in 0..requests {
+                        client.send(get_request("/")).await;
+                        assert_eq!(client.answer().await.text(), "hello");
+                    }
+                    if answered.fetch_add(requests, SeqCst) >= REQUESTS && ended.load(SeqCst) {
+                        break;
+                    }
                 }
             })
         })
         .collect();
     for reload in 0..RELOADS {
-        // Spread over the handshakes.
-        let due = HANDSHAKES * reload / RELOADS;
+        // Spread over the requests.
+        let due = REQUESTS * reload / RELOADS;
         timeout(LONG, async {
-            while begun.load(SeqCst) < due {
+            while answered.load(SeqCst) < due {
                 tokio::task::yield_now().await;
             }
         })
@@ -60,11 +66,11 @@ async fn no_handshake_fails_while_the_files_are_replaced_and_half_of_them_are_ha
         if reload % 2 == 0 {
             let file = ["certificate.pem", "key.pem"][reload / 2 % 2];
             files.write(file, &half(&files.path(file)));
-            let error = tls.reload().await.unwrap_err().to_string();
+            let error = files.reload(&tls).await.unwrap_err().to_string();
             assert!(error.contains(file), "{error}");
         } else {
             let renewed = files.renew();
-            tls.reload().await.unwrap();
+            files.reload(&tls).await.unwrap();
             assert_eq!(shown(&files.client().connect(&server).await), der(&renewed));
         }
     }
@@ -89,7 +95,7 @@ async fn a_key_that_does_not_belong_to_the_certificate_changes_nothing() {
     let before = shown(&files.client().connect(&server).await);
     let (_, key) = files.authority.issue("cenote.test");
     files.write("key.pem", &key);
-    let error = tls.reload().await.unwrap_err().to_string();
+    let error = files.reload(&tls).await.unwrap_err().to_string();
     assert!(error.contains("key.pem: the key does not belong to"), "{error}");
     assert_eq!(shown(&files.client().connect(&server).await), before);
 }
@@ -98,11 +104,11 @@ async fn a_key_that_does_not_belong_to_the_certificate_changes_nothing() {
 async fn files_that_did_not_change_are_not_a_reload_and_refused_ones_are_tried_again_on_request() {
     let files = Files::new();
     let tls = files.tls();
-    tls.reload().await.unwrap();
+    files.reload(&tls).await.unwrap();
     assert_eq!(tls.stats().reloads, 0);
     files.write("key.pem", "");
-    tls.reload().await.unwrap_err();
-    tls.reload().await.unwrap_err();
+    files.reload(&tls).await.unwrap_err();
+    files.reload(&tls).await.unwrap_err();
     assert_eq!(tls.stats().failed_reloads, 2);
 }
 
@@ -116,7 +122,7 @@ async fn the_authorities_of_clients_are_replaced_too_and_no_old_session_is_resum
         authorities: files.path("clients.pem"),
         required: true,
     });
-    let tls = Tls::load(config).unwrap();
+    let tls = Tls::load(config.clone()).unwrap();
     let server = start(tls.clone(), router(), HttpConfig::default());
     let connector = files.client().version_1_2().identity(first.issue("a")).connector();
     let mut client = super::support::TlsClient::connect_by(&connector, &server).await;
@@ -124,7 +130,7 @@ async fn the_authorities_of_clients_are_replaced_too_and_no_old_session_is_resum
     client.answer().await;
 
     files.write("clients.pem", &second.pem());
-    tls.reload().await.unwrap();
+    assert!(tls.prepare(config).await.unwrap().adopt());
     let refused = super::support::TlsClient::try_connect_by(&connector, server.address).await;
     assert!(refused.unwrap_err().to_string().contains("UnknownCA"));
     let known = files.client().version_1_2().identity(second.issue("a"));

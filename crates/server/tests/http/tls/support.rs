@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::http::{Request, Response};
 use bytes::Bytes;
-use cenote::http::{HttpConfig, RequestBody, ResponseBody, Service, Tls, TlsConfig, TlsVersion};
+use cenote::http::{HttpConfig, RequestBody, ResponseBody, Service, Tls, TlsConfig, TlsError, TlsVersion};
 use cenote_testing::Authority;
 use http_body_util::{Either, Full};
 use tempfile::TempDir;
@@ -71,6 +71,11 @@ impl Files {
 
     pub(crate) fn tls(&self) -> Tls {
         Tls::load(self.config()).unwrap()
+    }
+
+    /// Reads the files again, as a reload of the settings does.
+    pub(crate) async fn reload(&self, tls: &Tls) -> Result<bool, TlsError> {
+        Ok(tls.prepare(self.config()).await?.adopt())
     }
 
     /// A client that trusts the authority of the server.

@@ -78,7 +78,7 @@ impl fmt::Display for KeySource {
 }
 
 impl KeySource {
-    /// Whether the keys can change only with a restart.
+    /// Whether the keys can change only with the settings.
     pub(super) fn is_fixed(&self) -> bool {
         matches!(self, Self::Secret(_))
     }
@@ -103,31 +103,20 @@ impl KeySource {
 }
 
 /// Loads keys.
+#[derive(Default)]
 pub(super) struct Loader {
-    source: KeySource,
     client: Client,
 }
 
 impl Loader {
-    pub(super) fn new(source: KeySource) -> Self {
-        Self {
-            source,
-            client: Client::default(),
-        }
-    }
-
-    pub(super) fn source(&self) -> &KeySource {
-        &self.source
-    }
-
     /// Reads the document: the keys, and the bytes by which a change is noticed.
-    pub(super) async fn load(&self) -> Result<(KeySet, Vec<u8>), LoadError> {
-        let loaded = timeout(LOAD_TIMEOUT, self.load_unbounded()).await;
+    pub(super) async fn load(&self, source: &KeySource) -> Result<(KeySet, Vec<u8>), LoadError> {
+        let loaded = timeout(LOAD_TIMEOUT, self.load_unbounded(source)).await;
         loaded.unwrap_or(Err(LoadError::Timeout))
     }
 
-    async fn load_unbounded(&self) -> Result<(KeySet, Vec<u8>), LoadError> {
-        match &self.source {
+    async fn load_unbounded(&self, source: &KeySource) -> Result<(KeySet, Vec<u8>), LoadError> {
+        match source {
             KeySource::Secret(secret) => of_secret(secret.expose().as_bytes().to_vec()),
             KeySource::SecretFile(path) => {
                 let mut secret = read(path).await?;
