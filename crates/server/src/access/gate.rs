@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use arc_swap::{ArcSwap, Guard};
 use axum::http::Request;
 use tokio::time::Instant;
 
@@ -13,7 +14,7 @@ use crate::{
     audit::{AuditLog, AuditedCall},
     auth::{Authenticator, Certificates, Decision, Identity, Method, Pending, Refusal},
     http::{Problem, RequestBody},
-    limits::{Base, Caller, ClassId, Limits, Verdict},
+    limits::{Base, Caller, ClassId, Limits, LimitsConfig, Verdict},
 };
 
 /// Decides on requests. All cores share one.
@@ -22,7 +23,7 @@ pub(crate) struct Gate {
     authenticator: Option<Arc<Authenticator>>,
     /// Names clients that show a certificate and need not show a key or token.
     certificates: Option<Arc<Certificates>>,
-    limits: Arc<Limits>,
+    limits: ArcSwap<Limits>,
     /// The routes that everyone may use.
     open: OpenGroups,
     audit: AuditLog,
@@ -53,6 +54,15 @@ impl Visit {
     pub(super) fn is_administration(self) -> bool {
         self.rule.limit == Some(Base::Admin)
     }
+
+    fn charge<'a>(self, limits: &'a Limits, identity: Option<&'a Identity>) -> Option<Verdict<'a>> {
+        let is_of_proxy = |identity: &Identity| identity.method == Method::Certificate && self.is_proxied;
+        let (caller, overrides) = match identity.filter(|identity| !is_of_proxy(identity)) {
+            Some(identity) => (Caller::Identity(identity.id), identity.limits.as_ref()),
+            None => (Caller::Address(self.client), None),
+        };
+        Some(limits.charge(self.class?, caller, overrides, self.received))
+    }
 }
 
 impl Gate {
@@ -66,7 +76,7 @@ impl Gate {
         let gate = Self {
             authenticator,
             certificates,
-            limits,
+            limits: ArcSwap::new(limits),
             open: OpenGroups::default(),
             audit,
         };
@@ -79,17 +89,27 @@ impl Gate {
         self.open.set(groups);
     }
 
-    /// The limits, for their figures.
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.limits
+    /// The limits in force. A request is judged by those that are when it arrives.
+    pub(crate) fn limits(&self) -> Guard<Arc<Limits>> {
+        self.limits.load()
     }
 
-    pub(super) fn visit(&self, request: &Request<RequestBody>) -> Visit {
+    /// Changes the limits. Returns whether that is possible: not if they are shared.
+    pub(crate) fn set_limits(&self, config: &LimitsConfig) -> bool {
+        let new = self.limits.load().reconfigured(config);
+        let is_possible = new.is_some();
+        if let Some(new) = new {
+            self.limits.store(Arc::new(new));
+        }
+        is_possible
+    }
+
+    pub(super) fn visit(&self, request: &Request<RequestBody>, limits: &Limits) -> Visit {
         let (method, path) = (request.method(), request.uri().path());
         let rule = Rule::of(method, path);
         Visit {
             rule,
-            class: rule.limit.map(|base| self.limits.class_of(method, path, base)),
+            class: rule.limit.map(|base| limits.class_of(method, path, base)),
             client: request.body().client(),
             is_proxied: request.body().client() != request.body().peer().address,
             received: request.body().received(),
@@ -97,8 +117,8 @@ impl Gate {
     }
 
     /// Whether nothing is asked of the sender, nor counted.
-    pub(super) fn is_open_to_all(&self, visit: Visit) -> bool {
-        let is_unlimited = visit.class.is_none_or(|class| self.limits.is_off(class));
+    pub(super) fn is_open_to_all(&self, visit: Visit, limits: &Limits) -> bool {
+        let is_unlimited = visit.class.is_none_or(|class| limits.is_off(class));
         is_unlimited && !self.asks_for_credentials(visit.rule) && !visit.is_administration()
     }
 
@@ -151,7 +171,8 @@ impl Gate {
         }
         let caller = Caller::Address(visit.client);
         let class = ClassId::from(Base::AuthFailures);
-        let verdict = self.limits.charge(class, caller, None, visit.received);
+        let limits = self.limits();
+        let verdict = limits.charge(class, caller, None, visit.received);
         verdict.refusal().unwrap_or_else(|| refusal.problem())
     }
 
@@ -159,18 +180,19 @@ impl Gate {
     fn failures(&self, visit: Visit) -> Option<Problem> {
         let class = ClassId::from(Base::AuthFailures);
         let caller = Caller::Address(visit.client);
-        self.limits.peek(class, caller, visit.received).refusal()
+        self.limits().peek(class, caller, visit.received).refusal()
     }
 
     /// Checks the sender's scope, where one is asked for, and charges the request to its limits: `None` if its class has no
     /// limit. The verdict may be a refusal.
     pub(super) fn admit<'a>(
-        &'a self,
+        &self,
         visit: Visit,
+        limits: &'a Limits,
         identity: Option<&'a Identity>,
     ) -> Result<Option<Verdict<'a>>, Problem> {
         self.permit(visit, identity)?;
-        Ok(self.charge(visit, identity))
+        Ok(visit.charge(limits, identity))
     }
 
     fn permit(&self, visit: Visit, identity: Option<&Identity>) -> Result<(), Problem> {
@@ -182,15 +204,6 @@ impl Gate {
             }
             _ => Ok(()),
         }
-    }
-
-    fn charge<'a>(&'a self, visit: Visit, identity: Option<&'a Identity>) -> Option<Verdict<'a>> {
-        let is_of_proxy = |identity: &Identity| identity.method == Method::Certificate && visit.is_proxied;
-        let (caller, overrides) = match identity.filter(|identity| !is_of_proxy(identity)) {
-            Some(identity) => (Caller::Identity(identity.id), identity.limits.as_ref()),
-            None => (Caller::Address(visit.client), None),
-        };
-        Some(self.limits.charge(visit.class?, caller, overrides, visit.received))
     }
 
     /// Writes the line of the audit for an administrative call.

@@ -41,8 +41,10 @@ pub(crate) struct CallDetail(pub(crate) String);
 impl<S: Service> Service for Guarded<S> {
     async fn call(&self, mut request: Request<RequestBody>) -> Response<ResponseBody> {
         let gate = &*self.gate;
-        let visit = gate.visit(&request);
-        if gate.is_open_to_all(visit) {
+        let limits = gate.limits();
+        let visit = gate.visit(&request, &limits);
+        if gate.is_open_to_all(visit, &limits) {
+            drop(limits);
             return self.service.call(request).await;
         }
         let audited = visit.is_administration().then(|| AuditedCall {
@@ -68,7 +70,7 @@ impl<S: Service> Service for Guarded<S> {
         let watch = Stopwatch::start(request.body().timings());
         let admitted = match refusal {
             Some(problem) => Err(problem),
-            None => gate.admit(visit, identity.as_deref()),
+            None => gate.admit(visit, &limits, identity.as_deref()),
         };
         watch.stop(Stage::Limit);
         let (verdict, refusal) = match admitted {

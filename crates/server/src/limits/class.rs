@@ -2,7 +2,7 @@
 //!
 //! Invariant: that bucket admits at most [`UNTRACKED`] times what one caller may do.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use super::gcra::Rate;
@@ -18,6 +18,8 @@ const UNTRACKED: u64 = 16;
 #[derive(Debug)]
 pub(super) struct Class {
     pub(super) name: Box<str>,
+    /// The number of the settings that its limit is from: a caller begins anew with another.
+    pub(super) generation: u64,
     pub(super) limit: Limit,
     /// The bucket for each window that callers share who find no room in the table.
     untracked: Mutex<[u64; MOST_WINDOWS]>,
@@ -26,13 +28,23 @@ pub(super) struct Class {
 }
 
 impl Class {
-    pub(super) fn new(name: &str, policy: &Policy) -> Self {
+    pub(super) fn new(name: &str, policy: &Policy, generation: u64) -> Self {
         Self {
             name: name.into(),
+            generation,
             limit: Limit::new(name, policy.clone()),
             untracked: Mutex::default(),
             admitted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+        }
+    }
+
+    /// The class with another limit. Its counts go on.
+    pub(super) fn with(&self, policy: &Policy, generation: u64) -> Self {
+        Self {
+            admitted: AtomicU64::new(self.admitted.load(Relaxed)),
+            refused: AtomicU64::new(self.refused.load(Relaxed)),
+            ..Self::new(&self.name, policy, generation)
         }
     }
 

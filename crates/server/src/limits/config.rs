@@ -1,8 +1,8 @@
 //! The settings of the limits. Invariant: whatever they are, [`Limits`](super::Limits) can be made of them.
 
-use super::classes::RouteClasses;
+use super::classes::{Base, RouteClasses};
 use super::policy::Policy;
-use super::verdict::HeadersOn;
+use super::verdict::{HeaderStyle, HeadersOn};
 
 /// The settings of the limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,29 @@ impl Default for LimitsConfig {
             headers: HeadersOn::All,
             legacy_headers: false,
             shared_by: None,
+        }
+    }
+}
+
+impl LimitsConfig {
+    /// The name and the limit of each class, in the order of their ids.
+    pub(super) fn policies(&self) -> impl Iterator<Item = (&str, &Policy)> {
+        let bases = Base::ALL.into_iter().map(|base| {
+            let policy = match base {
+                Base::Read => &self.read,
+                Base::Write => &self.write,
+                Base::Admin => &self.admin,
+                Base::AuthFailures => &self.auth_failures,
+            };
+            (base.name(), policy)
+        });
+        bases.chain(self.classes.iter())
+    }
+
+    pub(super) fn style(&self) -> HeaderStyle {
+        HeaderStyle {
+            on: self.headers,
+            legacy: self.legacy_headers,
         }
     }
 }

@@ -53,18 +53,21 @@ pub use self::{
 /// Decides whether requests may be made. One for all cores.
 #[derive(Debug)]
 pub struct Limits {
-    table: Table,
+    /// Shared with the limits of earlier settings, and so are the callers that it holds.
+    table: Arc<Table>,
     /// SipHash with random keys: who chooses an address or a name must not be able to choose a place in the table.
     hasher: RandomState,
-    classes: Box<[Class]>,
+    classes: Box<[Arc<Class>]>,
     routes: RouteClasses,
     ipv6_mask: u128,
     style: HeaderStyle,
     /// `None` if the limits are not shared.
     sharing: Option<Sharing>,
+    /// How often the settings have changed.
+    generation: u64,
     /// Where the monotonic time of the buckets begins.
     start: Instant,
-    untracked: AtomicU64,
+    untracked: Arc<AtomicU64>,
 }
 
 /// What the limits have done so far.
@@ -86,28 +89,46 @@ impl Limits {
     /// Makes empty buckets. All memory is allocated here: 25 bytes for each bucket.
     #[must_use]
     pub fn new(config: &LimitsConfig) -> Self {
-        let base = |base| match base {
-            Base::Read => &config.read,
-            Base::Write => &config.write,
-            Base::Admin => &config.admin,
-            Base::AuthFailures => &config.auth_failures,
-        };
-        let bases = Base::ALL.map(|it| Class::new(it.name(), base(it)));
-        let further = config.classes.iter().map(|(name, policy)| Class::new(name, policy));
         Self {
-            table: Table::new(config.buckets),
+            table: Arc::new(Table::new(config.buckets)),
             hasher: RandomState::new(),
-            classes: bases.into_iter().chain(further).collect(),
+            classes: config
+                .policies()
+                .map(|(name, policy)| Arc::new(Class::new(name, policy, 0)))
+                .collect(),
             routes: config.classes.clone(),
             ipv6_mask: caller::ipv6_mask(config.ipv6_prefix),
-            style: HeaderStyle {
-                on: config.headers,
-                legacy: config.legacy_headers,
-            },
+            style: config.style(),
             sharing: config.shared_by.map(Sharing::new),
+            generation: 0,
             start: Instant::now(),
-            untracked: AtomicU64::new(0),
+            untracked: Arc::default(),
         }
+    }
+
+    /// Returns the limits of other settings, to take the place of these. Callers keep their buckets in classes whose limit is
+    /// the same, and begin anew in others. The number of buckets stays. `None` if limits are shared: the other instances
+    /// would not know.
+    #[must_use]
+    pub fn reconfigured(&self, config: &LimitsConfig) -> Option<Self> {
+        let generation = self.generation + 1;
+        let class = |(name, policy): (&str, &Policy)| match self.classes.iter().find(|class| *class.name == *name) {
+            Some(class) if class.limit.policy == *policy => Arc::clone(class),
+            Some(class) => Arc::new(class.with(policy, generation)),
+            None => Arc::new(Class::new(name, policy, generation)),
+        };
+        self.sharing.is_none().then(|| Self {
+            table: Arc::clone(&self.table),
+            hasher: self.hasher.clone(),
+            classes: config.policies().map(class).collect(),
+            routes: config.classes.clone(),
+            ipv6_mask: caller::ipv6_mask(config.ipv6_prefix),
+            style: config.style(),
+            sharing: None,
+            generation,
+            start: self.start,
+            untracked: Arc::clone(&self.untracked),
+        })
     }
 
     /// Returns the class of a request: the first of the further classes whose route it matches, or else `base`.
@@ -200,8 +221,8 @@ impl Limits {
     /// Returns what the limits have done so far. Takes a few hundred microseconds.
     #[must_use]
     pub fn stats(&self, now: Instant) -> LimitStats {
-        let admitted = |class: &Class| (class.name.to_string(), class.admitted.load(Relaxed));
-        let refused = |class: &Class| (class.name.to_string(), class.refused.load(Relaxed));
+        let admitted = |class: &Arc<Class>| (class.name.to_string(), class.admitted.load(Relaxed));
+        let refused = |class: &Arc<Class>| (class.name.to_string(), class.refused.load(Relaxed));
         LimitStats {
             admitted: self.classes.iter().map(admitted).collect(),
             refused: self.classes.iter().map(refused).collect(),
@@ -256,7 +277,7 @@ impl Limits {
     }
 
     fn identity(&self, class: &Class, caller: Caller) -> u64 {
-        self.hasher.hash_one((&class.name, caller))
+        self.hasher.hash_one((&class.name, class.generation, caller))
     }
 
     fn nanoseconds(&self, now: Instant) -> u64 {

@@ -209,3 +209,26 @@ proptest! {
         prop_assert_eq!(admitted(&limits, Base::Read, caller, 20, later), 10);
     }
 }
+
+#[test]
+fn other_settings_leave_callers_their_buckets_where_the_limit_is_the_same() {
+    let config = |read: &str, write: &str| LimitsConfig {
+        read: read.parse().unwrap(),
+        write: write.parse().unwrap(),
+        ..LimitsConfig::default()
+    };
+    let (caller, now) = (Caller::Identity(1), Instant::now());
+    let before = Limits::new(&config("5/h burst=5", "7/h burst=7"));
+    assert_eq!(admitted(&before, Base::Read, caller, 100, now), 5);
+    assert_eq!(admitted(&before, Base::Write, caller, 100, now), 7);
+    let after = before.reconfigured(&config("50/h burst=50", "7/h burst=7")).unwrap();
+    assert_eq!(admitted(&after, Base::Read, caller, 100, now), 50);
+    assert_eq!(admitted(&after, Base::Write, caller, 100, now), 0);
+    let refused = |limits: &Limits| limits.stats(now).refused[0].1;
+    assert!(refused(&after) > refused(&before), "the counts go on");
+    let shared = LimitsConfig {
+        shared_by: Some(2),
+        ..config("5/h", "7/h")
+    };
+    assert!(Limits::new(&shared).reconfigured(&config("5/h", "7/h")).is_none());
+}

@@ -323,14 +323,19 @@ settings! {
             "Routes that need no key or token: docs, health, metrics";
     }
     "Limits" {
+        #[live]
         RATE_LIMIT_READ: Parsed<Policy>("LIMIT", LIMIT, parsed), Is("off") => |s, it| s.limits.read = it,
             "How often a caller may read";
+        #[live]
         RATE_LIMIT_WRITE: Parsed<Policy>("LIMIT", LIMIT, parsed), Is("off") => |s, it| s.limits.write = it,
             "How often a caller may write or delete";
+        #[live]
         RATE_LIMIT_ADMIN: Parsed<Policy>("LIMIT", LIMIT, parsed), Is("off") => |s, it| s.limits.admin = it,
             "How often a caller may use the routes for administration";
+        #[live]
         RATE_LIMIT_AUTH_FAILURES: Parsed<Policy>("LIMIT", LIMIT, parsed), Is("20/min") => |s, it| s.limits.auth_failures = it,
             "How often an address may fail to authenticate before it gets a 429";
+        #[live]
         RATE_LIMIT_CLASSES: Parsed<RouteClasses>(
             "CLASSES",
             "classes as NAME=ROUTES:LIMIT, separated by ;",
@@ -340,11 +345,14 @@ settings! {
         RATE_LIMIT_KEYS: Whole<usize>(64..=16_777_216), Is("65536") => |s, it| s.limits.buckets = it,
             "Callers that are told apart at a time; one counts several times if its limit has several windows. Each takes \
              25 bytes";
+        #[live]
         RATE_LIMIT_HEADERS: OneOf<HeadersOn>(HeadersOn::WORDS), Is("always") => |s, it| s.limits.headers = it,
             "Which responses have the headers RateLimit and RateLimit-Policy: always = of all routes with a limit; \
              refused = those with status 429; off = none";
+        #[live]
         RATE_LIMIT_LEGACY_HEADERS: Switch, Is("false") => |s, it| s.limits.legacy_headers = it,
             "Send X-RateLimit-Limit, X-RateLimit-Remaining and X-RateLimit-Reset as well";
+        #[live]
         RATE_LIMIT_IPV6_PREFIX: Whole<u8>(48..=128), Is("64") => |s, it| s.limits.ipv6_prefix = it,
             "Leading bits of an IPv6 address that stand for one caller";
         RATE_LIMIT_SHARED: OneOf<bool>(&[("off", false), ("redis", true)]),

@@ -36,6 +36,18 @@ const TOKENS: [&str; 7] = [
     "JWT_SCOPES",
 ];
 
+/// The settings of limits, which can only change where they are not shared with other instances.
+const LIMITS: [&str; 8] = [
+    "RATE_LIMIT_READ",
+    "RATE_LIMIT_WRITE",
+    "RATE_LIMIT_ADMIN",
+    "RATE_LIMIT_AUTH_FAILURES",
+    "RATE_LIMIT_CLASSES",
+    "RATE_LIMIT_HEADERS",
+    "RATE_LIMIT_LEGACY_HEADERS",
+    "RATE_LIMIT_IPV6_PREFIX",
+];
+
 /// Where the settings came from, and what they were.
 #[derive(Debug)]
 pub(crate) struct LoadedFrom {
@@ -163,6 +175,9 @@ impl Targets {
             Some(false) => {}
         }
         self.apply_auth(settings, prepared.keys, changes);
+        if !self.gate.set_limits(&settings.limits) {
+            changes.hold_back(&LIMITS);
+        }
         self.http.replace(&settings.http);
         self.memory.send_if_modified(|memory| {
             let differs = *memory != settings.memory;
