@@ -2,7 +2,8 @@
 //!
 //! Invariant: the line is written before the call is answered, as one write at the end of the file, so that lines of
 //! several calls never mix. A line that the file does not take goes to the log. No line holds a secret: callers are named
-//! by the id of their key.
+//! by the number of their key. Callers that are not known get a bounded number of lines a second, so that strangers cannot
+//! fill the disk.
 
 use std::{
     fs::OpenOptions,
@@ -14,16 +15,24 @@ use std::{
 };
 
 use serde::Serialize;
+use tokio::runtime::Handle;
 use tracing_subscriber::fmt::{
     format::Writer,
     time::{FormatTime, SystemTime},
 };
 
+use crate::line_budget::LineBudget;
+
+/// Most lines a second for callers that are not known.
+const STRANGERS_LINES: u32 = 10;
+
 /// An administrative call, and what became of it.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct AuditedCall {
-    /// The id of the caller's key, the subject of its token, or how else it was identified.
-    pub(crate) who: String,
+    /// Who called: see [`Identity::name`](crate::auth::Identity); `local` without authentication. `None`: it is not known,
+    /// and the call was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) who: Option<String>,
     /// What was called: the method and the path, or the command.
     pub(crate) what: String,
     /// The parameters that matter, in words.
@@ -32,8 +41,8 @@ pub(crate) struct AuditedCall {
     /// The client's address; `None` for a command on this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) from: Option<IpAddr>,
-    /// The HTTP status of the response.
-    pub(crate) result: u16,
+    /// The HTTP status of the response; `None` if the caller left before it, so that the call may have had its effect.
+    pub(crate) result: Option<u16>,
 }
 
 /// Where the lines go. Clones write to the same place.
@@ -41,6 +50,8 @@ pub(crate) struct AuditedCall {
 pub(crate) struct AuditLog {
     /// `None`: the log, with target `audit`.
     file: Option<Arc<Path>>,
+    /// For callers that are not known.
+    strangers: Arc<LineBudget>,
 }
 
 impl AuditLog {
@@ -55,6 +66,7 @@ impl AuditLog {
         }
         Ok(Self {
             file: file.map(Arc::from),
+            strangers: Arc::new(LineBudget::new(STRANGERS_LINES)),
         })
     }
 
@@ -64,6 +76,9 @@ impl AuditLog {
     ///
     /// The line is written even if the future is dropped after its first poll.
     pub(crate) async fn record(&self, call: AuditedCall) {
+        if call.who.is_none() && !self.has_room() {
+            return;
+        }
         let Some(path) = self.file.clone() else {
             return log(&call);
         };
@@ -77,6 +92,31 @@ impl AuditLog {
         };
         tracing::error!(error = failed, "cannot write to AUDIT_LOG; the line follows here");
         log(&call);
+    }
+
+    /// Writes a line of a call whose future is being dropped.
+    pub(crate) fn record_later(&self, call: AuditedCall) {
+        match Handle::try_current() {
+            Ok(runtime) => {
+                let log = self.clone();
+                runtime.spawn(async move { log.record(call).await });
+            }
+            Err(_) => log(&call),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        match self.strangers.take() {
+            None => false,
+            Some(0) => true,
+            Some(left_out) => {
+                tracing::warn!(
+                    left_out,
+                    "more refused administrative calls of unknown callers than are in the audit log"
+                );
+                true
+            }
+        }
     }
 }
 
@@ -129,11 +169,11 @@ mod tests {
 
     fn call(n: usize) -> AuditedCall {
         AuditedCall {
-            who: format!("key_{n}"),
+            who: Some(format!("key_{n}")),
             what: "POST /admin/pause".to_owned(),
             detail: Some("for 60 s, \"quoted\"\n".to_owned()),
             from: Some([192, 0, 2, 1].into()),
-            result: 200,
+            result: Some(200),
         }
     }
 
@@ -172,6 +212,19 @@ mod tests {
         std::fs::rename(&path, directory.path().join("audit.log.1")).unwrap();
         log.record(call(2)).await;
         assert!(std::fs::read_to_string(&path).unwrap().contains("key_2"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_that_are_not_known_get_a_bounded_number_of_lines() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.log");
+        let log = AuditLog::open(Some(path.clone())).unwrap();
+        for n in 0..100 {
+            log.record(AuditedCall { who: None, ..call(n) }).await;
+        }
+        log.record(call(1)).await;
+        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+        assert_eq!(lines, STRANGERS_LINES as usize + 1);
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod http_client;
 pub mod limits;
 
 mod audit;
+mod line_budget;
 mod output;
 mod telemetry;
 

@@ -1,17 +1,18 @@
-//! The decisions on a request. Invariant: pure but for the look-up of unknown credentials, which waits for a bounded time.
+//! The decisions on a request. Invariant: only the look-up of unknown credentials waits, for a bounded time.
 
 use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
-use axum::http::Request;
+use axum::http::{HeaderMap, Request};
 use tokio::time::Instant;
 
 use super::{
+    audited::Audited,
     local,
     rules::{Needs, OpenGroup, OpenGroups, Rule},
 };
 use crate::{
-    audit::{AuditLog, AuditedCall},
+    audit::AuditLog,
     auth::{Authenticator, Certificates, Decision, Identity, Method, Pending, Refusal},
     http::{Problem, RequestBody},
     limits::{Base, Caller, ClassId, Limits, LimitsConfig, Verdict},
@@ -173,14 +174,14 @@ impl Gate {
         let class = ClassId::from(Base::AuthFailures);
         let limits = self.limits();
         let verdict = limits.charge(class, caller, None, visit.received);
-        verdict.refusal().unwrap_or_else(|| refusal.problem())
+        limited(verdict).unwrap_or_else(|| refusal.problem())
     }
 
     /// The 429 for an address that failed too often.
     fn failures(&self, visit: Visit) -> Option<Problem> {
         let class = ClassId::from(Base::AuthFailures);
         let caller = Caller::Address(visit.client);
-        self.limits().peek(class, caller, visit.received).refusal()
+        limited(self.limits().peek(class, caller, visit.received))
     }
 
     /// Checks the sender's scope, where one is asked for, and charges the request to its limits: `None` if its class has no
@@ -206,13 +207,19 @@ impl Gate {
         }
     }
 
-    /// Writes the line of the audit for an administrative call.
-    pub(super) async fn record(&self, mut call: AuditedCall, identity: Option<&Identity>) {
-        match identity {
-            Some(identity) => call.who = identity.name.to_string(),
-            None if self.authenticator.is_none() => call.who = "local".to_owned(),
-            None => {}
-        }
-        self.audit.record(call).await;
+    /// The line of the audit for an administrative call.
+    pub(super) fn audit(&self, request: &Request<RequestBody>, visit: Visit) -> Option<Audited<'_>> {
+        visit
+            .is_administration()
+            .then(|| Audited::begin(&self.audit, request.method(), request.uri().path(), visit.client))
     }
+}
+
+/// The 429 of a verdict with the headers of its limit, if it refuses.
+fn limited(verdict: Verdict<'_>) -> Option<Problem> {
+    let problem = verdict.refusal()?;
+    let mut headers = HeaderMap::new();
+    verdict.add_headers(&mut headers);
+    let named = headers.iter().map(|(name, value)| (name.clone(), value.clone()));
+    Some(named.fold(problem, |problem, (name, value)| problem.header(name, value)))
 }

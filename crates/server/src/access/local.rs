@@ -1,5 +1,6 @@
-//! Administration without authentication. Invariant: only a program on this machine that speaks to the service directly
-//! may administer it, so neither a proxy nor a web page can be used for it.
+//! Administration without authentication. Invariant: only a program on this machine may administer the service, and no web
+//! page. A proxy on this machine that says in no header that it is one cannot be told from such a program; docs/administration.md
+//! says so.
 
 use axum::http::{HeaderMap, HeaderName, Request, StatusCode, header};
 

@@ -8,7 +8,9 @@
 //! | which route needs what | `rules` |
 //! | the decisions, in their order | `gate` |
 //! | administration without credentials | `local` |
+//! | the line of the audit for a call | `audited` |
 
+mod audited;
 mod gate;
 mod local;
 mod rules;
@@ -22,7 +24,6 @@ pub(crate) use self::gate::Gate;
 use self::gate::Sender;
 pub use self::rules::OpenGroup;
 use crate::{
-    audit::AuditedCall,
     auth::{Identity, Scope},
     http::{RequestBody, ResponseBody, Service, Stage, Stopwatch, Timings},
     limits::Verdict,
@@ -47,13 +48,7 @@ impl<S: Service> Service for Guarded<S> {
             drop(limits);
             return self.service.call(request).await;
         }
-        let audited = visit.is_administration().then(|| AuditedCall {
-            who: "nobody".to_owned(),
-            what: format!("{} {}", request.method(), request.uri().path()),
-            detail: None,
-            from: Some(visit.client),
-            result: 0,
-        });
+        let mut audited = gate.audit(&request, visit);
         let timings = request.body().timings().cloned();
         let watch = Stopwatch::start(timings.as_ref());
         let sender = match gate.identify(&request, visit) {
@@ -66,6 +61,14 @@ impl<S: Service> Service for Guarded<S> {
             Ok(identity) => (identity, None),
             Err(problem) => (None, Some(problem)),
         };
+        if let Some(audited) = &mut audited {
+            match &identity {
+                Some(identity) => audited.is_by(&identity.name),
+                // Nobody has to show anything, and the request comes from this machine.
+                None if refusal.is_none() => audited.is_by("local"),
+                None => {}
+            }
+        }
         let measured = identity.as_deref().and_then(|identity| measure(&mut request, identity));
         let watch = Stopwatch::start(request.body().timings());
         let admitted = match refusal {
@@ -87,10 +90,8 @@ impl<S: Service> Service for Guarded<S> {
         if let Some(timings) = measured {
             response.extensions_mut().insert(timings);
         }
-        if let Some(mut call) = audited {
-            call.result = response.status().as_u16();
-            call.detail = response.extensions().get().map(|CallDetail(detail)| detail.clone());
-            gate.record(call, identity.as_deref()).await;
+        if let Some(audited) = audited {
+            audited.end(&response).await;
         }
         response
     }

@@ -246,7 +246,7 @@ mod tests {
             panic!("it was never seen");
         };
         assert!(!format!("{pending:?}").contains("ey"), "{pending:?}");
-        assert_eq!(&*authenticator.resolve(pending).await.unwrap().name, "ada");
+        assert_eq!(&*authenticator.resolve(pending).await.unwrap().name, "jwt:#ada");
         let known = authenticator.authenticate(&headers, None, Instant::now());
         assert!(matches!(known, Decision::Known(_)));
         let stats = authenticator.stats();
@@ -262,7 +262,10 @@ mod tests {
         else {
             panic!("its owner is known");
         };
-        assert_eq!((&*owner.name, owner.method), ("CN=ada", Method::Certificate));
+        assert_eq!(
+            (&*owner.name, owner.method),
+            ("certificate:CN=ada", Method::Certificate)
+        );
         let Decision::Refused(refusal) = authenticator.authenticate(&headers, None, Instant::now()) else {
             panic!("it names nobody");
         };

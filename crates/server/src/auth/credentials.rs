@@ -1,6 +1,8 @@
 //! Finds the key or token in a request's headers. Invariant: there is exactly one, or the request is refused. It is never
 //! taken from the URL, which ends in logs.
 
+use std::fmt;
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
 use super::{
@@ -20,12 +22,21 @@ pub(crate) struct Accepted {
     pub(crate) tokens: bool,
 }
 
-/// What a request shows.
-#[derive(Debug, PartialEq, Eq)]
+/// What a request shows. Its `Debug` shows neither a key nor a token.
+#[derive(PartialEq, Eq)]
 pub(super) enum Credential<'a> {
     Key(ApiKey),
     /// Not checked in any way.
     Token(&'a str),
+}
+
+impl fmt::Debug for Credential<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => f.debug_tuple("Key").field(key).finish(),
+            Self::Token(text) => write!(f, "Token({} bytes)", text.len()),
+        }
+    }
 }
 
 /// Finds the one credential.

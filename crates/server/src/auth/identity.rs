@@ -5,10 +5,8 @@ use ring::digest::{Context, SHA256};
 use super::{outcome::Method, scopes::Scopes};
 use crate::limits::Overrides;
 
-/// Longest name in characters; longer subjects are cut for the log, not for [`Identity::id`]. Those of certificates have
-/// several parts.
-const NAME: usize = 64;
-const CERTIFICATE_NAME: usize = 256;
+/// Longest name in characters; longer ones are cut for the audit, not for [`Identity::id`].
+const NAME: usize = 256;
 
 /// A caller with a valid key, token or certificate.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +16,8 @@ pub(crate) struct Identity {
     /// The same for every request of one caller, also on other instances and after a restart. Keys that replaced each
     /// other share it.
     pub(crate) id: u64,
-    /// The name for the log and the audit: of the key, or the subject of the token or certificate. Without control
-    /// characters.
+    /// Who this is, for the audit: `api_key:17 (shop)`, `jwt:https://id.example.org#ada`, `certificate:CN=ops`. Without
+    /// control characters.
     pub(crate) name: Box<str>,
     /// What the caller may do.
     pub(crate) scopes: Scopes,
@@ -33,7 +31,7 @@ impl Identity {
         Self {
             method: Method::ApiKey,
             id: stable_hash(&[b"key", &owner.to_be_bytes()]),
-            name: printable(name, NAME),
+            name: printable(Method::ApiKey, &format!("{owner} ({name})")),
             scopes,
             limits,
         }
@@ -44,7 +42,7 @@ impl Identity {
         Self {
             method: Method::Token,
             id: stable_hash(&[b"token", issuer.as_bytes(), subject.as_bytes()]),
-            name: printable(subject, NAME),
+            name: printable(Method::Token, &format!("{issuer}#{subject}")),
             scopes,
             limits: None,
         }
@@ -55,7 +53,7 @@ impl Identity {
         Self {
             method: Method::Certificate,
             id: stable_hash(&[b"certificate", subject.as_bytes()]),
-            name: printable(subject, CERTIFICATE_NAME),
+            name: printable(Method::Certificate, subject),
             scopes,
             limits: None,
         }
@@ -75,10 +73,11 @@ fn stable_hash(parts: &[&[u8]]) -> u64 {
     u64::from_be_bytes(first.unwrap_or_default())
 }
 
-fn printable(name: &str, most: usize) -> Box<str> {
-    let characters = name.chars().take(most);
-    let characters = characters.map(|it| if it.is_control() { '\u{fffd}' } else { it });
-    characters.collect::<String>().into()
+fn printable(method: Method, name: &str) -> Box<str> {
+    let name = name.chars().take(NAME);
+    let name = name.map(|it| if it.is_control() { '\u{fffd}' } else { it });
+    let method = method.name().chars().chain([':']);
+    method.chain(name).collect::<String>().into()
 }
 
 #[cfg(test)]
@@ -100,6 +99,6 @@ mod tests {
         let subject = format!("eve\n2026 INFO bob logged in{}", "x".repeat(1_000));
         let name = Identity::of_subject("", &subject, Scopes::default()).name;
         assert!(!name.contains('\n'), "{name:?}");
-        assert_eq!(name.chars().count(), NAME);
+        assert_eq!(name.chars().count(), "jwt:".len() + NAME);
     }
 }

@@ -19,7 +19,7 @@ use http_body_util::Full;
 /// What a page may send.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 const REQUEST_HEADERS: &str = "authorization, content-type, if-match, if-none-match, last-event-id, traceparent, \
-                               tracestate, x-request-id";
+                               tracestate, x-api-key, x-request-id";
 /// What a page may read beside the body and the headers that are always readable.
 const RESPONSE_HEADERS: &str = "ETag, RateLimit, RateLimit-Policy, Retry-After, Link, Location, Cache-Status, Age, \
                                 x-request-id, Server-Timing, WWW-Authenticate";

@@ -264,8 +264,8 @@ impl Resolver {
             }
             (Err(complaint), _) => complaint,
         };
-        // A file may hold a secret even where the setting is none: the wrong file was named.
-        match K::SECRET || !K::QUOTED || entry.is_file {
+        // A file may hold a secret even where the setting is none: the wrong file was named. So may a URL with a user.
+        match K::SECRET || !K::QUOTED || entry.is_file || text.contains('@') {
             true => self.problem(entry.cited(), format!("the value {complaint}")),
             false => self.problem(entry.cited(), format!("{text:?} {complaint}")),
         }

@@ -87,7 +87,7 @@ async fn a_certificate_says_what_its_owner_may_do_and_the_audit_log_names_it() {
         .iter()
         .map(|line| (&line["who"], line["result"].as_u64().unwrap()))
         .collect();
-    let (reports, ops) = ("CN=reports".into(), "CN=ops".into());
+    let (reports, ops) = ("certificate:CN=reports".into(), "certificate:CN=ops".into());
     assert_eq!(calls, [(&reports, 403), (&reports, 403), (&ops, 200)]);
 }
 

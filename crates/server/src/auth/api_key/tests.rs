@@ -134,10 +134,8 @@ async fn a_revoked_key_is_refused_within_a_second_by_three_instances() {
         let key = world.create(how).await;
         for instance in &instances {
             let identity = instance.authenticate(&key).await.unwrap();
-            assert_eq!(
-                (&*identity.name, &identity.limits),
-                (how, &Overrides::parse("read=5/s").ok())
-            );
+            assert!(identity.name.ends_with(&format!(" ({how})")), "{}", identity.name);
+            assert_eq!(identity.limits, Overrides::parse("read=5/s").ok());
             assert_eq!(identity.scopes.to_string(), "read,write");
         }
         match how {

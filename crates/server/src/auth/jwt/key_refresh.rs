@@ -32,8 +32,8 @@ pub(crate) struct TokenConfig {
     pub(crate) rules: ClaimRules,
 }
 
-/// Keys and rules with their number, which grows whenever they change.
-#[derive(Debug)]
+/// Keys and rules with their number, which grows whenever they change. They have no `Debug`, because the document may be a
+/// secret.
 pub(super) struct CurrentKeys {
     pub(super) number: u64,
     pub(super) set: Arc<KeySet>,
@@ -108,8 +108,9 @@ impl KeyAge {
             }
             Some(_) => return None,
         };
+        // Without the cause, which names the source: strangers may see the health.
         Some(match &self.problem {
-            Some(problem) => format!("{what}: {problem}"),
+            Some(_) => format!("{what}; the log has the cause"),
             None => what,
         })
     }
@@ -354,7 +355,7 @@ mod tests {
         let old = problem(Some(DEGRADED_AFTER + Duration::from_secs(60)));
         assert_eq!(
             old.as_deref(),
-            Some("the keys of tokens were last read 61 minutes ago: cannot connect")
+            Some("the keys of tokens were last read 61 minutes ago; the log has the cause")
         );
         assert!(problem(None).unwrap().contains("no token is accepted"));
     }

@@ -9,8 +9,7 @@ use serde::{Deserialize, de::IgnoredAny};
 /// Longest token in bytes.
 pub(crate) const TOKEN_BYTES: usize = 8 << 10;
 
-/// A token whose signature is not verified.
-#[derive(Debug)]
+/// A token whose signature is not verified. It has no `Debug`, because it is a secret.
 pub(super) struct Token<'a> {
     pub(super) header: Header,
     /// What the signature is of: the header, a dot, and the payload, as they were sent.

@@ -26,8 +26,9 @@ pub(super) struct Target {
 /// Why it is not known which service is meant, or with which key.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoTarget {
-    #[error("{URL}: {0:?} {1}")]
-    Url(String, String),
+    /// Without the text, which may hold a password.
+    #[error("{URL}: the value {0}")]
+    Url(String),
     #[error("{0} is not UTF-8")]
     NotText(&'static str),
     #[error("PORT is 0, so the service took any free port; name it by --url or {URL}, its log has the address")]
@@ -56,7 +57,7 @@ pub(super) fn variable(name: &'static str) -> Result<Option<String>, NoTarget> {
 pub(super) fn named_url(options: &Options, variable: Variable<'_>) -> Result<Option<HttpUrl>, NoTarget> {
     match (&options.url, variable(URL)?) {
         (Some(url), _) => Ok(Some(url.clone())),
-        (None, Some(text)) => text.parse().map(Some).map_err(|wrong| NoTarget::Url(text, wrong)),
+        (None, Some(text)) => text.parse().map(Some).map_err(NoTarget::Url),
         (None, None) => Ok(None),
     }
 }
@@ -80,7 +81,7 @@ pub(super) fn url_of(settings: &Settings) -> Result<HttpUrl, NoTarget> {
         return Err(NoTarget::AnyPort);
     }
     let text = format!("{scheme}://{host}:{}", settings.port);
-    let url: HttpUrl = text.parse().map_err(|wrong| NoTarget::Url(text, wrong))?;
+    let url: HttpUrl = text.parse().map_err(NoTarget::Url)?;
     // Certificates are for names, and the settings have an address.
     let named = settings.tls.as_ref().filter(|_| url.host().parse::<IpAddr>().is_ok());
     Ok(match named.and_then(|tls| host_name_in(&tls.certificate)) {
@@ -171,7 +172,7 @@ mod tests {
         assert_eq!(url(options(None), &set).as_deref(), Some("http://environment:1/"));
         assert_eq!(url(options(None), &[]), None);
         let wrong = named_url(&options(None), &among(&[(URL, "here")])).unwrap_err();
-        assert!(wrong.to_string().starts_with("CENOTE_URL: \"here\" "), "{wrong}");
+        assert!(wrong.to_string().starts_with("CENOTE_URL: the value "), "{wrong}");
     }
 
     #[test]

@@ -4,15 +4,13 @@
 //! second, however many requests fail.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::http::{HeaderValue, Method, Response, StatusCode, Uri, Version};
-use tokio::time::Instant;
 use tracing::Level;
 
 use super::request_id;
-use crate::http::problem::Cause;
+use crate::{http::problem::Cause, line_budget::LineBudget};
 
 /// Most lines a second about failed and slow requests.
 const MAX_LINES: u32 = 50;
@@ -34,17 +32,14 @@ pub(super) struct RequestSummary {
 pub(in crate::http) struct RequestLog {
     /// A request that takes this long is logged.
     slow: Duration,
-    started: Instant,
-    /// Upper half: the second of the last line. Lower half: the lines that were due in that second.
-    lines: AtomicU64,
+    lines: LineBudget,
 }
 
 impl RequestLog {
     pub(in crate::http) fn new(slow: Duration) -> Self {
         Self {
             slow,
-            started: Instant::now(),
-            lines: AtomicU64::new(0),
+            lines: LineBudget::new(MAX_LINES),
         }
     }
 
@@ -100,40 +95,15 @@ impl RequestLog {
         }
     }
 
-    /// Takes one of this second's lines; returns false if none is left. The first line of a second also logs how many lines
-    /// were dropped before.
+    /// Whether this second has a line left. The first line of a second also logs how many were left out before.
     fn has_room(&self) -> bool {
-        let second = self.started.elapsed().as_secs() << 32;
-        let next = |lines: u64| (lines as u32).saturating_add(1);
-        let before = self.lines.fetch_update(Relaxed, Relaxed, |lines| {
-            Some(match lines & !u64::from(u32::MAX) == second {
-                true => second | u64::from(next(lines)),
-                false => second | 1,
-            })
-        });
-        let before = before.unwrap_or_default();
-        if before & !u64::from(u32::MAX) == second {
-            return next(before) <= MAX_LINES;
-        }
-        let left_out = (before as u32).saturating_sub(MAX_LINES);
-        if left_out > 0 {
-            tracing::warn!(left_out, "more requests failed or were slow than were logged");
-        }
-        true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_flood_of_failures_gets_a_bounded_number_of_lines_a_second() {
-        let log = RequestLog::new(Duration::MAX);
-        for _ in 0..3 {
-            let written = (0..10_000).filter(|_| log.has_room()).count();
-            assert_eq!(written, MAX_LINES as usize);
-            tokio::time::advance(Duration::from_secs(1)).await;
+        match self.lines.take() {
+            None => false,
+            Some(0) => true,
+            Some(left_out) => {
+                tracing::warn!(left_out, "more requests failed or were slow than were logged");
+                true
+            }
         }
     }
 }
