@@ -1,10 +1,7 @@
 //! The services that are measured. Invariant: all have ten connections to PostgreSQL; every other setting is listed
 //! here.
 
-use super::{
-    target::{Credentials, TOKEN_SECRET},
-    workload::Workload,
-};
+use super::workload::Workload;
 
 /// A service under test.
 #[derive(Debug)]
@@ -43,6 +40,20 @@ pub(super) enum Cache {
     Redis,
 }
 
+/// What clients of a service show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Credentials {
+    Nothing,
+    /// An API key with the scopes read and write.
+    Key,
+    /// A text that looks like an API key, but its checksum is wrong.
+    WrongKey,
+    /// A JSON Web Token with HS256.
+    Token,
+}
+
+/// The secret of the tokens. It protects nothing.
+pub(super) const TOKEN_SECRET: &str = "the secret of a benchmark, 32 bytes at least";
 /// The service that others without a cache are compared with.
 pub(super) const BASELINE: &str = "deadpool";
 /// The service that others with a cache are compared with.

@@ -24,8 +24,8 @@ use tokio_postgres::NoTls;
 use super::{
     connection::Connection,
     outcome::Outcome,
-    services::{Cache, Program, Service},
-    target::{Credentials, Target},
+    services::{Cache, Credentials, Program, Service},
+    target::Target,
     workload::{self, KEYS, USERS},
 };
 

@@ -5,24 +5,13 @@ use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use ring::hmac;
 
-use super::{outcome::Outcome, services::Service};
+use super::{
+    outcome::Outcome,
+    services::{Credentials, Service, TOKEN_SECRET},
+};
 
-/// The secret of the tokens. It protects nothing.
-pub(super) const TOKEN_SECRET: &str = "the secret of a benchmark, 32 bytes at least";
 /// How long a token is valid, in seconds: longer than any run.
 const LIFETIME: u64 = 24 * 3600;
-
-/// What clients of a service show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Credentials {
-    Nothing,
-    /// An API key with the scopes read and write.
-    Key,
-    /// A text that looks like an API key, but its checksum is wrong.
-    WrongKey,
-    /// A JSON Web Token with HS256.
-    Token,
-}
 
 /// A service's address, and the header that requests to it have.
 #[derive(Clone, Debug)]
