@@ -45,6 +45,10 @@ pub(crate) struct AuditedCall {
     pub(crate) result: Option<u16>,
 }
 
+/// The parameters of an administrative call, in words. The handler puts them into the extensions of its response.
+#[derive(Clone, Debug)]
+pub(crate) struct CallDetail(pub(crate) String);
+
 /// Where the lines go. Clones write to the same place.
 #[derive(Debug, Clone)]
 pub(crate) struct AuditLog {

@@ -1,5 +1,5 @@
-//! A bound for lines of a log that strangers can cause. Invariant: in a second at most so many lines are written, and the
-//! first of a later second says how many were not.
+//! A bound for lines of a log that strangers can cause. Invariant: the lines of a second are bounded, and the first of a
+//! later second says how many were left out.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -15,7 +15,7 @@ pub(crate) struct LineBudget {
 }
 
 impl LineBudget {
-    /// At most so many lines a second.
+    /// A budget of `most` lines a second.
     pub(crate) fn new(most: u32) -> Self {
         Self {
             most,

@@ -7,9 +7,8 @@ use std::net::IpAddr;
 
 use axum::http::{Method, Response};
 
-use super::CallDetail;
 use crate::{
-    audit::{AuditLog, AuditedCall},
+    audit::{AuditLog, AuditedCall, CallDetail},
     http::ResponseBody,
 };
 

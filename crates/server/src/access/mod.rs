@@ -35,10 +35,6 @@ pub(crate) struct Guarded<S> {
     pub(crate) gate: Arc<Gate>,
 }
 
-/// The parameters of an administrative call, in words. The handler puts them into the extensions of its response.
-#[derive(Clone, Debug)]
-pub(crate) struct CallDetail(pub(crate) String);
-
 impl<S: Service> Service for Guarded<S> {
     async fn call(&self, mut request: Request<RequestBody>) -> Response<ResponseBody> {
         let gate = &*self.gate;

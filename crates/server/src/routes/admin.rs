@@ -14,9 +14,9 @@ use utoipa::ToSchema;
 
 use super::response::json;
 use crate::{
-    access::CallDetail,
     admin::{AdminState, Fault, ReloadRefused, Reloaded},
     app::App,
+    audit::CallDetail,
     http::{FullResponse, Json, Problem, between, characters, no_nul},
 };
 
