@@ -83,10 +83,11 @@ impl FrameSplitter {
                 }
             }
             let [tag, length @ ..] = self.header;
+            // Also if the length makes no sense: the state must not depend on how the header arrived.
+            self.have = HEADER;
             // The length counts itself.
             let length = u32::from_be_bytes(length) as usize;
             self.left = length.checked_sub(4).ok_or(Garbled)?;
-            self.have = HEADER;
             self.kept = 0;
             self.keeps = keep(tag);
             // Most messages: the whole body is there and is not kept.

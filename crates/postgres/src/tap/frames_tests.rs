@@ -363,3 +363,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_length_that_makes_no_sense_leaves_the_same_state_whole_and_in_pieces() {
+    let garbled = [b'Q', 0, 0, 0, 3];
+    for side in [Client, Server] {
+        let mut whole = connected();
+        say(&mut whole, &(side, garbled.to_vec()));
+        let mut pieces = connected();
+        for byte in garbled {
+            say(&mut pieces, &(side, vec![byte]));
+        }
+        assert_eq!(whole.fault(), Some(Fault::Garbled));
+        assert_eq!((whole.bits(), whole.fault()), (pieces.bits(), pieces.fault()));
+    }
+}
