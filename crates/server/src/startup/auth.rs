@@ -1,31 +1,17 @@
-//! Who may call: from the settings to what authenticates requests, and the first API key.
+//! Who may call: from the settings to what authenticates requests.
 //!
 //! Invariant: a service that others can reach authenticates them, unless its operator says that it need not.
 
-use std::{
-    fmt, fs,
-    io::{self, Write},
-    net::SocketAddr,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use cenote_postgres::InvalidConfig;
-use ring::rand::SystemRandom;
 
 use super::backend::Backend;
 use crate::{
-    auth::{
-        ApiKey, AuthConfig, AuthMode, Authenticator, Certificates, InvalidKey, KeyHasher, Keys, LoadError, Scopes,
-        TokenConfig, Tokens,
-    },
+    auth::{AuthConfig, AuthMode, Authenticator, Certificates, KeyHasher, Keys, LoadError, TokenConfig, Tokens},
     settings::Settings,
-    store::api_keys::{Admin, AdminError, ApiKeys, Bootstrap, NewKey},
+    store::api_keys::ApiKeys,
 };
-
-/// The name of the first key.
-const FIRST_KEY: &str = "bootstrap";
 
 /// Why requests cannot be authenticated.
 #[derive(Debug, thiserror::Error)]
@@ -118,92 +104,10 @@ impl Backend {
             _ => Ok(Some(Arc::new(Authenticator::new(keys, tokens)))),
         }
     }
-
-    /// Creates the first API key if there is none and a file is named for it, and warns if there is none at all. A failure
-    /// does not end the service: those who have keys already can go on.
-    pub(super) async fn create_first_key(&self, file: Option<&Path>) {
-        if let Err(error) = self.first_key(file).await {
-            tracing::error!(%error, "cannot create the first API key");
-        }
-    }
-
-    async fn first_key(&self, file: Option<&Path>) -> Result<(), FirstKeyError> {
-        let auth = &self.settings.auth;
-        if !auth.mode.has_keys() {
-            return Ok(());
-        }
-        let admin = Admin {
-            pool: &self.pool,
-            schema: &self.settings.schema,
-        };
-        if admin.any().await? {
-            return Ok(());
-        }
-        let Some(path) = file else {
-            tracing::warn!(
-                "there is no API key, so every request is refused; create one with \
-                 `cenote key create --name NAME --scope read,write`, or set CENOTE_BOOTSTRAP_KEY_FILE"
-            );
-            return Ok(());
-        };
-        let key = match read_or_create(path) {
-            Ok(key) => key?,
-            Err(error) => {
-                let path = path.to_owned();
-                return Err(FirstKeyError::File { path, error });
-            }
-        };
-        let new = NewKey {
-            digest: key_hasher(auth).digest(&key).0,
-            hint: key.hint().to_owned(),
-            name: FIRST_KEY.to_owned(),
-            scopes: Scopes::ALL.to_string(),
-            limits: None,
-            expires: None,
-        };
-        if admin.bootstrap(&new).await? == Bootstrap::Created {
-            tracing::info!(file = %path.display(), scopes = new.scopes, "created the first API key");
-        }
-        Ok(())
-    }
-}
-
-/// Why the first key could not be created.
-#[derive(Debug, thiserror::Error)]
-enum FirstKeyError {
-    #[error(transparent)]
-    Table(#[from] AdminError),
-    #[error("CENOTE_BOOTSTRAP_KEY_FILE {}: {error}", path.display())]
-    File { path: PathBuf, error: io::Error },
-    #[error("CENOTE_BOOTSTRAP_KEY_FILE: {0}")]
-    Key(#[from] InvalidKey),
-}
-
-/// Reads the key in a file. A file that is missing or empty gets a new key, and only its owner may read it.
-fn read_or_create(path: &Path) -> io::Result<Result<ApiKey, InvalidKey>> {
-    match fs::read(path) {
-        Ok(text) if !text.trim_ascii().is_empty() => return Ok(ApiKey::parse(text.trim_ascii())),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let key = ApiKey::generate(&SystemRandom::new()).map_err(|_| io::Error::other("no random numbers"))?;
-    // An existing file keeps the permissions that its mount gave it.
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(format!("{}\n", key.expose()).as_bytes())?;
-    file.sync_all()?;
-    Ok(Ok(key))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
     use crate::auth::CertificateScopes;
 
@@ -255,22 +159,5 @@ mod tests {
             "{exposed}"
         );
         assert!(lines[2].contains("AUTH=none-i-know"), "{exposed}");
-    }
-
-    #[test]
-    fn a_missing_or_empty_file_gets_a_key_and_a_full_one_is_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let missing = directory.path().join("missing");
-        let key = read_or_create(&missing).unwrap().unwrap();
-        assert_eq!(fs::read_to_string(&missing).unwrap(), format!("{}\n", key.expose()));
-        assert_eq!(fs::metadata(&missing).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(read_or_create(&missing).unwrap().unwrap(), key);
-        let empty = directory.path().join("empty");
-        fs::write(&empty, "\n").unwrap();
-        let key = read_or_create(&empty).unwrap().unwrap();
-        assert_eq!(read_or_create(&empty).unwrap().unwrap(), key);
-        fs::write(&empty, "cnk_wrong").unwrap();
-        assert_eq!(read_or_create(&empty).unwrap(), Err(InvalidKey::Malformed));
-        assert!(read_or_create(&directory.path().join("no/such")).is_err());
     }
 }

@@ -6,6 +6,7 @@
 mod auth;
 mod backend;
 mod cache;
+mod first_key;
 mod listen;
 mod memory;
 mod private;

@@ -89,3 +89,32 @@ async fn the_first_key_is_written_into_a_file_once() {
     assert_eq!(keys[0]["scopes"], "read,write,admin,metrics");
     drop(service);
 }
+
+#[tokio::test]
+async fn instances_that_start_together_take_one_first_key_and_another_file_is_named() {
+    let database = Database::create().await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("first-key");
+    let settings = [("AUTH", "keys"), ("CENOTE_BOOTSTRAP_KEY_FILE", path.to_str().unwrap())];
+    let launched = (0..3).map(|_| Service::launch_with(&database, &settings));
+    let instances = futures_util::future::join_all(launched).await;
+    for instance in &instances {
+        instance.is_ready().await;
+    }
+    let first = std::fs::read_to_string(&path).unwrap();
+    for instance in &instances {
+        let health = instance.ask("GET", "/health", &[("x-api-key", first.trim())], "").await;
+        assert_eq!(health.status, 200, "{}", instance.log());
+        assert!(!instance.log().contains("is not in the database"), "{}", instance.log());
+    }
+    let other = key(
+        &Database::create().await,
+        &["create", "--name", "other", "--scope", "read"],
+    )
+    .await;
+    std::fs::write(&path, &other.output).unwrap();
+    let service = Service::start_with(&database, &settings).await;
+    let warning = "the key in CENOTE_BOOTSTRAP_KEY_FILE is not in the database";
+    assert!(service.log().contains(warning), "{}", service.log());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), other.output);
+}

@@ -45,6 +45,8 @@ const LIST: &str = "SELECT id, name, scopes, hint, limits, \
 /// Keeps others from creating a first key at the same time. Reads go on.
 const LOCK: &str = "LOCK TABLE {schema}.api_keys IN SHARE ROW EXCLUSIVE MODE";
 const EXISTS: &str = "SELECT EXISTS (SELECT FROM {schema}.api_keys)";
+/// `$1`: digest.
+const HAS: &str = "SELECT EXISTS (SELECT FROM {schema}.api_keys WHERE digest = $1)";
 
 /// Which keys are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,18 +223,35 @@ impl Admin<'_> {
         Ok(connection.query_one(&self.schema.fill(EXISTS), &[]).await?.get(0))
     }
 
-    /// Creates the first key, unless there is one. Of several instances that start at once, one creates it.
-    pub(crate) async fn bootstrap(&self, key: &NewKey) -> Result<Bootstrap, AdminError> {
+    /// Whether there is a key with this digest, valid or not.
+    pub(crate) async fn has(&self, digest: &[u8; 32]) -> Result<bool, AdminError> {
+        let connection = self.pool.get().await.map_err(Error::from)?;
+        Ok(connection
+            .query_one(&self.schema.fill(HAS), &[&&digest[..]])
+            .await?
+            .get(0))
+    }
+
+    /// Creates the first key, unless there is one. `key` is called only if there is none, and while no other instance can
+    /// create one: of several that start at once, one calls it.
+    pub(crate) async fn bootstrap<E>(
+        &self,
+        key: impl FnOnce() -> Result<NewKey, E>,
+    ) -> Result<Result<Bootstrap, E>, AdminError> {
         let mut connection = self.pool.get().await.map_err(Error::from)?;
         let transaction = connection.transaction().await?;
         transaction.batch_execute(&self.schema.fill(LOCK)).await?;
         let exists = transaction.query_one(&self.schema.fill(EXISTS), &[]).await?;
         if exists.get(0) {
-            return Ok(Bootstrap::NotNeeded);
+            return Ok(Ok(Bootstrap::NotNeeded));
         }
-        self.insert(&transaction, key).await?;
+        let key = match key() {
+            Ok(key) => key,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.insert(&transaction, &key).await?;
         transaction.commit().await?;
-        Ok(Bootstrap::Created)
+        Ok(Ok(Bootstrap::Created))
     }
 }
 
