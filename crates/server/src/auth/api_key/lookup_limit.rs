@@ -61,11 +61,13 @@ impl State {
         }
     }
 
-    fn end(&mut self, now: Instant, fruitless: bool) {
+    /// Returns the number of look-ups that still run.
+    fn end(&mut self, now: Instant, fruitless: bool) -> usize {
         self.running -= 1;
         if fruitless {
             self.fruitless.push_back(now);
         }
+        self.running
     }
 }
 
@@ -125,8 +127,12 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.limit.state().end(Instant::now(), self.fruitless);
-        self.limit.ended.notify_one();
+        let running = self.limit.state().end(Instant::now(), self.fruitless);
+        match running {
+            // None of the waiters may be admitted, and then none would wake the next.
+            0 => self.limit.ended.notify_waiters(),
+            _ => self.limit.ended.notify_one(),
+        }
     }
 }
 
@@ -185,5 +191,21 @@ mod tests {
         assert_eq!(before.elapsed(), Duration::ZERO);
         tokio::time::advance(WINDOW).await;
         assert!(limit.permit().await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_many_unknown_keys_at_once_twenty_are_looked_up_and_the_others_refused_without_delay() {
+        let limit = LookupLimit::default();
+        let answer = Duration::from_millis(10);
+        let started = Instant::now();
+        let look_ups = (0..100).map(async |_| {
+            let permit = limit.permit().await;
+            tokio::time::sleep(answer).await;
+            permit.map(drop).err()
+        });
+        let refused = futures_util::future::join_all(look_ups).await;
+        let count = |result| refused.iter().filter(|it| **it == result).count();
+        assert_eq!((count(None), count(Some(NoPermit::TooMany))), (MOST, 100 - MOST));
+        assert!(started.elapsed() <= 3 * answer, "{:?}", started.elapsed());
     }
 }

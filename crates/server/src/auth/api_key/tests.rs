@@ -236,6 +236,19 @@ async fn a_flood_of_unknown_keys_does_not_reach_the_database_and_good_keys_still
 }
 
 #[tokio::test]
+async fn a_burst_of_unknown_keys_is_throttled_and_not_called_an_outage() {
+    let world = World::start().await;
+    let instance = Instance::start(&world, STALE);
+    // Opens the connection.
+    instance.authenticate(&world.create("ada").await).await.unwrap();
+    let unknown: Vec<_> = (0..100).map(|_| new_key("unknown").0).collect();
+    let all = unknown.iter().map(|key| instance.authenticate(key));
+    let outcomes = futures_util::future::join_all(all).await;
+    let count = |outcome| outcomes.iter().filter(|it| it.as_ref().err() == Some(&outcome)).count();
+    assert_eq!((count(Outcome::Unknown), count(Outcome::Throttled)), (20, 80));
+}
+
+#[tokio::test]
 async fn many_good_keys_can_be_used_for_the_first_time_at_once() {
     let world = World::start().await;
     let instance = Instance::start(&world, STALE);
