@@ -36,9 +36,14 @@ impl Refusal {
         self.outcome
     }
 
-    /// Whether the caller showed something that is not valid, which a limit of failures counts.
+    /// Whether the caller showed something that is not valid, which a limit of failures counts. A key that could not be
+    /// looked up, because of a flood of others or an outage, may be valid.
     pub(crate) const fn is_failure(self) -> bool {
-        !matches!(self.outcome, Outcome::Missing | Outcome::Unavailable | Outcome::Scope)
+        let is_innocent = matches!(
+            self.outcome,
+            Outcome::Missing | Outcome::Scope | Outcome::Throttled | Outcome::Unavailable
+        );
+        !is_innocent
     }
 
     /// The response, with the cause for the log. That a request shows nothing is not worth a line.
@@ -145,6 +150,13 @@ mod tests {
         assert_eq!(response(Outcome::Ambiguous).0, 400);
         assert_eq!(response(Outcome::Throttled).0, 429);
         assert_eq!(response(Outcome::Unavailable).0, 503);
+    }
+
+    #[test]
+    fn a_key_that_was_not_looked_up_is_no_failure() {
+        let is_failure = |outcome| Refusal::new(Method::ApiKey, outcome).is_failure();
+        assert!(is_failure(Outcome::Unknown) && is_failure(Outcome::Checksum));
+        assert!(!is_failure(Outcome::Throttled) && !is_failure(Outcome::Unavailable));
     }
 
     #[test]
