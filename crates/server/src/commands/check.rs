@@ -201,7 +201,7 @@ async fn connections(backend: &Backend) -> Outcome {
     match capacity.fits() {
         true => Ok(format!("{wanted} needed, {available} available")),
         false => Err(format!(
-            "INSTANCES × (DB_POOL_MAX_SIZE + DB_POOL_MAX_OVERFLOW + {} for the cache) is {wanted}, {} leaves {available}",
+            "INSTANCES × (DB_POOL_MAX_SIZE + DB_POOL_MAX_OVERFLOW + {} beside the pool) is {wanted}, {} leaves {available}",
             backend.beside_pool(),
             capacity.limit()
         )),

@@ -13,7 +13,7 @@ use cenote_cache::{CheckError, ClientIdentity, Config, Mode, RedisConfig, RedisP
 
 use crate::{
     settings::{RedisFiles, Settings},
-    store::{CacheMode, StoreError},
+    store::{CacheMode, StoreError, api_keys},
 };
 
 /// Why the cache cannot be created.
@@ -94,5 +94,9 @@ pub(super) fn statement_limit(settings: &Settings) -> Option<Duration> {
 /// and API keys.
 pub(super) fn connections_beside_pool(settings: &Settings) -> u32 {
     let has_epochs = matches!(settings.cache_mode, CacheMode::Strong | CacheMode::Bounded);
-    u32::from(has_epochs) + u32::from(settings.change_feed) + u32::from(settings.auth.mode.has_keys())
+    let api_keys = match settings.auth.mode.has_keys() {
+        true => api_keys::CONNECTIONS,
+        false => 0,
+    };
+    u32::from(has_epochs) + u32::from(settings.change_feed) + api_keys
 }

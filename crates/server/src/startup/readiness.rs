@@ -105,7 +105,7 @@ async fn warn_if_too_many_connections(backend: &Backend) {
             wanted = capacity.wanted,
             available = capacity.available(),
             limit = capacity.limit(),
-            "INSTANCES × (DB_POOL_MAX_SIZE + DB_POOL_MAX_OVERFLOW + {} for the cache) is more than {} leaves for \
+            "INSTANCES × (DB_POOL_MAX_SIZE + DB_POOL_MAX_OVERFLOW + {} beside the pool) is more than {} leaves for \
              ordinary users",
             backend.beside_pool(),
             capacity.limit()

@@ -1,7 +1,7 @@
 //! Authenticates callers by their API keys.
 //!
 //! Invariant: twice a second the database confirms all known keys, so a revoked key is refused within a second while the
-//! database answers. It is asked over a connection of its own: neither Redis nor the service's load delays that.
+//! database answers. It is asked over a connection of its own: neither Redis, the service's load nor look-ups of other keys delay that.
 
 use std::{
     sync::Arc,

@@ -8,6 +8,7 @@ use std::{
 
 use cenote_local::PostgresServer;
 use cenote_postgres::{Config, Pool};
+use cenote_testing::{Direction, Proxy};
 use ring::rand::SystemRandom;
 use tokio::time::sleep;
 
@@ -31,6 +32,7 @@ impl Waiting for Silent {
 /// A database with the table of keys.
 struct World {
     server: PostgresServer,
+    proxy: Proxy,
     pool: Pool,
     schema: SchemaName,
 }
@@ -80,7 +82,8 @@ impl Instance {
 impl World {
     async fn start() -> Self {
         let server = PostgresServer::temporary().start().await.unwrap();
-        let mut config = Config::from_url(&server.url()).unwrap();
+        let proxy = Proxy::to(([127, 0, 0, 1], server.port())).await.unwrap();
+        let mut config = Config::from_url(&proxy.url(&server.url())).unwrap();
         config.pool.max_size = 2;
         let pool = Pool::new(config).unwrap();
         let schema = SchemaName::default();
@@ -94,7 +97,12 @@ impl World {
         migration.run(&pool, &Silent, None).await.unwrap();
         let again = migration.missing(&pool).await.unwrap();
         assert!(again.is_empty(), "the table fits its own description: {again:?}");
-        Self { server, pool, schema }
+        Self {
+            server,
+            proxy,
+            pool,
+            schema,
+        }
     }
 
     fn admin(&self) -> Admin<'_> {
@@ -246,6 +254,26 @@ async fn a_burst_of_unknown_keys_is_throttled_and_not_called_an_outage() {
     let outcomes = futures_util::future::join_all(all).await;
     let count = |outcome| outcomes.iter().filter(|it| it.as_ref().err() == Some(&outcome)).count();
     assert_eq!((count(Outcome::Unknown), count(Outcome::Throttled)), (20, 80));
+}
+
+#[tokio::test]
+async fn a_slow_database_confirms_known_keys_during_a_flood_of_unknown_ones() {
+    let world = World::start().await;
+    let instance = Instance::start(&world, STALE);
+    let key = world.create("ada").await;
+    instance.authenticate(&key).await.unwrap();
+    world.proxy.delay(Direction::ToClient, Duration::from_millis(100));
+    let until = Instant::now() + Duration::from_secs(3);
+    let flood = (0..40).map(async |_| {
+        while Instant::now() < until {
+            let _refused = instance.authenticate(&new_key("unknown").0).await;
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    futures_util::future::join_all(flood).await;
+    let unconfirmed = instance.keys.stats().unconfirmed;
+    assert!(unconfirmed < Duration::from_secs(2), "{unconfirmed:?}");
+    instance.authenticate(&key).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The table of API keys, as the running service uses it.
 //!
-//! Invariant: keys are looked up over a separate connection, so that neither an exhausted pool nor a flood of unknown keys
-//! stops the other. Each statement finds its rows by the primary key.
+//! Invariant: keys are looked up over one separate connection and confirmed over another, so that neither an exhausted pool
+//! nor a flood of unknown keys stops anything else. Each statement finds its rows by the primary key.
 
 mod admin;
 
@@ -11,6 +11,9 @@ use cenote_postgres::{Error, InvalidConfig, Pool};
 
 pub(crate) use self::admin::{Admin, AdminError, Bootstrap, Lifetime, ListedKey, NewKey, StoredKey, Which};
 use crate::store::{SchemaName, separate_connection};
+
+/// The number of connections of [`ApiKeys`].
+pub(crate) const CONNECTIONS: u32 = 2;
 
 /// Longest wait for the connection, and again for the result of a statement.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -62,19 +65,23 @@ pub(crate) struct KeyRow {
     pub(crate) stamp: i64,
 }
 
-/// Access to the table, over a separate connection.
+/// Access to the table, over separate connections.
 pub(crate) struct ApiKeys {
-    pool: Pool,
+    /// The connection of requests, which wait for each other.
+    look_ups: Pool,
+    /// The connection of the task that keeps known keys valid.
+    confirmations: Pool,
     find: String,
     changed: String,
     used: String,
 }
 
 impl ApiKeys {
-    /// Opens the connection beside `pool`, with the same configuration.
+    /// Opens the connections beside `pool`, with the same configuration.
     pub(crate) fn beside(pool: &Pool, schema: &SchemaName) -> Result<Self, InvalidConfig> {
         Ok(Self {
-            pool: separate_connection::beside(pool, "auth", TIMEOUT)?,
+            look_ups: separate_connection::beside(pool, "auth", TIMEOUT)?,
+            confirmations: separate_connection::beside(pool, "auth confirm", TIMEOUT)?,
             find: schema.fill(FIND),
             changed: schema.fill(CHANGED),
             used: schema.fill(USED),
@@ -83,7 +90,7 @@ impl ApiKeys {
 
     /// Finds a key by its digest.
     pub(crate) async fn find(&self, digest: &[u8; 32]) -> Result<Option<KeyRow>, Error> {
-        let connection = self.pool.get().await?;
+        let connection = self.look_ups.get().await?;
         let row = connection.query_opt(&self.find, &[&&digest[..]]).await?;
         Ok(row.map(|row| KeyRow {
             owner: row.get(0),
@@ -100,7 +107,7 @@ impl ApiKeys {
     pub(crate) async fn changed(&self, known: &[([u8; 32], i64)]) -> Result<Vec<[u8; 32]>, Error> {
         let (digests, stamps): (Vec<&[u8]>, Vec<i64>) =
             known.iter().map(|(digest, stamp)| (&digest[..], *stamp)).unzip();
-        let connection = self.pool.get().await?;
+        let connection = self.confirmations.get().await?;
         let rows = connection.query(&self.changed, &[&digests, &stamps]).await?;
         let digest = |row: &tokio_postgres::Row| row.get::<_, &[u8]>(0).try_into().ok();
         Ok(rows.iter().filter_map(digest).collect())
@@ -109,12 +116,13 @@ impl ApiKeys {
     /// Notes that keys were used.
     pub(crate) async fn used(&self, digests: &[[u8; 32]]) -> Result<(), Error> {
         let digests: Vec<&[u8]> = digests.iter().map(|digest| &digest[..]).collect();
-        let connection = self.pool.get().await?;
+        let connection = self.confirmations.get().await?;
         connection.execute(&self.used, &[&digests]).await?;
         Ok(())
     }
 
     pub(crate) async fn close(&self) {
-        self.pool.close().await;
+        self.look_ups.close().await;
+        self.confirmations.close().await;
     }
 }
