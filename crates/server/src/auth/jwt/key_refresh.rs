@@ -75,15 +75,40 @@ struct State {
     is_wanted: bool,
     /// When an unknown key id last caused a load.
     asked: Option<Instant>,
+    /// Whether that load is wanted or runs.
+    is_for_unknown_id: bool,
     succeeded: Option<Instant>,
     /// Why the last load failed.
     problem: Option<String>,
+}
+
+/// The load that a token with an unknown key id waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    None,
+    /// The one that runs, or is wanted already.
+    Next,
+    /// One of its own.
+    New,
 }
 
 impl State {
     fn succeed(&mut self) {
         self.succeeded = Some(Instant::now());
         self.problem = None;
+    }
+
+    /// Within the interval only a load for an unknown id is worth the wait: random ids may not make requests wait for
+    /// other loads while the source hangs.
+    fn awaited(&self, now: Instant) -> Awaited {
+        let is_due = self
+            .asked
+            .is_none_or(|asked| now.duration_since(asked) >= UNKNOWN_ID_INTERVAL);
+        match (self.is_for_unknown_id || self.is_loading && is_due, is_due) {
+            (true, _) => Awaited::Next,
+            (false, true) => Awaited::New,
+            (false, false) => Awaited::None,
+        }
     }
 }
 
@@ -126,6 +151,7 @@ impl KeyRefresh {
                 is_loading: false,
                 is_wanted: false,
                 asked: None,
+                is_for_unknown_id: false,
                 succeeded: None,
                 problem: None,
             }),
@@ -310,16 +336,14 @@ impl KeyRefresh {
         {
             let mut state = self.state();
             let now = Instant::now();
-            let is_due = state
-                .asked
-                .is_none_or(|asked| now.duration_since(asked) >= UNKNOWN_ID_INTERVAL);
-            match (state.is_loading, is_due) {
-                (true, _) => {}
-                (false, true) => {
-                    (state.asked, state.is_wanted) = (Some(now), true);
+            match state.awaited(now) {
+                Awaited::None => return false,
+                Awaited::Next => {}
+                Awaited::New => {
+                    (state.asked, state.is_for_unknown_id) = (Some(now), true);
+                    state.is_wanted = true;
                     self.wanted.notify_one();
                 }
-                (false, false) => return false,
             }
         }
         // The task bounds the load; it may be a moment late.
@@ -337,7 +361,8 @@ struct Loading<'a>(&'a KeyRefresh);
 
 impl Drop for Loading<'_> {
     fn drop(&mut self) {
-        self.0.state().is_loading = false;
+        let mut state = self.0.state();
+        (state.is_loading, state.is_for_unknown_id) = (false, false);
     }
 }
 
@@ -358,5 +383,29 @@ mod tests {
             Some("the keys of tokens were last read 61 minutes ago; the log has the cause")
         );
         assert!(problem(None).unwrap().contains("no token is accepted"));
+    }
+
+    #[test]
+    fn an_unknown_id_waits_for_a_load_that_is_due_and_otherwise_only_for_one_with_its_cause() {
+        let now = Instant::now();
+        let source = KeySource::File("jwks.json".into());
+        let refresh = KeyRefresh::new(TokenConfig {
+            source,
+            rules: ClaimRules::default(),
+        });
+        let mut state = refresh.state();
+        assert_eq!(state.awaited(now), Awaited::New);
+        state.is_loading = true;
+        assert_eq!(state.awaited(now), Awaited::Next, "then for one of its own");
+        state.asked = Some(now);
+        assert_eq!(state.awaited(now), Awaited::None, "others waited lately");
+        assert_eq!(state.awaited(now + UNKNOWN_ID_INTERVAL), Awaited::Next);
+        for is_loading in [false, true] {
+            (state.is_loading, state.is_for_unknown_id) = (is_loading, true);
+            assert_eq!(state.awaited(now), Awaited::Next, "{is_loading}");
+        }
+        (state.is_loading, state.is_for_unknown_id) = (false, false);
+        assert_eq!(state.awaited(now), Awaited::None);
+        assert_eq!(state.awaited(now + UNKNOWN_ID_INTERVAL), Awaited::New);
     }
 }
