@@ -1,4 +1,4 @@
-//! The audit log: one line for each administrative call.
+//! The audit log: one line for each administrative call, and for each command that changes API keys.
 //!
 //! Invariant: the line is written before the call is answered, as one write at the end of the file, so that lines of
 //! several calls never mix. A line that the file does not take goes to the log. No line holds a secret: callers are named
@@ -41,7 +41,8 @@ pub(crate) struct AuditedCall {
     /// The client's address; `None` for a command on this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) from: Option<IpAddr>,
-    /// The HTTP status of the response; `None` if the caller left before it, so that the call may have had its effect.
+    /// The HTTP status of the response; `None` if the caller left before it, so that the call may have had its effect. Of a
+    /// command 0 (done) or 1 (failed).
     pub(crate) result: Option<u16>,
 }
 
@@ -68,10 +69,15 @@ impl AuditLog {
         if let Some(path) = &file {
             append(path, b"")?;
         }
-        Ok(Self {
+        Ok(Self::at(file))
+    }
+
+    /// Like [`open`](Self::open), but whether the file can be written is not known before the first line.
+    pub(crate) fn at(file: Option<PathBuf>) -> Self {
+        Self {
             file: file.map(Arc::from),
             strangers: Arc::new(LineBudget::new(STRANGERS_LINES)),
-        })
+        }
     }
 
     /// Writes a line. The file is opened each time, so that it may be renamed or removed at any time.

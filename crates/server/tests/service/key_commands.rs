@@ -118,3 +118,47 @@ async fn instances_that_start_together_take_one_first_key_and_another_file_is_na
     assert!(service.log().contains(warning), "{}", service.log());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), other.output);
 }
+
+#[tokio::test]
+async fn each_change_of_a_key_leaves_a_line_in_the_audit_log_without_the_key() {
+    let database = Database::create().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.log");
+    let key = async |arguments: &[&str]| {
+        Launch::new(&[&["key"], arguments].concat())
+            .env("DATABASE_URL", &database.url)
+            .env("AUDIT_LOG", file.to_str().unwrap())
+            .run()
+            .await
+    };
+    let created = key(&["create", "--name", "shop", "--scope", "read"]).await;
+    let first = created.output.trim();
+    key(&["list"]).await;
+    let rotated = key(&["rotate", "1"]).await;
+    key(&["revoke", "shop"]).await;
+    assert_eq!(key(&["revoke", first]).await.code, Some(1));
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(!text.contains(first) && !text.contains(rotated.output.trim()), "{text}");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let expected = [
+        ("cenote key create", "key 1 (shop)", 0),
+        ("cenote key rotate", "key 2 (shop)", 0),
+        ("cenote key revoke", "key 1 (shop), key 2 (shop)", 0),
+        (
+            "cenote key revoke",
+            "no valid key is meant; `cenote key list` shows them",
+            1,
+        ),
+    ];
+    assert_eq!(lines.len(), expected.len(), "{text}");
+    for (line, (what, detail, result)) in lines.iter().zip(expected) {
+        assert_eq!((&line["what"], &line["detail"]), (&what.into(), &detail.into()));
+        assert_eq!(line["result"], result);
+        assert!(line["who"].as_str().unwrap().starts_with("uid "), "{line}");
+    }
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let created = key(&["create", "--name", "other", "--scope", "read"]).await;
+    assert_eq!(created.code, Some(0), "{created:?}");
+    assert!(created.log.contains("cannot write to AUDIT_LOG"), "{}", created.log);
+}

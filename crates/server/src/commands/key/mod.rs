@@ -3,8 +3,9 @@
 //! Invariant: a new key is printed once, alone on standard output; everything else goes to standard error.
 
 mod arguments;
+mod audit;
 
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, slice, time::Duration};
 
 use clap::ArgMatches;
 use ring::rand::SystemRandom;
@@ -118,7 +119,10 @@ async fn create(backend: &Backend, admin: &Admin<'_>, new: Create) -> Result<Exi
             Lifetime::Never | Lifetime::AsBefore => None,
         },
     };
-    let stored = admin.create(&new).await?;
+    let stored = admin.create(&new).await;
+    let changed = stored.as_ref().map(slice::from_ref);
+    audit::record(&backend.settings, "create", changed).await;
+    let stored = stored?;
     output::complain(format_args!("created {}; it is shown only now", described(&stored)));
     if !backend.settings.auth.mode.has_keys() {
         output::complain("note: the service accepts keys only with AUTH=keys or AUTH=keys+jwt");
@@ -138,7 +142,10 @@ async fn rotate(
     };
     let digest = key_hasher(&backend.settings.auth).digest(&key).0;
     let which = target.which(backend);
-    let stored = admin.rotate(&which, &digest, key.hint(), overlap, lifetime).await?;
+    let rotated = admin.rotate(&which, &digest, key.hint(), overlap, lifetime).await;
+    let changed = rotated.as_ref().map(slice::from_ref);
+    audit::record(&backend.settings, "rotate", changed).await;
+    let stored = rotated?;
     output::complain(format_args!(
         "created {}; it is shown only now. The old key is accepted for another {}",
         described(&stored),
@@ -148,7 +155,9 @@ async fn rotate(
 }
 
 async fn revoke(backend: &Backend, admin: &Admin<'_>, target: &Target) -> Result<ExitCode, AdminError> {
-    for stored in admin.revoke(&target.which(backend)).await? {
+    let revoked = admin.revoke(&target.which(backend)).await;
+    audit::record(&backend.settings, "revoke", revoked.as_deref()).await;
+    for stored in revoked? {
         output::complain(format_args!("revoked {}", described(&stored)));
     }
     output::complain(format_args!(

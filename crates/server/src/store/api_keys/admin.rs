@@ -204,17 +204,19 @@ impl Admin<'_> {
         row.as_ref().map(StoredKey::of).ok_or(AdminError::None)
     }
 
-    /// Revokes all keys that are meant and are not revoked yet.
+    /// Revokes all keys that are meant and are not revoked yet. Returns them by number.
     pub(crate) async fn revoke(&self, which: &Which) -> Result<Vec<StoredKey>, AdminError> {
         let connection = self.pool.get().await.map_err(Error::from)?;
         let (id, digest, name) = which.parameters();
         let rows = connection
             .query(&self.schema.fill(REVOKE), &[&id, &digest, &name])
             .await?;
-        match rows.is_empty() {
-            true => Err(AdminError::None),
-            false => Ok(rows.iter().map(StoredKey::of).collect()),
+        if rows.is_empty() {
+            return Err(AdminError::None);
         }
+        let mut revoked: Vec<_> = rows.iter().map(StoredKey::of).collect();
+        revoked.sort_by_key(|key| key.id);
+        Ok(revoked)
     }
 
     /// Whether there is any key, valid or not.
