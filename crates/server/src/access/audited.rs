@@ -65,3 +65,57 @@ impl Drop for Audited<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::{Either, Full};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[tokio::test]
+    async fn a_call_that_is_dropped_before_its_response_has_an_unknown_result() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.log");
+        let log = AuditLog::open(Some(path.clone())).unwrap();
+        let response = Response::new(Either::Left(Full::default()));
+        let mut answered = Audited::begin(&log, &Method::POST, "/admin/resume", CLIENT);
+        answered.is_by("local");
+        answered.end(&response).await;
+        let mut dropped = Audited::begin(&log, &Method::POST, "/admin/pause", CLIENT);
+        dropped.is_by("api_key:1 (ops)");
+        drop(dropped);
+        let lines = async {
+            loop {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let lines: Vec<Value> = text
+                    .lines()
+                    .filter_map(|line| serde_json::from_str(line).ok())
+                    .collect();
+                if lines.len() == 2 {
+                    break lines;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let lines = tokio::time::timeout(Duration::from_secs(10), lines).await.unwrap();
+        assert_eq!((&lines[0]["who"], &lines[0]["result"]), (&json!("local"), &json!(200)));
+        assert_eq!(lines[1]["what"], "POST /admin/pause");
+        assert_eq!(
+            (&lines[1]["who"], &lines[1]["result"]),
+            (&json!("api_key:1 (ops)"), &json!(null))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_path_of_a_stranger_is_cut() {
+        let log = AuditLog::open(None).unwrap();
+        let audited = Audited::begin(&log, &Method::GET, &format!("/admin/{}", "x".repeat(10_000)), CLIENT);
+        let length = audited.call.as_ref().unwrap().what.len();
+        assert_eq!(length, "GET ".len() + LONGEST_PATH);
+    }
+}

@@ -379,7 +379,7 @@ settings! {
             "Format of the log: auto = pretty on a terminal, otherwise json";
         AUDIT_LOG: Location, Else("the log, with target audit")
             => |s, it| s.audit_log = Some(s.directory.join(it)),
-            "File with a line of JSON for each administrative call: who, what, from where, result";
+            "File with a line of JSON for each administrative call and each change of an API key by command: who, what, from where, result";
     }
     "Configuration" {
         CENOTE_CONFIG: Location, Else("cenote.toml if it exists"),

@@ -145,6 +145,9 @@ async fn with_everything() -> (Service, cenote_testing::RedisServer) {
         ("RATE_LIMIT_READ", "1000/s"),
         // So the instances share the limits.
         ("INSTANCES", "2"),
+        // One connection, so that a later statement is prepared already.
+        ("DB_POOL_MIN_SIZE", "1"),
+        ("DB_POOL_MAX_SIZE", "1"),
         ("MEMORY_WARN", "98"),
         ("MEMORY_CRITICAL", "99"),
     ])
