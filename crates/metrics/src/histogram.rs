@@ -151,6 +151,17 @@ impl Histogram {
         histogram
     }
 
+    /// Returns what was recorded since `earlier`, an older state of this histogram. The longest duration is that of its
+    /// bucket: up to 25 % too long.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let counts = self.counts.iter().zip(earlier.counts.iter());
+        let sum = self.sum.saturating_sub(earlier.sum);
+        let mut later = Self::of_counts(counts.map(|(now, before)| now.saturating_sub(*before)), sum);
+        later.max = later.max.min(self.max);
+        later
+    }
+
     /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.counts.iter_mut().zip(other.counts.iter()) {
@@ -235,6 +246,24 @@ mod tests {
     #[test]
     fn the_edges_are_powers_of_two_of_a_microsecond() {
         assert_eq!((EDGES[0], EDGES[6], EDGES[21]), (16e-6, 1024e-6, 33.554_432));
+    }
+
+    #[test]
+    fn the_difference_of_two_states_has_what_was_recorded_between_them() {
+        let mut histogram = Histogram::default();
+        histogram.record(Duration::from_secs(9));
+        let before = histogram.clone();
+        assert_eq!(histogram.since(&before), Histogram::default());
+        histogram.record_many(Duration::from_millis(3), 99);
+        histogram.record(Duration::from_millis(50));
+        let between = histogram.since(&before);
+        assert_eq!((between.count(), between.sum()), (100, Duration::from_millis(347)));
+        let longest = between.max();
+        assert!(
+            longest >= Duration::from_millis(50) && longest <= Duration::from_millis(63),
+            "{longest:?}"
+        );
+        assert!(between.quantile(0.99) < Duration::from_millis(4), "{between:?}");
     }
 
     #[test]

@@ -46,6 +46,7 @@ mod retired;
 mod shim;
 
 mod caller;
+mod connection_info;
 mod counters;
 mod stats;
 
@@ -91,6 +92,7 @@ pub use cenote_metrics::{Histogram, Metrics, Value};
 pub use caller::Holder;
 pub use chain::Chain;
 pub use config::{Config, InvalidConfig, Limits};
+pub use connection_info::{ConnectionInfo, ConnectionState};
 pub use error::{AcquireError, ConnectError, Phase, Reason, Snapshot};
 pub use forecast::Forecast;
 pub use guard::{Guard, OwnedPooled, Pooled};

@@ -3,8 +3,8 @@
 use std::{fmt, panic::Location, sync::Arc, time::Duration};
 
 use crate::{
-    AcquireError, Config, ConnectError, Holder, InvalidConfig, Limits, Manager, OwnedPooled, Phase, Pooled, Reason,
-    Stats,
+    AcquireError, Config, ConnectError, ConnectionInfo, Holder, InvalidConfig, Limits, Manager, OwnedPooled, Phase,
+    Pooled, Reason, Stats,
     acquire::{acquire, permanent, snapshot, take},
     caller::{Caller, RuntimeIndex},
     counters::Counters,
@@ -188,6 +188,12 @@ impl<M: Manager> Pool<M> {
     pub fn holders(&self) -> Vec<Holder> {
         let now = self.inner.now();
         self.inner.core().holders(now).collect()
+    }
+
+    /// Returns at most this number of connections, in the order of their slots.
+    pub fn connections(&self, most: usize) -> Vec<ConnectionInfo> {
+        let now = self.inner.now();
+        self.inner.core().connections(now).take(most).collect()
     }
 
     /// Returns why the last connect failed. `None` if it succeeded.

@@ -64,8 +64,8 @@ pub use batch::combiner::{Combine, Combiner, Rows};
 pub use batch::loader::{Decoded, Loader, LoaderMany};
 pub use capacity::Capacity;
 pub use cenote_pool::{
-    Chain, Condition, ConnectError, HealthState, Histogram, Limits, Metrics, Phase, Reason, Retired, Snapshot,
-    Stats as PoolStats,
+    Chain, Condition, ConnectError, ConnectionInfo, ConnectionState, HealthState, Histogram, Holder, Limits, Metrics,
+    Phase, Reason, Retired, Snapshot, Stats as PoolStats,
 };
 pub use config::{Config, Reset};
 pub use connect::credentials::Password;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use cenote_pool::Limits;
+use cenote_pool::{ConnectionInfo, Limits};
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
@@ -256,6 +256,11 @@ impl Pool {
             durations: metrics.durations(),
             last_connect_error: self.inner.last_connect_error().map(|error| summarize(&error)),
         }
+    }
+
+    /// Returns at most this number of connections: what each is doing, and who holds it.
+    pub fn connections(&self, most: usize) -> Vec<ConnectionInfo> {
+        self.inner.connections(most)
     }
 
     /// Returns the configuration.

@@ -13,6 +13,7 @@
 //! | `auth` | who calls: API keys and tokens |
 //! | `access` | the gate that every request passes: who may do what, and how often |
 //! | `app` | the state that the routes share |
+//! | `dashboard` | the page at `/`, and the figures that it shows |
 //! | `metrics` | what is counted, as text for Prometheus |
 //! | `health` | measures the database's health |
 //! | `response_memory` | bounds the memory of large responses |
@@ -56,6 +57,7 @@ mod health;
 
 mod admin;
 mod app;
+mod dashboard;
 mod metrics;
 mod routes;
 #[cfg(fuzzing)]

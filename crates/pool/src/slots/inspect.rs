@@ -6,7 +6,7 @@ use super::{
     Slots,
     slot::{Mode, Occupancy, State},
 };
-use crate::{Config, Holder, counters::Counters};
+use crate::{Config, ConnectionInfo, ConnectionState, Holder, counters::Counters};
 
 impl<C, W, F: Clone> Slots<C, W, F> {
     /// True once a drained or closed pool has neither connections nor waiters left.
@@ -100,6 +100,29 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             .iter()
             .filter(|(_, slot)| slot.state == State::InUse)
             .filter_map(move |(_, slot)| Some(slot.holder?.holding(now.saturating_sub(slot.since))))
+    }
+
+    /// Every connection that counts against the capacity, in the order of its slot.
+    pub(crate) fn connections(&self, now: Duration) -> impl Iterator<Item = ConnectionInfo> + '_ {
+        self.slots.iter().filter_map(move |(number, slot)| {
+            let state = match slot.state {
+                State::Connecting => ConnectionState::Connecting,
+                State::Idle => ConnectionState::Idle,
+                State::InUse => ConnectionState::InUse,
+                State::Cleaning => ConnectionState::Cleaning,
+                State::Closing => ConnectionState::Closing,
+                State::Abandoned => return None,
+            };
+            let held = now.saturating_sub(slot.since);
+            Some(ConnectionInfo {
+                slot: number,
+                state,
+                holder: slot
+                    .holder
+                    .filter(|_| slot.state == State::InUse)
+                    .map(|caller| caller.holding(held)),
+            })
+        })
     }
 
     pub(crate) fn oldest_holder(&self, now: Duration) -> Option<Holder> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cenote_pool::{Config, Pool};
+use cenote_pool::{Config, ConnectionState, Pool};
 use tokio::time::sleep;
 
 use crate::support::{Scripted, log::Log, pool, queue_up, settle, small};
@@ -37,9 +37,20 @@ async fn every_holder_is_shown_with_its_source_line_its_task_and_its_time() {
     assert_eq!(there.task, Some(task.id()));
     let about_7 = Duration::from_secs(6)..=Duration::from_secs(8);
     assert!(about_7.contains(&here.held) && about_7.contains(&there.held));
+    let connections = pool.connections(usize::MAX);
+    let held = connections.iter().filter_map(|connection| connection.holder);
+    assert_eq!(held.count(), 2, "{connections:?}");
+    assert_eq!(pool.connections(1).len(), 1);
     task.abort();
     settle().await;
     assert_eq!(pool.holders().len(), 1);
+    let mut states: Vec<_> = pool
+        .connections(9)
+        .iter()
+        .map(|it| (it.state, it.holder.is_some()))
+        .collect();
+    states.sort_by_key(|(_, is_held)| *is_held);
+    assert_eq!(states, [(ConnectionState::Idle, false), (ConnectionState::InUse, true)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use super::{
     audited::Audited,
     local,
-    rules::{Needs, OpenGroup, OpenGroups, Rule},
+    rules::{Needs, OpenGroup, OpenGroups, Rule, WATCH},
 };
 use crate::{
     audit::AuditLog,
-    auth::{Authenticator, Certificates, Decision, Identity, Method, Pending, Refusal},
+    auth::{Authenticator, Certificates, Decision, Identity, Method, Pending, Refusal, Scope},
     http::{Problem, RequestBody},
     limits::{Base, Caller, ClassId, Limits, LimitsConfig, Verdict},
 };
@@ -54,6 +54,11 @@ pub(super) enum Sender {
 impl Visit {
     pub(super) fn is_administration(self) -> bool {
         self.rule.limit == Some(Base::Admin)
+    }
+
+    /// Whether the sender wants the figures of the dashboard.
+    pub(super) fn is_watch(self) -> bool {
+        self.rule == WATCH
     }
 
     fn charge<'a>(self, limits: &'a Limits, identity: Option<&'a Identity>) -> Option<Verdict<'a>> {
@@ -120,7 +125,7 @@ impl Gate {
     /// Whether nothing is asked of the sender, nor counted.
     pub(super) fn is_open_to_all(&self, visit: Visit, limits: &Limits) -> bool {
         let is_unlimited = visit.class.is_none_or(|class| limits.is_off(class));
-        is_unlimited && !self.asks_for_credentials(visit.rule) && !visit.is_administration()
+        is_unlimited && !self.asks_for_credentials(visit.rule) && !visit.is_administration() && !visit.is_watch()
     }
 
     fn asks_for_credentials(&self, rule: Rule) -> bool {
@@ -199,11 +204,18 @@ impl Gate {
     fn permit(&self, visit: Visit, identity: Option<&Identity>) -> Result<(), Problem> {
         let authenticator = self.authenticator.as_ref();
         let asking = authenticator.filter(|_| self.asks_for_credentials(visit.rule));
-        match (asking, identity, visit.rule.scope()) {
-            (Some(authenticator), Some(identity), Some(scope)) if !identity.scopes.has(scope) => {
-                Err(authenticator.forbid(identity, scope))
-            }
+        let missing = identity.and_then(|identity| visit.rule.missing(identity.scopes));
+        match (asking, identity, missing) {
+            (Some(authenticator), Some(identity), Some(scope)) => Err(authenticator.forbid(identity, scope)),
             _ => Ok(()),
+        }
+    }
+
+    /// Whether the sender could administer the service.
+    pub(super) fn may_administer(&self, request: &Request<RequestBody>, identity: Option<&Identity>) -> bool {
+        match &self.authenticator {
+            Some(_) => identity.is_some_and(|identity| identity.scopes.has(Scope::Admin)),
+            None => local::is_local(request),
         }
     }
 

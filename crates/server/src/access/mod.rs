@@ -29,6 +29,10 @@ use crate::{
     limits::Verdict,
 };
 
+/// In the extensions of a request for the figures of the dashboard: its sender could administer the service.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MayAdminister;
+
 /// A service behind the gate. One for each core.
 pub(crate) struct Guarded<S> {
     pub(crate) service: S,
@@ -64,6 +68,9 @@ impl<S: Service> Service for Guarded<S> {
                 None if refusal.is_none() => audited.is_by("local"),
                 None => {}
             }
+        }
+        if visit.is_watch() && gate.may_administer(&request, identity.as_deref()) {
+            request.extensions_mut().insert(MayAdminister);
         }
         let measured = identity.as_deref().and_then(|identity| measure(&mut request, identity));
         let watch = Stopwatch::start(request.body().timings());

@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use axum::http::Method;
 
-use crate::{auth::Scope, limits::Base};
+use crate::{
+    auth::{Scope, Scopes},
+    limits::Base,
+};
 
 /// Who may send a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub(crate) enum Needs {
     Credentials,
     /// Callers with this scope.
     Scope(Scope),
+    /// Callers with one of these scopes.
+    Either(Scope, Scope),
 }
 
 /// What holds for a request.
@@ -24,7 +29,7 @@ pub(crate) enum Needs {
 pub(crate) struct Rule {
     pub(crate) needs: Needs,
     /// The limit that the request counts against; `None` for probes, because an instance whose probe is refused is taken
-    /// out of service.
+    /// out of service, and for the files of a page, which are needed together.
     pub(crate) limit: Option<Base>,
     /// Whether the operator may open the route to everyone.
     pub(crate) group: Option<OpenGroup>,
@@ -89,6 +94,14 @@ const PROBE: Rule = Rule {
     limit: None,
     group: None,
 };
+/// The page of the dashboard and its files, which hold nothing of the service.
+const PAGE: Rule = PROBE;
+/// The figures that the page shows.
+pub(super) const WATCH: Rule = Rule {
+    needs: Needs::Either(Scope::Metrics, Scope::Admin),
+    limit: Some(Base::Read),
+    group: None,
+};
 const UNLISTED: Rule = Rule {
     needs: Needs::Credentials,
     limit: Some(Base::Read),
@@ -128,11 +141,12 @@ impl Rule {
         row.map_or(UNLISTED, |row| row.rule)
     }
 
-    /// The scope that the request needs.
-    pub(crate) fn scope(self) -> Option<Scope> {
+    /// The scope that a caller with these scopes lacks.
+    pub(super) fn missing(self, scopes: Scopes) -> Option<Scope> {
         match self.needs {
-            Needs::Scope(scope) => Some(scope),
             Needs::Nothing | Needs::Credentials => None,
+            Needs::Scope(scope) => Some(scope).filter(|scope| !scopes.has(*scope)),
+            Needs::Either(one, other) => Some(one).filter(|one| !scopes.has(*one) && !scopes.has(other)),
         }
     }
 }
@@ -172,6 +186,9 @@ static TABLE: &[Row] = &[
     row(None, "/docs", DOCS),
     row(None, "/docs/*", DOCS),
     row(None, "/openapi.json", DOCS),
+    row(None, "/", PAGE),
+    row(None, "/dashboard/events", WATCH),
+    row(None, "/dashboard/*", PAGE),
 ];
 
 /// The table of docs/auth.md: what each route needs.
@@ -182,9 +199,10 @@ pub(crate) fn as_markdown() -> String {
     for row in TABLE.iter().chain([&unlisted]) {
         let method = row.method.as_ref().map_or("any", Method::as_str);
         let scope = match row.rule.needs {
-            Needs::Nothing => "none, no credentials",
-            Needs::Credentials => "none, but credentials",
-            Needs::Scope(scope) => scope.name(),
+            Needs::Nothing => "none, no credentials".to_owned(),
+            Needs::Credentials => "none, but credentials".to_owned(),
+            Needs::Scope(scope) => scope.name().to_owned(),
+            Needs::Either(one, other) => format!("{} or {}", one.name(), other.name()),
         };
         let limit = row.rule.limit.map_or("none", Base::name);
         let open = match row.rule.group {
@@ -254,8 +272,32 @@ mod tests {
 
     #[test]
     fn an_unknown_path_needs_credentials() {
-        for path in ["/", "/nowhere", "/Read/x", "/write/", "//read/x", "*"] {
+        for path in [
+            "/nowhere",
+            "/dashboard",
+            "/dashboards",
+            "/Read/x",
+            "/write/",
+            "//read/x",
+            "*",
+        ] {
             assert_eq!(Rule::of(&Method::GET, path).needs, Needs::Credentials, "{path}");
+        }
+    }
+
+    #[test]
+    fn figures_need_one_of_two_scopes_and_the_page_needs_none() {
+        for method in methods() {
+            let rule = Rule::of(&method, "/dashboard/events");
+            assert_eq!(
+                rule.missing(Scopes::of(&[Scope::Read, Scope::Write])),
+                Some(Scope::Metrics)
+            );
+            assert_eq!(rule.missing(Scopes::of(&[Scope::Metrics])), None);
+            assert_eq!(rule.missing(Scopes::of(&[Scope::Admin])), None);
+        }
+        for path in ["/", "/dashboard/dashboard.js"] {
+            assert_eq!(Rule::of(&Method::GET, path).needs, Needs::Nothing, "{path}");
         }
     }
 

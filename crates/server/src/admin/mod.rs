@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cenote_postgres::{HostState, InvalidConfig, Limits, Pool};
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 use utoipa::ToSchema;
 
 use self::pause::Pause;
@@ -86,7 +86,8 @@ impl Admin {
     pub(crate) fn state(&self) -> AdminState {
         let stats = self.pool.stats().pool;
         let limits = self.pool.limits();
-        let left = self.pause.left().filter(|_| stats.paused);
+        let end = self.pause.ends_at().filter(|_| stats.paused);
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
         AdminState {
             paused: stats.paused,
             resumes_in_s: left.map(|left| (left.as_secs_f64() * 10.0).round() / 10.0),
@@ -97,6 +98,11 @@ impl Admin {
             hosts: self.pool.hosts().into_iter().map(DatabaseHost::from).collect(),
             log: telemetry::filter(),
         }
+    }
+
+    /// When the pause ends; `None` if the pool is not paused.
+    pub(crate) fn pause_ends_at(&self) -> Option<Instant> {
+        self.pause.ends_at()
     }
 
     /// Stops handing out connections for this time, and waits up to two seconds for those in use.

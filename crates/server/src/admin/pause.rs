@@ -73,10 +73,9 @@ impl Pause {
         self.shared.end_if(|_| true, "the pool resumes");
     }
 
-    /// How long the pause will still last; `None` if the pool is not paused.
-    pub(super) fn left(&self) -> Option<Duration> {
-        let until = *self.shared.until();
-        until.map(|until| until.saturating_duration_since(Instant::now()))
+    /// When the pause ends; `None` if the pool is not paused.
+    pub(super) fn ends_at(&self) -> Option<Instant> {
+        *self.shared.until()
     }
 }
 

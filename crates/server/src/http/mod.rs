@@ -65,7 +65,7 @@ pub use proxy_protocol::{NoHeader, Source, header_length, parse_header};
 pub use request_layer::Compressible;
 #[cfg(fuzzing)]
 pub use request_layer::accepts_gzip;
-pub(crate) use request_layer::panic_text;
+pub(crate) use request_layer::{panic_text, prefers_gzip};
 pub use router::with_fallbacks;
 pub use server_timing::{Stage, Stopwatch, Timings};
 pub use service::Service;

@@ -166,11 +166,7 @@ impl MemoryWatch {
     }
 
     fn accounted(&self) -> Accounted {
-        let bytes = |store: &Store| {
-            let queues = store.queues();
-            let all = queues.reads + queues.writes + queues.users;
-            all.waiting_bytes as u64
-        };
+        let bytes = |store: &Store| store.queues().all().waiting_bytes as u64;
         let near = self.stores.first().and_then(Store::cache_stats);
         Accounted {
             near: near.map_or(0, |stats| stats.bytes),

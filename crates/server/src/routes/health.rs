@@ -3,7 +3,6 @@
 use std::time::{Duration, SystemTime};
 
 use axum::{extract::State, http::StatusCode};
-use cenote_cache::{DegradedReason, State as CacheState, Stats as CacheStats};
 use cenote_postgres::{HealthState, Stats};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -17,7 +16,7 @@ use crate::{
     health::Stage,
     http::{FullResponse, Problem},
     memory_watch::Level,
-    store::{CacheMode, Queues},
+    store::{CacheMode, problem_of_cache},
 };
 
 /// A queue whose first entry has waited this long does not drain: more requests arrive than are served. Shorter waits come
@@ -164,8 +163,7 @@ fn problem_of_pool(Stats { pool: stats, .. }: &Stats) -> Option<String> {
 
 /// Returns what is wrong with the queues of requests that share statements.
 fn problem_of_queues(app: &App) -> Option<String> {
-    let Queues { reads, writes, users } = app.queues();
-    let all = reads + writes + users;
+    let all = app.queues().all();
     match all.longest_wait {
         _ if all.refusing => Some("more requests than the database can serve; some were refused".to_owned()),
         longest if longest >= STANDING => Some(format!(
@@ -249,32 +247,6 @@ fn authentication(app: &App) -> Part {
         },
         problem,
     }
-}
-
-/// Returns why the cache is not used, with Redis' own message.
-pub(super) fn problem_of_cache(stats: &CacheStats) -> Option<String> {
-    let CacheState::Degraded(reason) = stats.state else {
-        return None;
-    };
-    let effect = match reason {
-        DegradedReason::UnknownEpoch => {
-            let unknown = "the database has not said which Redis is in use; reads go to the database, writes wait";
-            return Some(unknown.to_owned());
-        }
-        DegradedReason::Untrusted => "no Redis is in use; reads and writes go to the database",
-        DegradedReason::OtherKeyspace => {
-            let other = "another instance uses a Redis keyspace that this one does not see: check that REDIS_URL names \
-                         the same server and database number in all of them; reads and writes go to the database";
-            return Some(other.to_owned());
-        }
-        DegradedReason::Unreachable => {
-            "Redis does not answer; reads go to the database, writes wait until that is agreed on"
-        }
-    };
-    Some(match &stats.redis_problem {
-        Some(problem) => format!("{effect}. {}", problem.without_address()),
-        None => effect.to_owned(),
-    })
 }
 
 /// The response of a successful probe.

@@ -9,6 +9,7 @@
 //! extracts to the same handlers.
 
 mod admin;
+mod dashboard;
 mod docs;
 mod errors;
 mod health;
@@ -37,6 +38,7 @@ use self::openapi::ApiInfo;
 pub use self::preconditions::status_for_version;
 use crate::{
     app::App,
+    dashboard::Dashboard,
     http::{Number, Path, Problem, RequestBody, ResponseBody, Service, Timings, with_fallbacks},
 };
 
@@ -47,8 +49,8 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    pub(crate) fn new(app: App) -> Self {
-        let router = router(app.clone());
+    pub(crate) fn new(app: App, dashboard: Dashboard) -> Self {
+        let router = router(app.clone(), dashboard);
         Self { app, router }
     }
 
@@ -105,7 +107,7 @@ fn plain_number(text: &str) -> Option<i64> {
     plain.then(|| text.parse().ok()).flatten()
 }
 
-fn router(app: App) -> Router {
+fn router(app: App, dashboard: Dashboard) -> Router {
     let write = async |State(app): State<App>, timings: Measured, request: extract::Request| {
         keys::write(&app, request, as_timings(&timings)).await
     };
@@ -134,7 +136,8 @@ fn router(app: App) -> Router {
         .route("/api/health", get(health::health))
         .merge(admin::routes())
         .with_state(app)
-        .merge(docs::routes(&openapi_document()));
+        .merge(docs::routes(&openapi_document()))
+        .merge(dashboard::routes(dashboard));
     with_fallbacks(router)
 }
 

@@ -3,10 +3,11 @@
 
 use crate::http::RouteNames;
 
-/// All names. The pages of `/docs`, and the routes of administration, are counted together.
+/// All names. Counted together are the pages of `/docs`, the routes of administration, and the dashboard at `/` with its
+/// files and figures.
 pub(crate) static ROUTE_NAMES: RouteNames = RouteNames { names: &NAMES, of };
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "/read/{key}",
     "/write",
     "/users/{id}",
@@ -21,6 +22,7 @@ const NAMES: [&str; 15] = [
     "/admin",
     "/docs",
     "/openapi.json",
+    "/dashboard",
     "other",
 ];
 
@@ -42,9 +44,11 @@ fn of(path: &str) -> usize {
         "/metrics" => 10,
         "/docs" => 12,
         "/openapi.json" => 13,
+        "/" => 14,
         _ if path.starts_with("/users/") => 2,
         _ if path.starts_with("/admin/") => 11,
         _ if path.starts_with("/docs/") => 12,
+        _ if path.starts_with("/dashboard/") => 14,
         _ => NAMES.len() - 1,
     }
 }
@@ -52,7 +56,14 @@ fn of(path: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routes::openapi_document;
+    use crate::{dashboard::ROUTES_OF_CALLERS, routes::openapi_document};
+
+    #[test]
+    fn the_dashboard_counts_routes_that_exist() {
+        for route in ROUTES_OF_CALLERS {
+            assert!(NAMES.contains(&route), "{route}");
+        }
+    }
 
     #[test]
     fn every_documented_path_has_its_name() {
@@ -69,7 +80,9 @@ mod tests {
             ("/docs/index.css", "/docs"),
             ("/users/", "/users"),
             ("/read/", "/read/{key}"),
-            ("/", "other"),
+            ("/", "/dashboard"),
+            ("/dashboard/events", "/dashboard"),
+            ("/dashboard", "other"),
             ("/readers", "other"),
             ("/health/deep", "other"),
             ("", "other"),

@@ -5,11 +5,12 @@ use cenote_postgres::{Histogram, QueueStats, Retired};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{
-    health::problem_of_cache,
-    response::{json, millis},
+use super::response::{json, millis};
+use crate::{
+    app::App,
+    http::FullResponse,
+    store::{CacheMode, problem_of_cache},
 };
-use crate::{app::App, http::FullResponse, store::CacheMode};
 
 /// Statistics of the connection pool. Counters count from the start.
 #[derive(Serialize, ToSchema)]

@@ -49,6 +49,7 @@ use crate::{
     app::{App, Shared},
     audit::AuditLog,
     cores::Cores,
+    dashboard,
     health::{HealthMonitor, Stage},
     http::{self, Drained, LiveConfig, TcpListeners, Tls, TlsError, Traffic},
     limits::Limits,
@@ -130,6 +131,8 @@ pub struct Service {
     reloading: Option<(Reloader, mpsc::Receiver<ReloadRequest>)>,
     /// The limits that are shared, and the Redis through which they are.
     sharing: Option<(Arc<Limits>, RedisConfig)>,
+    /// What the dashboard shows of the settings.
+    about: dashboard::About,
 }
 
 /// What differs between a service of the command line and one of a test.
@@ -302,6 +305,11 @@ async fn compose(settings: Settings, surroundings: Surroundings) -> Result<Servi
         let scheme = if tls.is_some() { "https" } else { "http" };
         tracing::info!(%address, "{}", describe(scheme, &addresses));
     }
+    let about = dashboard::About {
+        address: addresses.first().copied(),
+        near_bytes: settings.cache.near_bytes,
+        instances: settings.instances,
+    };
     Ok(Service {
         listeners,
         addresses,
@@ -313,6 +321,7 @@ async fn compose(settings: Settings, surroundings: Surroundings) -> Result<Servi
         memory_watch,
         reloading,
         sharing,
+        about,
     })
 }
 
@@ -376,6 +385,8 @@ impl Service {
         let app = &self.apps[0];
         let watching = self.memory_watch.map(|watch| tokio::spawn(watch.run()));
         let sharing = self.sharing.map(|(limits, redis)| tokio::spawn(limits.share(redis)));
+        let figures = self.about.dashboard(app);
+        let sampling = tokio::spawn(dashboard::sample(app.clone(), self.about, figures.clone()));
         let supervising = tokio::spawn(supervise(app.clone(), self.cores.runtimes().to_vec()));
         let mut starting = tokio::spawn(readiness::get_ready(app.clone(), self.database.backend.clone()));
         let reloading = self
@@ -390,6 +401,7 @@ impl Service {
         let stopping = async {
             let Stop { reason, delay } = stop.await;
             app.health.enter(Stage::Draining);
+            figures.end();
             systemd::stopping();
             // Fails if the service is ending for another reason.
             let _ = leave.send(());
@@ -399,7 +411,7 @@ impl Service {
         let core = |(runtime, app): (&Handle, &App)| http::Core {
             runtime: runtime.clone(),
             service: Guarded {
-                service: Routes::new(app.clone()),
+                service: Routes::new(app.clone(), figures.clone()),
                 gate: app.gate.clone(),
             },
         };
@@ -423,6 +435,7 @@ impl Service {
         };
         starting.abort();
         supervising.abort();
+        sampling.abort();
         for task in [watching, sharing, reloading].into_iter().flatten() {
             task.abort();
         }

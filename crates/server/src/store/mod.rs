@@ -8,6 +8,7 @@
 //! | API keys | `api_keys` |
 //! | users, and how their e-mail addresses are compared | `users` |
 //! | which Redis is trusted | `cache_epoch` |
+//! | why the cache is not used, in words | `cache_problem` |
 //! | changes made outside the service | `change_feed` |
 //! | the tables, and what is added to an existing database | `schema` |
 //! | settings of the server that would break the service | `requirements` |
@@ -16,6 +17,7 @@
 pub(crate) mod api_keys;
 mod cache_epoch;
 mod cache_mode;
+mod cache_problem;
 pub(crate) mod change_feed;
 mod keys;
 pub(crate) mod requirements;
@@ -39,6 +41,7 @@ use self::{
 };
 pub use self::{cache_mode::CacheMode, schema::Migrate, schema_name::SchemaName};
 pub(crate) use self::{
+    cache_problem::problem_of_cache,
     keys::{ABSENT, Change, ChangeOutcome, Condition, WriteError, is_size_note, is_unrepresentable, noted_size},
     users::User,
 };
@@ -84,6 +87,13 @@ pub(crate) struct Queues {
     pub(crate) reads: QueueStats,
     pub(crate) writes: QueueStats,
     pub(crate) users: QueueStats,
+}
+
+impl Queues {
+    /// Returns the statistics of all kinds together.
+    pub(crate) fn all(&self) -> QueueStats {
+        self.reads + self.writes + self.users
+    }
 }
 
 impl std::ops::Add for Queues {

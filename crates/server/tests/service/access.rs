@@ -73,7 +73,7 @@ async fn ask(service: &Service, route: &(String, String, String, &str), headers:
 /// Requests that no route describes: they need valid credentials, of any scope.
 fn elsewhere() -> Vec<(String, String, String, &'static str)> {
     [
-        ("GET", "/"),
+        ("GET", "/dashboard"),
         ("PUT", "/write"),
         ("OPTIONS", "/users"),
         ("GET", "/nowhere"),

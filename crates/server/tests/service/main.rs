@@ -15,6 +15,7 @@ mod change_feed;
 mod client_certificates;
 mod commands;
 mod conditional;
+mod dashboard;
 mod database_load;
 mod descriptors;
 mod drain;

@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use axum::http::header::ACCEPT_ENCODING;
 
 /// Whether a request prefers a response in gzip to one without a coding.
-pub(super) fn prefers_gzip(headers: &HeaderMap) -> bool {
+pub(crate) fn prefers_gzip(headers: &HeaderMap) -> bool {
     let mut weights = Weights::default();
     for value in headers.get_all(ACCEPT_ENCODING) {
         let Ok(value) = value.to_str() else {

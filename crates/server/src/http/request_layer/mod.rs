@@ -28,6 +28,7 @@ use hyper::body::Incoming;
 
 #[cfg(fuzzing)]
 pub use self::accept_encoding::accepts_gzip;
+pub(crate) use self::accept_encoding::prefers_gzip;
 pub use self::compression::Compressible;
 pub(super) use self::compression::Compressor;
 pub(super) use self::parse_errors::replacement;

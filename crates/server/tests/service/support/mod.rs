@@ -5,6 +5,7 @@
 mod cache;
 mod client;
 mod database;
+mod events;
 pub(crate) mod exposition;
 mod load;
 mod process;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, sleep};
 pub(crate) use cache::{redis, source};
 pub(crate) use client::{Answer, Connection, resolve};
 pub(crate) use database::{Database, Session, server, shared_server};
+pub(crate) use events::Events;
 pub(crate) use load::{Load, nothing_is_lost};
 pub(crate) use process::{Ended, Launch, Process};
 pub(crate) use service::{Service, create_key, encoded};

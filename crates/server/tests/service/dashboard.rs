@@ -1,0 +1,162 @@
+//! The page at `/` and its stream of figures.
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::support::{AT_ONCE, Events, SOON, Service, create_key, eventually, secs};
+
+/// The value of a column of a row.
+fn column(start: &Value, row: &Value, name: &str) -> u64 {
+    let columns = start["columns"].as_array().unwrap();
+    let at = columns.iter().position(|column| column == name);
+    row[at.unwrap_or_else(|| panic!("no column {name}"))].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn the_page_and_its_files_come_from_anywhere_below_any_prefix() {
+    let service = Service::start(&[("AUTH", "keys")]).await;
+    let page = service.get("/").await;
+    assert_eq!(
+        (page.status, &*page.headers["content-type"]),
+        (200, "text/html; charset=utf-8")
+    );
+    assert_eq!(
+        page.headers["content-security-policy"],
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+         frame-ancestors 'none'; base-uri 'none'"
+    );
+    assert_eq!(page.headers["cache-control"], "no-cache");
+    let tag = page.headers["etag"].clone();
+    let known = service.ask("GET", "/", &[("if-none-match", &tag)], "").await;
+    assert_eq!((known.status, known.body.len()), (304, 0));
+    let references = page
+        .text()
+        .match_indices("=\"dashboard/")
+        .map(|(at, found)| at + found.len() - 10);
+    let mut count = 0;
+    for at in references {
+        let reference = page.text()[at..].split('"').next().unwrap();
+        let file = service.get(&format!("/{reference}")).await;
+        assert_eq!(file.status, 200, "{reference}");
+        assert_eq!(file.headers["cache-control"], "public, max-age=31536000, immutable");
+        assert_eq!(file.headers["vary"], "Accept-Encoding");
+        count += 1;
+    }
+    assert!(count >= 2, "{count}");
+    service.get("/dashboard/dashboard.js").await.problem(404, "not-found");
+    service
+        .ask("POST", "/", &[], "")
+        .await
+        .problem(405, "method-not-allowed");
+}
+
+#[tokio::test]
+async fn a_viewer_gets_the_past_and_then_two_rows_a_second() {
+    let service = Service::start(&[("CACHE_MODE", "off"), ("DB_POOL_MAX", "7")]).await;
+    service.write("key", "value").await;
+    let mut first = service.watch().await;
+    let start = first.next_of("start").await;
+    assert_eq!(first.headers["content-type"], "text/event-stream");
+    assert_eq!(first.headers["cache-control"], "no-store");
+    assert_eq!(first.headers["x-accel-buffering"], "no");
+    assert_eq!(start["actions"], true);
+    assert_eq!(start["interval_ms"], 500);
+    assert_eq!(start["instance"], service.address.to_string());
+    assert_eq!(first.state["pool"]["max"], 7);
+    assert_eq!(first.state["cache"]["mode"], "off");
+    let mut rows = Vec::new();
+    while rows.len() < 4 {
+        rows.push(first.next_of("row").await);
+    }
+    let times: Vec<u64> = rows.iter().map(|row| column(&start, row, "t")).collect();
+    assert!(times.windows(2).all(|pair| pair[1] >= pair[0] + 400), "{times:?}");
+    for _ in 0..20 {
+        service.read("key").await.json(200);
+    }
+    eventually("the reads are seen", async || {
+        let row = first.next_of("row").await;
+        let seen = column(&start, &row, "requests") > 0 && column(&start, &row, "p99") > 0;
+        (seen && column(&start, &row, "database") > 0).then_some(())
+    })
+    .await;
+    // A later viewer gets what the first one saw, or only what it lacks.
+    let mut second = service.watch().await;
+    let past = second.next_of("start").await["history"].clone();
+    assert!(rows.iter().all(|row| past.as_array().unwrap().contains(row)), "{past}");
+    let path = format!("/dashboard/events?since={}", times[2]);
+    let mut third = Events::open(service.address, &path, &[]).await;
+    let past = third.next_of("start").await["history"].clone();
+    assert_eq!(past[0], rows[3]);
+}
+
+#[tokio::test]
+async fn figures_need_the_scope_metrics_or_admin() {
+    let service = Service::start(&[("AUTH", "keys")]).await;
+    let path = "/dashboard/events";
+    service.get(path).await.problem(401, "unauthorized");
+    for (scope, status, actions) in [
+        ("read", 403, false),
+        ("write", 403, false),
+        ("metrics", 200, false),
+        ("admin", 200, true),
+    ] {
+        let key = create_key(&service.database, scope).await;
+        let bearer = format!("Bearer {key}");
+        let mut events = Events::open(service.address, path, &[("authorization", &bearer)]).await;
+        assert_eq!(events.status, status, "{scope}");
+        if status == 200 {
+            assert_eq!(events.next_of("start").await["actions"], actions, "{scope}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_may_look_and_not_act() {
+    let service = Service::start(&[]).await;
+    let headers = [("sec-fetch-site", "cross-site")];
+    let mut events = Events::open(service.address, "/dashboard/events", &headers).await;
+    assert_eq!(events.next_of("start").await["actions"], false);
+}
+
+#[tokio::test]
+async fn a_stop_ends_every_stream_at_once() {
+    let service = Service::start(&[("SHUTDOWN_DELAY", "0"), ("SHUTDOWN_TIMEOUT", "30")]).await;
+    let mut viewers = Vec::new();
+    for _ in 0..20 {
+        let mut viewer = service.watch().await;
+        viewer.next_of("start").await;
+        viewers.push(viewer);
+    }
+    let begun = Instant::now();
+    let address = service.address;
+    service.signal("TERM");
+    for viewer in &mut viewers {
+        assert_eq!(viewer.last().await, ("end".to_owned(), json!({"reason": "draining"})));
+    }
+    let ended = service.ended(AT_ONCE).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(begun.elapsed() < AT_ONCE, "{:?} at {address}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn the_viewer_beyond_the_last_place_is_told_why_until_one_leaves() {
+    let service = Service::start(&[]).await;
+    let mut viewers = Vec::new();
+    for _ in 0..200 {
+        viewers.push(service.watch().await);
+    }
+    let refused = service.get("/dashboard/events").await;
+    refused.problem(503, "too-many-viewers");
+    assert!(refused.headers.contains_key("retry-after"));
+    drop(viewers.pop());
+    eventually("there is a place again", async || {
+        let events = Events::open(service.address, "/dashboard/events", &[]).await;
+        (events.status == 200).then_some(())
+    })
+    .await;
+    // None of them keeps requests from being served.
+    service.write("key", "value").await;
+    drop(viewers);
+    let ended = service.stop(AT_ONCE + secs(1)).await;
+    assert!(ended.code == Some(0) && AT_ONCE < SOON, "{ended:?}");
+}
