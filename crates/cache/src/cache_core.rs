@@ -30,7 +30,7 @@ pub(crate) struct CacheCore<E> {
 
 impl<E: Clone> CacheCore<E> {
     pub(crate) fn start<O: Origin<Error = E>>(origin: &Arc<O>, config: &Config) -> Result<Self, ConfigError> {
-        let counters = Arc::new(Counters::new());
+        let counters = Arc::new(Counters::default());
         let (mode, tasks) = ActiveMode::start(config, origin, &counters)?;
         Ok(Self {
             mode,

@@ -1,12 +1,6 @@
 //! Counts what the cache does. Invariant: counting on one core does not slow another down.
 
-use std::{
-    array,
-    cell::Cell,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-};
-
-use cenote_metrics::Histogram;
+use cenote_metrics::{Histogram, StripedCounters};
 
 use crate::{
     read::{Read, Source},
@@ -116,32 +110,15 @@ pub(crate) enum CacheEvent {
 }
 
 const EVENTS: usize = CacheEvent::RedisError as usize + 1;
-const STRIPES: usize = 16;
 
-/// Aligned to two cache lines, which processors fetch together, so that threads do not share one.
-#[repr(align(128))]
-struct Stripe([AtomicU64; EVENTS]);
-
-/// The counts, one set per stripe. Relaxed throughout: they order nothing, and a total may miss the newest events.
-pub(crate) struct Counters(Box<[Stripe]>);
-
-static NEXT_STRIPE: AtomicUsize = AtomicUsize::new(0);
-
-thread_local! {
-    static STRIPE: Cell<usize> = Cell::new(NEXT_STRIPE.fetch_add(1, Relaxed) % STRIPES);
-}
+/// The counts.
+#[derive(Default)]
+pub(crate) struct Counters(StripedCounters<EVENTS>);
 
 impl Counters {
-    pub(crate) fn new() -> Self {
-        let stripe = |_| Stripe(array::from_fn(|_| AtomicU64::new(0)));
-        Self((0..STRIPES).map(stripe).collect())
-    }
-
     /// Adds to the count of an event.
     pub(crate) fn add(&self, event: CacheEvent, times: usize) {
-        // A thread that is ending no longer has a stripe.
-        let stripe = STRIPE.try_with(Cell::get).unwrap_or(0);
-        self.0[stripe].0[event as usize].fetch_add(times as u64, Relaxed);
+        self.0.add(event as usize, times as u64);
     }
 
     /// Counts a read by where it was found.
@@ -159,7 +136,7 @@ impl Counters {
 
     /// The counts of all threads together.
     pub(crate) fn totals(&self) -> Stats {
-        let total = |event| self.get(event);
+        let total = |event: CacheEvent| self.0.total(event as usize);
         Stats {
             near_hits: total(CacheEvent::NearHit),
             redis_hits: total(CacheEvent::RedisHit),
@@ -175,29 +152,5 @@ impl Counters {
             redis_errors: total(CacheEvent::RedisError),
             ..Stats::default()
         }
-    }
-
-    fn get(&self, event: CacheEvent) -> u64 {
-        let counts = self.0.iter().map(|stripe| &stripe.0[event as usize]);
-        counts.map(|count| count.load(Relaxed)).sum()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::thread;
-
-    use super::*;
-
-    #[test]
-    fn counts_of_all_threads_add_up() {
-        let counters = Counters::new();
-        thread::scope(|scope| {
-            for _ in 0..40 {
-                scope.spawn(|| counters.add(CacheEvent::Miss, 3));
-            }
-        });
-        assert_eq!(counters.get(CacheEvent::Miss), 120);
-        assert_eq!(counters.get(CacheEvent::NearHit), 0);
     }
 }

@@ -36,8 +36,10 @@ mod histogram;
 mod table;
 
 mod atomic_histogram;
+mod striped_counters;
 
 pub use atomic_histogram::AtomicHistogram;
 pub use description::{Description, Kind, Unit};
 pub use histogram::{Buckets, EDGES, Histogram};
+pub use striped_counters::StripedCounters;
 pub use table::{Metrics, Number, Row, Sample, Samples, Value};

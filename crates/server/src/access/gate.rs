@@ -231,7 +231,7 @@ impl Gate {
 fn limited(verdict: Verdict<'_>) -> Option<Problem> {
     let problem = verdict.refusal()?;
     let mut headers = HeaderMap::new();
-    verdict.add_headers(&mut headers);
+    verdict.headers().add_to(&mut headers);
     let named = headers.iter().map(|(name, value)| (name.clone(), value.clone()));
     Some(named.fold(problem, |problem, (name, value)| problem.header(name, value)))
 }

@@ -78,17 +78,22 @@ impl<S: Service> Service for Guarded<S> {
             Some(problem) => Err(problem),
             None => gate.admit(visit, &limits, identity.as_deref()),
         };
-        watch.stop(Stage::Limit);
-        let (verdict, refusal) = match admitted {
-            Ok(verdict) => (verdict, verdict.as_ref().and_then(Verdict::refusal)),
+        let (headers, refusal) = match admitted {
+            Ok(verdict) => (
+                verdict.as_ref().map(Verdict::headers),
+                verdict.as_ref().and_then(Verdict::refusal),
+            ),
             Err(problem) => (None, Some(problem)),
         };
+        watch.stop(Stage::Limit);
+        // Nothing of the decisions is held while the handler runs.
+        drop((limits, identity));
         let mut response = match refusal {
             Some(problem) => problem.into_full_response().map(Either::Left),
             None => self.service.call(request).await,
         };
-        if let Some(verdict) = verdict {
-            verdict.add_headers(response.headers_mut());
+        if let Some(headers) = headers {
+            headers.add_to(response.headers_mut());
         }
         if let Some(timings) = measured {
             response.extensions_mut().insert(timings);

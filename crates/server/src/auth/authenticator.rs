@@ -7,12 +7,12 @@ use std::{sync::Arc, time::Instant};
 use axum::http::HeaderMap;
 
 use super::{
-    api_key::{KeyDigest, KeyStats, Keys, LookedUp},
+    api_key::{ApiKey, Found, KeyStats, Keys},
     certificates::Certificates,
     clock::Now,
     credentials::{self, Accepted, Credential},
     identity::Identity,
-    jwt::{KnownToken, TokenDigest, TokenStats, Tokens},
+    jwt::{KnownToken, TokenStats, Tokens},
     outcome::{Method, Outcome, Outcomes},
     refusal::{Refusal, forbidden},
     scopes::Scope,
@@ -44,8 +44,8 @@ pub(crate) struct Pending(Unresolved);
 
 #[derive(Debug)]
 enum Unresolved {
-    Key(KeyDigest),
-    Token(Token, TokenDigest),
+    Key(ApiKey),
+    Token(Token),
 }
 
 /// The text of a token, which is not to be seen.
@@ -107,16 +107,14 @@ impl Authenticator {
         let now = Now::at(received);
         match (credential, &self.keys, &self.tokens) {
             (Credential::Key(key), Some(keys), _) => match keys.look_up(&key, now) {
-                LookedUp::Valid(identity) => self.know(Method::ApiKey, identity),
-                LookedUp::Refused(outcome) => self.refuse(Refusal::new(Method::ApiKey, outcome)),
-                LookedUp::Unknown(digest) => Decision::Unknown(Pending(Unresolved::Key(digest))),
+                Found::Valid(identity) => self.know(Method::ApiKey, identity),
+                Found::Refused(outcome) => self.refuse(Refusal::new(Method::ApiKey, outcome)),
+                Found::Unknown => Decision::Unknown(Pending(Unresolved::Key(key))),
             },
             (Credential::Token(text), _, Some(tokens)) => match tokens.look_up(text, now) {
                 KnownToken::Valid(identity) => self.know(Method::Token, identity),
                 KnownToken::Refused(outcome) => self.refuse(Refusal::new(Method::Token, outcome)),
-                KnownToken::Unknown(digest) => {
-                    Decision::Unknown(Pending(Unresolved::Token(Token(text.into()), digest)))
-                }
+                KnownToken::Unknown => Decision::Unknown(Pending(Unresolved::Token(Token(text.into())))),
             },
             // Not reached: only what is accepted is found.
             _ => self.refuse(Refusal::new(Method::Nothing, Outcome::Malformed)),
@@ -130,10 +128,8 @@ impl Authenticator {
     /// Safe. The request is not counted if the future is dropped.
     pub(crate) async fn resolve(&self, pending: Pending) -> Result<Arc<Identity>, Refusal> {
         let (method, result) = match (pending.0, &self.keys, &self.tokens) {
-            (Unresolved::Key(digest), Some(keys), _) => (Method::ApiKey, keys.resolve(digest).await),
-            (Unresolved::Token(Token(text), digest), _, Some(tokens)) => {
-                (Method::Token, tokens.verify(&text, digest).await)
-            }
+            (Unresolved::Key(key), Some(keys), _) => (Method::ApiKey, keys.resolve(&key).await),
+            (Unresolved::Token(Token(text)), _, Some(tokens)) => (Method::Token, tokens.verify(&text).await),
             _ => (Method::Nothing, Err(Outcome::Malformed)),
         };
         let outcome = result.as_ref().err().copied().unwrap_or(Outcome::Accepted);

@@ -68,8 +68,8 @@ fn bearer(value: &HeaderValue, accepted: Accepted) -> Result<Credential<'_>, Ref
     };
     let malformed = Refusal::new(method, Outcome::Malformed);
     let text = value.to_str().map_err(|_| malformed)?;
-    let (scheme, credential) = text.split_once(' ').ok_or(malformed)?;
-    if !scheme.eq_ignore_ascii_case(SCHEME) {
+    let (scheme, credential) = text.split_at_checked(SCHEME.len()).ok_or(malformed)?;
+    if !scheme.eq_ignore_ascii_case(SCHEME) || !credential.starts_with(' ') {
         return Err(malformed);
     }
     let credential = credential.trim_matches(' ');

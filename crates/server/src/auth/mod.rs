@@ -10,6 +10,7 @@
 //! | the headers | `credentials` |
 //! | API keys | `api_key` |
 //! | tokens, their signatures and claims | `jwt` |
+//! | how either is recognized without its text | `fingerprint` |
 //! | certificates of clients | `certificates` |
 //! | a request: at once, or after asking | `authenticator` |
 //! | how an authentication ended, and its response | `outcome`, `refusal` |
@@ -20,6 +21,7 @@ mod certificates;
 mod clock;
 mod config;
 mod credentials;
+mod fingerprint;
 mod identity;
 mod jwt;
 mod outcome;

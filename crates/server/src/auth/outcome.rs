@@ -1,7 +1,7 @@
 //! How an authentication ended, and how often each way. Invariant: the outcome is for the log and the counters; callers
 //! see only the refusal's status.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use cenote_metrics::StripedCounters;
 
 /// What the caller showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,16 +110,20 @@ impl Outcome {
 
 /// How often each outcome occurred.
 #[derive(Debug, Default)]
-pub(crate) struct Outcomes([[AtomicU64; Outcome::ALL.len()]; Method::ALL.len()]);
+pub(crate) struct Outcomes(StripedCounters<{ Method::ALL.len() * Outcome::ALL.len() }>);
+
+const fn place(method: Method, outcome: Outcome) -> usize {
+    method as usize * Outcome::ALL.len() + outcome as usize
+}
 
 impl Outcomes {
     pub(crate) fn count(&self, method: Method, outcome: Outcome) {
-        self.0[method as usize][outcome as usize].fetch_add(1, Relaxed);
+        self.0.add(place(method, outcome), 1);
     }
 
     /// The number of authentications since the start that ended this way.
     pub(crate) fn of(&self, method: Method, outcome: Outcome) -> u64 {
-        self.0[method as usize][outcome as usize].load(Relaxed)
+        self.0.total(place(method, outcome))
     }
 }
 

@@ -56,17 +56,13 @@ impl Timings {
             let micros = self.0[stage as usize].load(Relaxed);
             if micros > 0 {
                 // Cannot fail: memory accepts every write.
-                let _never = write!(text, "{name};dur={}, ", millis(micros));
+                let _never = write!(text, "{name};dur={}.{:03}, ", micros / 1000, micros % 1000);
             }
         }
         let total = u64::try_from(total.as_micros()).unwrap_or(u64::MAX);
-        let _never = write!(text, "total;dur={}", millis(total));
+        let _never = write!(text, "total;dur={}.{:03}", total / 1000, total % 1000);
         HeaderValue::try_from(text).ok()
     }
-}
-
-fn millis(micros: u64) -> f64 {
-    micros as f64 / 1000.0
 }
 
 /// Measures from now on, if the request is measured.
@@ -99,7 +95,7 @@ mod tests {
         handler.add(Stage::Db, Duration::from_micros(300));
         timings.add(Stage::Auth, Duration::from_nanos(10));
         let header = timings.header(Duration::from_micros(2_041)).unwrap();
-        assert_eq!(header, "auth;dur=0.001, db;dur=1.5, total;dur=2.041");
+        assert_eq!(header, "auth;dur=0.001, db;dur=1.500, total;dur=2.041");
     }
 
     #[test]
@@ -117,6 +113,6 @@ mod tests {
         watch.stop(Stage::Cache);
         Stopwatch::start(None).stop(Stage::Db);
         let header = timings.header(Duration::ZERO).unwrap();
-        assert_eq!(header, "cache;dur=3, total;dur=0");
+        assert_eq!(header, "cache;dur=3.000, total;dur=0.000");
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Invariant: that bucket admits at most [`UNTRACKED`] times what one caller may do.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cenote_metrics::StripedCounters;
 
 use super::gcra::Rate;
 use super::limit::Limit;
@@ -18,34 +19,44 @@ const UNTRACKED: u64 = 16;
 #[derive(Debug)]
 pub(super) struct Class {
     pub(super) name: Box<str>,
-    /// The number of the settings that its limit is from: a caller begins anew with another.
-    pub(super) generation: u64,
     pub(super) limit: Limit,
     /// The bucket for each window that callers share who find no room in the table.
     untracked: Mutex<[u64; MOST_WINDOWS]>,
-    pub(super) admitted: AtomicU64,
-    pub(super) refused: AtomicU64,
+    counts: Arc<Counts>,
 }
 
+/// How many requests were admitted, and how many refused.
+#[derive(Debug, Default)]
+struct Counts(StripedCounters<2>);
+
 impl Class {
-    pub(super) fn new(name: &str, policy: &Policy, generation: u64) -> Self {
+    pub(super) fn new(name: &str, policy: &Policy) -> Self {
         Self {
             name: name.into(),
-            generation,
             limit: Limit::new(name, policy.clone()),
             untracked: Mutex::default(),
-            admitted: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
+            counts: Arc::default(),
         }
     }
 
     /// The class with another limit. Its counts go on.
-    pub(super) fn with(&self, policy: &Policy, generation: u64) -> Self {
+    pub(super) fn with(&self, policy: &Policy) -> Self {
         Self {
-            admitted: AtomicU64::new(self.admitted.load(Relaxed)),
-            refused: AtomicU64::new(self.refused.load(Relaxed)),
-            ..Self::new(&self.name, policy, generation)
+            counts: Arc::clone(&self.counts),
+            ..Self::new(&self.name, policy)
         }
+    }
+
+    pub(super) fn count(&self, is_admitted: bool) {
+        self.counts.0.add(is_admitted.into(), 1);
+    }
+
+    pub(super) fn refused(&self) -> u64 {
+        self.counts.0.total(0)
+    }
+
+    pub(super) fn admitted(&self) -> u64 {
+        self.counts.0.total(1)
     }
 
     pub(super) fn limit<'a>(&'a self, overrides: Option<&'a Overrides>) -> &'a Limit {

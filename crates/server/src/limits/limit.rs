@@ -2,6 +2,8 @@
 //!
 //! Invariant: whatever a request does not change is computed once, when the settings or a key are read.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use axum::http::HeaderValue;
 
 use super::gcra::Rate;
@@ -11,6 +13,8 @@ use super::policy::{Policy, Unit};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Limit {
     pub(super) policy: Policy,
+    /// Stands for class and policy in the identities of callers, so that they begin anew with another limit.
+    pub(super) seed: u64,
     pub(super) rates: Box<[Rate]>,
     /// The name of each window in headers and problems.
     pub(super) names: Box<[String]>,
@@ -33,7 +37,10 @@ impl Limit {
             format!("\"{name}\";q={quota};w={seconds};cenote-burst={burst}")
         });
         let header = items.collect::<Vec<_>>().join(", ");
+        let mut seed = DefaultHasher::new();
+        (class, &policy).hash(&mut seed);
         Self {
+            seed: seed.finish(),
             rates: windows.iter().map(rate).collect(),
             names,
             // Fails never: the texts are ASCII.

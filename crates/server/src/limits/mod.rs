@@ -47,7 +47,7 @@ pub use self::{
     overrides::{InvalidOverride, InvalidOverrides, Overrides},
     policy::{InvalidPolicy, Policy, Unit, Window},
     shared::SharedStats,
-    verdict::{HeadersOn, Verdict},
+    verdict::{HeadersOn, LimitHeaders, Verdict},
 };
 
 /// Decides whether requests may be made. One for all cores.
@@ -63,8 +63,6 @@ pub struct Limits {
     style: HeaderStyle,
     /// `None` if the limits are not shared.
     sharing: Option<Sharing>,
-    /// How often the settings have changed.
-    generation: u64,
     /// Where the monotonic time of the buckets begins.
     start: Instant,
     untracked: Arc<AtomicU64>,
@@ -89,33 +87,29 @@ impl Limits {
     /// Makes empty buckets. All memory is allocated here: 25 bytes for each bucket.
     #[must_use]
     pub fn new(config: &LimitsConfig) -> Self {
+        let class = |(name, policy): (&str, &Policy)| Arc::new(Class::new(name, policy));
         Self {
             table: Arc::new(Table::new(config.buckets)),
             hasher: RandomState::new(),
-            classes: config
-                .policies()
-                .map(|(name, policy)| Arc::new(Class::new(name, policy, 0)))
-                .collect(),
+            classes: config.policies().map(class).collect(),
             routes: config.classes.clone(),
             ipv6_mask: caller::ipv6_mask(config.ipv6_prefix),
             style: config.style(),
             sharing: config.shared_by.map(Sharing::new),
-            generation: 0,
             start: Instant::now(),
             untracked: Arc::default(),
         }
     }
 
-    /// Returns the limits of other settings, to take the place of these. Callers keep their buckets in classes whose limit is
-    /// the same, and begin anew in others. The number of buckets stays. `None` if limits are shared: the other instances
+    /// Returns the limits of other settings, to take the place of these. Callers keep their buckets where the limit is the
+    /// same, and begin anew where it is not. The number of buckets stays. `None` if limits are shared: the other instances
     /// would not know.
     #[must_use]
     pub fn reconfigured(&self, config: &LimitsConfig) -> Option<Self> {
-        let generation = self.generation + 1;
         let class = |(name, policy): (&str, &Policy)| match self.classes.iter().find(|class| *class.name == *name) {
             Some(class) if class.limit.policy == *policy => Arc::clone(class),
-            Some(class) => Arc::new(class.with(policy, generation)),
-            None => Arc::new(Class::new(name, policy, generation)),
+            Some(class) => Arc::new(class.with(policy)),
+            None => Arc::new(Class::new(name, policy)),
         };
         self.sharing.is_none().then(|| Self {
             table: Arc::clone(&self.table),
@@ -125,7 +119,6 @@ impl Limits {
             ipv6_mask: caller::ipv6_mask(config.ipv6_prefix),
             style: config.style(),
             sharing: None,
-            generation,
             start: self.start,
             untracked: Arc::clone(&self.untracked),
         })
@@ -159,7 +152,7 @@ impl Limits {
             return self.unlimited(limit);
         }
         let caller = caller.masked(self.ipv6_mask);
-        let (identity, now) = (self.identity(class, caller), self.nanoseconds(now));
+        let (identity, now) = (self.identity(limit, caller), self.nanoseconds(now));
         let mode = self.mode();
         let decision = mode.with_terms(limit, |terms| self.table.charge(identity, terms, now));
         if let Mode::Shared(sharing) = mode {
@@ -173,11 +166,7 @@ impl Limits {
                 class.charge_untracked(&limit.rates, now)
             }
         };
-        let counter = match refused_by.is_empty() {
-            true => &class.admitted,
-            false => &class.refused,
-        };
-        counter.fetch_add(1, Relaxed);
+        class.count(refused_by.is_empty());
         self.verdict(limit, mode.parts(), ahead, refused_by)
     }
 
@@ -192,7 +181,7 @@ impl Limits {
             return self.unlimited(limit);
         }
         let caller = caller.masked(self.ipv6_mask);
-        let (identity, now) = (self.identity(class, caller), self.nanoseconds(now));
+        let (identity, now) = (self.identity(limit, caller), self.nanoseconds(now));
         let mode = self.mode();
         let decision = mode.with_terms(limit, |terms| self.table.peek(identity, terms, now));
         if let Mode::Shared(sharing) = mode {
@@ -203,7 +192,7 @@ impl Limits {
             Outcome::Admitted | Outcome::NoRoom => Windows::default(),
         };
         if !refused_by.is_empty() {
-            class.refused.fetch_add(1, Relaxed);
+            class.count(false);
         }
         self.verdict(limit, mode.parts(), decision.ahead, refused_by)
     }
@@ -221,8 +210,8 @@ impl Limits {
     /// Returns what the limits have done so far. Takes a few hundred microseconds.
     #[must_use]
     pub fn stats(&self, now: Instant) -> LimitStats {
-        let admitted = |class: &Arc<Class>| (class.name.to_string(), class.admitted.load(Relaxed));
-        let refused = |class: &Arc<Class>| (class.name.to_string(), class.refused.load(Relaxed));
+        let admitted = |class: &Arc<Class>| (class.name.to_string(), class.admitted());
+        let refused = |class: &Arc<Class>| (class.name.to_string(), class.refused());
         LimitStats {
             admitted: self.classes.iter().map(admitted).collect(),
             refused: self.classes.iter().map(refused).collect(),
@@ -276,8 +265,8 @@ impl Limits {
         &self.classes[class.0].name
     }
 
-    fn identity(&self, class: &Class, caller: Caller) -> u64 {
-        self.hasher.hash_one((&class.name, class.generation, caller))
+    fn identity(&self, limit: &Limit, caller: Caller) -> u64 {
+        self.hasher.hash_one((limit.seed, caller))
     }
 
     fn nanoseconds(&self, now: Instant) -> u64 {

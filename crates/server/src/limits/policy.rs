@@ -18,7 +18,7 @@ const SECOND: u64 = 1_000_000_000;
 
 /// How often a caller may do something: not more often than each of the windows allows. Without a window: as often as it
 /// likes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Policy {
     /// From the shortest to the longest.
     windows: Vec<Window>,
@@ -26,7 +26,7 @@ pub struct Policy {
 
 /// The part of a policy about one length of time: in any such time at most `quota + burst` requests are admitted, and
 /// `quota` on average.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Window {
     quota: u32,
     unit: Unit,
@@ -47,7 +47,7 @@ pub(super) struct Lease {
 }
 
 /// The length of a window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Unit {
     /// `s`
     Second,

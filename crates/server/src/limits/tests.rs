@@ -211,6 +211,20 @@ proptest! {
 }
 
 #[test]
+fn a_key_that_gets_another_limit_begins_anew() {
+    let limits = limits("100/min");
+    let (caller, now) = (Caller::Identity(1), Instant::now());
+    let admitted = |own: &str| {
+        let own = Overrides::parse(own).unwrap();
+        let is_admitted = || !limits.charge(Base::Read.into(), caller, Some(&own), now).is_refused();
+        (0..50).filter(|_| is_admitted()).count()
+    };
+    assert_eq!(admitted("read=2/d burst=2"), 2);
+    assert_eq!(admitted("read=2/d burst=2"), 0);
+    assert_eq!(admitted("read=20/d burst=20"), 20);
+}
+
+#[test]
 fn other_settings_leave_callers_their_buckets_where_the_limit_is_the_same() {
     let config = |read: &str, write: &str| LimitsConfig {
         read: read.parse().unwrap(),
@@ -221,11 +235,12 @@ fn other_settings_leave_callers_their_buckets_where_the_limit_is_the_same() {
     let before = Limits::new(&config("5/h burst=5", "7/h burst=7"));
     assert_eq!(admitted(&before, Base::Read, caller, 100, now), 5);
     assert_eq!(admitted(&before, Base::Write, caller, 100, now), 7);
+    let refused = |limits: &Limits| limits.stats(now).refused[0].1;
+    let refused_before = refused(&before);
     let after = before.reconfigured(&config("50/h burst=50", "7/h burst=7")).unwrap();
     assert_eq!(admitted(&after, Base::Read, caller, 100, now), 50);
     assert_eq!(admitted(&after, Base::Write, caller, 100, now), 0);
-    let refused = |limits: &Limits| limits.stats(now).refused[0].1;
-    assert!(refused(&after) > refused(&before), "the counts go on");
+    assert!(refused(&after) > refused_before, "the counts go on");
     let shared = LimitsConfig {
         shared_by: Some(2),
         ..config("5/h", "7/h")

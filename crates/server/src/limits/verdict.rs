@@ -15,11 +15,11 @@ use super::policy::MOST_WINDOWS;
 use super::table::Windows;
 use crate::http::{Member, Problem};
 
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const LEGACY_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-const LEGACY_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-const LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+static LEGACY_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+static LEGACY_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+static LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// Which responses tell the caller its limit and what is left of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,6 +50,47 @@ pub(super) struct HeaderStyle {
     pub(super) legacy: bool,
 }
 
+/// What tells a caller its limit, and what is left of it.
+#[derive(Debug, Default)]
+pub struct LimitHeaders {
+    policy: Option<HeaderValue>,
+    rate_limit: Option<HeaderValue>,
+    legacy: Option<Legacy>,
+}
+
+/// The numbers of `X-RateLimit-Limit`, `-Remaining` and `-Reset`.
+#[derive(Debug)]
+struct Legacy {
+    limit: HeaderValue,
+    remaining: HeaderValue,
+    reset: HeaderValue,
+}
+
+impl LimitHeaders {
+    /// Adds them to those of a response.
+    pub fn add_to(self, headers: &mut HeaderMap) {
+        let (limit, remaining, reset) = match self.legacy {
+            Some(Legacy {
+                limit,
+                remaining,
+                reset,
+            }) => (Some(limit), Some(remaining), Some(reset)),
+            None => (None, None, None),
+        };
+        for (name, value) in [
+            (&RATE_LIMIT_POLICY, self.policy),
+            (&RATE_LIMIT, self.rate_limit),
+            (&LEGACY_LIMIT, limit),
+            (&LEGACY_REMAINING, remaining),
+            (&LEGACY_RESET, reset),
+        ] {
+            if let Some(value) = value {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
 /// Whether a request may be made, and what is left of the caller's limit.
 #[derive(Debug, Clone, Copy)]
 pub struct Verdict<'a> {
@@ -69,7 +110,7 @@ impl Verdict<'_> {
         !self.refused_by.is_empty()
     }
 
-    /// Returns the 429, if the request must be refused. [`add_headers`](Self::add_headers) adds the rest.
+    /// Returns the 429, if the request must be refused. [`headers`](Self::headers) has the rest.
     #[must_use]
     pub fn refusal(&self) -> Option<Problem> {
         if !self.is_refused() {
@@ -107,22 +148,21 @@ impl Verdict<'_> {
         )
     }
 
-    /// Adds `RateLimit` and `RateLimit-Policy`, as the settings want them. Without a limit it adds nothing.
-    pub fn add_headers(&self, headers: &mut HeaderMap) {
+    /// Returns `RateLimit` and `RateLimit-Policy`, as the settings want them: none without a limit.
+    #[must_use]
+    pub fn headers(&self) -> LimitHeaders {
         let is_wanted = match self.style.on {
             HeadersOn::All => true,
             HeadersOn::Refusals => self.is_refused(),
             HeadersOn::Nothing => false,
         };
-        let Some(policy) = self.limit.policy_header.as_ref().filter(|_| is_wanted) else {
-            return;
-        };
-        headers.insert(RATE_LIMIT_POLICY, policy.clone());
-        if let Some(value) = self.rate_limit() {
-            headers.insert(RATE_LIMIT, value);
-        }
-        if self.style.legacy {
-            self.add_legacy(headers);
+        match &self.limit.policy_header {
+            Some(policy) if is_wanted => LimitHeaders {
+                policy: Some(policy.clone()),
+                rate_limit: self.rate_limit(),
+                legacy: self.style.legacy.then(|| self.legacy()).flatten(),
+            },
+            _ => LimitHeaders::default(),
         }
     }
 
@@ -146,14 +186,15 @@ impl Verdict<'_> {
         HeaderValue::from_bytes(&bytes[..bytes.len() - left]).ok()
     }
 
-    /// Those of the window of which the least is left.
-    fn add_legacy(&self, headers: &mut HeaderMap) {
+    /// The numbers of the window of which the least is left.
+    fn legacy(&self) -> Option<Legacy> {
         let windows = self.limit.policy.windows().iter().enumerate();
-        if let Some((window, of)) = windows.min_by_key(|(window, _)| self.remaining(*window)) {
-            headers.insert(LEGACY_LIMIT, of.quota().into());
-            headers.insert(LEGACY_REMAINING, self.remaining(window).into());
-            headers.insert(LEGACY_RESET, self.seconds_until_more(window).into());
-        }
+        let (window, of) = windows.min_by_key(|(window, _)| self.remaining(*window))?;
+        Some(Legacy {
+            limit: of.quota().into(),
+            remaining: self.remaining(window).into(),
+            reset: self.seconds_until_more(window).into(),
+        })
     }
 
     fn remaining(&self, window: usize) -> u64 {

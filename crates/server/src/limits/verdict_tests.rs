@@ -29,7 +29,7 @@ fn limit(policy: &str) -> Limit {
 
 fn headers(verdict: &Verdict<'_>) -> Vec<(String, String)> {
     let mut headers = HeaderMap::new();
-    verdict.add_headers(&mut headers);
+    verdict.headers().add_to(&mut headers);
     let text = |(name, value): (&HeaderName, &HeaderValue)| (name.to_string(), value.to_str().unwrap().to_owned());
     headers.iter().map(text).collect()
 }

@@ -4,6 +4,7 @@
 //! Everything here is bounded, and no request waits.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -11,10 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quick_cache::sync::Cache;
-
 use super::digest::KeyDigest;
-use crate::auth::{clock::Now, identity::Identity, outcome::Outcome};
+use crate::auth::{
+    clock::Now,
+    fingerprint::{ByFingerprint, Fingerprint, by_fingerprint},
+    identity::Identity,
+    outcome::Outcome,
+};
 
 /// Most known keys. Another one replaces the one that is used least.
 const KNOWN: usize = 10_000;
@@ -32,6 +36,8 @@ const NEVER: u64 = u64::MAX;
 /// A key that the database has.
 #[derive(Debug)]
 pub(super) struct KnownKey {
+    /// By which the database knows it.
+    digest: KeyDigest,
     pub(super) identity: Arc<Identity>,
     /// Seconds since 1970.
     pub(super) expires: Option<i64>,
@@ -43,8 +49,9 @@ pub(super) struct KnownKey {
 }
 
 impl KnownKey {
-    pub(super) fn new(identity: Identity, expires: Option<i64>, stamp: i64) -> Self {
+    pub(super) fn new(digest: KeyDigest, identity: Identity, expires: Option<i64>, stamp: i64) -> Self {
         Self {
+            digest,
             identity: Arc::new(identity),
             expires,
             stamp,
@@ -56,18 +63,18 @@ impl KnownKey {
 
 /// What is known about a key.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     Valid(Arc<Identity>),
     Refused(Outcome),
-    /// The database has to be asked.
+    /// [`Keys::resolve`](super::Keys::resolve) asks the database.
     Unknown,
 }
 
 /// The known and the refused keys.
 #[derive(Debug)]
 pub(super) struct Directory {
-    known: Cache<KeyDigest, Arc<KnownKey>>,
-    refused: Cache<KeyDigest, (Outcome, Instant)>,
+    known: ByFingerprint<Arc<KnownKey>>,
+    refused: ByFingerprint<(Outcome, Instant)>,
     /// The zero of the times below, which are in milliseconds.
     started: Instant,
     /// When the database last confirmed the known keys. Relaxed: it guards no memory.
@@ -80,8 +87,8 @@ impl Directory {
     /// Known keys go on for `stale` after the database was last reached.
     pub(super) fn new(stale: Duration, now: Instant) -> Self {
         Self {
-            known: Cache::new(KNOWN),
-            refused: Cache::new(REFUSED),
+            known: by_fingerprint(KNOWN),
+            refused: by_fingerprint(REFUSED),
             started: now,
             confirmed: AtomicU64::new(0),
             patience: AtomicU64::new(patience(stale)),
@@ -94,48 +101,53 @@ impl Directory {
     }
 
     /// Looks a key up. A valid one counts as used.
-    pub(super) fn get(&self, digest: &KeyDigest, now: Now) -> Found {
-        if let Some(key) = self.known.get(digest) {
-            if key.expires.is_some_and(|expires| now.unix >= expires) {
+    pub(super) fn get(&self, key: Fingerprint, now: Now) -> Found {
+        if let Some(known) = self.known.get(&key) {
+            if known.expires.is_some_and(|expires| now.unix >= expires) {
                 return Found::Refused(Outcome::Expired);
             }
             if self.unconfirmed(now.instant) > Duration::from_millis(self.patience.load(Relaxed)) {
                 return Found::Refused(Outcome::Unavailable);
             }
             // Written only when it changes: all cores share it.
-            if !key.used.load(Relaxed) {
-                key.used.store(true, Relaxed);
+            if !known.used.load(Relaxed) {
+                known.used.store(true, Relaxed);
             }
-            return Found::Valid(key.identity.clone());
+            return Found::Valid(known.identity.clone());
         }
-        match self.refused.get(digest) {
+        match self.refused.get(&key) {
             Some((outcome, at)) if now.instant.saturating_duration_since(at) < REFUSED_FOR => Found::Refused(outcome),
             _ => Found::Unknown,
         }
     }
 
     /// Adds a key that the database had at `asked`.
-    pub(super) fn add(&self, digest: KeyDigest, key: KnownKey, asked: Instant) {
+    pub(super) fn add(&self, key: Fingerprint, known: KnownKey, asked: Instant) {
         // No other key needs a confirmation.
         if self.known.is_empty() {
             self.confirm(asked);
         }
-        self.known.insert(digest, Arc::new(key));
+        self.known.insert(key, Arc::new(known));
     }
 
     /// Remembers that a key is not valid.
-    pub(super) fn refuse(&self, digest: KeyDigest, outcome: Outcome, now: Instant) {
-        self.refused.insert(digest, (outcome, now));
+    pub(super) fn refuse(&self, key: Fingerprint, outcome: Outcome, now: Instant) {
+        self.refused.insert(key, (outcome, now));
     }
 
-    /// Forgets a key, so that its next use asks the database.
-    pub(super) fn forget(&self, digest: &KeyDigest) {
-        self.known.remove(digest);
+    /// Forgets keys, so that their next use asks the database.
+    pub(super) fn forget(&self, keys: &HashSet<KeyDigest>) {
+        if !keys.is_empty() {
+            self.known.retain(|_, known| !keys.contains(&known.digest));
+        }
     }
 
     /// The known keys with their stamps, for the database to confirm.
     pub(super) fn stamps(&self) -> Vec<(KeyDigest, i64)> {
-        self.known.iter().map(|(digest, key)| (digest, key.stamp)).collect()
+        self.known
+            .iter()
+            .map(|(_, known)| (known.digest, known.stamp))
+            .collect()
     }
 
     /// Notes that the database confirmed the known keys when it was asked at `asked`.
@@ -157,9 +169,9 @@ impl Directory {
             due && key.used.swap(false, Relaxed)
         };
         let due = self.known.iter().filter(|(_, key)| is_due(key));
-        let noted = due.map(|(digest, key)| {
-            key.noted.store(now, Relaxed);
-            digest
+        let noted = due.map(|(_, known)| {
+            known.noted.store(now, Relaxed);
+            known.digest
         });
         noted.collect()
     }
@@ -193,8 +205,12 @@ mod tests {
         KeyDigest(bytes)
     }
 
-    fn key(expires: Option<i64>) -> KnownKey {
-        KnownKey::new(Identity::of_key(1, "ada", Scopes::ALL, None), expires, 7)
+    fn fingerprint(n: u32) -> Fingerprint {
+        Fingerprint::of_number(n.into())
+    }
+
+    fn key(n: u32, expires: Option<i64>) -> KnownKey {
+        KnownKey::new(digest(n), Identity::of_key(1, "ada", Scopes::ALL, None), expires, 7)
     }
 
     fn is_valid(found: &Found) -> bool {
@@ -205,16 +221,16 @@ mod tests {
     fn a_known_key_is_valid_until_it_expires_or_is_forgotten() {
         let now = Now::read();
         let directory = Directory::new(STALE, now.instant);
-        assert_eq!(directory.get(&digest(1), now), Found::Unknown);
-        directory.add(digest(1), key(Some(now.unix + 10)), now.instant);
+        assert_eq!(directory.get(fingerprint(1), now), Found::Unknown);
+        directory.add(fingerprint(1), key(1, Some(now.unix + 10)), now.instant);
         let at = |seconds| Now {
             unix: now.unix + seconds,
             ..now
         };
-        assert!(is_valid(&directory.get(&digest(1), at(9))));
-        assert_eq!(directory.get(&digest(1), at(10)), Found::Refused(Outcome::Expired));
-        directory.forget(&digest(1));
-        assert_eq!(directory.get(&digest(1), now), Found::Unknown);
+        assert!(is_valid(&directory.get(fingerprint(1), at(9))));
+        assert_eq!(directory.get(fingerprint(1), at(10)), Found::Refused(Outcome::Expired));
+        directory.forget(&[digest(1)].into());
+        assert_eq!(directory.get(fingerprint(1), now), Found::Unknown);
     }
 
     #[test]
@@ -222,21 +238,21 @@ mod tests {
         for (stale, patience) in [(STALE, STALE), (Duration::ZERO, LEAST_PATIENCE)] {
             let now = Now::read();
             let directory = Directory::new(stale, now.instant);
-            directory.add(digest(1), key(None), now.instant);
+            directory.add(fingerprint(1), key(1, None), now.instant);
             let after = |time| Now {
                 instant: now.instant + time,
                 ..now
             };
             let moment = Duration::from_millis(1);
-            assert!(is_valid(&directory.get(&digest(1), after(patience))));
-            let refused = directory.get(&digest(1), after(patience + moment));
+            assert!(is_valid(&directory.get(fingerprint(1), after(patience))));
+            let refused = directory.get(fingerprint(1), after(patience + moment));
             assert_eq!(
                 refused,
                 Found::Refused(Outcome::Unavailable),
                 "not 401: the key may be good"
             );
             directory.confirm(now.instant + patience);
-            assert!(is_valid(&directory.get(&digest(1), after(2 * patience))));
+            assert!(is_valid(&directory.get(fingerprint(1), after(2 * patience))));
         }
     }
 
@@ -244,29 +260,29 @@ mod tests {
     fn a_refused_key_is_remembered_for_ten_seconds() {
         let now = Now::read();
         let directory = Directory::new(STALE, now.instant);
-        directory.refuse(digest(1), Outcome::Unknown, now.instant);
+        directory.refuse(fingerprint(1), Outcome::Unknown, now.instant);
         let after = |time| Now {
             instant: now.instant + time,
             ..now
         };
         let nearly = REFUSED_FOR - Duration::from_millis(1);
         assert_eq!(
-            directory.get(&digest(1), after(nearly)),
+            directory.get(fingerprint(1), after(nearly)),
             Found::Refused(Outcome::Unknown)
         );
-        assert_eq!(directory.get(&digest(1), after(REFUSED_FOR)), Found::Unknown);
+        assert_eq!(directory.get(fingerprint(1), after(REFUSED_FOR)), Found::Unknown);
     }
 
     #[test]
     fn the_use_of_a_key_is_noted_once_a_minute() {
         let now = Now::read();
         let directory = Directory::new(STALE, now.instant);
-        directory.add(digest(1), key(None), now.instant);
-        directory.add(digest(2), key(None), now.instant);
+        directory.add(fingerprint(1), key(1, None), now.instant);
+        directory.add(fingerprint(2), key(2, None), now.instant);
         assert!(directory.take_used(now.instant).is_empty(), "none was used");
-        let _valid = directory.get(&digest(1), now);
+        let _valid = directory.get(fingerprint(1), now);
         assert_eq!(directory.take_used(now.instant), [digest(1)]);
-        let _valid = directory.get(&digest(1), now);
+        let _valid = directory.get(fingerprint(1), now);
         assert!(directory.take_used(now.instant + Duration::from_secs(59)).is_empty());
         assert_eq!(directory.take_used(now.instant + USE_INTERVAL), [digest(1)]);
     }
@@ -276,8 +292,8 @@ mod tests {
         let now = Now::read();
         let directory = Directory::new(STALE, now.instant);
         for n in 0..3 * KNOWN as u32 {
-            directory.add(digest(n), key(None), now.instant);
-            directory.refuse(digest(n), Outcome::Unknown, now.instant);
+            directory.add(fingerprint(n), key(n, None), now.instant);
+            directory.refuse(fingerprint(n), Outcome::Unknown, now.instant);
         }
         assert!(directory.len() <= KNOWN && directory.refused.len() <= REFUSED);
     }

@@ -17,7 +17,7 @@ use super::{
     lookup_limit::{LookupLimit, NoPermit},
 };
 use crate::{
-    auth::{clock::Now, identity::Identity, outcome::Outcome, scopes::Scopes},
+    auth::{clock::Now, fingerprint::Fingerprints, identity::Identity, outcome::Outcome, scopes::Scopes},
     limits::Overrides,
     store::api_keys::{ApiKeys, KeyRow},
 };
@@ -33,18 +33,10 @@ const UNCONFIRMED_TOO_LONG: Duration = Duration::from_secs(5);
 /// Authenticates API keys.
 pub(crate) struct Keys {
     hasher: KeyHasher,
+    fingerprints: Fingerprints,
     directory: Directory,
     limit: LookupLimit,
     table: ApiKeys,
-}
-
-/// What is known about a key without asking the database.
-#[derive(Debug)]
-pub(crate) enum LookedUp {
-    Valid(Arc<Identity>),
-    Refused(Outcome),
-    /// [`Keys::resolve`] asks the database.
-    Unknown(KeyDigest),
 }
 
 /// Statistics.
@@ -71,6 +63,7 @@ impl Keys {
     pub(crate) fn new(hasher: KeyHasher, stale: Duration, table: ApiKeys) -> Self {
         Self {
             hasher,
+            fingerprints: Fingerprints::new(),
             directory: Directory::new(stale, Instant::now()),
             limit: LookupLimit::default(),
             table,
@@ -83,23 +76,19 @@ impl Keys {
     }
 
     /// Looks a key up in memory.
-    pub(crate) fn look_up(&self, key: &ApiKey, now: Now) -> LookedUp {
-        let digest = self.hasher.digest(key);
-        match self.directory.get(&digest, now) {
-            Found::Valid(identity) => LookedUp::Valid(identity),
-            Found::Refused(outcome) => LookedUp::Refused(outcome),
-            Found::Unknown => LookedUp::Unknown(digest),
-        }
+    pub(crate) fn look_up(&self, key: &ApiKey, now: Now) -> Found {
+        self.directory.get(self.fingerprints.of(key.expose().as_bytes()), now)
     }
 
     /// Looks a key up in the database. Waits about three seconds at the most.
-    pub(crate) async fn resolve(&self, digest: KeyDigest) -> Result<Arc<Identity>, Outcome> {
+    pub(crate) async fn resolve(&self, key: &ApiKey) -> Result<Arc<Identity>, Outcome> {
+        let fingerprint = self.fingerprints.of(key.expose().as_bytes());
         let permit = self.limit.permit().await.map_err(|none| match none {
             NoPermit::TooMany => Outcome::Throttled,
             NoPermit::TooSlow => Outcome::Unavailable,
         })?;
         // Another request may have looked it up meanwhile.
-        match self.directory.get(&digest, Now::read()) {
+        match self.directory.get(fingerprint, Now::read()) {
             Found::Valid(identity) => {
                 permit.give_back();
                 return Ok(identity);
@@ -110,7 +99,7 @@ impl Keys {
             }
             Found::Unknown => {}
         }
-        let asked = Instant::now();
+        let (asked, digest) = (Instant::now(), self.hasher.digest(key));
         let found = match timeout(LOOK_UP_TIMEOUT, self.table.find(&digest.0)).await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {
@@ -124,21 +113,20 @@ impl Keys {
             }
         };
         let Some(row) = found else {
-            self.directory.refuse(digest, Outcome::Unknown, asked);
+            self.directory.refuse(fingerprint, Outcome::Unknown, asked);
             return Err(Outcome::Unknown);
         };
         permit.give_back();
         if row.is_revoked {
-            self.directory.refuse(digest, Outcome::Revoked, asked);
+            self.directory.refuse(fingerprint, Outcome::Revoked, asked);
             return Err(Outcome::Revoked);
         }
-        let key = known(&row);
-        self.directory.add(digest, key, asked);
-        match self.directory.get(&digest, Now::read()) {
+        self.directory.add(fingerprint, known(digest, &row), asked);
+        match self.directory.get(fingerprint, Now::read()) {
             Found::Valid(identity) => Ok(identity),
             Found::Refused(outcome) => Err(outcome),
             // Evicted at once by the keys of others.
-            Found::Unknown => Ok(known(&row).identity),
+            Found::Unknown => Ok(known(digest, &row).identity),
         }
     }
 
@@ -176,9 +164,8 @@ impl Keys {
         if known.is_empty() {
             return Ok(());
         }
-        for changed in self.table.changed(&known).await? {
-            self.directory.forget(&KeyDigest(changed));
-        }
+        let changed = self.table.changed(&known).await?;
+        self.directory.forget(&changed.into_iter().map(KeyDigest).collect());
         self.directory.confirm(asked);
         Ok(())
     }
@@ -214,10 +201,10 @@ impl Keys {
     }
 }
 
-fn known(row: &KeyRow) -> KnownKey {
+fn known(digest: KeyDigest, row: &KeyRow) -> KnownKey {
     let scopes = Scopes::of_known(&row.scopes);
     // `cenote key` stores only limits that can be parsed; of others the general ones hold.
     let limits = row.limits.as_deref().map(Overrides::parse).and_then(Result::ok);
     let identity = Identity::of_key(row.owner, &row.name, scopes, limits);
-    KnownKey::new(identity, row.expires, row.stamp)
+    KnownKey::new(digest, identity, row.expires, row.stamp)
 }

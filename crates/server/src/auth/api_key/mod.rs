@@ -10,6 +10,7 @@ mod lookup_limit;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use digest::{KeyDigest, KeyHasher};
+pub(crate) use digest::KeyHasher;
+pub(crate) use directory::Found;
 pub(crate) use format::{ApiKey, InvalidKey, PREFIX};
-pub(crate) use keys::{KeyStats, Keys, LookedUp};
+pub(crate) use keys::{KeyStats, Keys};

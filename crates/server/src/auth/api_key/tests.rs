@@ -12,7 +12,7 @@ use cenote_testing::{Direction, Proxy};
 use ring::rand::SystemRandom;
 use tokio::time::sleep;
 
-use super::{ApiKey, KeyHasher, Keys, LookedUp};
+use super::{ApiKey, Found, KeyHasher, Keys};
 use crate::limits::Overrides;
 use crate::{
     auth::{clock::Now, identity::Identity, outcome::Outcome},
@@ -60,9 +60,9 @@ impl Instance {
 
     async fn authenticate(&self, key: &ApiKey) -> Result<std::sync::Arc<Identity>, Outcome> {
         match self.keys.look_up(key, Now::read()) {
-            LookedUp::Valid(identity) => Ok(identity),
-            LookedUp::Refused(outcome) => Err(outcome),
-            LookedUp::Unknown(digest) => self.keys.resolve(digest).await,
+            Found::Valid(identity) => Ok(identity),
+            Found::Refused(outcome) => Err(outcome),
+            Found::Unknown => self.keys.resolve(key).await,
         }
     }
 

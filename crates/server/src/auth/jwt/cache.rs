@@ -1,16 +1,15 @@
 //! Tokens that were verified lately, because a signature costs more than the rest of a cached read.
 //!
 //! Invariant: a result is used only with the keys that gave it, and the times of a token are judged at each use. The cache
-//! knows tokens only by their SHA-256, so a copy of the memory holds none.
+//! knows tokens only by their fingerprints, so a copy of it holds none.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use quick_cache::sync::Cache;
-use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
-use ring::digest;
+use quick_cache::{Lifecycle, UnitWeighter, sync::Cache};
 
+use super::super::fingerprint::{ByFingerprint, Fingerprint, FingerprintHash, Fingerprints, by_fingerprint};
 use super::super::outcome::Outcome;
 use super::verifier::Verified;
 
@@ -20,23 +19,12 @@ const ACCEPTED: usize = 10_000;
 const REFUSED: usize = 1_000;
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 
-/// The SHA-256 of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct TokenDigest([u8; 32]);
-
-impl TokenDigest {
-    pub(super) fn of(token: &str) -> Self {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        Self(bytes)
-    }
-}
-
 /// The results, each with the number of the keys that gave it. The number grows with each change of the keys.
 #[derive(Debug)]
 pub(super) struct TokenCache {
-    accepted: Cache<TokenDigest, (u64, Verified), UnitWeighter, DefaultHashBuilder, CountEvictions>,
-    refused: Cache<TokenDigest, (u64, Instant)>,
+    fingerprints: Fingerprints,
+    accepted: Cache<Fingerprint, (u64, Verified), UnitWeighter, FingerprintHash, CountEvictions>,
+    refused: ByFingerprint<(u64, Instant)>,
     hits: AtomicU64,
     misses: AtomicU64,
     evictions: CountEvictions,
@@ -69,10 +57,11 @@ impl<Key, Val> Lifecycle<Key, Val> for CountEvictions {
 impl TokenCache {
     pub(super) fn new() -> Self {
         let evictions = CountEvictions::default();
-        let (weighter, hasher) = (UnitWeighter, DefaultHashBuilder::default());
+        let (weighter, hasher) = (UnitWeighter, FingerprintHash::default());
         Self {
+            fingerprints: Fingerprints::new(),
             accepted: Cache::with(ACCEPTED, ACCEPTED as u64, weighter, hasher, evictions.clone()),
-            refused: Cache::new(REFUSED),
+            refused: by_fingerprint(REFUSED),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             evictions,
@@ -80,14 +69,14 @@ impl TokenCache {
     }
 
     /// What is known about a token with these keys.
-    pub(super) fn get(&self, token: &TokenDigest, keys: u64, now: Instant) -> Option<Result<Verified, Outcome>> {
-        let found = self.find(token, keys, now);
+    pub(super) fn get(&self, token: &str, keys: u64, now: Instant) -> Option<Result<Verified, Outcome>> {
+        let found = self.find(&self.fingerprints.of(token.as_bytes()), keys, now);
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Relaxed);
         found
     }
 
-    fn find(&self, token: &TokenDigest, keys: u64, now: Instant) -> Option<Result<Verified, Outcome>> {
+    fn find(&self, token: &Fingerprint, keys: u64, now: Instant) -> Option<Result<Verified, Outcome>> {
         match self.accepted.get(token) {
             Some((of, verified)) if of == keys => return Some(Ok(verified)),
             _ => {}
@@ -98,13 +87,14 @@ impl TokenCache {
         }
     }
 
-    pub(super) fn accept(&self, token: TokenDigest, keys: u64, verified: Verified) {
-        self.accepted.insert(token, (keys, verified));
+    pub(super) fn accept(&self, token: &str, keys: u64, verified: Verified) {
+        self.accepted
+            .insert(self.fingerprints.of(token.as_bytes()), (keys, verified));
     }
 
     /// Remembers that the signature is wrong. Other refusals are cheap, or depend on more than the keys.
-    pub(super) fn refuse(&self, token: TokenDigest, keys: u64, now: Instant) {
-        self.refused.insert(token, (keys, now));
+    pub(super) fn refuse(&self, token: &str, keys: u64, now: Instant) {
+        self.refused.insert(self.fingerprints.of(token.as_bytes()), (keys, now));
     }
 
     /// Frees the memory of results that the number of the keys has already made useless.
@@ -147,13 +137,13 @@ mod tests {
     #[test]
     fn a_result_of_other_keys_is_not_used() {
         let (cache, now) = (TokenCache::new(), Instant::now());
-        let (good, bad) = (TokenDigest::of("good"), TokenDigest::of("bad"));
+        let (good, bad) = ("good", "bad");
         cache.accept(good, 1, verified());
         cache.refuse(bad, 1, now);
-        assert!(matches!(cache.get(&good, 1, now), Some(Ok(_))));
-        assert!(matches!(cache.get(&bad, 1, now), Some(Err(Outcome::Signature))));
-        assert!(cache.get(&good, 2, now).is_none());
-        assert!(cache.get(&bad, 2, now).is_none());
+        assert!(matches!(cache.get(good, 1, now), Some(Ok(_))));
+        assert!(matches!(cache.get(bad, 1, now), Some(Err(Outcome::Signature))));
+        assert!(cache.get(good, 2, now).is_none());
+        assert!(cache.get(bad, 2, now).is_none());
         let stats = cache.stats();
         assert_eq!((stats.hits, stats.misses, stats.cached), (2, 2, 1));
     }
@@ -161,22 +151,22 @@ mod tests {
     #[test]
     fn a_wrong_signature_is_remembered_for_ten_seconds() {
         let (cache, now) = (TokenCache::new(), Instant::now());
-        let bad = TokenDigest::of("bad");
+        let bad = "bad";
         cache.refuse(bad, 1, now);
         assert!(
             cache
-                .get(&bad, 1, now + REFUSED_FOR - Duration::from_millis(1))
+                .get(bad, 1, now + REFUSED_FOR - Duration::from_millis(1))
                 .is_some()
         );
-        assert!(cache.get(&bad, 1, now + REFUSED_FOR).is_none());
+        assert!(cache.get(bad, 1, now + REFUSED_FOR).is_none());
     }
 
     #[test]
     fn the_cache_is_bounded() {
         let (cache, now) = (TokenCache::new(), Instant::now());
         for n in 0..3 * ACCEPTED {
-            cache.accept(TokenDigest::of(&n.to_string()), 1, verified());
-            cache.refuse(TokenDigest::of(&n.to_string()), 1, now);
+            cache.accept(&n.to_string(), 1, verified());
+            cache.refuse(&n.to_string(), 1, now);
         }
         let stats = cache.stats();
         assert!(stats.cached <= ACCEPTED && cache.refused.len() <= REFUSED);

@@ -19,7 +19,6 @@ pub(super) mod signer;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use cache::TokenDigest;
 pub use claims::ClaimRules;
 pub(crate) use key::SECRET_BYTES;
 pub(crate) use key_refresh::{PreparedKeys, TokenConfig};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::{clock::Now, identity::Identity, outcome::Outcome};
 use super::{
-    cache::{TokenCache, TokenCacheStats, TokenDigest},
+    cache::{TokenCache, TokenCacheStats},
     claims::ClaimRules,
     key_refresh::{CurrentKeys, KeyAge, KeyRefresh, PreparedKeys, TokenConfig},
     source::LoadError,
@@ -23,7 +23,7 @@ pub(crate) enum KnownToken {
     Valid(Arc<Identity>),
     Refused(Outcome),
     /// [`Tokens::verify`] tells.
-    Unknown(TokenDigest),
+    Unknown,
 }
 
 /// Statistics.
@@ -43,46 +43,45 @@ impl Tokens {
 
     /// Looks a token up in the cache, and judges its times.
     pub(crate) fn look_up(&self, token: &str, now: Now) -> KnownToken {
-        let digest = TokenDigest::of(token);
         let keys = self.keys.current();
         let Some(keys) = keys.as_ref() else {
-            return KnownToken::Unknown(digest);
+            return KnownToken::Unknown;
         };
-        match self.cache.get(&digest, keys.number, now.instant) {
+        match self.cache.get(token, keys.number, now.instant) {
             Some(Ok(verified)) => match judge(verified, keys.rules(), now) {
                 Ok(identity) => KnownToken::Valid(identity),
                 Err(outcome) => KnownToken::Refused(outcome),
             },
             Some(Err(outcome)) => KnownToken::Refused(outcome),
-            None => KnownToken::Unknown(digest),
+            None => KnownToken::Unknown,
         }
     }
 
     /// Verifies a token. Waits only if it names a key that is not known yet and the source of the keys may be asked.
-    pub(crate) async fn verify(&self, token: &str, digest: TokenDigest) -> Result<Arc<Identity>, Outcome> {
+    pub(crate) async fn verify(&self, token: &str) -> Result<Arc<Identity>, Outcome> {
         // The load that runs already may have begun before the issuer had the key; the next one did not.
         for _ in 0..2 {
-            match self.verify_now(token, digest, Now::read()) {
+            match self.verify_now(token, Now::read()) {
                 Err(Outcome::Kid) if self.keys.load_for_unknown_id().await => {}
                 result => return result,
             }
         }
-        self.verify_now(token, digest, Now::read())
+        self.verify_now(token, Now::read())
     }
 
-    fn verify_now(&self, token: &str, digest: TokenDigest, now: Now) -> Result<Arc<Identity>, Outcome> {
+    fn verify_now(&self, token: &str, now: Now) -> Result<Arc<Identity>, Outcome> {
         let keys = self.keys.current();
         // Nobody can say whether the token is good.
         let keys = keys.as_deref().ok_or(Outcome::Unavailable)?;
         let CurrentKeys { number, set, .. } = keys;
         match verifier::verify(token, set, keys.rules()) {
             Ok(verified) => {
-                self.cache.accept(digest, *number, verified.clone());
+                self.cache.accept(token, *number, verified.clone());
                 judge(verified, keys.rules(), now)
             }
             Err(outcome) => {
                 if outcome == Outcome::Signature {
-                    self.cache.refuse(digest, *number, now.instant);
+                    self.cache.refuse(token, *number, now.instant);
                 }
                 Err(outcome)
             }
