@@ -17,6 +17,9 @@ use crate::{
 /// How often an inspection looks again while another thread polls the connection. A poll takes a microsecond or two;
 /// waiting for it is cheaper than a task that cleans.
 const LOOKS: u32 = 200;
+/// How often it then lets other threads run. The answer has often woken this thread on the core of the thread that still
+/// polls, which cannot end its poll until this one makes room.
+const YIELDS: u32 = 100;
 /// How long cleaning waits for a command to end by itself, such as a rollback that was just sent.
 const SETTLE: Duration = Duration::from_millis(2);
 /// How long a cancelled statement may take to end.
@@ -44,8 +47,11 @@ impl Connection {
         let link = &self.inner.link;
         let mut verdict = link.poll_inline();
         let mut looks = 0;
-        while verdict == Verdict::Busy && looks < LOOKS {
-            std::hint::spin_loop();
+        while verdict == Verdict::Busy && looks < LOOKS + YIELDS {
+            match looks < LOOKS {
+                true => std::hint::spin_loop(),
+                false => std::thread::yield_now(),
+            }
             verdict = link.poll_inline();
             looks += 1;
         }
