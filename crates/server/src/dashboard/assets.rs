@@ -19,6 +19,17 @@ pub(crate) struct Asset {
 /// The page, with references to the names that tell the content.
 const PAGE: &str = include_str!("page/index.html");
 
+/// The script. Its parts share one scope; each uses only those above it.
+const SCRIPT: &str = concat!(
+    include_str!("page/format.js"),
+    include_str!("page/charts.js"),
+    include_str!("page/stream.js"),
+    include_str!("page/panels.js"),
+    include_str!("page/records.js"),
+    include_str!("page/actions.js"),
+    include_str!("page/dashboard.js"),
+);
+
 /// The files that the page refers to as `dashboard/NAME`.
 const FILES: [(&str, &str, &[u8]); 2] = [
     (
@@ -26,11 +37,7 @@ const FILES: [(&str, &str, &[u8]); 2] = [
         "text/css; charset=utf-8",
         include_bytes!("page/dashboard.css"),
     ),
-    (
-        "dashboard.js",
-        "text/javascript; charset=utf-8",
-        include_bytes!("page/dashboard.js"),
-    ),
+    ("dashboard.js", "text/javascript; charset=utf-8", SCRIPT.as_bytes()),
 ];
 
 /// The prepared files. Made when the first browser asks, because that takes some milliseconds and most processes serve none.
