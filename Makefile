@@ -1,4 +1,4 @@
-.PHONY: help run test bench bench-pool bench-micro coherence model fuzz fmt lint doc
+.PHONY: help run test browser pictures bench bench-pool bench-micro coherence model fuzz fmt lint doc
 .DEFAULT_GOAL := help
 SECONDS ?= 60
 
@@ -14,6 +14,16 @@ test: ## everything CI checks: format, lints, tests, documentation
 	$(MAKE) --no-print-directory lint
 	cargo test --workspace --locked
 	$(MAKE) --no-print-directory doc
+
+browser: ## the dashboard in Chromium: accessibility, restarts, trouble, keys; two minutes
+	@scripts/setup browser
+	cargo build --locked -p cenote
+	cd browser && node --test --test-concurrency=1
+
+pictures: ## take the pictures in docs/pictures again, of a private service under load
+	@scripts/setup browser
+	cargo build --release --locked -p cenote
+	cd browser && CENOTE=../target/release/cenote node pictures.mjs
 
 bench: ## the service beside others, as tables; a quarter of an hour, or parts of it: ARGS="--help"
 	@scripts/setup test
