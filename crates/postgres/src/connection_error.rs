@@ -85,7 +85,7 @@ impl ConnectionError {
                 _ => "the server cannot be reached",
             },
             Self::Refused(error) => match error.code().code() {
-                "53300" => "the server has too many connections",
+                "53300" => TOO_MANY_CONNECTIONS,
                 "57P03" => "the server is starting up or shutting down",
                 "3D000" => "the database does not exist",
                 code if code.starts_with("28") => "the server refused the credentials",
@@ -197,6 +197,9 @@ fn each(failures: &[(String, ConnectionError)]) -> String {
     });
     shown.collect::<Vec<_>>().join("; ")
 }
+
+/// What [`summarize`] returns if the server has as many connections as it allows.
+pub const TOO_MANY_CONNECTIONS: &str = "the server has too many connections";
 
 /// Returns why a connect failed as a short text that can be shown to anyone: without addresses, names or text of the
 /// server.

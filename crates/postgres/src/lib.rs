@@ -73,7 +73,7 @@ pub use connect::dns::Resolver;
 pub use connect::failover_watch::HostState;
 pub use connect::tls::{ClientCertificate, Roots, Tls, Verify};
 pub use connect::url::{ConnectionString, check_host};
-pub use connection_error::{AcquireError, ConnectionError, summarize};
+pub use connection_error::{AcquireError, ConnectionError, TOO_MANY_CONNECTIONS, summarize};
 pub use error::{Error, Result};
 pub use health::Health;
 pub use invalid_config::{InvalidConfig, InvalidUrl};

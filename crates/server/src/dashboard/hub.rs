@@ -165,3 +165,7 @@ fn start(past: &Past, frame: &Frame, since: u64) -> Bytes {
     json.extend_from_slice(b"}\n\n");
     json.into()
 }
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

@@ -8,6 +8,7 @@
 //! | the files of the page | `assets`, `page/` |
 //! | which figures are read, and the rows of numbers made of them | `figures` |
 //! | the state in JSON | `state`, `slots` |
+//! | what is wrong, in words | `verdicts`; where its signs come from: `diagnosis`, `windows` |
 //! | who reads the figures, and how often | `sampler` |
 //! | the past ten minutes | `history` |
 //! | who watches, and what they are sent | `hub`, `viewer`, `frame`, `places`, `events` |
@@ -17,7 +18,10 @@ mod events;
 mod figures;
 mod places;
 mod slots;
+mod verdicts;
+mod windows;
 
+mod diagnosis;
 mod frame;
 mod history;
 mod state;

@@ -8,11 +8,13 @@ use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
+    diagnosis::Diagnosis,
     figures::{COLUMNS, Interval, Reading, milliseconds},
     history::SPAN,
     hub::Dashboard,
     places::Places,
     state::{Beside, State},
+    verdicts::judge,
 };
 use crate::{app::App, limits::LimitStats};
 
@@ -58,6 +60,7 @@ impl About {
 pub(crate) async fn sample(app: App, about: About, dashboard: Dashboard) {
     let mut before: Option<Reading> = None;
     let mut limits: Option<(Instant, LimitStats)> = None;
+    let mut diagnosis = Diagnosis::new();
     loop {
         let reading = Reading::take(&app);
         let now = reading.at;
@@ -65,11 +68,13 @@ pub(crate) async fn sample(app: App, about: About, dashboard: Dashboard) {
             Some(fresh) => limits.insert(fresh),
             None => limits.insert((now, app.gate.limits().stats(now))),
         };
+        let verdicts = judge(&diagnosis.signs(&app, &reading, limits));
         let beside = Beside {
             app: &app,
             near_bytes: about.near_bytes,
             instances: about.instances,
             limits,
+            verdicts: &verdicts,
         };
         let interval = before.as_ref().map(|before| Interval { before, now: &reading });
         let row = interval.map(|interval| interval.row());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cenote_postgres::{ConnectionInfo, ConnectionState};
 use serde::Serialize;
 
-/// Age and holder of a connection are shown once it was held for so long. Shorter uses come and go between two looks.
+/// Age and holder of a connection are shown once it was held this long. Shorter uses come and go between two looks.
 const WORTH_SHOWING: Duration = Duration::from_millis(100);
 
 /// A connection.

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::{figures::Reading, slots::slots};
+use super::{figures::Reading, slots::slots, verdicts::Verdict};
 use crate::{
     app::App,
     limits::LimitStats,
@@ -14,7 +14,8 @@ use crate::{
 };
 
 /// The names of the members, in their order.
-const MEMBERS: [&str; 10] = [
+const MEMBERS: [&str; 11] = [
+    "verdicts",
     "slots",
     "slots_more",
     "pool",
@@ -97,6 +98,15 @@ impl State {
         object(MEMBERS.iter().zip(&self.0))
     }
 
+    /// A state whose members are 0, but for this one.
+    #[cfg(test)]
+    pub(super) fn with_member(name: &str, json: String) -> Self {
+        let mut state = Self(std::array::from_fn(|_| b"0".to_vec()));
+        let at = MEMBERS.iter().position(|member| *member == name);
+        state.0[at.unwrap_or_else(|| panic!("no member {name}"))] = json.into_bytes();
+        state
+    }
+
     /// The members that differ from `before`, as an object. `None` if none does.
     pub(super) fn changes(&self, before: &Self) -> Option<Vec<u8>> {
         let all = MEMBERS.iter().zip(&self.0).zip(&before.0);
@@ -132,6 +142,7 @@ pub(super) struct Beside<'a> {
     /// `INSTANCES`.
     pub(super) instances: u32,
     pub(super) limits: &'a LimitStats,
+    pub(super) verdicts: &'a [Verdict],
 }
 
 impl State {
@@ -140,6 +151,7 @@ impl State {
         let hidden = reading.existing().saturating_sub(reading.connections.len());
         // In the order of the names.
         Self([
+            json(&beside.verdicts),
             json(&slots(&reading.connections, stats.overflow())),
             json(&hidden),
             json(&Pool {
@@ -246,8 +258,8 @@ mod tests {
         let before = State(std::array::from_fn(|_| b"0".to_vec()));
         assert_eq!(before.changes(&before), None);
         let mut now = before.clone();
-        now.0[1] = b"7".to_vec();
-        now.0[9] = b"[8]".to_vec();
+        now.0[2] = b"7".to_vec();
+        now.0[10] = b"[8]".to_vec();
         assert_eq!(now.changes(&before).unwrap(), br#"{"slots_more":7,"instances":[8]}"#);
         let whole: serde_json::Value = serde_json::from_slice(&now.whole()).unwrap();
         assert_eq!(whole.as_object().unwrap().len(), MEMBERS.len());

@@ -59,4 +59,5 @@ mod support;
 mod systemd;
 mod tls;
 mod users;
+mod verdicts;
 mod web;

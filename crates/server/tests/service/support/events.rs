@@ -104,6 +104,21 @@ impl Events {
         }
     }
 
+    /// Reads until there is a verdict of this name, and returns it.
+    pub(crate) async fn verdict(&mut self, name: &str) -> Value {
+        loop {
+            let mut verdicts = self.state["verdicts"].as_array().into_iter().flatten();
+            if let Some(verdict) = verdicts.find(|verdict| verdict["name"] == name) {
+                return verdict.clone();
+            }
+            let event = timeout(SOON, self.next()).await;
+            let state = &self.state["verdicts"];
+            event
+                .unwrap_or_else(|_| panic!("no verdict {name}: {state}"))
+                .expect("the stream goes on");
+        }
+    }
+
     /// Reads until the stream ends, and returns its last event.
     pub(crate) async fn last(&mut self) -> (String, Value) {
         let mut last = None;
