@@ -41,7 +41,10 @@ async function loadFor(service, minutes) {
 await mkdir(PICTURES, { recursive: true });
 const redisPort = await freePort();
 const redis = new Program("redis-server", ["--port", String(redisPort), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-const service = await Service.start({ REDIS_URL: `redis://127.0.0.1:${redisPort}`, DB_POOL_MAX_SIZE: "10", DB_POOL_MAX_OVERFLOW: "2", DB_POOL_TIMEOUT: "0.5" });
+const service = await Service.start({
+  REDIS_URL: `redis://127.0.0.1:${redisPort}`, DB_POOL_MAX_SIZE: "10", DB_POOL_MAX_OVERFLOW: "2", DB_POOL_TIMEOUT: "0.5",
+  MEMORY_WARN: undefined, MEMORY_CRITICAL: undefined,
+});
 const browser = await startBrowser();
 try {
   await loadFor(service, MINUTES);

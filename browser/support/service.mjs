@@ -1,5 +1,5 @@
-// A private service with a private PostgreSQL, and load for it. Invariant: all programs end with this process, even if it is
-// killed.
+// A private service with a private PostgreSQL, and load for it. Invariant: all programs end with this process, and their data
+// are removed, even if it is killed.
 
 import { spawn } from "node:child_process";
 import { chmod, mkdtemp, readFile, rm } from "node:fs/promises";
@@ -12,15 +12,23 @@ import { fileURLToPath } from "node:url";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 export const PROGRAM = process.env.CENOTE ?? join(ROOT, "target/debug/cenote");
 const READY_MS = 60_000;
-/** Runs a program until it ends, or until descriptor 3 is closed: also by the end of the process at its other end. */
-const SUPERVISOR = `"$@" 3<&- & child=$!
+/**
+ * Runs a program until it ends, or until descriptor 3 is closed: also by the end of the process at its other end. If that
+ * has ended, removes the directory `$1`.
+ */
+const SUPERVISOR = `directory=$1; shift
+"$@" 3<&- & child=$!
 { cat <&3; kill -TERM "$child"; } >/dev/null 2>&1 & watcher=$!
-exec 3<&-; wait "$child"; code=$?; kill "$watcher" 2>/dev/null; exit "$code"`;
+exec 3<&-; wait "$child"; code=$?; kill "$watcher" 2>/dev/null
+[ -z "$directory" ] || kill -0 "$PPID" 2>/dev/null || rm -rf "$directory"
+exit "$code"`;
 
 /** A program that runs beside this process. */
 export class Program {
-  constructor(program, args, options = {}) {
-    this.child = spawn("sh", ["-c", SUPERVISOR, "sh", program, ...args], { ...options, stdio: ["ignore", "pipe", "pipe", "pipe"] });
+  /** @param directory is removed if this process is killed */
+  constructor(program, args, { directory = "", ...options } = {}) {
+    const supervised = ["-c", SUPERVISOR, "sh", directory, program, ...args];
+    this.child = spawn("sh", supervised, { ...options, stdio: ["ignore", "pipe", "pipe", "pipe"] });
     this.log = "";
     this.hasEnded = false;
     for (const output of [this.child.stdout, this.child.stderr]) output.on("data", (data) => (this.log += data));
@@ -65,7 +73,7 @@ export class Service {
 
   /** Starts the service, again on its old port and data. */
   async restart() {
-    this.program = new Program(PROGRAM, ["serve"], { cwd: this.directory, env: this.environment });
+    this.program = new Program(PROGRAM, ["serve"], { directory: this.directory, cwd: this.directory, env: this.environment });
     await until("the service is ready", async () => {
       if (this.program.hasEnded) throw new Error(`the service has ended:\n${this.program.log}`);
       return (await fetch(`${this.url}health/ready`).catch(() => null))?.ok;

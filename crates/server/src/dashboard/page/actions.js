@@ -17,16 +17,18 @@ class Actions {
     this.#form("flush", () => this.#post("flush", {}), () => "Dropped. Nothing that was cached before is used.");
   }
 
-  /** Shows the forms if the service allows actions and the caller may use them. */
+  /** Shows the forms if the service allows actions and the caller may use them. What is typed in them stays. */
   async show(areAllowed) {
     const section = byId("administration");
-    section.hidden = true;
-    if (!areAllowed) return;
+    if (!areAllowed) {
+      section.hidden = true;
+      return;
+    }
     try {
       const response = await fetch("admin/state", { headers: this.headers(), cache: "no-store" });
       if (!response.ok) return;
       this.#take(await response.json());
-      this.#fillFields();
+      if (section.hidden) this.#fillFields();
       section.hidden = false;
     } catch {
       // The stream says that the service is away.

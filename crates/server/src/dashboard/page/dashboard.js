@@ -35,7 +35,7 @@ function takeStart(start) {
   ({ instance, started } = start);
   clockAhead = rows.length > 0 ? rows.at(-1)[0] - Date.now() : 0;
   setText(byId("instance"), instance);
-  setText(byId("release"), `${start.version} (${start.revision})`);
+  setText(byId("release"), start.revision === "unknown" ? start.version : `${start.version} (${start.revision})`);
   document.title = `${instance} · cenote`;
   state = null;
   takeState({ verdicts: [], errors: [], statements: [], ...start.state });
@@ -78,13 +78,13 @@ const chart = (id, title, lines, options) => new TimeChart(byId(id), title, line
 
 const charts = [
   chart("chart-requests", "Requests", [line("Requests", "requests", perSecond)], newest("requests", perSecond)),
-  chart("chart-times", "Response time", [line("p50", "p50", micros), line("p99", "p99", micros), line("p99.9", "p999", micros)],
+  chart("chart-times", "Response time (p99)", [line("p50", "p50", micros), line("p99", "p99", micros), line("p99.9", "p999", micros)],
     { logarithmic: 10, least: 1000, ...newest("p99", micros) }),
   chart("chart-errors", "Errors", [line("5xx", "errors", perSecond), line("4xx", "refused", perSecond)],
     { least: 5, ...newest("errors", perSecond) }),
   chart("chart-waiting", "Waiting callers", [line("Waiting", "waiting", whole)], { least: 4, now: waitingWords }),
   chart("chart-in-use", "In use", [line("In use", "in_use", whole)],
-    { limit: () => state?.pool.max ?? null, now: (row) => `${whole(of("in_use")(row))} of ${whole(state?.pool.max)}` }),
+    { limit: () => state?.pool.max ?? null, now: inUseWords }),
   chart("chart-sources", "Reads", SOURCES.map(([name, label]) => line(label, name, perSecond)),
     { stacked: true, least: 5, now: (row) => perSecond(readRates(row).reduce((sum, rate) => sum + rate, 0)) }),
   chart("chart-statements", "Statements", [line("Statements", "statements", perSecond)],
@@ -92,10 +92,15 @@ const charts = [
   chart("chart-batch", "Requests per statement", [line("Requests per statement", "batch", batchSize)],
     { least: 200, ...newest("batch", batchSize) }),
   chart("chart-memory", "Memory", [line("Memory", "memory", bytes)],
-    { limit: () => state?.memory?.limit ?? null, ...newest("memory", bytes) }),
+    { limit: () => state?.memory?.limit ?? null, least: 1024, now: (row) => (state.memory ? bytes(of("memory")(row)) : "Not watched") }),
   chart("chart-connections", "HTTP connections", [line("Connections", "connections", whole)],
     { least: 4, ...newest("connections", whole) }),
 ];
+
+function inUseWords(row) {
+  const { max, overflow } = state.pool;
+  return `${whole(of("in_use")(row))} of ${whole(max)}${overflow > 0 ? ` + ${whole(overflow)}` : ""}`;
+}
 
 function waitingWords(row) {
   const waiting = of("waiting")(row);
@@ -131,6 +136,7 @@ function drawAll() {
   }
   setText(byId("uptime"), `up ${age(now - started * 1000)}`);
   byId("first-steps").hidden = localStorage.getItem(NO_FIRST_STEPS) !== null || !isUnused();
+  byId("waiting").hidden = true;
   byId("board").hidden = false;
 }
 
@@ -176,6 +182,7 @@ const stream = new EventStream(address, headers, {
     setLink("connecting");
     setText(byId("link"), "A key is needed");
     setText(byId("key-problem"), sessionStorage.getItem(KEY) === null ? "The service shows its figures only to callers that it knows." : `The key was refused: ${reason}.`);
+    byId("waiting").hidden = true;
     byId("board").hidden = true;
     byId("key").hidden = false;
     byId("forget-key").hidden = true;

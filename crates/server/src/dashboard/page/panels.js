@@ -185,10 +185,10 @@ function showDatabase({ database, queues }) {
 function showService({ memory, limits, instances }) {
   const shared = { true: "shared by all instances through Redis", false: "Redis cannot be reached: each instance has its part" };
   fillFacts(byId("service-facts"), [
-    ["Memory", memory ? `${memory.level}: ${bytes(memory.used)} of ${bytes(memory.limit)}` : "not limited", memory && memory.level !== "normal" ? "bad" : ""],
+    ["Memory", memory ? `${memory.level}: ${bytes(memory.used)} of ${bytes(memory.limit)}` : "not watched", memory && memory.level !== "normal" ? "bad" : ""],
     ["Callers with a limit", limits ? whole(limits.callers) : "no limits are set"],
     ["Refused by limits", limits ? whole(limits.refused) : null],
     ["Limits", limits ? (shared[limits.shared] ?? "of this instance alone") : null, limits?.shared === false ? "bad" : ""],
-    ["Instances", instances === null ? "not known" : whole(instances)],
+    ["Instances", whole(instances ?? 1)],
   ]);
 }

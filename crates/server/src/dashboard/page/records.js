@@ -15,7 +15,7 @@ function showErrors(errors, now) {
 
 function showStatements(statements, now) {
   byId("statements-none").hidden = statements.length > 0;
-  byId("statement-table").hidden = statements.length === 0;
+  for (const id of ["statement-table", "statement-legend"]) byId(id).hidden = statements.length === 0;
   const longest = Math.max(1, ...statements.map(({ queue_us: queue, wait_us: wait, execute_us: execute }) => queue + wait + execute));
   const make = () => element("tr", {},
     ...["nowrap", "nowrap", "number", "number", "number"].map((kind) => element("td", { class: kind })),
