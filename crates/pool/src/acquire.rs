@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
-    AcquireError, Holder, Manager, Phase, Reason, Snapshot,
+    AcquireError, Acquisition, Holder, Manager, Phase, Reason, Snapshot,
     caller::Caller,
     delivery::{ConnectFailure, Delivery},
     guard::Guard,
@@ -68,19 +68,33 @@ pub(crate) async fn acquire<M: Manager, P: Borrow<Arc<PoolInner<M>>>>(
         false => take(pool.borrow(), caller),
     };
     if let Some((live, false)) = taken {
-        return Ok(Guard::new(pool, live));
+        return Ok(handed(pool, live, caller, Duration::ZERO));
     }
-    let live = acquire_slowly(pool.borrow(), taken, limit, caller).await?;
-    Ok(Guard::new(pool, live))
+    let since = pool.borrow().now();
+    let live = acquire_slowly(pool.borrow(), taken, since, limit, caller).await?;
+    let waited = pool.borrow().now().saturating_sub(since);
+    Ok(handed(pool, live, caller, waited))
+}
+
+/// Puts a connection into the hands of its caller.
+#[inline]
+pub(crate) fn handed<M: Manager, P: Borrow<Arc<PoolInner<M>>>>(
+    pool: P,
+    live: Live<M::Connection>,
+    caller: Caller,
+    waited: Duration,
+) -> Guard<M, P> {
+    let caller = caller.at;
+    Guard::new(pool, live).acquired(Acquisition { caller, waited })
 }
 
 async fn acquire_slowly<M: Manager>(
     inner: &Arc<PoolInner<M>>,
     mut taken: Option<(Live<M::Connection>, bool)>,
+    since: Duration,
     limit: Duration,
     caller: Caller,
 ) -> Result<Live<M::Connection>, AcquireError<M::Error>> {
-    let since = inner.now();
     let waiter = Waiter {
         caller,
         since,

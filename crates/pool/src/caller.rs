@@ -34,6 +34,15 @@ impl Caller {
     }
 }
 
+/// How a caller got its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acquisition {
+    /// The source line that asked for the connection.
+    pub caller: &'static Location<'static>,
+    /// How long the caller waited; zero if a connection was idle.
+    pub waited: Duration,
+}
+
 /// A caller that holds a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {

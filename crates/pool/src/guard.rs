@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Manager, inner::PoolInner, retired::Retired, slots::Live};
+use crate::{Acquisition, Manager, inner::PoolInner, retired::Retired, slots::Live};
 
 /// A connection in use that borrows its [`Pool`](crate::Pool) handle. Dropping it releases the connection.
 pub type Pooled<'pool, M> = Guard<M, &'pool Arc<PoolInner<M>>>;
@@ -31,6 +31,15 @@ impl<M: Manager, P: Borrow<Arc<PoolInner<M>>>> Guard<M, P> {
             live: Some(live),
             manager: PhantomData,
         }
+    }
+
+    /// Tells the manager that a caller has the connection now.
+    pub(crate) fn acquired(mut self, acquisition: Acquisition) -> Self {
+        if let Some(live) = &mut self.live {
+            let inner: &PoolInner<M> = self.pool.borrow();
+            inner.manager.acquired(&mut live.connection, acquisition);
+        }
+        self
     }
 
     /// Closes the connection instead of releasing it.

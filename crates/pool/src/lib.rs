@@ -89,7 +89,7 @@ mod interleavings;
 
 pub use cenote_metrics::{Histogram, Metrics, Value};
 
-pub use caller::Holder;
+pub use caller::{Acquisition, Holder};
 pub use chain::Chain;
 pub use config::{Config, InvalidConfig, Limits};
 pub use connection_info::{ConnectionInfo, ConnectionState};

@@ -4,6 +4,8 @@
 
 use std::error::Error;
 
+use crate::Acquisition;
+
 /// Opens, inspects, cleans and closes one kind of connection.
 ///
 /// # Cancel safety
@@ -47,6 +49,15 @@ pub trait Manager: Send + Sync + 'static {
     fn inspect(&self, connection: &mut Self::Connection) -> Condition {
         let _ = connection;
         Condition::Unknown
+    }
+
+    /// Called when a connection is handed to a caller, with how the caller got it. By default it does nothing.
+    ///
+    /// # Panics
+    ///
+    /// If it panics, the connection is released and the panic reaches the caller.
+    fn acquired(&self, connection: &mut Self::Connection, acquisition: Acquisition) {
+        let _ = (connection, acquisition);
     }
 
     /// Cleans a [`Condition::Dirty`] connection. After an error, or after

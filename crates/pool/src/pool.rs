@@ -5,10 +5,9 @@ use std::{fmt, panic::Location, sync::Arc, time::Duration};
 use crate::{
     AcquireError, Config, ConnectError, ConnectionInfo, Holder, InvalidConfig, Limits, Manager, OwnedPooled, Phase,
     Pooled, Reason, Stats,
-    acquire::{acquire, permanent, snapshot, take},
+    acquire::{acquire, handed, permanent, snapshot, take},
     caller::{Caller, RuntimeIndex},
     counters::Counters,
-    guard::Guard,
     inner::{Core, PoolInner},
     shim::{Handle, timeout},
 };
@@ -123,8 +122,9 @@ impl<M: Manager> Pool<M> {
     /// Takes an idle connection without waiting and without a [check](Manager::check). `None` if none is idle.
     #[track_caller]
     pub fn try_get(&self) -> Option<Pooled<'_, M>> {
-        let (live, _) = take(&self.inner, self.caller(Location::caller()))?;
-        Some(Guard::new(&self.inner, live))
+        let caller = self.caller(Location::caller());
+        let (live, _) = take(&self.inner, caller)?;
+        Some(handed(&self.inner, live, caller, Duration::ZERO))
     }
 
     fn caller(&self, at: &'static Location<'static>) -> Caller {
