@@ -7,6 +7,7 @@ use crate::{
     InvalidConfig, InvalidUrl, Retry,
     connect::{credentials::Password, dns::Resolver, tls::Tls, url::ConnectionString},
     server_role::TargetSession,
+    slow_statement::SlowStatementHook,
 };
 
 /// The servers, and the behaviour of the pool and its connections.
@@ -42,6 +43,8 @@ pub struct Config {
     pub echo: bool,
     /// Logs statements that take longer at level `warn`, without their parameters. `None`: never.
     pub slow_query: Option<Duration>,
+    /// Is told of these statements too.
+    pub on_slow_statement: Option<SlowStatementHook>,
     /// A health check that takes longer reports [`HealthState::Degraded`](crate::HealthState::Degraded).
     pub degraded_latency: Duration,
 }
@@ -107,6 +110,7 @@ impl Config {
             retry: Retry::default(),
             echo: false,
             slow_query: Some(Duration::from_secs(1)),
+            on_slow_statement: None,
             degraded_latency: Duration::from_millis(250),
         }
     }

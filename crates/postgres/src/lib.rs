@@ -54,6 +54,7 @@ mod retry;
 mod runtime_liveness;
 mod server_role;
 mod session;
+mod slow_statement;
 mod tap;
 mod timer;
 
@@ -92,6 +93,7 @@ pub use session::pipeline::Command;
 pub use session::side_effects::side_effects;
 pub use session::streams::RowStream;
 pub use session::transaction::{Isolation, Transaction, TransactionOptions};
+pub use slow_statement::{SlowStatement, SlowStatementHook};
 #[cfg(fuzzing)]
 pub use tap::follow;
 pub use tokio_postgres;

@@ -14,7 +14,10 @@ use crate::{
     health::HealthMonitor,
     http::{Tls, Traffic},
     memory_watch::{MemoryReader, MemoryState, MemoryWatch, Thresholds},
+    recent::Recent,
     response_memory::ResponseMemory,
+    slow_statements::SlowStatement,
+    spans::Spans,
     store::{CacheMode, Queues, Store},
 };
 
@@ -43,6 +46,10 @@ pub(crate) struct Shared {
     pub(crate) started_at: SystemTime,
     /// What is counted of connections and requests.
     pub(crate) traffic: Arc<Traffic>,
+    /// The newest slow statements.
+    pub(crate) slow_statements: Arc<Recent<SlowStatement>>,
+    /// The spans that are exported.
+    pub(crate) spans: Spans,
     pub(crate) memory: ResponseMemory,
     /// How short the process's memory is.
     pub(crate) memory_state: MemoryState,

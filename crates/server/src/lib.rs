@@ -15,6 +15,7 @@
 //! | `app` | the state that the routes share |
 //! | `dashboard` | the page at `/`, and the figures that it shows |
 //! | `metrics` | what is counted, as text for Prometheus |
+//! | [`recent`], `slow_statements` | what failed or was slow just now |
 //! | `health` | measures the database's health |
 //! | `response_memory` | bounds the memory of large responses |
 //! | [`memory_watch`] | gives memory back and refuses long bodies while memory is short |
@@ -23,11 +24,14 @@
 //! | `open_files` | divides the limit of open files |
 //! | `systemd` | readiness, watchdog and passed sockets |
 //! | `dotenv` | parses `.env` files |
+//! | [`spans`] | traces, and their export |
 //! | `output`, `telemetry` | standard output, the log |
 //!
 //! The modules below are in import order; each imports only from those above it.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod recent;
 
 pub mod http;
 mod http_client;
@@ -37,6 +41,8 @@ pub mod limits;
 mod audit;
 mod line_budget;
 mod output;
+mod slow_statements;
+pub mod spans;
 mod telemetry;
 
 mod dotenv;

@@ -19,7 +19,7 @@ const PLACES: [&str; 29] = [
     "crates/server/src/store/requirements.rs",
     "crates/server/src/dotenv.rs",
     "crates/server/src/open_files.rs",
-    "crates/server/src/telemetry.rs",
+    "crates/server/src/telemetry",
     "crates/local/src/error.rs",
     "crates/postgres/src/config.rs",
     "crates/postgres/src/connect/url/conninfo.rs",

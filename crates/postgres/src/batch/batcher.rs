@@ -10,6 +10,7 @@ mod calls;
 mod limits;
 mod queue;
 mod scheduler;
+mod spans;
 mod worker;
 
 use std::{
@@ -28,6 +29,7 @@ use self::{
     calls::Request,
     queue::{Queue, Ticket},
     scheduler::{Counts, Shared, State},
+    spans::TracedCaller,
 };
 pub use self::{
     calls::{Batch, BatchCalls},
@@ -244,6 +246,8 @@ impl<B: Batch> Batcher<B> {
         let weight = shared.batch.weight(&request);
         let key = shared.batch.key(&request);
         let (answer, answered) = oneshot::channel();
+        let context = cenote_trace::current();
+        let trace = TracedCaller::enqueued();
         let now = Instant::now();
         let deadline = limit.and_then(|limit| now.checked_add(limit));
         let patience = limit.unwrap_or(shared.limits.queue_timeout);
@@ -263,6 +267,8 @@ impl<B: Batch> Batcher<B> {
             request,
             answer,
             is_watched,
+            context,
+            trace,
         };
         let ticket = state.queue.push(request, key, weight, deadline, now);
         if !is_watched {

@@ -90,7 +90,7 @@ impl Connection {
             self.excuse(effects);
             Ok(())
         };
-        self.command(sql, run).await
+        self.command(sql, run, |()| None).await
     }
 
     /// Notes, before a command is sent, changes that its answer will not show.
@@ -119,7 +119,7 @@ impl Connection {
                 answer => answer,
             }
         };
-        self.command(sql, run).await
+        self.command(sql, run, |output| Some(output.affected)).await
     }
 
     /// Prepares a statement, keeps it for its use, and returns what `look` finds in its columns.

@@ -21,6 +21,7 @@ use crate::{
     connect::router::{OpenSession, Router},
     session::query_metrics::QueryMetrics,
     session::statement_cache::StatementCache,
+    slow_statement::Usage,
     tap::{self, Link},
     timer::{Timer, after},
 };
@@ -66,6 +67,8 @@ pub(super) struct Inner {
     /// The number of unfinished preparations. Between commands: statements that the server keeps, although the callers
     /// that prepared them have gone and nobody knows their names.
     pub(super) preparing: AtomicU32,
+    /// Who has it now.
+    pub(super) usage: Usage,
 }
 
 impl Connection {
@@ -100,6 +103,7 @@ impl Connection {
                 types_looked_up: AtomicBool::new(false),
                 types_lost: AtomicBool::new(false),
                 preparing: AtomicU32::new(0),
+                usage: Usage::default(),
             }),
         })
     }
@@ -120,6 +124,11 @@ impl Connection {
         self.inner.used.store(true, Relaxed);
         self.inner.types_looked_up.store(true, Relaxed);
         &mut self.inner.client
+    }
+
+    /// Notes who has the connection now, for what is told of slow statements.
+    pub(crate) fn usage_mut(&mut self) -> &mut Usage {
+        &mut self.inner.usage
     }
 
     /// Returns the server process of this connection, as in `pg_stat_activity.pid`.

@@ -48,7 +48,7 @@ impl Connection {
             sink.map_err(Failure::Executed)
         };
         Ok(CopyIn {
-            sink: Box::pin(self.command(sql, begin).await?),
+            sink: Box::pin(self.command(sql, begin, |_| None).await?),
             silence: ReadTimeout::new(self.inner.command_timeout),
             connection: self,
         })
@@ -73,7 +73,7 @@ impl Connection {
                 data => data,
             }
         };
-        let data = self.command(sql, begin).await?;
+        let data = self.command(sql, begin, |_| None).await?;
         Ok(CopyOut(TimedStream::new(self, data, SideEffects::default())))
     }
 

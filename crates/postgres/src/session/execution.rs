@@ -5,10 +5,12 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{
     clean::CANCELLED,
     connection::{Connection, Inner},
+    statement_span,
 };
 use crate::{
     Error, Result,
@@ -42,20 +44,25 @@ impl From<tokio_postgres::Error> for Failure {
 }
 
 impl Connection {
-    /// Runs a command: counted, bounded in time, with its errors classified. All commands go through this.
+    /// Runs a command: counted, bounded in time, with its errors classified. All commands go through this. `rows` tells the
+    /// number of rows of its answer.
     pub(super) async fn command<T>(
         &self,
         sql: &str,
         run: impl Future<Output = std::result::Result<T, Failure>>,
+        rows: fn(&T) -> Option<u64>,
     ) -> Result<T> {
         let metrics = &self.inner.metrics;
         metrics.started(sql);
         let started = Instant::now();
+        let span = statement_span::begin(sql);
         let result = match self.make_ready().await {
-            Ok(()) => self.bounded_from(started, run).await,
+            Ok(()) => self.bounded_from(started, run.instrument(span.clone())).await,
             Err(error) => Err(error),
         };
-        metrics.finished(sql, started.elapsed(), result.as_ref().err());
+        let outcome = result.as_ref().map(rows);
+        statement_span::end(&span, outcome);
+        metrics.finished(sql, started.elapsed(), outcome, &self.inner.usage);
         result
     }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use cenote_pool::{Condition, Manager};
+use cenote_pool::{Acquisition, Condition, Manager};
 
 use super::query_metrics::QueryMetrics;
-use crate::{Config, Connection, ConnectionError, InvalidConfig, connect::router::Router, tap};
+use crate::{Config, Connection, ConnectionError, InvalidConfig, connect::router::Router, slow_statement::Usage, tap};
 
 /// Opens, inspects, cleans and closes connections to PostgreSQL for a [`Pool`](crate::Pool).
 #[derive(Debug)]
@@ -65,6 +65,11 @@ impl Manager for Postgres {
 
     fn inspect(&self, connection: &mut Connection) -> Condition {
         connection.inspect()
+    }
+
+    #[inline]
+    fn acquired(&self, connection: &mut Connection, acquisition: Acquisition) {
+        *connection.usage_mut() = Usage::new(acquisition);
     }
 
     async fn clean(&self, connection: &mut Connection) -> Result<(), ConnectionError> {

@@ -18,5 +18,6 @@ mod read_timeout;
 pub(crate) mod side_effects;
 mod staleness;
 mod statement_cache;
+mod statement_span;
 pub(crate) mod streams;
 pub(crate) mod transaction;

@@ -100,7 +100,8 @@ impl Connection {
                     Err(error) => Ok(Err(error)),
                 }
             };
-            async { self.command(command.sql, run).await? }
+            let rows = |output: &Result<CommandOutput>| output.as_ref().ok().map(|output| output.affected);
+            async move { self.command(command.sql, run, rows).await? }
         });
         join_all(sent).await
     }

@@ -8,13 +8,14 @@ use std::{
 use cenote_metrics::{AtomicHistogram, Histogram};
 
 use super::error_classes::ErrorClasses;
-use crate::{Config, Error};
+use crate::{Config, Error, SlowStatementHook, slow_statement::Usage};
 
 /// The counters of a pool, and what it logs. The counters are independent, so `Relaxed` is enough.
 #[derive(Debug)]
 pub(crate) struct QueryMetrics {
     echo: bool,
     slow_query: Option<Duration>,
+    on_slow: Option<SlowStatementHook>,
     queries: AtomicU64,
     timeouts: AtomicU64,
     slow: AtomicU64,
@@ -27,6 +28,7 @@ impl QueryMetrics {
         Self {
             echo: config.echo,
             slow_query: config.slow_query,
+            on_slow: config.on_slow_statement.clone(),
             queries: AtomicU64::new(0),
             timeouts: AtomicU64::new(0),
             slow: AtomicU64::new(0),
@@ -75,15 +77,25 @@ impl QueryMetrics {
         }
     }
 
-    pub(crate) fn finished(&self, sql: &str, took: Duration, error: Option<&Error>) {
+    /// Counts a command that has ended, with its number of rows if that is known.
+    pub(crate) fn finished(
+        &self,
+        sql: &str,
+        took: Duration,
+        outcome: std::result::Result<Option<u64>, &Error>,
+        usage: &Usage,
+    ) {
         self.durations.record(took);
-        if let Some(error) = error {
+        if let Err(error) = outcome {
             self.failed(error);
         }
         if self.slow_query.is_some_and(|limit| took >= limit) {
             self.slow.fetch_add(1, Relaxed);
-            let seconds = took.as_secs_f64();
-            tracing::warn!(target: "cenote::sql", sql, seconds, "slow statement");
+            let statement = usage.statement(sql, took, outcome);
+            statement.log();
+            if let Some(hook) = &self.on_slow {
+                hook.call(&statement);
+            }
         }
     }
 }

@@ -42,7 +42,7 @@ impl Connection {
     ///
     /// See [`Error`]; the stream may also end with one.
     pub async fn query_stream(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<RowStream<'_>> {
-        let (rows, effects) = self.command(sql, self.start(sql, parameters)).await?;
+        let (rows, effects) = self.command(sql, self.start(sql, parameters), |_| None).await?;
         Ok(RowStream(TimedStream::new(self, rows, effects)))
     }
 }

@@ -29,7 +29,7 @@ const REDIS_TIMEOUT: Duration = Duration::from_secs(5);
 type Outcome = Result<String, String>;
 
 pub(super) fn run(loaded: Loaded) -> ExitCode {
-    with_log(loaded, check)
+    with_log(loaded, |settings, _| check(settings))
 }
 
 async fn check(settings: Settings) -> ExitCode {

@@ -16,6 +16,7 @@ use crate::{
     output::{self, Output},
     routes,
     settings::{self, Loaded, Settings, Sources},
+    spans::Spans,
     startup, telemetry,
 };
 
@@ -82,7 +83,7 @@ fn dispatch(matches: &ArgMatches) -> ExitCode {
         "config" => config(&loaded, arguments.get_flag("json")),
         "serve" => serve::run(loaded, sources),
         "check" => check::run(loaded),
-        _ => with_log(loaded, migrate),
+        _ => with_log(loaded, |settings, _| migrate(settings)),
     }
 }
 
@@ -138,10 +139,11 @@ fn warn(warnings: &[String]) {
 }
 
 /// Starts the log and runs a command on this thread.
-fn with_log<F: Future<Output = ExitCode>>(loaded: Loaded, command: impl FnOnce(Settings) -> F) -> ExitCode {
+fn with_log<F: Future<Output = ExitCode>>(loaded: Loaded, command: impl FnOnce(Settings, Spans) -> F) -> ExitCode {
     warn(&loaded.warnings);
-    telemetry::init(&loaded.settings.log_filter, loaded.settings.log_is_pretty);
-    block_on(command(loaded.settings))
+    let spans = Spans::default();
+    telemetry::init(&loaded.settings.log_filter, loaded.settings.log_is_pretty, &spans);
+    block_on(command(loaded.settings, spans))
 }
 
 /// Runs a command on this thread.

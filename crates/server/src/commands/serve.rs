@@ -14,6 +14,7 @@ use super::{
 use crate::{
     http::Drained,
     settings::{Loaded, Settings, Sources},
+    spans::Spans,
     startup::{self, LoadedFrom, Stop},
     systemd::PassedSockets,
 };
@@ -26,18 +27,18 @@ pub(super) fn run(loaded: Loaded, sources: Sources) -> ExitCode {
     let from = LoadedFrom { sources, report };
     // Before the log starts its thread.
     match PassedSockets::take() {
-        Ok(sockets) => with_log(loaded, |settings| serve(settings, from, sockets)),
+        Ok(sockets) => with_log(loaded, |settings, spans| serve(settings, from, sockets, spans)),
         Err(problem) => fail_with(&problem),
     }
 }
 
-async fn serve(settings: Settings, from: LoadedFrom, sockets: PassedSockets) -> ExitCode {
+async fn serve(settings: Settings, from: LoadedFrom, sockets: PassedSockets, spans: Spans) -> ExitCode {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return fail("cannot receive signals", &error),
     };
     let delay = settings.shutdown_delay;
-    let service = match Box::pin(startup::build_for_serve(settings, from, sockets)).await {
+    let service = match Box::pin(startup::build_for_serve(settings, from, sockets, spans)).await {
         Ok(service) => service,
         Err(error) => return fail_with(&error),
     };

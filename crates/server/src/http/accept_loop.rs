@@ -80,6 +80,7 @@ pub async fn serve<S: Service>(
             core: number,
             clients: Arc::clone(&clients),
             compressor: compressor.clone(),
+            sampling: config.sampling,
         };
         (core.runtime, Arc::new(layer))
     };

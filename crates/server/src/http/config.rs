@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::client_address::{ProxyHeader, TrustedProxies};
 use super::cors::Cors;
+use super::sampling::Sampling;
 
 /// The settings of the transport. Every duration must be above zero. A timeout may fire a few milliseconds late, never
 /// early.
@@ -49,6 +50,8 @@ pub struct HttpConfig {
     pub compression: bool,
     /// Whether every response tells where its time went (`Server-Timing`). Default false.
     pub server_timing: bool,
+    /// How many requests begin a trace. Default `None`: no spans are recorded.
+    pub sampling: Option<Sampling>,
 }
 
 impl Default for HttpConfig {
@@ -73,6 +76,7 @@ impl Default for HttpConfig {
             hsts: None,
             compression: false,
             server_timing: false,
+            sampling: None,
         }
     }
 }

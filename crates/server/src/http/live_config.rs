@@ -46,7 +46,8 @@ impl From<HttpConfig> for LiveConfig {
 
 impl LiveConfig {
     /// Replaces the configuration. What depends on the sockets or on hyper's settings stays as it was at the start:
-    /// `max_connections`, `max_streams`, `ping_interval`, `slow_request`, `max_header_bytes`, and the trusted proxies.
+    /// `max_connections`, `max_streams`, `ping_interval`, `slow_request`, `max_header_bytes`, `sampling`, and the trusted
+    /// proxies.
     pub fn replace(&self, new: &HttpConfig) {
         let old = self.0.load();
         let config = HttpConfig {
@@ -57,6 +58,7 @@ impl LiveConfig {
             max_header_bytes: old.max_header_bytes,
             trusted_proxies: old.trusted_proxies.clone(),
             proxy_header: old.proxy_header,
+            sampling: old.sampling,
             ..new.clone()
         };
         self.0.store(Arc::new(config.into()));

@@ -13,8 +13,8 @@
 //! | the client behind proxies | `client_address` |
 //! | what happens to a request before and after its handler; security headers, compression | `request_layer` |
 //! | which pages of other origins may read responses | `cors` |
-//! | where the time of a request went | `server_timing` |
-//! | what is counted of connections and requests | `traffic` |
+//! | where the time of a request went, and which requests are traced | `server_timing`, `sampling` |
+//! | what is counted of connections and requests, and which failed | `traffic`, `failures` |
 //! | bodies of requests and responses | `body` |
 //! | JSON, path and query parameters, and their validation | `extract`, `validation` |
 //! | error responses | `problem` |
@@ -31,6 +31,7 @@ mod connection;
 mod connections;
 mod cors;
 mod extract;
+mod failures;
 mod listener;
 mod live_config;
 mod opening;
@@ -40,6 +41,7 @@ mod proxy_protocol;
 mod refusals;
 mod request_layer;
 mod router;
+mod sampling;
 mod server_timing;
 mod service;
 mod socket;
@@ -57,6 +59,7 @@ pub use connections::Drained;
 pub(crate) use cors::check_origin;
 pub use cors::{Cors, CorsError};
 pub use extract::{Json, Key, Number, Path, Query, decode_key, number};
+pub use failures::FailedRequest;
 pub use listener::{TcpListeners, bind};
 pub use live_config::LiveConfig;
 pub use peer::Peer;
@@ -67,6 +70,7 @@ pub use request_layer::Compressible;
 pub use request_layer::accepts_gzip;
 pub(crate) use request_layer::{panic_text, prefers_gzip};
 pub use router::with_fallbacks;
+pub use sampling::Sampling;
 pub use server_timing::{Stage, Stopwatch, Timings};
 pub use service::Service;
 pub(crate) use tls::host_name_in;

@@ -52,11 +52,21 @@ pub enum Member {
 /// Why a response is a 5xx, or a refusal that does not tell the client why. It travels in the response's extensions to the log, and is formatted only if it is logged: in
 /// a flood of failures most are not.
 #[derive(Clone)]
-pub struct Cause(Arc<dyn fmt::Display + Send + Sync>);
+pub struct Cause {
+    slug: &'static str,
+    text: Arc<dyn fmt::Display + Send + Sync>,
+}
+
+impl Cause {
+    /// The kind of the problem, as in its type.
+    pub fn slug(&self) -> &'static str {
+        self.slug
+    }
+}
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.text.fmt(f)
     }
 }
 
@@ -121,7 +131,10 @@ impl Problem {
     /// Sets the internal reason, for the log only.
     #[must_use]
     pub fn cause(mut self, cause: impl fmt::Display + Send + Sync + 'static) -> Self {
-        self.0.cause = Some(Cause(Arc::new(cause)));
+        self.0.cause = Some(Cause {
+            slug: self.0.slug,
+            text: Arc::new(cause),
+        });
         self
     }
 

@@ -1,4 +1,4 @@
-//! Counts connections and requests, for metrics.
+//! Counts connections and requests, for metrics, and keeps the newest failures.
 //!
 //! Invariant: a request costs some additions to memory of its core alone, and no lock, allocation or reading of the clock.
 //! The number of counters is fixed, whatever peers send.
@@ -11,7 +11,9 @@ use axum::http::{Method, StatusCode};
 use cenote_metrics::{AtomicHistogram, Histogram};
 
 use super::connections::Connections;
+use super::failures::FailedRequest;
 use super::timeouts::TimeoutCounts;
+use crate::recent::Recent;
 
 /// The routes that requests are counted by: a closed set.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +67,7 @@ pub struct Traffic {
     accepted: AtomicU64,
     refused_at_limit: AtomicU64,
     refused_without_descriptor: AtomicU64,
+    failures: Recent<FailedRequest>,
 }
 
 /// What one core counts. Aligned to two cache lines, which processors fetch together, so that cores do not share one.
@@ -99,7 +102,14 @@ impl Traffic {
             accepted: AtomicU64::new(0),
             refused_at_limit: AtomicU64::new(0),
             refused_without_descriptor: AtomicU64::new(0),
+            failures: Recent::default(),
         }
+    }
+
+    /// The newest requests that failed.
+    #[must_use]
+    pub fn failures(&self) -> &Recent<FailedRequest> {
+        &self.failures
     }
 
     /// Counts a connection that is served.
@@ -117,14 +127,25 @@ impl Traffic {
         self.refused_without_descriptor.fetch_add(1, Relaxed);
     }
 
+    /// Returns the route of a path.
+    pub(super) fn route_of(&self, path: &str) -> Route {
+        let last = self.routes.names.len().saturating_sub(1);
+        Route((self.routes.of)(path).min(last))
+    }
+
+    /// Returns the template of a route.
+    pub(super) fn name_of(&self, route: Route) -> &'static str {
+        self.routes.names[route.0]
+    }
+
     /// Counts a request that begins on this core.
-    pub(super) fn begin(&self, core: usize, method: &Method, path: &str) -> CountedRequest<'_> {
+    pub(super) fn begin(&self, core: usize, method: &Method, route: Route) -> CountedRequest<'_> {
         let core = &self.cores[core.min(self.cores.len() - 1)];
         core.in_flight.fetch_add(1, Relaxed);
         CountedRequest {
             traffic: self,
             core,
-            route: (self.routes.of)(path).min(core.routes.len().saturating_sub(1)),
+            route: route.0,
             method: method_index(method),
             is_answered: false,
         }
@@ -165,6 +186,10 @@ impl Traffic {
         }
     }
 }
+
+/// A route of the table: a position in its names.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Route(usize);
 
 /// A request that is counted. Its drop counts it as unanswered, unless it was [answered](Self::answered).
 pub(super) struct CountedRequest<'a> {
@@ -247,7 +272,9 @@ mod tests {
             (0, Method::GET, "/b", 503),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            traffic.begin(core, &method, path).answered(status, millisecond);
+            traffic
+                .begin(core, &method, traffic.route_of(path))
+                .answered(status, millisecond);
         }
         let stats = traffic.stats();
         assert_eq!(stats.in_flight, 0);
@@ -263,7 +290,7 @@ mod tests {
     #[test]
     fn a_request_whose_client_left_is_in_flight_until_then_and_has_no_code() {
         let traffic = Traffic::new(1, ROUTES);
-        let request = traffic.begin(0, &Method::POST, "/a");
+        let request = traffic.begin(0, &Method::POST, traffic.route_of("/a"));
         assert_eq!(traffic.stats().in_flight, 1);
         drop(request);
         let stats = traffic.stats();
@@ -279,7 +306,8 @@ mod tests {
             let name: String = (0..8).map(|_| fastrand::alphabetic()).collect();
             let method = Method::from_bytes(name.as_bytes()).unwrap();
             let status = StatusCode::from_u16(fastrand::u16(100..1000)).unwrap();
-            let request = traffic.begin(number as usize, &method, &format!("/{name}"));
+            let route = traffic.route_of(&format!("/{name}"));
+            let request = traffic.begin(number as usize, &method, route);
             request.answered(status, Duration::from_nanos(fastrand::u64(..)));
         }
         let stats = traffic.stats();

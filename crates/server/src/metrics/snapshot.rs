@@ -14,6 +14,7 @@ use crate::{
     http::{TlsStats, TrafficStats},
     limits::LimitStats,
     memory_watch::MemoryReport,
+    spans::SpanStats,
     store::FeedStats,
 };
 
@@ -51,6 +52,7 @@ pub(super) struct ServiceFigures {
     pub(super) response_bytes: usize,
     /// `None` without a change feed.
     pub(super) feed: Option<FeedStats>,
+    pub(super) spans: SpanStats,
 }
 
 impl Snapshot {
@@ -74,6 +76,7 @@ impl Snapshot {
                 memory: app.memory_state.report().map(|report| (*report).clone()),
                 response_bytes: app.memory.claimed(),
                 feed: app.has_feed.then(|| app.store.feed_stats()),
+                spans: app.spans.stats(),
             },
         }
     }

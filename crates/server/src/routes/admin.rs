@@ -9,7 +9,7 @@ use axum::{
 };
 use garde::Validate;
 use hyper::body::Body;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::response::json;
@@ -17,7 +17,8 @@ use crate::{
     admin::{AdminState, Fault, ReloadRefused, Reloaded},
     app::App,
     audit::CallDetail,
-    http::{FullResponse, Json, Problem, between, characters, no_nul},
+    http::{FailedRequest, FullResponse, Json, Problem, between, characters, no_nul},
+    slow_statements::SlowStatement,
 };
 
 const DEFAULT_PAUSE: u32 = 60;
@@ -28,6 +29,7 @@ const MOST_FAULTS: usize = 32;
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/admin/state", get(state))
+        .route("/admin/recent", get(recent))
         .route("/admin/pause", post(pause))
         .route("/admin/resume", post(resume))
         .route("/admin/resize", post(resize))
@@ -95,6 +97,26 @@ pub(super) struct NoFields {}
 ))]
 pub(super) async fn state(State(app): State<App>) -> FullResponse {
     json(&app.admin.state())
+}
+
+/// What failed or was slow just now.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RecentEvents {
+    /// The last fifty requests that failed, the newest first. In a flood of failures some are left out.
+    failed_requests: Vec<FailedRequest>,
+    /// The last fifty statements that took as long as `DB_SLOW_QUERY`, the newest first.
+    slow_statements: Vec<SlowStatement>,
+}
+
+/// Returns the last requests that failed, and the last statements that were slow.
+#[utoipa::path(get, path = "/admin/recent", operation_id = "admin_recent", tag = "admin", responses(
+    (status = 200, body = RecentEvents, description = "The newest first"),
+))]
+pub(super) async fn recent(State(app): State<App>) -> FullResponse {
+    json(&RecentEvents {
+        failed_requests: app.traffic.failures().newest_first(),
+        slow_statements: app.slow_statements.newest_first(),
+    })
 }
 
 /// Stops handing out connections until `resume`, or until the time is over. Requests that need the database wait, each

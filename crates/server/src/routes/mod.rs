@@ -159,6 +159,7 @@ pub(crate) fn openapi_document() -> utoipa::openapi::OpenApi {
         stats::cache,
         metrics::metrics,
         admin::state,
+        admin::recent,
         admin::pause,
         admin::resume,
         admin::resize,

@@ -14,6 +14,7 @@ use super::table as t;
 use super::typed::Settings;
 use crate::auth::{AuthMode, KeySource, SECRET_BYTES};
 use crate::http::{ClientCertificates, Cors, TlsConfig};
+use crate::spans::{OtlpConfig, OtlpHeaders};
 use crate::store::CacheMode;
 
 /// The default of `CACHE_MAX_STALENESS_MS`, which counts in one mode only.
@@ -42,6 +43,7 @@ pub(super) fn apply(r: &mut Resolver, s: &mut Settings) {
     tokens(r, s);
     tls(r, s);
     proxy_protocol(r, s);
+    traces(r, s);
 }
 
 fn pool_sizes(r: &mut Resolver, s: &mut Settings) {
@@ -247,6 +249,30 @@ fn tokens(r: &mut Resolver, s: &mut Settings) {
     if accepts_tokens && is_url && !r.is_set(&t::JWT_AUDIENCE) {
         let message = "JWT_AUDIENCE is not set: tokens that the issuer made for other services are accepted too";
         r.warnings.push(message.to_owned());
+    }
+}
+
+/// Nothing is traced unless there is a collector.
+fn traces(r: &mut Resolver, s: &mut Settings) {
+    let headers = match r.get(&t::OTLP_HEADERS).map(|text| OtlpHeaders::parse(text.expose())) {
+        Some(Ok(headers)) => headers,
+        Some(Err(wrong)) => {
+            r.problem_with(&t::OTLP_HEADERS, format!("the value {wrong}"));
+            OtlpHeaders::default()
+        }
+        None => OtlpHeaders::default(),
+    };
+    let service = r.get(&t::OTLP_SERVICE_NAME).unwrap_or_else(|| "cenote".to_owned());
+    let sampling = r.get(&t::TRACE_RATIO).unwrap_or_default();
+    match r.get(&t::OTLP_ENDPOINT) {
+        Some(url) => {
+            s.http.sampling = Some(sampling);
+            s.otlp = Some(OtlpConfig { url, headers, service });
+        }
+        None if r.is_set(&t::OTLP_HEADERS) && !r.is_set(&t::OTLP_ENDPOINT) => {
+            means_nothing_without(r, &t::OTLP_HEADERS, &t::OTLP_ENDPOINT);
+        }
+        None => {}
     }
 }
 

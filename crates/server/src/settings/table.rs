@@ -14,8 +14,9 @@ use super::resolve::Fallback::{Else, Is};
 use super::resolve::{About, Reload, Row, Setting};
 use crate::access::OpenGroup;
 use crate::auth::{AuthMode, CertificateScopes, ClaimRules, JwksUrl};
-use crate::http::{ProxyHeader, TlsVersion, TrustedProxies, check_origin};
+use crate::http::{ProxyHeader, Sampling, TlsVersion, TrustedProxies, check_origin};
 use crate::limits::{HeadersOn, Policy, RouteClasses};
+use crate::spans::OtlpUrl;
 use crate::store::{CacheMode, Migrate, SchemaName};
 use crate::telemetry;
 
@@ -153,7 +154,7 @@ settings! {
         DB_ECHO: Switch, Is("false") => |s, it| s.postgres.echo = it,
             "Log every SQL statement";
         DB_SLOW_QUERY: SecondsOrOff, Is("1") => |s, it| s.postgres.slow_query = it,
-            "Log statements that take longer than this, in seconds; 0 = off";
+            "Log statements that take as long as this, in seconds, with their times and without parameters; 0 = off";
         DB_RETRY_ATTEMPTS: Whole<u32>(1..=100), Is("3") => |s, it| s.postgres.retry.attempts = it,
             "Maximum number of attempts of a statement that may be retried, including the first; 1 = no retry";
         DB_RETRY_DELAY: Seconds, Is("1.0") => |s, it| s.postgres.retry.delay = it,
@@ -369,9 +370,23 @@ settings! {
         PROXY_PROTOCOL: OneOf<bool>(&[("off", false), ("on", true)]), Is("off") => |s, it| s.proxy_protocol = it,
             "Whether every connection from TRUSTED_PROXIES begins with a header of the PROXY protocol, version 1 or 2";
     }
+    "Traces" {
+        OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT: Parsed<OtlpUrl>(
+            "URL",
+            "URL such as http://localhost:4318",
+            str::parse,
+        ), Else("none: no traces are exported"),
+            "Base URL of the collector that gets traces, by OTLP over HTTP";
+        OTLP_HEADERS or OTEL_EXPORTER_OTLP_HEADERS: Password, Else("none"),
+            "Headers of each request to the collector, as name=value,name=value with percent-encoded values";
+        OTLP_SERVICE_NAME or OTEL_SERVICE_NAME: Text, Else("cenote"),
+            "Name of this service in traces";
+        TRACE_RATIO or OTEL_TRACES_SAMPLER_ARG: Parsed<Sampling>("SHARE", "share from 0 to 1", str::parse), Else("0.01"),
+            "Share of the requests that are traced; a request with a traceparent is traced if its caller traces it";
+    }
     "Log" {
         #[live]
-        LOG or RUST_LOG: Parsed<String>("FILTER", "tracing filter directives", telemetry::parse_filter), Is("info")
+        LOG or LOG_LEVEL or RUST_LOG: Parsed<String>("FILTER", "tracing filter directives", telemetry::parse_filter), Is("info")
             => |s, it| s.log_filter = it,
             "What is logged, as tracing filter directives such as info,cenote=debug";
         LOG_FORMAT: OneOf<Option<bool>>(&[("auto", None), ("pretty", Some(true)), ("json", Some(false))]), Is("auto")

@@ -13,6 +13,7 @@ use crate::auth::AuthConfig;
 use crate::http::{HttpConfig, ProxyHeader, TlsConfig, TrustedProxies};
 use crate::limits::LimitsConfig;
 use crate::memory_watch::Thresholds;
+use crate::spans::OtlpConfig;
 use crate::store::{CacheMode, Migrate, SchemaName};
 
 /// All settings of the service.
@@ -76,6 +77,8 @@ pub struct Settings {
     pub queue_bytes: usize,
     /// The longest expected wait to share a statement.
     pub queue_wait: Duration,
+    /// Where traces are exported to. `None`: nowhere.
+    pub(crate) otlp: Option<OtlpConfig>,
     /// The directives of the log's filter. They are known to parse.
     pub log_filter: String,
     /// Whether the log is for people; otherwise it is one JSON object a line. `None`: it is for people on a terminal.

@@ -58,6 +58,8 @@ use crate::{
     response_memory::ResponseMemory,
     routes::{ROUTE_NAMES, Routes},
     settings::Settings,
+    slow_statements,
+    spans::{Exporter, Spans},
     systemd::{self, PassedSockets, supervise},
 };
 
@@ -76,6 +78,8 @@ enum Failure {
     Tls(#[from] TlsError),
     #[error("cannot start a thread for each of HTTP_CORES: {0}")]
     Cores(io::Error),
+    #[error("cannot start the export of traces: {0}")]
+    Exporter(io::Error),
     #[error("too few open files are allowed: {0}")]
     OpenFiles(#[from] TooFewOpenFiles),
     #[error("no database: {0}")]
@@ -129,6 +133,8 @@ pub struct Service {
     memory_watch: Option<MemoryWatch>,
     /// `None`: the settings were not loaded from sources, so there is nothing to read again.
     reloading: Option<(Reloader, mpsc::Receiver<ReloadRequest>)>,
+    /// `None`: no traces are exported.
+    exporter: Option<Exporter>,
     /// The limits that are shared, and the Redis through which they are.
     sharing: Option<(Arc<Limits>, RedisConfig)>,
     /// What the dashboard shows of the settings.
@@ -143,6 +149,8 @@ struct Surroundings {
     memory: Option<Box<dyn MemoryReader>>,
     /// `None`: the settings cannot be reloaded.
     from: Option<LoadedFrom>,
+    /// Where the log leaves spans.
+    spans: Spans,
 }
 
 impl Default for Surroundings {
@@ -151,6 +159,7 @@ impl Default for Surroundings {
             sockets: PassedSockets::default(),
             memory: memory_watch::system_reader(),
             from: None,
+            spans: Spans::default(),
         }
     }
 }
@@ -171,16 +180,18 @@ pub async fn build(settings: Settings) -> Result<Service, StartError> {
     Ok(Box::pin(compose(settings, Surroundings::default())).await?)
 }
 
-/// Like [`build`], but accepts on the sockets that systemd passed, if it passed any, and not on `HOST` and `PORT`; and the
-/// settings can be reloaded.
+/// Like [`build`], but accepts on the sockets that systemd passed, if it passed any, and not on `HOST` and `PORT`; the
+/// settings can be reloaded, and `spans` are exported.
 pub(crate) async fn build_for_serve(
     settings: Settings,
     from: LoadedFrom,
     sockets: PassedSockets,
+    spans: Spans,
 ) -> Result<Service, StartError> {
     let surroundings = Surroundings {
         sockets,
         from: Some(from),
+        spans,
         ..Surroundings::default()
     };
     Ok(Box::pin(compose(settings, surroundings)).await?)
@@ -221,8 +232,13 @@ pub async fn build_with_memory(
     Ok(Box::pin(compose(settings, surroundings)).await?)
 }
 
-async fn compose(settings: Settings, surroundings: Surroundings) -> Result<Service, Failure> {
-    let Surroundings { sockets, memory, from } = surroundings;
+async fn compose(mut settings: Settings, surroundings: Surroundings) -> Result<Service, Failure> {
+    let Surroundings {
+        sockets,
+        memory,
+        from,
+        spans,
+    } = surroundings;
     let mut http = settings.http.clone();
     (http.trusted_proxies, http.proxy_header) = (settings.trusted_proxies.clone(), settings.proxy_header);
     // First what no retry would cure, such as a port in use.
@@ -239,6 +255,10 @@ async fn compose(settings: Settings, surroundings: Surroundings) -> Result<Servi
     let limits = Arc::new(Limits::new(&settings.limits));
     let sharing = limits_redis(&settings).map_err(Failure::Redis)?;
     let sharing = sharing.map(|redis| (limits.clone(), redis));
+    let exporter = settings.otlp.clone().map(|otlp| spans.export(otlp)).transpose();
+    let exporter = exporter.map_err(Failure::Exporter)?;
+    let slow_statements = Arc::default();
+    settings.postgres.on_slow_statement = Some(slow_statements::keep_in(Arc::clone(&slow_statements)));
     let opening = Opened::open(settings, cores.runtimes());
     let (opened, redis) = tokio::join!(opening, check_redis(&cache.mode));
     let database = opened?;
@@ -292,6 +312,8 @@ async fn compose(settings: Settings, surroundings: Surroundings) -> Result<Servi
         started: Instant::now(),
         started_at: SystemTime::now(),
         traffic: Arc::new(Traffic::new(cores.runtimes().len(), ROUTE_NAMES)),
+        slow_statements,
+        spans,
         memory: ResponseMemory::new(settings.answer_memory),
         memory_state: MemoryState::default(),
         auth,
@@ -320,6 +342,7 @@ async fn compose(settings: Settings, surroundings: Surroundings) -> Result<Servi
         apps,
         memory_watch,
         reloading,
+        exporter,
         sharing,
         about,
     })
@@ -448,6 +471,9 @@ impl Service {
             app.store.close().await;
         }
         self.database.close().await;
+        if let Some(exporter) = self.exporter {
+            exporter.stop().await;
+        }
         self.cores.stop();
         Ok(ended?)
     }

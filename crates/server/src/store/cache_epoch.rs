@@ -19,7 +19,7 @@ use crate::store::{SchemaName, separate_connection};
 ///   backup does not bring it back.
 /// - `NOT pg_is_in_recovery()`: a standby's row may be old, and so may the values read from it. No Redis is trusted because
 ///   of a standby, so that such values are not stored for other instances.
-const READ: &str = "SELECT epoch, is_decided, CASE WHEN NOT pg_is_in_recovery() THEN keyspace END, \
+const READ: &str = "/* epoch.read */ SELECT epoch, is_decided, CASE WHEN NOT pg_is_in_recovery() THEN keyspace END, \
      coalesce(first_decided_at BETWEEN clock_timestamp() - interval '10 s' AND clock_timestamp(), false), \
      pg_is_in_recovery() \
      FROM {schema}.cache_epoch";
@@ -28,13 +28,13 @@ const READ: &str = "SELECT epoch, is_decided, CASE WHEN NOT pg_is_in_recovery() 
 ///
 /// The epoch grows by one, so of several instances that decide at once only one succeeds. Only a row that trusts nothing may
 /// skip epochs: that repairs a row that a restored backup set back.
-const ADVANCE: &str = "UPDATE {schema}.cache_epoch \
+const ADVANCE: &str = "/* epoch.advance */ UPDATE {schema}.cache_epoch \
      SET epoch = $1::bigint, is_decided = true, keyspace = $2, \
          first_decided_at = CASE WHEN $3::boolean THEN clock_timestamp() END \
      WHERE epoch = $1::bigint - 1 OR epoch < $1::bigint AND $2::bytea IS NULL";
 /// Inserts a new row after the table was emptied. It trusts nothing, because other instances may still act on the old row.
 /// `floor(random() * 2 ^ 52)` makes it unlikely that an epoch is used twice.
-const REPLACE: &str = "INSERT INTO {schema}.cache_epoch (epoch, is_decided) \
+const REPLACE: &str = "/* epoch.replace */ INSERT INTO {schema}.cache_epoch (epoch, is_decided) \
      VALUES (floor(random() * 2 ^ 52)::bigint + 1, true) ON CONFLICT DO NOTHING";
 
 /// Access to the row, over a separate connection.

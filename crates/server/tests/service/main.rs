@@ -58,6 +58,8 @@ mod startup;
 mod support;
 mod systemd;
 mod tls;
+mod traces;
+mod tracing;
 mod users;
 mod verdicts;
 mod web;

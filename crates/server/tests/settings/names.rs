@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cenote::http::ProxyHeader;
+use cenote::http::{ProxyHeader, Sampling};
 use cenote::limits::{HeadersOn, LimitsConfig};
 use cenote::settings::{AuthMode, CacheMode, Migrate, OpenGroup, Settings};
 use cenote_cache::Mode;
@@ -181,9 +181,14 @@ const ROWS: &[Row] = &[
     }),
     (&["SHUTDOWN_DELAY"], "0", |s| s.shutdown_delay.is_zero()),
     (&["SHUTDOWN_TIMEOUT"], "2", |s| s.http.drain_timeout == secs(2)),
-    (&["LOG", "RUST_LOG"], "info,cenote=debug", |s| {
+    (&["LOG", "LOG_LEVEL", "RUST_LOG"], "info,cenote=debug", |s| {
         s.log_filter == "info,cenote=debug"
     }),
+    (
+        &["OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+        "http://localhost:4318",
+        |s| s.http.sampling == Some(Sampling::default()),
+    ),
     (&["LOG_FORMAT"], "json", |s| s.log_is_pretty == Some(false)),
 ];
 
@@ -241,6 +246,9 @@ fn no_setting_is_left_out_of_these_tests() {
         "TLS_CLIENT_SCOPES",
         "TLS_MIN_VERSION",
         "PROXY_PROTOCOL",
+        "OTLP_HEADERS",
+        "OTLP_SERVICE_NAME",
+        "TRACE_RATIO",
     ];
     tried.extend(ROWS.iter().map(|(names, ..)| names[0]));
     tried.sort_unstable();

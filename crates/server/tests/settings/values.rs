@@ -111,6 +111,9 @@ fn malformed_values_are_refused_for_every_setting_that_has_a_form() {
         ("SHUTDOWN_TIMEOUT", &["x"]),
         ("LOG", &["a=b=c", "debgu", "info,cenote=debgu", "all"]),
         ("LOG_FORMAT", &["xml"]),
+        ("OTLP_ENDPOINT", &["localhost:4318", "grpc://h:4317", "http://user@h"]),
+        ("OTLP_HEADERS", &["s3cret", "a b=s3cret"]),
+        ("TRACE_RATIO", &["2", "-1", "1%"]),
     ] {
         for value in values {
             let errors = env(&[("DB_HOST", "h"), (name, value)]).errors();

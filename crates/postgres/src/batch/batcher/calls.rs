@@ -10,9 +10,10 @@ use std::{
     task::Poll,
 };
 
+use cenote_trace::RequestContext;
 use tokio::{runtime::Handle, sync::oneshot};
 
-use super::{limits::Weight, queue::Waiting};
+use super::{limits::Weight, queue::Waiting, spans::TracedCaller};
 use crate::{Pooled, Result};
 
 /// Serves requests that are sent together. See [`Batcher`](crate::Batcher).
@@ -47,6 +48,10 @@ pub(super) struct Request<B: Batch> {
     pub(super) answer: oneshot::Sender<Result<B::Response>>,
     /// The caller is on another runtime than the workers and checks that their runtime still runs.
     pub(super) is_watched: bool,
+    /// The request that the caller works for.
+    pub(super) context: Option<RequestContext>,
+    /// Only of a caller that is traced.
+    pub(super) trace: Option<Box<TracedCaller>>,
 }
 
 /// What a batch needs of the worker that serves it. A trait, so that this module need not import the worker.
@@ -264,6 +269,8 @@ mod tests {
                 request,
                 answer,
                 is_watched,
+                context: None,
+                trace: None,
             };
             queue.push(request, None, Weight { rows: 1, bytes: 4 }, None, now);
             answers.push(answered);

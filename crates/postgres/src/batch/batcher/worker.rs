@@ -4,6 +4,7 @@
 
 use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
+use cenote_trace::{RequestContext, scope};
 use futures_util::FutureExt;
 use tokio::{
     runtime::Handle,
@@ -12,9 +13,13 @@ use tokio::{
 };
 
 use super::{
-    calls::{Batch, BatchCalls},
+    calls::{Batch, BatchCalls, Request},
+    queue::Waiting,
     scheduler::WorkerState,
+    spans::begin_batch,
 };
+use tracing::Instrument;
+
 use crate::{Error, Pooled, error::panic_text, timer::Timer};
 
 /// After this time another worker may start beside a slow batch. A few times the duration of a usual batch.
@@ -32,12 +37,20 @@ pub(super) fn spawn<B: Batch>(runtime: &Handle, state: Arc<WorkerState<B>>, time
     runtime.spawn(Worker { state, timer }.run());
 }
 
+/// Returns the request that a batch works for, if it works for one alone.
+fn context_of<B: Batch>(batch: &[Waiting<Request<B>>]) -> Option<RequestContext> {
+    match batch {
+        [one] => one.item.context.clone(),
+        _ => None,
+    }
+}
+
 impl<B: Batch> Worker<B> {
     async fn run(self) {
         let shared = &*self.state.shared;
         let mut took = None;
         while let Some(left) = self.state.time_left(took.take()) {
-            let connection = match shared.pool.get_within(left).await {
+            let mut connection = match shared.pool.get_within(left).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     shared.not_served(&error);
@@ -47,10 +60,15 @@ impl<B: Batch> Worker<B> {
             // Callers that are ready to run submit their requests first, so they share this batch.
             yield_now().await;
             let now = Instant::now();
-            let batch = self.state.take(now);
-            if !batch.is_empty() {
+            let mut batch = self.state.take(now);
+            if let Some(first) = batch.first() {
+                let requests = batch.len();
+                connection.usage_mut().set_batch(now - first.since, requests);
+                let context = context_of(&batch);
+                let traced = batch.iter_mut().filter_map(|waiting| waiting.item.trace.take());
+                let span = begin_batch(traced, requests);
                 let calls = BatchCalls::new(self.state.clone(), self.state.open.clone(), batch);
-                self.serve(connection, &calls, now).await;
+                scope(context, self.serve(connection, &calls, now).instrument(span)).await;
                 took = Some(now.elapsed());
             }
         }

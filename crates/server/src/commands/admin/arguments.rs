@@ -76,7 +76,7 @@ pub(in crate::commands) fn command() -> Command {
                     .help("The host, as `state` shows it"),
             )
             .arg(switch("restore", "Use it again")),
-        sub("log", "Change what is logged").arg(
+        sub("log", "Change what is logged").visible_alias("log-level").arg(
             Arg::new("filter")
                 .required(true)
                 .value_name("FILTER")

@@ -45,7 +45,7 @@ pub(super) fn run(loaded: Loaded, action: &str, arguments: &ArgMatches) -> ExitC
             json: arguments.get_flag("json"),
         },
     };
-    with_log(loaded, |settings| perform(settings, action))
+    with_log(loaded, |settings, _| perform(settings, action))
 }
 
 fn taken<T: Clone + Send + Sync + 'static>(arguments: &ArgMatches, name: &str) -> Option<T> {

@@ -2,7 +2,7 @@
 //! that every response has. What browsers need is here too, so that it holds for every route and every error.
 //!
 //! Invariant: every request gets a response, whatever its handler does. A response that failed or is in the log has an
-//! `x-request-id`. A successful and quick request is neither formatted nor logged; this layer allocates nothing for it,
+//! `x-request-id`. Whatever is logged meanwhile, by any crate, names the request. A successful and quick request is neither formatted nor logged; this layer allocates nothing for it,
 //! or once if it has a body.
 
 mod accept_encoding;
@@ -13,6 +13,7 @@ mod parse_errors;
 mod request_id;
 mod request_log;
 mod security_headers;
+mod trace;
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -22,9 +23,11 @@ use std::time::Duration;
 
 use axum::http::header::{CACHE_CONTROL, CONNECTION, DATE, HeaderValue};
 use axum::http::{HeaderMap, Request, Response, StatusCode, Version};
+use cenote_trace::{RequestContext, scope, with_current};
 use futures_util::FutureExt;
 use http_body_util::Either;
 use hyper::body::Incoming;
+use tracing::{Instrument, Span};
 
 #[cfg(fuzzing)]
 pub use self::accept_encoding::accepts_gzip;
@@ -45,6 +48,7 @@ use super::cors;
 use super::live_config::LiveConfig;
 use super::peer::Peer;
 use super::problem::Problem;
+use super::sampling::Sampling;
 use super::server_timing::{SERVER_TIMING, Timings};
 use super::service::Service;
 use super::timeouts::{Activity, InFlight};
@@ -66,6 +70,8 @@ pub(super) struct RequestLayer<S> {
     pub(super) clients: Arc<ClientAddresses>,
     /// Compresses responses, if that is on.
     pub(super) compressor: Compressor,
+    /// Which requests begin a trace. `None`: no spans are recorded.
+    pub(super) sampling: Option<Sampling>,
 }
 
 /// What the headers of a response depend on in its request. All of it is empty where nothing is switched on.
@@ -87,11 +93,26 @@ pub(super) fn respond<S: Service>(
     // Outside the async block, because the peer waits for us from now on, not from the first poll on.
     let in_flight = InFlight::begin(activity, request.version());
     let peer = peer.clone();
-    async move {
-        let counted = layer.traffic.begin(layer.core, request.method(), request.uri().path());
+    let (id, id_header) = request_id::of(request.headers());
+    let route = layer.traffic.route_of(request.uri().path());
+    let context = RequestContext {
+        id,
+        route: layer.traffic.name_of(route),
+        trace: trace::of(request.headers(), layer.sampling),
+    };
+    let id = context.id.clone();
+    let is_recorded = layer.sampling.is_some() && context.trace.is_some_and(|trace| trace.is_sampled);
+    let answer = async move {
+        let span = match is_recorded {
+            true => with_current(|context| trace::begin(context, request.method())),
+            false => None,
+        };
+        let span = span.unwrap_or_else(Span::none);
+        let counted = layer.traffic.begin(layer.core, request.method(), route);
         let client = layer.clients.of(peer.address, request.headers());
         let summary = RequestSummary {
-            id: request_id::from_caller(request.headers()),
+            id,
+            id_header,
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
@@ -112,12 +133,13 @@ pub(super) fn respond<S: Service>(
         });
         drop(config);
         // Unwind safe: everything that a panicking handler leaves behind is dropped with it.
-        let handled = AssertUnwindSafe(async {
+        let handle = async {
             match layer.answer_early(&request) {
                 Some(response) => response.map(Either::Left),
                 None => layer.service.call(request).await,
             }
-        });
+        };
+        let handled = AssertUnwindSafe(handle.instrument(span.clone()));
         let response = match handled.catch_unwind().await {
             Ok(response) => response,
             Err(panic) => {
@@ -126,8 +148,10 @@ pub(super) fn respond<S: Service>(
                 problem.into_full_response().map(Either::Left)
             }
         };
+        trace::end(&span, response.status());
         Ok(finish(response, in_flight, counted, summary, needs, &layer))
-    }
+    };
+    scope(Some(context), answer)
 }
 
 impl ResponseNeeds {
@@ -172,7 +196,7 @@ fn finish<S>(
     let (now, elapsed) = in_flight.wait_for_peer();
     let status = response.status();
     counted.answered(status, elapsed);
-    let id = layer.log.note(&summary, &response, elapsed);
+    let id = layer.log.note(&summary, &response, elapsed, layer.traffic.failures());
     let config = layer.config.load();
     if config.compression {
         response = layer.compressor.apply(response, needs.prefers_gzip);
@@ -199,7 +223,7 @@ fn finish<S>(
     if summary.version < Version::HTTP_2 && (has_unread_body || layer.connections.phase() > ServerPhase::Serving) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    if let Some(id) = id.or(summary.id) {
+    if let Some(id) = id.or(summary.id_header) {
         headers.insert(&X_REQUEST_ID, id);
     }
     drop(config);

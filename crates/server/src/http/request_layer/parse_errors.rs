@@ -9,11 +9,12 @@
 
 use std::fmt::Write;
 
+use cenote_trace::RequestId;
 use tokio::time::Instant;
 
 use super::date;
 use super::head::LONGEST_TARGET;
-use super::request_id::{self, X_REQUEST_ID};
+use super::request_id::X_REQUEST_ID;
 use super::security_headers::SECURITY_HEADERS;
 use crate::http::problem::Problem;
 
@@ -54,11 +55,10 @@ fn render(status: &[u8], problem: &Problem) -> Vec<u8> {
         String::from_utf8_lossy(status),
         body.len(),
     );
-    let id = request_id::fresh();
-    let id = id.to_str().unwrap_or_default();
+    let id = RequestId::random();
     tracing::debug!(
         status = &*String::from_utf8_lossy(status),
-        request_id = id,
+        request_id = %id,
         "the head of a request cannot be parsed"
     );
     let _never = write!(head, "{}: {id}\r\n", X_REQUEST_ID.as_str());

@@ -7,10 +7,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, Method, Response, StatusCode, Uri, Version};
+use cenote_trace::{RequestId, current};
 use tracing::Level;
 
 use super::request_id;
-use crate::{http::problem::Cause, line_budget::LineBudget};
+use crate::http::failures::FailedRequest;
+use crate::http::problem::Cause;
+use crate::line_budget::LineBudget;
+use crate::recent::{Recent, micros, text_of, unix_ms};
 
 /// Most lines a second about failed and slow requests.
 const MAX_LINES: u32 = 50;
@@ -18,13 +22,31 @@ const MAX_LINES: u32 = 50;
 /// The parts of a request that the log needs after the request was consumed.
 #[derive(Debug)]
 pub(super) struct RequestSummary {
-    /// The caller's id, or a fresh one in place of an unacceptable id.
-    pub(super) id: Option<HeaderValue>,
+    pub(super) id: RequestId,
+    /// The header with the id, if the caller asked for one.
+    pub(super) id_header: Option<HeaderValue>,
     pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) version: Version,
     /// The client's address.
     pub(super) client: IpAddr,
+}
+
+impl FailedRequest {
+    fn new(summary: &RequestSummary, status: StatusCode, cause: &Cause, elapsed: Duration) -> Self {
+        let request = current();
+        let trace = request.as_ref().and_then(|request| request.trace);
+        Self {
+            at_ms: unix_ms(),
+            route: request.map_or("", |request| request.route),
+            status: status.as_u16(),
+            code: cause.slug(),
+            request_id: text_of(&summary.id),
+            trace_id: trace.map(|trace| text_of(trace.trace_id)),
+            elapsed_us: micros(elapsed),
+            text: text_of(cause),
+        }
+    }
 }
 
 /// Decides which requests are logged.
@@ -43,13 +65,18 @@ impl RequestLog {
         }
     }
 
-    /// Logs a request that failed with a cause or was slow; at level `debug` every request. Returns an id for each request
-    /// that failed or was logged, so that its caller can ask about it.
+    /// Logs a request that failed with a cause or was slow; at level `debug` every request. Returns the header with the id
+    /// for each request that failed or was logged, so that its caller can ask about it.
+    ///
+    /// A failure that is logged is added to `failures` too, so a flood of them costs no more there.
+    ///
+    /// The id itself is in the lines because the request is the current one.
     pub(super) fn note<B>(
         &self,
         summary: &RequestSummary,
         response: &Response<B>,
         elapsed: Duration,
+        failures: &Recent<FailedRequest>,
     ) -> Option<HeaderValue> {
         let status = response.status();
         let failed = status.is_client_error() || status.is_server_error();
@@ -57,41 +84,37 @@ impl RequestLog {
         if !failed && !slow && !tracing::enabled!(Level::DEBUG) {
             return None;
         }
-        let id = summary.id.clone().unwrap_or_else(request_id::fresh);
         // A 5xx without a cause, such as "not ready", is a response and not a failure. A 4xx with one is a refusal whose
         // cause the client is not told.
         let cause = response.extensions().get::<Cause>();
         let loud = cause.is_some() || slow;
         if !loud || self.has_room() {
-            self.write(summary, status, cause, elapsed, &id);
+            self.write(summary, status, cause, elapsed);
+            if let Some(cause) = cause {
+                failures.push(FailedRequest::new(summary, status, cause, elapsed));
+            }
         }
-        Some(id)
+        let header = summary.id_header.clone();
+        Some(header.unwrap_or_else(|| request_id::header(&summary.id)))
     }
 
-    fn write(
-        &self,
-        summary: &RequestSummary,
-        status: StatusCode,
-        cause: Option<&Cause>,
-        elapsed: Duration,
-        id: &HeaderValue,
-    ) {
+    fn write(&self, summary: &RequestSummary, status: StatusCode, cause: Option<&Cause>, elapsed: Duration) {
         let (method, path, client) = (&summary.method, summary.uri.path(), summary.client);
-        let (status, request_id) = (status.as_u16(), id.to_str().unwrap_or_default());
-        let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        let status = status.as_u16();
+        let elapsed_us = micros(elapsed);
         match cause {
             Some(cause) if status < 500 => tracing::info!(
-                %method, path, %client, status, request_id, elapsed_us, cause = &*cause.to_string(),
+                %method, path, %client, status, elapsed_us, cause = &*cause.to_string(),
                 "request refused"
             ),
             Some(cause) => tracing::warn!(
-                %method, path, %client, status, request_id, elapsed_us, cause = &*cause.to_string(),
+                %method, path, %client, status, elapsed_us, cause = &*cause.to_string(),
                 "request failed"
             ),
             None if elapsed >= self.slow => {
-                tracing::warn!(%method, path, %client, status, request_id, elapsed_us, "slow request");
+                tracing::warn!(%method, path, %client, status, elapsed_us, "slow request");
             }
-            None => tracing::debug!(%method, path, %client, status, request_id, elapsed_us, "request"),
+            None => tracing::debug!(%method, path, %client, status, elapsed_us, "request"),
         }
     }
 

@@ -48,6 +48,21 @@ impl Metrics for ServiceFigures {
             },
         ),
         Row::new(
+            Description::counter(
+                "cenote_otlp_exported_total",
+                "Spans that the collector of OTLP_ENDPOINT has taken.",
+            ),
+            |it, out| out.value(it.spans.exported),
+        ),
+        Row::new(
+            Description::counter(
+                "cenote_otlp_dropped_total",
+                "Spans that found no room, or that the collector of OTLP_ENDPOINT has not taken.",
+            )
+            .look_when("it grows: the collector is away or slow, the log says which; or lower `TRACE_RATIO`"),
+            |it, out| out.value(it.spans.dropped),
+        ),
+        Row::new(
             Description::gauge(
                 "cenote_memory_used_bytes",
                 "The working set that counts against the limit. Absent if memory is not watched, as the \

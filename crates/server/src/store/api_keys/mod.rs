@@ -27,7 +27,7 @@ macro_rules! stamp {
 
 /// Finds one key. `$1`: its digest. Returns `owner, name, scopes, limits, expires, is_revoked, stamp`.
 const FIND: &str = concat!(
-    "SELECT coalesce(k.owner, k.id), k.name, k.scopes, k.limits, floor(extract(epoch FROM k.expires_at))::bigint, \
+    "/* api_key.find */ SELECT coalesce(k.owner, k.id), k.name, k.scopes, k.limits, floor(extract(epoch FROM k.expires_at))::bigint, \
      k.revoked_at IS NOT NULL, ",
     stamp!(),
     " FROM {schema}.api_keys k WHERE k.digest = $1"
@@ -35,7 +35,7 @@ const FIND: &str = concat!(
 
 /// Finds which of many keys have changed or are gone. `$1`: the digests, `$2`: their stamps. Returns the digests.
 const CHANGED: &str = concat!(
-    "SELECT known.digest FROM unnest($1::bytea[], $2::bigint[]) AS known (digest, stamp) \
+    "/* api_key.changed */ SELECT known.digest FROM unnest($1::bytea[], $2::bigint[]) AS known (digest, stamp) \
      LEFT JOIN {schema}.api_keys k ON k.digest = known.digest WHERE known.stamp IS DISTINCT FROM ",
     stamp!(),
     " OR k.digest IS NULL"
@@ -45,7 +45,7 @@ const CHANGED: &str = concat!(
 ///
 /// `ORDER BY … SKIP LOCKED`: instances that write the same keys neither wait for each other nor deadlock. A row that is
 /// skipped is being written by another instance.
-const USED: &str = "UPDATE {schema}.api_keys SET last_used_at = date_trunc('minute', now()) WHERE digest IN \
+const USED: &str = "/* api_key.used */ UPDATE {schema}.api_keys SET last_used_at = date_trunc('minute', now()) WHERE digest IN \
      (SELECT digest FROM {schema}.api_keys WHERE digest = ANY($1) \
      AND (last_used_at IS NULL OR last_used_at < date_trunc('minute', now())) \
      ORDER BY digest FOR NO KEY UPDATE SKIP LOCKED)";

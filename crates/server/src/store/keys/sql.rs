@@ -2,6 +2,7 @@
 //!
 //! Clauses that all of them share:
 //!
+//! - `/* key.… */`: the name, which `pg_stat_activity` and the log of slow statements show.
 //! - `unnest($1::text[], …)`: one array parameter for each column. So one prepared statement serves batches of every size.
 //! - `… BETWEEN 0 AND 1000000000`: always true. It lowers the planner's estimate of the array from ten rows to one. So the
 //!   planner looks each key up in the index, and keeps the generic plan instead of planning each execution anew.
@@ -21,7 +22,7 @@ use crate::store::SchemaName;
 ///   twice.
 /// - `CASE … 32768`: a value above [`SMALL`](crate::response_memory::SMALL) is left out and only its size returned, so that
 ///   a small request cannot make the database send large values. See [`size_note`](super::size_note).
-pub(super) const READ: &str = "SELECT wanted.position, CASE WHEN octet_length(kv.value) <= 32768 THEN kv.value END, kv.version, \
+pub(super) const READ: &str = "/* key.read */ SELECT wanted.position, CASE WHEN octet_length(kv.value) <= 32768 THEN kv.value END, kv.version, \
      CASE WHEN octet_length(kv.value) > 32768 THEN octet_length(kv.value) END \
      FROM unnest($1::text[]) WITH ORDINALITY AS wanted (key, position) \
      JOIN {schema}.kv ON kv.key = wanted.key COLLATE \"C\" \
@@ -29,19 +30,19 @@ pub(super) const READ: &str = "SELECT wanted.position, CASE WHEN octet_length(kv
 
 /// Reads large values. `$1`: the keys; `$2`: for each, the number of bytes that there is memory for. Returns `position,
 /// value, version, size`. A value that has grown beyond its `$2` is left out, so that no response exceeds its claim.
-pub(super) const READ_LARGE: &str = "SELECT wanted.position, CASE WHEN octet_length(kv.value) <= wanted.size THEN kv.value END, \
+pub(super) const READ_LARGE: &str = "/* key.read_large */ SELECT wanted.position, CASE WHEN octet_length(kv.value) <= wanted.size THEN kv.value END, \
      kv.version, octet_length(kv.value) \
      FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS wanted (key, size, position) \
      JOIN {schema}.kv ON kv.key = wanted.key COLLATE \"C\" \
      WHERE wanted.position BETWEEN 1 AND 1000000000 AND kv.value IS NOT NULL";
 
 /// Removes a key with its row. For keys that no client has written: after it, versions start again.
-pub(super) const FORGET: &str = "DELETE FROM {schema}.kv WHERE key = $1";
+pub(super) const FORGET: &str = "/* key.forget */ DELETE FROM {schema}.kv WHERE key = $1";
 
 /// Writes one key without a condition. `$1`: the key; `$2`: its value; `$3`: the number of versions to count; `$4`: the lock
 /// timeout. Most batches have one change while there is little load, and PostgreSQL executes 0.6 of the instructions of
 /// [`CHANGE`] for it.
-const WRITE: &str = "INSERT INTO {schema}.kv (key, value, version) \
+const WRITE: &str = "/* key.write */ INSERT INTO {schema}.kv (key, value, version) \
      SELECT $1, $2, $3 FROM (SELECT set_config('lock_timeout', $4, true)) AS patience \
      ON CONFLICT (key) DO UPDATE SET value = excluded.value, \
      version = kv.version + excluded.version, updated_at = now() \
@@ -57,7 +58,7 @@ const WRITE: &str = "INSERT INTO {schema}.kv (key, value, version) \
 /// - `AS MATERIALIZED`: sets the lock timeout once, and before the first row is locked.
 /// - `OFFSET 0` is an optimization fence. Without it the planner merges the bounds with the conditions on the outside, and
 ///   no longer expects one row.
-const CHANGE: &str = "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', $4, true)) \
+const CHANGE: &str = "/* key.change */ WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', $4, true)) \
      INSERT INTO {schema}.kv (key, value, version) \
      SELECT change.key, change.value, change.versions \
      FROM patience, (SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) AS change (key, value, versions) \
@@ -87,7 +88,7 @@ const CHANGE: &str = "WITH patience AS MATERIALIZED (SELECT set_config('lock_tim
 ///   positive version. It is not changed and not returned; the caller submits the change again.
 /// - `version > 0` in `WHERE is_met AND …`: a delete of a key without a value inserts no row.
 /// - `::bigint[]` of a text: an array of arrays of different lengths cannot be a parameter.
-const CONDITIONAL: &str = "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', $6, true) AS is_set), \
+const CONDITIONAL: &str = "/* key.change_if */ WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', $6, true) AS is_set), \
      judged AS MATERIALIZED ( \
      SELECT change.key, change.value, change.versions, now.has_row, coalesce(now.version, 0) AS version, \
      (change.among IS NULL OR coalesce(now.version, 0) = ANY (change.among::bigint[])) \

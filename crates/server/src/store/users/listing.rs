@@ -21,13 +21,14 @@ use super::user::UserRow;
 use crate::store::SchemaName;
 
 /// Lists users. `$1`: ids above this one, `$2`: at most this many.
-const LIST: &str = "SELECT id::bigint, name, email FROM {schema}.users WHERE id > $1::bigint ORDER BY id LIMIT $2";
+const LIST: &str =
+    "/* user.list */ SELECT id::bigint, name, email FROM {schema}.users WHERE id > $1::bigint ORDER BY id LIMIT $2";
 
 /// Returns the transactions that are changing the table. `$1`: look only for these, or null for all.
 ///
 /// Every change takes the lock `RowExclusiveLock` before it takes an id, and keeps it until its transaction ends. So a
 /// transaction that is not listed owns no missing id. `virtualtransaction` names it; a pid could be used by another one.
-const ADDING: &str = "SELECT virtualtransaction FROM pg_locks \
+const ADDING: &str = "/* user.adding */ SELECT virtualtransaction FROM pg_locks \
      WHERE locktype = 'relation' AND relation = '{schema}.users'::regclass AND mode = 'RowExclusiveLock' AND granted \
      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
      AND ($1::text[] IS NULL OR virtualtransaction = ANY ($1))";

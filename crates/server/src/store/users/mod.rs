@@ -16,13 +16,13 @@ pub(crate) use self::user::{User, UserRow};
 use crate::store::SchemaName;
 
 /// Reads many users. `$1`: their ids. The clauses are those of the statement that reads keys, see `keys/sql.rs`.
-const GET: &str = "SELECT wanted.position, users.id::bigint, users.name, users.email \
+const GET: &str = "/* user.get */ SELECT wanted.position, users.id::bigint, users.name, users.email \
      FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, position) \
      JOIN {schema}.users ON users.id = wanted.id \
      WHERE wanted.position BETWEEN 1 AND 1000000000";
 
 /// Adds a user. `$1`: the name, `$2`: the address, `$3`: its key, or null for an ASCII address.
-const ADD: &str = "INSERT INTO {schema}.users (name, email, email_key) VALUES ($1, $2, $3) \
+const ADD: &str = "/* user.add */ INSERT INTO {schema}.users (name, email, email_key) VALUES ($1, $2, $3) \
      RETURNING id::bigint, name, email";
 
 /// The users, on one core. Clones share everything.

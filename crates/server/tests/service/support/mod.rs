@@ -4,6 +4,7 @@
 
 mod cache;
 mod client;
+pub(crate) mod collector;
 mod database;
 mod events;
 pub(crate) mod exposition;
