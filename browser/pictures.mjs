@@ -10,7 +10,7 @@ import { freePort, load, Program, repeat, Service } from "./support/service.mjs"
 const PICTURES = fileURLToPath(new URL("../docs/pictures/", import.meta.url));
 const MINUTES = Number(process.env.MINUTES ?? 10);
 const LARGEST = 200_000;
-const SIZE = { width: 1280, height: 900 };
+const SIZE = { width: 1280, height: 1120 };
 
 async function save(name, picture) {
   await writeFile(PICTURES + name, picture);

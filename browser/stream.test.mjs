@@ -1,4 +1,5 @@
-// The page's pure parts, without a browser: the parser of events, the pauses between attempts, numbers as text.
+// The page's pure parts, without a browser: the parser of events, the pauses between attempts, numbers as text; and that the
+// page knows every verdict of the service.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -6,6 +7,7 @@ import { test } from "node:test";
 import vm from "node:vm";
 
 const read = (name) => readFileSync(new URL(`../crates/server/src/dashboard/page/${name}`, import.meta.url), "utf8");
+const verdicts = (name) => readFileSync(new URL(`../crates/server/src/dashboard/verdicts/${name}`, import.meta.url), "utf8");
 const { EventParser, pauseBefore, micros, perSecond, bytes, age, percent } = vm.runInThisContext(
   `(() => { ${read("format.js")} ${read("stream.js")}; return { EventParser, pauseBefore, micros, perSecond, bytes, age, percent }; })()`);
 
@@ -39,4 +41,13 @@ test("numbers are short and have a unit", () => {
   assert.deepEqual([-5, 12_400, 200_000, 8_000_000, 200_000_000].map(age).map(plain), ["0 s", "12 s", "3 min", "2 h", "2 d"]);
   assert.equal(percent(0, 0), "–");
   assert.equal(micros(undefined), "–");
+});
+
+test("every verdict leads to a section of the page that shows what it is about, or is known not to be shown", () => {
+  const { EVIDENCE, NOT_SHOWN } = vm.runInThisContext(`(() => { ${read("panels.js")}; return { EVIDENCE, NOT_SHOWN }; })()`);
+  const names = [...verdicts("rules.rs").matchAll(/rule\(\s*"([a-z-]+)"/g)].map(([, name]) => name).concat("healthy");
+  assert.ok(names.length > 20, `${names}`);
+  const page = read("index.html");
+  for (const [name, section] of Object.entries(EVIDENCE)) assert.ok(page.includes(`<section id="${section}"`), `${name}: ${section}`);
+  for (const name of [...Object.keys(EVIDENCE), ...NOT_SHOWN]) assert.ok(names.includes(name), `the service has no verdict ${name}`);
 });

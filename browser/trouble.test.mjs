@@ -53,6 +53,7 @@ test("it survives a restart of the service, and says meanwhile since when its fi
   await visit.isLive();
   await service.stop();
   await visit.shows("#link", /^Disconnected for \d+.s: \w/, 5000);
+  await visit.shows("#announcements", /^Disconnected: \w/);
   for (const theme of ["light", "dark"])
     for (const width of [1440, 320]) {
       await visit.page.emulateMedia({ colorScheme: theme });
@@ -62,6 +63,7 @@ test("it survives a restart of the service, and says meanwhile since when its fi
     }
   await service.restart();
   await visit.shows("#link", /^Live$/, 6000);
+  await visit.shows("#announcements", /Connected again|All is well/);
   t.after(load(service));
   await visit.shows("#chart-requests .now", /[1-9]/);
   await visit.close({ requestsMayFail: true });

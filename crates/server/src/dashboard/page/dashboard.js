@@ -78,8 +78,8 @@ const chart = (id, title, lines, options) => new TimeChart(byId(id), title, line
 
 const charts = [
   chart("chart-requests", "Requests", [line("Requests", "requests", perSecond)], newest("requests", perSecond)),
-  chart("chart-times", "Response time (p99)", [line("p50", "p50", micros), line("p99", "p99", micros), line("p99.9", "p999", micros)],
-    { logarithmic: 10, least: 1000, ...newest("p99", micros) }),
+  chart("chart-times", "Response time (p99)", [line("p50", "p50", percentile), line("p99", "p99", percentile), line("p99.9", "p999", percentile)],
+    { logarithmic: 10, least: 1000, ...newest("p99", percentile) }),
   chart("chart-errors", "Errors", [line("5xx", "errors", perSecond), line("4xx", "refused", perSecond)],
     { least: 5, ...newest("errors", perSecond) }),
   chart("chart-waiting", "Waiting callers", [line("Waiting", "waiting", whole)], { least: 4, now: waitingWords }),
@@ -161,6 +161,7 @@ function headers() {
 const address = () => `dashboard/events?since=${rows.at(-1)?.[0] ?? 0}`;
 const stream = new EventStream(address, headers, {
   opened() {
+    if (lostAt !== null) announce("Connected again.");
     lostAt = null;
     byId("key").hidden = true;
     byId("forget-key").hidden = sessionStorage.getItem(KEY) === null;
@@ -172,6 +173,7 @@ const stream = new EventStream(address, headers, {
     else if (name === "state") takeState(value);
   },
   lost(reason) {
+    if (lostAt === null) announce(`Disconnected: ${reason}.`);
     lostAt ??= Date.now();
     lostReason = reason;
     setLink("lost");

@@ -22,6 +22,9 @@ const perSecond = (value) =>
 
 const micros = (value) => (value === 0 ? "0" : scaled(value, [[60e6, 60e6, "min"], [1e6, 1e6, "s"], [1e3, 1e3, "ms"], [0, 1, "µs"]]));
 
+/** A percentile of an interval: 0 means that nothing ended in it. */
+const percentile = (value) => (value === 0 ? NONE : micros(value));
+
 const millis = (value) => micros(isNumber(value) ? value * 1000 : value);
 
 const bytes = (value) =>

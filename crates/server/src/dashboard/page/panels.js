@@ -38,17 +38,26 @@ const LEVELS = {
   warning: ["!", "Warning"],
   critical: ["✕", "Critical"],
 };
-/** Where the page shows what a verdict is about, by a part of the verdict's name; otherwise in the pool. */
-const EVIDENCE = [
-  ["redis", "cache"], ["cache", "cache"], ["memory", "service"], ["limit", "service"], ["instance", "service"],
-  ["certificate", "service"], ["error", "errors"], ["slow", "statements"], ["statement", "statements"], ["lock", "statements"],
-  ["database", "database"], ["queue", "database"],
-];
+/** The section that shows what a verdict is about, by the verdict's name; otherwise the pool. */
+const EVIDENCE = {
+  healthy: "traffic",
+  "no-requests": "first-steps",
+  errors: "errors",
+  "acquire-timeouts": "errors",
+  "slow-statements": "statements",
+  "database-away": "database",
+  "connect-failures": "database",
+  "cache-not-used": "cache",
+  "redis-down": "cache",
+  "change-feed-down": "cache",
+  "memory-critical": "service",
+  "memory-short": "service",
+  "limits-not-shared": "service",
+};
+/** Verdicts on what the page does not show. */
+const NOT_SHOWN = new Set(["starting", "certificate-expires-soon", "certificate-expires", "certificate-not-loaded", "token-keys-old",
+  "api-keys-not-confirmed", "guessed-credentials"]);
 const DOCUMENTATION = "https://github.com/cenote-rs/cenote/blob/main/";
-
-function evidenceOf({ name }) {
-  return EVIDENCE.find(([part]) => name.includes(part))?.[1] ?? "pool";
-}
 
 function showVerdicts(verdicts) {
   const make = () => element("li", {},
@@ -63,7 +72,8 @@ function showVerdicts(verdicts) {
     setText(level.lastElementChild, word);
     setText(text, verdict.text);
     const [evidence, documentation] = links.children;
-    evidence.href = `#${evidenceOf(verdict)}`;
+    evidence.hidden = NOT_SHOWN.has(verdict.name);
+    evidence.href = `#${EVIDENCE[verdict.name] ?? "pool"}`;
     documentation.hidden = !verdict.doc;
     if (verdict.doc) documentation.href = DOCUMENTATION + verdict.doc;
   });
@@ -140,7 +150,7 @@ function showTimes(request, wait, use) {
   const make = () => element("div", {}, element("dt"), element("dd"), element("span", { class: "meter", "aria-hidden": "true" }, element("span")));
   fillList(byId("time-bars"), bars, make, ({ children: [name, value, bar] }, [label, time]) => {
     setText(name, label);
-    setText(value, micros(time));
+    setText(value, percentile(time));
     bar.firstElementChild.style.width = `${(100 * time) / longest}%`;
   });
 }

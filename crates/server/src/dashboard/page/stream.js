@@ -104,6 +104,7 @@ class EventStream {
         }
         const value = JSON.parse(data);
         if (name === "end" && value.reason === "renew") return true;
+        if (name === "end") throw new Error("the service is stopping");
         this.listener.event(name, value);
       }
     }
