@@ -4,7 +4,6 @@
 //! be dropped at any await.
 
 use std::{
-    borrow::Borrow,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -14,11 +13,11 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
-    AcquireError, Acquisition, Holder, Manager, Phase, Reason, Snapshot,
+    AcquireError, Acquisition, Holder, Manager, Phase, Pooled, Reason, Snapshot,
     caller::Caller,
     delivery::{ConnectFailure, Delivery},
-    guard::Guard,
     inner::PoolInner,
+    pooled::PoolRef,
     retired::Retired,
     runtime_binding::liveness::probe_maintenance,
     shim::{Handle, timeout},
@@ -57,35 +56,35 @@ fn is_in_doubt<M: Manager>(inner: &PoolInner<M>, live: &Live<M::Connection>) -> 
     trust.is_zero() || live.is_fresh() || inner.now().saturating_sub(live.proven) >= trust
 }
 
-pub(crate) async fn acquire<M: Manager, P: Borrow<Arc<PoolInner<M>>>>(
-    pool: P,
+pub(crate) async fn acquire<M: Manager>(
+    pool: PoolRef<'_, M>,
     limit: Duration,
     caller: Caller,
-) -> Result<Guard<M, P>, AcquireError<M::Error>> {
+) -> Result<Pooled<'_, M>, AcquireError<M::Error>> {
     // The common case first, before any future, timer or clock is touched.
-    let taken = match pool.borrow().nothing_idle() {
+    let taken = match pool.nothing_idle() {
         true => None,
-        false => take(pool.borrow(), caller),
+        false => take(&pool, caller),
     };
     if let Some((live, false)) = taken {
         return Ok(handed(pool, live, caller, Duration::ZERO));
     }
-    let since = pool.borrow().now();
-    let live = acquire_slowly(pool.borrow(), taken, since, limit, caller).await?;
-    let waited = pool.borrow().now().saturating_sub(since);
+    let since = pool.now();
+    let live = acquire_slowly(&pool, taken, since, limit, caller).await?;
+    let waited = pool.now().saturating_sub(since);
     Ok(handed(pool, live, caller, waited))
 }
 
 /// Puts a connection into the hands of its caller.
 #[inline]
-pub(crate) fn handed<M: Manager, P: Borrow<Arc<PoolInner<M>>>>(
-    pool: P,
+pub(crate) fn handed<M: Manager>(
+    pool: PoolRef<'_, M>,
     live: Live<M::Connection>,
     caller: Caller,
     waited: Duration,
-) -> Guard<M, P> {
+) -> Pooled<'_, M> {
     let caller = caller.at;
-    Guard::new(pool, live).acquired(Acquisition { caller, waited })
+    Pooled::new(pool, live).acquired(Acquisition { caller, waited })
 }
 
 async fn acquire_slowly<M: Manager>(
@@ -146,20 +145,20 @@ async fn check<M: Manager>(
     live: Live<M::Connection>,
     deadline: Duration,
 ) -> Option<Live<M::Connection>> {
-    // In a guard, so that it goes back through inspection if this future is dropped.
-    let mut guard = Guard::new(inner, live);
+    // So that it goes back through inspection if this future is dropped.
+    let mut pooled = Pooled::new(PoolRef::Borrowed(inner), live);
     let patience = deadline.saturating_sub(inner.now());
     let limit = inner.config.check_timeout;
-    match timeout(patience.min(limit), inner.manager.check(&mut guard)).await {
+    match timeout(patience.min(limit), inner.manager.check(&mut pooled)).await {
         Ok(Ok(())) => {
-            let mut live = guard.live.take()?;
+            let mut live = pooled.live.take()?;
             (live.proven, live.suspect) = (inner.now(), false);
             Some(live)
         }
         // The caller's deadline ended the check early, which says nothing against the connection.
         Err(_) if patience < limit => None,
         _ => {
-            guard.retire(Retired::Broken);
+            pooled.retire(Retired::Broken);
             None
         }
     }

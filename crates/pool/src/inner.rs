@@ -22,7 +22,7 @@ use crate::{
 pub(crate) type Core<M> = Slots<<M as Manager>::Connection, Sender<M>, ConnectFailure<M>>;
 
 /// What all handles, guards and tasks of one pool share.
-pub struct PoolInner<M: Manager> {
+pub(crate) struct PoolInner<M: Manager> {
     pub(crate) manager: M,
     /// The configuration at the start. The core has the current limits.
     pub(crate) config: Config,

@@ -78,7 +78,7 @@ mod runtime_binding;
 
 mod pool_state;
 
-mod guard;
+mod pooled;
 
 mod acquire;
 
@@ -95,9 +95,9 @@ pub use config::{Config, InvalidConfig, Limits};
 pub use connection_info::{ConnectionInfo, ConnectionState};
 pub use error::{AcquireError, ConnectError, Phase, Reason, Snapshot};
 pub use forecast::Forecast;
-pub use guard::{Guard, OwnedPooled, Pooled};
 pub use health::HealthState;
 pub use manager::{Condition, Manager};
 pub use pool::Pool;
+pub use pooled::{OwnedPooled, Pooled};
 pub use retired::Retired;
 pub use stats::Stats;

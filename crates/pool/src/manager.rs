@@ -71,7 +71,7 @@ pub trait Manager: Send + Sync + 'static {
     /// [`check_timeout`](crate::Config::check_timeout), the connection is closed.
     ///
     /// Called before a connection is handed out that was idle for [`check_after`](crate::Config::check_after), whose
-    /// condition is [`Condition::Unknown`], or that was [marked as suspect](crate::Guard::mark_suspect).
+    /// condition is [`Condition::Unknown`], or that was [marked as suspect](crate::Pooled::mark_suspect).
     fn check(&self, connection: &mut Self::Connection) -> impl Future<Output = Result<(), Self::Error>> + Send {
         let _ = connection;
         async { Ok(()) }

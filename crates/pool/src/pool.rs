@@ -9,12 +9,13 @@ use crate::{
     caller::{Caller, RuntimeIndex},
     counters::Counters,
     inner::{Core, PoolInner},
+    pooled::PoolRef,
     shim::{Handle, timeout},
 };
 
 /// A pool of connections. A clone is another handle to the same pool.
 ///
-/// When the last handle and the last guard are dropped, idle connections are dropped without waiting for their close.
+/// When the last handle and the last connection in use are dropped, idle connections are dropped without waiting for their close.
 /// [`close`](Self::close) closes them in good order.
 pub struct Pool<M: Manager> {
     inner: Arc<PoolInner<M>>,
@@ -100,10 +101,28 @@ impl<M: Manager> Pool<M> {
         &self,
         limit: Duration,
     ) -> impl Future<Output = Result<Pooled<'_, M>, AcquireError<M::Error>>> + Send {
-        acquire(&self.inner, limit, self.caller(Location::caller()))
+        self.get_at(Location::caller(), limit)
     }
 
-    /// Like [`get`](Self::get), with a guard that does not borrow this handle.
+    /// Like [`get_within`](Self::get_within), for code that acquires on behalf of another: this line, instead of its own, is
+    /// shown as the holder.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`get`](Self::get).
+    pub fn get_at(
+        &self,
+        holder: &'static Location<'static>,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Pooled<'_, M>, AcquireError<M::Error>>> + Send {
+        acquire(PoolRef::Borrowed(&self.inner), limit, self.caller(holder))
+    }
+
+    /// Like [`get`](Self::get), with a connection that does not borrow this handle.
     ///
     /// # Errors
     ///
@@ -116,7 +135,7 @@ impl<M: Manager> Pool<M> {
     pub fn get_owned(&self) -> impl Future<Output = Result<OwnedPooled<M>, AcquireError<M::Error>>> + Send + use<M> {
         let limit = self.inner.config.acquire_timeout;
         let caller = self.caller(Location::caller());
-        acquire(self.inner.clone(), limit, caller)
+        acquire(PoolRef::Owned(self.inner.clone()), limit, caller)
     }
 
     /// Takes an idle connection without waiting and without a [check](Manager::check). `None` if none is idle.
@@ -124,7 +143,7 @@ impl<M: Manager> Pool<M> {
     pub fn try_get(&self) -> Option<Pooled<'_, M>> {
         let caller = self.caller(Location::caller());
         let (live, _) = take(&self.inner, caller)?;
-        Some(handed(&self.inner, live, caller, Duration::ZERO))
+        Some(handed(PoolRef::Borrowed(&self.inner), live, caller, Duration::ZERO))
     }
 
     fn caller(&self, at: &'static Location<'static>) -> Caller {
@@ -329,6 +348,21 @@ impl<M: Manager> Pool<M> {
     /// The drain goes on when the future is dropped. Calling again waits for its end.
     pub async fn drain(&self) {
         self.inner.shut(true).await;
+    }
+
+    /// Like [`drain`](Self::drain), and like [`close`](Self::close) once this time is over. It does not wait for what is in
+    /// use then: that is closed when it is released. Returns whether every connection was released and closed in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// The drain goes on when the future is dropped.
+    pub async fn drain_within(&self, limit: Duration) -> bool {
+        let drained = timeout(limit, self.drain()).await.is_ok();
+        if !drained {
+            // The call refuses the waiters, and nobody waits for its end.
+            let _closing = timeout(Duration::ZERO, self.close()).await;
+        }
+        drained
     }
 
     /// Like [`drain`](Self::drain), but refuses the waiters too.

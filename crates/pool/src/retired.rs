@@ -6,7 +6,7 @@
 pub enum Retired {
     /// It broke, or could not be cleaned.
     Broken,
-    /// Its holder [discarded](crate::Guard::discard) it.
+    /// Its holder [discarded](crate::Pooled::discard) it.
     Discarded,
     /// It reached its maximum lifetime.
     Lifetime,

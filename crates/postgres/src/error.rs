@@ -134,6 +134,18 @@ impl From<AcquireError> for Error {
     }
 }
 
+/// For `?` on what the driver's own functions return, such as [`tokio_postgres::Row::try_get`].
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        // The driver distinguishes its errors only by text. A test checks these.
+        let text = error.to_string();
+        match text.starts_with("error deserializing column") || text.starts_with("invalid column") {
+            true => Self::Decode(Arc::new(error)),
+            false => Self::executed(error, None),
+        }
+    }
+}
+
 fn driver(error: &Arc<tokio_postgres::Error>) -> Chain<'_> {
     Chain(&**error)
 }
@@ -193,6 +205,14 @@ impl Error {
         match Self::executed(error, death) {
             Self::Database(error) => Self::Stale(error),
             other => other,
+        }
+    }
+
+    /// Returns why no connection could be acquired, if that is the error.
+    pub fn acquire_error(&self) -> Option<&AcquireError> {
+        match self {
+            Self::Acquire(error) => Some(error),
+            _ => None,
         }
     }
 

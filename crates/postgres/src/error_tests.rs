@@ -79,7 +79,9 @@ async fn refused(url: &str) -> AcquireError {
     let mut config = Config::from_url(url).unwrap();
     config.pool.min_size = Some(0);
     config.pool.acquire_timeout = Duration::from_millis(500);
-    Pool::new(config).unwrap().get().await.map(drop).unwrap_err()
+    let pool = Pool::new(config).unwrap();
+    let refused = pool.inner.get().await;
+    refused.map(drop).unwrap_err()
 }
 
 #[tokio::test]

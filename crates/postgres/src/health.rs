@@ -45,7 +45,7 @@ impl Pool {
     pub async fn health(&self) -> Health {
         let started = Instant::now();
         let asked = async {
-            let connection = self.get_within(WAIT).await.map_err(Error::from)?;
+            let connection = self.get_within(WAIT).await?;
             match timeout(WAIT, connection.ping()).await {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => Err(Error::Lost {

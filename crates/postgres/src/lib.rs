@@ -46,6 +46,7 @@ mod connection_error;
 mod error;
 mod health;
 mod invalid_config;
+mod last_failure;
 mod listener;
 mod metrics;
 mod notification_queue;

@@ -2,15 +2,19 @@
 //!
 //! Invariant: it only wraps the generic pool and adds what only a database has, such as transactions and retries.
 
-use std::time::Duration;
+use std::{panic::Location, sync::Arc, time::Duration};
 
-use cenote_pool::{ConnectionInfo, Limits};
-use futures_util::future::BoxFuture;
+use cenote_pool::{ConnectError, ConnectionInfo, Holder, Limits};
+use futures_util::{TryFutureExt, future::BoxFuture};
 use tokio::runtime::Handle;
+use tokio_postgres::Row;
 
 use crate::{
-    AcquireError, Config, Error, Histogram, HostState, InvalidConfig, OwnedPooled, Pooled, Postgres, Result,
-    Transaction, TransactionOptions, connection_error::summarize, session::transaction::ConnectionRef,
+    Config, ConnectionError, Error, Histogram, HostState, InvalidConfig, OwnedPooled, Pooled, Postgres, Result,
+    Transaction, TransactionOptions,
+    connection_error::summarize,
+    last_failure::{Failure, watch},
+    session::{commands::Parameter, transaction::ConnectionRef},
 };
 
 /// A pool of connections to one PostgreSQL database. A clone is another handle to the same pool.
@@ -88,14 +92,14 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// The time is over, too many callers wait, or the pool is closed.
+    /// [`Error::Acquire`]: the time is over, too many callers wait, connects fail, or the pool is closed.
     ///
     /// # Cancel safety
     ///
     /// Safe: a dropped future leaves the queue.
     #[track_caller]
-    pub fn get(&self) -> impl Future<Output = std::result::Result<Pooled<'_>, AcquireError>> + Send {
-        self.inner.get()
+    pub fn get(&self) -> impl Future<Output = Result<Pooled<'_>>> + Send {
+        self.inner.get().map_err(Error::from)
     }
 
     /// Like [`get`](Self::get), with this timeout instead of `acquire_timeout`.
@@ -104,21 +108,103 @@ impl Pool {
     ///
     /// Those of [`get`](Self::get).
     #[track_caller]
-    pub fn get_within(
-        &self,
-        limit: Duration,
-    ) -> impl Future<Output = std::result::Result<Pooled<'_>, AcquireError>> + Send {
-        self.inner.get_within(limit)
+    pub fn get_within(&self, limit: Duration) -> impl Future<Output = Result<Pooled<'_>>> + Send {
+        self.inner.get_within(limit).map_err(Error::from)
     }
 
-    /// Like [`get`](Self::get), with a guard that does not borrow from this handle.
+    /// Like [`get`](Self::get), with a connection that does not borrow from this handle.
     ///
     /// # Errors
     ///
     /// Those of [`get`](Self::get).
     #[track_caller]
-    pub fn get_owned(&self) -> impl Future<Output = std::result::Result<OwnedPooled, AcquireError>> + Send + use<> {
-        self.inner.get_owned()
+    pub fn get_owned(&self) -> impl Future<Output = Result<OwnedPooled>> + Send + use<> {
+        self.inner.get_owned().map_err(Error::from)
+    }
+
+    /// Takes an idle connection without waiting, and without asking the server whether it still answers. `None` if none is
+    /// idle.
+    #[track_caller]
+    pub fn try_get(&self) -> Option<Pooled<'_>> {
+        self.inner.try_get()
+    }
+
+    /// Acquires a connection, runs a query on it and returns its rows. Repeats it as [`retry`](Self::retry) does.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: &cenote_postgres::Pool) -> cenote_postgres::Result<()> {
+    /// for row in pool.query("SELECT id, name FROM goods WHERE price < $1", &[&100_i64]).await? {
+    ///     println!("{}: {}", row.get::<_, i64>("id"), row.get::<_, &str>("name"));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    ///
+    /// # Cancel safety
+    ///
+    /// The query may have been sent, and is cancelled then.
+    #[track_caller]
+    pub fn query<'a>(
+        &'a self,
+        sql: &'a str,
+        parameters: &'a [Parameter<'a>],
+    ) -> impl Future<Output = Result<Vec<Row>>> + Send + 'a {
+        let at = Location::caller();
+        self.retry(move || async move { self.get_at(at).await?.query(sql, parameters).await })
+    }
+
+    /// Like [`query`](Self::query), for the only row.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RowCount`] when there is no row, or more than one; otherwise see [`Error`].
+    #[track_caller]
+    pub fn query_one<'a>(
+        &'a self,
+        sql: &'a str,
+        parameters: &'a [Parameter<'a>],
+    ) -> impl Future<Output = Result<Row>> + Send + 'a {
+        let at = Location::caller();
+        self.retry(move || async move { self.get_at(at).await?.query_one(sql, parameters).await })
+    }
+
+    /// Like [`query`](Self::query), for the only row, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RowCount`] when there is more than one row; otherwise see [`Error`].
+    #[track_caller]
+    pub fn query_opt<'a>(
+        &'a self,
+        sql: &'a str,
+        parameters: &'a [Parameter<'a>],
+    ) -> impl Future<Output = Result<Option<Row>>> + Send + 'a {
+        let at = Location::caller();
+        self.retry(move || async move { self.get_at(at).await?.query_opt(sql, parameters).await })
+    }
+
+    /// Like [`query`](Self::query), for the number of rows that a statement affected.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    #[track_caller]
+    pub fn execute<'a>(
+        &'a self,
+        sql: &'a str,
+        parameters: &'a [Parameter<'a>],
+    ) -> impl Future<Output = Result<u64>> + Send + 'a {
+        let at = Location::caller();
+        self.retry(move || async move { self.get_at(at).await?.execute(sql, parameters).await })
+    }
+
+    fn get_at(&self, holder: &'static Location<'static>) -> impl Future<Output = Result<Pooled<'_>>> + Send {
+        let limit = self.config().pool.acquire_timeout;
+        self.inner.get_at(holder, limit).map_err(Error::from)
     }
 
     /// Acquires a connection and begins a transaction on it. The transaction is rolled back unless it is committed; its
@@ -141,14 +227,16 @@ impl Pool {
         Transaction::begin(ConnectionRef::Owned(connection), options).await
     }
 
-    /// Runs `work` in a transaction, which is committed if `work` succeeds and rolled back if it fails.
+    /// Runs `work` in a transaction, which is committed if `work` succeeds and rolled back if it fails. `work` may fail with
+    /// any error type that an [`Error`] becomes by `?`.
     ///
     /// It is run again like [`retry`](Self::retry) if nothing was committed and the cause passes, such as a deadlock or
     /// a serialization failure; at once if a statement was [stale](Error::Stale). A commit with an unknown outcome is
     /// not repeated.
     ///
     /// `work` may run several times, so it must have no effects except those of the transaction. It must not end the
-    /// transaction itself.
+    /// transaction itself. It returns a box, because Rust cannot say yet that the future of an `async |transaction|` closure
+    /// may move between threads.
     ///
     /// # Errors
     ///
@@ -170,9 +258,10 @@ impl Pool {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn transaction<'env, T, F>(&self, work: F) -> Result<T>
+    pub async fn transaction<'env, T, E, F>(&self, work: F) -> std::result::Result<T, E>
     where
-        F: for<'t> FnMut(&'t mut Transaction<'env>) -> BoxFuture<'t, Result<T>>,
+        F: for<'t> FnMut(&'t mut Transaction<'env>) -> BoxFuture<'t, std::result::Result<T, E>>,
+        E: From<Error> + 'static,
     {
         self.transaction_with(TransactionOptions::default(), work).await
     }
@@ -182,23 +271,33 @@ impl Pool {
     /// # Errors
     ///
     /// Those of [`transaction`](Self::transaction).
-    pub async fn transaction_with<'env, T, F>(&self, options: TransactionOptions, mut work: F) -> Result<T>
+    pub async fn transaction_with<'env, T, E, F>(
+        &self,
+        options: TransactionOptions,
+        mut work: F,
+    ) -> std::result::Result<T, E>
     where
-        F: for<'t> FnMut(&'t mut Transaction<'env>) -> BoxFuture<'t, Result<T>>,
+        F: for<'t> FnMut(&'t mut Transaction<'env>) -> BoxFuture<'t, std::result::Result<T, E>>,
+        E: From<Error> + 'static,
     {
         let mut tries = self.config().retry.tries();
         loop {
-            let result = self.try_transaction(options, &mut work).await;
-            match result {
-                Err(error) if error.certainly_passes() && tries.again(&error).await => {}
-                result => return result,
+            match watch(self.try_transaction(options, &mut work)).await {
+                Ok(output) => return Ok(output),
+                Err((_, Some(failure))) if failure.certainly_passes() && tries.again(failure).await => {}
+                Err((error, _)) => return Err(error),
             }
         }
     }
 
-    async fn try_transaction<'env, T, F>(&self, options: TransactionOptions, work: &mut F) -> Result<T>
+    async fn try_transaction<'env, T, E, F>(
+        &self,
+        options: TransactionOptions,
+        work: &mut F,
+    ) -> std::result::Result<T, E>
     where
-        F: for<'t> FnMut(&'t mut Transaction<'env>) -> BoxFuture<'t, Result<T>>,
+        F: for<'t> FnMut(&'t mut Transaction<'env>) -> BoxFuture<'t, std::result::Result<T, E>>,
+        E: From<Error>,
     {
         let mut transaction: Transaction<'env> = self.begin_with(options).await?;
         let output = work(&mut transaction).await?;
@@ -209,15 +308,19 @@ impl Pool {
     /// Runs `work`, and again with growing pauses while it fails with an error that certainly had no effect and passes,
     /// such as a deadlock. [`Config::retry`] sets the number of attempts.
     ///
+    /// `work` may fail with any error type. If that is not [`Error`], the last command decides that `work` sent by itself, not
+    /// in a task that it spawned: if it succeeded, `work` failed for reasons of its own and is not repeated.
+    ///
     /// # Errors
     ///
     /// Those of the last attempt.
-    pub async fn retry<T, F, Fut>(&self, work: F) -> Result<T>
+    pub async fn retry<T, E, F, Fut>(&self, work: F) -> std::result::Result<T, E>
     where
         F: FnMut() -> Fut,
-        Fut: Future<Output = Result<T>>,
+        Fut: Future<Output = std::result::Result<T, E>>,
+        E: 'static,
     {
-        self.config().retry.run(work, Error::certainly_passes).await
+        self.config().retry.run(work, Failure::certainly_passes).await
     }
 
     /// Like [`retry`](Self::retry), but also repeats after a lost connection, when an earlier attempt may have had its
@@ -235,12 +338,13 @@ impl Pool {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn retry_idempotent<T, F, Fut>(&self, work: F) -> Result<T>
+    pub async fn retry_idempotent<T, E, F, Fut>(&self, work: F) -> std::result::Result<T, E>
     where
         F: FnMut() -> Fut,
-        Fut: Future<Output = Result<T>>,
+        Fut: Future<Output = std::result::Result<T, E>>,
+        E: 'static,
     {
-        self.config().retry.run(work, Error::is_retryable).await
+        self.config().retry.run(work, |failure| failure.is_retryable).await
     }
 
     /// Returns statistics.
@@ -261,6 +365,16 @@ impl Pool {
     /// Returns at most this number of connections: what each is doing, and who holds it.
     pub fn connections(&self, most: usize) -> Vec<ConnectionInfo> {
         self.inner.connections(most)
+    }
+
+    /// Returns everyone who holds a connection now.
+    pub fn holders(&self) -> Vec<Holder> {
+        self.inner.holders()
+    }
+
+    /// Returns why the last connect failed. `None` if it succeeded.
+    pub fn last_connect_error(&self) -> Option<Arc<ConnectError<ConnectionError>>> {
+        self.inner.last_connect_error()
     }
 
     /// Returns the configuration.
@@ -298,6 +412,26 @@ impl Pool {
         self.inner.resume();
     }
 
+    /// Inspects every idle connection now, and cleans or closes those that are not clean. The pool does so by itself about
+    /// every second. See [`cenote_pool::Pool::sweep`].
+    pub fn sweep(&self) {
+        self.inner.sweep();
+    }
+
+    /// Waits until the configured minimum of connections is open, for at most this time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Acquire`] if fewer are open by then, and at once if the pool is closed or connects cannot succeed. The pool
+    /// goes on connecting.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the pool connects in any case.
+    pub async fn warm_up_within(&self, limit: Duration) -> Result<()> {
+        Ok(self.inner.warm_up_within(limit).await?)
+    }
+
     /// Returns the hosts of the database, in the order of the configuration.
     pub fn hosts(&self) -> Vec<HostState> {
         self.inner.manager().router().watch().hosts()
@@ -325,6 +459,16 @@ impl Pool {
     /// The drain continues when the future is dropped.
     pub async fn drain(&self) {
         self.inner.drain().await;
+    }
+
+    /// Like [`drain`](Self::drain), and like [`close`](Self::close) once this time is over. It does not wait for what is in
+    /// use then: that is closed when it is released. Returns whether every connection was released and closed in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// The drain continues when the future is dropped.
+    pub async fn drain_within(&self, limit: Duration) -> bool {
+        self.inner.drain_within(limit).await
     }
 
     /// Like [`drain`](Self::drain), but refuses the callers in the queue too.

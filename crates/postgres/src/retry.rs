@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-use crate::{Error, Result};
+use crate::last_failure::{Failure, watch};
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How often work is repeated without a pause because a statement was stale. Each connection may have such a statement,
@@ -47,17 +47,19 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// Runs `work` until it succeeds, fails with an error for which `when` is false, or no attempts are left.
-    pub(crate) async fn run<T, F, Fut>(self, mut work: F, when: impl Fn(&Error) -> bool) -> Result<T>
+    /// Runs `work` until it succeeds, fails in a way for which `when` is false, or no attempts are left.
+    pub(crate) async fn run<T, E, F, Fut>(self, mut work: F, when: impl Fn(Failure) -> bool) -> Result<T, E>
     where
         F: FnMut() -> Fut,
-        Fut: Future<Output = Result<T>>,
+        Fut: Future<Output = Result<T, E>>,
+        E: 'static,
     {
         let mut tries = self.tries();
         loop {
-            match work().await {
-                Err(error) if when(&error) && tries.again(&error).await => {}
-                result => return result,
+            match watch(work()).await {
+                Ok(output) => return Ok(output),
+                Err((_, Some(failure))) if when(failure) && tries.again(failure).await => {}
+                Err((error, _)) => return Err(error),
             }
         }
     }
@@ -82,8 +84,8 @@ pub(crate) struct Tries {
 
 impl Tries {
     /// Pauses before another attempt; after a stale statement without a pause. Returns false if no attempt is left.
-    pub(crate) async fn again(&mut self, error: &Error) -> bool {
-        if matches!(error, Error::Stale(_)) && self.stale > 0 {
+    pub(crate) async fn again(&mut self, failure: impl Into<Failure>) -> bool {
+        if failure.into().is_stale && self.stale > 0 {
             self.stale -= 1;
             return true;
         }

@@ -98,7 +98,7 @@ impl Caller {
                 match pool.get_within(patience).await {
                     Ok(taken) => Ok(taken),
                     Err(refused) => {
-                        match refused.reason() {
+                        match refused.acquire_error().unwrap().reason() {
                             Reason::Timeout { .. } => count(&ledger.too_late),
                             Reason::Overloaded => count(&ledger.refused),
                             other => panic!("{other:?}"),

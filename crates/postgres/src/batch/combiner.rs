@@ -304,7 +304,7 @@ impl<C: Combine> Work<'_, C> {
         loop {
             let connection = match self.connection.take() {
                 Some(connection) => connection,
-                None => pool.get().await.map_err(Error::from)?,
+                None => pool.get().await?,
             };
             let made = combine.commit(&connection, &rows, lock_timeout).await;
             let passing = made.as_ref().err().and_then(C::database_error);

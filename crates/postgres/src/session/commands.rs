@@ -11,7 +11,7 @@ use super::{connection::Connection, execution::Failure, prepare::Runnable, side_
 use crate::{Error, Result, tap::Dirt};
 
 /// A parameter of a statement.
-pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
+pub(crate) type Parameter<'a> = &'a (dyn ToSql + Sync);
 
 /// The result of a statement in a [`pipeline`](Connection::pipeline).
 #[derive(Clone, Debug)]

@@ -13,7 +13,7 @@ use super::{
     statement_span,
 };
 use crate::{
-    Error, Result,
+    Error, Result, last_failure,
     tap::{TransactionStatus, Verdict},
     timer::after,
 };
@@ -63,6 +63,7 @@ impl Connection {
         let outcome = result.as_ref().map(rows);
         statement_span::end(&span, outcome);
         metrics.finished(sql, started.elapsed(), outcome, &self.inner.usage);
+        last_failure::note(outcome.err());
         result
     }
 

@@ -12,7 +12,7 @@ use futures_util::Stream;
 use tokio_postgres::Row;
 
 use super::{commands::Parameter, connection::Connection};
-use crate::{Error, Result, session::read_timeout::ReadTimeout, session::side_effects::SideEffects};
+use crate::{Error, Result, last_failure, session::read_timeout::ReadTimeout, session::side_effects::SideEffects};
 
 /// A stream of the rows of a query. See [`Connection::query_stream`].
 #[derive(Debug)]
@@ -87,6 +87,7 @@ impl Connection {
     pub(super) fn failed(&self, error: tokio_postgres::Error) -> Error {
         let error = Error::executed(error, self.inner.link.end_reason());
         self.inner.metrics.failed(&error);
+        last_failure::note(Some(&error));
         error
     }
 
@@ -94,6 +95,7 @@ impl Connection {
     pub(super) fn fell_silent(&self, silence: &crate::session::read_timeout::ReadTimedOut) -> Error {
         let error = self.overdue(silence.0);
         self.inner.metrics.failed(&error);
+        last_failure::note(Some(&error));
         error
     }
 }

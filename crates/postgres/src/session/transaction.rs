@@ -9,7 +9,7 @@ use std::{
 use tokio_postgres::error::SqlState;
 
 use super::{connection::Connection, manager::OwnedPooled};
-use crate::{Error, Result, tap::TransactionStatus};
+use crate::{Error, Result, last_failure, tap::TransactionStatus};
 
 /// A transaction, or a savepoint in one. Dropping it rolls it back.
 ///
@@ -132,7 +132,11 @@ impl<'a> Transaction<'a> {
         match transaction.control(begin).await {
             Ok(()) => Ok(transaction),
             // If BEGIN was not answered, the transaction did nothing.
-            Err(Error::Lost { cause }) => Err(Error::Disconnected { cause }),
+            Err(Error::Lost { cause }) => {
+                let error = Error::Disconnected { cause };
+                last_failure::note(Some(&error));
+                Err(error)
+            }
             Err(error) => Err(error),
         }
     }

@@ -164,7 +164,7 @@ async fn a_transaction_that_meets_a_recreated_type_is_repeated_at_once() {
             transaction.execute("INSERT INTO log VALUES (1)", &[]).await?;
             transaction.query(SELECT, &[]).await?;
             transaction.query(INSERT, &[&Label("cross")]).await?;
-            Ok(())
+            Ok::<_, Error>(())
         })
     })
     .await

@@ -11,7 +11,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::support::{SOON, until_ok};
+use crate::support::{SOON, connecting::refused, until_ok};
 
 /// A server that refuses connections in every way it can.
 async fn server() -> &'static PostgresServer {
@@ -51,7 +51,7 @@ fn config(server: &PostgresServer, change: impl FnOnce(&mut Config)) -> Config {
 async fn told(config: Config) -> AcquireError {
     let pool = Pool::new(config).unwrap();
     let asked = Instant::now();
-    let error = pool.get().await.unwrap_err();
+    let error = refused(pool.get().await);
     assert!(asked.elapsed() < SOON / 2, "{error}");
     error
 }
@@ -186,7 +186,8 @@ async fn a_pooler_that_never_takes_the_connection_is_told_apart_from_one_whose_s
         let url = stranger(Vec::leak(message), false).await;
         let mut config = Config::from_url(&format!("{url}?sslmode=disable")).unwrap();
         config.pool.acquire_timeout = Duration::from_millis(500);
-        let error = Pool::new(config).unwrap().get().await.unwrap_err();
+        let pool = Pool::new(config).unwrap();
+        let error = refused(pool.get().await);
         let told = error.reason() == Reason::Permanent;
         assert_eq!(told, permanent, "{error}");
     }
@@ -213,7 +214,8 @@ async fn a_failure_that_may_pass_is_waited_for_and_the_error_begins_with_its_cau
     ] {
         let mut config = Config::from_url(&url).unwrap();
         config.pool.acquire_timeout = Duration::from_millis(700);
-        let error = Pool::new(config).unwrap().get().await.unwrap_err();
+        let pool = Pool::new(config).unwrap();
+        let error = refused(pool.get().await);
         assert!(matches!(error.reason(), Reason::Timeout { .. }), "{error}");
         let said = error.to_string();
         let (cause, counts) = (said.find(words), said.find(" in use"));
@@ -280,7 +282,7 @@ async fn a_wrong_password_costs_many_callers_no_time_and_the_server_a_handful_of
         })
         .collect();
     for caller in callers {
-        let error = caller.await.unwrap().unwrap_err();
+        let error = refused(caller.await.unwrap());
         assert_eq!(error.reason(), Reason::Permanent, "{error}");
     }
     assert!(asked.elapsed() < SOON);
@@ -304,7 +306,7 @@ async fn a_password_rotated_meanwhile_is_used_without_a_restart() {
     config.password = Some(cenote_postgres::Password::from_file(file.path()));
     config.pool.backoff_permanent = Duration::from_millis(200);
     let pool = Pool::new(config).unwrap();
-    let error = pool.get().await.unwrap_err();
+    let error = refused(pool.get().await);
     assert_eq!(error.reason(), Reason::Permanent, "{error}");
     let cause: Arc<_> = error.snapshot().last_connect_error.clone().unwrap();
     let ConnectError::Failed(ConnectionError::Refused(refused)) = &*cause else {

@@ -118,7 +118,7 @@ async fn a_serialization_failure_at_the_commit_is_repeated_and_tries_are_bounded
                         transaction.execute(ADD, &[&2, &1]).await?;
                         rival.commit().await?;
                     }
-                    Ok(())
+                    Ok::<_, Error>(())
                 })
             })
             .await;

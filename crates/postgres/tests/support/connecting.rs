@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cenote_postgres::{AcquireError, Config, OwnedPooled, Pool};
+use cenote_postgres::{AcquireError, Config, Error, OwnedPooled, Pool};
 
 use super::until_ok;
 
@@ -18,7 +18,8 @@ pub async fn first(pool: &Pool) -> Result<OwnedPooled, String> {
         biased;
         acquired = pool.get_owned() => match acquired {
             Ok(connection) => return Ok(connection),
-            Err(refused) => refused,
+            Err(Error::Acquire(refused)) => refused,
+            Err(other) => return Err(other.to_string()),
         },
         refused = refusal(pool) => refused,
     };
@@ -31,9 +32,18 @@ pub async fn refusal(pool: &Pool) -> AcquireError {
     until_ok("a connect fails", async || {
         let acquired = pool.get_within(Duration::from_millis(20)).await.map(drop);
         match acquired {
-            Err(refused) if refused.snapshot().last_connect_error.is_some() => Ok(refused),
+            Err(Error::Acquire(refused)) if refused.snapshot().last_connect_error.is_some() => Ok(refused),
             other => Err(other),
         }
     })
     .await
+}
+
+/// Why no connection was acquired.
+pub fn refused<T>(acquired: Result<T, Error>) -> AcquireError {
+    match acquired {
+        Err(Error::Acquire(refused)) => refused,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("it was acquired"),
+    }
 }

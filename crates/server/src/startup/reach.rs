@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use cenote_postgres::{AcquireError, Config, Pool, Reason, tokio_postgres::config::Host};
+use cenote_postgres::{AcquireError, Config, Error, Pool, Reason, tokio_postgres::config::Host};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -44,7 +44,7 @@ pub(super) fn announce(config: &Config) {
 pub(crate) enum Unusable {
     /// A permanent error.
     #[error(transparent)]
-    Never(AcquireError),
+    Never(Error),
     #[error("not reached within {} s: {} ({})", .waited.as_secs(), cause(.last), .last.snapshot())]
     Late { waited: Duration, last: AcquireError },
     #[error(transparent)]
@@ -82,11 +82,12 @@ pub(crate) async fn reach(pool: &Pool, deadline: Option<Instant>) -> Result<(), 
         let until = deadline.map_or(say_next, |deadline| deadline.min(say_next));
         let error = match pool.get_within(until - Instant::now()).await {
             Ok(_connection) => return Ok(()),
-            Err(error) => error,
+            Err(Error::Acquire(error)) => error,
+            Err(other) => return Err(Unusable::Never(other)),
         };
         let now = Instant::now();
         if !error.is_retryable() {
-            return Err(Unusable::Never(error));
+            return Err(Unusable::Never(error.into()));
         }
         if deadline.is_some_and(|deadline| now >= deadline) {
             let waited = now - started;

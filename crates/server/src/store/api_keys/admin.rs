@@ -130,7 +130,7 @@ pub(crate) struct Admin<'a> {
 
 impl Admin<'_> {
     pub(crate) async fn create(&self, key: &NewKey) -> Result<StoredKey, AdminError> {
-        let mut connection = self.pool.get().await.map_err(Error::from)?;
+        let mut connection = self.pool.get().await?;
         let transaction = connection.transaction().await?;
         let stored = self.insert(&transaction, key).await?;
         transaction.commit().await?;
@@ -155,7 +155,7 @@ impl Admin<'_> {
     }
 
     pub(crate) async fn list(&self) -> Result<Vec<ListedKey>, AdminError> {
-        let connection = self.pool.get().await.map_err(Error::from)?;
+        let connection = self.pool.get().await?;
         let rows = connection.query(&self.schema.fill(LIST), &[]).await?;
         let listed = |row: &Row| ListedKey {
             id: row.get(0),
@@ -180,7 +180,7 @@ impl Admin<'_> {
         overlap: Duration,
         lifetime: Lifetime,
     ) -> Result<StoredKey, AdminError> {
-        let connection = self.pool.get().await.map_err(Error::from)?;
+        let connection = self.pool.get().await?;
         let (id, old_digest, name) = which.parameters();
         let found = connection
             .query(&self.schema.fill(FIND_VALID), &[&id, &old_digest, &name])
@@ -206,7 +206,7 @@ impl Admin<'_> {
 
     /// Revokes all keys that are meant and are not revoked yet. Returns them by number.
     pub(crate) async fn revoke(&self, which: &Which) -> Result<Vec<StoredKey>, AdminError> {
-        let connection = self.pool.get().await.map_err(Error::from)?;
+        let connection = self.pool.get().await?;
         let (id, digest, name) = which.parameters();
         let rows = connection
             .query(&self.schema.fill(REVOKE), &[&id, &digest, &name])
@@ -221,13 +221,13 @@ impl Admin<'_> {
 
     /// Whether there is any key, valid or not.
     pub(crate) async fn any(&self) -> Result<bool, AdminError> {
-        let connection = self.pool.get().await.map_err(Error::from)?;
+        let connection = self.pool.get().await?;
         Ok(connection.query_one(&self.schema.fill(EXISTS), &[]).await?.get(0))
     }
 
     /// Whether there is a key with this digest, valid or not.
     pub(crate) async fn has(&self, digest: &[u8; 32]) -> Result<bool, AdminError> {
-        let connection = self.pool.get().await.map_err(Error::from)?;
+        let connection = self.pool.get().await?;
         Ok(connection
             .query_one(&self.schema.fill(HAS), &[&&digest[..]])
             .await?
@@ -240,7 +240,7 @@ impl Admin<'_> {
         &self,
         key: impl FnOnce() -> Result<NewKey, E>,
     ) -> Result<Result<Bootstrap, E>, AdminError> {
-        let mut connection = self.pool.get().await.map_err(Error::from)?;
+        let mut connection = self.pool.get().await?;
         let transaction = connection.transaction().await?;
         transaction.batch_execute(&self.schema.fill(LOCK)).await?;
         let exists = transaction.query_one(&self.schema.fill(EXISTS), &[]).await?;

@@ -1,7 +1,7 @@
 //! A change of one key, and its result. [`change_batch`](super::change_batch) makes the changes.
 
 use cenote_cache::{Coherence, NotFenced};
-use cenote_postgres::{AcquireError, Error};
+use cenote_postgres::Error;
 
 use super::condition::Condition;
 
@@ -68,10 +68,4 @@ pub(crate) enum WriteError {
     /// Nothing was sent.
     #[error("the database is a standby, which accepts no writes")]
     Standby,
-}
-
-impl From<AcquireError> for WriteError {
-    fn from(error: AcquireError) -> Self {
-        Self::Database(error.into())
-    }
 }

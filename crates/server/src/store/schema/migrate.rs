@@ -6,7 +6,7 @@
 use std::{error::Error as _, fmt, time::Duration};
 
 use cenote_postgres::{
-    AcquireError, Pool, Pooled,
+    Error, Pool, Pooled,
     tokio_postgres::{self, Client, GenericClient, IsolationLevel, error::SqlState},
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -63,7 +63,7 @@ const CATALOG_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MigrateError {
     #[error(transparent)]
-    Acquire(#[from] AcquireError),
+    Acquire(#[from] Error),
     #[error("cannot read the database's catalog: {}", message(.0))]
     Catalog(tokio_postgres::Error),
     #[error("the database did not answer a query of its catalog within {} s", CATALOG_TIMEOUT.as_secs())]
@@ -120,7 +120,7 @@ impl MigrateError {
     /// Whether retrying cannot help until an operator changes something.
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
-            Self::Acquire(error) => !error.is_retryable(),
+            Self::Acquire(error) => error.acquire_error().is_none_or(|error| !error.is_retryable()),
             Self::Incompatible { .. } | Self::Missing { .. } | Self::Unsuitable(_) => true,
             Self::Silent | Self::Standby { .. } | Self::Locked(_) => false,
             Self::Catalog(error) | Self::Step { cause: error, .. } => {
@@ -323,7 +323,7 @@ fn warn_of_duplicates(users: u64) {
 }
 
 /// Acquires a connection. It waits long enough to open one, even if the service itself waits for less or not at all.
-async fn connection(pool: &Pool) -> Result<Pooled<'_>, AcquireError> {
+async fn connection(pool: &Pool) -> Result<Pooled<'_>, Error> {
     let limits = &pool.config().pool;
     let patience = limits.acquire_timeout.max(limits.connect_timeout);
     pool.get_within(patience).await

@@ -1,43 +1,53 @@
-//! Connections in use. Invariant: a connection that a user has is inside a guard, whose drop releases it.
+//! Connections in use. Invariant: a connection that a user has is inside a [`Pooled`], whose drop releases it.
 
 use std::{
-    borrow::Borrow,
     fmt,
-    marker::PhantomData,
     ops::{Deref, DerefMut},
     sync::Arc,
 };
 
 use crate::{Acquisition, Manager, inner::PoolInner, retired::Retired, slots::Live};
 
-/// A connection in use that borrows its [`Pool`](crate::Pool) handle. Dropping it releases the connection.
-pub type Pooled<'pool, M> = Guard<M, &'pool Arc<PoolInner<M>>>;
-
-/// A connection in use that keeps the pool alive. Dropping it releases the connection.
-pub type OwnedPooled<M> = Guard<M, Arc<PoolInner<M>>>;
-
-/// A connection in use; see [`Pooled`] and [`OwnedPooled`].
-pub struct Guard<M: Manager, P: Borrow<Arc<PoolInner<M>>>> {
-    pool: P,
-    /// Empty only while the guard is being dropped.
+/// A connection in use. Dropping it releases the connection.
+///
+/// It borrows the [`Pool`](crate::Pool) handle that it was acquired from. One of
+/// [`get_owned`](crate::Pool::get_owned) borrows nothing and keeps the pool alive: [`OwnedPooled`].
+pub struct Pooled<'pool, M: Manager> {
+    pool: PoolRef<'pool, M>,
+    /// Empty only while it is being dropped.
     pub(crate) live: Option<Live<M::Connection>>,
-    manager: PhantomData<fn() -> M>,
 }
 
-impl<M: Manager, P: Borrow<Arc<PoolInner<M>>>> Guard<M, P> {
-    pub(crate) fn new(pool: P, live: Live<M::Connection>) -> Self {
-        Self {
-            pool,
-            live: Some(live),
-            manager: PhantomData,
+/// A connection in use that keeps its pool alive.
+pub type OwnedPooled<M> = Pooled<'static, M>;
+
+/// The pool of a connection in use.
+pub(crate) enum PoolRef<'pool, M: Manager> {
+    Borrowed(&'pool Arc<PoolInner<M>>),
+    Owned(Arc<PoolInner<M>>),
+}
+
+impl<M: Manager> Deref for PoolRef<'_, M> {
+    type Target = Arc<PoolInner<M>>;
+
+    #[inline]
+    fn deref(&self) -> &Arc<PoolInner<M>> {
+        match self {
+            Self::Borrowed(pool) => pool,
+            Self::Owned(pool) => pool,
         }
+    }
+}
+
+impl<'pool, M: Manager> Pooled<'pool, M> {
+    pub(crate) fn new(pool: PoolRef<'pool, M>, live: Live<M::Connection>) -> Self {
+        Self { pool, live: Some(live) }
     }
 
     /// Tells the manager that a caller has the connection now.
     pub(crate) fn acquired(mut self, acquisition: Acquisition) -> Self {
         if let Some(live) = &mut self.live {
-            let inner: &PoolInner<M> = self.pool.borrow();
-            inner.manager.acquired(&mut live.connection, acquisition);
+            self.pool.manager.acquired(&mut live.connection, acquisition);
         }
         self
     }
@@ -60,42 +70,43 @@ impl<M: Manager, P: Borrow<Arc<PoolInner<M>>>> Guard<M, P> {
 
     pub(crate) fn retire(mut self, reason: Retired) {
         if let Some(live) = self.live.take() {
-            self.pool.borrow().retire(live, reason);
+            self.pool.retire(live, reason);
         }
     }
 }
 
-impl<M: Manager, P: Borrow<Arc<PoolInner<M>>>> Drop for Guard<M, P> {
+impl<M: Manager> Drop for Pooled<'_, M> {
     #[inline]
     fn drop(&mut self) {
         if let Some(live) = self.live.take() {
-            self.pool.borrow().release(live);
+            self.pool.release(live);
         }
     }
 }
 
-impl<M: Manager, P: Borrow<Arc<PoolInner<M>>>> Deref for Guard<M, P> {
+impl<M: Manager> Deref for Pooled<'_, M> {
     type Target = M::Connection;
+
     #[inline]
     fn deref(&self) -> &M::Connection {
         match &self.live {
             Some(live) => &live.connection,
-            None => unreachable!("BUG: a guard was used after its drop"),
+            None => unreachable!("BUG: a connection was used after its release"),
         }
     }
 }
 
-impl<M: Manager, P: Borrow<Arc<PoolInner<M>>>> DerefMut for Guard<M, P> {
+impl<M: Manager> DerefMut for Pooled<'_, M> {
     #[inline]
     fn deref_mut(&mut self) -> &mut M::Connection {
         match &mut self.live {
             Some(live) => &mut live.connection,
-            None => unreachable!("BUG: a guard was used after its drop"),
+            None => unreachable!("BUG: a connection was used after its release"),
         }
     }
 }
 
-impl<M: Manager, P: Borrow<Arc<PoolInner<M>>>> fmt::Debug for Guard<M, P>
+impl<M: Manager> fmt::Debug for Pooled<'_, M>
 where
     M::Connection: fmt::Debug,
 {
