@@ -216,7 +216,7 @@ function eventsAt(start, time, event) {
   if (event % STATE_EVERY > 0) return `event: row\ndata: ${JSON.stringify(row)}\n\n`;
   const state = {
     slots: [{ state: "in-use", overflow: false, age_ms: 100 + event, holder: `src/line.rs:${event}` }],
-    errors: Array.from({ length: 50 }, (_, index) => ({ at: time - index, route: "/read/{key}", status: 503, code: `code-${(event + index) % 997}`, request_id: `${event}-${index}`, text: `error ${event} ${index}` })),
+    errors: Array.from({ length: 50 }, (_, index) => ({ at: time - index, route: "/read/{key}", status: 503, code: `code-${(event + index) % 997}`, request_id: `${event}-${index}`, took_us: index })),
     statements: Array.from({ length: 50 }, (_, index) => ({ at: time - index, name: "read keys", queue_us: event, wait_us: index, execute_us: event + index, rows: index, holder: `src/line.rs:${event}` })),
   };
   return `event: row\ndata: ${JSON.stringify(row)}\n\nevent: state\ndata: ${JSON.stringify(state)}\n\n`;

@@ -40,7 +40,7 @@ test("an exhausted pool is said in words within two seconds", async (t) => {
   await visit.shows("#verdict-list .ok, #verdict-list .info", /\w/);
   t.after(load(service, { clients: 6, reads: 0.5 }));
   await visit.shows("#verdict-list .critical, #verdict-list .warning", /[Ww]ait|in use/, 2000);
-  await visit.shows("#error-table tbody tr", /503 pool-timeout/, 4000);
+  await visit.shows("#error-table tbody tr", /503\s*pool-timeout/, 4000);
   await visit.shows("#announcements", /\w/);
   await visit.assertAccessible("exhausted");
   await psql.end();
