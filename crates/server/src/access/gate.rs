@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     audited::Audited,
-    local,
+    local, pages,
     rules::{Needs, OpenGroup, OpenGroups, Rule, WATCH},
 };
 use crate::{
@@ -28,6 +28,16 @@ pub(crate) struct Gate {
     /// The routes that everyone may use.
     open: OpenGroups,
     audit: AuditLog,
+    /// Whether pages in a browser may administer the service.
+    pages_may_act: bool,
+}
+
+/// What operators decide about the gate.
+pub(crate) struct GateConfig<'a> {
+    /// The routes that everyone may use.
+    pub(crate) open: &'a [OpenGroup],
+    /// `DASHBOARD_ACTIONS`: whether pages in a browser may administer the service.
+    pub(crate) pages_may_act: bool,
 }
 
 /// What the gate knows of a request before it looks at the credentials.
@@ -76,7 +86,7 @@ impl Gate {
         authenticator: Option<Arc<Authenticator>>,
         certificates: Option<Arc<Certificates>>,
         limits: Arc<Limits>,
-        open: &[OpenGroup],
+        config: &GateConfig<'_>,
         audit: AuditLog,
     ) -> Self {
         let gate = Self {
@@ -85,8 +95,9 @@ impl Gate {
             limits: ArcSwap::new(limits),
             open: OpenGroups::default(),
             audit,
+            pages_may_act: config.pages_may_act,
         };
-        gate.set_open(open);
+        gate.set_open(config.open);
         gate
     }
 
@@ -136,6 +147,11 @@ impl Gate {
     /// Looks at the credentials.
     pub(super) fn identify(&self, request: &Request<RequestBody>, visit: Visit) -> Sender {
         let subject = request.body().peer().subject.as_ref();
+        if visit.is_administration()
+            && let Err(problem) = pages::check(request, self.pages_may_act)
+        {
+            return Sender::Refused(problem);
+        }
         let authenticator = match &self.authenticator {
             Some(authenticator) if self.asks_for_credentials(visit.rule) => authenticator,
             None if visit.is_administration() && !local::is_local(request) => {
@@ -213,10 +229,11 @@ impl Gate {
 
     /// Whether the sender could administer the service.
     pub(super) fn may_administer(&self, request: &Request<RequestBody>, identity: Option<&Identity>) -> bool {
-        match &self.authenticator {
-            Some(_) => identity.is_some_and(|identity| identity.scopes.has(Scope::Admin)),
-            None => local::is_local(request),
-        }
+        self.pages_may_act
+            && match &self.authenticator {
+                Some(_) => identity.is_some_and(|identity| identity.scopes.has(Scope::Admin)),
+                None => local::is_local(request),
+            }
     }
 
     /// The line of the audit for an administrative call.

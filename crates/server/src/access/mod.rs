@@ -8,11 +8,13 @@
 //! | which route needs what | `rules` |
 //! | the decisions, in their order | `gate` |
 //! | administration without credentials | `local` |
+//! | administration by pages in a browser | `pages` |
 //! | the line of the audit for a call | `audited` |
 
 mod audited;
 mod gate;
 mod local;
+mod pages;
 mod rules;
 
 use std::sync::Arc;
@@ -20,8 +22,8 @@ use std::sync::Arc;
 use axum::http::{Request, Response};
 use http_body_util::Either;
 
-pub(crate) use self::gate::Gate;
 use self::gate::Sender;
+pub(crate) use self::gate::{Gate, GateConfig};
 pub use self::rules::OpenGroup;
 use crate::{
     auth::{Identity, Scope},

@@ -15,6 +15,7 @@
 //! | which pages of other origins may read responses | `cors` |
 //! | where the time of a request went, and which requests are traced | `server_timing`, `sampling` |
 //! | what is counted of connections and requests, and which failed | `traffic`, `failures` |
+//! | which requests a browser sends for a page | `cross_site` |
 //! | bodies of requests and responses | `body` |
 //! | JSON, path and query parameters, and their validation | `extract`, `validation` |
 //! | error responses | `problem` |
@@ -30,6 +31,7 @@ mod config;
 mod connection;
 mod connections;
 mod cors;
+mod cross_site;
 mod extract;
 mod failures;
 mod listener;
@@ -58,6 +60,7 @@ pub use config::HttpConfig;
 pub use connections::Drained;
 pub(crate) use cors::check_origin;
 pub use cors::{Cors, CorsError};
+pub(crate) use cross_site::{is_cross_site, is_of_page};
 pub use extract::{Json, Key, Number, Path, Query, decode_key, number};
 pub use failures::FailedRequest;
 pub use listener::{TcpListeners, bind};

@@ -272,6 +272,9 @@ settings! {
         SERVER_TIMING: Switch, Is("false") => |s, it| s.http.server_timing = it,
             "Tell all callers where the time of their request went, in the header Server-Timing; those with the scope admin \
              are told anyway";
+        DASHBOARD_ACTIONS: OneOf<bool>(&[("off", false), ("on", true)]), Is("on") => |s, it| s.dashboard_actions = it,
+            "Whether pages in a browser, such as the dashboard, may administer the service if their user may: pause, resize, \
+             flush and the like; programs may in any case";
     }
     "Memory" {
         #[live]

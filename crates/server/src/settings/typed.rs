@@ -38,6 +38,8 @@ pub struct Settings {
     pub auth: AuthConfig,
     /// The routes that everyone may call nevertheless.
     pub auth_open: Vec<OpenGroup>,
+    /// Whether pages in a browser may administer the service.
+    pub dashboard_actions: bool,
     /// Whether triggers notify the cache of writes that bypass the service.
     pub change_feed: bool,
     /// The HTTP connections.

@@ -44,7 +44,7 @@ pub(crate) use self::{
     reload::LoadedFrom,
 };
 use crate::{
-    access::{Gate, Guarded},
+    access::{Gate, GateConfig, Guarded},
     admin::{Admin, ReloadRequest, Reloads},
     app::{App, Shared},
     audit::AuditLog,
@@ -285,7 +285,10 @@ async fn compose(mut settings: Settings, surroundings: Surroundings) -> Result<S
         auth.clone(),
         certificates,
         limits,
-        &settings.auth_open,
+        &GateConfig {
+            open: &settings.auth_open,
+            pages_may_act: settings.dashboard_actions,
+        },
         audit,
     ));
     let (reloads, requests) = Reloads::channel();

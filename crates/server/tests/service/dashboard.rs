@@ -160,3 +160,53 @@ async fn the_viewer_beyond_the_last_place_is_told_why_until_one_leaves() {
     let ended = service.stop(AT_ONCE + secs(1)).await;
     assert!(ended.code == Some(0) && AT_ONCE < SOON, "{ended:?}");
 }
+
+/// What a browser sends with a request of a page.
+async fn act(service: &Service, site: &str, key: &str) -> crate::support::Answer {
+    let bearer = format!("Bearer {key}");
+    let headers = [
+        ("content-type", "application/json"),
+        ("sec-fetch-site", site),
+        ("authorization", &bearer),
+    ];
+    service.ask("POST", "/admin/resize", &headers, r#"{"max": 9}"#).await
+}
+
+#[tokio::test]
+async fn an_action_of_the_page_is_audited_and_one_of_another_site_has_no_effect() {
+    let service = Service::start(&[("AUTH", "keys"), ("CACHE_MODE", "off"), ("AUDIT_LOG", "audit.log")]).await;
+    let key = create_key(&service.database, "admin").await;
+    for site in ["cross-site", "same-site"] {
+        act(&service, site, &key).await.problem(403, "forbidden");
+    }
+    let watch = async || {
+        let headers = [("authorization", &*format!("Bearer {key}"))];
+        let mut events = Events::open(service.address, "/dashboard/events", &headers).await;
+        events.next_of("start").await
+    };
+    assert_eq!(watch().await["state"]["pool"]["max"], 10);
+    act(&service, "same-origin", &key).await.json(200);
+    let audit = std::fs::read_to_string(service.path("audit.log")).unwrap();
+    let lines: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let results: Vec<_> = lines.iter().map(|line| line["result"].as_u64().unwrap()).collect();
+    assert_eq!(results, [403, 403, 200]);
+    let last = &lines[2];
+    assert!(last["who"].as_str().unwrap().contains("(test)"), "{last}");
+    assert!(last["detail"].as_str().unwrap().contains("max 9"), "{last}");
+}
+
+#[tokio::test]
+async fn a_page_may_look_and_not_act_if_actions_are_off() {
+    let service = Service::start(&[("AUTH", "keys"), ("DASHBOARD_ACTIONS", "off")]).await;
+    let key = create_key(&service.database, "admin").await;
+    act(&service, "same-origin", &key).await.problem(403, "forbidden");
+    let bearer = format!("Bearer {key}");
+    let mut events = Events::open(service.address, "/dashboard/events", &[("authorization", &bearer)]).await;
+    assert_eq!(events.next_of("start").await["actions"], false);
+    // A program sends no `Sec-Fetch-Site`.
+    let headers = [("content-type", "application/json"), ("authorization", &*bearer)];
+    service
+        .ask("POST", "/admin/resize", &headers, r#"{"max": 9}"#)
+        .await
+        .json(200);
+}

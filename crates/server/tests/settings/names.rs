@@ -51,6 +51,7 @@ fn with_nothing_set_every_default_of_the_contract_holds() {
     assert_eq!((it.http.max_headers, it.http.max_header_bytes), (100, 65_536));
     assert_eq!((&it.http.cors, it.http.hsts), (&None, None));
     assert!(!it.http.compression && !it.http.server_timing);
+    assert!(it.dashboard_actions);
     assert_eq!((it.memory.warning, it.memory.critical), (Some(75), Some(85)));
     assert_eq!(it.audit_log, None);
     assert_eq!(it.log_filter, "info");
@@ -149,6 +150,7 @@ const ROWS: &[Row] = &[
     (&["HSTS"], "24h", |s| s.http.hsts == Some(secs(86_400))),
     (&["COMPRESSION"], "on", |s| s.http.compression),
     (&["SERVER_TIMING"], "on", |s| s.http.server_timing),
+    (&["DASHBOARD_ACTIONS"], "off", |s| !s.dashboard_actions),
     (&["MEMORY_WARN"], "60", |s| s.memory.warning == Some(60)),
     (&["MEMORY_CRITICAL"], "0", |s| s.memory.critical.is_none()),
     (&["AUDIT_LOG"], "/audit.log", |s| {

@@ -67,6 +67,7 @@ fn malformed_values_are_refused_for_every_setting_that_has_a_form() {
         ("HSTS", &["-1", "x"]),
         ("COMPRESSION", &["gzip"]),
         ("SERVER_TIMING", &["maybe"]),
+        ("DASHBOARD_ACTIONS", &["maybe"]),
         ("MEMORY_WARN", &["100", "-1", "75%"]),
         ("MEMORY_CRITICAL", &["100", "x"]),
         ("POOL_PROFILE", &["huge"]),

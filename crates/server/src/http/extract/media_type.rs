@@ -3,14 +3,11 @@
 //! Invariant: a body that passes is JSON in UTF-8 as far as the head can tell. No request passes that a page of another
 //! site can make a browser send without asking (a CORS "simple request").
 
-use axum::http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN,
-};
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use axum::http::{HeaderMap, Uri};
 
+use crate::http::cross_site::is_cross_site;
 use crate::http::problem::Problem;
-
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Checks that the body is JSON.
 ///
@@ -75,27 +72,6 @@ fn is_json(essence: &str) -> bool {
     };
     let suffix = subtype.rsplit_once('+').map_or(subtype, |(_, suffix)| suffix);
     kind.eq_ignore_ascii_case("application") && suffix.eq_ignore_ascii_case("json")
-}
-
-/// Whether a browser sends this request for a page of another site. Old browsers have no `Sec-Fetch-Site`; they send
-/// `Origin`.
-fn is_cross_site(uri: &Uri, headers: &HeaderMap) -> bool {
-    let mut sites = headers.get_all(SEC_FETCH_SITE).iter().peekable();
-    if sites.peek().is_some() {
-        return !sites.all(|site| site == "same-origin" || site == "none");
-    }
-    let own = match uri.authority() {
-        Some(authority) => Some(authority.as_str().as_bytes()),
-        None => headers.get(HOST).map(HeaderValue::as_bytes),
-    };
-    let mut origins = headers.get_all(ORIGIN).iter();
-    origins.any(|origin| {
-        let origin = origin.as_bytes();
-        let host = origin
-            .strip_prefix(b"http://")
-            .or_else(|| origin.strip_prefix(b"https://"));
-        host.is_none() || host != own
-    })
 }
 
 fn expect_no_coding(headers: &HeaderMap) -> Result<(), Problem> {
