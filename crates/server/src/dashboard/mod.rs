@@ -8,6 +8,7 @@
 //! | the files of the page | `assets`, `page/` |
 //! | which figures are read, and the rows of numbers made of them | `figures` |
 //! | the state in JSON | `state`, `slots` |
+//! | the last failed requests and slow statements | `records` |
 //! | what is wrong, in words | `verdicts`; where its signs come from: `diagnosis`, `windows` |
 //! | who reads the figures, and how often | `sampler` |
 //! | the past ten minutes | `history` |
@@ -24,6 +25,8 @@ mod windows;
 mod diagnosis;
 mod frame;
 mod history;
+mod records;
+
 mod state;
 
 mod viewer;

@@ -45,10 +45,13 @@ pub(super) fn slots(connections: &[ConnectionInfo], overflow: u32) -> Vec<Slot> 
 
 /// The file with its folder, and the line: the directory of the build tells nothing.
 pub(super) fn source_line(at: &std::panic::Location<'_>) -> String {
-    let path = at.file();
+    format!("{}:{}", last_folder(at.file()), at.line())
+}
+
+/// A path from its last folder on.
+pub(super) fn last_folder(path: &str) -> &str {
     let mut slashes = path.rmatch_indices(['/', '\\']).map(|(slash, _)| slash + 1);
-    let start = slashes.nth(1).unwrap_or(0);
-    format!("{}:{}", &path[start..], at.line())
+    &path[slashes.nth(1).unwrap_or(0)..]
 }
 
 #[cfg(test)]

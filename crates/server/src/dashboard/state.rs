@@ -5,7 +5,12 @@
 
 use serde::Serialize;
 
-use super::{figures::Reading, slots::slots, verdicts::Verdict};
+use super::{
+    figures::Reading,
+    records::{failures, slow_statements},
+    slots::slots,
+    verdicts::Verdict,
+};
 use crate::{
     app::App,
     limits::LimitStats,
@@ -14,7 +19,7 @@ use crate::{
 };
 
 /// The names of the members, in their order.
-const MEMBERS: [&str; 11] = [
+const MEMBERS: [&str; 13] = [
     "verdicts",
     "slots",
     "slots_more",
@@ -26,6 +31,8 @@ const MEMBERS: [&str; 11] = [
     "memory",
     "limits",
     "instances",
+    "errors",
+    "statements",
 ];
 
 /// The members, each as JSON.
@@ -179,6 +186,8 @@ impl State {
                 shared: beside.limits.shared.as_ref().map(|shared| shared.problem.is_none()),
             }),
             json(&Some(beside.instances).filter(|instances| *instances > 1)),
+            json(&failures(beside.app)),
+            json(&slow_statements(beside.app)),
         ])
     }
 }

@@ -111,6 +111,32 @@ async fn figures_need_the_scope_metrics_or_admin() {
 }
 
 #[tokio::test]
+async fn a_request_that_failed_is_shown_with_its_id() {
+    let service = Service::start(&[("AUTH", "keys")]).await;
+    let key = create_key(&service.database, "metrics").await;
+    let bearer = format!("Bearer {key}");
+    let mut events = Events::open(service.address, "/dashboard/events", &[("authorization", &bearer)]).await;
+    let wrong = [("authorization", "Bearer wrong"), ("x-request-id", "the-one")];
+    service
+        .ask("GET", "/read/key", &wrong, "")
+        .await
+        .problem(401, "unauthorized");
+    let failed = eventually("the failure is shown", async || {
+        events.next().await.unwrap();
+        events.state["errors"].get(0).cloned()
+    })
+    .await;
+    assert_eq!(
+        (&failed["status"], &failed["request_id"]),
+        (&json!(401), &json!("the-one"))
+    );
+    assert_eq!(
+        (&failed["route"], &failed["code"]),
+        (&json!("/read/{key}"), &json!("unauthorized"))
+    );
+}
+
+#[tokio::test]
 async fn a_page_of_another_site_may_look_and_not_act() {
     let service = Service::start(&[]).await;
     let headers = [("sec-fetch-site", "cross-site")];

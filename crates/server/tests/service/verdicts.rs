@@ -100,6 +100,9 @@ async fn a_slow_statement_is_told_while_it_runs() {
             .then_some(())
     })
     .await;
+    let statement = &events.state["statements"][0];
+    assert!(statement["execute_us"].as_u64() >= Some(300_000), "{statement}");
+    assert!(statement["holder"].as_str().unwrap().contains(".rs:"), "{statement}");
 }
 
 #[tokio::test]
