@@ -44,18 +44,23 @@ const PLACES: [&str; 29] = [
 ];
 
 /// Files whose sentences are help texts, documents and results.
-const NO_MESSAGES: [&str; 5] = [
+const NO_MESSAGES: [&str; 8] = [
     "settings/table.rs",
     "settings/docs.rs",
     "key/arguments.rs",
     "admin/arguments.rs",
     "admin/report.rs",
+    "top/model.rs",
+    "top/screen.rs",
+    "top/text.rs",
 ];
 
 /// Sentences that need no explanation: help, results of checks, forms of values, parts of messages.
-const CLEAR: [&str; 72] = [
+const CLEAR: [&str; 74] = [
     "A key-value and users API over pooled PostgreSQL",
     "Serve the API",
+    "Watch a running service in the terminal: what is wrong, rates, connections, cache",
+    "Show the figures once. The exit code is 3 if something is critical, and 1 if they cannot be read",
     "Try everything the service needs: PASS or FAIL for each",
     "Bring the database schema up to date",
     "Show the settings in force and where each comes from",

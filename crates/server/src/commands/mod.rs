@@ -7,6 +7,7 @@ mod check;
 mod key;
 mod serve;
 mod signals;
+mod top;
 
 use std::{env, fmt::Display, process::ExitCode};
 
@@ -40,6 +41,7 @@ fn command() -> Command {
         )
         .subcommand(key::command())
         .subcommand(admin::command())
+        .subcommand(top::command())
         .subcommand(Command::new("openapi").about("Print the description of the API"))
 }
 
@@ -68,6 +70,9 @@ fn dispatch(matches: &ArgMatches) -> ExitCode {
     };
     if name == "openapi" {
         return openapi();
+    }
+    if name == "top" {
+        return top::run(arguments);
     }
     // `cenote key` and `cenote admin` have commands of their own, and those have the settings.
     let (action, arguments) = arguments.subcommand().unwrap_or(("", arguments));

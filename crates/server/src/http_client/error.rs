@@ -22,12 +22,14 @@ pub(crate) enum ClientError {
     Request(#[from] http::Error),
     #[error("the answer ended early, or is longer than {0} bytes")]
     Body(usize),
+    #[error("nothing arrived for {0} s")]
+    Silent(u64),
 }
 
 impl ClientError {
     /// Whether the server may have acted on the request.
     pub(crate) fn was_sent(&self) -> bool {
-        matches!(self, Self::Http(_) | Self::Body(_))
+        matches!(self, Self::Http(_) | Self::Body(_) | Self::Silent(_))
     }
 
     /// The failure of TLS behind the error. With TLS 1.3 a server that refuses the client's certificate says so only after

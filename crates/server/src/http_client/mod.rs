@@ -1,7 +1,7 @@
 //! Asks other HTTP services: one request on its own connection, over HTTP/1.1, with or without TLS.
 //!
-//! Invariant: it follows no redirect, reads no more bytes than the caller allows, and leaves no task or connection behind
-//! its future. The caller bounds the time.
+//! Invariant: it follows no redirect, keeps no more bytes than the caller allows, and leaves no task or connection behind
+//! its future. The caller bounds the time of a request, [`Client::stream`] the silence of a stream.
 //!
 //! | To find | Look in |
 //! |---|---|
@@ -13,18 +13,18 @@ mod error;
 mod tls;
 mod url;
 
-use std::sync::OnceLock;
+use std::{sync::OnceLock, time::Duration};
 
 use axum::http::{
-    Request, StatusCode,
+    Request, Response, StatusCode,
     header::{HOST, HeaderValue, USER_AGENT},
     uri::PathAndQuery,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{client::conn::http1, rt};
+use hyper::{body::Incoming, client::conn::http1, rt};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
 pub(crate) use self::{
@@ -32,6 +32,9 @@ pub(crate) use self::{
     tls::{TlsFiles, TlsFilesError},
     url::HttpUrl,
 };
+
+/// Longest body that is read of a response that is no success.
+const MOST_OF_A_REFUSAL: usize = 64 * 1024;
 
 /// Sends requests.
 #[derive(Default)]
@@ -75,15 +78,62 @@ impl Client {
         request: Request<Full<Bytes>>,
         most_bytes: usize,
     ) -> Result<Answer, ClientError> {
+        let read = async move |response| whole(response, most_bytes).await;
+        self.exchange(url, request, read).await
+    }
+
+    /// Sends a request to the server of the URL, and passes each part of a successful response to `take` when it arrives.
+    /// Returns when the response has ended, with its body only if it was no success.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Self::send), and nothing arrived for the time of `silence`.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future closes the connection.
+    pub(crate) async fn stream(
+        &self,
+        url: &HttpUrl,
+        request: Request<Full<Bytes>>,
+        silence: Duration,
+        mut take: impl FnMut(Bytes),
+    ) -> Result<Answer, ClientError> {
+        let silent = |_| ClientError::Silent(silence.as_secs());
+        let read = async |response: Response<Incoming>| {
+            let status = response.status();
+            if status != StatusCode::OK {
+                return timeout(silence, whole(response, MOST_OF_A_REFUSAL))
+                    .await
+                    .map_err(silent)?;
+            }
+            let mut body = response.into_body();
+            while let Some(frame) = timeout(silence, body.frame()).await.map_err(silent)? {
+                if let Ok(part) = frame?.into_data() {
+                    take(part);
+                }
+            }
+            let body = Bytes::new();
+            Ok(Answer { status, body })
+        };
+        self.exchange(url, request, read).await
+    }
+
+    async fn exchange(
+        &self,
+        url: &HttpUrl,
+        request: Request<Full<Bytes>>,
+        read: impl AsyncFnOnce(Response<Incoming>) -> Result<Answer, ClientError>,
+    ) -> Result<Answer, ClientError> {
         let request = addressed(url, request)?;
         let address = (url.host(), url.port());
         let stream = TcpStream::connect(address).await.map_err(ClientError::Connect)?;
         if !url.is_tls() {
-            return exchange(stream, request, most_bytes).await;
+            return exchange(stream, request, read).await;
         }
         let name = ServerName::try_from(url.tls_name().to_owned())?;
         let stream = self.tls()?.connect(name, stream).await.map_err(ClientError::Tls)?;
-        exchange(stream, request, most_bytes).await
+        exchange(stream, request, read).await
     }
 
     fn tls(&self) -> Result<TlsConnector, ClientError> {
@@ -107,17 +157,26 @@ fn addressed(url: &HttpUrl, mut request: Request<Full<Bytes>>) -> Result<Request
     Ok(request)
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, most_bytes: usize) -> Result<Answer, ClientError>
+/// Reads a response of at most this many bytes.
+async fn whole(response: Response<Incoming>, most_bytes: usize) -> Result<Answer, ClientError> {
+    let status = response.status();
+    let body = Limited::new(response.into_body(), most_bytes).collect().await;
+    let body = body.map_err(|_| ClientError::Body(most_bytes))?.to_bytes();
+    Ok(Answer { status, body })
+}
+
+async fn exchange<S>(
+    stream: S,
+    request: Request<Full<Bytes>>,
+    read: impl AsyncFnOnce(Response<Incoming>) -> Result<Answer, ClientError>,
+) -> Result<Answer, ClientError>
 where
     TokioIo<S>: rt::Read + rt::Write + Unpin,
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let exchange = async {
         let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), most_bytes).collect().await;
-        let body = body.map_err(|_| ClientError::Body(most_bytes))?.to_bytes();
-        Ok(Answer { status, body })
+        read(response).await
     };
     // The connection is polled here, so that it ends with this future. If it fails, so does the exchange, unless that has
     // all it needs: many servers end TLS without saying so.

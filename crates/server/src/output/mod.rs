@@ -44,6 +44,11 @@ impl Output {
         self.text(&format!("{line}\n"));
     }
 
+    /// Whether everything was written so far.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.error.is_none()
+    }
+
     /// Returns the exit code: a failure if the result could not be written, otherwise `code`. A reader that has closed the
     /// pipe is no failure, because it has read what it needs.
     pub(crate) fn finish(self, code: ExitCode) -> ExitCode {

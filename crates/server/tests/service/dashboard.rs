@@ -1,7 +1,14 @@
 //! The page at `/` and its stream of figures.
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 use crate::support::{AT_ONCE, Events, SOON, Service, create_key, eventually, secs};
 
@@ -162,6 +169,33 @@ async fn a_stop_ends_every_stream_at_once() {
     let ended = service.ended(AT_ONCE).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(begun.elapsed() < AT_ONCE, "{:?} at {address}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn figures_stream_and_end_over_http2_too() {
+    let service = Service::start(&[("SHUTDOWN_DELAY", "0")]).await;
+    let stream = TcpStream::connect(service.address).await.unwrap();
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("http://localhost/dashboard/events");
+    let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap());
+    let mut body = response.await.unwrap().into_body();
+    let mut text = Vec::new();
+    let mut more = async |text: &mut Vec<u8>| {
+        let frame = timeout(SOON, body.frame()).await.expect("an event in time")?;
+        text.extend_from_slice(&frame.unwrap().into_data().unwrap());
+        Some(())
+    };
+    while !String::from_utf8_lossy(&text).contains("event: row") {
+        more(&mut text).await.expect("the stream goes on");
+    }
+    service.signal("TERM");
+    while more(&mut text).await.is_some() {}
+    assert!(text.ends_with(b"event: end\ndata: {\"reason\":\"draining\"}\n\n"));
+    drop(sender);
+    assert_eq!(service.ended(AT_ONCE).await.code, Some(0));
 }
 
 #[tokio::test]

@@ -58,6 +58,7 @@ mod startup;
 mod support;
 mod systemd;
 mod tls;
+mod top;
 mod traces;
 mod tracing;
 mod users;

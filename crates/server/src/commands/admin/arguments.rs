@@ -37,14 +37,14 @@ pub(super) enum Action {
 }
 
 /// What the command line says about the service.
-pub(super) struct Options {
+pub(in crate::commands) struct Options {
     pub(super) url: Option<HttpUrl>,
     pub(super) key_file: Option<PathBuf>,
     pub(super) ca: Option<PathBuf>,
     /// The certificate of the client, and its private key.
     pub(super) certificate: Option<(PathBuf, PathBuf)>,
-    pub(super) timeout: Duration,
-    pub(super) json: bool,
+    pub(in crate::commands) timeout: Duration,
+    pub(in crate::commands) json: bool,
 }
 
 /// The command line of `cenote admin`.
@@ -97,7 +97,7 @@ pub(in crate::commands) fn command() -> Command {
 }
 
 /// The options that say which service, and how it is asked.
-fn of_service() -> [Arg; 7] {
+pub(in crate::commands) fn of_service() -> [Arg; 7] {
     let file = |name: &'static str, help: &'static str| {
         Arg::new(name)
             .long(name)
@@ -131,7 +131,7 @@ fn of_service() -> [Arg; 7] {
     ]
 }
 
-fn switch(name: &'static str, help: &'static str) -> Arg {
+pub(in crate::commands) fn switch(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
@@ -140,7 +140,7 @@ fn taken<T: Clone + Send + Sync + 'static>(arguments: &ArgMatches, name: &str) -
 }
 
 impl Options {
-    pub(super) fn of(arguments: &ArgMatches) -> Self {
+    pub(in crate::commands) fn of(arguments: &ArgMatches) -> Self {
         Self {
             url: taken(arguments, "url"),
             key_file: taken(arguments, "key-file"),

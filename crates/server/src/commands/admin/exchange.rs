@@ -25,7 +25,7 @@ const PROBLEM: &str = "urn:cenote:problem:";
 
 /// Why the service did not do what it was asked. The text continues a sentence that starts with the URL.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(in crate::commands) enum Failure {
     #[error("nothing answers: {0}; check that the service runs there, or name another place by --url or CENOTE_URL")]
     NotReached(std::io::Error),
     #[error("no answer within {0} s. It may have done it nevertheless: `cenote admin state` tells")]
@@ -56,7 +56,7 @@ pub(super) enum Failure {
 
 /// What the service says about a refusal.
 #[derive(Debug, Deserialize)]
-pub(super) struct Refused {
+pub(in crate::commands) struct Refused {
     #[serde(rename = "type")]
     kind: String,
     detail: String,
@@ -118,7 +118,8 @@ fn request(credentials: Option<&HeaderValue>, action: &Action) -> Request<Full<B
     request
 }
 
-fn judge(answer: Answer, showed_key: bool) -> Result<Bytes, Failure> {
+/// Returns the body of a successful answer.
+pub(in crate::commands) fn judge(answer: Answer, showed_key: bool) -> Result<Bytes, Failure> {
     let Answer { status, body } = answer;
     if status == StatusCode::OK {
         return match serde_json::from_slice::<serde_json::Value>(&body) {
@@ -138,7 +139,8 @@ fn judge(answer: Answer, showed_key: bool) -> Result<Bytes, Failure> {
     })
 }
 
-fn unanswered(error: ClientError) -> Failure {
+/// Why there is no answer.
+pub(in crate::commands) fn unanswered(error: ClientError) -> Failure {
     if let Some(failure) = error.tls_failure().cloned() {
         return of_tls(failure);
     }

@@ -12,11 +12,15 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 
-pub(super) use self::arguments::command;
 use self::{
-    arguments::{Action, Options},
+    arguments::Action,
     exchange::ask,
-    target::{NoTarget, Target, credentials, named_url, url_of, variable},
+    target::{NoTarget, credentials, named_url, url_of, variable},
+};
+pub(super) use self::{
+    arguments::{Options, command, of_service, switch},
+    exchange::{Failure, judge, unanswered},
+    target::Target,
 };
 use super::{block_on, fail, fail_with, load, warn};
 use crate::{
@@ -30,16 +34,12 @@ pub(super) fn run(action: &str, arguments: &ArgMatches) -> ExitCode {
         Ok(target) => target,
         Err(code) => return code,
     };
-    if target.shows_its_key() {
-        let url = &target.url;
-        output::complain(format_args!("warning: the key goes to {url} without encryption"));
-    }
     block_on(perform(&action, &options, &target))
 }
 
-/// Returns the service that is meant. The settings are read only if nothing else names it, so that the command works on other
+/// Returns the service that is meant, with a warning if its key could be read on its way. The settings are read only if nothing else names it, so that the command works on other
 /// machines too.
-fn find_target(options: &Options, arguments: &ArgMatches) -> Result<Target, ExitCode> {
+pub(super) fn find_target(options: &Options, arguments: &ArgMatches) -> Result<Target, ExitCode> {
     let wrong = |unknown: NoTarget| {
         output::complain(format_args!("cenote: {unknown}"));
         ExitCode::from(2)
@@ -53,17 +53,27 @@ fn find_target(options: &Options, arguments: &ArgMatches) -> Result<Target, Exit
         }
     };
     let credentials = credentials(options, &variable).map_err(wrong)?;
-    Ok(Target { url, credentials })
+    let target = Target { url, credentials };
+    if target.shows_its_key() {
+        let url = &target.url;
+        output::complain(format_args!("warning: the key goes to {url} without encryption"));
+    }
+    Ok(target)
 }
 
-async fn perform(action: &Action, options: &Options, target: &Target) -> ExitCode {
+/// Returns a client that trusts, and shows, what the command line says.
+pub(super) fn client(options: &Options) -> Result<Client, ExitCode> {
     let client = Client::with_tls(&TlsFiles {
         authorities: options.ca.clone(),
         certificate: options.certificate.clone(),
     });
-    let client = match client {
+    client.map_err(|error| fail_with(&error))
+}
+
+async fn perform(action: &Action, options: &Options, target: &Target) -> ExitCode {
+    let client = match client(options) {
         Ok(client) => client,
-        Err(error) => return fail_with(&error),
+        Err(code) => return code,
     };
     let answer = match ask(&client, target, action, options.timeout).await {
         Ok(answer) => answer,

@@ -17,10 +17,10 @@ const KEY_FILE: &str = "CENOTE_KEY_FILE";
 
 /// A service to administer.
 #[derive(Debug)]
-pub(super) struct Target {
-    pub(super) url: HttpUrl,
+pub(in crate::commands) struct Target {
+    pub(in crate::commands) url: HttpUrl,
     /// The value of the header `Authorization`.
-    pub(super) credentials: Option<HeaderValue>,
+    pub(in crate::commands) credentials: Option<HeaderValue>,
 }
 
 /// Why it is not known which service is meant, or with which key.

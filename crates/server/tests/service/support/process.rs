@@ -64,6 +64,12 @@ impl Launch {
         self
     }
 
+    /// Gives it another standard input.
+    pub(crate) fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.command.stdin(stdin);
+        self
+    }
+
     /// Gives it another standard output, which the test does not read.
     pub(crate) fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
         self.command.stdout(stdout);
