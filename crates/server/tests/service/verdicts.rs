@@ -151,6 +151,29 @@ async fn a_server_without_connections_left_is_told() {
 }
 
 #[tokio::test]
+async fn a_database_that_is_away_is_told_until_it_is_back() {
+    let server = server("50").await;
+    let service = Service::start_on(&server, &[("CACHE_MODE", "off"), ("DB_POOL_TIMEOUT", "0.2")]).await;
+    service.write("key", "value").await;
+    let mut events = service.watch().await;
+    events.verdict("healthy").await;
+    server.kill().await.unwrap();
+    // Until connects have failed for five seconds, callers still wait.
+    let verdict = events.verdict("database-away").await;
+    assert_eq!(verdict["level"], "critical");
+    assert_eq!(events.state["database"]["up"], false);
+    server.restart().await.unwrap();
+    eventually("the database is back", async || {
+        events.next().await.unwrap();
+        let is_up = events.state["database"]["up"] == true;
+        let mut verdicts = events.state["verdicts"].as_array().unwrap().iter();
+        (is_up && !verdicts.any(|verdict| verdict["name"] == "database-away")).then_some(())
+    })
+    .await;
+    assert_eq!(service.read("key").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_redis_that_is_gone_is_told_until_it_is_back() {
     let redis = redis().await;
     let (service, mut events) = watched(&[("REDIS_URL", &redis.url()), ("CACHE_MODE", "ttl")]).await;
