@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use cenote_postgres::SlowStatementHook;
-use cenote_trace::{RequestContext, current};
+use cenote_trace::current;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -45,7 +45,6 @@ pub(crate) fn keep_in(recent: Arc<Recent<SlowStatement>>) -> SlowStatementHook {
     SlowStatementHook::new(move |statement| {
         let request = current();
         let trace = request.as_ref().and_then(|request| request.trace);
-        let request_id = |request: &RequestContext| text_of(&request.id);
         recent.push(SlowStatement {
             at_ms: unix_ms(),
             name: text_of(statement.name().unwrap_or(statement.sql)),
@@ -56,7 +55,7 @@ pub(crate) fn keep_in(recent: Arc<Recent<SlowStatement>>) -> SlowStatementHook {
             requests: statement.requests,
             error: statement.error.map(text_of),
             holder: statement.holder.map(text_of),
-            request_id: request.as_ref().map(request_id),
+            request_id: request.as_ref().map(|request| text_of(&request.id)),
             route: request.as_ref().map(|request| request.route),
             trace_id: trace.map(|trace| text_of(trace.trace_id)),
         });

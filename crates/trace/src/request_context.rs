@@ -1,11 +1,14 @@
 //! Which request a future works for.
 //!
+//! A context is shared, because it is exchanged at every poll.
+//!
 //! Invariant: while a future in a [`Scope`] is polled or dropped, its context is the current one of the thread, and
 //! afterwards the one before is again, also after a panic.
 
 use std::cell::RefCell;
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
@@ -24,23 +27,24 @@ pub struct RequestContext {
 }
 
 thread_local! {
-    static CURRENT: RefCell<Option<RequestContext>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Arc<RequestContext>>> = const { RefCell::new(None) };
 }
 
 /// Calls `look` with the context of the current request. Returns `None` outside of a [`scope`].
 pub fn with_current<T>(look: impl FnOnce(&RequestContext) -> T) -> Option<T> {
-    let looked = CURRENT.try_with(|current| current.try_borrow().ok()?.as_ref().map(look));
+    let looked = CURRENT.try_with(|current| current.try_borrow().ok()?.as_deref().map(look));
     looked.ok().flatten()
 }
 
 /// Returns the context of the current request.
 #[must_use]
-pub fn current() -> Option<RequestContext> {
-    with_current(Clone::clone)
+pub fn current() -> Option<Arc<RequestContext>> {
+    let current = CURRENT.try_with(|current| current.try_borrow().ok()?.clone());
+    current.ok().flatten()
 }
 
 /// Makes this the context of all that `future` does; with `None` it works for no request.
-pub fn scope<F: Future>(context: Option<RequestContext>, future: F) -> Scope<F> {
+pub fn scope<F: Future>(context: Option<Arc<RequestContext>>, future: F) -> Scope<F> {
     Scope {
         context,
         future: Some(future),
@@ -52,8 +56,8 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Scope<F: Future> {
         // That of the surrounding while the future is polled.
-        context: Option<RequestContext>,
-        // `None` while it is dropped.
+        context: Option<Arc<RequestContext>>,
+        // `None` once it has ended.
         #[pin]
         future: Option<F>,
     }
@@ -74,19 +78,25 @@ impl<F: Future> Future for Scope<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let Some(future) = this.future.as_pin_mut() else {
-            unreachable!("BUG: a future was polled after its drop");
+        let mut place = this.future;
+        let Some(future) = place.as_mut().as_pin_mut() else {
+            unreachable!("BUG: a future was polled after its end");
         };
         let _entered = Entered::new(this.context);
-        future.poll(context)
+        let polled = future.poll(context);
+        if polled.is_ready() {
+            // Here, because the context is entered already.
+            place.set(None);
+        }
+        polled
     }
 }
 
 /// Exchanges a context with the current one, until it is dropped.
-struct Entered<'a>(&'a mut Option<RequestContext>);
+struct Entered<'a>(&'a mut Option<Arc<RequestContext>>);
 
 impl<'a> Entered<'a> {
-    fn new(context: &'a mut Option<RequestContext>) -> Self {
+    fn new(context: &'a mut Option<Arc<RequestContext>>) -> Self {
         exchange(context);
         Self(context)
     }
@@ -98,7 +108,8 @@ impl Drop for Entered<'_> {
     }
 }
 
-fn exchange(context: &mut Option<RequestContext>) {
+#[inline]
+fn exchange(context: &mut Option<Arc<RequestContext>>) {
     // Fails only while the thread ends, when nobody asks any more.
     let _ended = CURRENT.try_with(|current| {
         if let Ok(mut current) = current.try_borrow_mut() {
@@ -115,12 +126,13 @@ mod tests {
 
     use super::*;
 
-    fn context(id: &str) -> Option<RequestContext> {
-        Some(RequestContext {
+    fn context(id: &str) -> Option<Arc<RequestContext>> {
+        let context = RequestContext {
             id: RequestId::from_text(id.as_bytes()).unwrap(),
             route: "/read/{key}",
             trace: None,
-        })
+        };
+        Some(Arc::new(context))
     }
 
     fn current_id() -> Option<String> {

@@ -94,11 +94,12 @@ mod tests {
     /// Logs a line in a request with a trace, one in a request without, and one in none.
     fn log_three() {
         let context = |trace| {
-            Some(RequestContext {
+            let context = RequestContext {
                 id: RequestId::from_text(b"req-7").unwrap(),
                 route: "/read/{key}",
                 trace,
-            })
+            };
+            Some(Arc::new(context))
         };
         for context in [context(TraceContext::parse(HEADER)), context(None), None] {
             let log = scope(context, async {

@@ -49,7 +49,7 @@ pub(super) struct Request<B: Batch> {
     /// The caller is on another runtime than the workers and checks that their runtime still runs.
     pub(super) is_watched: bool,
     /// The request that the caller works for.
-    pub(super) context: Option<RequestContext>,
+    pub(super) context: Option<Arc<RequestContext>>,
     /// Only of a caller that is traced.
     pub(super) trace: Option<Box<TracedCaller>>,
 }

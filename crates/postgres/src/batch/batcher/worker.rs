@@ -38,7 +38,7 @@ pub(super) fn spawn<B: Batch>(runtime: &Handle, state: Arc<WorkerState<B>>, time
 }
 
 /// Returns the request that a batch works for, if it works for one alone.
-fn context_of<B: Batch>(batch: &[Waiting<Request<B>>]) -> Option<RequestContext> {
+fn context_of<B: Batch>(batch: &[Waiting<Request<B>>]) -> Option<Arc<RequestContext>> {
     match batch {
         [one] => one.item.context.clone(),
         _ => None,

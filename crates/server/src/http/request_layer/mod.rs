@@ -2,8 +2,8 @@
 //! that every response has. What browsers need is here too, so that it holds for every route and every error.
 //!
 //! Invariant: every request gets a response, whatever its handler does. A response that failed or is in the log has an
-//! `x-request-id`. Whatever is logged meanwhile, by any crate, names the request. A successful and quick request is neither formatted nor logged; this layer allocates nothing for it,
-//! or once if it has a body.
+//! `x-request-id`. Whatever is logged meanwhile, by any crate, names the request. A successful and quick request is neither formatted nor logged; this layer allocates once for it,
+//! for its id and trace, and once more if it has a body.
 
 mod accept_encoding;
 mod compression;
@@ -100,7 +100,6 @@ pub(super) fn respond<S: Service>(
         route: layer.traffic.name_of(route),
         trace: trace::of(request.headers(), layer.sampling),
     };
-    let id = context.id.clone();
     let is_recorded = layer.sampling.is_some() && context.trace.is_some_and(|trace| trace.is_sampled);
     let answer = async move {
         let span = match is_recorded {
@@ -111,7 +110,6 @@ pub(super) fn respond<S: Service>(
         let counted = layer.traffic.begin(layer.core, request.method(), route);
         let client = layer.clients.of(peer.address, request.headers());
         let summary = RequestSummary {
-            id,
             id_header,
             method: request.method().clone(),
             uri: request.uri().clone(),
@@ -151,7 +149,7 @@ pub(super) fn respond<S: Service>(
         trace::end(&span, response.status());
         Ok(finish(response, in_flight, counted, summary, needs, &layer))
     };
-    scope(Some(context), answer)
+    scope(Some(Arc::new(context)), answer)
 }
 
 impl ResponseNeeds {

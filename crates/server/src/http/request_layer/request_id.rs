@@ -1,7 +1,7 @@
 //! Ids of requests in HTTP. Invariant: an id that a response has is the one in the log.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use cenote_trace::RequestId;
+use cenote_trace::{RequestId, with_current};
 
 /// The header that carries the id in requests and responses.
 pub(super) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,8 +25,12 @@ pub(super) fn of(headers: &HeaderMap) -> (RequestId, Option<HeaderValue>) {
     }
 }
 
-/// Returns the id as a header.
-pub(super) fn header(id: &RequestId) -> HeaderValue {
+/// Returns the id of the current request as a header.
+pub(super) fn of_current() -> HeaderValue {
+    with_current(|request| header(&request.id)).unwrap_or_else(|| header(&RequestId::random()))
+}
+
+fn header(id: &RequestId) -> HeaderValue {
     // Cannot fail: the characters of an id are valid in a header.
     HeaderValue::try_from(id.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }

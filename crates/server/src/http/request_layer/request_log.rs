@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, Method, Response, StatusCode, Uri, Version};
-use cenote_trace::{RequestId, current};
+use cenote_trace::current;
 use tracing::Level;
 
 use super::request_id;
@@ -22,8 +22,7 @@ const MAX_LINES: u32 = 50;
 /// The parts of a request that the log needs after the request was consumed.
 #[derive(Debug)]
 pub(super) struct RequestSummary {
-    pub(super) id: RequestId,
-    /// The header with the id, if the caller asked for one.
+    /// The header with the request's id, if the caller asked for one.
     pub(super) id_header: Option<HeaderValue>,
     pub(super) method: Method,
     pub(super) uri: Uri,
@@ -33,15 +32,16 @@ pub(super) struct RequestSummary {
 }
 
 impl FailedRequest {
-    fn new(summary: &RequestSummary, status: StatusCode, cause: &Cause, elapsed: Duration) -> Self {
+    /// The current request.
+    fn new(status: StatusCode, cause: &Cause, elapsed: Duration) -> Self {
         let request = current();
         let trace = request.as_ref().and_then(|request| request.trace);
         Self {
             at_ms: unix_ms(),
-            route: request.map_or("", |request| request.route),
+            route: request.as_ref().map_or("", |request| request.route),
             status: status.as_u16(),
             code: cause.slug(),
-            request_id: text_of(&summary.id),
+            request_id: request.map(|request| text_of(&request.id)).unwrap_or_default(),
             trace_id: trace.map(|trace| text_of(trace.trace_id)),
             elapsed_us: micros(elapsed),
             text: text_of(cause),
@@ -91,11 +91,11 @@ impl RequestLog {
         if !loud || self.has_room() {
             self.write(summary, status, cause, elapsed);
             if let Some(cause) = cause {
-                failures.push(FailedRequest::new(summary, status, cause, elapsed));
+                failures.push(FailedRequest::new(status, cause, elapsed));
             }
         }
         let header = summary.id_header.clone();
-        Some(header.unwrap_or_else(|| request_id::header(&summary.id)))
+        Some(header.unwrap_or_else(request_id::of_current))
     }
 
     fn write(&self, summary: &RequestSummary, status: StatusCode, cause: Option<&Cause>, elapsed: Duration) {
