@@ -45,6 +45,9 @@ pub struct Config {
     pub slow_query: Option<Duration>,
     /// Is told of these statements too.
     pub on_slow_statement: Option<SlowStatementHook>,
+    /// The names of statements that are counted apart: see [`SlowStatement::name`](crate::SlowStatement::name). Few, because
+    /// each is a series of metrics.
+    pub statement_names: &'static [&'static str],
     /// A health check that takes longer reports [`HealthState::Degraded`](crate::HealthState::Degraded).
     pub degraded_latency: Duration,
 }
@@ -111,6 +114,7 @@ impl Config {
             echo: false,
             slow_query: Some(Duration::from_secs(1)),
             on_slow_statement: None,
+            statement_names: &[],
             degraded_latency: Duration::from_millis(250),
         }
     }

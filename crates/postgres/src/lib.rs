@@ -90,6 +90,7 @@ pub use session::connection::Connection;
 pub use session::copy::{CopyIn, CopyOut};
 pub use session::manager::{OwnedPooled, Pooled, Postgres};
 pub use session::pipeline::Command;
+pub use session::query_metrics::StatementStats;
 #[cfg(fuzzing)]
 pub use session::side_effects::side_effects;
 pub use session::streams::RowStream;

@@ -25,21 +25,28 @@ impl Metrics for Stats {
                 "How long statements took until they were answered or failed.",
             )
             .unit(Seconds)
+            .labels(&["statement"])
             .look_when("latency rises: the database is slow, or the wait for it is long")
             .otel("db.client.operation.duration"),
-            |it, out| out.durations(&[], &it.durations),
+            |it, out| {
+                for statement in it.statements.iter().filter(|it| it.durations.count() > 0) {
+                    out.durations(&[statement.name], &statement.durations);
+                }
+            },
         ),
         Row::new(
             Description::counter(
                 "cenote_statement_errors_total",
-                "Statements that failed, by the class of their SQLSTATE; `none` has none, such as a lost \
+                "Statements that failed, by name and class of their SQLSTATE; `none` has none, such as a lost \
                  connection.",
             )
-            .labels(&["class"])
+            .labels(&["statement", "class"])
             .look_when("requests fail: 40 are conflicts, 53 a lack of resources, 57 an operator's doing"),
             |it, out| {
-                for (class, count) in &it.errors_by_class {
-                    out.labelled(&[class], *count);
+                for statement in &it.statements {
+                    for (class, count) in &statement.errors_by_class {
+                        out.labelled(&[statement.name, class], *count);
+                    }
                 }
             },
         ),

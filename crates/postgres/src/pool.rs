@@ -2,7 +2,7 @@
 //!
 //! Invariant: it only wraps the generic pool and adds what only a database has, such as transactions and retries.
 
-use std::{panic::Location, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, panic::Location, sync::Arc, time::Duration};
 
 use cenote_pool::{ConnectError, ConnectionInfo, Holder, Limits};
 use futures_util::{TryFutureExt, future::BoxFuture};
@@ -11,7 +11,7 @@ use tokio_postgres::Row;
 
 use crate::{
     Config, ConnectionError, Error, Histogram, HostState, InvalidConfig, OwnedPooled, Pooled, Postgres, Result,
-    Transaction, TransactionOptions,
+    StatementStats, Transaction, TransactionOptions,
     connection_error::summarize,
     last_failure::{Failure, watch},
     session::{commands::Parameter, transaction::ConnectionRef},
@@ -42,6 +42,8 @@ pub struct Stats {
     pub slow: u64,
     /// How long commands took until they were answered or failed. Of streams and copies: until they began.
     pub durations: Histogram,
+    /// The same by statement. Without statements that were never run.
+    pub statements: Vec<StatementStats>,
     /// Why the last connect failed, as a short text without addresses or names; `None` after a success. See
     /// [`summarize`](crate::summarize).
     pub last_connect_error: Option<&'static str>,
@@ -350,14 +352,24 @@ impl Pool {
     /// Returns statistics.
     pub fn stats(&self) -> Stats {
         let metrics = self.inner.manager().metrics();
+        let statements = metrics.statements();
+        let mut durations = Histogram::default();
+        let mut errors_by_class = BTreeMap::new();
+        for statement in &statements {
+            durations.merge(&statement.durations);
+            for (class, count) in &statement.errors_by_class {
+                *errors_by_class.entry(*class).or_default() += count;
+            }
+        }
         Stats {
             pool: self.inner.stats(),
             queries: metrics.queries(),
-            errors: metrics.errors().total(),
-            errors_by_class: metrics.errors().by_class(),
+            errors: errors_by_class.values().sum(),
+            errors_by_class: errors_by_class.into_iter().collect(),
             timeouts: metrics.timeouts(),
             slow: metrics.slow(),
-            durations: metrics.durations(),
+            durations,
+            statements,
             last_connect_error: self.inner.last_connect_error().map(|error| summarize(&error)),
         }
     }

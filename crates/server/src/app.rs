@@ -2,7 +2,10 @@
 //!
 //! Invariant: it is built once and then only read.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
 
 use cenote_postgres::Pool;
 use tokio::{sync::watch, time::Instant};
@@ -48,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) traffic: Arc<Traffic>,
     /// The newest slow statements.
     pub(crate) slow_statements: Arc<Recent<SlowStatement>>,
+    /// How many connections the database leaves for ordinary users; empty before the start has asked.
+    pub(crate) connection_limit: Arc<OnceLock<u64>>,
     /// The spans that are exported.
     pub(crate) spans: Spans,
     pub(crate) memory: ResponseMemory,

@@ -44,7 +44,7 @@ const PLACES: [&str; 29] = [
 ];
 
 /// Files whose sentences are help texts, documents and results.
-const NO_MESSAGES: [&str; 8] = [
+const NO_MESSAGES: [&str; 9] = [
     "settings/table.rs",
     "settings/docs.rs",
     "key/arguments.rs",
@@ -53,6 +53,7 @@ const NO_MESSAGES: [&str; 8] = [
     "top/model.rs",
     "top/screen.rs",
     "top/text.rs",
+    "telemetry/request_fields.rs",
 ];
 
 /// Sentences that need no explanation: help, results of checks, forms of values, parts of messages.

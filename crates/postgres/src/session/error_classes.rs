@@ -31,11 +31,6 @@ impl ErrorClasses {
         self.0[class].fetch_add(1, Relaxed);
     }
 
-    /// All of them.
-    pub(crate) fn total(&self) -> u64 {
-        self.0.iter().map(|count| count.load(Relaxed)).sum()
-    }
-
     /// Those of each class that has any.
     pub(crate) fn by_class(&self) -> Vec<(&'static str, u64)> {
         let counts = self.0.iter().map(|count| count.load(Relaxed));
@@ -75,6 +70,5 @@ mod tests {
         let errors = ErrorClasses::default();
         errors.count(&Error::RolledBack);
         assert_eq!(errors.by_class(), [("none", 1)]);
-        assert_eq!(errors.total(), 1);
     }
 }

@@ -8,7 +8,13 @@ use std::{
 use cenote_metrics::{AtomicHistogram, Histogram};
 
 use super::error_classes::ErrorClasses;
-use crate::{Config, Error, SlowStatementHook, slow_statement::Usage};
+use crate::{
+    Config, Error, SlowStatementHook,
+    slow_statement::{Usage, statement_name},
+};
+
+/// The name of statements that have no name of their own.
+const OTHER: &str = "other";
 
 /// The counters of a pool, and what it logs. The counters are independent, so `Relaxed` is enough.
 #[derive(Debug)]
@@ -19,8 +25,29 @@ pub(crate) struct QueryMetrics {
     queries: AtomicU64,
     timeouts: AtomicU64,
     slow: AtomicU64,
+    /// The names of statements that are counted apart. The others are counted together.
+    names: &'static [&'static str],
+    /// In the order of the names, and then the others.
+    statements: Box<[StatementCounts]>,
+}
+
+/// What is counted of one statement.
+#[derive(Debug, Default)]
+struct StatementCounts {
     durations: AtomicHistogram,
     errors: ErrorClasses,
+}
+
+/// What was counted of the statements with one name.
+#[derive(Clone, Debug)]
+pub struct StatementStats {
+    /// The name; `other` for all that are not in [`Config::statement_names`](crate::Config::statement_names).
+    pub name: &'static str,
+    /// How long they took until they were answered or failed. Of streams and copies: until they began.
+    pub durations: Histogram,
+    /// Those that failed, by the class of their SQLSTATE, as in [`Stats::errors_by_class`](crate::Stats::errors_by_class).
+    /// A stream or a copy that fails after its beginning is counted as `other`.
+    pub errors_by_class: Vec<(&'static str, u64)>,
 }
 
 impl QueryMetrics {
@@ -32,8 +59,10 @@ impl QueryMetrics {
             queries: AtomicU64::new(0),
             timeouts: AtomicU64::new(0),
             slow: AtomicU64::new(0),
-            durations: AtomicHistogram::default(),
-            errors: ErrorClasses::default(),
+            names: config.statement_names,
+            statements: (0..=config.statement_names.len())
+                .map(|_| StatementCounts::default())
+                .collect(),
         }
     }
 
@@ -42,9 +71,16 @@ impl QueryMetrics {
         self.queries.load(Relaxed)
     }
 
-    /// Commands that failed, by class.
-    pub(crate) fn errors(&self) -> &ErrorClasses {
-        &self.errors
+    /// What was counted of each statement. Without those that were never run.
+    pub(crate) fn statements(&self) -> Vec<StatementStats> {
+        let names = self.names.iter().copied().chain([OTHER]);
+        let stats = names.zip(&self.statements).map(|(name, counts)| StatementStats {
+            name,
+            durations: counts.durations.snapshot(),
+            errors_by_class: counts.errors.by_class(),
+        });
+        let is_used = |it: &StatementStats| it.durations.count() > 0 || !it.errors_by_class.is_empty();
+        stats.filter(is_used).collect()
     }
 
     /// Commands that took longer than the command timeout.
@@ -57,11 +93,6 @@ impl QueryMetrics {
         self.slow.load(Relaxed)
     }
 
-    /// How long commands took.
-    pub(crate) fn durations(&self) -> Histogram {
-        self.durations.snapshot()
-    }
-
     pub(crate) fn started(&self, sql: &str) {
         self.queries.fetch_add(1, Relaxed);
         if self.echo {
@@ -69,9 +100,13 @@ impl QueryMetrics {
         }
     }
 
-    /// Counts a failed command, also one that failed during its answer.
+    /// Counts a command that failed during its answer.
     pub(crate) fn failed(&self, error: &Error) {
-        self.errors.count(error);
+        self.count_failed(self.names.len(), error);
+    }
+
+    fn count_failed(&self, statement: usize, error: &Error) {
+        self.statements[statement].errors.count(error);
         if matches!(error, Error::Timeout(_)) {
             self.timeouts.fetch_add(1, Relaxed);
         }
@@ -85,9 +120,11 @@ impl QueryMetrics {
         outcome: std::result::Result<Option<u64>, &Error>,
         usage: &Usage,
     ) {
-        self.durations.record(took);
+        let named = statement_name(sql).and_then(|name| self.names.iter().position(|known| *known == name));
+        let statement = named.unwrap_or(self.names.len());
+        self.statements[statement].durations.record(took);
         if let Err(error) = outcome {
-            self.failed(error);
+            self.count_failed(statement, error);
         }
         if self.slow_query.is_some_and(|limit| took >= limit) {
             self.slow.fetch_add(1, Relaxed);

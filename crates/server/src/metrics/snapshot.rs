@@ -53,6 +53,8 @@ pub(super) struct ServiceFigures {
     /// `None` without a change feed.
     pub(super) feed: Option<FeedStats>,
     pub(super) spans: SpanStats,
+    /// `None` before the start has asked for it.
+    pub(super) connection_limit: Option<u64>,
 }
 
 impl Snapshot {
@@ -77,6 +79,7 @@ impl Snapshot {
                 response_bytes: app.memory.claimed(),
                 feed: app.has_feed.then(|| app.store.feed_stats()),
                 spans: app.spans.stats(),
+                connection_limit: app.connection_limit.get().copied(),
             },
         }
     }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     settings::{Migrate, Settings},
     store::{
-        Backlog, Store, Tables,
+        Backlog, STATEMENTS, Store, Tables,
         change_feed::OWN_SESSION,
         schema::{Extras, Migration},
     },
@@ -77,6 +77,7 @@ impl Opened {
             };
             config.server.options(options);
         }
+        config.statement_names = STATEMENTS;
         let pool = Pool::on_runtimes(config, runtimes.to_vec())?;
         let has_api_keys = settings.auth.mode.has_keys();
         let backend = Backend {

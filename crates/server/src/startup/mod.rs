@@ -316,6 +316,7 @@ async fn compose(mut settings: Settings, surroundings: Surroundings) -> Result<S
         started_at: SystemTime::now(),
         traffic: Arc::new(Traffic::new(cores.runtimes().len(), ROUTE_NAMES)),
         slow_statements,
+        connection_limit: Arc::default(),
         spans,
         memory: ResponseMemory::new(settings.answer_memory),
         memory_state: MemoryState::default(),

@@ -44,7 +44,7 @@ pub(super) async fn get_ready(app: App, backend: Backend) -> Result<(), Unusable
         .create_first_key(backend.settings.auth.bootstrap_key.as_deref())
         .await;
     warn_if_not_durable(&app.pool, &backend.settings).await;
-    warn_if_too_many_connections(&backend).await;
+    check_connections(&app, &backend).await;
     if let Err(problem) = backend.check_statement_limit().await {
         tracing::warn!("{problem}");
     }
@@ -98,9 +98,14 @@ async fn warn_if_not_durable(pool: &Pool, settings: &Settings) {
     }
 }
 
-/// Warns if the connections of all instances exceed the limit of the server.
-async fn warn_if_too_many_connections(backend: &Backend) {
-    match backend.capacity().await {
+/// Notes how many connections the server allows, for the metrics. Warns if those of all instances exceed it.
+async fn check_connections(app: &App, backend: &Backend) {
+    let capacity = backend.capacity().await;
+    if let Ok(capacity) = &capacity {
+        // Fails only at a second start, which does not exist.
+        let _known = app.connection_limit.set(capacity.available());
+    }
+    match capacity {
         Ok(capacity) if !capacity.fits() => tracing::warn!(
             wanted = capacity.wanted,
             available = capacity.available(),

@@ -52,6 +52,26 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 /// poll.
 const EPOCH_WITHIN_LEASES: u32 = 2;
 
+/// The names of the statements that requests cause, which are counted apart.
+pub(crate) const STATEMENTS: &[&str] = &[
+    "key.read",
+    "key.read_large",
+    "key.write",
+    "key.change",
+    "key.change_if",
+    "key.forget",
+    "user.get",
+    "user.add",
+    "user.list",
+    "user.adding",
+    "api_key.find",
+    "api_key.changed",
+    "api_key.used",
+    "epoch.read",
+    "epoch.advance",
+    "epoch.replace",
+];
+
 /// Where the tables are, and how much may queue for them.
 #[derive(Clone, Debug)]
 pub(crate) struct Tables {

@@ -55,3 +55,20 @@ async fn a_statement_for_many_callers_is_planned_once_even_for_small_batches() {
     pool.close().await;
     server.stop().await.unwrap();
 }
+
+#[test]
+fn every_statement_with_a_name_is_counted_under_it() {
+    let sources = [
+        include_str!("keys/sql.rs"),
+        include_str!("users/mod.rs"),
+        include_str!("users/listing.rs"),
+        include_str!("api_keys/mod.rs"),
+        include_str!("cache_epoch.rs"),
+    ];
+    let names = sources.iter().flat_map(|source| source.split("\"/* ").skip(1));
+    let mut names: Vec<_> = names.filter_map(|rest| rest.split(" */ ").next()).collect();
+    let mut counted = super::STATEMENTS.to_vec();
+    names.sort_unstable();
+    counted.sort_unstable();
+    assert_eq!(names, counted);
+}

@@ -172,7 +172,7 @@ async fn a_failure_and_a_slow_request_are_logged_and_a_good_one_is_not() {
     assert_eq!(server.ask(get_request("/nowhere")).await.status, 404);
     assert_eq!(log.take(), "");
 
-    let answer = server.ask(get_request("/fails?token=hush")).await;
+    server.ask(get_request("/fails?token=hush")).await;
     let line = log.take();
     for part in [
         "WARN",
@@ -180,7 +180,6 @@ async fn a_failure_and_a_slow_request_are_logged_and_a_good_one_is_not() {
         "path=\"/fails\"",
         "status=500",
         "cause=\"the disk is full\"",
-        &answer.headers["x-request-id"],
     ] {
         assert!(line.contains(part), "{part} not in {line}");
     }

@@ -118,6 +118,20 @@ async fn requests_move_the_counters_of_their_route_and_of_what_served_them() {
     // Two reads, a write, and of users one of each.
     assert!(grew("cenote_statements_total", &[]) >= 5.0);
     assert!(grew("cenote_statement_duration_seconds_count", &[]) >= 5.0);
+    for (statement, count) in [
+        ("key.read", 2.0),
+        ("key.write", 1.0),
+        ("user.add", 1.0),
+        ("user.get", 1.0),
+    ] {
+        let labels = [("statement", statement)];
+        assert_eq!(
+            grew("cenote_statement_duration_seconds_count", &labels),
+            count,
+            "{statement}"
+        );
+    }
+    assert!(after.sum("cenote_database_connections_limit", &[]) > 10.0);
     assert!(grew("cenote_pool_acquires_total", &[]) >= 5.0);
     assert!(grew("cenote_pool_use_seconds_count", &[]) >= 5.0);
     assert!(grew("cenote_pool_use_seconds_sum", &[]) > 0.0);

@@ -48,6 +48,15 @@ impl Metrics for ServiceFigures {
             },
         ),
         Row::new(
+            Description::gauge(
+                "cenote_database_connections_limit",
+                "Connections that the database leaves for ordinary users, as the start found it: `max_connections` \
+                 without reserves, or a lower CONNECTION LIMIT.",
+            )
+            .look_when("you add an instance: those of all instances must fit"),
+            |it, out| it.connection_limit.into_iter().for_each(|limit| out.value(limit)),
+        ),
+        Row::new(
             Description::counter(
                 "cenote_otlp_exported_total",
                 "Spans that the collector of OTLP_ENDPOINT has taken.",
