@@ -18,7 +18,7 @@ use cenote::{
 use serde_json::{Value, json};
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::support::{Answer, Connection, Database, eventually, secs, shared_server};
+use crate::support::{Answer, Connection, Database, Events, eventually, secs, shared_server};
 
 const MIB: u64 = 1 << 20;
 const LIMIT: u64 = 8 * MIB;
@@ -142,6 +142,11 @@ async fn a_shortage_shrinks_the_cache_and_refuses_bodies_but_never_reads_and_pas
         problem.contains("of which accounted: near cache 1 MiB").then_some(())
     })
     .await;
+    let mut events = Events::open(address, "/dashboard/events", &[]).await;
+    let verdict = events.verdict("memory-critical").await;
+    let text = verdict["text"].as_str().unwrap();
+    assert!(text.contains("87 % of the injected memory is used"), "{text}");
+    assert_eq!(events.state["memory"]["level"], "critical");
 
     used.store(MIB, Relaxed);
     let over = Instant::now();
@@ -152,6 +157,12 @@ async fn a_shortage_shrinks_the_cache_and_refuses_bodies_but_never_reads_and_pas
     })
     .await;
     assert!(over.elapsed() < secs(30), "{:?}", over.elapsed());
+    eventually("the dashboard tells of it no longer", async || {
+        events.next().await.unwrap();
+        let mut verdicts = events.state["verdicts"].as_array().unwrap().iter();
+        (!verdicts.any(|verdict| verdict["name"] == "memory-critical")).then_some(())
+    })
+    .await;
 
     let how = Stop {
         reason: "test",
