@@ -5,7 +5,7 @@ use cenote_postgres::TOO_MANY_CONNECTIONS;
 use super::{rules::RULES, *};
 
 /// Alerts about what an instance cannot see of itself.
-const ALERTS_ALONE: [&str; 2] = ["CenoteDown", "CenoteRestarts"];
+const ALERTS_ALONE: [&str; 3] = ["CenoteDown", "CenoteRestarts", "CenoteFleetTooLarge"];
 /// Verdicts about what an operator does, or that would be no reason to be woken.
 const VERDICTS_ALONE: [&str; 7] = [
     "starting",
