@@ -91,7 +91,7 @@ test("every chart is read by keyboard: arrows move a cursor, and a screen reader
   await visit.close();
 });
 
-test("nothing that changes twice a second is announced", async () => {
+test("nothing that changes by itself all the time is announced", async () => {
   const visit = await Visit.open(browser, service.url);
   await visit.isLive();
   const live = await visit.page.locator('[aria-live], [role="status"], [role="alert"], output').evaluateAll((nodes) => nodes.map(({ id, tagName }) => id || tagName));
@@ -178,7 +178,7 @@ test("an hour of events leaves no memory behind", async (t) => {
 });
 
 test("a viewer takes less than a megabyte an hour", async (t) => {
-  const SECONDS = 20;
+  const SECONDS = 30;
   t.after(load(service, { clients: 8, pause: 2 }));
   const response = await fetch(`${service.url}dashboard/events`);
   const reader = response.body.getReader();

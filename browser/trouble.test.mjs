@@ -20,7 +20,7 @@ test("a held connection is shown with its source line and age", async (t) => {
   const visit = await Visit.open(browser, service.url);
   await visit.isLive();
   const write = service.write("held", "after");
-  await visit.shows("#held tbody tr", /\.rs:\d+.*\d/s, 4000);
+  await visit.shows("#held tbody tr", /\.rs:\d+.*\d/s, 6000);
   assert.match(await visit.text("#slots"), /U/);
   assert.match(await visit.page.locator("#slots").evaluate((list) => list.textContent), /in use, by .*\.rs:\d+/);
   await psql.end();
@@ -40,7 +40,7 @@ test("an exhausted pool is said in words within two seconds", async (t) => {
   await visit.shows("#verdict-list .ok, #verdict-list .info", /\w/);
   t.after(load(service, { clients: 6, reads: 0.5 }));
   await visit.shows("#verdict-list .critical, #verdict-list .warning", /[Ww]ait|in use/, 2000);
-  await visit.shows("#error-table tbody tr", /503\s*pool-timeout/, 4000);
+  await visit.shows("#error-table tbody tr", /503\s*pool-timeout/, 6000);
   await visit.shows("#announcements", /\w/);
   await visit.assertAccessible("exhausted");
   await psql.end();

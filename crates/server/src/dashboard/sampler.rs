@@ -1,4 +1,4 @@
-//! Reads the figures: twice a second while anybody watches, otherwise every five seconds, so that a page opens with its past.
+//! Reads the figures: every second while anybody watches, otherwise every five seconds, so that a page opens with its past.
 //!
 //! Invariant: one task reads, however many watch.
 
@@ -19,9 +19,12 @@ use super::{
 use crate::{app::App, limits::LimitStats};
 
 /// Between two rows while somebody watches.
-const WATCHED: Duration = Duration::from_millis(500);
+const WATCHED: Duration = Duration::from_secs(1);
 /// Between two rows while nobody does.
 const UNWATCHED: Duration = Duration::from_secs(5);
+/// Between two changes of what changes all the time, so that a viewer takes less than a megabyte an hour. A new verdict
+/// brings its evidence along.
+const UNSTEADY_EVERY: Duration = Duration::from_secs(2);
 /// The state of the limits is read this rarely, because it takes a few hundred microseconds.
 const LIMITS_EVERY: Duration = Duration::from_secs(2);
 
@@ -52,6 +55,15 @@ impl About {
     }
 }
 
+/// What was published last.
+struct Shown {
+    /// When what changes all the time was.
+    refreshed: Instant,
+    /// Their names.
+    verdicts: Vec<&'static str>,
+    state: State,
+}
+
 /// Reads the figures and publishes them. Never returns.
 ///
 /// # Cancel safety
@@ -61,6 +73,7 @@ pub(crate) async fn sample(app: App, about: About, dashboard: Dashboard) {
     let mut before: Option<Reading> = None;
     let mut limits: Option<(Instant, LimitStats)> = None;
     let mut diagnosis = Diagnosis::new();
+    let mut shown: Option<Shown> = None;
     loop {
         let reading = Reading::take(&app);
         let now = reading.at;
@@ -78,7 +91,21 @@ pub(crate) async fn sample(app: App, about: About, dashboard: Dashboard) {
         };
         let interval = before.as_ref().map(|before| Interval { before, now: &reading });
         let row = interval.map(|interval| interval.row());
-        dashboard.publish(row, State::of(&reading, &beside));
+        let mut state = State::of(&reading, &beside);
+        let names: Vec<_> = verdicts.iter().map(|verdict| verdict.name).collect();
+        let refreshed = match &shown {
+            Some(shown) if now < shown.refreshed + UNSTEADY_EVERY && shown.verdicts == names => {
+                state.keep_unsteady(&shown.state);
+                shown.refreshed
+            }
+            _ => now,
+        };
+        shown = Some(Shown {
+            refreshed,
+            verdicts: names,
+            state: state.clone(),
+        });
+        dashboard.publish(row, state);
         before = Some(reading);
         wait(dashboard.places(), now).await;
     }

@@ -35,6 +35,18 @@ const MEMBERS: [&str; 13] = [
     "statements",
 ];
 
+/// The members that change at almost every look at a service under load, or in trouble.
+const UNSTEADY: [&str; 8] = [
+    "slots",
+    "slots_more",
+    "queues",
+    "cache",
+    "memory",
+    "limits",
+    "errors",
+    "statements",
+];
+
 /// The members, each as JSON.
 #[derive(Clone, Default, PartialEq)]
 pub(super) struct State([Vec<u8>; MEMBERS.len()]);
@@ -112,6 +124,15 @@ impl State {
         let at = MEMBERS.iter().position(|member| *member == name);
         state.0[at.unwrap_or_else(|| panic!("no member {name}"))] = json.into_bytes();
         state
+    }
+
+    /// Takes the members that change at almost every look from `before`, so that they need not be sent.
+    pub(super) fn keep_unsteady(&mut self, before: &Self) {
+        for ((name, now), before) in MEMBERS.iter().zip(&mut self.0).zip(&before.0) {
+            if UNSTEADY.contains(name) {
+                now.clone_from(before);
+            }
+        }
     }
 
     /// The members that differ from `before`, as an object. `None` if none does.
@@ -261,6 +282,21 @@ fn hosts(app: &App) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unsteady_members_can_be_kept_while_the_others_change() {
+        let before = State::default();
+        let mut now = State(std::array::from_fn(|index| index.to_string().into_bytes()));
+        now.keep_unsteady(&before);
+        let changes: serde_json::Value = serde_json::from_slice(&now.changes(&before).unwrap()).unwrap();
+        let changed = changes.as_object().unwrap();
+        assert!(UNSTEADY.iter().all(|name| MEMBERS.contains(name)));
+        assert_eq!(changed.len(), MEMBERS.len() - UNSTEADY.len());
+        assert!(
+            changed.contains_key("verdicts") && changed.contains_key("pool"),
+            "{changes}"
+        );
+    }
 
     #[test]
     fn only_the_members_that_changed_are_written_down() {

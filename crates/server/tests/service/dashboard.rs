@@ -67,7 +67,7 @@ async fn a_viewer_gets_the_past_and_then_two_rows_a_second() {
     assert_eq!(first.headers["cache-control"], "no-store");
     assert_eq!(first.headers["x-accel-buffering"], "no");
     assert_eq!(start["actions"], true);
-    assert_eq!(start["interval_ms"], 500);
+    assert_eq!(start["interval_ms"], 1000);
     assert_eq!(start["instance"], service.address.to_string());
     assert_eq!(first.state["pool"]["max"], 7);
     assert_eq!(first.state["cache"]["mode"], "off");

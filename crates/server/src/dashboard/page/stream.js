@@ -3,7 +3,7 @@
 
 const SHORTEST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 5000;
-const SILENCE_MS = 6000; // rows come twice a second; after this the connection counts as lost
+const SILENCE_MS = 6000; // rows come every second; after this the connection counts as lost
 
 /** Splits a text/event-stream. `take` returns the events that a piece completes; the rest is kept. */
 class EventParser {
