@@ -208,6 +208,7 @@ const ERROR_RESPONSES: &[ErrorResponse] = &[
             "not-ready",
             "shutting-down",
             "too-many-connections",
+            "too-many-viewers",
             "auth-unavailable",
         ],
         description: "The request cannot be served now. With `outcome-unknown` a write may have happened; with every other type nothing was done",

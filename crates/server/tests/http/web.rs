@@ -340,7 +340,7 @@ async fn server_timing_tells_where_the_time_went_if_it_is_on() {
     });
     let answer = on.ask(get_request("/timed")).await;
     let timing = &answer.headers["server-timing"];
-    assert!(timing.starts_with("db;dur=1.5, total;dur="), "{timing}");
+    assert!(timing.starts_with("db;dur=1.500, total;dur="), "{timing}");
     let answer = on.ask(get_request("/nowhere")).await;
     assert!(answer.headers["server-timing"].starts_with("total;dur="));
     let off = server(HttpConfig::default());
