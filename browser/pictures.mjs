@@ -14,7 +14,7 @@ import { freePort, load, Program, PROGRAM, repeat, Service } from "./support/ser
 const PICTURES = fileURLToPath(new URL("../docs/pictures/", import.meta.url));
 const MINUTES = Number(process.env.MINUTES ?? 10);
 const LARGEST = 200_000;
-const TERMINAL = { rows: 34, cols: 110 };
+const TERMINAL = { rows: 28, cols: 116 };
 const SIZE = { width: 1280, height: 1120 };
 
 async function save(name, picture) {
@@ -88,13 +88,13 @@ try {
   const stop = load(service, { clients: 9, reads: 0.9, pause: 8 });
   await takeDashboard(browser, service, "dashboard-light.png", "light");
   await takeDashboard(browser, service, "dashboard-dark.png", "dark");
-  await takeTop(browser, service, "top.png");
 
   const psql = service.psql();
   await psql.run("BEGIN; LOCK TABLE users");
   const stopUsers = repeat(() => fetch(`${service.url}users/`), { clients: 30, pause: 20 });
   await sleep(4000);
   await takeDashboard(browser, service, "dashboard-trouble.png", "light");
+  await takeTop(browser, service, "top.png");
   await psql.end();
   await Promise.all([stopUsers(), stop()]);
 } finally {
