@@ -236,6 +236,11 @@ impl Gate {
             }
     }
 
+    /// Where administrative calls leave their lines.
+    pub(crate) fn audit_log(&self) -> &AuditLog {
+        &self.audit
+    }
+
     /// The line of the audit for an administrative call.
     pub(super) fn audit(&self, request: &Request<RequestBody>, visit: Visit) -> Option<Audited<'_>> {
         visit

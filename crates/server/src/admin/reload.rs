@@ -70,6 +70,20 @@ pub(crate) struct Fault {
     pub(crate) problem: String,
 }
 
+/// For the audit: `nothing changed: LOG`, with the settings that cannot be used.
+impl fmt::Display for ReloadRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nothing changed")?;
+        match self {
+            Self::Faults(faults) => {
+                let names: Vec<_> = faults.iter().map(|fault| &*fault.name).collect();
+                write!(f, ": {}", names.join(", "))
+            }
+            Self::Ending => Ok(()),
+        }
+    }
+}
+
 impl From<&SettingsErrors> for ReloadRefused {
     fn from(errors: &SettingsErrors) -> Self {
         let fault = |problem: &SettingProblem| Fault {

@@ -203,21 +203,19 @@ pub(super) async fn reload(State(app): State<App>, request: Request) -> Result<F
     }
     let (mut response, detail) = match app.admin.reloads().ask("POST /admin/reload").await {
         Ok(reloaded) => (json(&reloaded), reloaded.to_string()),
-        Err(ReloadRefused::Faults(faults)) => {
-            let detail = format!("nothing changed: {}", names(&faults).join(", "));
-            (faults_problem(faults).into_full_response(), detail)
-        }
-        Err(ReloadRefused::Ending) => {
-            let problem = Problem::unavailable("shutting-down", "the service is shutting down; nothing was changed", 1);
-            (problem.into_full_response(), "nothing changed".to_owned())
+        Err(refused) => {
+            let detail = refused.to_string();
+            let problem = match refused {
+                ReloadRefused::Faults(faults) => faults_problem(faults),
+                ReloadRefused::Ending => {
+                    Problem::unavailable("shutting-down", "the service is shutting down; nothing was changed", 1)
+                }
+            };
+            (problem.into_full_response(), detail)
         }
     };
     response.extensions_mut().insert(CallDetail(detail));
     Ok(response)
-}
-
-fn names(faults: &[Fault]) -> Vec<&str> {
-    faults.iter().map(|fault| &*fault.name).collect()
 }
 
 fn faults_problem(faults: Vec<Fault>) -> Problem {

@@ -15,6 +15,7 @@ use super::backend::Backend;
 use crate::{
     access::Gate,
     admin::{Fault, ReloadRefused, ReloadRequest, Reloaded},
+    audit::AuditedCall,
     auth::{Authenticator, KeySource, PreparedKeys, TokenConfig},
     health::{HealthMonitor, Stage},
     http::{ClientCertificates, LiveConfig, PreparedTls, Tls, TlsConfig},
@@ -93,9 +94,11 @@ impl Reloader {
             if is_running {
                 systemd::ready();
             }
-            if let Some(answer) = answer {
+            match answer {
                 // Nobody waits any more if it fails.
-                let _ = answer.send(reloaded);
+                Some(answer) => drop(answer.send(reloaded)),
+                // The line of a request is written with its response.
+                None => self.targets.gate.audit_log().record(audited(by, &reloaded)).await,
             }
         }
     }
@@ -300,6 +303,21 @@ fn replace(running: &Option<LivePassword>, new: &Option<LivePassword>) -> bool {
         }
         (None, None) => true,
         _ => false,
+    }
+}
+
+/// The line of the audit for a reload that nobody waits for.
+fn audited(by: &str, reloaded: &Result<Reloaded, ReloadRefused>) -> AuditedCall {
+    let detail = match reloaded {
+        Ok(reloaded) => reloaded.to_string(),
+        Err(refused) => refused.to_string(),
+    };
+    AuditedCall {
+        who: Some("signal".to_owned()),
+        what: by.to_owned(),
+        detail: Some(detail),
+        from: None,
+        result: Some(reloaded.is_err().into()),
     }
 }
 

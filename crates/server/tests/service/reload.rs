@@ -56,6 +56,12 @@ async fn a_hangup_without_a_terminal_reloads_and_the_log_tells_the_result() {
         .logged("these settings have new values that need a restart")
         .await;
     assert_eq!(waiting["settings"], "CACHE_TTL");
+    let line = service.logged("administrative call").await;
+    let expected = json!(["signal", "SIGHUP", "applied: LOG; needs a restart: CACHE_TTL", 0]);
+    assert_eq!(
+        json!([line["who"], line["what"], line["detail"], line["result"]]),
+        expected
+    );
     assert_eq!(service.get("/admin/state").await.json(200)["log"], "info,cenote=debug");
     assert!(!service.log().contains("draining"));
 }
