@@ -71,6 +71,9 @@ pub enum ConnectionError {
     /// No host could be used: the name of each, and why.
     #[error("{}", each(.0))]
     EachHost(Vec<(String, ConnectionError)>),
+    /// [`Hooks::after_connect`](crate::Hooks::after_connect) failed.
+    #[error("the session could not be set up: {0}")]
+    AfterConnect(String),
     /// It was returned in a state from which it could not be cleaned.
     #[error("the connection could not be cleaned")]
     Unclean,
@@ -102,6 +105,7 @@ impl ConnectionError {
             Self::Tls { .. } => "the connection could not be encrypted",
             Self::Unsuitable { .. } => "no server has the role that is asked for",
             Self::Password(_) => "the password could not be read",
+            Self::AfterConnect(_) => "the session could not be set up",
             Self::Unclean => "the connection could not be cleaned",
         }
     }
@@ -120,7 +124,9 @@ impl ConnectionError {
             | Self::NotPostgres { .. } => true,
             Self::Unreachable { host, cause } => unreachable_for_good(host, cause),
             Self::EachHost(failures) => failures.iter().all(|(_, error)| error.is_permanent()),
-            Self::Failed(_) | Self::Unsuitable { .. } | Self::Password(_) | Self::Unclean => false,
+            Self::Failed(_) | Self::Unsuitable { .. } | Self::Password(_) | Self::AfterConnect(_) | Self::Unclean => {
+                false
+            }
         }
     }
 

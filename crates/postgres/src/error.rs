@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_postgres::error::{DbError, SqlState};
 
-use cenote_pool::Chain;
+use cenote_pool::{Chain, Reason};
 
 use crate::connection_error::AcquireError;
 
@@ -55,7 +55,7 @@ pub enum Error {
 
     /// The command took longer than the command timeout. It is cancelled on the server, but may have taken effect
     /// before.
-    #[error("the command took longer than {:.1} s", .0.as_secs_f64())]
+    #[error("the command took longer than the command timeout, {:.1} s", .0.as_secs_f64())]
     Timeout(Duration),
 
     /// The connection ended before the command was answered. It may have taken effect.
@@ -229,6 +229,40 @@ impl Error {
         match self {
             Self::Database(error) => error.constraint(),
             _ => None,
+        }
+    }
+
+    /// Returns a text that anyone may see: without hosts, names, source lines, statements and values, and without the
+    /// server's own words.
+    pub fn public(&self) -> &'static str {
+        match self {
+            Self::Acquire(error) => match error.reason() {
+                Reason::Timeout { .. } | Reason::Overloaded => "the database is busy",
+                Reason::Unavailable | Reason::Permanent => "the database cannot be reached",
+                Reason::Closed => "the service is shutting down",
+            },
+            Self::QueueFull { .. } | Self::Deadline { sent: false, .. } => "the database is busy",
+            Self::Disconnected { .. } => "the connection to the database was lost; nothing was changed",
+            Self::Deadline { sent: true, .. } | Self::Timeout(_) => {
+                "the database did not answer in time; a change may have been made"
+            }
+            Self::Lost { .. } => "the connection to the database was lost; a change may have been made",
+            Self::Database(error) | Self::Stale(error) => match error.code().code().get(..2) {
+                Some("22") => "a value is not valid",
+                Some("23") => "the change contradicts data that is there",
+                Some("40" | "55") => "the change collided with another one; nothing was changed",
+                _ => "the database refused; nothing was changed",
+            },
+            Self::RolledBack => "the transaction failed; nothing was changed",
+            Self::WrongStatement(_)
+            | Self::SeveralRows { .. }
+            | Self::Decode(_)
+            | Self::RowCount(_)
+            | Self::ChannelName
+            | Self::NotSent(_) => "an internal error",
+            Self::Panicked(_) | Self::Miscounted { .. } | Self::NotUnderstood(_) => {
+                "an internal error; a change may have been made"
+            }
         }
     }
 

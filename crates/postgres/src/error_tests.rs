@@ -55,7 +55,7 @@ fn number(error: &Error) -> usize {
 }
 
 /// How many variants [`ConnectionError`] has.
-const CONNECTION_ERRORS: usize = 11;
+const CONNECTION_ERRORS: usize = 12;
 
 /// As [`number`].
 fn connection_number(error: &ConnectionError) -> usize {
@@ -71,6 +71,7 @@ fn connection_number(error: &ConnectionError) -> usize {
         ConnectionError::Authentication { .. } => 8,
         ConnectionError::NotPostgres { .. } => 9,
         ConnectionError::EachHost(_) => 10,
+        ConnectionError::AfterConnect(_) => 11,
     }
 }
 
@@ -133,6 +134,12 @@ async fn every_error_says_all_of_it_once_and_has_no_source() {
     for error in &errors {
         seen[number(error)] = true;
         says_each_thing_once(error);
+        let shown = error.public();
+        assert_eq!(
+            shown.contains("may have been made"),
+            error.is_outcome_unknown(),
+            "{error:?}: {shown}"
+        );
     }
     assert_eq!(seen, [true; ERRORS], "an example of each");
 
@@ -155,6 +162,7 @@ async fn every_error_says_all_of_it_once_and_has_no_source() {
         },
         ConnectionError::Password(refused_by_the_system()),
         ConnectionError::Unclean,
+        ConnectionError::AfterConnect("it left a transaction open".to_owned()),
         ConnectionError::PasswordMissing {
             host: "db:5432".to_owned(),
         },

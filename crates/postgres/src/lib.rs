@@ -88,6 +88,7 @@ pub use server_role::TargetSession;
 pub use session::commands::CommandOutput;
 pub use session::connection::Connection;
 pub use session::copy::{CopyIn, CopyOut};
+pub use session::hooks::Hooks;
 pub use session::manager::{OwnedPooled, Pooled, Postgres};
 pub use session::pipeline::Command;
 pub use session::query_metrics::StatementStats;

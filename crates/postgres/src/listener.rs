@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    Config, Connection, ConnectionError, Error, Event, Postgres, Result,
+    Config, Connection, ConnectionError, Error, Event, Hooks, Postgres, Result,
     notification_queue::NotificationQueue,
     runtime_liveness::{CHECK_INTERVAL, LivenessCheck},
 };
@@ -145,7 +145,8 @@ impl Listener {
         }
         let connect_timeout = config.pool.connect_timeout;
         let shared = Arc::new(SharedState {
-            manager: Postgres::new(config).map_err(|error| ConnectionError::Failed(error.to_string()))?,
+            manager: Postgres::new(config, Hooks::default())
+                .map_err(|error| ConnectionError::Failed(error.to_string()))?,
             connect_timeout,
             options,
             notifications: Arc::new(NotificationQueue::new(options.buffer)),

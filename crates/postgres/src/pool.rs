@@ -10,8 +10,8 @@ use tokio::runtime::Handle;
 use tokio_postgres::Row;
 
 use crate::{
-    Config, ConnectionError, Error, Histogram, HostState, InvalidConfig, OwnedPooled, Pooled, Postgres, Result,
-    StatementStats, Transaction, TransactionOptions,
+    AcquireError, Config, ConnectionError, Error, Histogram, Hooks, HostState, InvalidConfig, OwnedPooled, Pooled,
+    Postgres, Result, StatementStats, Transaction, TransactionOptions,
     connection_error::summarize,
     last_failure::{Failure, watch},
     session::{commands::Parameter, transaction::ConnectionRef},
@@ -21,6 +21,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Pool {
     pub(crate) inner: cenote_pool::Pool<Postgres>,
+    /// The command timeout of what this handle hands out, if not that of the configuration.
+    within: Option<Option<Duration>>,
 }
 
 /// Statistics of a [`Pool`] at one moment. Counters count from its start.
@@ -67,6 +69,19 @@ impl Pool {
         Self::on_runtimes(config, vec![Handle::current()])
     }
 
+    /// Like [`new`](Self::new), with functions that run at the turns of a connection's life.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new).
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn with_hooks(config: Config, hooks: Hooks) -> std::result::Result<Self, InvalidConfig> {
+        Self::start(config, hooks, vec![Handle::current()])
+    }
+
     /// Like [`new`](Self::new), with connections on these runtimes. See [`cenote_pool::Pool::on_runtimes`].
     ///
     /// # Errors
@@ -76,18 +91,41 @@ impl Pool {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn on_runtimes(mut config: Config, runtimes: Vec<Handle>) -> std::result::Result<Self, InvalidConfig> {
+    pub fn on_runtimes(config: Config, runtimes: Vec<Handle>) -> std::result::Result<Self, InvalidConfig> {
+        Self::start(config, Hooks::default(), runtimes)
+    }
+
+    fn start(mut config: Config, hooks: Hooks, runtimes: Vec<Handle>) -> std::result::Result<Self, InvalidConfig> {
         if config.server.get_application_name().is_none() {
             config.server.application_name("cenote");
         }
         let limits = config.pool.clone();
-        let inner = cenote_pool::Pool::on_runtimes(Postgres::new(config)?, limits, runtimes)?;
-        Ok(Self { inner })
+        let inner = cenote_pool::Pool::on_runtimes(Postgres::new(config, hooks)?, limits, runtimes)?;
+        Ok(Self { inner, within: None })
     }
 
     /// Returns a handle for each runtime, for callers on that runtime. See [`cenote_pool::Pool::per_runtime`].
     pub fn per_runtime(&self) -> impl Iterator<Item = Self> + '_ {
-        self.inner.per_runtime().map(|inner| Self { inner })
+        let within = self.within;
+        self.inner.per_runtime().map(move |inner| Self { inner, within })
+    }
+
+    /// Returns a handle to the same pool whose callers get this command timeout instead of that of the configuration. `None`:
+    /// no limit.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn example(pool: &cenote_postgres::Pool) -> cenote_postgres::Result<()> {
+    /// let reports = pool.within(Some(Duration::from_secs(120)));
+    /// let row = reports.query_one("SELECT sum(price) FROM orders", &[]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn within(&self, limit: Option<Duration>) -> Self {
+        Self {
+            within: Some(limit),
+            ..self.clone()
+        }
     }
 
     /// Acquires a connection. Waits in the queue for at most the pool's `acquire_timeout`.
@@ -101,7 +139,7 @@ impl Pool {
     /// Safe: a dropped future leaves the queue.
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = Result<Pooled<'_>>> + Send {
-        self.inner.get().map_err(Error::from)
+        lent(self.within, self.inner.get()).map_err(Error::from)
     }
 
     /// Like [`get`](Self::get), with this timeout instead of `acquire_timeout`.
@@ -111,7 +149,7 @@ impl Pool {
     /// Those of [`get`](Self::get).
     #[track_caller]
     pub fn get_within(&self, limit: Duration) -> impl Future<Output = Result<Pooled<'_>>> + Send {
-        self.inner.get_within(limit).map_err(Error::from)
+        self.acquire_within(limit).map_err(Error::from)
     }
 
     /// Like [`get`](Self::get), with a connection that does not borrow from this handle.
@@ -121,14 +159,18 @@ impl Pool {
     /// Those of [`get`](Self::get).
     #[track_caller]
     pub fn get_owned(&self) -> impl Future<Output = Result<OwnedPooled>> + Send + use<> {
-        self.inner.get_owned().map_err(Error::from)
+        lent(self.within, self.inner.get_owned()).map_err(Error::from)
     }
 
     /// Takes an idle connection without waiting, and without asking the server whether it still answers. `None` if none is
     /// idle.
     #[track_caller]
     pub fn try_get(&self) -> Option<Pooled<'_>> {
-        self.inner.try_get()
+        let connection = self.inner.try_get()?;
+        if let Some(limit) = self.within {
+            connection.set_command_timeout(limit);
+        }
+        Some(connection)
     }
 
     /// Acquires a connection, runs a query on it and returns its rows. Repeats it as [`retry`](Self::retry) does.
@@ -204,9 +246,18 @@ impl Pool {
         self.retry(move || async move { self.get_at(at).await?.execute(sql, parameters).await })
     }
 
+    /// Like [`get_within`](Self::get_within), with the error of acquiring alone.
+    #[track_caller]
+    pub(crate) fn acquire_within(
+        &self,
+        limit: Duration,
+    ) -> impl Future<Output = std::result::Result<Pooled<'_>, AcquireError>> + Send {
+        lent(self.within, self.inner.get_within(limit))
+    }
+
     fn get_at(&self, holder: &'static Location<'static>) -> impl Future<Output = Result<Pooled<'_>>> + Send {
         let limit = self.config().pool.acquire_timeout;
-        self.inner.get_at(holder, limit).map_err(Error::from)
+        lent(self.within, self.inner.get_at(holder, limit)).map_err(Error::from)
     }
 
     /// Acquires a connection and begins a transaction on it. The transaction is rolled back unless it is committed; its
@@ -491,4 +542,16 @@ impl Pool {
     pub async fn close(&self) {
         self.inner.close().await;
     }
+}
+
+/// A connection on its way to a caller whose handle has this command timeout.
+async fn lent<'pool>(
+    within: Option<Option<Duration>>,
+    acquire: impl Future<Output = std::result::Result<Pooled<'pool>, AcquireError>>,
+) -> std::result::Result<Pooled<'pool>, AcquireError> {
+    let connection = acquire.await?;
+    if let Some(limit) = within {
+        connection.set_command_timeout(limit);
+    }
+    Ok(connection)
 }

@@ -97,8 +97,9 @@ impl Connection {
         self.inner.types_looked_up.load(Relaxed) || self.inner.preparing.load(Relaxed) > 0
     }
 
-    /// Cleans the connection: ends what runs, rolls back what is open, resets what was changed.
-    pub(crate) async fn clean(&mut self) -> std::result::Result<(), ConnectionError> {
+    /// Cleans the connection: ends what runs, rolls back what is open, resets what was changed. Returns whether the session was
+    /// reset.
+    pub(crate) async fn clean(&mut self) -> std::result::Result<bool, ConnectionError> {
         let mut verdict = self.calm().await;
         if is_only_claimed(verdict) {
             verdict = self.inner.link.settle_claims();
@@ -158,7 +159,7 @@ impl Connection {
                 if resets {
                     link.clear_dirt(Dirt::SESSION | Dirt::STATEMENTS | Dirt::CLAIMED);
                 }
-                Ok(())
+                Ok(resets)
             }
             _ => Err(ConnectionError::Unclean),
         }

@@ -19,6 +19,7 @@ use crate::{
     Config, ConnectionError, Reset,
     connect::host_binding::HostBinding,
     connect::router::{OpenSession, Router},
+    session::command_limit::CommandLimit,
     session::query_metrics::QueryMetrics,
     session::statement_cache::StatementCache,
     slow_statement::Usage,
@@ -49,7 +50,7 @@ pub(super) struct Inner {
     pub(super) binding: HostBinding,
     pub(super) statements: StatementCache,
     pub(super) metrics: Arc<QueryMetrics>,
-    pub(super) command_timeout: Option<Duration>,
+    pub(super) command_limit: CommandLimit,
     pub(super) timer: Timer,
     pub(super) reset: Reset,
     /// A command ran into its timeout and may still run. It is cancelled before the next command.
@@ -93,7 +94,7 @@ impl Connection {
                 binding,
                 statements: StatementCache::new(config.statement_cache),
                 metrics: metrics.clone(),
-                command_timeout: config.command_timeout,
+                command_limit: CommandLimit::new(config.command_timeout),
                 timer: Timer::new(),
                 reset: config.reset,
                 overdue: AtomicBool::new(false),
@@ -129,6 +130,27 @@ impl Connection {
     /// Notes who has the connection now, for what is told of slow statements.
     pub(crate) fn usage_mut(&mut self) -> &mut Usage {
         &mut self.inner.usage
+    }
+
+    /// Returns the longest time for a command on this connection. `None`: no limit.
+    pub fn command_timeout(&self) -> Option<Duration> {
+        self.inner.command_limit.get()
+    }
+
+    /// Changes the longest time for a command, until the connection is returned. `None`: no limit. Commands that were sent
+    /// before keep theirs. See also [`Pool::within`](crate::Pool::within).
+    ///
+    /// ```no_run
+    /// # async fn example(pool: &cenote_postgres::Pool) -> cenote_postgres::Result<()> {
+    /// let transaction = pool.begin().await?;
+    /// transaction.set_command_timeout(None);
+    /// transaction.execute("REFRESH MATERIALIZED VIEW report", &[]).await?;
+    /// transaction.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_command_timeout(&self, limit: Option<Duration>) {
+        self.inner.command_limit.set(limit);
     }
 
     /// Returns the server process of this connection, as in `pg_stat_activity.pid`.

@@ -49,7 +49,7 @@ impl Connection {
         };
         Ok(CopyIn {
             sink: Box::pin(self.command(sql, begin, |_| None).await?),
-            silence: ReadTimeout::new(self.inner.command_timeout),
+            silence: ReadTimeout::new(self.command_timeout()),
             connection: self,
         })
     }

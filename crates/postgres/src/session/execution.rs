@@ -91,13 +91,13 @@ impl Connection {
     ) -> Result<T> {
         let Inner {
             link,
-            command_timeout,
+            command_limit,
             timer,
             used,
             ..
         } = &*self.inner;
         used.store(true, Relaxed);
-        let ended = match *command_timeout {
+        let ended = match command_limit.get() {
             None => run.await,
             Some(limit) => match timer.bound(after(started, limit), run).await {
                 Some(ended) => ended,

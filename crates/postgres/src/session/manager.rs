@@ -4,20 +4,22 @@ use std::sync::Arc;
 
 use cenote_pool::{Acquisition, Condition, Manager};
 
-use super::query_metrics::QueryMetrics;
+use super::{hooks::Hooks, query_metrics::QueryMetrics};
 use crate::{Config, Connection, ConnectionError, InvalidConfig, connect::router::Router, slow_statement::Usage, tap};
 
 /// Opens, inspects, cleans and closes connections to PostgreSQL for a [`Pool`](crate::Pool).
 #[derive(Debug)]
 pub struct Postgres {
     config: Config,
+    hooks: Hooks,
     metrics: Arc<QueryMetrics>,
     router: Router,
 }
 
 impl Postgres {
-    pub(crate) fn new(config: Config) -> Result<Self, InvalidConfig> {
+    pub(crate) fn new(config: Config, hooks: Hooks) -> Result<Self, InvalidConfig> {
         Ok(Self {
+            hooks,
             metrics: Arc::new(QueryMetrics::new(&config)),
             router: Router::new(
                 &config.server,
@@ -56,7 +58,11 @@ impl Manager for Postgres {
     type Error = ConnectionError;
 
     async fn connect(&self) -> Result<Connection, ConnectionError> {
-        self.open(None).await
+        let mut connection = self.open(None).await?;
+        if let Some(hook) = &self.hooks.after_connect {
+            connection.begin_session(&**hook).await?;
+        }
+        Ok(connection)
     }
 
     fn is_permanent(&self, error: &ConnectionError) -> bool {
@@ -70,10 +76,15 @@ impl Manager for Postgres {
     #[inline]
     fn acquired(&self, connection: &mut Connection, acquisition: Acquisition) {
         *connection.usage_mut() = Usage::new(acquisition);
+        connection.set_command_timeout(self.config.command_timeout);
     }
 
     async fn clean(&self, connection: &mut Connection) -> Result<(), ConnectionError> {
-        connection.clean().await
+        let was_reset = connection.clean().await?;
+        match &self.hooks.after_connect {
+            Some(hook) if was_reset => connection.begin_session(&**hook).await,
+            _ => Ok(()),
+        }
     }
 
     async fn check(&self, connection: &mut Connection) -> Result<(), ConnectionError> {

@@ -4,11 +4,13 @@
 //! previous one.
 
 mod clean;
+pub(crate) mod command_limit;
 pub(crate) mod commands;
 pub(crate) mod connection;
 pub(crate) mod copy;
 mod error_classes;
 mod execution;
+pub(crate) mod hooks;
 mod lexer;
 pub(crate) mod manager;
 pub(crate) mod pipeline;

@@ -51,7 +51,7 @@ impl<'a, S> TimedStream<'a, S> {
     pub(super) fn new(connection: &'a Connection, source: S, effects: SideEffects) -> Self {
         Self {
             effects,
-            silence: ReadTimeout::new(connection.inner.command_timeout),
+            silence: ReadTimeout::new(connection.command_timeout()),
             connection,
             source: Box::pin(source),
             ended: false,

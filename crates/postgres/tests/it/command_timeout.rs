@@ -161,3 +161,25 @@ async fn a_cancel_that_was_given_up_hits_nobody_later() {
     }
     assert!(pool.stats().timeouts > u64::from(rounds) / 2);
 }
+
+#[tokio::test]
+async fn a_handle_or_a_holder_may_set_another_limit_and_the_next_holder_has_that_of_the_configuration() {
+    let pool = pool(&database().await, 1, Duration::from_millis(300));
+    let slow = "SELECT pg_sleep(0.6)";
+    let patient = pool.within(Some(SOON));
+    patient.query(slow, &[]).await.unwrap();
+    let transaction = patient.begin().await.unwrap();
+    transaction.query(slow, &[]).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert!(matches!(pool.query(slow, &[]).await, Err(Error::Timeout(_))));
+    assert_eq!(patient.get().await.unwrap().command_timeout(), Some(SOON));
+    assert_eq!(patient.try_get().unwrap().command_timeout(), Some(SOON));
+
+    let connection = pool.get().await.unwrap();
+    connection.set_command_timeout(None);
+    connection.query(slow, &[]).await.unwrap();
+    drop(connection);
+    let connection = pool.get().await.unwrap();
+    assert_eq!(connection.command_timeout(), Some(Duration::from_millis(300)));
+    assert!(matches!(connection.query(slow, &[]).await, Err(Error::Timeout(_))));
+}

@@ -24,6 +24,7 @@ mod failover;
 mod harmless_commands;
 mod health;
 mod honest_errors;
+mod hooks;
 mod hosts;
 mod listening;
 mod loading;

@@ -50,7 +50,7 @@ impl<B: Batch> Worker<B> {
         let shared = &*self.state.shared;
         let mut took = None;
         while let Some(left) = self.state.time_left(took.take()) {
-            let mut connection = match shared.pool.inner.get_within(left).await {
+            let mut connection = match shared.pool.acquire_within(left).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     shared.not_served(&error);
