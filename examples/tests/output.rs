@@ -80,6 +80,34 @@ fn a_handler_gets_a_connection_or_the_client_a_problem() {
 }
 
 #[test]
+fn a_service_answers_with_what_a_client_may_know() {
+    let said = run("axum_crud");
+    let problem =
+        |status: u16, title, detail| format!(r#"{status} {{"detail":"{detail}","status":{status},"title":"{title}"}}"#);
+    let expected = [
+        "POST /goods: 201".to_owned(),
+        format!(
+            "POST /goods: {}",
+            problem(409, "Conflict", "the change contradicts data that is there")
+        ),
+        r#"POST /goods/lamp/orders/2: 200 {"left":1}"#.to_owned(),
+        format!("POST /goods/lamp/orders/2: {}", problem(409, "Conflict", "only 1 left")),
+        r#"GET /goods/lamp: 200 {"name":"lamp","pieces":1}"#.to_owned(),
+        r#"GET /goods: 200 ["lamp"]"#.to_owned(),
+        "DELETE /goods/lamp: 204".to_owned(),
+        format!(
+            "GET /goods/lamp: {}",
+            problem(404, "Not Found", "there are no such goods")
+        ),
+        format!(
+            "GET /goods: {}",
+            problem(503, "Service Unavailable", "the database is busy")
+        ),
+    ];
+    assert_eq!(said.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn writes_and_reads_find_their_servers_and_reads_survive_the_replica() {
     let said = run("read_replica");
     assert_eq!(
