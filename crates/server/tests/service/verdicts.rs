@@ -100,7 +100,14 @@ async fn a_slow_statement_is_told_while_it_runs() {
             .then_some(())
     })
     .await;
-    let statement = &events.state["statements"][0];
+    let statement = eventually("the list has it", async || {
+        let statement = events.state["statements"][0].clone();
+        if statement.is_null() {
+            events.next().await.unwrap();
+        }
+        (!statement.is_null()).then_some(statement)
+    })
+    .await;
     assert!(statement["execute_us"].as_u64() >= Some(300_000), "{statement}");
     assert!(statement["holder"].as_str().unwrap().contains(".rs:"), "{statement}");
 }
