@@ -51,6 +51,8 @@ mod listener;
 mod metrics;
 mod notification_queue;
 mod pool;
+mod pool_retries;
+mod pool_statements;
 mod retry;
 mod runtime_liveness;
 mod server_role;

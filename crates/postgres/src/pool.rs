@@ -5,16 +5,13 @@
 use std::{collections::BTreeMap, panic::Location, sync::Arc, time::Duration};
 
 use cenote_pool::{ConnectError, ConnectionInfo, Holder, Limits};
-use futures_util::{TryFutureExt, future::BoxFuture};
+use futures_util::TryFutureExt;
 use tokio::runtime::Handle;
-use tokio_postgres::Row;
 
 use crate::{
     AcquireError, Config, ConnectionError, Error, Histogram, Hooks, HostState, InvalidConfig, OwnedPooled, Pooled,
-    Postgres, Result, StatementStats, Transaction, TransactionOptions,
-    connection_error::summarize,
-    last_failure::{Failure, watch},
-    session::{commands::Parameter, transaction::ConnectionRef},
+    Postgres, Result, StatementStats, Transaction, TransactionOptions, connection_error::summarize,
+    session::transaction::ConnectionRef,
 };
 
 /// A pool of connections to one PostgreSQL database. A clone is another handle to the same pool.
@@ -173,79 +170,6 @@ impl Pool {
         Some(connection)
     }
 
-    /// Acquires a connection, runs a query on it and returns its rows. Repeats it as [`retry`](Self::retry) does.
-    ///
-    /// ```no_run
-    /// # async fn example(pool: &cenote_postgres::Pool) -> cenote_postgres::Result<()> {
-    /// for row in pool.query("SELECT id, name FROM goods WHERE price < $1", &[&100_i64]).await? {
-    ///     println!("{}: {}", row.get::<_, i64>("id"), row.get::<_, &str>("name"));
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// See [`Error`].
-    ///
-    /// # Cancel safety
-    ///
-    /// The query may have been sent, and is cancelled then.
-    #[track_caller]
-    pub fn query<'a>(
-        &'a self,
-        sql: &'a str,
-        parameters: &'a [Parameter<'a>],
-    ) -> impl Future<Output = Result<Vec<Row>>> + Send + 'a {
-        let at = Location::caller();
-        self.retry(move || async move { self.get_at(at).await?.query(sql, parameters).await })
-    }
-
-    /// Like [`query`](Self::query), for the only row.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::RowCount`] when there is no row, or more than one; otherwise see [`Error`].
-    #[track_caller]
-    pub fn query_one<'a>(
-        &'a self,
-        sql: &'a str,
-        parameters: &'a [Parameter<'a>],
-    ) -> impl Future<Output = Result<Row>> + Send + 'a {
-        let at = Location::caller();
-        self.retry(move || async move { self.get_at(at).await?.query_one(sql, parameters).await })
-    }
-
-    /// Like [`query`](Self::query), for the only row, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::RowCount`] when there is more than one row; otherwise see [`Error`].
-    #[track_caller]
-    pub fn query_opt<'a>(
-        &'a self,
-        sql: &'a str,
-        parameters: &'a [Parameter<'a>],
-    ) -> impl Future<Output = Result<Option<Row>>> + Send + 'a {
-        let at = Location::caller();
-        self.retry(move || async move { self.get_at(at).await?.query_opt(sql, parameters).await })
-    }
-
-    /// Like [`query`](Self::query), for the number of rows that a statement affected.
-    ///
-    /// # Errors
-    ///
-    /// See [`Error`].
-    #[track_caller]
-    pub fn execute<'a>(
-        &'a self,
-        sql: &'a str,
-        parameters: &'a [Parameter<'a>],
-    ) -> impl Future<Output = Result<u64>> + Send + 'a {
-        let at = Location::caller();
-        self.retry(move || async move { self.get_at(at).await?.execute(sql, parameters).await })
-    }
-
     /// Like [`get_within`](Self::get_within), with the error of acquiring alone.
     #[track_caller]
     pub(crate) fn acquire_within(
@@ -255,7 +179,8 @@ impl Pool {
         lent(self.within, self.inner.get_within(limit))
     }
 
-    fn get_at(&self, holder: &'static Location<'static>) -> impl Future<Output = Result<Pooled<'_>>> + Send {
+    /// Like [`get`](Self::get), with this line as the holder.
+    pub(crate) fn get_at(&self, holder: &'static Location<'static>) -> impl Future<Output = Result<Pooled<'_>>> + Send {
         let limit = self.config().pool.acquire_timeout;
         lent(self.within, self.inner.get_at(holder, limit)).map_err(Error::from)
     }
@@ -278,126 +203,6 @@ impl Pool {
     pub async fn begin_with(&self, options: TransactionOptions) -> Result<Transaction<'static>> {
         let connection = self.get_owned().await?;
         Transaction::begin(ConnectionRef::Owned(connection), options).await
-    }
-
-    /// Runs `work` in a transaction, which is committed if `work` succeeds and rolled back if it fails. `work` may fail with
-    /// any error type that an [`Error`] becomes by `?`.
-    ///
-    /// It is run again like [`retry`](Self::retry) if nothing was committed and the cause passes, such as a deadlock or
-    /// a serialization failure; at once if a statement was [stale](Error::Stale). A commit with an unknown outcome is
-    /// not repeated.
-    ///
-    /// `work` may run several times, so it must have no effects except those of the transaction. It must not end the
-    /// transaction itself. It returns a box, because Rust cannot say yet that the future of an `async |transaction|` closure
-    /// may move between threads.
-    ///
-    /// # Errors
-    ///
-    /// Those of the last attempt.
-    ///
-    /// ```no_run
-    /// # async fn example(pool: &cenote_postgres::Pool, from: i64, to: i64) -> cenote_postgres::Result<()> {
-    /// let (take, give) = (
-    ///     "UPDATE stock SET pieces = pieces - 1 WHERE id = $1",
-    ///     "UPDATE stock SET pieces = pieces + 1 WHERE id = $1",
-    /// );
-    /// pool.transaction(|transaction| {
-    ///     Box::pin(async move {
-    ///         transaction.execute(take, &[&from]).await?;
-    ///         transaction.execute(give, &[&to]).await
-    ///     })
-    /// })
-    /// .await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn transaction<'env, T, E, F>(&self, work: F) -> std::result::Result<T, E>
-    where
-        F: for<'t> FnMut(&'t mut Transaction<'env>) -> BoxFuture<'t, std::result::Result<T, E>>,
-        E: From<Error> + 'static,
-    {
-        self.transaction_with(TransactionOptions::default(), work).await
-    }
-
-    /// Like [`transaction`](Self::transaction), with explicit transaction options.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`transaction`](Self::transaction).
-    pub async fn transaction_with<'env, T, E, F>(
-        &self,
-        options: TransactionOptions,
-        mut work: F,
-    ) -> std::result::Result<T, E>
-    where
-        F: for<'t> FnMut(&'t mut Transaction<'env>) -> BoxFuture<'t, std::result::Result<T, E>>,
-        E: From<Error> + 'static,
-    {
-        let mut tries = self.config().retry.tries();
-        loop {
-            match watch(self.try_transaction(options, &mut work)).await {
-                Ok(output) => return Ok(output),
-                Err((_, Some(failure))) if failure.certainly_passes() && tries.again(failure).await => {}
-                Err((error, _)) => return Err(error),
-            }
-        }
-    }
-
-    async fn try_transaction<'env, T, E, F>(
-        &self,
-        options: TransactionOptions,
-        work: &mut F,
-    ) -> std::result::Result<T, E>
-    where
-        F: for<'t> FnMut(&'t mut Transaction<'env>) -> BoxFuture<'t, std::result::Result<T, E>>,
-        E: From<Error>,
-    {
-        let mut transaction: Transaction<'env> = self.begin_with(options).await?;
-        let output = work(&mut transaction).await?;
-        transaction.commit().await?;
-        Ok(output)
-    }
-
-    /// Runs `work`, and again with growing pauses while it fails with an error that certainly had no effect and passes,
-    /// such as a deadlock. [`Config::retry`] sets the number of attempts.
-    ///
-    /// `work` may fail with any error type. If that is not [`Error`], the last command decides that `work` sent by itself, not
-    /// in a task that it spawned: if it succeeded, `work` failed for reasons of its own and is not repeated.
-    ///
-    /// # Errors
-    ///
-    /// Those of the last attempt.
-    pub async fn retry<T, E, F, Fut>(&self, work: F) -> std::result::Result<T, E>
-    where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = std::result::Result<T, E>>,
-        E: 'static,
-    {
-        self.config().retry.run(work, Failure::certainly_passes).await
-    }
-
-    /// Like [`retry`](Self::retry), but also repeats after a lost connection, when an earlier attempt may have had its
-    /// effect. Use it only for work that may be repeated, such as reading.
-    ///
-    /// # Errors
-    ///
-    /// Those of the last attempt.
-    ///
-    /// ```no_run
-    /// # async fn example(pool: &cenote_postgres::Pool) -> cenote_postgres::Result<()> {
-    /// let row = pool
-    ///     .retry_idempotent(|| async { pool.get().await?.query_one("SELECT now()", &[]).await })
-    ///     .await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn retry_idempotent<T, E, F, Fut>(&self, work: F) -> std::result::Result<T, E>
-    where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = std::result::Result<T, E>>,
-        E: 'static,
-    {
-        self.config().retry.run(work, |failure| failure.is_retryable).await
     }
 
     /// Returns statistics.

@@ -1,0 +1,85 @@
+//! One statement on the pool itself.
+//!
+//! Invariant: the caller's line is shown as the holder of the connection, and a statement is repeated only if it certainly had
+//! no effect.
+
+use std::panic::Location;
+
+use tokio_postgres::Row;
+
+use crate::{Pool, Result, session::commands::Parameter};
+
+impl Pool {
+    /// Acquires a connection, runs a query on it and returns its rows. Repeats it as [`retry`](Self::retry) does.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: &cenote_postgres::Pool) -> cenote_postgres::Result<()> {
+    /// for row in pool.query("SELECT id, name FROM goods WHERE price < $1", &[&100_i64]).await? {
+    ///     println!("{}: {}", row.get::<_, i64>("id"), row.get::<_, &str>("name"));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    ///
+    /// # Cancel safety
+    ///
+    /// The query may have been sent, and is cancelled then.
+    #[track_caller]
+    pub fn query<'a>(
+        &'a self,
+        sql: &'a str,
+        parameters: &'a [Parameter<'a>],
+    ) -> impl Future<Output = Result<Vec<Row>>> + Send + 'a {
+        let at = Location::caller();
+        self.retry(move || async move { self.get_at(at).await?.query(sql, parameters).await })
+    }
+
+    /// Like [`query`](Self::query), for the only row.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RowCount`] when there is no row, or more than one; otherwise see [`Error`].
+    #[track_caller]
+    pub fn query_one<'a>(
+        &'a self,
+        sql: &'a str,
+        parameters: &'a [Parameter<'a>],
+    ) -> impl Future<Output = Result<Row>> + Send + 'a {
+        let at = Location::caller();
+        self.retry(move || async move { self.get_at(at).await?.query_one(sql, parameters).await })
+    }
+
+    /// Like [`query`](Self::query), for the only row, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RowCount`] when there is more than one row; otherwise see [`Error`].
+    #[track_caller]
+    pub fn query_opt<'a>(
+        &'a self,
+        sql: &'a str,
+        parameters: &'a [Parameter<'a>],
+    ) -> impl Future<Output = Result<Option<Row>>> + Send + 'a {
+        let at = Location::caller();
+        self.retry(move || async move { self.get_at(at).await?.query_opt(sql, parameters).await })
+    }
+
+    /// Like [`query`](Self::query), for the number of rows that a statement affected.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    #[track_caller]
+    pub fn execute<'a>(
+        &'a self,
+        sql: &'a str,
+        parameters: &'a [Parameter<'a>],
+    ) -> impl Future<Output = Result<u64>> + Send + 'a {
+        let at = Location::caller();
+        self.retry(move || async move { self.get_at(at).await?.execute(sql, parameters).await })
+    }
+}
