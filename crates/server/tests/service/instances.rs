@@ -129,9 +129,9 @@ async fn an_absent_key_is_cached_for_all_instances_until_one_of_them_writes_it()
 #[tokio::test]
 async fn hundreds_of_reads_of_one_cold_key_cost_at_most_one_query_for_each_instance() {
     let (_redis, services) = three(&[]).await;
-    // On a busy machine a call to Redis may time out, and the read goes to the database instead.
-    let mut outages = 0;
-    for round in 0.. {
+    // On a busy machine a call to Redis may time out, or the instance that loads be so slow that others do not wait
+    // for it: their reads go to the database. One quiet round of five shows the bound, and none may lose it by much.
+    for round in 0..5 {
         let key = format!("key{round}");
         services[0].write(&key, "value").await;
         let before = sums(&services).await;
@@ -143,17 +143,16 @@ async fn hundreds_of_reads_of_one_cold_key_cost_at_most_one_query_for_each_insta
             assert_eq!(reader.await.unwrap()["value"], "value");
         }
         let after = sums(&services).await;
-        if after.outages == before.outages {
-            let reads = after.queries - before.queries;
-            assert!(reads <= 3, "{reads} reads");
-            break;
+        let reads = after.queries - before.queries;
+        if reads <= 3 {
+            return;
         }
-        outages += 1;
-        assert!(outages < 5, "Redis cannot keep up");
+        assert!(reads <= 30 || after.outages != before.outages, "{reads} reads");
         for service in &services {
             service.uses_its_cache().await;
         }
     }
+    panic!("more than one read for each instance in each of five rounds");
 }
 
 /// Of all instances: statements sent, and reasons to have sent more than usual.

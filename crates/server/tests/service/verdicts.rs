@@ -207,9 +207,10 @@ async fn memory_and_descriptors_are_back_after_the_last_viewer() {
         for viewer in &mut viewers {
             viewer.next_of("row").await;
         }
-        assert!(open() >= idle + 100);
+        // A few connections to the database, and the client that asked whether the service is ready, may have come
+        // or gone since `idle` was counted.
+        assert!(open() >= idle + 80, "{} open, {idle} before", open());
         drop(viewers);
-        // A few connections to the database may have been opened meanwhile.
         eventually("the connections of the viewers are closed", async || {
             (open() < idle + 20).then_some(())
         })
