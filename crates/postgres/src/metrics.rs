@@ -105,6 +105,16 @@ impl Metrics for NamedQueues {
             |it, out| it.each(out, |queue| queue.longest_wait.as_secs_f64()),
         ),
         Row::new(
+            Description::gauge(
+                "cenote_queue_longest_lock_wait_seconds",
+                "How long the write has waited that waits longest for a row which another session has locked.",
+            )
+            .unit(Seconds)
+            .labels(&["queue"])
+            .look_when("writes are slow: `pg_blocking_pids()` names the session that keeps the lock"),
+            |it, out| it.each(out, |queue| queue.longest_lock_wait.as_secs_f64()),
+        ),
+        Row::new(
             Description::gauge("cenote_queue_running", "Batches that are under way.").labels(&["queue"]),
             |it, out| it.each(out, |queue| queue.running.into()),
         ),

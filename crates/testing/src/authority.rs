@@ -3,6 +3,8 @@
 
 #![allow(clippy::expect_used, reason = "a failed test setup may panic")]
 
+use std::time::{Duration, SystemTime};
+
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 /// A certificate authority that lives as long as a test.
@@ -37,7 +39,19 @@ impl Authority {
     /// A certificate and its private key, both PEM, for a host or a database role.
     #[must_use]
     pub fn issue(&self, name: &str) -> (String, String) {
+        self.sign(name, |_| {})
+    }
+
+    /// Like [`issue`](Self::issue), but the certificate expires after this time.
+    #[must_use]
+    pub fn issue_for(&self, name: &str, valid: Duration) -> (String, String) {
+        let end = SystemTime::now() + valid;
+        self.sign(name, |params| params.not_after = end.into())
+    }
+
+    fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
         let mut params = CertificateParams::new([name.to_owned()]).expect("a name is valid");
+        change(&mut params);
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key is generated");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate is signed");

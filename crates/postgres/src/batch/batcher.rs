@@ -227,6 +227,7 @@ impl<B: Batch> Batcher<B> {
             waiting: state.queue.len(),
             waiting_bytes: state.queue.bytes(),
             longest_wait: since.map_or(Duration::ZERO, |since| now - since),
+            longest_lock_wait: Duration::ZERO,
             running: state.running,
             requests,
             batches,

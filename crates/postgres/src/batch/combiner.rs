@@ -4,6 +4,7 @@
 //! outcome of its own write alone: a bad value or a locked row affects no other write.
 
 mod combine;
+mod lock_waits;
 mod plan;
 mod rows;
 
@@ -20,8 +21,8 @@ use std::{
 use futures_util::future::join_all;
 use tokio::{sync::Semaphore, time::timeout};
 
-use self::plan::Plan;
 pub use self::{combine::Combine, rows::Rows};
+use self::{lock_waits::LockWaits, plan::Plan};
 use crate::{Batch, BatchCalls, BatchLimits, Batcher, Error, Pool, Pooled, QueueStats, Weight};
 
 /// The `lock_timeout` of a statement while no row is known to be locked. Long enough for a short transaction of another
@@ -45,7 +46,10 @@ const MOST_LOCKED: u32 = 40;
 ///   the connection is lost, the outcome of all writes of the statement is unknown, and nothing is repeated.
 ///
 /// A clone is another handle to the same queue.
-pub struct Combiner<C: Combine>(Batcher<Writes<C>>);
+pub struct Combiner<C: Combine> {
+    queue: Batcher<Writes<C>>,
+    lock_waits: Arc<LockWaits>,
+}
 
 struct Writes<C> {
     combine: C,
@@ -53,6 +57,7 @@ struct Writes<C> {
     hashes: RandomState,
     /// Permits for statements that wait for locks, shared with the combiners of the other runtimes.
     waiting_for_locks: Arc<Semaphore>,
+    lock_waits: Arc<LockWaits>,
 }
 
 impl<C: Combine> Combiner<C> {
@@ -78,13 +83,18 @@ impl<C: Combine> Combiner<C> {
     }
 
     fn sharing(combine: C, pool: &Pool, limits: BatchLimits, waiting: Arc<Semaphore>) -> Self {
+        let lock_waits = Arc::<LockWaits>::default();
         let writes = Writes {
             combine,
             pool: pool.clone(),
             hashes: RandomState::new(),
             waiting_for_locks: waiting,
+            lock_waits: lock_waits.clone(),
         };
-        Self(Batcher::with_limits(writes, pool, limits))
+        Self {
+            queue: Batcher::with_limits(writes, pool, limits),
+            lock_waits,
+        }
     }
 
     /// Makes a write, together with others if the database is busy. It is committed when this returns.
@@ -102,7 +112,7 @@ impl<C: Combine> Combiner<C> {
     ///
     /// Outside a tokio runtime.
     pub async fn submit(&self, write: C::Write) -> Result<C::Outcome, C::Error> {
-        self.0.submit(write).await?
+        self.queue.submit(write).await?
     }
 
     /// Like [`submit`](Self::submit), with a deadline. See [`Batcher::submit_within`].
@@ -119,23 +129,29 @@ impl<C: Combine> Combiner<C> {
     ///
     /// Outside a tokio runtime.
     pub async fn submit_within(&self, write: C::Write, limit: Duration) -> Result<C::Outcome, C::Error> {
-        self.0.submit_within(write, limit).await?
+        self.queue.submit_within(write, limit).await?
     }
 
     /// Drops the batches that run. See [`Batcher::abort`].
     pub fn abort(&self) {
-        self.0.abort();
+        self.queue.abort();
     }
 
     /// Returns statistics.
     pub fn stats(&self) -> QueueStats {
-        self.0.stats()
+        QueueStats {
+            longest_lock_wait: self.lock_waits.longest(),
+            ..self.queue.stats()
+        }
     }
 }
 
 impl<C: Combine> Clone for Combiner<C> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self {
+            queue: self.queue.clone(),
+            lock_waits: self.lock_waits.clone(),
+        }
     }
 }
 
@@ -219,6 +235,7 @@ impl<C: Combine> Writes<C> {
         plan: &Plan<'_, C::Write>,
     ) {
         let limit = self.pool.config().command_timeout;
+        let _wait = self.lock_waits.begin();
         let mut work = Work {
             writes: self,
             calls,

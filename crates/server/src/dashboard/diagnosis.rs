@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     figures::Reading,
     slots::source_line,
-    verdicts::{Certificate, LastMinute, Pool, Shortage, Signs, Use},
+    verdicts::{Certificate, FiveMinutes, LastMinute, Pool, Shortage, Signs, Use},
     windows::Window,
 };
 use crate::{
@@ -19,14 +19,11 @@ use crate::{
     store::problem_of_cache,
 };
 
-/// The SQLSTATE class of statements that did not get a lock in time.
-const LOCK_FAILURES: &str = "55";
-
 /// Reads the signs, and remembers what is needed to tell what happened lately.
 pub(super) struct Diagnosis {
     minute: Window<Counters>,
     waits: Window<Histogram>,
-    guesses: Window<u64>,
+    five_minutes: Window<FiveMinutes>,
     reloads: Window<Reloads>,
     /// Since when there have been more connections than the maximum.
     overflow_since: Option<Instant>,
@@ -40,22 +37,17 @@ struct Counters {
     acquire_timeouts: u64,
     connect_failures: u64,
     slow_statements: u64,
-    lock_failures: u64,
 }
 
 impl Counters {
     fn of(reading: &Reading) -> Self {
         let database = &reading.database;
-        let mut classes = database.errors_by_class.iter();
         Self {
             requests: reading.requests.total,
             errors: reading.requests.errors,
             acquire_timeouts: database.pool.timeouts,
             connect_failures: database.pool.connect_failures,
             slow_statements: database.slow,
-            lock_failures: classes
-                .find(|(class, _)| *class == LOCK_FAILURES)
-                .map_or(0, |(_, count)| *count),
         }
     }
 }
@@ -72,7 +64,7 @@ impl Diagnosis {
         Self {
             minute: Window::of(Duration::from_secs(60)),
             waits: Window::of(Duration::from_secs(20)),
-            guesses: Window::of(Duration::from_secs(300)),
+            five_minutes: Window::of(Duration::from_secs(300)),
             reloads: Window::of(Duration::from_secs(3600)),
             overflow_since: None,
         }
@@ -97,7 +89,7 @@ impl Diagnosis {
             token_keys_problem: token_keys,
             api_keys_problem: auth.and_then(|auth| auth.keys?.problem()),
             limits_problem: limits.shared.as_ref().and_then(|shared| shared.problem.clone()),
-            guesses: self.guesses(reading.at, limits),
+            five_minutes: self.five_minutes(reading, limits),
         }
     }
 
@@ -112,7 +104,6 @@ impl Diagnosis {
             acquire_timeouts: grown(|it| it.acquire_timeouts),
             connect_failures: grown(|it| it.connect_failures),
             slow_statements: grown(|it| it.slow_statements),
-            lock_failures: grown(|it| it.lock_failures),
             wait_p99: waits.since(self.waits.advance(reading.at, &waits)).quantile(0.99),
         }
     }
@@ -134,6 +125,8 @@ impl Diagnosis {
                 .overflow_since
                 .map(|since| reading.at.saturating_duration_since(since)),
             leaked: stats.leaked,
+            leak_after: config.pool.leak_after,
+            longest_lock_wait: reading.queues.all().longest_lock_wait,
             // Most that wait for a connection do so for the requests of a queue.
             waiting: u64::from(stats.waiting).max(reading.queued() as u64),
             longest_wait: reading.longest_wait(),
@@ -159,11 +152,23 @@ impl Diagnosis {
         })
     }
 
-    fn guesses(&mut self, now: Instant, limits: &LimitStats) -> u64 {
-        let class = Base::AuthFailures.name();
-        let mut refused = limits.refused.iter();
-        let count = refused.find(|(name, _)| name == class).map_or(0, |(_, count)| *count);
-        count.saturating_sub(*self.guesses.advance(now, &count))
+    fn five_minutes(&mut self, reading: &Reading, limits: &LimitStats) -> FiveMinutes {
+        let mut now = FiveMinutes {
+            requests: reading.requests.total,
+            ..FiveMinutes::default()
+        };
+        for (class, count) in &limits.refused {
+            match *class == *Base::AuthFailures.name() {
+                true => now.guesses += count,
+                false => now.refused_by_limits += count,
+            }
+        }
+        let before = self.five_minutes.advance(reading.at, &now);
+        FiveMinutes {
+            requests: now.requests.saturating_sub(before.requests),
+            refused_by_limits: now.refused_by_limits.saturating_sub(before.refused_by_limits),
+            guesses: now.guesses.saturating_sub(before.guesses),
+        }
     }
 }
 

@@ -142,6 +142,9 @@ settings! {
             "Lifetime of a connection in seconds, with jitter; 0 = no limit";
         DB_POOL_IDLE_TIMEOUT: SecondsOrOff, Is("300") => |s, it| s.postgres.pool.idle_timeout = it,
             "Seconds after which an idle connection beyond DB_POOL_MIN_SIZE is closed; 0 = never";
+        DB_POOL_LEAK_AFTER: SecondsOrOff, Is("60") => |s, it| s.postgres.pool.leak_after = it,
+            "Seconds after which a connection that one caller holds counts as leaked: the log names its source line; \
+             0 = never";
         DB_CONNECT_TIMEOUT: PositiveSeconds, Is("5") => |s, it| s.postgres.pool.connect_timeout = it,
             "Timeout for opening a connection in seconds, including TLS and login";
     }

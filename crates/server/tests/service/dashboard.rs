@@ -270,3 +270,35 @@ async fn a_page_may_look_and_not_act_if_actions_are_off() {
         .await
         .json(200);
 }
+
+#[tokio::test]
+async fn memory_and_descriptors_are_back_after_the_last_viewer() {
+    let service = Service::start(&[("CACHE_MODE", "off")]).await;
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", service.id())).unwrap().count();
+    let idle = open();
+    let crowd = async || {
+        let mut viewers = Vec::new();
+        for _ in 0..100 {
+            viewers.push(service.watch().await);
+        }
+        for viewer in &mut viewers {
+            viewer.next_of("row").await;
+        }
+        // A few connections to the database, and the client that asked whether the service is ready, may have come
+        // or gone since `idle` was counted.
+        assert!(open() >= idle + 80, "{} open, {idle} before", open());
+        drop(viewers);
+        eventually("the connections of the viewers are closed", async || {
+            (open() < idle + 20).then_some(())
+        })
+        .await;
+    };
+    // The first crowd lets the allocator take what it keeps.
+    crowd().await;
+    let before = service.memory();
+    for _ in 0..3 {
+        crowd().await;
+    }
+    let grown = service.memory().saturating_sub(before);
+    assert!(grown < 4 << 20, "{grown} bytes");
+}

@@ -18,7 +18,9 @@ use cenote::{
 use serde_json::{Value, json};
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::support::{Answer, Connection, Database, Events, eventually, secs, shared_server};
+use crate::support::{
+    Answer, Connection, Database, Events, alerts::assert_firing, eventually, exposition::Scrape, secs, shared_server,
+};
 
 const MIB: u64 = 1 << 20;
 const LIMIT: u64 = 8 * MIB;
@@ -102,6 +104,8 @@ async fn a_shortage_shrinks_the_cache_and_refuses_bodies_but_never_reads_and_pas
     assert_eq!(get(address, "/health").await.json(200)["memory"]["state"], "healthy");
     write(address).await.json(200);
 
+    let scrape = async || Scrape::prometheus(get(address, "/metrics").await.text());
+    let before = scrape().await;
     used.store(7 * MIB, Relaxed);
     eventually("the near cache is at its floor", async || {
         let bytes = get(address, "/cache-stats").await.json(200)["bytes"].as_u64()?;
@@ -147,6 +151,10 @@ async fn a_shortage_shrinks_the_cache_and_refuses_bodies_but_never_reads_and_pas
     let text = verdict["text"].as_str().unwrap();
     assert!(text.contains("87 % of the injected memory is used"), "{text}");
     assert_eq!(events.state["memory"]["level"], "critical");
+    let short = scrape().await;
+    assert_eq!(short.sum("cenote_memory_level", &[]), 2.0);
+    assert_eq!(short.sum("cenote_memory_used_bytes", &[]), (7 * MIB) as f64);
+    assert_firing(&before, &short, &["CenoteMemoryShort", "CenoteMemoryCritical"]);
 
     used.store(MIB, Relaxed);
     let over = Instant::now();

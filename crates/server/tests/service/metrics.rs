@@ -26,10 +26,6 @@ async fn text(service: &Service, headers: &[(&str, &str)]) -> String {
     answer.text().to_owned()
 }
 
-async fn scrape(service: &Service) -> Scrape {
-    Scrape::prometheus(&text(service, &[]).await)
-}
-
 /// The metrics of docs/metrics.md.
 fn documented() -> BTreeSet<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
@@ -71,7 +67,7 @@ async fn the_text_is_that_of_prometheus_or_openmetrics_as_the_caller_prefers() {
 #[tokio::test]
 async fn requests_move_the_counters_of_their_route_and_of_what_served_them() {
     let service = Service::start(&[]).await;
-    let before = scrape(&service).await;
+    let before = service.scrape().await;
     service.write("key", "value").await;
     for _ in 0..5 {
         service.read("key").await.json(200);
@@ -83,7 +79,7 @@ async fn requests_move_the_counters_of_their_route_and_of_what_served_them() {
         .await
         .json(201);
     service.get("/users/1").await.json(200);
-    let after = scrape(&service).await;
+    let after = service.scrape().await;
     let grew = |name: &str, labels: &[(&str, &str)]| after.sum(name, labels) - before.sum(name, labels);
 
     let requests = "cenote_http_requests_total";
@@ -190,7 +186,7 @@ async fn the_documentation_has_exactly_the_metrics_of_a_service_with_everything_
     let failed = service.ask("GET", "/users/1", &[authorization], "").await;
     assert!(failed.status >= 500, "{}", failed.text());
     let memory_is_read = async || {
-        let scrape = scrape(&service).await;
+        let scrape = service.scrape().await;
         (scrape.sum("cenote_memory_limit_bytes", &[]) > 0.0).then_some(scrape)
     };
     let scrape = eventually("memory was read", memory_is_read).await;
@@ -370,7 +366,7 @@ async fn the_metrics_of_a_service_without_its_database_say_so() {
     });
     refused.await;
     let failing = eventually("connects fail", async || {
-        let scrape = scrape(&service).await;
+        let scrape = service.scrape().await;
         let failures = scrape.sum("cenote_pool_connect_failures_total", &[]);
         (failures > 0.0 && scrape.sum("cenote_pool_acquire_failures_total", &[]) > 0.0).then_some(scrape)
     });

@@ -96,6 +96,7 @@ const ROWS: &[Row] = &[
     (&["DB_POOL_RECYCLE"], "1h", |s| {
         s.postgres.pool.max_lifetime == Some(secs(3600))
     }),
+    (&["DB_POOL_LEAK_AFTER"], "0", |s| s.postgres.pool.leak_after.is_none()),
     (&["DB_POOL_IDLE_TIMEOUT"], "0", |s| {
         s.postgres.pool.idle_timeout.is_none()
     }),

@@ -80,6 +80,7 @@ fn malformed_values_are_refused_for_every_setting_that_has_a_form() {
         ("DB_QUEUE_MAX_WAIT", &["0", "-1", "x"]),
         ("DB_POOL_RECYCLE", &["-1", "x"]),
         ("DB_POOL_IDLE_TIMEOUT", &["-1", "x"]),
+        ("DB_POOL_LEAK_AFTER", &["-1", "x"]),
         ("DB_CONNECT_TIMEOUT", &["0", "x"]),
         ("COMMAND_TIMEOUT", &["0", "x"]),
         ("DB_STATEMENT_CACHE", &["-1"]),

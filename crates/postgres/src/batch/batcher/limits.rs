@@ -193,6 +193,9 @@ pub struct QueueStats {
     pub waiting_bytes: usize,
     /// How long the first request in the queue has waited.
     pub longest_wait: Duration,
+    /// How long the write of a [`Combiner`](crate::Combiner) has waited that waits longest for a row which another session
+    /// has locked; zero if none waits.
+    pub longest_lock_wait: Duration,
     /// Batches that run now.
     pub running: u32,
     /// Requests that were sent.
@@ -218,6 +221,7 @@ impl std::ops::Add for QueueStats {
             waiting: self.waiting + other.waiting,
             waiting_bytes: self.waiting_bytes + other.waiting_bytes,
             longest_wait: self.longest_wait.max(other.longest_wait),
+            longest_lock_wait: self.longest_lock_wait.max(other.longest_lock_wait),
             running: self.running + other.running,
             requests: self.requests + other.requests,
             batches: self.batches + other.batches,

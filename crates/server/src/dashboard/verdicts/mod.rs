@@ -14,7 +14,7 @@ mod words;
 
 use serde::Serialize;
 
-pub(super) use self::signs::{Certificate, LastMinute, Pool, Shortage, Signs, Use};
+pub(super) use self::signs::{Certificate, FiveMinutes, LastMinute, Pool, Shortage, Signs, Use};
 
 /// How grave a verdict is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -52,7 +52,7 @@ pub(super) fn judge(signs: &Signs) -> Vec<Verdict> {
             doc: rule.doc,
         })
     };
-    let mut verdicts: Vec<_> = rules::RULES.iter().filter_map(verdict).collect();
+    let mut verdicts: Vec<_> = rules::all().filter_map(verdict).collect();
     verdicts.sort_by_key(|verdict| verdict.level);
     if verdicts.is_empty() {
         verdicts.push(Verdict {

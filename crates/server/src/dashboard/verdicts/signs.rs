@@ -27,7 +27,17 @@ pub(in crate::dashboard) struct Signs {
     pub(in crate::dashboard) api_keys_problem: Option<String>,
     /// Why the instances do not share the limits.
     pub(in crate::dashboard) limits_problem: Option<String>,
-    /// Failed logins that were refused in the last five minutes.
+    pub(in crate::dashboard) five_minutes: FiveMinutes,
+}
+
+/// What was counted in about the last five minutes, in which few events tell something too.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::dashboard) struct FiveMinutes {
+    /// Requests of callers.
+    pub(in crate::dashboard) requests: u64,
+    /// Those that a limit refused.
+    pub(in crate::dashboard) refused_by_limits: u64,
+    /// Failed logins that were refused by their limit.
     pub(in crate::dashboard) guesses: u64,
 }
 
@@ -43,8 +53,6 @@ pub(in crate::dashboard) struct LastMinute {
     pub(in crate::dashboard) connect_failures: u64,
     /// Statements that took longer than `DB_SLOW_QUERY`.
     pub(in crate::dashboard) slow_statements: u64,
-    /// Statements that waited too long for a lock.
-    pub(in crate::dashboard) lock_failures: u64,
     /// How long 99 of 100 callers waited for a connection at most, in the last 20 seconds or so.
     pub(in crate::dashboard) wait_p99: Duration,
 }
@@ -64,10 +72,14 @@ pub(in crate::dashboard) struct Pool {
     /// For how long there have been more connections than the maximum.
     pub(in crate::dashboard) overflow_for: Option<Duration>,
     pub(in crate::dashboard) leaked: u32,
+    /// `DB_POOL_LEAK_AFTER`.
+    pub(in crate::dashboard) leak_after: Option<Duration>,
     /// Requests that wait for a connection or to share a statement.
     pub(in crate::dashboard) waiting: u64,
     /// How long the first of them has waited.
     pub(in crate::dashboard) longest_wait: Duration,
+    /// How long the write has waited that waits longest for a lock.
+    pub(in crate::dashboard) longest_lock_wait: Duration,
     /// `DB_POOL_TIMEOUT`.
     pub(in crate::dashboard) timeout: Duration,
     /// `DB_SLOW_QUERY`.

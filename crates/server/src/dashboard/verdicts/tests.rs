@@ -2,17 +2,15 @@ use std::{path::Path, time::Duration};
 
 use cenote_postgres::TOO_MANY_CONNECTIONS;
 
-use super::{rules::RULES, *};
+use super::{rules, *};
 
 /// Alerts about what an instance cannot see of itself.
 const ALERTS_ALONE: [&str; 3] = ["CenoteDown", "CenoteRestarts", "CenoteFleetTooLarge"];
 /// Verdicts about what an operator does, or that would be no reason to be woken.
-const VERDICTS_ALONE: [&str; 7] = [
+const VERDICTS_ALONE: [&str; 5] = [
     "starting",
     "max-connections",
     "paused",
-    "slow-statements",
-    "lock-wait",
     "api-keys-not-confirmed",
     "no-requests",
 ];
@@ -142,11 +140,13 @@ fn a_pause_explains_why_requests_wait_and_nothing_else_does() {
 fn a_leak_names_its_source_line() {
     let mut signs = working();
     signs.pool.leaked = 1;
+    signs.pool.leak_after = Some(Duration::from_secs(60));
     signs.pool.slow = None;
     signs.pool.longest_use = Some(held(73_000));
     let text = text_of(&signs, "leak");
     assert!(
-        text.contains("1 connection has been held") && text.contains("73 s by src/combiner.rs:214"),
+        text.contains("1 connection has been held for longer than DB_POOL_LEAK_AFTER, 60 s")
+            && text.contains("73 s by src/combiner.rs:214"),
         "{text}"
     );
 }
@@ -164,10 +164,26 @@ fn a_slow_statement_is_told_while_it_runs_and_for_a_minute_after() {
 }
 
 #[test]
-fn a_lock_that_statements_gave_up_on_is_told() {
+fn a_lock_that_a_write_waits_for_is_told_and_one_that_is_soon_free_is_not() {
     let mut signs = working();
-    signs.last_minute.lock_failures = 1;
-    assert!(text_of(&signs, "lock-wait").contains("pg_blocking_pids"));
+    signs.pool.longest_lock_wait = millis(3_100);
+    assert!(text_of(&signs, "lock-wait").starts_with("A write has waited 3.1 s for a lock: "));
+    signs.pool.longest_lock_wait = millis(200);
+    assert_eq!(names(&signs), ["healthy"]);
+}
+
+#[test]
+fn limits_that_refuse_many_requests_are_told_with_their_share() {
+    let mut signs = working();
+    (signs.five_minutes.requests, signs.five_minutes.refused_by_limits) = (1000, 120);
+    assert!(
+        text_of(&signs, "limits-refuse")
+            .starts_with("Limits refused 12 % of the requests of the last five minutes (120 ")
+    );
+    signs.five_minutes.refused_by_limits = 50;
+    assert_eq!(names(&signs), ["healthy"]);
+    (signs.five_minutes.requests, signs.five_minutes.refused_by_limits) = (4, 4);
+    assert_eq!(names(&signs), ["healthy"], "too few to tell a share");
 }
 
 #[test]
@@ -227,7 +243,7 @@ fn each_part_that_does_not_work_is_told_with_its_own_words() {
     with("api-keys-not-confirmed", |signs| {
         signs.api_keys_problem = Some("not for 7 s".to_owned())
     });
-    with("guessed-credentials", |signs| signs.guesses = 101);
+    with("guessed-credentials", |signs| signs.five_minutes.guesses = 101);
     with("overflow-in-use", |signs| {
         signs.pool.overflow_for = Some(Duration::from_secs(240))
     });
@@ -307,7 +323,7 @@ fn verdicts_and_alerts_have_the_same_names_and_levels() {
         .collect();
     assert!(alerts.len() >= 20, "{alerts:?}");
     alerts.retain(|(name, _)| !ALERTS_ALONE.contains(name));
-    for rule in RULES.iter().filter(|rule| !VERDICTS_ALONE.contains(&rule.name)) {
+    for rule in rules::all().filter(|rule| !VERDICTS_ALONE.contains(&rule.name)) {
         let alert = alerts.iter().position(|(name, _)| verdict_name(name) == rule.name);
         let alert = alert.unwrap_or_else(|| panic!("deploy/alerts.yml has no alert {}", rule.name));
         let (name, severity) = alerts.swap_remove(alert);
@@ -327,7 +343,7 @@ fn anchor(heading: &str) -> String {
 #[test]
 fn every_verdict_leads_to_a_part_of_the_documentation() {
     let healthy = judge(&working()).remove(0).doc;
-    for doc in RULES.iter().map(|rule| rule.doc).chain([healthy]) {
+    for doc in rules::all().map(|rule| rule.doc).chain([healthy]) {
         let (file, part) = doc.split_once('#').unwrap_or((doc, ""));
         let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{doc}: {error}"));
         let headings = text.lines().filter(|line| line.starts_with('#'));

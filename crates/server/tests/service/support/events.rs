@@ -104,6 +104,12 @@ impl Events {
         }
     }
 
+    /// Whether the dashboard has a verdict of this name now.
+    pub(crate) fn has_verdict(&self, name: &str) -> bool {
+        let mut verdicts = self.state["verdicts"].as_array().into_iter().flatten();
+        verdicts.any(|verdict| verdict["name"] == name)
+    }
+
     /// Reads until there is a verdict of this name, and returns it.
     pub(crate) async fn verdict(&mut self, name: &str) -> Value {
         loop {

@@ -103,6 +103,13 @@ impl Scrape {
             .collect()
     }
 
+    /// The value of a series; 0 if it is not there.
+    pub(crate) fn value(&self, name: &str, labels: &Labels) -> f64 {
+        let mut samples = self.families.values().flat_map(|family| &family.samples);
+        let sample = samples.find(|(of, with, _)| of == name && with == labels);
+        sample.map_or(0.0, |(.., value)| *value)
+    }
+
     /// The sum of all samples with this name that have these labels among theirs.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let samples = self.families.values().flat_map(|family| &family.samples);

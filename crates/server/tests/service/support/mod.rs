@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing waits without a bound, and no process outlives its test.
 
+pub(crate) mod alerts;
 mod cache;
 mod client;
 pub(crate) mod collector;

@@ -8,7 +8,7 @@ use cenote_local::PostgresServer;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::{Answer, Connection, Database, Ended, Launch, Process, eventually, shared_server};
+use super::{Answer, Connection, Database, Ended, Launch, Process, eventually, exposition::Scrape, shared_server};
 
 /// A service on any free port, and its database.
 pub(crate) struct Service {
@@ -112,6 +112,13 @@ impl Service {
     /// `GET /read/{key}`, with each byte of the key encoded.
     pub(crate) async fn read(&self, key: &str) -> Answer {
         self.get(&format!("/read/{}", encoded(key))).await
+    }
+
+    /// Its metrics, in the format of Prometheus.
+    pub(crate) async fn scrape(&self) -> Scrape {
+        let answer = self.get("/metrics").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        Scrape::prometheus(answer.text())
     }
 
     /// Asks it to stop and waits for its end.
