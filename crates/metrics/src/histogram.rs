@@ -184,6 +184,13 @@ pub(crate) fn bucket(duration: Duration) -> usize {
     ((doubling - 1) * STEPS + step).min(BUCKETS - 1)
 }
 
+/// The position of the first of the [`EDGES`] that lies above a duration; their number if none does.
+pub(crate) fn edge_bucket(duration: Duration) -> usize {
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let doubling = micros.max(1).ilog2() as usize;
+    (doubling + 1).saturating_sub(FIRST_EDGE).min(EDGES.len())
+}
+
 fn upper_bound(bucket: usize) -> Duration {
     if bucket < STEPS {
         return Duration::from_micros(bucket as u64 + 1);
@@ -240,6 +247,16 @@ mod tests {
                 prop_assert_eq!(count as usize, below.count(), "{}", edge);
             }
             prop_assert_eq!(buckets.count as usize, micros.len());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_edge_of_a_duration_is_the_first_above_it(micros in 0u64..1 << 30) {
+            let at = edge_bucket(Duration::from_micros(micros));
+            let below = |edge: f64| micros < (edge * 1e6).round() as u64;
+            prop_assert!(EDGES.get(at).is_none_or(|edge| below(*edge)));
+            prop_assert!(at == 0 || !below(EDGES[at - 1]));
         }
     }
 

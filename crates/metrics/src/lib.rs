@@ -33,13 +33,16 @@
 // In import order: a module uses only those above it.
 mod description;
 mod histogram;
-mod table;
 
 mod atomic_histogram;
+mod exemplars;
 mod striped_counters;
+
+mod table;
 
 pub use atomic_histogram::AtomicHistogram;
 pub use description::{Description, Kind, Unit};
+pub use exemplars::{Exemplar, Exemplars};
 pub use histogram::{Buckets, EDGES, Histogram};
 pub use striped_counters::StripedCounters;
 pub use table::{Metrics, Number, Row, Sample, Samples, Value};

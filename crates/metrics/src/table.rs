@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::{Buckets, Description, Histogram};
+use crate::{Buckets, Description, Exemplar, Histogram};
 
 /// Statistics that offer their values as metrics.
 pub trait Metrics: 'static {
@@ -41,6 +41,8 @@ pub struct Sample<'a> {
     pub labels: &'a [&'a str],
     /// The value.
     pub value: Value<'a>,
+    /// Of a histogram of durations: an example for each bucket, that without an edge included. Empty if there are none.
+    pub exemplars: &'a [Option<Exemplar>],
 }
 
 /// The value of a metric.
@@ -74,25 +76,31 @@ impl Samples<'_> {
 
     /// Offers a value, with the values of the labels in the order of their names.
     pub fn labelled(&mut self, labels: &[&str], value: impl Number) {
-        self.sample(labels, Value::Number(value.into_number()));
+        self.sample(labels, Value::Number(value.into_number()), &[]);
     }
 
     /// Offers durations, in seconds.
     pub fn durations(&mut self, labels: &[&str], durations: &Histogram) {
-        self.sample(labels, Value::Histogram(&durations.buckets()));
+        self.durations_with_exemplars(labels, durations, &[]);
+    }
+
+    /// Offers durations, in seconds, with examples as [`Exemplars::merge_into`](crate::Exemplars::merge_into) makes them.
+    pub fn durations_with_exemplars(&mut self, labels: &[&str], durations: &Histogram, exemplars: &[Option<Exemplar>]) {
+        self.sample(labels, Value::Histogram(&durations.buckets()), exemplars);
     }
 
     /// Offers the counts of other values than durations.
     pub fn buckets(&mut self, labels: &[&str], buckets: &Buckets) {
-        self.sample(labels, Value::Histogram(buckets));
+        self.sample(labels, Value::Histogram(buckets), &[]);
     }
 
-    fn sample(&mut self, labels: &[&str], value: Value<'_>) {
+    fn sample(&mut self, labels: &[&str], value: Value<'_>, exemplars: &[Option<Exemplar>]) {
         debug_assert_eq!(labels.len(), self.metric.labels.len(), "labels of {}", self.metric.name);
         (self.take)(Sample {
             metric: self.metric,
             labels,
             value,
+            exemplars,
         });
     }
 }

@@ -1,14 +1,16 @@
 //! Counts connections and requests, for metrics, and keeps the newest failures.
 //!
-//! Invariant: a request costs some additions to memory of its core alone, and no lock, allocation or reading of the clock.
+//! Invariant: a request costs some additions to memory of its core alone, and no lock, allocation or reading of the clock,
+//! unless its trace is recorded: then it is kept as an example, under a lock of its core for which it does not wait.
 //! The number of counters is fixed, whatever peers send.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::http::{Method, StatusCode};
-use cenote_metrics::{AtomicHistogram, Histogram};
+use cenote_metrics::{AtomicHistogram, Exemplar, Exemplars, Histogram};
+use cenote_trace::TraceId;
 
 use super::connections::Connections;
 use super::failures::FailedRequest;
@@ -83,6 +85,7 @@ struct CoreTraffic {
 struct RouteTraffic {
     requests: [[AtomicU64; CODES.len()]; METHODS.len()],
     durations: AtomicHistogram,
+    exemplars: Exemplars,
 }
 
 // Relaxed throughout: the counts order nothing, and a sum may miss the newest.
@@ -138,8 +141,14 @@ impl Traffic {
         self.routes.names[route.0]
     }
 
-    /// Counts a request that begins on this core.
-    pub(super) fn begin(&self, core: usize, method: &Method, route: Route) -> CountedRequest<'_> {
+    /// Counts a request that begins on this core. `trace`: its trace, if that is recorded.
+    pub(super) fn begin(
+        &self,
+        core: usize,
+        method: &Method,
+        route: Route,
+        trace: Option<TraceId>,
+    ) -> CountedRequest<'_> {
         let core = &self.cores[core.min(self.cores.len() - 1)];
         core.in_flight.fetch_add(1, Relaxed);
         CountedRequest {
@@ -147,6 +156,7 @@ impl Traffic {
             core,
             route: route.0,
             method: method_index(method),
+            trace,
             is_answered: false,
         }
     }
@@ -169,7 +179,11 @@ impl Traffic {
     fn route(&self, at: usize, route: &'static str) -> RouteStats {
         let cores = || self.cores.iter().map(|core| &core.routes[at]);
         let mut durations = Histogram::default();
-        cores().for_each(|core| durations.merge(&core.durations.snapshot()));
+        let mut exemplars = Vec::new();
+        for core in cores() {
+            durations.merge(&core.durations.snapshot());
+            core.exemplars.merge_into(&mut exemplars);
+        }
         let mut requests = Vec::new();
         for (method, name) in METHODS.into_iter().enumerate() {
             for (class, code) in CODES.into_iter().enumerate() {
@@ -183,6 +197,7 @@ impl Traffic {
             route,
             requests,
             durations,
+            exemplars,
         }
     }
 }
@@ -197,6 +212,7 @@ pub(super) struct CountedRequest<'a> {
     core: &'a CoreTraffic,
     route: usize,
     method: usize,
+    trace: Option<TraceId>,
     is_answered: bool,
 }
 
@@ -207,6 +223,13 @@ impl CountedRequest<'_> {
         let route = &self.core.routes[self.route];
         route.requests[self.method][code_index(status)].fetch_add(1, Relaxed);
         route.durations.record(after);
+        if let Some(trace) = self.trace {
+            route.exemplars.record(Exemplar {
+                trace_id: trace.to_bytes(),
+                duration: after,
+                at: SystemTime::now(),
+            });
+        }
         if status == StatusCode::REQUEST_TIMEOUT {
             self.traffic.timeouts.count_body();
         }
@@ -250,6 +273,8 @@ pub struct RouteStats {
     pub requests: Vec<(&'static str, &'static str, u64)>,
     /// The time from the last byte of the request's head to the response.
     pub durations: Histogram,
+    /// For each bucket of the metric the newest request whose trace is recorded; empty if there was none.
+    pub exemplars: Vec<Option<Exemplar>>,
 }
 
 #[cfg(test)]
@@ -273,7 +298,7 @@ mod tests {
         ] {
             let status = StatusCode::from_u16(status).unwrap();
             traffic
-                .begin(core, &method, traffic.route_of(path))
+                .begin(core, &method, traffic.route_of(path), None)
                 .answered(status, millisecond);
         }
         let stats = traffic.stats();
@@ -290,7 +315,7 @@ mod tests {
     #[test]
     fn a_request_whose_client_left_is_in_flight_until_then_and_has_no_code() {
         let traffic = Traffic::new(1, ROUTES);
-        let request = traffic.begin(0, &Method::POST, traffic.route_of("/a"));
+        let request = traffic.begin(0, &Method::POST, traffic.route_of("/a"), None);
         assert_eq!(traffic.stats().in_flight, 1);
         drop(request);
         let stats = traffic.stats();
@@ -307,7 +332,7 @@ mod tests {
             let method = Method::from_bytes(name.as_bytes()).unwrap();
             let status = StatusCode::from_u16(fastrand::u16(100..1000)).unwrap();
             let route = traffic.route_of(&format!("/{name}"));
-            let request = traffic.begin(number as usize, &method, route);
+            let request = traffic.begin(number as usize, &method, route, None);
             request.answered(status, Duration::from_nanos(fastrand::u64(..)));
         }
         let stats = traffic.stats();

@@ -1,11 +1,13 @@
 //! Writes metrics as text: the format of Prometheus, version 0.0.4, and OpenMetrics 1.0.
 //!
 //! Invariant: a reader that follows either specification can read it, whatever the values of labels are. Both texts have the
-//! same series.
+//! same series. Examples are in OpenMetrics alone: a reader of the other format takes them for garbage.
 
 use std::fmt::Write;
 
-use cenote_metrics::{Buckets, Description, Kind, Sample, Value};
+use std::time::UNIX_EPOCH;
+
+use cenote_metrics::{Buckets, Description, Exemplar, Kind, Sample, Value};
 
 /// A text format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,14 +46,19 @@ impl Text {
 
     /// Adds a sample, and before the first of a metric its description.
     pub(crate) fn add(&mut self, sample: Sample<'_>) {
-        let Sample { metric, labels, value } = sample;
+        let Sample {
+            metric,
+            labels,
+            value,
+            exemplars,
+        } = sample;
         if self.metric.is_none_or(|last| last.name != metric.name) {
             self.describe(metric);
             self.metric = Some(metric);
         }
         match value {
             Value::Number(value) => self.line(metric, "", labels, None, value),
-            Value::Histogram(buckets) => self.histogram(metric, labels, buckets),
+            Value::Histogram(buckets) => self.histogram(metric, labels, buckets, exemplars),
         }
     }
 
@@ -86,17 +93,35 @@ impl Text {
         }
     }
 
-    /// Writes the lines of a histogram. An exemplar would follow the count of its bucket, in OpenMetrics only.
-    fn histogram(&mut self, metric: &Description, labels: &[&str], buckets: &Buckets) {
-        for (edge, count) in &buckets.cumulative {
-            self.line(metric, "_bucket", labels, Some(*edge), *count as f64);
+    fn histogram(&mut self, metric: &Description, labels: &[&str], buckets: &Buckets, exemplars: &[Option<Exemplar>]) {
+        let last = (f64::INFINITY, buckets.count);
+        for (at, (edge, count)) in buckets.cumulative.iter().chain([&last]).enumerate() {
+            self.sample(metric, "_bucket", labels, Some(*edge), *count as f64);
+            if self.format == Format::OpenMetrics {
+                self.exemplar(exemplars.get(at).copied().flatten());
+            }
+            self.text.push('\n');
         }
-        self.line(metric, "_bucket", labels, Some(f64::INFINITY), buckets.count as f64);
         self.line(metric, "_sum", labels, None, buckets.sum);
         self.line(metric, "_count", labels, None, buckets.count as f64);
     }
 
+    fn exemplar(&mut self, exemplar: Option<Exemplar>) {
+        let Some(Exemplar { trace_id, duration, at }) = exemplar else {
+            return;
+        };
+        let trace_id = u128::from_be_bytes(trace_id);
+        let seconds = duration.as_secs_f64();
+        let at = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let _never = write!(self.text, " # {{trace_id=\"{trace_id:032x}\"}} {seconds} {at:.3}");
+    }
+
     fn line(&mut self, metric: &Description, suffix: &str, labels: &[&str], edge: Option<f64>, value: f64) {
+        self.sample(metric, suffix, labels, edge, value);
+        self.text.push('\n');
+    }
+
+    fn sample(&mut self, metric: &Description, suffix: &str, labels: &[&str], edge: Option<f64>, value: f64) {
         self.text.push_str(metric.name);
         self.text.push_str(suffix);
         let mut before = '{';
@@ -120,7 +145,6 @@ impl Text {
         }
         self.text.push(' ');
         self.number(value);
-        self.text.push('\n');
     }
 
     /// An edge is a label, so it must read the same in both formats: with a decimal, as OpenMetrics demands.
@@ -158,7 +182,7 @@ impl Text {
 mod tests {
     use std::time::Duration;
 
-    use cenote_metrics::{Histogram, Metrics, Row, Unit};
+    use cenote_metrics::{Exemplars, Histogram, Metrics, Row, Unit};
 
     use super::*;
 
@@ -182,10 +206,19 @@ mod tests {
                     .unit(Unit::Seconds)
                     .labels(&["by"]),
                 |_, out| {
-                    let mut waits = Histogram::default();
-                    waits.record(Duration::from_micros(20));
-                    waits.record(Duration::from_secs(100));
-                    out.durations(&["x"], &waits);
+                    let (mut waits, exemplars) = (Histogram::default(), Exemplars::default());
+                    let at = UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
+                    for (trace, duration) in [(7, Duration::from_micros(20)), (8, Duration::from_secs(100))] {
+                        waits.record(duration);
+                        exemplars.record(Exemplar {
+                            trace_id: [trace; 16],
+                            duration,
+                            at,
+                        });
+                    }
+                    let mut newest = Vec::new();
+                    exemplars.merge_into(&mut newest);
+                    out.durations_with_exemplars(&["x"], &waits, &newest);
                 },
             ),
             Row::new(Description::histogram("sizes", "Sizes."), |_, out| {
@@ -250,6 +283,11 @@ mod tests {
             "things_total{kind=\"ü\"} 0.5",
             "# UNIT free_bytes bytes",
             "# UNIT wait_seconds seconds",
+            "wait_seconds_bucket{by=\"x\",le=\"0.000016\"} 0",
+            "wait_seconds_bucket{by=\"x\",le=\"0.000032\"} 1 # {trace_id=\"07070707070707070707070707070707\"} 0.00002 \
+             1700000000.250",
+            "wait_seconds_bucket{by=\"x\",le=\"+Inf\"} 2 # {trace_id=\"08080808080808080808080808080808\"} 100 \
+             1700000000.250",
         ] {
             assert!(text.lines().any(|it| it == line), "{line}\n{text}");
         }
@@ -260,8 +298,9 @@ mod tests {
     fn both_texts_have_the_same_series() {
         let samples = |format| {
             let text = written(format);
-            let samples = text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned);
-            samples.collect::<Vec<_>>()
+            let samples = text.lines().filter(|line| !line.starts_with('#'));
+            let without_examples = |line: &str| line.split(" # ").next().map(str::to_owned);
+            samples.filter_map(without_examples).collect::<Vec<_>>()
         };
         assert_eq!(samples(Format::Prometheus), samples(Format::OpenMetrics));
     }

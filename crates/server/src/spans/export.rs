@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::config::OtlpConfig;
 use super::protobuf;
 use super::queue::{BATCH, Queue};
+use super::response::{Rejected, rejected};
 use super::span::Span;
 use crate::http_client::{Client, HttpUrl};
 
@@ -33,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// How long the end waits for the last spans.
 const FLUSH: Duration = Duration::from_secs(2);
-/// The most bytes of a response: it has nothing that is needed.
+/// The most bytes of a response. It tells which spans were rejected, in some hundred bytes.
 const LONGEST_RESPONSE: usize = 64 * 1024;
 
 /// A running export. Without a [`stop`](Self::stop) it ends with the process.
@@ -77,7 +78,8 @@ impl Exporter {
 
 /// How a collector took a request.
 enum Outcome {
-    Taken,
+    /// But for those that were rejected.
+    Taken(Rejected),
     /// It may take them later.
     Later(String),
     /// It never will.
@@ -92,6 +94,8 @@ struct Sender {
     resource: Vec<(&'static str, String)>,
     /// The last request failed.
     is_failing: bool,
+    /// The last request was taken in part.
+    is_rejecting: bool,
     pause: Duration,
 }
 
@@ -109,6 +113,7 @@ impl Sender {
             config,
             resource,
             is_failing: false,
+            is_rejecting: false,
             pause: PAUSE,
         }
     }
@@ -130,7 +135,7 @@ impl Sender {
         let deadline = Instant::now() + FLUSH;
         for batch in taken.chunks(BATCH) {
             match timeout_at(deadline, self.post(batch)).await {
-                Ok(Outcome::Taken) => self.queue.count_exported(batch.len()),
+                Ok(Outcome::Taken(rejected)) => self.count(batch.len(), &rejected),
                 _ => self.queue.count_dropped(batch.len()),
             }
         }
@@ -145,9 +150,9 @@ impl Sender {
             let outcome = self.post(taken).await;
             self.report(&outcome);
             match outcome {
-                Outcome::Taken => {
+                Outcome::Taken(rejected) => {
                     self.pause = PAUSE;
-                    self.queue.count_exported(taken.len());
+                    self.count(taken.len(), &rejected);
                     taken.clear();
                     return;
                 }
@@ -166,6 +171,13 @@ impl Sender {
         taken.clear();
     }
 
+    /// Counts spans that were taken, but for those that were rejected.
+    fn count(&self, spans: usize, rejected: &Rejected) {
+        let rejected = usize::try_from(rejected.spans).unwrap_or(spans).min(spans);
+        self.queue.count_exported(spans - rejected);
+        self.queue.count_dropped(rejected);
+    }
+
     async fn post(&self, spans: &[Span]) -> Outcome {
         let body = Bytes::from(protobuf::request(&self.resource, spans));
         let mut request = Request::new(Full::new(body));
@@ -177,7 +189,7 @@ impl Sender {
         match answered {
             Err(_) => Outcome::Later(format!("it did not answer within {} s", REQUEST.as_secs())),
             Ok(Err(error)) => Outcome::Later(error.to_string()),
-            Ok(Ok(answer)) if answer.status.is_success() => Outcome::Taken,
+            Ok(Ok(answer)) if answer.status.is_success() => Outcome::Taken(rejected(&answer.body)),
             Ok(Ok(answer)) => {
                 let refused = format!("it answered {}", answer.status);
                 match may_pass(answer.status) {
@@ -188,10 +200,20 @@ impl Sender {
         }
     }
 
-    /// Logs when the export begins to fail, and when it works again.
+    /// Logs when the export begins to fail or to be rejected, and when it works again.
     fn report(&mut self, outcome: &Outcome) {
+        if let Outcome::Taken(Rejected { spans, why }) = outcome {
+            let is_rejecting = *spans > 0 || !why.is_empty();
+            if is_rejecting && !self.is_rejecting {
+                tracing::warn!(
+                    collector = %self.url, spans, why,
+                    "the collector takes only a part of the traces, or complains; requests are not affected"
+                );
+            }
+            self.is_rejecting = is_rejecting;
+        }
         match outcome {
-            Outcome::Taken if self.is_failing => {
+            Outcome::Taken(_) if self.is_failing => {
                 tracing::info!(collector = %self.url, "traces are exported again");
             }
             Outcome::Later(error) | Outcome::Never(error) if !self.is_failing => {
@@ -202,7 +224,7 @@ impl Sender {
             }
             _ => {}
         }
-        self.is_failing = !matches!(outcome, Outcome::Taken);
+        self.is_failing = !matches!(outcome, Outcome::Taken(_));
     }
 }
 

@@ -8,7 +8,7 @@
 //! | what is kept of a span | `span` |
 //! | how spans of `tracing` become these | `collect` |
 //! | the bound | `queue` |
-//! | their bytes | `protobuf` |
+//! | their bytes, and what the collector answers | `protobuf`, `response` |
 //! | the collector's address, and what is told of this service | `config` |
 //! | the thread that sends, and how it tries again | `export` |
 //!
@@ -20,6 +20,7 @@ mod config;
 mod export;
 mod protobuf;
 mod queue;
+mod response;
 mod span;
 
 use std::sync::Arc;
@@ -63,4 +64,11 @@ impl Spans {
     pub(crate) fn stats(&self) -> SpanStats {
         self.0.stats()
     }
+}
+
+/// Reads a collector's response, and returns how many spans it rejects. For the fuzz target.
+#[cfg(fuzzing)]
+#[must_use]
+pub fn rejected_spans(response: &[u8]) -> u64 {
+    response::rejected(response).spans
 }

@@ -65,6 +65,33 @@ async fn the_text_is_that_of_prometheus_or_openmetrics_as_the_caller_prefers() {
 }
 
 #[tokio::test]
+async fn openmetrics_names_the_newest_recorded_trace_of_each_bucket_and_nothing_grows() {
+    let service = Service::start(&[]).await;
+    let mut connection = service.connect().await;
+    let mut ask = async |trace: u32, flags: &str| {
+        let traceparent = format!("00-{trace:032x}-00f067aa0ba902b7-{flags}");
+        let headers = [("traceparent", &*traceparent)];
+        connection.ask("GET", "/read/key", &headers, "").await.unwrap();
+    };
+    for trace in 1..=300 {
+        ask(trace, "01").await;
+    }
+    // This one is not recorded, so nobody could look it up.
+    ask(1000, "00").await;
+    let written = text(&service, &[OPENMETRICS]).await;
+    let open = Scrape::openmetrics(&written);
+    let exemplars = &open.families["cenote_http_request_duration_seconds"].exemplars;
+    assert!(!exemplars.is_empty() && exemplars.len() <= 23, "{exemplars:?}");
+    let newest = format!("{:032x}", 300);
+    assert!(exemplars.iter().any(|(_, trace)| *trace == newest), "{exemplars:?}");
+    for (labels, trace) in exemplars {
+        let trace = u32::from_str_radix(trace, 16).unwrap();
+        assert!(labels["route"] == "/read/{key}" && trace <= 300, "{labels:?} {trace}");
+    }
+    assert!(!text(&service, &[]).await.contains("trace_id"));
+}
+
+#[tokio::test]
 async fn requests_move_the_counters_of_their_route_and_of_what_served_them() {
     let service = Service::start(&[]).await;
     let before = service.scrape().await;

@@ -8,7 +8,6 @@ use crate::support::{
     AT_ONCE, Service,
     collector::{Behaviour, Collector, has_failed, text},
     eventually,
-    exposition::Scrape,
 };
 
 const ONE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -34,9 +33,7 @@ fn links_to(span: &Span, other: &Span) -> bool {
 }
 
 async fn dropped(service: &Service) -> f64 {
-    let text = service.get("/metrics").await;
-    let scrape = Scrape::prometheus(text.text());
-    scrape.families["cenote_otlp_dropped_total"].samples[0].2
+    service.scrape().await.sum("cenote_otlp_dropped_total", &[])
 }
 
 #[tokio::test]
@@ -112,13 +109,7 @@ async fn a_batch_is_linked_with_each_of_the_traced_requests_that_it_serves() {
     ];
     let service = Service::start(&settings).await;
     let session = service.database.session().await;
-    session
-        .run(
-            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
-             $$BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END$$; \
-             CREATE TRIGGER wait BEFORE INSERT ON kv FOR EACH STATEMENT EXECUTE FUNCTION wait()",
-        )
-        .await;
+    session.slow_writes_down(0.5).await;
     let write = async |key: &str, trace: &str, flags: &str| {
         let body = json!({"key": key, "value": "value"}).to_string();
         let parent = traceparent(trace, flags);
@@ -203,6 +194,32 @@ async fn while_the_collector_is_away_spans_are_dropped_and_counted_and_afterward
     collector
         .span("a new span", |span| span.name == "GET /health/live")
         .await;
+}
+
+#[tokio::test]
+async fn spans_that_the_collector_rejects_are_counted_as_dropped() {
+    let collector = Collector::start(Behaviour::Reject).await;
+    let url = collector.url();
+    let settings = [("OTLP_ENDPOINT", &*url), ("TRACE_RATIO", "0"), ("SHUTDOWN_DELAY", "0")];
+    let service = Service::start(&settings).await;
+    let parent = traceparent(ONE, "01");
+    for _ in 0..5 {
+        let headers = [("traceparent", &*parent)];
+        service.ask("GET", "/health/live", &headers, "").await.json(200);
+    }
+    let line = service.logged("the collector takes only a part of the traces").await;
+    assert_eq!(
+        (&line["spans"], &line["why"]),
+        (&json!(2), &json!("the quota is used up"))
+    );
+    let scrape = eventually("all spans are counted", async || {
+        let scrape = service.scrape().await;
+        let [exported, dropped] =
+            ["cenote_otlp_exported_total", "cenote_otlp_dropped_total"].map(|it| scrape.sum(it, &[]));
+        (exported + dropped == 5.0).then_some(scrape)
+    })
+    .await;
+    assert!(scrape.sum("cenote_otlp_dropped_total", &[]) >= 2.0);
 }
 
 #[tokio::test]

@@ -72,14 +72,7 @@ async fn a_line_that_another_crate_writes_during_a_request_names_the_request() {
 /// A trigger makes every write take 300 ms.
 async fn slow_service(settings: &[(&str, &str)]) -> Service {
     let service = Service::start(&[&[("DB_SLOW_QUERY", "0.05")], settings].concat()).await;
-    let session = service.database.session().await;
-    session
-        .run(
-            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
-             $$BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END$$; \
-             CREATE TRIGGER wait BEFORE INSERT ON kv FOR EACH STATEMENT EXECUTE FUNCTION wait()",
-        )
-        .await;
+    service.database.session().await.slow_writes_down(0.3).await;
     service
 }
 

@@ -100,14 +100,16 @@ pub(super) fn respond<S: Service>(
         route: layer.traffic.name_of(route),
         trace: trace::of(request.headers(), layer.sampling),
     };
-    let is_recorded = layer.sampling.is_some() && context.trace.is_some_and(|trace| trace.is_sampled);
+    let recorded = context.trace.filter(|trace| trace.is_sampled);
+    let is_recorded = layer.sampling.is_some() && recorded.is_some();
     let answer = async move {
         let span = match is_recorded {
             true => with_current(|context| trace::begin(context, request.method())),
             false => None,
         };
         let span = span.unwrap_or_else(Span::none);
-        let counted = layer.traffic.begin(layer.core, request.method(), route);
+        let trace = recorded.map(|trace| trace.trace_id);
+        let counted = layer.traffic.begin(layer.core, request.method(), route, trace);
         let client = layer.clients.of(peer.address, request.headers());
         let summary = RequestSummary {
             id_header,

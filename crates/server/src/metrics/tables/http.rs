@@ -37,7 +37,7 @@ impl Metrics for TrafficStats {
             |it, out| {
                 // A route without requests would only take room.
                 for route in it.routes.iter().filter(|route| route.durations.count() > 0) {
-                    out.durations(&[route.route], &route.durations);
+                    out.durations_with_exemplars(&[route.route], &route.durations, &route.exemplars);
                 }
             },
         ),

@@ -7,11 +7,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use http_body_util::{BodyExt, Empty};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::{
-    collector::trace::v1::ExportTraceServiceRequest,
+    collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse},
     common::v1::{KeyValue, any_value::Value},
     trace::v1::{Span, status::StatusCode as SpanStatus},
 };
@@ -27,6 +28,8 @@ use super::eventually;
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Behaviour {
     Take,
+    /// Takes all but two spans of each request.
+    Reject,
     Hang,
 }
 
@@ -127,12 +130,13 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
         .await;
 }
 
-async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Response<Empty<bytes::Bytes>>, Infallible> {
-    if *state.behaviour.lock().unwrap() == Behaviour::Hang {
+async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let behaviour = *state.behaviour.lock().unwrap();
+    if behaviour == Behaviour::Hang {
         std::future::pending::<()>().await;
     }
     let (head, body) = request.into_parts();
-    let mut response = Response::new(Empty::new());
+    let mut response = Response::new(Full::default());
     if head.uri.path() != "/v1/traces" || head.headers["content-type"] != "application/x-protobuf" {
         *response.status_mut() = StatusCode::BAD_REQUEST;
         return Ok(response);
@@ -154,6 +158,14 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Respons
         }
     }
     drop(taken);
+    if behaviour == Behaviour::Reject {
+        let partial = ExportTracePartialSuccess {
+            rejected_spans: 2,
+            error_message: "the quota is used up".to_owned(),
+        };
+        let partial_success = Some(partial);
+        *response.body_mut() = ExportTraceServiceResponse { partial_success }.encode_to_vec().into();
+    }
     Ok(response)
 }
 

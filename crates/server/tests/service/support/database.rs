@@ -107,6 +107,16 @@ impl Session {
         self.hand.batch_execute(statements).await.unwrap();
     }
 
+    /// Makes each statement that inserts into `kv` take this many seconds longer, by a trigger.
+    pub(crate) async fn slow_writes_down(&self, seconds: f64) {
+        self.run(&format!(
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
+             $$BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END$$; \
+             CREATE TRIGGER wait BEFORE INSERT ON kv FOR EACH STATEMENT EXECUTE FUNCTION wait()"
+        ))
+        .await;
+    }
+
     /// The number that a query returns.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
         self.eye.query_one(sql, &[]).await.unwrap().get(0)

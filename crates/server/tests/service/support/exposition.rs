@@ -15,6 +15,8 @@ pub(crate) struct Family {
     pub(crate) unit: Option<String>,
     /// The name of the sample, its labels and its value.
     pub(crate) samples: Vec<(String, Labels, f64)>,
+    /// The labels of buckets, and the trace of the example that each has.
+    pub(crate) exemplars: Vec<(Labels, String)>,
 }
 
 /// A scrape.
@@ -57,6 +59,7 @@ impl Scrape {
                     help: text,
                     unit: None,
                     samples: Vec::new(),
+                    exemplars: Vec::new(),
                 };
                 assert!(families.insert(current.clone(), family).is_none(), "{name} twice");
             } else if let Some(rest) = line.strip_prefix("# UNIT ") {
@@ -66,11 +69,19 @@ impl Scrape {
             } else {
                 assert!(!line.starts_with('#') && !line.is_empty(), "{line:?}");
                 let family = families.get_mut(&current).expect("TYPE precedes samples");
+                let (line, example) = match line.split_once(" # ") {
+                    Some((line, example)) => (line, Some(example)),
+                    None => (line, None),
+                };
                 let sample = sample(line);
                 assert!(
                     belongs(&sample.0, &current, &family.kind, open),
                     "{line} after {current}"
                 );
+                if let Some(example) = example {
+                    assert!(open && sample.0.ends_with("_bucket"), "{line}");
+                    family.exemplars.push((sample.1.clone(), trace_of(example, &sample.1)));
+                }
                 family.samples.push(sample);
             }
         }
@@ -183,6 +194,17 @@ fn sample(line: &str) -> (String, Labels, f64) {
     }
     let value = rest.strip_prefix(' ').expect(line);
     (name.to_owned(), labels, number(value))
+}
+
+/// Reads an example, which must lie in the bucket with these labels, and returns its trace.
+fn trace_of(example: &str, bucket: &Labels) -> String {
+    let (trace, rest) = quoted(example.strip_prefix("{trace_id=\"").expect(example));
+    let (value, time) = rest.strip_prefix("} ").unwrap().split_once(' ').unwrap();
+    assert!(number(value) < number(&bucket["le"]), "{example} in {bucket:?}");
+    assert!(number(time) > 1.7e9, "{example}");
+    let is_hexadecimal = trace.bytes().all(|byte| byte.is_ascii_hexdigit());
+    assert!(trace.len() == 32 && is_hexadecimal, "{example}");
+    trace
 }
 
 /// Reads the rest of a quoted text, and returns what follows it.
