@@ -1,4 +1,4 @@
-//! Verdicts about certificates and keys. Invariant: none names a file, a source or a key: a viewer may not know them.
+//! Verdicts about certificates and keys. Invariant: no text names a file, a source or a key: a viewer may not know them.
 
 use std::time::Duration;
 
