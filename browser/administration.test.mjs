@@ -62,6 +62,18 @@ test("all actions work by keyboard, and pause and flush want a typed word", asyn
   await output("resize", /^Refused: max: /);
   assert.equal((await adminState()).max, 7);
 
+  const isDrained = async () => (await adminState()).hosts[0].drained;
+  await tabTo(visit.page, "#action-drain button[type=submit]");
+  await keyboard.press("Enter");
+  await output("drain", /^Out of use/);
+  assert.equal(await isDrained(), true);
+  await visit.shows("#administration-state", /out of use: /);
+  await tabTo(visit.page, "#restore");
+  await keyboard.press("Enter");
+  await output("drain", /^In use again/);
+  assert.equal(await isDrained(), false);
+  await visit.shows("#administration-state", /all hosts in use/);
+
   await tabTo(visit.page, "#action-log [name=filter]");
   await keyboard.type("warn");
   await keyboard.press("Enter");
