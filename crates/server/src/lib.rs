@@ -20,6 +20,7 @@
 //! | `response_memory` | bounds the memory of large responses |
 //! | [`memory_watch`] | gives memory back and refuses long bodies while memory is short |
 //! | `audit` | the log of administrative calls |
+//! | `per_thread` | copies of a value, so that cores do not contend for it |
 //! | `cores` | a thread and a runtime for each core |
 //! | `open_files` | divides the limit of open files |
 //! | `systemd` | readiness, watchdog and passed sockets |
@@ -35,6 +36,8 @@ pub mod recent;
 
 pub mod http;
 mod http_client;
+
+mod per_thread;
 
 pub mod limits;
 

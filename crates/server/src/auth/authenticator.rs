@@ -106,10 +106,13 @@ impl Authenticator {
         };
         let now = Now::at(received);
         match (credential, &self.keys, &self.tokens) {
-            (Credential::Key(key), Some(keys), _) => match keys.look_up(&key, now) {
+            (Credential::Key(key), Some(keys), _) => match keys.look_up(key, now) {
                 Found::Valid(identity) => self.know(Method::ApiKey, identity),
                 Found::Refused(outcome) => self.refuse(Refusal::new(Method::ApiKey, outcome)),
-                Found::Unknown => Decision::Unknown(Pending(Unresolved::Key(key))),
+                Found::Unknown => match key.check() {
+                    Ok(key) => Decision::Unknown(Pending(Unresolved::Key(key))),
+                    Err(invalid) => self.refuse(invalid.into()),
+                },
             },
             (Credential::Token(text), _, Some(tokens)) => match tokens.look_up(text, now) {
                 KnownToken::Valid(identity) => self.know(Method::Token, identity),

@@ -8,6 +8,7 @@ use axum::http::HeaderValue;
 
 use super::gcra::Rate;
 use super::policy::{Policy, Unit};
+use crate::per_thread::PerThread;
 
 /// The limit of one class. Without rates: no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,7 +20,8 @@ pub(super) struct Limit {
     /// The name of each window in headers and problems.
     pub(super) names: Box<[String]>,
     /// `RateLimit-Policy`. `None` without a limit.
-    pub(super) policy_header: Option<HeaderValue>,
+    policy_header: Option<HeaderValue>,
+    policy_headers: PerThread<HeaderValue>,
 }
 
 impl Limit {
@@ -45,7 +47,16 @@ impl Limit {
             names,
             // Fails never: the texts are ASCII.
             policy_header: HeaderValue::try_from(header).ok().filter(|_| !policy.is_off()),
+            policy_headers: PerThread::default(),
             policy,
         }
+    }
+
+    /// `RateLimit-Policy`. `None` without a limit.
+    pub(super) fn policy_header(&self) -> Option<HeaderValue> {
+        let header = self.policy_header.as_ref()?;
+        // Its bytes are counted by those who hold them.
+        let copy = || HeaderValue::from_bytes(header.as_bytes()).unwrap_or_else(|_| header.clone());
+        Some(self.policy_headers.get(copy).clone())
     }
 }

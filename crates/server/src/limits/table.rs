@@ -33,8 +33,13 @@ const _: () = assert!(
 /// The buckets of all callers.
 #[derive(Debug)]
 pub(super) struct Table {
-    sets: Box<[Mutex<Set>]>,
+    sets: Box<[Locked]>,
 }
+
+/// A set begins with a cache line, so that it has no line in common with another: it takes four, 32 bytes for an entry.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Locked(Mutex<Set>);
 
 /// Each entry is the bucket of one caller for one window. By column, so that a limit that is not shared touches no more
 /// memory than it needs.
@@ -118,7 +123,7 @@ impl Table {
     /// Makes a table for at least this many buckets.
     pub(super) fn new(buckets: usize) -> Self {
         let sets = buckets.div_ceil(WAYS).max(FEWEST_SETS).next_power_of_two();
-        let sets = (0..sets).map(|_| Mutex::default()).collect();
+        let sets = (0..sets).map(|_| Locked::default()).collect();
         Self { sets }
     }
 
@@ -138,12 +143,16 @@ impl Table {
             return decision;
         };
         for (window, rate) in terms.rates.iter().enumerate() {
-            let Some(slot) = slots[window].or_else(|| room.next()).map(usize::from) else {
+            let known = slots[window].map(usize::from);
+            let Some(slot) = known.or_else(|| room.next().map(usize::from)) else {
                 continue;
             };
+            // Not written without need: another core may be about to read it.
+            if known.is_none() {
+                set.names[slot] = name(identity, window);
+            }
             let ahead = &mut decision.ahead[window];
             *ahead = ahead.saturating_add(rate.interval);
-            set.names[slot] = name(identity, window);
             set.tats[slot] = now.saturating_add(*ahead);
             if let Some(lease) = terms.leases.get(window) {
                 let reports = &mut set.reports[slot];
@@ -189,19 +198,21 @@ impl Table {
 
     /// Counts the buckets that are not full. Takes some 20 ns for each set.
     pub(super) fn in_use(&self, now: u64) -> usize {
-        let count = |set: &Mutex<Set>| lock(set).tats.iter().filter(|tat| **tat > now).count();
+        let count = |set: &Locked| set.lock().tats.iter().filter(|tat| **tat > now).count();
         self.sets.iter().map(count).sum()
     }
 
     fn set(&self, identity: u64) -> MutexGuard<'_, Set> {
         // The length is a power of two. The truncation keeps the lower bits.
-        lock(&self.sets[identity as usize & (self.sets.len() - 1)])
+        self.sets[identity as usize & (self.sets.len() - 1)].lock()
     }
 }
 
-/// Nothing panics under the lock.
-fn lock(set: &Mutex<Set>) -> MutexGuard<'_, Set> {
-    set.lock().unwrap_or_else(PoisonError::into_inner)
+impl Locked {
+    fn lock(&self) -> MutexGuard<'_, Set> {
+        // Nothing panics under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn name(identity: u64, window: usize) -> u64 {

@@ -156,13 +156,14 @@ impl Verdict<'_> {
             HeadersOn::Refusals => self.is_refused(),
             HeadersOn::Nothing => false,
         };
-        match &self.limit.policy_header {
-            Some(policy) if is_wanted => LimitHeaders {
-                policy: Some(policy.clone()),
+        let policy = is_wanted.then(|| self.limit.policy_header()).flatten();
+        match policy {
+            None => LimitHeaders::default(),
+            policy => LimitHeaders {
+                policy,
                 rate_limit: self.rate_limit(),
                 legacy: self.style.legacy.then(|| self.legacy()).flatten(),
             },
-            _ => LimitHeaders::default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The text of an API key: `cnk_`, 30 random base62 characters (178 bits) and six of their CRC-32.
 //!
-//! Invariant: a text with a wrong prefix, length, alphabet or checksum is refused here, without asking anybody. The
+//! Invariant: an [`ApiKey`] has the right prefix, length, alphabet and checksum, so that nobody is asked about other texts. The
 //! checksum finds typing errors and garbage; it is no proof of anything.
 
 use cenote_secret::Secret;
@@ -24,6 +24,11 @@ const HINT: usize = PREFIX.len() + 2;
 /// A well-formed key. Whether it is valid, only the database knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApiKey(Secret<[u8; LENGTH]>);
+
+/// A text that may be a key: its prefix and length are right. To look a known key up takes no more, and costs less than
+/// the rest of the check.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyText<'a>(&'a [u8; LENGTH]);
 
 /// Why a text is no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,15 +68,7 @@ impl ApiKey {
 
     /// Checks prefix, length, alphabet and checksum.
     pub(crate) fn parse(text: &[u8]) -> Result<Self, InvalidKey> {
-        let key: [u8; LENGTH] = text.try_into().map_err(|_| InvalidKey::Malformed)?;
-        let body = key.strip_prefix(PREFIX.as_bytes()).ok_or(InvalidKey::Malformed)?;
-        if !body.iter().all(u8::is_ascii_alphanumeric) {
-            return Err(InvalidKey::Malformed);
-        }
-        match key[BODY_END..] == checksum(&key[PREFIX.len()..BODY_END]) {
-            true => Ok(Self(Secret::new(key))),
-            false => Err(InvalidKey::Checksum),
-        }
+        KeyText::new(text)?.check()
     }
 
     /// The key's text. Show it once, to the person who created it.
@@ -80,9 +77,49 @@ impl ApiKey {
         std::str::from_utf8(self.0.expose()).unwrap_or_default()
     }
 
+    /// The text, to look the key up.
+    pub(crate) fn text(&self) -> KeyText<'_> {
+        KeyText(self.0.expose())
+    }
+
     /// The first characters, by which people recognize a key in a list.
     pub(crate) fn hint(&self) -> &str {
         &self.expose()[..HINT]
+    }
+}
+
+impl<'a> KeyText<'a> {
+    /// Checks prefix and length.
+    pub(crate) fn new(text: &'a [u8]) -> Result<Self, InvalidKey> {
+        let text = <&[u8; LENGTH]>::try_from(text).map_err(|_| InvalidKey::Malformed)?;
+        match text.starts_with(PREFIX.as_bytes()) {
+            true => Ok(Self(text)),
+            false => Err(InvalidKey::Malformed),
+        }
+    }
+
+    /// Checks alphabet and checksum.
+    pub(crate) fn check(self) -> Result<ApiKey, InvalidKey> {
+        let (random, sum) = self.0[PREFIX.len()..].split_at(RANDOM);
+        if !self.0[PREFIX.len()..].iter().all(u8::is_ascii_alphanumeric) {
+            return Err(InvalidKey::Malformed);
+        }
+        match sum == checksum(random) {
+            true => Ok(ApiKey(Secret::new(*self.0))),
+            false => Err(InvalidKey::Checksum),
+        }
+    }
+
+    /// The text. Not to be shown.
+    pub(crate) fn expose(self) -> &'a [u8] {
+        self.0
+    }
+}
+
+/// It may be a key.
+impl std::fmt::Debug for KeyText<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyText")
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::{
     digest::{KeyDigest, KeyHasher},
     directory::{Directory, Found, KnownKey},
-    format::ApiKey,
+    format::{ApiKey, KeyText},
     lookup_limit::{LookupLimit, NoPermit},
 };
 use crate::{
@@ -76,13 +76,13 @@ impl Keys {
     }
 
     /// Looks a key up in memory.
-    pub(crate) fn look_up(&self, key: &ApiKey, now: Now) -> Found {
-        self.directory.get(self.fingerprints.of(key.expose().as_bytes()), now)
+    pub(crate) fn look_up(&self, key: KeyText<'_>, now: Now) -> Found {
+        self.directory.get(self.fingerprints.of(key.expose()), now)
     }
 
     /// Looks a key up in the database. Waits about three seconds at the most.
     pub(crate) async fn resolve(&self, key: &ApiKey) -> Result<Arc<Identity>, Outcome> {
-        let fingerprint = self.fingerprints.of(key.expose().as_bytes());
+        let fingerprint = self.fingerprints.of(key.text().expose());
         let permit = self.limit.permit().await.map_err(|none| match none {
             NoPermit::TooMany => Outcome::Throttled,
             NoPermit::TooSlow => Outcome::Unavailable,
@@ -126,7 +126,7 @@ impl Keys {
             Found::Valid(identity) => Ok(identity),
             Found::Refused(outcome) => Err(outcome),
             // Evicted at once by the keys of others.
-            Found::Unknown => Ok(known(digest, &row).identity),
+            Found::Unknown => Ok(known(digest, &row).identity()),
         }
     }
 

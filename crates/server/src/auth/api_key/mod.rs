@@ -12,5 +12,5 @@ mod tests;
 
 pub(crate) use digest::KeyHasher;
 pub(crate) use directory::Found;
-pub(crate) use format::{ApiKey, InvalidKey, PREFIX};
+pub(crate) use format::{ApiKey, InvalidKey, KeyText, PREFIX};
 pub(crate) use keys::{KeyStats, Keys};

@@ -59,7 +59,7 @@ impl Instance {
     }
 
     async fn authenticate(&self, key: &ApiKey) -> Result<std::sync::Arc<Identity>, Outcome> {
-        match self.keys.look_up(key, Now::read()) {
+        match self.keys.look_up(key.text(), Now::read()) {
             Found::Valid(identity) => Ok(identity),
             Found::Refused(outcome) => Err(outcome),
             Found::Unknown => self.keys.resolve(key).await,

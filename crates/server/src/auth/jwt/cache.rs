@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use cenote_metrics::StripedCounters;
 use quick_cache::{Lifecycle, UnitWeighter, sync::Cache};
 
 use super::super::fingerprint::{ByFingerprint, Fingerprint, FingerprintHash, Fingerprints, by_fingerprint};
@@ -19,14 +20,17 @@ const ACCEPTED: usize = 10_000;
 const REFUSED: usize = 1_000;
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 
+/// Of [`TokenCache::lookups`].
+const HIT: usize = 0;
+const MISS: usize = 1;
+
 /// The results, each with the number of the keys that gave it. The number grows with each change of the keys.
 #[derive(Debug)]
 pub(super) struct TokenCache {
     fingerprints: Fingerprints,
     accepted: Cache<Fingerprint, (u64, Verified), UnitWeighter, FingerprintHash, CountEvictions>,
     refused: ByFingerprint<(u64, Instant)>,
-    hits: AtomicU64,
-    misses: AtomicU64,
+    lookups: StripedCounters<2>,
     evictions: CountEvictions,
 }
 
@@ -62,8 +66,7 @@ impl TokenCache {
             fingerprints: Fingerprints::new(),
             accepted: Cache::with(ACCEPTED, ACCEPTED as u64, weighter, hasher, evictions.clone()),
             refused: by_fingerprint(REFUSED),
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
+            lookups: StripedCounters::default(),
             evictions,
         }
     }
@@ -71,8 +74,7 @@ impl TokenCache {
     /// What is known about a token with these keys.
     pub(super) fn get(&self, token: &str, keys: u64, now: Instant) -> Option<Result<Verified, Outcome>> {
         let found = self.find(&self.fingerprints.of(token.as_bytes()), keys, now);
-        let counter = if found.is_some() { &self.hits } else { &self.misses };
-        counter.fetch_add(1, Relaxed);
+        self.lookups.add(if found.is_some() { HIT } else { MISS }, 1);
         found
     }
 
@@ -106,8 +108,8 @@ impl TokenCache {
     pub(super) fn stats(&self) -> TokenCacheStats {
         TokenCacheStats {
             cached: self.accepted.len(),
-            hits: self.hits.load(Relaxed),
-            misses: self.misses.load(Relaxed),
+            hits: self.lookups.total(HIT),
+            misses: self.lookups.total(MISS),
             evictions: self.evictions.0.load(Relaxed),
         }
     }
