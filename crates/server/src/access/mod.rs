@@ -56,7 +56,8 @@ impl<S: Service> Service for Guarded<S> {
         let sender = match gate.identify(&request, visit) {
             Sender::Known(identity) => Ok(identity),
             Sender::Refused(problem) => Err(problem),
-            Sender::Unknown(pending) => gate.resolve(pending, visit).await.map(Some),
+            // Boxed, as all that is rare here: every request would move its state.
+            Sender::Unknown(pending) => Box::pin(gate.resolve(pending, visit)).await.map(Some),
         };
         watch.stop(Stage::Auth);
         let (identity, refusal) = match sender {
@@ -101,7 +102,7 @@ impl<S: Service> Service for Guarded<S> {
             response.extensions_mut().insert(timings);
         }
         if let Some(audited) = audited {
-            audited.end(&response).await;
+            Box::pin(audited.end(&response)).await;
         }
         response
     }

@@ -87,7 +87,8 @@ impl Service for Routes {
                     return self.router.call(request).await;
                 }
             }
-            Method::POST if path == "/write" => keys::write(&self.app, request, timings).await,
+            // Boxed, because every request would move its state, which is much larger than that of a read.
+            Method::POST if path == "/write" => Box::pin(keys::write(&self.app, request, timings)).await,
             _ => return self.router.call(request).await,
         };
         handled.unwrap_or_else(Problem::into_full_response).map(Either::Left)

@@ -17,17 +17,19 @@ mod trace;
 
 use std::any::Any;
 use std::convert::Infallible;
-use std::panic::AssertUnwindSafe;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::http::header::{CACHE_CONTROL, CONNECTION, DATE, HeaderValue};
 use axum::http::{HeaderMap, Request, Response, StatusCode, Version};
 use cenote_trace::{RequestContext, scope, with_current};
-use futures_util::FutureExt;
 use http_body_util::Either;
 use hyper::body::Incoming;
-use tracing::{Instrument, Span};
+use tracing::Span;
 
 #[cfg(fuzzing)]
 pub use self::accept_encoding::accepts_gzip;
@@ -132,21 +134,15 @@ pub(super) fn respond<S: Service>(
             body
         });
         drop(config);
-        // Unwind safe: everything that a panicking handler leaves behind is dropped with it.
-        let handle = async {
-            match layer.answer_early(&request) {
-                Some(response) => response.map(Either::Left),
-                None => layer.service.call(request).await,
-            }
-        };
-        let handled = AssertUnwindSafe(handle.instrument(span.clone()));
-        let response = match handled.catch_unwind().await {
-            Ok(response) => response,
-            Err(panic) => {
-                let text = panic_text(&*panic);
-                let problem = Problem::internal(format!("the handler panicked: {text}"));
-                problem.into_full_response().map(Either::Left)
-            }
+        let response = {
+            // Made where it stays: combinators would move it, and it is large.
+            let mut handle = pin!(async {
+                match layer.answer_early(&request) {
+                    Some(response) => response.map(Either::Left),
+                    None => layer.service.call(request).await,
+                }
+            });
+            poll_fn(|cx| span.in_scope(|| poll_or_fail(handle.as_mut(), cx))).await
         };
         trace::end(&span, response.status());
         Ok(finish(response, in_flight, counted, summary, needs, &layer))
@@ -175,6 +171,19 @@ impl<S> RequestLayer<S> {
         let cors = config.cors.as_ref()?;
         cors::is_preflight(request.method(), request.headers()).then(|| cors.preflight(request.headers()))
     }
+}
+
+/// Polls a handler. If it panics, it is answered for.
+fn poll_or_fail(
+    handle: Pin<&mut impl Future<Output = Response<ResponseBody>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Response<ResponseBody>> {
+    // Unwind safe: the handler is dropped next, with everything that it leaves behind.
+    catch_unwind(AssertUnwindSafe(|| handle.poll(cx))).unwrap_or_else(|panic| {
+        let text = panic_text(&*panic);
+        let problem = Problem::internal(format!("the handler panicked: {text}"));
+        Poll::Ready(problem.into_full_response().map(Either::Left))
+    })
 }
 
 /// Returns the message of a panic.
