@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
-    AcquireError, Acquisition, Holder, Manager, Phase, Pooled, Reason, Snapshot,
+    AcquireError, Acquisition, Decision, Holder, Manager, Phase, Pooled, Reason, Snapshot,
     caller::Caller,
     delivery::{ConnectFailure, Delivery},
     inner::PoolInner,
@@ -66,9 +66,12 @@ pub(crate) async fn acquire<M: Manager>(
         true => None,
         false => take(&pool, caller),
     };
-    if let Some((live, false)) = taken {
-        return Ok(handed(pool, live, caller, Duration::ZERO));
-    }
+    let taken = match taken {
+        Some((live, false)) if pool.hooks.before_acquire.is_none() => {
+            return Ok(handed(pool, live, caller, Duration::ZERO));
+        }
+        taken => taken,
+    };
     let since = pool.now();
     let live = acquire_slowly(&pool, taken, since, limit, caller).await?;
     let waited = pool.now().saturating_sub(since);
@@ -84,7 +87,7 @@ pub(crate) fn handed<M: Manager>(
     waited: Duration,
 ) -> Pooled<'_, M> {
     let caller = caller.at;
-    Pooled::new(pool, live).acquired(Acquisition { caller, waited })
+    Pooled::new(pool, live).acquired(Acquisition::new(caller, waited))
 }
 
 async fn acquire_slowly<M: Manager>(
@@ -102,12 +105,20 @@ async fn acquire_slowly<M: Manager>(
     let mut served_before = false;
     loop {
         match taken {
-            Some((live, false)) => return Ok(live),
-            Some((live, true)) => match check(inner, live, waiter.deadline).await {
-                Some(live) => return Ok(live),
-                None if inner.now() < waiter.deadline => {}
-                None => return Err(timed_out(inner, Some(Phase::Checking), waiter)),
-            },
+            Some((live, is_due)) => {
+                let good = match is_due {
+                    true => check(inner, live, waiter.deadline).await,
+                    false => Some(live),
+                };
+                let admitted = match good {
+                    Some(live) => admit(inner, live, waiter).await?,
+                    None if inner.now() < waiter.deadline => None,
+                    None => return Err(timed_out(inner, Some(Phase::Checking), waiter)),
+                };
+                if let Some(live) = admitted {
+                    return Ok(live);
+                }
+            }
             None => {
                 let wait = Wait {
                     inner,
@@ -145,22 +156,69 @@ async fn check<M: Manager>(
     live: Live<M::Connection>,
     deadline: Duration,
 ) -> Option<Live<M::Connection>> {
-    // So that it goes back through inspection if this future is dropped.
-    let mut pooled = Pooled::new(PoolRef::Borrowed(inner), live);
+    let mut checked = Checked {
+        inner,
+        live: Some(live),
+    };
+    let live = checked.live.as_mut()?;
     let patience = deadline.saturating_sub(inner.now());
     let limit = inner.config.check_timeout;
-    match timeout(patience.min(limit), inner.manager.check(&mut pooled)).await {
+    match timeout(patience.min(limit), inner.manager.check(&mut live.connection)).await {
         Ok(Ok(())) => {
-            let mut live = pooled.live.take()?;
             (live.proven, live.suspect) = (inner.now(), false);
-            Some(live)
+            checked.live.take()
         }
         // The caller's deadline ended the check early, which says nothing against the connection.
         Err(_) if patience < limit => None,
         _ => {
-            pooled.retire(Retired::Broken);
+            inner.retire(checked.live.take()?, Retired::Broken);
             None
         }
+    }
+}
+
+/// A connection that is being checked, and that its caller has not seen yet. Dropping it releases the connection, without the
+/// hook after a release.
+struct Checked<'a, M: Manager> {
+    inner: &'a Arc<PoolInner<M>>,
+    live: Option<Live<M::Connection>>,
+}
+
+impl<M: Manager> Drop for Checked<'_, M> {
+    fn drop(&mut self) {
+        if let Some(live) = self.live.take() {
+            self.inner.release(live);
+        }
+    }
+}
+
+/// Runs the hook before an acquire, if there is one. `None` if it had the connection closed.
+async fn admit<M: Manager>(
+    inner: &Arc<PoolInner<M>>,
+    live: Live<M::Connection>,
+    waiter: Waiter,
+) -> Result<Option<Live<M::Connection>>, AcquireError<M::Error>> {
+    let Some(hook) = &inner.hooks.before_acquire else {
+        return Ok(Some(live));
+    };
+    let info = inner.describe(live.slot);
+    let is_new = info.uses <= 1;
+    // A drop releases it as if the caller had had it.
+    let mut pooled = Pooled::new(PoolRef::Borrowed(inner), live);
+    let decided = timeout(inner.config.check_timeout, hook(&mut pooled, info)).await;
+    if let Ok(Ok(Decision::Keep)) = decided {
+        return Ok(pooled.live.take());
+    }
+    pooled.retire(match decided {
+        Ok(Ok(_)) => Retired::Discarded,
+        _ => Retired::Broken,
+    });
+    match decided {
+        // A hook that wants every connection closed would have the pool connect without end.
+        Ok(Ok(_)) if is_new => Err(AcquireError::rejected(None, snapshot(inner))),
+        Ok(Ok(_)) => Ok(None),
+        Ok(Err(error)) => Err(AcquireError::rejected(Some(error), snapshot(inner))),
+        Err(_) => Err(timed_out(inner, Some(Phase::Hook), waiter)),
     }
 }
 

@@ -36,6 +36,7 @@ impl Caller {
 
 /// How a caller got its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Acquisition {
     /// The source line that asked for the connection.
     pub caller: &'static Location<'static>,
@@ -43,8 +44,17 @@ pub struct Acquisition {
     pub waited: Duration,
 }
 
+impl Acquisition {
+    /// Describes an acquire. For tests of managers: a pool makes its own.
+    #[inline]
+    pub fn new(caller: &'static Location<'static>, waited: Duration) -> Self {
+        Self { caller, waited }
+    }
+}
+
 /// A caller that holds a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Holder {
     /// The source line that asked for the connection.
     pub caller: &'static Location<'static>,
@@ -53,6 +63,17 @@ pub struct Holder {
     pub held: Duration,
     /// The tokio task that asked for it. `None` outside a task, as in the future given to `block_on`.
     pub task: Option<task::Id>,
+}
+
+impl Holder {
+    /// Describes a caller outside a task. For tests of code that shows holders: a pool makes its own.
+    pub fn new(caller: &'static Location<'static>, held: Duration) -> Self {
+        Self {
+            caller,
+            held,
+            task: None,
+        }
+    }
 }
 
 impl fmt::Display for Holder {

@@ -9,7 +9,7 @@ use crate::{
     inner::PoolInner,
     outage,
     shim::{Instant, timeout},
-    slots::SlotId,
+    slots::{Opened, SlotId},
 };
 
 impl<M: Manager> PoolInner<M> {
@@ -64,25 +64,52 @@ impl<M: Manager> Connecting<M> {
             // The runtime did not run this task in time, and the pool has replaced it.
             return;
         }
-        let limit = inner.config.connect_timeout;
-        let connected = match timeout(limit, inner.manager.connect()).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(ConnectError::Failed(error)),
-            Err(_) => Err(ConnectError::TimedOut(limit)),
-        };
-        let connection = match connected {
+        let connection = match self.open().await {
             Ok(connection) => connection,
             Err(error) => return self.fail(error),
         };
+        let peer = inner.manager.peer(&connection);
         let Some(slot) = self.slot.take() else { return };
-        let (took, lifetime, now) = (self.started.elapsed(), inner.lifetime(), inner.now());
-        let (released, recovered_from) = inner.core().connected(slot, connection, took, lifetime, now);
+        let opened = Opened {
+            connection,
+            peer,
+            took: self.started.elapsed(),
+            lifetime: inner.lifetime(),
+        };
+        let now = inner.now();
+        let (released, recovered_from) = inner.core().connected(slot, opened, now);
         if recovered_from.is_some() {
             tracing::info!("connecting works again");
         }
         inner.carry_out(released);
         inner.connect_due();
         inner.state_changed.notify_waiters();
+    }
+
+    /// Opens the connection and runs the hook on it.
+    async fn open(&self) -> Result<M::Connection, ConnectError<M::Error>> {
+        let PoolInner {
+            manager, hooks, config, ..
+        } = &*self.inner;
+        let limit = config.connect_timeout;
+        let mut connection = match timeout(limit, manager.connect()).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(ConnectError::Failed(error)),
+            Err(_) => return Err(ConnectError::TimedOut(limit)),
+        };
+        let (Some(hook), Some(slot)) = (&hooks.after_connect, self.slot) else {
+            return Ok(connection);
+        };
+        let rest = limit.saturating_sub(self.started.elapsed());
+        let done = timeout(rest, hook(&mut connection, self.inner.describe(slot))).await;
+        let error = match done {
+            Ok(Ok(())) => return Ok(connection),
+            Ok(Err(error)) => ConnectError::Failed(error),
+            Err(_) => ConnectError::TimedOut(limit),
+        };
+        // The slot counts until the far side has closed it too, in time or not.
+        let _closed = timeout(config.close_timeout, manager.close(connection)).await;
+        Err(error)
     }
 
     fn fail(&mut self, error: ConnectError<M::Error>) {

@@ -12,6 +12,7 @@ use crate::{Chain, Holder};
 
 /// Why a connect failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConnectError<E: Error + 'static> {
     /// The manager returned this error.
     #[error("{}", Chain(.0))]
@@ -26,6 +27,7 @@ pub enum ConnectError<E: Error + 'static> {
 
 /// What a caller was waiting for when its wait timed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Phase {
     /// For another caller to return a connection.
     Waiting,
@@ -33,10 +35,13 @@ pub enum Phase {
     Connecting,
     /// For the [check](crate::Manager::check) of an idle connection.
     Checking,
+    /// For the hook [`before_acquire`](crate::Hooks::before_acquire).
+    Hook,
 }
 
 /// Why a caller got no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reason {
     /// The wait timed out.
     Timeout {
@@ -55,12 +60,16 @@ pub enum Reason {
     /// Connects fail [permanently](crate::Manager::is_permanent), and no connection is open. Waiting does not help
     /// until the cause is removed. The snapshot has the last connect error.
     Permanent,
+    /// The hook [`before_acquire`](crate::Hooks::before_acquire) failed, or had a new connection closed. See
+    /// [`hook_error`](AcquireError::hook_error).
+    Rejected,
     /// The pool is draining or closed.
     Closed,
 }
 
 /// The state of the pool when an acquire failed.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Snapshot<E: Error + 'static> {
     /// Connections held by callers.
     pub in_use: u32,
@@ -93,6 +102,7 @@ pub struct AcquireError<E: Error + 'static> {
 struct Details<E: Error + 'static> {
     reason: Reason,
     retry_after: Option<Duration>,
+    hook_error: Option<E>,
     snapshot: Snapshot<E>,
 }
 
@@ -102,6 +112,19 @@ impl<E: Error + 'static> AcquireError<E> {
             details: Arc::new(Details {
                 reason,
                 retry_after,
+                hook_error: None,
+                snapshot,
+            }),
+        }
+    }
+
+    /// The error of a caller whose connection the hook rejected.
+    pub(crate) fn rejected(hook_error: Option<E>, snapshot: Snapshot<E>) -> Self {
+        Self {
+            details: Arc::new(Details {
+                reason: Reason::Rejected,
+                retry_after: None,
+                hook_error,
                 snapshot,
             }),
         }
@@ -115,6 +138,11 @@ impl<E: Error + 'static> AcquireError<E> {
     /// Returns the state of the pool at that moment.
     pub fn snapshot(&self) -> &Snapshot<E> {
         &self.details.snapshot
+    }
+
+    /// Returns the error of the hook [`before_acquire`](crate::Hooks::before_acquire), if it failed.
+    pub fn hook_error(&self) -> Option<&E> {
+        self.details.hook_error.as_ref()
     }
 
     /// Returns after what time to try again, if that is known. An earlier attempt would fail too.
@@ -145,6 +173,7 @@ impl<E: Error + 'static> fmt::Display for AcquireError<E> {
                     Phase::Waiting => "waiting for a connection",
                     Phase::Connecting => "connecting",
                     Phase::Checking => "checking an idle connection",
+                    Phase::Hook => "in the hook before the acquire",
                 };
                 write!(f, "timed out after {:.2} s {what}", waited.as_secs_f64())?;
             }
@@ -152,6 +181,13 @@ impl<E: Error + 'static> fmt::Display for AcquireError<E> {
             Reason::Unavailable => f.write_str("connecting has failed for a while")?,
             Reason::Permanent => f.write_str("connecting fails until its cause is removed")?,
             Reason::Closed => return f.write_str("the pool is closed"),
+            Reason::Rejected => {
+                f.write_str("the hook before the acquire rejected the connection")?;
+                if let Some(error) = self.hook_error() {
+                    write!(f, ": {}", Chain(error))?;
+                }
+                return write!(f, ": {}", self.snapshot());
+            }
         }
         match &self.snapshot().last_connect_error {
             Some(error) => write!(f, ": {error} ({})", self.snapshot()),

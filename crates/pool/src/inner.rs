@@ -12,11 +12,11 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    Config, Manager,
+    Config, ConnectionInfo, ConnectionState, Hooks, Manager,
     delivery::{ConnectFailure, Sender},
     runtimes::Runtimes,
     shim::{AtomicU8, Handle, Instant, Mutex, MutexGuard},
-    slots::Slots,
+    slots::{SlotId, Slots},
 };
 
 pub(crate) type Core<M> = Slots<<M as Manager>::Connection, Sender<M>, ConnectFailure<M>>;
@@ -24,6 +24,7 @@ pub(crate) type Core<M> = Slots<<M as Manager>::Connection, Sender<M>, ConnectFa
 /// What all handles, guards and tasks of one pool share.
 pub(crate) struct PoolInner<M: Manager> {
     pub(crate) manager: M,
+    pub(crate) hooks: Hooks<M>,
     /// The configuration at the start. The core has the current limits.
     pub(crate) config: Config,
     /// The lock that every caller takes. Held for a few dozen nanoseconds to take or release a connection, and for a
@@ -40,11 +41,12 @@ pub(crate) struct PoolInner<M: Manager> {
 }
 
 impl<M: Manager> PoolInner<M> {
-    pub(crate) fn new(manager: M, config: Config, runtimes: Vec<Handle>) -> Self {
+    pub(crate) fn new(manager: M, config: Config, hooks: Hooks<M>, runtimes: Vec<Handle>) -> Self {
         Self {
             core: Mutex::new(Slots::new(config.clone(), runtimes.len())),
             hints: Hints::default(),
             manager,
+            hooks,
             runtimes: Mutex::new(Runtimes::new(runtimes)),
             built: Instant::now(),
             wake_maintenance: Arc::new(Notify::new()),
@@ -68,6 +70,14 @@ impl<M: Manager> PoolInner<M> {
         let mut core = self.core();
         core.advance(now);
         core
+    }
+
+    /// What is known of the connection of a slot.
+    pub(crate) fn describe(&self, slot: SlotId) -> ConnectionInfo {
+        let now = self.now();
+        let known = self.core().connection(slot, now);
+        // Abandoned: it counts as closing, because its slot will be freed.
+        known.unwrap_or_else(|| ConnectionInfo::new(slot, ConnectionState::Closing))
     }
 
     /// True if no connection was idle when the lock was last released.

@@ -7,7 +7,7 @@
 //!
 //! Invariants checked in every schedule:
 //! * there are never more connections than the capacity, those being opened or closed included;
-//! * no connection is used by two callers, and none is handed out that is not clean;
+//! * no connection is used by two callers, and none is handed out that is not clean, or whose hook did not run;
 //! * the caller that joined first is served first;
 //! * a waiter that stays is served, otherwise the checker reports a deadlock;
 //! * in the end all of the capacity can be acquired at once, and a close ends with nothing open.
@@ -49,7 +49,10 @@ use shuttle::{
     scheduler::{PctScheduler, RandomScheduler},
 };
 
-use crate::{AcquireError, Condition, Config, Limits, Manager, OwnedPooled, Pool, Reason, shim::simulated};
+use crate::{
+    AcquireError, Condition, Config, ConnectionState, Decision, Hooks, Limits, Manager, OwnedPooled, Phase, Pool,
+    Reason, shim::simulated,
+};
 
 const SEED: u64 = 0x00ce_907e;
 
@@ -101,6 +104,8 @@ struct Far {
     mood: Mutex<Mood>,
     /// Ends the clock.
     done: AtomicBool,
+    /// The pool has hooks.
+    hooked: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +126,19 @@ impl Drop for Presence {
 struct Connection {
     condition: Condition,
     in_hand: bool,
-    presence: Presence,
+    /// The hook before an acquire ran on it, and the one after a release has not.
+    hooked: bool,
+    /// Empty once it is detached.
+    presence: Option<Presence>,
+}
+
+impl Connection {
+    fn far(&self) -> Arc<Far> {
+        match &self.presence {
+            Some(presence) => presence.0.clone(),
+            None => unreachable!("it is detached"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -152,6 +169,7 @@ impl Far {
             moment: AtomicU64::new(0),
             mood: Mutex::new(mood),
             done: AtomicBool::new(false),
+            hooked: one_in(2),
         })
     }
 
@@ -192,6 +210,23 @@ impl Far {
         std::future::pending().await
     }
 
+    fn can_clean(&self) -> bool {
+        matches!(self.mood(), Mood::Well | Mood::Erratic)
+    }
+
+    /// What a hook decides. An open connection works while connects fail.
+    async fn decide(&self) -> Result<Decision, Down> {
+        if self.mood() != Mood::Erratic {
+            dawdle().await;
+            return Ok(Decision::Keep);
+        }
+        self.act().await?;
+        Ok(match one_in(8) {
+            true => Decision::Close,
+            false => Decision::Keep,
+        })
+    }
+
     /// The clock: each time it is scheduled, it advances to the next deadline.
     async fn run_clock(self: Arc<Self>) {
         while !self.done.load(SeqCst) {
@@ -214,7 +249,8 @@ impl Manager for Arc<Far> {
         Ok(Connection {
             condition: Condition::Clean,
             in_hand: false,
-            presence,
+            hooked: false,
+            presence: Some(presence),
         })
     }
 
@@ -264,7 +300,7 @@ async fn ask(pool: &Pool<Arc<Far>>) -> Option<Asked> {
     let runtime = thread_rng().gen_range(0..2);
     let pool = pool.per_runtime().nth(runtime).unwrap();
     if one_in(8) {
-        let held = pool.try_get()?;
+        let held = pool.get_within(Duration::ZERO).await.ok()?;
         held.discard();
         return None;
     }
@@ -289,6 +325,7 @@ async fn ask(pool: &Pool<Arc<Far>>) -> Option<Asked> {
 
 /// Uses a connection for a while and releases it in a random condition.
 async fn hold(mut held: OwnedPooled<Arc<Far>>) {
+    assert_eq!(held.hooked, held.far().hooked, "handed out without its hook");
     let taken = std::mem::replace(&mut held.in_hand, true);
     assert!(!taken, "used by two callers");
     assert_eq!(held.condition, Condition::Clean);
@@ -298,6 +335,10 @@ async fn hold(mut held: OwnedPooled<Arc<Far>>) {
         0 => held.discard(),
         1 => held.condition = Condition::Broken,
         2 | 3 => held.condition = Condition::Dirty,
+        4 => {
+            drop(held.presence.take());
+            drop(held.detach());
+        }
         _ => {}
     }
 }
@@ -310,12 +351,18 @@ async fn is_whole(pool: Pool<Arc<Far>>) {
     while held.len() < far.capacity as usize {
         match pool.get_within(FOR_EVER).await {
             Ok(connection) => held.push(connection),
-            // A permanent failure is over once the pool has tried again.
-            Err(error) => assert_eq!(error.reason(), Reason::Permanent),
+            // A permanent failure is over once the pool has tried again, and the clock may overtake a hook.
+            Err(error) => assert!(
+                matches!(
+                    error.reason(),
+                    Reason::Permanent | Reason::Timeout { phase: Phase::Hook, .. }
+                ),
+                "{error}"
+            ),
         }
         yield_now().await;
     }
-    assert!(pool.try_get().is_none());
+    assert_eq!(pool.stats().idle, 0);
     drop(held);
     pool.close().await;
     is_terminated(&pool);
@@ -348,5 +395,44 @@ fn config(max_size: u32, max_overflow: u32) -> Config {
 fn start(config: Config, mood: Mood) -> Pool<Arc<Far>> {
     let far = Far::new(&config, mood);
     let runtimes = vec![simulated::Handle::current(); 2];
-    Pool::on_runtimes(far, config, runtimes).unwrap()
+    let hooks = if far.hooked { hooks() } else { Hooks::new() };
+    Pool::with_hooks_on(far, config, hooks, runtimes).unwrap()
+}
+
+/// Hooks that take their time, fail, or have the connection closed, as the server's mood is.
+fn hooks() -> Hooks<Arc<Far>> {
+    Hooks::new()
+        .after_connect(|connection: &mut Connection, info| {
+            assert_eq!(info.state, ConnectionState::Connecting);
+            let far = connection.far();
+            Box::pin(async move { far.act().await })
+        })
+        .before_acquire(|connection: &mut Connection, info| {
+            assert_eq!(
+                (info.state, connection.condition),
+                (ConnectionState::InUse, Condition::Clean)
+            );
+            assert!(!connection.hooked && !connection.in_hand);
+            connection.hooked = true;
+            let far = connection.far();
+            Box::pin(async move { far.decide().await })
+        })
+        .after_release(|connection: &mut Connection, info| {
+            assert_eq!(
+                (info.state, connection.condition),
+                (ConnectionState::Cleaning, Condition::Clean)
+            );
+            assert!(connection.hooked && !connection.in_hand);
+            connection.hooked = false;
+            let far = connection.far();
+            if far.can_clean() && one_in(8) {
+                connection.condition = Condition::Dirty;
+            }
+            Box::pin(async move { far.decide().await })
+        })
+        .on_close(|connection: &mut Connection, info, _| {
+            assert_eq!(info.state, ConnectionState::Closing);
+            assert!(!connection.in_hand);
+            Box::pin(dawdle())
+        })
 }

@@ -9,6 +9,7 @@
 //!   until its close is confirmed or times out. The number of waiters is bounded too.
 //! * **Clean.** The pool calls [`Manager::inspect`] at every release and every checkout. A connection that is not clean
 //!   is cleaned or closed before anyone uses it again.
+//! * **Extensible.** [`Hooks`] run when a connection is opened, acquired, released and closed.
 //! * **Cancel safe.** Every future of this crate may be dropped at any await. Nothing leaks, and a connect under way
 //!   goes on for the next caller.
 //!
@@ -50,6 +51,7 @@ mod connection_info;
 mod counters;
 mod stats;
 
+mod hooks;
 mod metrics;
 
 mod error;
@@ -72,6 +74,8 @@ mod closing;
 mod connecting;
 mod release;
 
+mod idle_review;
+
 mod maintenance;
 
 mod runtime_binding;
@@ -83,6 +87,8 @@ mod pooled;
 mod acquire;
 
 mod pool;
+
+mod operation;
 
 #[cfg(test)]
 mod interleavings;
@@ -96,6 +102,7 @@ pub use connection_info::{ConnectionInfo, ConnectionState};
 pub use error::{AcquireError, ConnectError, Phase, Reason, Snapshot};
 pub use forecast::Forecast;
 pub use health::HealthState;
+pub use hooks::{Decision, HookFuture, Hooks};
 pub use manager::{Condition, Manager};
 pub use pool::Pool;
 pub use pooled::{OwnedPooled, Pooled};

@@ -70,7 +70,7 @@ fn sweep<M: Manager>(inner: &Arc<PoolInner<M>>) {
     if inner.core().occupancy().idle > 0 {
         let sweeping = inner.clone();
         if let Some(runtime) = inner.maintenance_runtime() {
-            runtime.spawn(async move { sweeping.sweep() });
+            runtime.spawn(async move { sweeping.inspect_idle() });
         }
     }
 }

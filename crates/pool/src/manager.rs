@@ -2,7 +2,7 @@
 //!
 //! Invariant: the pool calls these methods without a lock, and never two at a time for one connection.
 
-use std::error::Error;
+use std::{error::Error, sync::Arc};
 
 use crate::Acquisition;
 
@@ -49,6 +49,13 @@ pub trait Manager: Send + Sync + 'static {
     fn inspect(&self, connection: &mut Self::Connection) -> Condition {
         let _ = connection;
         Condition::Unknown
+    }
+
+    /// Returns what a new connection leads to, such as a host, for [`ConnectionInfo::peer`](crate::ConnectionInfo::peer).
+    /// Called once for each. By default `None`.
+    fn peer(&self, connection: &Self::Connection) -> Option<Arc<str>> {
+        let _ = connection;
+        None
     }
 
     /// Called when a connection is handed to a caller, with how the caller got it. By default it does nothing.
@@ -98,6 +105,7 @@ pub trait Manager: Send + Sync + 'static {
 
 /// What [`Manager::inspect`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Condition {
     /// As good as new. The next caller may use it at once.
     Clean,

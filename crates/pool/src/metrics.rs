@@ -124,11 +124,12 @@ impl Metrics for Stats {
             |it, out| out.value(it.breaker_open),
         ),
         Row::new(
-            Description::counter("cenote_pool_closed_total", "Connections that were closed, by reason.")
-                .labels(&["reason"])
-                .look_when(
-                    "`overflow` grows steadily: raise the maximum; `broken`: look at the network and the server",
-                ),
+            Description::counter(
+                "cenote_pool_closed_total",
+                "Connections that were closed or left the pool, by reason.",
+            )
+            .labels(&["reason"])
+            .look_when("`overflow` grows steadily: raise the maximum; `broken`: look at the network and the server"),
             |it, out| {
                 for reason in Retired::ALL {
                     out.labelled(&[reason.name()], it.retired(reason));
@@ -179,6 +180,8 @@ impl Retired {
             Self::Idle => "idle",
             Self::Overflow => "overflow",
             Self::Closed => "closed",
+            Self::Replaced => "replaced",
+            Self::Detached => "detached",
         }
     }
 }

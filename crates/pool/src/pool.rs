@@ -3,14 +3,14 @@
 use std::{fmt, panic::Location, sync::Arc, time::Duration};
 
 use crate::{
-    AcquireError, Config, ConnectError, ConnectionInfo, Holder, InvalidConfig, Limits, Manager, OwnedPooled, Phase,
-    Pooled, Reason, Stats,
-    acquire::{acquire, handed, permanent, snapshot, take},
+    AcquireError, Config, ConnectError, ConnectionInfo, Holder, Hooks, InvalidConfig, Limits, Manager, OwnedPooled,
+    Pooled, Stats,
+    acquire::{acquire, handed, take},
     caller::{Caller, RuntimeIndex},
     counters::Counters,
-    inner::{Core, PoolInner},
+    inner::PoolInner,
     pooled::PoolRef,
-    shim::{Handle, timeout},
+    shim::Handle,
 };
 
 /// A pool of connections. A clone is another handle to the same pool.
@@ -18,7 +18,7 @@ use crate::{
 /// When the last handle and the last connection in use are dropped, idle connections are dropped without waiting for their close.
 /// [`close`](Self::close) closes them in good order.
 pub struct Pool<M: Manager> {
-    inner: Arc<PoolInner<M>>,
+    pub(crate) inner: Arc<PoolInner<M>>,
     /// The runtime whose connections callers of this handle prefer.
     runtime: RuntimeIndex,
 }
@@ -39,6 +39,19 @@ impl<M: Manager> Pool<M> {
         Self::on_runtimes(manager, config, vec![Handle::current()])
     }
 
+    /// Like [`new`](Self::new), with functions that run at the turns of a connection's life.
+    ///
+    /// # Errors
+    ///
+    /// The configuration contradicts itself.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_hooks(manager: M, config: Config, hooks: Hooks<M>) -> Result<Self, InvalidConfig> {
+        Self::with_hooks_on(manager, config, hooks, vec![Handle::current()])
+    }
+
     /// Like [`new`](Self::new), but opens connections on these runtimes in turn. A connection stays on the runtime that
     /// opened it, so a caller there need not wait for another thread to wake.
     ///
@@ -54,11 +67,29 @@ impl<M: Manager> Pool<M> {
     ///
     /// As [`new`](Self::new).
     pub fn on_runtimes(manager: M, config: Config, runtimes: Vec<Handle>) -> Result<Self, InvalidConfig> {
+        Self::with_hooks_on(manager, config, Hooks::new(), runtimes)
+    }
+
+    /// Like [`on_runtimes`](Self::on_runtimes), with [hooks](Hooks).
+    ///
+    /// # Errors
+    ///
+    /// As [`on_runtimes`](Self::on_runtimes).
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_hooks_on(
+        manager: M,
+        config: Config,
+        hooks: Hooks<M>,
+        runtimes: Vec<Handle>,
+    ) -> Result<Self, InvalidConfig> {
         config.validate()?;
         if runtimes.is_empty() {
-            return Err(InvalidConfig("on_runtimes needs at least one runtime"));
+            return Err(InvalidConfig("a pool needs at least one runtime"));
         }
-        let inner = PoolInner::start(manager, config, runtimes);
+        let inner = PoolInner::start(manager, config, hooks, runtimes);
         Ok(Self { inner, runtime: 0 })
     }
 
@@ -138,9 +169,13 @@ impl<M: Manager> Pool<M> {
         acquire(PoolRef::Owned(self.inner.clone()), limit, caller)
     }
 
-    /// Takes an idle connection without waiting and without a [check](Manager::check). `None` if none is idle.
+    /// Takes an idle connection without waiting and without a [check](Manager::check). `None` if none is idle, and while the
+    /// hook [`before_acquire`](Hooks::before_acquire) is set, because that may wait.
     #[track_caller]
     pub fn try_get(&self) -> Option<Pooled<'_, M>> {
+        if self.inner.hooks.before_acquire.is_some() {
+            return None;
+        }
         let caller = self.caller(Location::caller());
         let (live, _) = take(&self.inner, caller)?;
         Some(handed(PoolRef::Borrowed(&self.inner), live, caller, Duration::ZERO))
@@ -212,7 +247,7 @@ impl<M: Manager> Pool<M> {
     /// Returns at most this number of connections, in the order of their slots.
     pub fn connections(&self, most: usize) -> Vec<ConnectionInfo> {
         let now = self.inner.now();
-        self.inner.core().connections(now).take(most).collect()
+        self.inner.core().connections(most, now)
     }
 
     /// Returns why the last connect failed. `None` if it succeeded.
@@ -233,145 +268,6 @@ impl<M: Manager> Pool<M> {
     /// Returns the current limits.
     pub fn limits(&self) -> Limits {
         self.inner.core().config().limits()
-    }
-
-    /// Changes the limits, at once.
-    ///
-    /// If there are too many connections, idle ones are closed now and those in use when they are released. None is
-    /// handed over or opened until the pool is within its limits. If there may be more, they are opened for waiters and
-    /// for the warm minimum.
-    ///
-    /// ```
-    /// # use cenote_pool::{InvalidConfig, Limits, Manager, Pool};
-    /// # fn example<M: Manager>(pool: Pool<M>) -> Result<(), InvalidConfig> {
-    /// pool.resize(Limits { max_size: 20, ..pool.limits() })
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// The limits contradict each other. Nothing changes then.
-    pub fn resize(&self, limits: Limits) -> Result<(), InvalidConfig> {
-        self.inner.resize(limits)
-    }
-
-    /// Stops handing out and opening connections, for example to restart the server.
-    ///
-    /// The pause begins with the call, not with the first poll. Callers still join the queue and wait until their own
-    /// deadlines; [`try_get`](Self::try_get) returns `None`. The future completes when no connection is in use, being
-    /// cleaned or being closed, or when the pause ends. [`resume`](Self::resume) ends it; so does
-    /// [`drain`](Self::drain), which serves the waiters, and [`close`](Self::close), which refuses them.
-    ///
-    /// # Cancel safety
-    ///
-    /// The pause stays when the future is dropped. Calling again waits for the same state.
-    pub fn pause(&self) -> impl Future<Output = ()> + Send + '_ {
-        self.inner.core().pause();
-        self.inner.until(|core| core.is_quiesced() || !core.is_paused())
-    }
-
-    /// Ends a [`pause`](Self::pause). Idle connections go to the waiters, in their order, and connects begin for the
-    /// others.
-    pub fn resume(&self) {
-        self.inner.resume();
-    }
-
-    /// Calls [`Manager::inspect`] for every idle connection, and cleans or closes those that are not clean.
-    ///
-    /// The pool does so by itself about every second. Call it when something has changed that connections depend on,
-    /// such as which server to use. Only one connection at a time is inspected. During its inspection
-    /// [`try_get`](Self::try_get) does not find it, and afterwards it goes to the first waiter, if there is one.
-    ///
-    /// # Panics
-    ///
-    /// If `inspect` panics. That connection is closed then.
-    pub fn sweep(&self) {
-        self.inner.sweep();
-    }
-
-    /// Waits until `min_size` connections are open, for at most `connect_timeout`.
-    ///
-    /// # Errors
-    ///
-    /// * [`Reason::Timeout`] if fewer are open by then, with the last connect error in the snapshot.
-    /// * [`Reason::Permanent`] at once if connects fail permanently.
-    /// * [`Reason::Closed`] at once if the pool is draining or closed.
-    ///
-    /// After an error the pool goes on connecting.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe: the pool connects in any case, this only waits for it.
-    pub async fn warm_up(&self) -> Result<(), AcquireError<M::Error>> {
-        self.warm_up_within(self.inner.config.connect_timeout).await
-    }
-
-    /// Like [`warm_up`](Self::warm_up), with another limit.
-    ///
-    /// # Errors
-    ///
-    /// As [`warm_up`](Self::warm_up).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`warm_up`](Self::warm_up).
-    pub async fn warm_up_within(&self, limit: Duration) -> Result<(), AcquireError<M::Error>> {
-        let is_decided = |core: &Core<M>| core.is_warm() || !core.is_open() || core.fails_permanently();
-        let decided = self.inner.until(is_decided);
-        let reason = match timeout(limit, decided).await {
-            Ok(()) if !self.inner.core().is_open() => Reason::Closed,
-            Ok(()) => match self.permanent_error() {
-                Some(error) => return Err(error),
-                None => return Ok(()),
-            },
-            Err(_) => Reason::Timeout {
-                phase: Phase::Connecting,
-                waited: limit,
-            },
-        };
-        Err(AcquireError::new(reason, None, snapshot(&self.inner)))
-    }
-
-    /// The error of refused callers while connects fail permanently.
-    fn permanent_error(&self) -> Option<AcquireError<M::Error>> {
-        let failure = {
-            let core = self.inner.core();
-            core.last_error().filter(|_| core.fails_permanently())?
-        };
-        Some(permanent(&self.inner, failure))
-    }
-
-    /// Refuses new callers, serves the waiters, and completes when every connection has been released and closed.
-    ///
-    /// # Cancel safety
-    ///
-    /// The drain goes on when the future is dropped. Calling again waits for its end.
-    pub async fn drain(&self) {
-        self.inner.shut(true).await;
-    }
-
-    /// Like [`drain`](Self::drain), and like [`close`](Self::close) once this time is over. It does not wait for what is in
-    /// use then: that is closed when it is released. Returns whether every connection was released and closed in time.
-    ///
-    /// # Cancel safety
-    ///
-    /// The drain goes on when the future is dropped.
-    pub async fn drain_within(&self, limit: Duration) -> bool {
-        let drained = timeout(limit, self.drain()).await.is_ok();
-        if !drained {
-            // The call refuses the waiters, and nobody waits for its end.
-            let _closing = timeout(Duration::ZERO, self.close()).await;
-        }
-        drained
-    }
-
-    /// Like [`drain`](Self::drain), but refuses the waiters too.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`drain`](Self::drain).
-    pub async fn close(&self) {
-        self.inner.shut(false).await;
     }
 }
 

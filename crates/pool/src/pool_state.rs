@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Config, InvalidConfig, Limits, Manager,
+    Config, Hooks, InvalidConfig, Limits, Manager,
     delivery::{Delivery, refuse_all},
     inner::{Core, PoolInner},
     runtime_binding::liveness::probe_maintenance,
@@ -15,8 +15,8 @@ use crate::{
 };
 
 impl<M: Manager> PoolInner<M> {
-    pub(crate) fn start(manager: M, config: Config, runtimes: Vec<Handle>) -> Arc<Self> {
-        let inner = Arc::new(Self::new(manager, config, runtimes));
+    pub(crate) fn start(manager: M, config: Config, hooks: Hooks<M>, runtimes: Vec<Handle>) -> Arc<Self> {
+        let inner = Arc::new(Self::new(manager, config, hooks, runtimes));
         inner.bind_runtimes();
         inner.connect_due();
         inner
@@ -36,6 +36,17 @@ impl<M: Manager> PoolInner<M> {
         // The warm minimum may have changed, so a wait for it may be over.
         self.state_changed.notify_waiters();
         Ok(())
+    }
+
+    /// Closes the idle connections, and has the others closed when they are released.
+    pub(crate) fn replace_all(self: &Arc<Self>) {
+        let now = self.now();
+        let idle = self.core().replace_all(now);
+        for live in idle {
+            self.close(live);
+        }
+        self.connect_due();
+        self.state_changed.notify_waiters();
     }
 
     pub(crate) fn resume(self: &Arc<Self>) {

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Acquisition, Manager, inner::PoolInner, retired::Retired, slots::Live};
+use crate::{Acquisition, ConnectionInfo, Manager, inner::PoolInner, retired::Retired, slots::Live};
 
 /// A connection in use. Dropping it releases the connection.
 ///
@@ -52,6 +52,28 @@ impl<'pool, M: Manager> Pooled<'pool, M> {
         self
     }
 
+    /// Returns what the pool knows of the connection: its age, how often it was used, what it leads to.
+    pub fn info(&self) -> ConnectionInfo {
+        match &self.live {
+            Some(live) => self.pool.describe(live.slot),
+            None => unreachable!("BUG: a connection was used after its release"),
+        }
+    }
+
+    /// Takes the connection out of the pool for good, and frees its place: the pool may open another one at once. The caller
+    /// closes the connection.
+    ///
+    /// Neither [`Manager::close`] nor a [hook](crate::Hooks) is called for it.
+    pub fn detach(mut self) -> M::Connection {
+        match self.live.take() {
+            Some(live) => {
+                self.pool.detach(live.slot);
+                live.connection
+            }
+            None => unreachable!("BUG: a connection was used after its release"),
+        }
+    }
+
     /// Closes the connection instead of releasing it.
     pub fn discard(self) {
         self.retire(Retired::Discarded);
@@ -79,7 +101,7 @@ impl<M: Manager> Drop for Pooled<'_, M> {
     #[inline]
     fn drop(&mut self) {
         if let Some(live) = self.live.take() {
-            self.pool.release(live);
+            self.pool.give_back(live);
         }
     }
 }

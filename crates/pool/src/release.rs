@@ -16,7 +16,19 @@ use crate::{
 };
 
 impl<M: Manager> PoolInner<M> {
-    /// Takes a connection back from a caller, whatever its condition.
+    /// Takes a connection back from a caller that had it, whatever its condition.
+    #[inline]
+    pub(crate) fn give_back(self: &Arc<Self>, mut live: Live<M::Connection>) {
+        if self.hooks.after_release.is_none() {
+            return self.release(live);
+        }
+        live.hook_due = true;
+        if let Some(live) = self.keep_if_clean(live) {
+            self.run_release_hook(live);
+        }
+    }
+
+    /// Takes a connection back that no caller has used, whatever its condition.
     pub(crate) fn release(self: &Arc<Self>, live: Live<M::Connection>) {
         if let Some(live) = self.keep_if_clean(live) {
             self.release_clean(live);
@@ -45,21 +57,6 @@ impl<M: Manager> PoolInner<M> {
             Condition::Broken => self.retire(live, Retired::Broken),
         }
         None
-    }
-
-    /// Inspects every idle connection. Only one at a time is off the idle stack, so that callers find the others.
-    pub(crate) fn sweep(self: &Arc<Self>) {
-        let idle = self.core().idle();
-        for slot in idle {
-            let inspected = self.core().begin_inspection(slot);
-            if let Some(live) = inspected
-                && let Some(live) = self.keep_if_clean(live)
-            {
-                let now = self.now();
-                let released = self.core().end_inspection(live, now);
-                self.carry_out(released);
-            }
-        }
     }
 
     pub(crate) fn release_clean(self: &Arc<Self>, live: Live<M::Connection>) {

@@ -230,7 +230,7 @@ async fn listen_for_news<M: Manager>(pool: Weak<PoolInner<M>>, stopped: oneshot:
             drop(inner);
             due.await;
             let Some(inner) = pool.upgrade() else { return };
-            inner.sweep();
+            inner.inspect_idle();
         }
     };
     tokio::select! {

@@ -37,7 +37,7 @@ mod slot;
 pub(crate) mod wait_queue;
 
 use slot::{FRESH, Mode, RuntimeLoad, STATES, Slot, Source, State};
-pub(crate) use slot::{Live, Released, SlotId};
+pub(crate) use slot::{Live, Opened, Released, SlotId};
 
 /// The state machine. `C` is a connection, `W` is where a waiter receives one, `F` says why a connect failed.
 pub(crate) struct Slots<C, W, F> {
@@ -102,9 +102,9 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             return None;
         }
         let live = self.pop_idle(caller.runtime)?;
-        self.check_out(live.slot, caller);
-        self.counters.totals.acquired_at_once += 1;
         let idle_for = self.now.saturating_sub(live.idle_since);
+        self.check_out(live.slot, caller, idle_for);
+        self.counters.totals.acquired_at_once += 1;
         Some((live, idle_for))
     }
 
@@ -141,10 +141,22 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         self.counters.totals.cleaned += 1;
     }
 
+    /// Notes that the hook after a release runs for a connection.
+    pub(crate) fn start_hook(&mut self, slot: SlotId) {
+        self.set_state(slot, State::Cleaning);
+    }
+
     /// Notes that an open connection is being closed.
     pub(crate) fn retire(&mut self, slot: SlotId, reason: Retired) {
         self.set_state(slot, State::Closing);
+        self.slots[slot].retired = Some(reason);
         self.counters.totals.retired[reason as usize] += 1;
+    }
+
+    /// Frees the slot of a connection that its holder keeps. True if a drain, close or pause was waiting for it.
+    pub(crate) fn detach(&mut self, slot: SlotId) -> bool {
+        self.retire(slot, Retired::Detached);
+        self.free(slot)
     }
 
     /// Frees a slot whose connection is closed. True if a drain, close or pause was waiting for it.
@@ -159,6 +171,10 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         if self.slots[slot].lost {
             self.retire(slot, Retired::Broken);
             return Released::Lost(live);
+        }
+        if self.slots[slot].outdated {
+            self.retire(slot, Retired::Replaced);
+            return Released::Retired(live);
         }
         if live.expires <= self.now {
             self.retire(slot, Retired::Lifetime);
@@ -201,7 +217,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         let Some((to, waiter)) = self.waiters.next() else {
             unreachable!("BUG: CoDel shed the last waiter");
         };
-        self.check_out(live.slot, waiter.caller);
+        self.check_out(live.slot, waiter.caller, Duration::ZERO);
         self.forecast.served(1, self.now);
         if fresh {
             live.proven = FRESH;
@@ -214,11 +230,13 @@ impl<C, W, F: Clone> Slots<C, W, F> {
         Released::Handed { to, live, shed }
     }
 
-    fn check_out(&mut self, slot: SlotId, caller: Caller) {
+    fn check_out(&mut self, slot: SlotId, caller: Caller, rested: Duration) {
         self.set_state(slot, State::InUse);
         let slot = &mut self.slots[slot];
         slot.holder = Some(caller);
         slot.reported = false;
+        slot.rested = rested;
+        slot.uses += 1;
     }
 
     /// Changes the state of a slot. Nothing else does.
@@ -237,14 +255,7 @@ impl<C, W, F: Clone> Slots<C, W, F> {
     fn reserve(&mut self, runtime: RuntimeIndex) -> SlotId {
         self.count[State::Connecting as usize] += 1;
         self.runtimes[runtime].slots += 1;
-        self.slots.insert(Slot {
-            state: State::Connecting,
-            since: self.now,
-            holder: None,
-            reported: false,
-            runtime,
-            lost: false,
-        })
+        self.slots.insert(Slot::connecting(runtime, self.now))
     }
 
     fn remove(&mut self, slot: SlotId) {

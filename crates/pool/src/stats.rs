@@ -10,6 +10,7 @@ use crate::Retired;
 
 /// Statistics of a pool at one moment. Counters count since the pool was built.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Stats {
     /// The number of connections that are kept warm.
     pub min_size: u32,
@@ -90,9 +91,14 @@ impl Stats {
         self.size().saturating_sub(self.max_size)
     }
 
-    /// Returns how many connections were closed for this reason.
+    /// Returns how many connections were closed, or left the pool, for this reason.
     pub fn retired(&self, reason: Retired) -> u64 {
         self.retired[reason as usize]
+    }
+
+    /// Returns how many connections were closed, or left the pool, for any reason.
+    pub fn retired_total(&self) -> u64 {
+        self.retired.iter().sum()
     }
 
     /// Returns how long all successful acquires took.

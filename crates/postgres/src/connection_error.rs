@@ -74,6 +74,9 @@ pub enum ConnectionError {
     /// [`Hooks::after_connect`](crate::Hooks::after_connect) failed.
     #[error("the session could not be set up: {0}")]
     AfterConnect(String),
+    /// Another of the [`Hooks`](crate::Hooks) failed.
+    #[error("{0}")]
+    Hook(String),
     /// It was returned in a state from which it could not be cleaned.
     #[error("the connection could not be cleaned")]
     Unclean,
@@ -106,6 +109,7 @@ impl ConnectionError {
             Self::Unsuitable { .. } => "no server has the role that is asked for",
             Self::Password(_) => "the password could not be read",
             Self::AfterConnect(_) => "the session could not be set up",
+            Self::Hook(_) => "a hook of the application failed",
             Self::Unclean => "the connection could not be cleaned",
         }
     }
@@ -124,9 +128,12 @@ impl ConnectionError {
             | Self::NotPostgres { .. } => true,
             Self::Unreachable { host, cause } => unreachable_for_good(host, cause),
             Self::EachHost(failures) => failures.iter().all(|(_, error)| error.is_permanent()),
-            Self::Failed(_) | Self::Unsuitable { .. } | Self::Password(_) | Self::AfterConnect(_) | Self::Unclean => {
-                false
-            }
+            Self::Failed(_)
+            | Self::Unsuitable { .. }
+            | Self::Password(_)
+            | Self::AfterConnect(_)
+            | Self::Hook(_)
+            | Self::Unclean => false,
         }
     }
 
@@ -213,7 +220,7 @@ pub fn summarize(error: &ConnectError<ConnectionError>) -> &'static str {
     match error {
         ConnectError::Failed(error) => error.summary(),
         ConnectError::TimedOut(_) => "the server does not answer",
-        ConnectError::Aborted => "the connect was aborted",
+        _ => "the connect was aborted",
     }
 }
 

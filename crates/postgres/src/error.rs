@@ -55,7 +55,10 @@ pub enum Error {
 
     /// The command took longer than the command timeout. It is cancelled on the server, but may have taken effect
     /// before.
-    #[error("the command took longer than the command timeout, {:.1} s", .0.as_secs_f64())]
+    #[error(
+        "the command took longer than its command timeout, {:.1} s (Config::command_timeout, 5 s by default)",
+        .0.as_secs_f64()
+    )]
     Timeout(Duration),
 
     /// The connection ended before the command was answered. It may have taken effect.
@@ -240,6 +243,7 @@ impl Error {
                 Reason::Timeout { .. } | Reason::Overloaded => "the database is busy",
                 Reason::Unavailable | Reason::Permanent => "the database cannot be reached",
                 Reason::Closed => "the service is shutting down",
+                _ => "an internal error; nothing was changed",
             },
             Self::QueueFull { .. } | Self::Deadline { sent: false, .. } => "the database is busy",
             Self::Disconnected { .. } => "the connection to the database was lost; nothing was changed",

@@ -55,7 +55,7 @@ fn number(error: &Error) -> usize {
 }
 
 /// How many variants [`ConnectionError`] has.
-const CONNECTION_ERRORS: usize = 12;
+const CONNECTION_ERRORS: usize = 13;
 
 /// As [`number`].
 fn connection_number(error: &ConnectionError) -> usize {
@@ -72,6 +72,7 @@ fn connection_number(error: &ConnectionError) -> usize {
         ConnectionError::NotPostgres { .. } => 9,
         ConnectionError::EachHost(_) => 10,
         ConnectionError::AfterConnect(_) => 11,
+        ConnectionError::Hook(_) => 12,
     }
 }
 
@@ -163,6 +164,7 @@ async fn every_error_says_all_of_it_once_and_has_no_source() {
         ConnectionError::Password(refused_by_the_system()),
         ConnectionError::Unclean,
         ConnectionError::AfterConnect("it left a transaction open".to_owned()),
+        ConnectionError::Hook("before_acquire: no such tenant".to_owned()),
         ConnectionError::PasswordMissing {
             host: "db:5432".to_owned(),
         },

@@ -96,7 +96,7 @@ impl Pool {
 fn is_only_busy(refused: &crate::AcquireError) -> bool {
     let pool = refused.snapshot();
     let busy = pool.in_use > 0 && pool.last_connect_error.is_none();
-    busy && refused.reason() != Reason::Closed
+    busy && !matches!(refused.reason(), Reason::Closed | Reason::Rejected)
 }
 
 /// A text without addresses, names or statements, because `/health` shows it to anyone.
@@ -104,6 +104,7 @@ fn summary(error: &Error) -> String {
     match error {
         Error::Acquire(refused) => match refused.reason() {
             Reason::Closed => "shutting down".to_owned(),
+            Reason::Rejected => "a hook of the application failed".to_owned(),
             _ if is_only_busy(refused) => "all connections are in use".to_owned(),
             _ => match &refused.snapshot().last_connect_error {
                 Some(error) => format!("cannot connect: {}", summarize(error)),

@@ -51,6 +51,7 @@ mod listener;
 mod metrics;
 mod notification_queue;
 mod pool;
+mod pool_operation;
 mod pool_retries;
 mod pool_statements;
 mod retry;
@@ -68,8 +69,8 @@ pub use batch::combiner::{Combine, Combiner, Rows};
 pub use batch::loader::{Decoded, Loader, LoaderMany};
 pub use capacity::Capacity;
 pub use cenote_pool::{
-    Chain, Condition, ConnectError, ConnectionInfo, ConnectionState, HealthState, Histogram, Holder, Limits, Metrics,
-    Phase, Reason, Retired, Snapshot, Stats as PoolStats,
+    Chain, Condition, ConnectError, ConnectionInfo, ConnectionState, Decision, HealthState, Histogram, Holder, Limits,
+    Metrics, Phase, Reason, Retired, Snapshot, Stats as PoolStats,
 };
 pub use config::{Config, Reset};
 pub use connect::credentials::Password;

@@ -4,14 +4,15 @@
 
 use std::{collections::BTreeMap, panic::Location, sync::Arc, time::Duration};
 
-use cenote_pool::{ConnectError, ConnectionInfo, Holder, Limits};
+use cenote_pool::{ConnectError, ConnectionInfo, Holder};
 use futures_util::TryFutureExt;
 use tokio::runtime::Handle;
 
 use crate::{
-    AcquireError, Config, ConnectionError, Error, Histogram, Hooks, HostState, InvalidConfig, OwnedPooled, Pooled,
-    Postgres, Result, StatementStats, Transaction, TransactionOptions, connection_error::summarize,
-    session::transaction::ConnectionRef,
+    AcquireError, Config, ConnectionError, Error, Histogram, Hooks, InvalidConfig, OwnedPooled, Pooled, Postgres,
+    Result, StatementStats, Transaction, TransactionOptions,
+    connection_error::summarize,
+    session::{hook_adapter::for_pool, transaction::ConnectionRef},
 };
 
 /// A pool of connections to one PostgreSQL database. A clone is another handle to the same pool.
@@ -24,6 +25,7 @@ pub struct Pool {
 
 /// Statistics of a [`Pool`] at one moment. Counters count from its start.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Stats {
     /// Connections, callers and times of the generic pool.
     pub pool: cenote_pool::Stats,
@@ -96,8 +98,9 @@ impl Pool {
         if config.server.get_application_name().is_none() {
             config.server.application_name("cenote");
         }
-        let limits = config.pool.clone();
-        let inner = cenote_pool::Pool::on_runtimes(Postgres::new(config, hooks)?, limits, runtimes)?;
+        let (limits, adapted) = (config.pool.clone(), for_pool(&hooks, config.command_timeout));
+        let manager = Postgres::new(config, hooks)?;
+        let inner = cenote_pool::Pool::with_hooks_on(manager, limits, adapted, runtimes)?;
         Ok(Self { inner, within: None })
     }
 
@@ -160,7 +163,7 @@ impl Pool {
     }
 
     /// Takes an idle connection without waiting, and without asking the server whether it still answers. `None` if none is
-    /// idle.
+    /// idle, and while [`Hooks::before_acquire`] is set, because that may wait.
     #[track_caller]
     pub fn try_get(&self) -> Option<Pooled<'_>> {
         let connection = self.inner.try_get()?;
@@ -230,7 +233,7 @@ impl Pool {
         }
     }
 
-    /// Returns at most this number of connections: what each is doing, and who holds it.
+    /// Returns at most this number of connections: what each is doing, its host, age and uses, and who holds it.
     pub fn connections(&self, most: usize) -> Vec<ConnectionInfo> {
         self.inner.connections(most)
     }
@@ -248,104 +251,6 @@ impl Pool {
     /// Returns the configuration.
     pub fn config(&self) -> &Config {
         self.inner.manager().config()
-    }
-
-    /// Returns the current limits of the pool.
-    pub fn limits(&self) -> Limits {
-        self.inner.limits()
-    }
-
-    /// Changes the limits, at once. See [`cenote_pool::Pool::resize`].
-    ///
-    /// # Errors
-    ///
-    /// The limits contradict each other. Nothing changes then.
-    pub fn resize(&self, limits: Limits) -> std::result::Result<(), InvalidConfig> {
-        Ok(self.inner.resize(limits)?)
-    }
-
-    /// Stops handing out and opening connections, for example to restart the server. Callers wait until their own
-    /// deadlines. The pause begins with the call; the future completes when no connection is in use. See
-    /// [`cenote_pool::Pool::pause`].
-    ///
-    /// # Cancel safety
-    ///
-    /// The pause stays when the future is dropped.
-    pub fn pause(&self) -> impl Future<Output = ()> + Send + '_ {
-        self.inner.pause()
-    }
-
-    /// Ends a [`pause`](Self::pause).
-    pub fn resume(&self) {
-        self.inner.resume();
-    }
-
-    /// Inspects every idle connection now, and cleans or closes those that are not clean. The pool does so by itself about
-    /// every second. See [`cenote_pool::Pool::sweep`].
-    pub fn sweep(&self) {
-        self.inner.sweep();
-    }
-
-    /// Waits until the configured minimum of connections is open, for at most this time.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Acquire`] if fewer are open by then, and at once if the pool is closed or connects cannot succeed. The pool
-    /// goes on connecting.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe: the pool connects in any case.
-    pub async fn warm_up_within(&self, limit: Duration) -> Result<()> {
-        Ok(self.inner.warm_up_within(limit).await?)
-    }
-
-    /// Returns the hosts of the database, in the order of the configuration.
-    pub fn hosts(&self) -> Vec<HostState> {
-        self.inner.manager().router().watch().hosts()
-    }
-
-    /// Takes a host out of use, for example to move or restart it. Returns false if there is no such host.
-    ///
-    /// Idle connections to it are closed now, others when they are returned. New ones are opened on the other hosts.
-    /// `host` is as [`Connection::host`](crate::Connection::host) returns it.
-    ///
-    /// If no host is left, connecting fails until one is [restored](Self::restore_host).
-    pub fn drain_host(&self, host: &str) -> bool {
-        self.inner.manager().router().watch().set_drained(host, true)
-    }
-
-    /// Ends [`drain_host`](Self::drain_host). Open connections stay where they are.
-    pub fn restore_host(&self, host: &str) -> bool {
-        self.inner.manager().router().watch().set_drained(host, false)
-    }
-
-    /// Refuses new callers, serves those in the queue, and completes when all connections are closed.
-    ///
-    /// # Cancel safety
-    ///
-    /// The drain continues when the future is dropped.
-    pub async fn drain(&self) {
-        self.inner.drain().await;
-    }
-
-    /// Like [`drain`](Self::drain), and like [`close`](Self::close) once this time is over. It does not wait for what is in
-    /// use then: that is closed when it is released. Returns whether every connection was released and closed in time.
-    ///
-    /// # Cancel safety
-    ///
-    /// The drain continues when the future is dropped.
-    pub async fn drain_within(&self, limit: Duration) -> bool {
-        self.inner.drain_within(limit).await
-    }
-
-    /// Like [`drain`](Self::drain), but refuses the callers in the queue too.
-    ///
-    /// # Cancel safety
-    ///
-    /// The close continues when the future is dropped.
-    pub async fn close(&self) {
-        self.inner.close().await;
     }
 }
 

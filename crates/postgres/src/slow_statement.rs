@@ -161,10 +161,7 @@ mod tests {
     #[test]
     fn the_wait_of_a_batch_is_divided_into_queue_and_connection() {
         let ms = Duration::from_millis;
-        let mut usage = Usage::new(Acquisition {
-            caller: Location::caller(),
-            waited: ms(30),
-        });
+        let mut usage = Usage::new(Acquisition::new(Location::caller(), ms(30)));
         let alone = usage.statement("SELECT 1", ms(5), Ok(Some(2)));
         assert_eq!((alone.queued, alone.waited, alone.requests), (ms(0), ms(30), 1));
         usage.set_batch(ms(40), 7);

@@ -46,10 +46,12 @@ async fn operated(config: Config) {
         async move {
             for _ in 0..2 {
                 dawdle().await;
-                match thread_rng().gen_range(0..4) {
+                match thread_rng().gen_range(0..6) {
                     0 => pool.pause().await,
                     1 => drop(pool.pause()),
-                    2 => pool.sweep(),
+                    2 => pool.inspect_idle(),
+                    3 => pool.replace_all(),
+                    4 => drop(pool.retain(|_, _| one_in(2))),
                     _ => pool
                         .resize(Limits {
                             max_overflow: 0,

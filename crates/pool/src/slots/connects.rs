@@ -6,33 +6,28 @@ use std::time::Duration;
 
 use super::{
     Slots,
-    slot::{Live, Mode, Released, SlotId, Source, State},
+    slot::{Live, Mode, Opened, Released, SlotId, Source, State},
 };
 use crate::outage::{Failure, FailureEffect};
 
 impl<C, W, F: Clone> Slots<C, W, F> {
-    /// A connect succeeded after `took`. `lifetime` is this connection's own, with its random part. Also returns the
-    /// last error, if connects had been failing.
-    pub(crate) fn connected(
-        &mut self,
-        slot: SlotId,
-        connection: C,
-        took: Duration,
-        lifetime: Option<Duration>,
-        now: Duration,
-    ) -> (Released<C, W>, Option<F>) {
+    /// A connect succeeded. Also returns the last error, if connects had been failing.
+    pub(crate) fn connected(&mut self, slot: SlotId, opened: Opened<C>, now: Duration) -> (Released<C, W>, Option<F>) {
         self.advance(now);
         let recovered_from = self.outage.connected();
-        self.counters.connect_times.record(took);
+        self.counters.connect_times.record(opened.took);
         self.connects_since_empty = self.connects_since_empty.saturating_add(1);
+        (self.slots[slot].opened, self.slots[slot].peer) = (now, opened.peer);
+        let lifetime = opened.lifetime;
         let live = Live {
             slot,
-            connection,
+            connection: opened.connection,
             expires: lifetime.map_or(Duration::MAX, |lifetime| now.saturating_add(lifetime)),
             idle_since: now,
             proven: now,
             unknown: false,
             suspect: false,
+            hook_due: false,
         };
         (self.assign(live, Source::Connect), recovered_from)
     }

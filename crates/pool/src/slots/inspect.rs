@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::{
     Slots,
-    slot::{Mode, Occupancy, State},
+    slot::{Mode, Occupancy, Slot, SlotId, State},
 };
-use crate::{Config, ConnectionInfo, ConnectionState, Holder, counters::Counters};
+use crate::{Config, ConnectionInfo, ConnectionState, Holder, Retired, counters::Counters};
 
 impl<C, W, F: Clone> Slots<C, W, F> {
     /// True once a drained or closed pool has neither connections nor waiters left.
@@ -102,27 +102,27 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             .filter_map(move |(_, slot)| Some(slot.holder?.holding(now.saturating_sub(slot.since))))
     }
 
-    /// Every connection that counts against the capacity, in the order of its slot.
-    pub(crate) fn connections(&self, now: Duration) -> impl Iterator<Item = ConnectionInfo> + '_ {
-        self.slots.iter().filter_map(move |(number, slot)| {
-            let state = match slot.state {
-                State::Connecting => ConnectionState::Connecting,
-                State::Idle => ConnectionState::Idle,
-                State::InUse => ConnectionState::InUse,
-                State::Cleaning => ConnectionState::Cleaning,
-                State::Closing => ConnectionState::Closing,
-                State::Abandoned => return None,
-            };
-            let held = now.saturating_sub(slot.since);
-            Some(ConnectionInfo {
-                slot: number,
-                state,
-                holder: slot
-                    .holder
-                    .filter(|_| slot.state == State::InUse)
-                    .map(|caller| caller.holding(held)),
-            })
-        })
+    /// At most this number of the connections that count against the capacity, in the order of their slots.
+    pub(crate) fn connections(&self, most: usize, now: Duration) -> Vec<ConnectionInfo> {
+        let described = self.slots.iter().filter_map(|(id, slot)| describe(id, slot, now));
+        let mut connections: Vec<_> = described.take(most).collect();
+        // An inspection interrupts the state of a slot, but not how long its connection is idle.
+        for live in &self.idle {
+            if let Ok(at) = connections.binary_search_by_key(&live.slot, |info| info.slot) {
+                connections[at].idle = live.idle_for(now);
+            }
+        }
+        connections
+    }
+
+    /// The connection of a slot. `None` if its runtime is not run.
+    pub(crate) fn connection(&self, slot: SlotId, now: Duration) -> Option<ConnectionInfo> {
+        describe(slot, self.slots.get(slot)?, now)
+    }
+
+    /// Why the connection of a slot is being closed.
+    pub(crate) fn retired_for(&self, slot: SlotId) -> Option<Retired> {
+        self.slots.get(slot)?.retired
     }
 
     pub(crate) fn oldest_holder(&self, now: Duration) -> Option<Holder> {
@@ -136,4 +136,25 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             leaked.count() as u32
         })
     }
+}
+
+fn describe(id: SlotId, slot: &Slot, now: Duration) -> Option<ConnectionInfo> {
+    let state = match slot.state {
+        State::Connecting => ConnectionState::Connecting,
+        State::Idle => ConnectionState::Idle,
+        State::InUse => ConnectionState::InUse,
+        State::Cleaning => ConnectionState::Cleaning,
+        State::Closing => ConnectionState::Closing,
+        State::Abandoned => return None,
+    };
+    let held = now.saturating_sub(slot.since);
+    let mut info = ConnectionInfo::new(id, state);
+    info.age = now.saturating_sub(slot.opened);
+    info.idle = slot.rested;
+    info.uses = slot.uses;
+    info.peer.clone_from(&slot.peer);
+    if state == ConnectionState::InUse {
+        info.holder = slot.holder.map(|caller| caller.holding(held));
+    }
+    Some(info)
 }

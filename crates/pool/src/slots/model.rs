@@ -30,6 +30,11 @@ struct ModelConnection {
     expires: Duration,
     idle_since: Duration,
     runtime: RuntimeIndex,
+    /// When it was opened; when the connect began, until then.
+    opened: Duration,
+    /// It is to be replaced.
+    outdated: bool,
+    uses: u64,
 }
 
 struct Waiting {
@@ -137,6 +142,7 @@ impl Model {
         let now = self.now;
         let connection = self.connection(name);
         (connection.state, connection.since) = (state, now);
+        connection.uses += u64::from(state == State::InUse);
     }
 
     fn retire(&mut self, name: u32, reason: Retired) {
@@ -197,6 +203,9 @@ impl Model {
             expires: Duration::MAX,
             idle_since: Duration::ZERO,
             runtime,
+            opened: self.now,
+            outdated: false,
+            uses: 0,
         });
         self.next_name += 1;
         name
@@ -298,7 +307,9 @@ impl Model {
     fn assign(&mut self, name: u32, source: Source) -> Placed {
         let (now, paused) = (self.now, self.mode == Mode::Paused);
         let expired = self.connection(name).expires <= now;
-        let reason = if expired {
+        let reason = if self.connection(name).outdated {
+            Retired::Replaced
+        } else if expired {
             Retired::Lifetime
         } else if !self.queue.is_empty() && !paused && self.is_too_many(self.limits.capacity()) {
             Retired::Overflow
@@ -339,7 +350,9 @@ impl Model {
         (self.failures, self.pause_ends) = (0, Duration::ZERO);
         (self.has_worked, self.permanent_since) = (true, None);
         self.is_permanent = false;
-        self.connection(name).expires = self.now + lifetime;
+        let now = self.now;
+        let connection = self.connection(name);
+        (connection.opened, connection.expires) = (now, now + lifetime);
         self.connects_since_empty += 1;
         let healed = std::mem::take(&mut self.has_error);
         (self.assign(name, Source::Connect), healed)
@@ -439,6 +452,18 @@ impl Model {
             self.retire(name, Retired::Overflow);
         }
         excess
+    }
+
+    /// Closes the idle ones, and has the others closed when they come back.
+    fn replace_all(&mut self) -> Vec<u32> {
+        let idle = std::mem::take(&mut self.idle);
+        for &name in &idle {
+            self.retire(name, Retired::Replaced);
+        }
+        for connection in &mut self.connections {
+            connection.outdated = true;
+        }
+        idle
     }
 
     fn begin_inspection(&mut self, name: u32) {

@@ -1,4 +1,4 @@
-//! Changes to the pool as a whole: resize, pause, resume, drain, close. The pool's part is in `pool_state.rs`.
+//! Changes to the pool as a whole: resize, replace all, pause, resume, drain, close. The pool's part is in `pool_state.rs`.
 //!
 //! Invariant: afterwards the core's invariants hold for the new limits and mode.
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     Slots,
-    slot::{Live, Mode, Released, Source},
+    slot::{Live, Mode, Released, Source, State},
 };
 use crate::{Config, retired::Retired};
 
@@ -21,6 +21,20 @@ impl<C, W, F: Clone> Slots<C, W, F> {
             self.retire(live.slot, Retired::Overflow);
         }
         excess
+    }
+
+    /// Marks every connection that exists or is being opened as outdated. Returns the idle ones, to be closed; the others are
+    /// closed instead of being handed over or idle.
+    pub(crate) fn replace_all(&mut self, now: Duration) -> Vec<Live<C>> {
+        self.advance(now);
+        let idle: Vec<_> = self.idle.drain(..).collect();
+        for live in &idle {
+            self.retire(live.slot, Retired::Replaced);
+        }
+        for (_, slot) in &mut self.slots {
+            slot.outdated |= matches!(slot.state, State::Connecting | State::InUse | State::Cleaning);
+        }
+        idle
     }
 
     /// Stops handing out and connecting. Does nothing unless the pool is open.

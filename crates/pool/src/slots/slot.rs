@@ -3,9 +3,12 @@
 //! Invariant: an open connection is in exactly one place: the idle stack, a delivery, a guard, or a task that cleans
 //! it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::caller::{Caller, RuntimeIndex};
+use crate::{
+    caller::{Caller, RuntimeIndex},
+    retired::Retired,
+};
 
 /// A permit for one connection, from before it is opened until its close is confirmed.
 pub(crate) type SlotId = usize;
@@ -19,7 +22,8 @@ pub(crate) enum State {
     Idle,
     /// Held by a caller, or delivered to one that has not woken yet. Ends in any but `Connecting`.
     InUse,
-    /// Being cleaned, or taken from the idle stack for an inspection. Ends in `Idle`, `InUse` or `Closing`.
+    /// Being cleaned, in the hook after a release, or taken from the idle stack for an inspection. Ends in `Idle`,
+    /// `InUse` or `Closing`.
     Cleaning,
     /// Being closed. Ends free, once the close is confirmed or has timed out.
     Closing,
@@ -41,6 +45,49 @@ pub(super) struct Slot {
     pub(super) runtime: RuntimeIndex,
     /// The runtime of its connection is gone, so the connection must not be used again.
     pub(super) lost: bool,
+    /// It is to be [replaced](super::Slots::replace_all): its connection is closed instead of being used again.
+    pub(super) outdated: bool,
+    /// How often callers have taken its connection.
+    pub(super) uses: u64,
+    /// How long its connection was idle before the caller took it that has it now.
+    pub(super) rested: Duration,
+    /// When its connection was opened; when the connect began, until then.
+    pub(super) opened: Duration,
+    /// What its connection leads to, if the manager says so.
+    pub(super) peer: Option<Arc<str>>,
+    /// Why its connection is being closed.
+    pub(super) retired: Option<Retired>,
+}
+
+impl Slot {
+    /// A slot whose connect begins now.
+    pub(super) fn connecting(runtime: RuntimeIndex, now: Duration) -> Self {
+        Self {
+            state: State::Connecting,
+            since: now,
+            holder: None,
+            reported: false,
+            runtime,
+            lost: false,
+            outdated: false,
+            uses: 0,
+            rested: Duration::ZERO,
+            opened: now,
+            peer: None,
+            retired: None,
+        }
+    }
+}
+
+/// What a successful connect brings.
+pub(crate) struct Opened<C> {
+    pub(crate) connection: C,
+    /// What it leads to, if the manager says so.
+    pub(crate) peer: Option<Arc<str>>,
+    /// How long the connect took.
+    pub(crate) took: Duration,
+    /// This connection's own lifetime, with its random part. `None`: unlimited.
+    pub(crate) lifetime: Option<Duration>,
 }
 
 /// An open connection with its slot.
@@ -55,6 +102,8 @@ pub(crate) struct Live<C> {
     pub(crate) unknown: bool,
     /// A user marked it as suspect.
     pub(crate) suspect: bool,
+    /// It comes from a caller, and the hook after a release has not run yet.
+    pub(crate) hook_due: bool,
 }
 
 /// Marks a connection that was opened for a waiter: it is in good order at whatever time the waiter wakes.
@@ -64,6 +113,11 @@ impl<C> Live<C> {
     /// True if it was opened for a waiter and has not been used yet.
     pub(crate) fn is_fresh(&self) -> bool {
         self.proven == FRESH
+    }
+
+    /// How long it has been idle, if it is.
+    pub(crate) fn idle_for(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.idle_since)
     }
 }
 

@@ -43,6 +43,15 @@ fn failure(is_permanent: bool, jitter: f64) -> Failure<&'static str> {
     }
 }
 
+fn opened(connection: u32) -> Opened<u32> {
+    Opened {
+        connection,
+        peer: None,
+        took: Duration::ZERO,
+        lifetime: None,
+    }
+}
+
 fn join(core: &mut Core, name: u32) -> Joined<u32, u32> {
     let waiter = Waiter {
         caller: here(),
@@ -54,12 +63,12 @@ fn join(core: &mut Core, name: u32) -> Joined<u32, u32> {
 
 fn connected(core: &mut Core) -> SlotId {
     let slot = core.connects_due()[0];
-    core.connected(slot, 0, Duration::ZERO, None, Duration::ZERO);
+    core.connected(slot, opened(0), Duration::ZERO);
     slot
 }
 
 fn connected_for_one_in_line(core: &mut Core, slot: SlotId) -> Live<u32> {
-    match core.connected(slot, 0, Duration::ZERO, None, Duration::ZERO) {
+    match core.connected(slot, opened(0), Duration::ZERO) {
         (Released::Handed { live, .. }, _) => live,
         _ => panic!("a caller waits"),
     }

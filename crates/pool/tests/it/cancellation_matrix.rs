@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use cenote_pool::{AcquireError, Condition, Config, Manager, OwnedPooled, Pool};
+use cenote_pool::{AcquireError, Condition, Config, Decision, Hooks, Manager, OwnedPooled, Pool};
 use tokio::time::{sleep, timeout};
 
 use crate::support::settle;
@@ -25,6 +25,8 @@ enum Fate {
     Fails,
     Hangs,
     Panics,
+    /// Of a hook: asks the pool to close the connection.
+    Asks,
 }
 
 /// What the dropped caller waits for.
@@ -35,14 +37,22 @@ enum WaitsFor {
     Check(Fate),
     /// The cleaning of the connection that was just released.
     Clean(Fate),
+    /// The hook on a new connection.
+    AfterConnect(Fate),
+    /// The hook on the idle connection.
+    BeforeAcquire(Fate),
+    /// The hook on the connection that was just released.
+    AfterRelease(Fate),
+    /// The hook on the connection that was just discarded, in whose place a new one is opened.
+    OnClose(Fate),
     /// The hand-over of a clean connection, and its condition when the caller wakes.
     HandOver(Condition),
 }
 
-use Fate::{Fails, Hangs, Panics, Succeeds};
-use WaitsFor::{Check, Clean, Connect, HandOver};
+use Fate::{Asks, Fails, Hangs, Panics, Succeeds};
+use WaitsFor::{AfterConnect, AfterRelease, BeforeAcquire, Check, Clean, Connect, HandOver, OnClose};
 
-const WAITS: [WaitsFor; 14] = [
+const WAITS: [WaitsFor; 30] = [
     Connect(Succeeds),
     Connect(Fails),
     Connect(Hangs),
@@ -54,6 +64,22 @@ const WAITS: [WaitsFor; 14] = [
     Clean(Fails),
     Clean(Hangs),
     Clean(Panics),
+    AfterConnect(Succeeds),
+    AfterConnect(Fails),
+    AfterConnect(Hangs),
+    AfterConnect(Panics),
+    BeforeAcquire(Succeeds),
+    BeforeAcquire(Fails),
+    BeforeAcquire(Hangs),
+    BeforeAcquire(Asks),
+    AfterRelease(Succeeds),
+    AfterRelease(Fails),
+    AfterRelease(Hangs),
+    AfterRelease(Panics),
+    AfterRelease(Asks),
+    OnClose(Succeeds),
+    OnClose(Hangs),
+    OnClose(Panics),
     HandOver(Condition::Clean),
     HandOver(Condition::Dirty),
     HandOver(Condition::Broken),
@@ -96,6 +122,8 @@ struct Connection {
     condition: Condition,
     /// A check has failed.
     gone: bool,
+    /// The hook before an acquire ran on it, and the one after a release has not.
+    lent: bool,
 }
 
 impl Drop for Connection {
@@ -105,19 +133,20 @@ impl Drop for Connection {
 }
 
 impl Far {
-    async fn meet(&self, call: fn(Fate) -> WaitsFor) -> Result<(), Refused> {
+    async fn meet(&self, call: fn(Fate) -> WaitsFor) -> Result<Decision, Refused> {
         tokio::task::yield_now().await;
         let mut fate = Succeeds;
         {
             let mut next = self.fate.lock().unwrap();
-            for possible in [Fails, Hangs, Panics] {
+            for possible in [Fails, Hangs, Panics, Asks] {
                 if next.take_if(|next| *next == call(possible)).is_some() {
                     fate = possible;
                 }
             }
         }
         match fate {
-            Succeeds => Ok(()),
+            Succeeds => Ok(Decision::Keep),
+            Asks => Ok(Decision::Close),
             Fails => Err(Refused),
             Hangs => std::future::pending().await,
             Panics => panic!("the test tells this call to panic"),
@@ -138,6 +167,7 @@ impl Manager for Fated {
             far: self.0.clone(),
             condition: Condition::Clean,
             gone: false,
+            lent: false,
         })
     }
 
@@ -158,7 +188,7 @@ impl Manager for Fated {
     async fn check(&self, connection: &mut Connection) -> Result<(), Refused> {
         let checked = self.0.meet(Check).await;
         connection.gone |= checked.is_err();
-        checked
+        checked.map(drop)
     }
 
     async fn close(&self, connection: Connection) {
@@ -183,6 +213,38 @@ fn config() -> Config {
     }
 }
 
+/// Each hook begins a turn of its connection's life, and the next hook of the same connection finds that it did.
+fn hooks() -> Hooks<Fated> {
+    Hooks::<Fated>::new()
+        .after_connect(|connection, _| {
+            let far = connection.far.clone();
+            Box::pin(async move { far.meet(AfterConnect).await.map(drop) })
+        })
+        .before_acquire(|connection, _| {
+            assert!(
+                !std::mem::replace(&mut connection.lent, true),
+                "two acquires without a release"
+            );
+            let far = connection.far.clone();
+            Box::pin(async move { far.meet(BeforeAcquire).await })
+        })
+        .after_release(|connection, _| {
+            assert!(
+                std::mem::replace(&mut connection.lent, false),
+                "a release without an acquire"
+            );
+            assert_eq!(connection.condition, Condition::Clean);
+            let far = connection.far.clone();
+            Box::pin(async move { far.meet(AfterRelease).await })
+        })
+        .on_close(|connection, _, _| {
+            let far = connection.far.clone();
+            Box::pin(async move {
+                let _decision = far.meet(OnClose).await;
+            })
+        })
+}
+
 type Held = OwnedPooled<Fated>;
 type Asking = Pin<Box<dyn Future<Output = Result<Held, AcquireError<Refused>>> + Send>>;
 
@@ -193,14 +255,17 @@ async fn poll_once(asking: &mut Asking) -> Poll<Result<Held, AcquireError<Refuse
 /// One cell of the matrix. Returns true if the caller was dropped before it had its answer.
 async fn drop_after(polls: u32, waits_for: WaitsFor, dropped: Dropped, then: Then) -> bool {
     let far = Arc::new(Far::default());
-    let pool = Pool::new(Fated(far.clone()), config()).unwrap();
+    let pool = Pool::with_hooks(Fated(far.clone()), config(), hooks()).unwrap();
     let other = pool.get_owned().await.unwrap();
     let mut returning = match waits_for {
-        Connect(_) => None,
+        Connect(_) | AfterConnect(_) => None,
         _ => Some(pool.get_owned().await.unwrap()),
     };
-    if let Check(_) = waits_for {
+    if let Check(_) | BeforeAcquire(_) = waits_for {
         returning = None;
+        settle().await;
+    }
+    if let Check(_) = waits_for {
         sleep(Duration::from_secs(6)).await;
     }
     *far.fate.lock().unwrap() = Some(waits_for);
@@ -223,7 +288,10 @@ async fn drop_after(polls: u32, waits_for: WaitsFor, dropped: Dropped, then: The
             if let Clean(_) = waits_for {
                 live.condition = Condition::Dirty;
             }
-            drop(live);
+            match waits_for {
+                OnClose(_) => live.discard(),
+                _ => drop(live),
+            }
             if let HandOver(found) = waits_for {
                 *far.found.lock().unwrap() = Some(found);
             }
@@ -249,6 +317,10 @@ async fn drop_after(polls: u32, waits_for: WaitsFor, dropped: Dropped, then: The
     }
     drop(asking);
     drop((answer, returning));
+    if let BeforeAcquire(_) = waits_for {
+        // It was meant for the dropped caller.
+        *far.fate.lock().unwrap() = None;
+    }
 
     if let Some(next) = next {
         let served = timeout(Duration::from_secs(20), next).await;
@@ -263,7 +335,7 @@ async fn drop_after(polls: u32, waits_for: WaitsFor, dropped: Dropped, then: The
         is_exact(&pool, &far);
         let one_more = pool.get().await.unwrap();
         is_good(&one_more);
-        assert!(pool.try_get().is_none());
+        assert_eq!(pool.stats().idle, 0);
         assert_eq!(far.existing.load(SeqCst), 2);
         drop((other, one_more));
         pool.close().await;
@@ -275,6 +347,7 @@ async fn drop_after(polls: u32, waits_for: WaitsFor, dropped: Dropped, then: The
 fn is_good(connection: &Connection) {
     assert_eq!(connection.condition, Condition::Clean);
     assert!(!connection.gone, "handed out although its check failed");
+    assert!(connection.lent, "handed out without its hook");
 }
 
 /// One connection is in use, all others are idle, and nothing is under way.

@@ -132,7 +132,7 @@ async fn what_was_marked_as_suspect_stays_so_through_cleaning_and_sweeps() {
     held.mark_suspect();
     drop(held);
     settle().await;
-    pool.sweep();
+    pool.inspect_idle();
     Server::shut_gate(&server.close_gate);
     drop(pool.get().await.unwrap());
     let count = |count: &AtomicU32| count.load(SeqCst);

@@ -20,7 +20,7 @@ async fn a_sweep_closes_the_broken_ones_and_leaves_the_others_alone() {
     let (pool, server) = pool(small(5));
     open(&pool, 5).await;
     server.broken_below.store(3, SeqCst);
-    pool.sweep();
+    pool.inspect_idle();
     assert_eq!(pool.stats().idle, 2);
     settle().await;
     assert_eq!(server.open.load(SeqCst), 2);
@@ -58,7 +58,7 @@ async fn sweeping_changes_neither_how_long_a_connection_was_idle_nor_which_is_ta
     drop(first);
     for _ in 0..25 {
         sleep(Duration::from_secs(1)).await;
-        pool.sweep();
+        pool.inspect_idle();
     }
     let held = pool.get().await.unwrap();
     assert_eq!(held.number, 0, "the one used last");
@@ -93,7 +93,7 @@ async fn a_paused_pool_can_be_swept() {
     open(&pool, 3).await;
     pool.pause().await;
     server.broken_below.store(2, SeqCst);
-    pool.sweep();
+    pool.inspect_idle();
     pool.pause().await;
     assert_eq!((pool.stats().idle, server.open.load(SeqCst)), (1, 1));
     pool.resume();
@@ -106,7 +106,7 @@ async fn a_swept_connection_whose_close_hangs_keeps_its_slot_until_the_close_tim
     open(&pool, 1).await;
     server.broken_below.store(1, SeqCst);
     Server::shut_gate(&server.close_gate);
-    pool.sweep();
+    pool.inspect_idle();
     assert_eq!(pool.stats().closing, 1);
     let started = tokio::time::Instant::now();
     assert_eq!(pool.get().await.unwrap().number, 1);

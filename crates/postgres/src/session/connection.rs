@@ -202,8 +202,13 @@ impl Connection {
         self.inner.link.abort();
     }
 
-    /// Sends Terminate and waits until the server process has ended.
-    pub(crate) async fn close(self) {
+    /// Ends the session, and waits until the server process has ended. For connections that were
+    /// [detached](cenote_pool::Pooled::detach): the pool closes its own. Dropping a connection does the same without waiting.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the socket is closed at once.
+    pub async fn close(self) {
         let Inner { client, link, .. } = *self.inner;
         let stuck = link.verdict().is_held();
         let ending = Ending(link);

@@ -59,10 +59,20 @@ impl Manager for Postgres {
 
     async fn connect(&self) -> Result<Connection, ConnectionError> {
         let mut connection = self.open(None).await?;
-        if let Some(hook) = &self.hooks.after_connect {
-            connection.begin_session(&**hook).await?;
+        let Some(hook) = &self.hooks.after_connect else {
+            return Ok(connection);
+        };
+        match connection.begin_session(&**hook).await {
+            Ok(()) => Ok(connection),
+            Err(error) => {
+                connection.close().await;
+                Err(error)
+            }
         }
-        Ok(connection)
+    }
+
+    fn peer(&self, connection: &Connection) -> Option<Arc<str>> {
+        Some(connection.host().into())
     }
 
     fn is_permanent(&self, error: &ConnectionError) -> bool {

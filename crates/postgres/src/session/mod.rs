@@ -10,6 +10,7 @@ pub(crate) mod connection;
 pub(crate) mod copy;
 mod error_classes;
 mod execution;
+pub(crate) mod hook_adapter;
 pub(crate) mod hooks;
 mod lexer;
 pub(crate) mod manager;

@@ -221,6 +221,11 @@ fn of_acquire(refused: &AcquireError) -> Problem {
         Reason::Closed => {
             return Problem::unavailable("shutting-down", "the service is shutting down", RETRY_AFTER);
         }
+        // Not with this service's pool, which has no hooks.
+        _ => (
+            "database-unavailable",
+            "no database connection could be used".to_owned(),
+        ),
     };
     detail += &format!(
         ": {} of {} in use, {} idle, {} connecting, {} waiting",

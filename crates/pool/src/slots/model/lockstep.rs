@@ -55,6 +55,8 @@ enum Step {
     Pass(u64),
     BeginInspection(usize),
     EndInspection(usize),
+    Detach(usize),
+    ReplaceAll,
     Pause,
     Resume,
     OpenForAffinity,
@@ -98,6 +100,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => seconds(0..30).prop_map(Step::Pass),
         2 => which().prop_map(Step::BeginInspection),
         2 => which().prop_map(Step::EndInspection),
+        1 => which().prop_map(Step::Detach),
+        1 => Just(Step::ReplaceAll),
         1 => Just(Step::Pause),
         3 => Just(Step::Resume),
         3 => Just(Step::OpenForAffinity),
@@ -283,9 +287,14 @@ impl Pair {
             Step::Connected { which, lifetime } => {
                 if let Some((name, slot)) = pick(&mut self.connecting, which) {
                     let lifetime = Duration::from_millis(lifetime);
-                    let took = Duration::ZERO;
+                    let opened = Opened {
+                        connection: name,
+                        peer: None,
+                        took: Duration::ZERO,
+                        lifetime: Some(lifetime),
+                    };
                     let (expected, heals) = self.model.connected(name, lifetime);
-                    let (released, healed) = self.core.connected(slot, name, took, Some(lifetime), self.now);
+                    let (released, healed) = self.core.connected(slot, opened, self.now);
                     assert_eq!(healed.is_some(), heals);
                     assert_eq!(self.placed(released, Source::Connect), expected);
                 }
@@ -332,6 +341,19 @@ impl Pair {
                     let released = self.core.end_inspection(live, self.now);
                     assert_eq!(self.placed(released, Source::IdleStack), expected);
                 }
+            }
+            Step::Detach(index) => {
+                if let Some(live) = pick(&mut self.held, index) {
+                    let over = self.core.detach(live.slot);
+                    self.model.retire(live.connection, Retired::Detached);
+                    self.model.free(live.connection);
+                    assert_eq!(over, self.model.is_terminated() || self.core.is_quiesced());
+                }
+            }
+            Step::ReplaceAll => {
+                let idle = self.core.replace_all(self.now);
+                let idle = self.close(idle);
+                assert_eq!(idle, self.model.replace_all());
             }
             Step::Pause => {
                 self.core.pause();
@@ -424,6 +446,13 @@ impl Pair {
         let longest_hold = in_use.map(|connection| self.now - connection.since).max();
         let oldest_holder = core.oldest_holder(self.now).map(|holder| holder.held);
         assert_eq!(oldest_holder, longest_hold);
+        let shown = core.connections(usize::MAX, self.now);
+        let mut shown: Vec<_> = shown.iter().map(|info| (info.age, info.uses)).collect();
+        let connections = model.connections.iter();
+        let mut expected: Vec<_> = connections.map(|one| (self.now - one.opened, one.uses)).collect();
+        shown.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(shown, expected);
     }
 }
 

@@ -20,6 +20,8 @@ enum Step {
     Collect(usize),
     Tick(u64),
     Resize(u32, u32, u32),
+    Detach(usize),
+    ReplaceAll,
     Pause,
     Resume,
     Drain,
@@ -46,6 +48,8 @@ fn step() -> impl Strategy<Value = Step> {
         5 => any().prop_map(Step::Collect),
         3 => (0u64..30_000).prop_map(Step::Tick),
         1 => (0u32..3, 1u32..4, 0u32..3).prop_map(|(min, max, over)| Step::Resize(min.min(max), max, over)),
+        1 => any().prop_map(Step::Detach),
+        1 => Just(Step::ReplaceAll),
         1 => Just(Step::Pause),
         2 => Just(Step::Resume),
         1 => prop_oneof![9 => Just(Step::Tick(0)), 1 => Just(Step::Drain), 1 => Just(Step::Close)],
@@ -155,9 +159,12 @@ impl World {
             Step::Connected(index) => {
                 if let Some(slot) = pick(&mut self.connecting, index) {
                     self.opened += 1;
-                    let lifetime = Some(Duration::from_secs(60));
-                    let took = Duration::from_millis(1);
-                    let (released, _) = self.core.connected(slot, self.opened, took, lifetime, self.now);
+                    let opened = Opened {
+                        took: Duration::from_millis(1),
+                        lifetime: Some(Duration::from_secs(60)),
+                        ..opened(self.opened)
+                    };
+                    let (released, _) = self.core.connected(slot, opened, self.now);
                     self.carry_out(released);
                 }
             }
@@ -220,6 +227,15 @@ impl World {
                 let config = limits(min_size, max_size, max_overflow);
                 let excess = self.core.resize(config);
                 self.closing.extend(excess.iter().map(|live| live.slot));
+            }
+            Step::Detach(index) => {
+                if let Some(live) = pick(&mut self.held, index) {
+                    self.core.detach(live.slot);
+                }
+            }
+            Step::ReplaceAll => {
+                let idle = self.core.replace_all(self.now);
+                self.closing.extend(idle.iter().map(|live| live.slot));
             }
             Step::Pause => {
                 self.core.pause();

@@ -6,7 +6,7 @@ use super::*;
 fn the_connection_used_last_is_taken_first() {
     let mut core = Core::new(limits(2, 2, 0), 1);
     for (number, slot) in core.connects_due().into_iter().enumerate() {
-        core.connected(slot, number as u32, Duration::ZERO, None, Duration::ZERO);
+        core.connected(slot, opened(number as u32), Duration::ZERO);
     }
     let (first, _) = core.take(here()).unwrap();
     let number = first.connection;

@@ -210,9 +210,10 @@ impl<B: Batch> Shared<B> {
                     let before = Instant::now().checked_sub(self.limits.queue_timeout);
                     before.map_or_else(Vec::new, |before| state.queue.expire(before))
                 }
-                // The pool's queue is too long for these requests. Those behind them may still be served in time.
-                Reason::Overloaded => state.queue.drain(self.limits.batch_rows),
                 Reason::Unavailable | Reason::Permanent | Reason::Closed => state.queue.drain(usize::MAX),
+                // The pool's queue is too long for these requests, or a hook failed. Those behind them may still be served in
+                // time.
+                _ => state.queue.drain(self.limits.batch_rows),
             }
         };
         for waiting in refused {
