@@ -164,8 +164,25 @@ impl<M: Manager> Pool<M> {
     /// As [`get`](Self::get).
     #[track_caller]
     pub fn get_owned(&self) -> impl Future<Output = Result<OwnedPooled<M>, AcquireError<M::Error>>> + Send + use<M> {
+        self.get_owned_at(Location::caller())
+    }
+
+    /// Like [`get_owned`](Self::get_owned), for code that acquires on behalf of another: this line, instead of its own, is shown
+    /// as the holder.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`get`](Self::get).
+    pub fn get_owned_at(
+        &self,
+        holder: &'static Location<'static>,
+    ) -> impl Future<Output = Result<OwnedPooled<M>, AcquireError<M::Error>>> + Send + use<M> {
         let limit = self.inner.config.acquire_timeout;
-        let caller = self.caller(Location::caller());
+        let caller = self.caller(holder);
         acquire(PoolRef::Owned(self.inner.clone()), limit, caller)
     }
 

@@ -54,6 +54,7 @@ pub struct Config {
 
 /// When a returned connection's session is reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reset {
     /// After a command that may have changed the session.
     ///

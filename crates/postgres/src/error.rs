@@ -16,6 +16,9 @@ use crate::connection_error::AcquireError;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why a command did not succeed.
+///
+/// Types of other crates in it are those of the driver, which this crate re-exports as
+/// [`tokio_postgres`](crate::tokio_postgres), and no others.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -84,8 +87,8 @@ pub enum Error {
     #[error("the transaction had failed and was rolled back")]
     RolledBack,
 
-    /// The statement of a [`Loader`](crate::Loader) does not have the required shape, so rows cannot be assigned to
-    /// keys.
+    /// A statement or a row does not have the required shape: the statement of a [`Loader`](crate::Loader), so that rows cannot
+    /// be assigned to keys, or a row of a [binary COPY](crate::BinaryCopyIn).
     #[error("{0}")]
     WrongStatement(Arc<str>),
 

@@ -16,6 +16,7 @@ const STANDING: Duration = Duration::from_millis(250);
 
 /// The result of a health check.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Health {
     /// The verdict.
     pub state: HealthState,

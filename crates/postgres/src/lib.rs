@@ -9,7 +9,7 @@
 //!   user.
 //! * **Honest errors.** [`Error::is_outcome_unknown`] tells a write that may have happened from one that did not.
 //!   [`Pool::retry`] repeats only work that certainly had no effect.
-//! * **Savepoints, COPY, row streams, LISTEN,** each of which leaves its connection clean, however it ends. A
+//! * **Savepoints, COPY, portals, row streams, LISTEN,** each of which leaves its connection clean, however it ends. A
 //!   [`Listener`] never loses a notification without reporting it.
 //! * **One statement for many callers.** A [`Loader`] looks rows up by key, a [`Combiner`] commits writes in order, a
 //!   [`Batcher`] does any such work: requests that come while the database is busy go together. Queues are bounded, and
@@ -69,8 +69,8 @@ pub use batch::combiner::{Combine, Combiner, Rows};
 pub use batch::loader::{Decoded, Loader, LoaderMany};
 pub use capacity::Capacity;
 pub use cenote_pool::{
-    Chain, Condition, ConnectError, ConnectionInfo, ConnectionState, Decision, HealthState, Histogram, Holder, Limits,
-    Metrics, Phase, Reason, Retired, Snapshot, Stats as PoolStats,
+    Chain, Condition, Config as PoolConfig, ConnectError, ConnectionInfo, ConnectionState, Decision, HealthState,
+    Histogram, Holder, Limits, Metrics, Phase, Reason, Retired, Snapshot, Stats as PoolStats,
 };
 pub use config::{Config, Reset};
 pub use connect::credentials::Password;
@@ -88,12 +88,15 @@ pub use notification_queue::Event;
 pub use pool::{Pool, Stats};
 pub use retry::Retry;
 pub use server_role::TargetSession;
+pub use session::binary_copy::{BinaryCopyIn, BinaryCopyOut};
 pub use session::commands::CommandOutput;
 pub use session::connection::Connection;
 pub use session::copy::{CopyIn, CopyOut};
 pub use session::hooks::Hooks;
 pub use session::manager::{OwnedPooled, Pooled, Postgres};
+pub use session::owned_stream::OwnedRowStream;
 pub use session::pipeline::Command;
+pub use session::portal::Portal;
 pub use session::query_metrics::StatementStats;
 #[cfg(fuzzing)]
 pub use session::side_effects::side_effects;

@@ -188,6 +188,14 @@ impl Pool {
         lent(self.within, self.inner.get_at(holder, limit)).map_err(Error::from)
     }
 
+    /// Like [`get_owned`](Self::get_owned), with this line as the holder.
+    pub(crate) fn get_owned_at(
+        &self,
+        holder: &'static Location<'static>,
+    ) -> impl Future<Output = Result<OwnedPooled>> + Send + use<> {
+        lent(self.within, self.inner.get_owned_at(holder)).map_err(Error::from)
+    }
+
     /// Acquires a connection and begins a transaction on it. The transaction is rolled back unless it is committed; its
     /// end returns the connection.
     ///

@@ -7,7 +7,10 @@ use std::panic::Location;
 
 use tokio_postgres::Row;
 
-use crate::{Pool, Result, session::commands::Parameter};
+use crate::{
+    OwnedRowStream, Pool, Result,
+    session::{commands::Parameter, typed::TypedParameter},
+};
 
 impl Pool {
     /// Acquires a connection, runs a query on it and returns its rows. Repeats it as [`retry`](Self::retry) does.
@@ -81,5 +84,67 @@ impl Pool {
     ) -> impl Future<Output = Result<u64>> + Send + 'a {
         let at = Location::caller();
         self.retry(move || async move { self.get_at(at).await?.execute(sql, parameters).await })
+    }
+
+    /// Like [`query`](Self::query), for parameters that bring their types: one round trip, and nothing is prepared.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    #[track_caller]
+    pub fn query_typed<'a>(
+        &'a self,
+        sql: &'a str,
+        parameters: &'a [TypedParameter<'a>],
+    ) -> impl Future<Output = Result<Vec<Row>>> + Send + 'a {
+        let at = Location::caller();
+        self.retry(move || async move { self.get_at(at).await?.query_typed(sql, parameters).await })
+    }
+
+    /// Like [`query`](Self::query), for statements without parameters or results, separated by semicolons. What they change in the
+    /// session is undone when they are done.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    #[track_caller]
+    pub fn batch_execute<'a>(&'a self, sql: &'a str) -> impl Future<Output = Result<()>> + Send + 'a {
+        let at = Location::caller();
+        self.retry(move || async move { self.get_at(at).await?.batch_execute(sql).await })
+    }
+
+    /// Acquires a connection, runs a query on it and returns its rows as they arrive, in a stream that owns the connection. Memory
+    /// is bounded: the server waits for the reader. The beginning is repeated as in [`query`](Self::query).
+    ///
+    /// ```no_run
+    /// use futures_util::TryStreamExt;
+    ///
+    /// # async fn example(pool: &cenote_postgres::Pool) -> cenote_postgres::Result<()> {
+    /// let mut rows = pool.query_stream("SELECT id, name FROM goods", &[]).await?;
+    /// while let Some(row) = rows.try_next().await? {
+    ///     println!("{}: {}", row.get::<_, i64>("id"), row.get::<_, &str>("name"));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; the stream may also end with one.
+    ///
+    /// # Cancel safety
+    ///
+    /// The query may have been sent, and is cancelled then.
+    #[track_caller]
+    pub fn query_stream<'a>(
+        &'a self,
+        sql: &'a str,
+        parameters: &'a [Parameter<'a>],
+    ) -> impl Future<Output = Result<OwnedRowStream>> + Send + 'a {
+        let at = Location::caller();
+        self.retry(move || async move {
+            let connection = self.get_owned_at(at).await?;
+            OwnedRowStream::new(connection, sql, parameters).await
+        })
     }
 }

@@ -10,6 +10,7 @@ const QUESTION: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.curren
 
 /// The servers that a pool connects to: libpq's `target_session_attrs`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TargetSession {
     /// Any server.
     #[default]

@@ -13,6 +13,7 @@ const LONGEST_NAME: usize = 64;
 
 /// A statement that took as long as [`Config::slow_query`](crate::Config::slow_query).
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct SlowStatement<'a> {
     /// Its text.
     pub sql: &'a str,

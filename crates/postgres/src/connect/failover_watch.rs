@@ -28,6 +28,7 @@ const LOOKUP: Duration = Duration::from_secs(5);
 
 /// A host of the database, and whether it is in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HostState {
     /// The name, as the configuration has it: `name:port`, or the path of a socket.
     pub name: String,

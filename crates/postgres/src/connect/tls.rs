@@ -45,6 +45,7 @@ pub struct Tls {
 
 /// What is checked of a server's certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Verify {
     /// Nothing. Encryption protects against eavesdropping, not against an attacker in between.
     #[default]
@@ -57,6 +58,7 @@ pub enum Verify {
 
 /// The trusted authorities.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Roots {
     /// The certificates of a PEM file, which is read again for each connection.
     File(PathBuf),

@@ -5,7 +5,10 @@
 use std::pin::pin;
 
 use futures_util::TryStreamExt;
-use tokio_postgres::{Row, types::ToSql};
+use tokio_postgres::{
+    Row,
+    types::{BorrowToSql, ToSql},
+};
 
 use super::{connection::Connection, execution::Failure, prepare::Runnable, side_effects::SideEffects};
 use crate::{Error, Result, tap::Dirt};
@@ -15,6 +18,7 @@ pub(crate) type Parameter<'a> = &'a (dyn ToSql + Sync);
 
 /// The result of a statement in a [`pipeline`](Connection::pipeline).
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct CommandOutput {
     /// The returned rows.
     pub rows: Vec<Row>,
@@ -94,7 +98,7 @@ impl Connection {
     }
 
     /// Notes, before a command is sent, changes that its answer will not show.
-    fn expect(&self, effects: SideEffects) {
+    pub(super) fn expect(&self, effects: SideEffects) {
         if effects.hidden {
             self.inner.link.add_dirt(Dirt::SESSION);
         }
@@ -110,7 +114,7 @@ impl Connection {
     /// Runs a statement from the cache, or prepares it first. Repeats it once if it was stale.
     async fn prepared(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<CommandOutput> {
         let run = async {
-            let first = self.prepare(sql).await?;
+            let first = self.statement(sql).await?;
             match self.collect(&first, parameters).await {
                 Err(failure) => {
                     let renewed = self.renew(sql, &first, failure).await?;
@@ -124,7 +128,7 @@ impl Connection {
 
     /// Prepares a statement, keeps it for its use, and returns what `look` finds in its columns.
     pub(crate) async fn describe<T>(&self, sql: &str, look: impl FnOnce(&[tokio_postgres::Column]) -> T) -> Result<T> {
-        self.bounded(async { Ok(look(self.prepare(sql).await?.prepared.statement.columns())) })
+        self.bounded(async { Ok(look(self.statement(sql).await?.prepared.statement.columns())) })
             .await
     }
 
@@ -146,12 +150,12 @@ impl Connection {
     }
 
     /// Sends a statement and waits until the server executes it.
-    pub(super) async fn start(
+    pub(super) async fn start<P: BorrowToSql + Sync>(
         &self,
         sql: &str,
-        parameters: &[Parameter<'_>],
+        parameters: &[P],
     ) -> std::result::Result<(tokio_postgres::RowStream, SideEffects), Failure> {
-        let first = self.prepare(sql).await?;
+        let first = self.statement(sql).await?;
         match self.send_prepared(&first, parameters).await {
             Err(failure) => {
                 let renewed = self.renew(sql, &first, failure).await?;
@@ -163,14 +167,14 @@ impl Connection {
     }
 
     /// Sends a statement. The first poll sends it, so the order of first polls is the order on the wire.
-    async fn send_prepared(
+    async fn send_prepared<P: BorrowToSql + Sync>(
         &self,
         runnable: &Runnable,
-        parameters: &[Parameter<'_>],
+        parameters: &[P],
     ) -> std::result::Result<tokio_postgres::RowStream, Failure> {
         let statement = &runnable.prepared.statement;
         self.expect(runnable.prepared.effects);
-        let given = parameters.iter().copied();
+        let given = parameters.iter().map(BorrowToSql::borrow_to_sql);
         let started = self.inner.client.query_raw(statement, given).await;
         started.map_err(|error| match parameters.len() == statement.params().len() {
             true => Failure::Executed(error),

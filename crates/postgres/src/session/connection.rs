@@ -65,6 +65,8 @@ pub(super) struct Inner {
     pub(super) types_looked_up: AtomicBool,
     /// The server has forgotten these statements, and the driver cannot be told: types can no longer be looked up.
     pub(super) types_lost: AtomicBool,
+    /// The number of portals that were begun, for their names.
+    pub(super) portals: AtomicU32,
     /// The number of unfinished preparations. Between commands: statements that the server keeps, although the callers
     /// that prepared them have gone and nobody knows their names.
     pub(super) preparing: AtomicU32,
@@ -103,6 +105,7 @@ impl Connection {
                 used: AtomicBool::new(false),
                 types_looked_up: AtomicBool::new(false),
                 types_lost: AtomicBool::new(false),
+                portals: AtomicU32::new(0),
                 preparing: AtomicU32::new(0),
                 usage: Usage::default(),
             }),
@@ -137,8 +140,9 @@ impl Connection {
         self.inner.command_limit.get()
     }
 
-    /// Changes the longest time for a command, until the connection is returned. `None`: no limit. Commands that were sent
-    /// before keep theirs. See also [`Pool::within`](crate::Pool::within).
+    /// Changes the longest time for a command: until the connection is returned, or if it was set on a transaction, until that
+    /// ends. `None`: no limit. Commands that were sent before keep theirs. See also [`within`](Self::within) and
+    /// [`Pool::within`](crate::Pool::within).
     ///
     /// ```no_run
     /// # async fn example(pool: &cenote_postgres::Pool) -> cenote_postgres::Result<()> {
@@ -151,6 +155,24 @@ impl Connection {
     /// ```
     pub fn set_command_timeout(&self, limit: Option<Duration>) {
         self.inner.command_limit.set(limit);
+    }
+
+    /// Runs `commands` of this connection with this command timeout instead. `None`: no limit. Other commands, also at the same
+    /// time, keep theirs.
+    ///
+    /// ```no_run
+    /// # async fn example(connection: &cenote_postgres::Connection) -> cenote_postgres::Result<()> {
+    /// let refresh = connection.batch_execute("REFRESH MATERIALIZED VIEW report");
+    /// connection.within(None, refresh).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// As `commands`. The timeout of the connection does not change.
+    pub fn within<F: Future>(&self, limit: Option<Duration>, commands: F) -> impl Future<Output = F::Output> {
+        self.inner.command_limit.during(limit, commands)
     }
 
     /// Returns the server process of this connection, as in `pg_stat_activity.pid`.

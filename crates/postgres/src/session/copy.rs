@@ -28,7 +28,7 @@ pub struct CopyIn<'a> {
 /// A stream of data of a COPY from the server. See [`Connection::copy_out`].
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
-pub struct CopyOut<'a>(TimedStream<'a, CopyOutStream>);
+pub struct CopyOut<'a>(TimedStream<&'a Connection, CopyOutStream>);
 
 impl Connection {
     /// Begins a `COPY … FROM STDIN`. Send the data in pieces of any size, in the format that the statement names, and
@@ -42,13 +42,8 @@ impl Connection {
     /// See [`Error`]. If the server refuses the COPY, for example because there is no such table, the connection is
     /// lost: the driver would assign later answers to the wrong requests.
     pub async fn copy_in(&self, sql: &str) -> Result<CopyIn<'_>> {
-        let begin = async {
-            let runnable = self.prepare(sql).await?;
-            let sink = self.inner.client.copy_in(&runnable.prepared.statement).await;
-            sink.map_err(Failure::Executed)
-        };
         Ok(CopyIn {
-            sink: Box::pin(self.command(sql, begin, |_| None).await?),
+            sink: Box::pin(self.begin_copy_in(sql).await?),
             silence: ReadTimeout::new(self.command_timeout()),
             connection: self,
         })
@@ -63,8 +58,22 @@ impl Connection {
     ///
     /// See [`Error`]; the stream may also end with one.
     pub async fn copy_out(&self, sql: &str) -> Result<CopyOut<'_>> {
+        let data = self.begin_copy_out(sql).await?;
+        Ok(CopyOut(TimedStream::new(self, data, SideEffects::default())))
+    }
+
+    pub(super) async fn begin_copy_in(&self, sql: &str) -> Result<CopyInSink<Bytes>> {
         let begin = async {
-            let first = self.prepare(sql).await?;
+            let runnable = self.statement(sql).await?;
+            let sink = self.inner.client.copy_in(&runnable.prepared.statement).await;
+            sink.map_err(Failure::Executed)
+        };
+        self.command(sql, begin, |_| None).await
+    }
+
+    pub(super) async fn begin_copy_out(&self, sql: &str) -> Result<CopyOutStream> {
+        let begin = async {
+            let first = self.statement(sql).await?;
             match self.start_copy_out(&first).await {
                 Err(failure) => {
                     let renewed = self.renew(sql, &first, failure).await?;
@@ -73,8 +82,7 @@ impl Connection {
                 data => data,
             }
         };
-        let data = self.command(sql, begin, |_| None).await?;
-        Ok(CopyOut(TimedStream::new(self, data, SideEffects::default())))
+        self.command(sql, begin, |_| None).await
     }
 
     async fn start_copy_out(&self, runnable: &Runnable) -> std::result::Result<CopyOutStream, Failure> {

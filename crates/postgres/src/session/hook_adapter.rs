@@ -1,5 +1,5 @@
 //! Gives the generic pool the application's hooks. Invariant: a hook's commands have the command timeout of the configuration,
-//! whoever had the connection before.
+//! not that of the connection's last holder.
 
 use std::{sync::Arc, time::Duration};
 

@@ -3,6 +3,7 @@
 //! Invariant: a session is handed to its next user only when the wire and the statements' texts show nothing of the
 //! previous one.
 
+pub(crate) mod binary_copy;
 mod clean;
 pub(crate) mod command_limit;
 pub(crate) mod commands;
@@ -14,7 +15,9 @@ pub(crate) mod hook_adapter;
 pub(crate) mod hooks;
 mod lexer;
 pub(crate) mod manager;
+pub(crate) mod owned_stream;
 pub(crate) mod pipeline;
+pub(crate) mod portal;
 mod prepare;
 pub(crate) mod query_metrics;
 mod read_timeout;
@@ -24,3 +27,4 @@ mod statement_cache;
 mod statement_span;
 pub(crate) mod streams;
 pub(crate) mod transaction;
+pub(crate) mod typed;

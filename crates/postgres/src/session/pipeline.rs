@@ -88,7 +88,7 @@ impl Connection {
             return commands.iter().map(|_| Err(error.clone())).collect();
         }
         let prepared = commands.iter().map(|command| async {
-            let preparing = async { Ok(self.prepare(command.sql).await) };
+            let preparing = async { Ok(self.statement(command.sql).await) };
             // Bounded in time. It is counted when it is executed.
             self.bounded(preparing).await
         });

@@ -13,7 +13,7 @@ use super::{
     staleness::Staleness,
     statement_cache::Prepared,
 };
-use crate::tap::TransactionStatus;
+use crate::{Result, tap::TransactionStatus};
 
 /// A prepared statement, and whether it comes from the cache.
 pub(super) struct Runnable {
@@ -23,8 +23,22 @@ pub(super) struct Runnable {
 }
 
 impl Connection {
+    /// Prepares a statement and keeps it, for commands with the same text. Returns it with the types of its parameters and columns.
+    ///
+    /// Every command does so by itself; call this to have a statement ready, or to look at its types. The statement belongs to
+    /// this connection: run it by passing its text, or the driver's statement to [`client`](Self::client).
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`](crate::Error).
+    pub async fn prepare(&self, sql: &str) -> Result<Statement> {
+        self.make_ready().await?;
+        let prepared = self.bounded(self.statement(sql)).await?;
+        Ok(prepared.prepared.statement)
+    }
+
     /// Returns a statement from the cache, or prepares and keeps it.
-    pub(super) async fn prepare(&self, sql: &str) -> std::result::Result<Runnable, Failure> {
+    pub(super) async fn statement(&self, sql: &str) -> std::result::Result<Runnable, Failure> {
         let Inner { link, statements, .. } = &*self.inner;
         if link.take_stale() {
             statements.clear();
@@ -46,7 +60,7 @@ impl Connection {
         })
     }
 
-    async fn prepare_anew(&self, sql: &str) -> std::result::Result<Statement, Failure> {
+    pub(super) async fn prepare_anew(&self, sql: &str) -> std::result::Result<Statement, Failure> {
         let Inner {
             client,
             types_looked_up,
@@ -89,7 +103,7 @@ impl Connection {
             // The transaction has failed.
             _ => return Err(failure.stale()),
         }
-        let renewed = self.prepare(sql).await?;
+        let renewed = self.statement(sql).await?;
         let parameters = |runnable: &Runnable| runnable.prepared.statement.params().to_vec();
         match staleness == Staleness::Parameters && parameters(stale) == parameters(&renewed) {
             true => Err(failure),

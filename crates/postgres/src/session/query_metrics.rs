@@ -40,6 +40,7 @@ struct StatementCounts {
 
 /// What was counted of the statements with one name.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StatementStats {
     /// The name; `other` for all that are not in [`Config::statement_names`](crate::Config::statement_names).
     pub name: &'static str,

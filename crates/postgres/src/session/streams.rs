@@ -4,12 +4,13 @@
 //! returned.
 
 use std::{
+    ops::Deref,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use futures_util::Stream;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::BorrowToSql};
 
 use super::{commands::Parameter, connection::Connection};
 use crate::{Error, Result, last_failure, session::read_timeout::ReadTimeout, session::side_effects::SideEffects};
@@ -17,12 +18,14 @@ use crate::{Error, Result, last_failure, session::read_timeout::ReadTimeout, ses
 /// A stream of the rows of a query. See [`Connection::query_stream`].
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
-pub struct RowStream<'a>(TimedStream<'a, tokio_postgres::RowStream>);
+pub struct RowStream<'a>(TimedStream<&'a Connection, tokio_postgres::RowStream>);
 
-/// The answer to one command as a stream, whose waits for the server are bounded.
-pub(super) struct TimedStream<'a, S> {
-    connection: &'a Connection,
+/// The answer to one command as a stream, whose waits for the server are bounded. `C` is its connection, owned or borrowed.
+pub(super) struct TimedStream<C, S> {
+    /// Before the connection, so that it is dropped first: a connection that is returned with a stream that somebody holds is
+    /// closed.
     source: Pin<Box<S>>,
+    connection: C,
     silence: ReadTimeout,
     ended: bool,
     /// The effects of the command on the session, excused once it has completed.
@@ -45,10 +48,34 @@ impl Connection {
         let (rows, effects) = self.command(sql, self.start(sql, parameters), |_| None).await?;
         Ok(RowStream(TimedStream::new(self, rows, effects)))
     }
+
+    /// Like [`query_stream`](Self::query_stream), for parameters of any one type, also in number unknown before.
+    ///
+    /// ```no_run
+    /// # async fn example(connection: &cenote_postgres::Connection, names: Vec<String>) -> cenote_postgres::Result<()> {
+    /// let places: Vec<_> = (1..=names.len()).map(|place| format!("${place}")).collect();
+    /// let sql = format!("SELECT id FROM goods WHERE name IN ({})", places.join(", "));
+    /// let rows = connection.query_raw(&sql, names).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; the stream may also end with one.
+    pub async fn query_raw<P, I>(&self, sql: &str, parameters: I) -> Result<RowStream<'_>>
+    where
+        P: BorrowToSql + Send + Sync,
+        I: IntoIterator<Item = P>,
+    {
+        let parameters: Vec<P> = parameters.into_iter().collect();
+        let (rows, effects) = self.command(sql, self.start(sql, &parameters), |_| None).await?;
+        Ok(RowStream(TimedStream::new(self, rows, effects)))
+    }
 }
 
-impl<'a, S> TimedStream<'a, S> {
-    pub(super) fn new(connection: &'a Connection, source: S, effects: SideEffects) -> Self {
+impl<C: Deref<Target = Connection>, S> TimedStream<C, S> {
+    pub(super) fn new(connection: C, source: S, effects: SideEffects) -> Self {
         Self {
             effects,
             silence: ReadTimeout::new(connection.command_timeout()),
@@ -59,8 +86,9 @@ impl<'a, S> TimedStream<'a, S> {
     }
 }
 
-impl<S, T> TimedStream<'_, S>
+impl<C, S, T> TimedStream<C, S>
 where
+    C: Deref<Target = Connection>,
     S: Stream<Item = std::result::Result<T, tokio_postgres::Error>>,
 {
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T>>> {
@@ -108,7 +136,7 @@ impl Stream for RowStream<'_> {
     }
 }
 
-impl<S> std::fmt::Debug for TimedStream<'_, S> {
+impl<C: std::fmt::Debug, S> std::fmt::Debug for TimedStream<C, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.connection.fmt(f)
     }

@@ -4,6 +4,7 @@
 use std::{
     borrow::Cow,
     ops::{Deref, DerefMut},
+    time::Duration,
 };
 
 use tokio_postgres::error::SqlState;
@@ -22,6 +23,8 @@ pub struct Transaction<'a> {
     depth: u32,
     /// The server has confirmed the end, so there is nothing to roll back.
     ended: bool,
+    /// The command timeout at its beginning, which it leaves behind.
+    limit_before: Option<Duration>,
 }
 
 /// The options of a transaction. The default is that of the database.
@@ -52,6 +55,7 @@ pub struct TransactionOptions {
 
 /// Which changes of other transactions a transaction sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Isolation {
     /// Each statement sees what was committed before the statement began.
     ReadCommitted,
@@ -125,6 +129,7 @@ impl<'a> Transaction<'a> {
     async fn enter(connection: ConnectionRef<'a>, depth: u32, begin: &str) -> Result<Self> {
         // The guard exists before the command is sent, so that a dropped future rolls back.
         let transaction = Self {
+            limit_before: connection.command_timeout(),
             connection,
             depth,
             ended: false,
@@ -253,5 +258,6 @@ impl Drop for Transaction<'_> {
         if !self.ended {
             self.connection.send(&self.undo());
         }
+        self.connection.set_command_timeout(self.limit_before);
     }
 }

@@ -183,3 +183,37 @@ async fn a_handle_or_a_holder_may_set_another_limit_and_the_next_holder_has_that
     assert_eq!(connection.command_timeout(), Some(Duration::from_millis(300)));
     assert!(matches!(connection.query(slow, &[]).await, Err(Error::Timeout(_))));
 }
+
+#[tokio::test]
+async fn a_limit_for_one_command_is_that_commands_alone() {
+    let usual = Duration::from_millis(300);
+    let pool = pool(&database().await, 1, usual);
+    let connection = pool.get().await.unwrap();
+    let slow = "SELECT pg_sleep(0.6)";
+    connection.within(None, connection.query(slow, &[])).await.unwrap();
+    connection
+        .within(Some(SOON), connection.batch_execute(slow))
+        .await
+        .unwrap();
+    assert!(matches!(connection.query(slow, &[]).await, Err(Error::Timeout(it)) if it == usual));
+    // Dropped in the middle.
+    give_up_after(1, connection.within(None, connection.query(FOREVER, &[]))).await;
+    assert_eq!(connection.command_timeout(), Some(usual));
+}
+
+#[tokio::test]
+async fn a_limit_set_on_a_transaction_or_savepoint_ends_with_it() {
+    let usual = Duration::from_millis(300);
+    let pool = pool(&database().await, 1, usual);
+    let mut connection = pool.get().await.unwrap();
+    let slow = "SELECT pg_sleep(0.6)";
+    let mut transaction = connection.transaction().await.unwrap();
+    transaction.set_command_timeout(Some(SOON));
+    let savepoint = transaction.savepoint().await.unwrap();
+    savepoint.set_command_timeout(None);
+    savepoint.query(slow, &[]).await.unwrap();
+    savepoint.commit().await.unwrap();
+    assert_eq!(transaction.command_timeout(), Some(SOON));
+    drop(transaction);
+    assert_eq!(connection.command_timeout(), Some(usual));
+}

@@ -116,3 +116,33 @@ async fn a_missing_or_empty_password_file_is_reported_and_a_new_one_is_read() {
     fs::write(&file, "secret\r\n").unwrap();
     pool.get().await.unwrap().query_one("SELECT 1", &[]).await.unwrap();
 }
+
+#[tokio::test]
+async fn after_a_rotation_every_session_is_replaced_on_request_and_no_caller_gets_an_error() {
+    let (watcher, mut config) = config_of("replaced", "one").await;
+    let token = Arc::new(std::sync::Mutex::new("one".to_owned()));
+    config.password = Some(Password::from_fn({
+        let token = token.clone();
+        move || {
+            let now = token.lock().unwrap().clone();
+            async move { Ok(now) }
+        }
+    }));
+    let pool = Pool::new(config).unwrap();
+    let held = pool.get().await.unwrap();
+    let before = [held.process_id(), pool.get().await.unwrap().process_id()];
+
+    watcher.run("ALTER ROLE replaced PASSWORD 'two'").await;
+    "two".clone_into(&mut token.lock().unwrap());
+    pool.replace_all();
+    held.query("SELECT 1", &[]).await.unwrap();
+    drop(held);
+    for _ in 0..5 {
+        let connection = pool.get().await.unwrap();
+        assert!(!before.contains(&connection.process_id()));
+    }
+    for process_id in before {
+        watcher.sees_gone(process_id).await;
+    }
+    assert_eq!(pool.stats().pool.connect_failures, 0);
+}

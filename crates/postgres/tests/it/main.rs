@@ -9,6 +9,7 @@
 
 mod application_name;
 mod batching;
+mod binary_copying;
 mod black_hole;
 mod cancellation;
 #[cfg(feature = "tls")]
@@ -31,9 +32,12 @@ mod loading;
 mod metrics;
 mod outages;
 mod own_errors;
+mod owned_streams;
 mod permanent;
 mod pipelining;
+mod portals;
 mod retry;
+mod row_level_security;
 mod runtimes;
 mod savepoints;
 mod secrets;
@@ -50,3 +54,4 @@ mod timeouts_beside_neighbours;
 mod tls;
 mod transaction_retries;
 mod transactions;
+mod typed_commands;

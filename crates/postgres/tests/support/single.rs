@@ -19,6 +19,13 @@ pub async fn text(connection: &Connection, sql: &str) -> String {
     connection.query_one(sql, &[]).await.unwrap().get(0)
 }
 
+/// Checks that the next user is outside a transaction and can write. It may have another connection: one whose cancel is slow on
+/// a busy machine is closed.
+pub async fn assert_clean(pool: &Pool, watcher: &Watcher) {
+    let process_id = timeout(SOON, pool.get()).await.unwrap().unwrap().process_id();
+    assert_as_new(pool, process_id, watcher).await;
+}
+
 /// Checks that the next user gets the same connection, outside a transaction, and can write.
 pub async fn assert_as_new(pool: &Pool, process_id: u32, watcher: &Watcher) {
     let connection = timeout(SOON, pool.get()).await.unwrap().unwrap();
