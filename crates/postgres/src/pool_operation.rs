@@ -81,7 +81,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Error::Acquire`] if fewer are open by then, and at once if the pool is closed or connects cannot succeed. The pool
+    /// [`Error::Acquire`](crate::Error::Acquire) if fewer are open by then, and at once if the pool is closed or connects cannot succeed. The pool
     /// goes on connecting.
     ///
     /// # Cancel safety

@@ -26,7 +26,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// See [`Error`].
+    /// See [`Error`](crate::Error).
     ///
     /// # Cancel safety
     ///
@@ -45,7 +45,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Error::RowCount`] when there is no row, or more than one; otherwise see [`Error`].
+    /// [`Error::RowCount`](crate::Error::RowCount) when there is no row, or more than one; otherwise see [`Error`](crate::Error).
     #[track_caller]
     pub fn query_one<'a>(
         &'a self,
@@ -60,7 +60,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Error::RowCount`] when there is more than one row; otherwise see [`Error`].
+    /// [`Error::RowCount`](crate::Error::RowCount) when there is more than one row; otherwise see [`Error`](crate::Error).
     #[track_caller]
     pub fn query_opt<'a>(
         &'a self,
@@ -75,7 +75,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// See [`Error`].
+    /// See [`Error`](crate::Error).
     #[track_caller]
     pub fn execute<'a>(
         &'a self,
@@ -90,7 +90,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// See [`Error`].
+    /// See [`Error`](crate::Error).
     #[track_caller]
     pub fn query_typed<'a>(
         &'a self,
@@ -106,7 +106,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// See [`Error`].
+    /// See [`Error`](crate::Error).
     #[track_caller]
     pub fn batch_execute<'a>(&'a self, sql: &'a str) -> impl Future<Output = Result<()>> + Send + 'a {
         let at = Location::caller();
@@ -130,7 +130,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// See [`Error`]; the stream may also end with one.
+    /// See [`Error`](crate::Error); the stream may also end with one.
     ///
     /// # Cancel safety
     ///
