@@ -9,7 +9,12 @@ const WARM: u32 = 2;
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Sizes, timeouts and lifetimes of a pool.
+///
+/// With the feature `serde` it is a table with these names; what is absent has its default. Times are as in
+/// `cenote_pool::serde_duration`.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct Config {
     /// The number of connections that are kept open although nobody needs them. `None`: 2, or `max_size` if that is
     /// less.
@@ -23,33 +28,43 @@ pub struct Config {
     /// is short again. Bursts that are worked off within 20 times this time are left alone. This is CoDel (Nichols and
     /// Jacobson, "Controlling Queue Delay", ACM Queue, 2012). Good values are between the usual time that a connection
     /// is held and a tenth of `acquire_timeout`. `None`, the default: nobody is shed.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration::optional"))]
     pub shed_target: Option<Duration>,
     /// The longest wait of a caller. Zero: take an idle connection or fail. Default: 30 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub acquire_timeout: Duration,
     /// The maximum number of waiters. One more caller is refused at once. So is a caller whose wait would time out,
     /// once the queue has stood for a second and its rate is known. Default: 10,000.
     pub max_waiters: u32,
     /// The lifetime of a connection, less a random part of up to a tenth, so that connections opened together do not
     /// end together. `None`: unlimited. Default: 30 minutes.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration::optional"))]
     pub max_lifetime: Option<Duration>,
     /// The time after which an idle connection beyond `min_size` is closed. `None`: never. Default: 5 minutes.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration::optional"))]
     pub idle_timeout: Option<Duration>,
     /// A connection that was idle for this time is [checked](crate::Manager::check) before it is handed out. `None`:
     /// never. Default: 30 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration::optional"))]
     pub check_after: Option<Duration>,
     /// How long a [check](crate::Manager::check) stays valid for connections whose
     /// [condition](crate::Manager::inspect) is unknown. A connection that dies within this time may be handed out dead.
     /// Zero, the default: each is checked before it is handed out.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub trust_check_for: Duration,
     /// The longest time of one [`Manager::check`](crate::Manager::check). Default: 1 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub check_timeout: Duration,
     /// The longest time of one [`Manager::connect`](crate::Manager::connect), including name resolution, handshakes and
     /// authentication. Default: 5 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub connect_timeout: Duration,
     /// The longest time of one [`Manager::clean`](crate::Manager::clean). Default: 1 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub clean_timeout: Duration,
     /// The longest time of one [`Manager::close`](crate::Manager::close). Until then the connection counts against the
     /// maximum. Default: 5 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub close_timeout: Duration,
     /// The maximum number of connects under way at once; one while connects fail. While connections are in use,
     /// connects for waiters begin with one, and each success while the queue stands allows one more: a burst of short
@@ -57,22 +72,27 @@ pub struct Config {
     pub connect_concurrency: u32,
     /// A connection that one caller holds for this time counts as leaked: a warning is logged, once for each holder,
     /// and [`Stats::leaked`](crate::Stats::leaked) counts it. It is not taken away. `None`: never. Default: 60 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration::optional"))]
     pub leak_after: Option<Duration>,
     /// Measures how long each connection is held: [`Stats::use_times`](crate::Stats::use_times). It takes two readings of
     /// the clock, some 60 ns, for each use that nobody waits for. Default: false.
     pub time_uses: bool,
     /// The pause after the first failed connect. It doubles with each further failure. Up to half of each pause is
     /// random. Default: 50 ms.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub backoff_base: Duration,
     /// The longest pause between failing connects. `None`: 500 ms, or `backoff_base` if that is more.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration::optional"))]
     pub backoff_max: Option<Duration>,
     /// The pause while connects fail [permanently](crate::Manager::is_permanent). It bounds how late a corrected
     /// password is noticed, and how many logins a wrong one costs. In a pool that has worked it is also the time for
     /// which such failures are retried with the usual backoff before they count as permanent. Default: 5 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub backoff_permanent: Duration,
     /// When connects have failed for this time and no connection is open, new callers are refused at once with
     /// [`Reason::Unavailable`](crate::Reason::Unavailable); waiters stay. The pool goes on connecting, and the first
     /// success ends it. `None`: new callers always wait. Default: 5 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration::optional"))]
     pub breaker_after: Option<Duration>,
 }
 

@@ -40,6 +40,7 @@
 #![warn(clippy::significant_drop_tightening)]
 
 // In import order: a module uses only those above it.
+mod any_error;
 mod chain;
 mod config;
 mod manager;
@@ -66,6 +67,8 @@ mod slots;
 
 mod delivery;
 mod runtimes;
+#[cfg(feature = "serde")]
+pub mod serde_duration;
 
 mod inner;
 
@@ -95,6 +98,7 @@ mod interleavings;
 
 pub use cenote_metrics::{Histogram, Metrics, Value};
 
+pub use any_error::AnyError;
 pub use caller::{Acquisition, Holder};
 pub use chain::Chain;
 pub use config::{Config, InvalidConfig, Limits};

@@ -55,6 +55,8 @@ pub struct Config {
 /// When a returned connection's session is reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Reset {
     /// After a command that may have changed the session.
     ///

@@ -10,7 +10,7 @@ use tokio_postgres::error::{DbError, SqlState};
 
 use cenote_pool::{Chain, Reason};
 
-use crate::connection_error::AcquireError;
+use crate::{connection_error::AcquireError, driver_error};
 
 /// The result of a command.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -140,7 +140,8 @@ impl From<AcquireError> for Error {
     }
 }
 
-/// For `?` on what the driver's own functions return, such as [`tokio_postgres::Row::try_get`].
+/// For `?` on what the driver's own functions return, such as [`tokio_postgres::Row::try_get`], and on what a
+/// [`GenericClient`](crate::GenericClient) returns: an error of this crate inside the driver's comes out unchanged.
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
         // The driver distinguishes its errors only by text. A test checks these.
@@ -168,9 +169,9 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 impl Error {
-    /// The error of a command that certainly was not executed.
-    pub(crate) fn unexecuted(error: tokio_postgres::Error, death: Option<Arc<str>>) -> Self {
-        match Self::executed(error, death) {
+    /// The same failure of a command that certainly was not executed.
+    pub(crate) fn unexecuted(self) -> Self {
+        match self {
             Self::Lost { cause } => Self::Disconnected { cause },
             Self::NotUnderstood(error) => Self::NotSent(error),
             other => other,
@@ -179,36 +180,46 @@ impl Error {
 
     /// The error of a command that was sent, unless the error says that it was not.
     pub(crate) fn executed(error: tokio_postgres::Error, death: Option<Arc<str>>) -> Self {
+        Self::sort(error, death).0
+    }
+
+    /// Like [`executed`](Self::executed), and also returns the driver's error, unless it has become a part of this one.
+    pub(crate) fn sort(error: tokio_postgres::Error, death: Option<Arc<str>>) -> (Self, Option<tokio_postgres::Error>) {
         let source = std::error::Error::source(&error);
         if let Some(database) = error.as_db_error() {
             // A fatal error ends the connection. The server may have committed before.
             let cause = || database.message().into();
-            return match is_fatal(database) {
+            let sorted = match is_fatal(database) {
                 true if ends_idle_session(database.code().code()) => Self::Disconnected { cause: cause() },
                 true => Self::Lost { cause: cause() },
                 false => Self::Database(Box::new(database.clone())),
             };
+            return (sorted, Some(error));
+        }
+        if let Some(own) = driver_error::inside::<Self>(&error) {
+            return (own.clone(), Some(error));
         }
         // A failure of the stream or of an answer is an I/O error or has no cause. Any other cause is a value that
         // could not be encoded, which happens before anything is sent.
         let io = source.and_then(|cause| cause.downcast_ref::<std::io::Error>());
         if source.is_some() && io.is_none() {
-            return Self::NotSent(Arc::new(error));
+            return (Self::NotSent(Arc::new(error)), None);
         }
         // `InvalidInput` is a message that could not be written or parsed; the stream itself works.
         let stream_failed = io.is_some_and(|io| io.kind() != std::io::ErrorKind::InvalidInput);
         match death {
-            Some(cause) => Self::Lost { cause },
-            None if error.is_closed() || stream_failed => Self::Lost {
-                cause: Chain(&error).to_string().into(),
-            },
-            None => Self::NotUnderstood(Arc::new(error)),
+            Some(cause) => (Self::Lost { cause }, Some(error)),
+            None if error.is_closed() || stream_failed => {
+                let cause = Chain(&error).to_string().into();
+                (Self::Lost { cause }, Some(error))
+            }
+            None => (Self::NotUnderstood(Arc::new(error)), None),
         }
     }
 
-    /// The error of a command that failed because something that it depends on has changed.
-    pub(crate) fn stale(error: tokio_postgres::Error, death: Option<Arc<str>>) -> Self {
-        match Self::executed(error, death) {
+    /// The same failure of a command that failed because something that it depends on has changed.
+    pub(crate) fn stale(self) -> Self {
+        match self {
             Self::Database(error) => Self::Stale(error),
             other => other,
         }

@@ -128,7 +128,7 @@ async fn every_error_says_all_of_it_once_and_has_no_source() {
         Error::Miscounted { outcomes: 1, writes: 2 },
         Error::RowCount(2),
         Error::ChannelName,
-        Error::unexecuted(wrong_parameter, None),
+        Error::executed(wrong_parameter, None).unexecuted(),
         Error::NotUnderstood(Arc::new(client.execute("SELECT $1::int", &[&"x"]).await.unwrap_err())),
     ];
     let mut seen = [false; ERRORS];

@@ -40,10 +40,18 @@
 
 mod batch;
 mod capacity;
+mod clorinde;
 mod config;
+mod config_libpq;
+#[cfg(feature = "serde")]
+mod config_serde;
+#[cfg(feature = "serde")]
+mod config_spelling;
 mod connect;
 mod connection_error;
+mod driver_error;
 mod error;
+mod from_row;
 mod health;
 mod invalid_config;
 mod last_failure;
@@ -54,6 +62,7 @@ mod pool;
 mod pool_operation;
 mod pool_retries;
 mod pool_statements;
+mod pool_typed_rows;
 mod retry;
 mod runtime_liveness;
 mod server_role;
@@ -68,6 +77,8 @@ pub use batch::batcher::{
 pub use batch::combiner::{Combine, Combiner, Rows};
 pub use batch::loader::{Decoded, Loader, LoaderMany};
 pub use capacity::Capacity;
+#[cfg(feature = "derive")]
+pub use cenote_derive::FromRow;
 pub use cenote_pool::{
     Chain, Condition, Config as PoolConfig, ConnectError, ConnectionInfo, ConnectionState, Decision, HealthState,
     Histogram, Holder, Limits, Metrics, Phase, Reason, Retired, Snapshot, Stats as PoolStats,
@@ -78,8 +89,11 @@ pub use connect::dns::Resolver;
 pub use connect::failover_watch::HostState;
 pub use connect::tls::{ClientCertificate, Roots, Tls, Verify};
 pub use connect::url::{ConnectionString, check_host};
+#[cfg(fuzzing)]
+pub use connect::{passfile_password, service_options};
 pub use connection_error::{AcquireError, ConnectionError, TOO_MANY_CONNECTIONS, summarize};
 pub use error::{Error, Result};
+pub use from_row::FromRow;
 pub use health::Health;
 pub use invalid_config::{InvalidConfig, InvalidUrl};
 pub use listener::{Listener, ListenerOptions};
@@ -92,6 +106,7 @@ pub use session::binary_copy::{BinaryCopyIn, BinaryCopyOut};
 pub use session::commands::CommandOutput;
 pub use session::connection::Connection;
 pub use session::copy::{CopyIn, CopyOut};
+pub use session::generic_client::GenericClient;
 pub use session::hooks::Hooks;
 pub use session::manager::{OwnedPooled, Pooled, Postgres};
 pub use session::owned_stream::OwnedRowStream;

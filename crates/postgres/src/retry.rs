@@ -29,11 +29,14 @@ const STALE: u32 = 100;
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct Retry {
     /// The number of attempts; 1 means no retry.
     pub attempts: u32,
     /// The pause before the second attempt. It doubles with each further one, up to 30 s. Each pause is a random time
     /// between once and twice that.
+    #[cfg_attr(feature = "serde", serde(with = "cenote_pool::serde_duration"))]
     pub delay: Duration,
 }
 

@@ -7,6 +7,7 @@
 #![cfg(test)]
 
 mod affinity;
+mod any_error;
 mod breaker;
 mod cancellation;
 mod cancellation_matrix;

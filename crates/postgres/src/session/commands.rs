@@ -10,7 +10,12 @@ use tokio_postgres::{
     types::{BorrowToSql, ToSql},
 };
 
-use super::{connection::Connection, execution::Failure, prepare::Runnable, side_effects::SideEffects};
+use super::{
+    connection::Connection,
+    execution::{Failed, Failure},
+    prepare::Runnable,
+    side_effects::SideEffects,
+};
 use crate::{Error, Result, tap::Dirt};
 
 /// A parameter of a statement.
@@ -74,27 +79,39 @@ impl Connection {
     ///
     /// See [`Error`].
     pub async fn batch_execute(&self, sql: &str) -> Result<()> {
-        self.simple(sql, SideEffects::of(sql)).await
+        let send = || self.inner.client.batch_execute(sql);
+        let done = self.simple(sql, SideEffects::of(sql), send).await;
+        done.map_err(|failed| failed.error)
     }
 
     /// Runs a statement that controls a transaction.
     pub(crate) async fn control(&self, sql: &str) -> Result<()> {
-        self.simple(sql, SideEffects::default()).await
+        let send = || self.inner.client.batch_execute(sql);
+        let done = self.simple(sql, SideEffects::default(), send).await;
+        done.map_err(|failed| failed.error)
     }
 
-    async fn simple(&self, sql: &str, effects: SideEffects) -> Result<()> {
+    /// Runs a command of the simple protocol.
+    pub(super) async fn simple<T, F>(
+        &self,
+        sql: &str,
+        effects: SideEffects,
+        send: impl FnOnce() -> F,
+    ) -> std::result::Result<T, Failed>
+    where
+        F: Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+    {
         let run = async {
             self.expect(effects);
-            let done = self.inner.client.batch_execute(sql).await;
             // A string of the protocol ends with a zero byte, so the driver refuses a text with one.
-            done.map_err(|error| match sql.contains('\0') {
+            let answer = send().await.map_err(|error| match sql.contains('\0') {
                 true => Failure::Unexecuted(error),
                 false => Failure::Executed(error),
             })?;
             self.excuse(effects);
-            Ok(())
+            Ok(answer)
         };
-        self.command(sql, run, |()| None).await
+        self.attempt(sql, run, |_| None).await
     }
 
     /// Notes, before a command is sent, changes that its answer will not show.

@@ -2,8 +2,13 @@
 //!
 //! Invariant: every command that is counted, bounded in time and cancelled goes through [`Connection::command`].
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
+use futures_util::TryFutureExt;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -13,7 +18,7 @@ use super::{
     statement_span,
 };
 use crate::{
-    Error, Result, last_failure,
+    Error, Result, driver_error, last_failure,
     tap::{TransactionStatus, Verdict},
     timer::after,
 };
@@ -43,24 +48,76 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
+/// A command that failed.
+pub(super) struct Failed {
+    pub(super) error: Error,
+    /// The driver's error, unless there is none or `error` holds it.
+    driver: Option<tokio_postgres::Error>,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { error, driver: None }
+    }
+}
+
+impl Failed {
+    fn map(self, change: impl FnOnce(Error) -> Error) -> Self {
+        Self {
+            error: change(self.error),
+            ..self
+        }
+    }
+
+    /// Returns the driver's error. A failure that is not the driver's, such as a timeout, becomes one.
+    pub(super) fn into_driver(self) -> tokio_postgres::Error {
+        let around = |error: Error| {
+            let kind = match error {
+                Error::Timeout(_) => io::ErrorKind::TimedOut,
+                _ => io::ErrorKind::ConnectionAborted,
+            };
+            driver_error::around(kind, error)
+        };
+        match (self.driver, self.error) {
+            (Some(driver), _) => driver,
+            (None, Error::NotSent(own)) => Arc::try_unwrap(own).unwrap_or_else(|own| around(Error::NotSent(own))),
+            (None, Error::NotUnderstood(own)) => {
+                Arc::try_unwrap(own).unwrap_or_else(|own| around(Error::NotUnderstood(own)))
+            }
+            (None, error) => around(error),
+        }
+    }
+}
+
 impl Connection {
     /// Runs a command: counted, bounded in time, with its errors classified. All commands go through this. `rows` tells the
     /// number of rows of its answer.
-    pub(super) async fn command<T>(
+    pub(super) fn command<'a, T>(
+        &'a self,
+        sql: &'a str,
+        run: impl Future<Output = std::result::Result<T, Failure>> + 'a,
+        rows: fn(&T) -> Option<u64>,
+    ) -> impl Future<Output = Result<T>> {
+        // Not `async`, which would hold `run` twice.
+        self.attempt(sql, run, rows).map_err(|failed| failed.error)
+    }
+
+    /// Like [`command`](Self::command), but keeps the driver's error too.
+    pub(super) async fn attempt<T>(
         &self,
         sql: &str,
         run: impl Future<Output = std::result::Result<T, Failure>>,
-        rows: fn(&T) -> Option<u64>,
-    ) -> Result<T> {
+        rows: impl FnOnce(&T) -> Option<u64>,
+    ) -> std::result::Result<T, Failed> {
         let metrics = &self.inner.metrics;
         metrics.started(sql);
         let started = Instant::now();
         let span = statement_span::begin(sql);
         let result = match self.make_ready().await {
             Ok(()) => self.bounded_from(started, run.instrument(span.clone())).await,
-            Err(error) => Err(error),
+            Err(error) => Err(Failed::from(error)),
         };
-        let outcome = result.as_ref().map(rows);
+        let outcome = result.as_ref().map(rows).map_err(|failed| &failed.error);
         statement_span::end(&span, outcome);
         metrics.finished(sql, started.elapsed(), outcome, &self.inner.usage);
         last_failure::note(outcome.err());
@@ -80,15 +137,19 @@ impl Connection {
     }
 
     /// Runs a part of a command within the command timeout.
-    pub(super) async fn bounded<T>(&self, run: impl Future<Output = std::result::Result<T, Failure>>) -> Result<T> {
-        self.bounded_from(Instant::now(), run).await
+    pub(super) fn bounded<T>(
+        &self,
+        run: impl Future<Output = std::result::Result<T, Failure>>,
+    ) -> impl Future<Output = Result<T>> {
+        self.bounded_from(Instant::now(), run).map_err(|failed| failed.error)
     }
 
-    async fn bounded_from<T>(
+    /// Like [`bounded`](Self::bounded), for a command that began at `started`.
+    pub(super) async fn bounded_from<T>(
         &self,
         started: Instant,
         run: impl Future<Output = std::result::Result<T, Failure>>,
-    ) -> Result<T> {
+    ) -> std::result::Result<T, Failed> {
         let Inner {
             link,
             command_limit,
@@ -101,19 +162,23 @@ impl Connection {
             None => run.await,
             Some(limit) => match timer.bound(after(started, limit), run).await {
                 Some(ended) => ended,
-                None => return Err(self.overdue(limit)),
+                None => return Err(self.overdue(limit).into()),
             },
         };
-        let error = match ended {
-            Ok(done) => return Ok(done),
-            Err(Failure::Unexecuted(error)) => Error::unexecuted(error, link.end_reason()),
-            Err(Failure::Executed(error)) => Error::executed(error, link.end_reason()),
-            Err(Failure::Stale(error)) => Error::stale(error, link.end_reason()),
+        let failed = |error| {
+            let (error, driver) = Error::sort(error, link.end_reason());
+            Failed { error, driver }
         };
-        Err(match error {
+        let failed = match ended {
+            Ok(done) => return Ok(done),
+            Err(Failure::Unexecuted(error)) => failed(error).map(Error::unexecuted),
+            Err(Failure::Executed(error)) => failed(error),
+            Err(Failure::Stale(error)) => failed(error).map(Error::stale),
+        };
+        Err(failed.map(|error| match error {
             Error::Lost { cause } if link.ended_idle() => Error::Disconnected { cause },
             error => error,
-        })
+        }))
     }
 
     /// Returns the error of a command that took longer than `limit`. The command is cancelled before the next one.

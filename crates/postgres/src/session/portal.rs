@@ -54,7 +54,8 @@ impl Transaction<'_> {
             // Not from the cache: it would keep a statement for each portal. This one is closed when it is dropped.
             let runnable = Runnable {
                 prepared: Prepared {
-                    statement: connection.prepare_anew(&declare).await?,
+                    statement: connection.prepare_on_the_server(&declare, &[]).await?,
+                    key: declare.as_str().into(),
                     effects: SideEffects::of(&declare),
                 },
                 is_cached: false,

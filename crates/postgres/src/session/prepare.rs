@@ -4,14 +4,15 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use tokio::time::Instant;
 use tokio_postgres::{Statement, types::Type};
 
 use super::{
     connection::{Connection, Inner},
-    execution::Failure,
+    execution::{Failed, Failure},
     side_effects::SideEffects,
     staleness::Staleness,
-    statement_cache::Prepared,
+    statement_cache::{self, Prepared},
 };
 use crate::{Result, tap::TransactionStatus};
 
@@ -39,28 +40,54 @@ impl Connection {
 
     /// Returns a statement from the cache, or prepares and keeps it.
     pub(super) async fn statement(&self, sql: &str) -> std::result::Result<Runnable, Failure> {
-        let Inner { link, statements, .. } = &*self.inner;
-        if link.take_stale() {
-            statements.clear();
-        }
-        if let Some(prepared) = statements.get(sql) {
+        if let Some(prepared) = self.kept(sql) {
             return Ok(Runnable {
                 prepared,
                 is_cached: true,
             });
         }
-        let prepared = Prepared {
-            statement: self.prepare_anew(sql).await?,
-            effects: SideEffects::of(sql),
-        };
-        statements.insert(sql, prepared.clone());
         Ok(Runnable {
-            prepared,
+            prepared: self.prepare_and_keep(sql, sql, &[]).await?,
             is_cached: false,
         })
     }
 
-    pub(super) async fn prepare_anew(&self, sql: &str) -> std::result::Result<Statement, Failure> {
+    /// Like [`statement`](Self::statement), with types for the first parameters, as a command of its own.
+    pub(super) async fn prepare_typed(&self, sql: &str, types: &[Type]) -> std::result::Result<Prepared, Failed> {
+        let key = statement_cache::key(sql, types);
+        if let Some(prepared) = self.kept(&key) {
+            return Ok(prepared);
+        }
+        self.make_ready().await?;
+        self.bounded_from(Instant::now(), self.prepare_and_keep(&key, sql, types))
+            .await
+    }
+
+    /// Returns a statement from the cache.
+    fn kept(&self, key: &str) -> Option<Prepared> {
+        let Inner { link, statements, .. } = &*self.inner;
+        if link.take_stale() {
+            statements.clear();
+        }
+        statements.get(key)
+    }
+
+    /// Prepares a statement and keeps it.
+    async fn prepare_and_keep(&self, key: &str, sql: &str, types: &[Type]) -> std::result::Result<Prepared, Failure> {
+        let prepared = Prepared {
+            statement: self.prepare_on_the_server(sql, types).await?,
+            effects: SideEffects::of(sql),
+            key: key.into(),
+        };
+        self.inner.statements.insert(prepared.clone());
+        Ok(prepared)
+    }
+
+    pub(super) async fn prepare_on_the_server(
+        &self,
+        sql: &str,
+        types: &[Type],
+    ) -> std::result::Result<Statement, Failure> {
         let Inner {
             client,
             types_looked_up,
@@ -69,7 +96,7 @@ impl Connection {
             ..
         } = &*self.inner;
         preparing.fetch_add(1, Relaxed);
-        let prepared = client.prepare(sql).await;
+        let prepared = client.prepare_typed(sql, types).await;
         preparing.fetch_sub(1, Relaxed);
         // A failed preparation may have failed during a look-up of types.
         if prepared.as_ref().map_or(true, has_looked_up_types) {
@@ -144,6 +171,20 @@ impl Connection {
             }
         }
         (failure, staleness)
+    }
+}
+
+impl Connection {
+    /// Removes what the failure of a statement of the driver shows to be stale. `announced` is probably its key.
+    pub(super) fn forget_if_stale_call(&self, announced: &str, error: &tokio_postgres::Error) {
+        let Inner { client, statements, .. } = &*self.inner;
+        match Staleness::of(error) {
+            Staleness::None => return,
+            Staleness::Parameters | Staleness::Possible => statements.remove(announced),
+            // Any of them may have been meant.
+            Staleness::Forgotten | Staleness::Certain => statements.clear(),
+        }
+        client.clear_type_cache();
     }
 }
 

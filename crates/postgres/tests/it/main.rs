@@ -9,6 +9,7 @@
 
 mod application_name;
 mod batching;
+mod behind_a_pooler;
 mod binary_copying;
 mod black_hole;
 mod cancellation;
@@ -22,6 +23,7 @@ mod command_timeout;
 mod copying;
 mod credentials;
 mod failover;
+mod generic_client;
 mod harmless_commands;
 mod health;
 mod honest_errors;
@@ -55,3 +57,4 @@ mod tls;
 mod transaction_retries;
 mod transactions;
 mod typed_commands;
+mod typed_rows;

@@ -6,6 +6,7 @@
 
 mod conninfo;
 mod display;
+pub(crate) mod libpq_defaults;
 mod options;
 
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};

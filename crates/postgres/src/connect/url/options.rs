@@ -88,7 +88,8 @@ const OPTIONS: [(&str, Fate); 52] = [
     (
         "passfile",
         Refused(
-            "give the password, or a file with nothing but the password (DB_PASS_FILE; in code Password::from_file)",
+            "give the password, or a file with nothing but the password (DB_PASS_FILE; in code Password::from_file, \
+             or Config::from_libpq, which reads passfiles)",
         ),
     ),
     ("password", Honoured),
@@ -111,8 +112,14 @@ const OPTIONS: [(&str, Fate); 52] = [
     ("requiressl", Honoured),
     ("scram_client_key", NO_KEYS),
     ("scram_server_key", NO_KEYS),
-    ("service", Refused("write out what the service file says of it")),
-    ("servicefile", Refused("write out what the service file says")),
+    (
+        "service",
+        Refused("write out what the service file says of it; in code Config::from_libpq"),
+    ),
+    (
+        "servicefile",
+        Refused("write out what the service file says; in code Config::from_libpq"),
+    ),
     (
         "ssl_max_protocol_version",
         Only(&["TLSv1.3"], "TLS 1.2 and 1.3 are spoken; restrict them at the server"),
@@ -230,7 +237,12 @@ impl Options {
         Ok(options)
     }
 
-    fn take(&mut self, given: Given) -> Result<()> {
+    /// Takes an option.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be honoured. The error names it and quotes no value.
+    pub(super) fn take(&mut self, given: Given) -> Result<()> {
         let Given { name, value, printable } = given;
         let Some((name, fate)) = OPTIONS.iter().find(|(known, _)| *known == name) else {
             return Err(unknown(&name, printable));

@@ -1,0 +1,1 @@
+INSERT INTO goods VALUES ('lamp', 3);
