@@ -1,4 +1,4 @@
-.PHONY: help run test browser pictures bench bench-pool bench-micro coherence model fuzz fmt lint doc
+.PHONY: help run test browser pictures bench bench-pool bench-micro coherence model fuzz fmt lint doc package api semver
 .DEFAULT_GOAL := help
 SECONDS ?= 60
 
@@ -35,7 +35,7 @@ bench-pool: ## the pool beside five others, as a table; counts instructions wher
 	cargo run --release --locked -p cenote-bench --bin compare_pools
 
 bench-micro: ## the parts alone, by criterion
-	cargo bench --locked -p cenote-bench --bench '*'
+	cargo bench --locked -p cenote-bench -p cenote-ecosystem --bench '*'
 
 coherence: ## every cache mode under every fault, more than an hour; less by ARGS="--mode strong --fault freeze-redis --seconds 20"
 	@scripts/setup test
@@ -63,7 +63,31 @@ lint: ## check format, phrases, documents, imports and lints; a warning is an er
 	scripts/check_words
 	scripts/check_docs
 	scripts/import_circles
+	scripts/check_packages
 	cargo clippy --workspace --all-targets --features cenote-examples/oracle --locked -- -D warnings
 
 doc: ## build the documentation; a warning is an error
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+
+package: ## build every package as it would be published, and publish nothing
+	cargo publish --workspace --dry-run --locked --allow-dirty
+
+LIBRARIES = cenote-metrics cenote-secret cenote-trace cenote-pool cenote-postgres cenote-cache cenote-local
+
+api: ## the public items of the libraries, in target/api; needs cargo-public-api and a nightly Rust
+	@cargo public-api --version >/dev/null 2>&1 || { \
+		echo "make api needs a nightly Rust and cargo-public-api. Install them with this, then try again:" >&2; \
+		echo "  rustup toolchain install nightly --profile minimal && cargo install --locked cargo-public-api" >&2; \
+		exit 1; }
+	@mkdir -p target/api
+	@set -e; for library in $(LIBRARIES); do \
+		cargo public-api -p $$library --all-features -sss >target/api/$$library.txt; \
+		echo "target/api/$$library.txt"; \
+	done
+
+semver: ## compare the libraries with their last release; needs cargo-semver-checks
+	@cargo semver-checks --version >/dev/null 2>&1 || { \
+		echo "make semver needs cargo-semver-checks. Install it with this, then try again:" >&2; \
+		echo "  cargo install --locked cargo-semver-checks" >&2; \
+		exit 1; }
+	cargo semver-checks $(addprefix -p ,$(LIBRARIES))
