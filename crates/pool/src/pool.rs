@@ -106,7 +106,7 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Errors
     ///
-    /// The [`Reason`] in the error says which: the wait timed out, too many callers wait, connects fail, or the pool is
+    /// The [`Reason`](crate::Reason) in the error says which: the wait timed out, too many callers wait, connects fail, or the pool is
     /// closed.
     ///
     /// # Cancel safety

@@ -81,7 +81,7 @@ impl Pool {
     }
 
     /// Runs `work`, and again with growing pauses while it fails with an error that certainly had no effect and passes,
-    /// such as a deadlock. [`Config::retry`] sets the number of attempts.
+    /// such as a deadlock. [`Config::retry`](crate::Config::retry) sets the number of attempts.
     ///
     /// `work` may fail with any error type. If that is not [`Error`], the last command decides that `work` sent by itself, not
     /// in a task that it spawned: if it succeeded, `work` failed for reasons of its own and is not repeated.
