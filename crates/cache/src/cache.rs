@@ -276,7 +276,9 @@ impl<O: Origin> Cache<O> {
                 None
             }
         };
-        (stats.keys, stats.bytes) = near.map_or((0, 0), |near| (near.len(), near.bytes()));
+        if let Some(near) = near {
+            (stats.keys, stats.bytes, stats.evictions) = (near.len(), near.bytes(), near.evictions());
+        }
         stats
     }
 

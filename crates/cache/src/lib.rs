@@ -46,7 +46,7 @@ pub use origin::{Origin, Value};
 #[doc(inline)]
 pub use protocol::epoch::{EpochRow, InvalidTiming, Nonce, Timing, Trust};
 pub use read::{Read, Source};
-pub use stats::{DegradedReason, State, Stats};
+pub use stats::{Absent, DegradedReason, State, Stats};
 pub use write_outcome::{Coherence, NotFenced, Obstacle};
 
 pub use self::redis::{

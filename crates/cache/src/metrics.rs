@@ -12,14 +12,20 @@ impl Metrics for Stats {
         Row::new(
             Description::counter(
                 "cenote_cache_requests_total",
-                "Keys read, by what answered: this process, the Redis that is shared, or the database.",
+                "Keys read, by what answered (this process, the Redis that is shared, or the database) and with what: a \
+                 cached value, `absent` if there is none, or `miss` if the database had to be asked for it.",
             )
-            .labels(&["source"])
+            .labels(&["source", "outcome"])
             .look_when("the database is busy: how much is answered without it?"),
             |it, out| {
-                out.labelled(&["near"], it.near_hits);
-                out.labelled(&["shared"], it.redis_hits);
-                out.labelled(&["database"], it.misses);
+                for (source, outcome, all, absent) in [
+                    ("near", "hit", it.near_hits, it.absent.near),
+                    ("shared", "hit", it.redis_hits, it.absent.redis),
+                    ("database", "miss", it.misses, it.absent.database),
+                ] {
+                    out.labelled(&[source, outcome], all.saturating_sub(absent));
+                    out.labelled(&[source, "absent"], absent);
+                }
             },
         ),
         Row::new(
@@ -85,6 +91,14 @@ impl Metrics for Stats {
             |it, out| out.value(it.bytes),
         ),
         Row::new(
+            Description::counter(
+                "cenote_cache_evictions_total",
+                "Values that were dropped from this process because others needed the room.",
+            )
+            .look_when("it grows as fast as `cenote_cache_fills_total`: `CACHE_NEAR_BYTES` is too small for what is read"),
+            |it, out| out.value(it.evictions),
+        ),
+        Row::new(
             Description::gauge(
                 "cenote_cache_trusted",
                 "1 while the cache is used, 0 while every read goes to the database.",
@@ -103,7 +117,8 @@ impl Metrics for Stats {
         Row::new(
             Description::gauge(
                 "cenote_redis_up",
-                "1 while there is a session with Redis. Absent in modes without Redis.",
+                "1 while there is a session with Redis: with all servers of a cluster, or with none. Absent in modes \
+                 without Redis.",
             ),
             |it, out| {
                 if it.uses_redis {

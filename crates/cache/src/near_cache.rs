@@ -6,11 +6,17 @@
 
 use std::{
     hash::BuildHasher,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
-use quick_cache::{DefaultHashBuilder, Weighter, sync::Cache};
+use quick_cache::{
+    DefaultHashBuilder, Lifecycle, Weighter,
+    sync::{Cache, DefaultLifecycle},
+};
 
 use crate::{
     origin::Value,
@@ -29,7 +35,8 @@ const RESIZE_STEPS: u64 = 16;
 const TYPICAL_ENTRY: u64 = 1024;
 
 pub(crate) struct NearCache {
-    entries: Cache<Box<str>, Entry, Weight>,
+    entries: Cache<Box<str>, Entry, Weight, DefaultHashBuilder, CountEvictions>,
+    evictions: Arc<AtomicU64>,
     slots: Box<[Mutex<Slot>]>,
     hasher: DefaultHashBuilder,
     ttl: Ttl,
@@ -79,11 +86,39 @@ impl Weighter<Box<str>, Entry> for Weight {
     }
 }
 
+/// Counts the values that make room for others, and otherwise does what the cache does by default.
+#[derive(Clone)]
+struct CountEvictions {
+    evictions: Arc<AtomicU64>,
+    /// Drops what was evicted after the lock of its shard is free.
+    drops: DefaultLifecycle<Box<str>, Entry>,
+}
+
+impl Lifecycle<Box<str>, Entry> for CountEvictions {
+    type RequestState = <DefaultLifecycle<Box<str>, Entry> as Lifecycle<Box<str>, Entry>>::RequestState;
+
+    /// Unlike `on_evict`, it is not called for a value that another one of its key replaces.
+    fn before_evict(&self, _: &mut Self::RequestState, _: &Box<str>, _: &mut Entry) {
+        self.evictions.fetch_add(1, Relaxed);
+    }
+
+    fn on_evict(&self, state: &mut Self::RequestState, key: Box<str>, entry: Entry) {
+        self.drops.on_evict(state, key, entry);
+    }
+}
+
 impl NearCache {
     pub(crate) fn new(bytes: u64, ttl: Ttl) -> Self {
         let typical = usize::try_from(bytes / TYPICAL_ENTRY).unwrap_or(usize::MAX);
+        let evictions = Arc::<AtomicU64>::default();
+        let lifecycle = CountEvictions {
+            evictions: evictions.clone(),
+            drops: DefaultLifecycle::default(),
+        };
+        let hasher = DefaultHashBuilder::default();
         Self {
-            entries: Cache::with_weighter(typical.clamp(16, 1 << 16), bytes, Weight),
+            entries: Cache::with(typical.clamp(16, 1 << 16), bytes, Weight, hasher, lifecycle),
+            evictions,
             slots: (0..SLOTS).map(|_| Mutex::default()).collect(),
             hasher: DefaultHashBuilder::default(),
             ttl,
@@ -199,6 +234,11 @@ impl NearCache {
     /// The bytes that the bound counts.
     pub(crate) fn bytes(&self) -> u64 {
         self.entries.weight()
+    }
+
+    /// The number of values that made room for others, or for a lower bound.
+    pub(crate) fn evictions(&self) -> u64 {
+        self.evictions.load(Relaxed)
     }
 
     fn slot(&self, key: &str) -> MutexGuard<'_, Slot> {
@@ -332,11 +372,16 @@ mod tests {
                 near.fill(&key, Some(Value { version: 1, bytes }), permit, at(0));
             }
         };
-        fill(0..2000);
+        fill(0..50);
+        fill(0..50);
+        assert_eq!(near.evictions(), 0, "a value is replaced by another one of its key");
+        fill(50..2000);
+        assert_eq!(near.evictions() as usize, 2000 - near.len());
         let full = near.bytes();
         assert!(full > 900 * 1024, "{full}");
         near.resize(128 * 1024);
         let shrunk = near.bytes();
+        assert_eq!(near.evictions() as usize, 2000 - near.len());
         assert!(shrunk <= 128 * 1024 && near.len() > 10, "{shrunk}, {} keys", near.len());
         fill(2000..4000);
         assert!(near.bytes() <= 128 * 1024, "{}", near.bytes());

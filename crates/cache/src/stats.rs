@@ -16,6 +16,8 @@ pub struct Stats {
     pub redis_hits: u64,
     /// Reads answered by the database.
     pub misses: u64,
+    /// Of all these, the reads whose answer was that there is no value.
+    pub absent: Absent,
     /// Reads, among all, that shared the look-up of another read.
     pub joined: u64,
     /// Keys loaded without a cache, because none was trusted or reached.
@@ -38,6 +40,8 @@ pub struct Stats {
     pub keys: usize,
     /// Their bytes, as [`Config::near_bytes`](crate::Config::near_bytes) counts them.
     pub bytes: u64,
+    /// Values that made room for others in this process.
+    pub evictions: u64,
     /// The epoch that is acted on; `None` in modes without epochs, and while there is no valid view.
     pub epoch: Option<u64>,
     /// Whether the cache is used.
@@ -49,6 +53,17 @@ pub struct Stats {
     pub redis_problem: Option<RedisProblem>,
     /// How long Redis took to answer what was sent together: commands for one or many keys. Without failures.
     pub redis_times: Histogram,
+}
+
+/// Reads whose answer was that there is no value, by what answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Absent {
+    /// Of [`Stats::near_hits`].
+    pub near: u64,
+    /// Of [`Stats::redis_hits`].
+    pub redis: u64,
+    /// Of [`Stats::misses`].
+    pub database: u64,
 }
 
 impl Stats {
@@ -95,9 +110,12 @@ pub enum DegradedReason {
 /// The counted events.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum CacheEvent {
-    NearHit,
-    RedisHit,
-    Miss,
+    Near,
+    NearAbsent,
+    Redis,
+    RedisAbsent,
+    Database,
+    DatabaseAbsent,
     Joined,
     Bypassed,
     Stale,
@@ -121,12 +139,15 @@ impl Counters {
         self.0.add(event as usize, times as u64);
     }
 
-    /// Counts a read by where it was found.
+    /// Counts a read by where it was found, and whether there is a value.
     pub(crate) fn add_read(&self, read: &Read) {
-        let event = match read.source {
-            Source::Near => CacheEvent::NearHit,
-            Source::Redis => CacheEvent::RedisHit,
-            Source::Database => CacheEvent::Miss,
+        let event = match (read.source, &read.value) {
+            (Source::Near, Some(_)) => CacheEvent::Near,
+            (Source::Near, None) => CacheEvent::NearAbsent,
+            (Source::Redis, Some(_)) => CacheEvent::Redis,
+            (Source::Redis, None) => CacheEvent::RedisAbsent,
+            (Source::Database, Some(_)) => CacheEvent::Database,
+            (Source::Database, None) => CacheEvent::DatabaseAbsent,
         };
         self.add(event, 1);
         if read.stale {
@@ -137,10 +158,16 @@ impl Counters {
     /// The counts of all threads together.
     pub(crate) fn totals(&self) -> Stats {
         let total = |event: CacheEvent| self.0.total(event as usize);
+        let absent = Absent {
+            near: total(CacheEvent::NearAbsent),
+            redis: total(CacheEvent::RedisAbsent),
+            database: total(CacheEvent::DatabaseAbsent),
+        };
         Stats {
-            near_hits: total(CacheEvent::NearHit),
-            redis_hits: total(CacheEvent::RedisHit),
-            misses: total(CacheEvent::Miss),
+            near_hits: total(CacheEvent::Near) + absent.near,
+            redis_hits: total(CacheEvent::Redis) + absent.redis,
+            misses: total(CacheEvent::Database) + absent.database,
+            absent,
             joined: total(CacheEvent::Joined),
             bypassed: total(CacheEvent::Bypassed),
             stale: total(CacheEvent::Stale),

@@ -1,8 +1,8 @@
 //! The holders of connections: leaks and nested waits.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
-use cenote_pool::{Config, ConnectionState, Pool};
+use cenote_pool::{Config, ConnectionState, Metrics, Pool};
 use tokio::time::sleep;
 
 use crate::support::{Scripted, log::Log, pool, queue_up, settle, small};
@@ -134,4 +134,30 @@ async fn many_tasks_that_wait_while_they_hold_one_are_warned_of_once() {
     }
     assert_eq!(pool.stats().nested_waits, 1);
     assert_eq!(log.lines(&["while it holds one"]).len(), 1);
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_holders_add_no_series() {
+    let (pool, _) = pool(small(3));
+    let series = || {
+        let mut series = HashSet::new();
+        pool.stats().visit(&mut |sample| {
+            let labels: Vec<_> = sample.labels.iter().map(|label| (*label).to_owned()).collect();
+            series.insert((sample.metric.name, labels));
+        });
+        series
+    };
+    drop(pool.get().await.unwrap());
+    let before = series();
+    for _ in 0..1_000 {
+        let hundred = (0..100).map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move { drop(pool.get().await.unwrap()) })
+        });
+        for holder in hundred.collect::<Vec<_>>() {
+            holder.await.unwrap();
+        }
+    }
+    assert!(pool.stats().acquired > 100_000);
+    assert_eq!(series(), before);
 }

@@ -245,6 +245,8 @@ pub(super) struct CacheStats {
     near_keys: u64,
     /// Bytes that the keys kept in this process take, of `CACHE_NEAR_BYTES`.
     bytes: u64,
+    /// Values that made room for others in this process.
+    evictions: u64,
     /// Hits in this process.
     near_hits: u64,
     /// Hits in Redis.
@@ -312,6 +314,7 @@ pub(super) async fn cache(State(app): State<App>) -> FullResponse {
         keys_estimated: counted.is_some_and(|counted| counted.is_estimate),
         near_keys: stats.keys as u64,
         bytes: stats.bytes,
+        evictions: stats.evictions,
         near_hits: stats.near_hits,
         shared_hits: stats.redis_hits,
         joined: stats.joined,

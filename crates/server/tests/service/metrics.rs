@@ -4,11 +4,13 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{Read, Write},
+    net::{Ipv4Addr, Ipv6Addr},
     process::{Command, Stdio},
     time::Instant,
 };
 
 use flate2::read::GzDecoder;
+use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::support::{
@@ -133,8 +135,10 @@ async fn requests_move_the_counters_of_their_route_and_of_what_served_them() {
     assert!(grew("cenote_http_connections_accepted_total", &[]) >= 10.0);
 
     let reads = "cenote_cache_requests_total";
-    assert_eq!(grew(reads, &[("source", "near")]), 4.0);
-    assert_eq!(grew(reads, &[("source", "database")]), 2.0);
+    assert_eq!(grew(reads, &[("source", "near"), ("outcome", "hit")]), 4.0);
+    assert_eq!(grew(reads, &[("source", "database"), ("outcome", "miss")]), 1.0);
+    assert_eq!(grew(reads, &[("source", "database"), ("outcome", "absent")]), 1.0);
+    assert_eq!(grew(reads, &[]), 6.0);
     assert_eq!(grew("cenote_cache_fences_total", &[]), 1.0);
     assert_eq!(grew("cenote_batch_size_count", &[("queue", "reads")]), 2.0);
     assert_eq!(grew("cenote_batch_size_sum", &[("queue", "writes")]), 1.0);
@@ -240,7 +244,7 @@ async fn the_documentation_has_exactly_the_metrics_of_a_service_with_everything_
 }
 
 #[tokio::test]
-async fn random_paths_methods_and_keys_add_no_series() {
+async fn a_hundred_thousand_random_paths_methods_keys_and_addresses_add_no_series() {
     let service = Service::start(&[
         ("AUTH", "keys"),
         ("RATE_LIMIT_READ", "50/s"),
@@ -262,12 +266,13 @@ async fn random_paths_methods_and_keys_add_no_series() {
             let noise = || fastrand_text();
             let method = ["GET", "POST", "DELETE", "OPTIONS", "PURGE", "BREW"][fastrand::usize(..6)];
             let start = ["/read/", "/users/", "/write", "/docs/", "/admin/", "/"][fastrand::usize(..6)];
+            let address = match fastrand::bool() {
+                true => Ipv4Addr::from_bits(fastrand::u32(..)).to_string(),
+                false => Ipv6Addr::from_bits(fastrand::u128(..)).to_string(),
+            };
             let headers = [
                 ("x-api-key", noise()),
-                (
-                    "x-forwarded-for",
-                    format!("10.{}.{}.7", fastrand::u8(..), fastrand::u8(..)),
-                ),
+                ("x-forwarded-for", address),
                 ("user-agent", noise()),
             ];
             let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
@@ -283,10 +288,10 @@ async fn random_paths_methods_and_keys_add_no_series() {
     random(1000).await;
     scrape().await;
     let before = scrape().await.series();
-    random(20_000).await;
+    join_all((0..10).map(|_| random(10_000))).await;
     let after = scrape().await;
     let failures = [("class", "auth-failures")];
-    assert!(after.sum("cenote_limit_admitted_total", &failures) > 10_000.0);
+    assert!(after.sum("cenote_limit_admitted_total", &failures) > 50_000.0);
     assert_eq!(after.sum("cenote_limit_admitted_total", &[("class", "read")]), 3.0);
     let after = after.series();
     let new: Vec<_> = after.difference(&before).collect();
