@@ -168,6 +168,7 @@ async fn migrate(settings: Settings) -> ExitCode {
         Ok(database) => database,
         Err(error) => return fail_with(&error),
     };
+    database.backend.announce();
     let migrated = database.backend.bring_up_to_date().await;
     database.close().await;
     match migrated {

@@ -67,7 +67,6 @@ impl Opened {
                 Some(private)
             }
         };
-        reach::announce(&config);
         let limit = statement_limit(&settings).map(|limit| format!("-c statement_timeout={}", limit.as_millis()));
         let own = settings.change_feed.then(|| OWN_SESSION.to_owned());
         for set in limit.into_iter().chain(own) {
@@ -105,6 +104,11 @@ impl Opened {
 }
 
 impl Backend {
+    /// Logs the addresses of the database.
+    pub(crate) fn announce(&self) {
+        reach::announce(self.pool.config());
+    }
+
     /// One store for each runtime of the pool.
     pub(crate) fn stores(&self, config: CacheConfig) -> Result<Vec<Store>, CacheError> {
         let tables = Tables {

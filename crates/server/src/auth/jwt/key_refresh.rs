@@ -16,14 +16,13 @@ use tokio::{
 
 use super::{
     claims::ClaimRules,
+    key_age::KeyAge,
     key_set::KeySet,
     source::{KeySource, LOAD_TIMEOUT, LoadError, Loader},
 };
 
 /// Shortest time between two loads for tokens with an unknown key id.
 const UNKNOWN_ID_INTERVAL: Duration = Duration::from_secs(30);
-/// Keys that are older than this are reported as a problem.
-const DEGRADED_AFTER: Duration = Duration::from_secs(3600);
 
 /// What tokens are verified with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,35 +108,6 @@ impl State {
             (false, true) => Awaited::New,
             (false, false) => Awaited::None,
         }
-    }
-}
-
-/// How old the keys are, and why.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct KeyAge {
-    /// The number of keys.
-    pub(crate) keys: usize,
-    /// The time since the keys were last read. `None` if they never were.
-    pub(crate) age: Option<Duration>,
-    /// Why they could not be read lately.
-    pub(crate) problem: Option<String>,
-}
-
-impl KeyAge {
-    /// What an operator should know: there are no keys, or they could not be read for an hour.
-    pub(crate) fn problem(&self) -> Option<String> {
-        let what = match self.age {
-            None => "there are no keys of tokens yet, so no token is accepted".to_owned(),
-            Some(age) if age > DEGRADED_AFTER => {
-                format!("the keys of tokens were last read {} minutes ago", age.as_secs() / 60)
-            }
-            Some(_) => return None,
-        };
-        // Without the cause, which names the source: strangers may see the health.
-        Some(match &self.problem {
-            Some(_) => format!("{what}; the log has the cause"),
-            None => what,
-        })
     }
 }
 
@@ -369,21 +339,6 @@ impl Drop for Loading<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_that_are_missing_or_an_hour_old_are_a_problem_and_a_recent_failure_is_none() {
-        let problem = |age| {
-            let problem = Some("cannot connect".to_owned());
-            KeyAge { keys: 1, age, problem }.problem()
-        };
-        assert_eq!(problem(Some(DEGRADED_AFTER)), None);
-        let old = problem(Some(DEGRADED_AFTER + Duration::from_secs(60)));
-        assert_eq!(
-            old.as_deref(),
-            Some("the keys of tokens were last read 61 minutes ago; the log has the cause")
-        );
-        assert!(problem(None).unwrap().contains("no token is accepted"));
-    }
 
     #[test]
     fn an_unknown_id_waits_for_a_load_that_is_due_and_otherwise_only_for_one_with_its_cause() {

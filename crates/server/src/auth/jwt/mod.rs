@@ -5,6 +5,7 @@ mod algorithm;
 mod cache;
 mod claims;
 mod key;
+mod key_age;
 mod key_refresh;
 mod key_set;
 mod source;

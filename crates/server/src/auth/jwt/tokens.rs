@@ -6,7 +6,8 @@ use super::super::{clock::Now, identity::Identity, outcome::Outcome};
 use super::{
     cache::{TokenCache, TokenCacheStats},
     claims::ClaimRules,
-    key_refresh::{CurrentKeys, KeyAge, KeyRefresh, PreparedKeys, TokenConfig},
+    key_age::KeyAge,
+    key_refresh::{CurrentKeys, KeyRefresh, PreparedKeys, TokenConfig},
     source::LoadError,
     verifier::{self, Verified},
 };
