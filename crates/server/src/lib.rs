@@ -34,6 +34,8 @@
 
 pub mod recent;
 
+mod pem;
+
 pub mod http;
 mod http_client;
 

@@ -4,18 +4,15 @@
 
 use axum::http::{HeaderMap, HeaderName, Request, StatusCode, header};
 
-use crate::http::{Problem, RequestBody};
+use crate::http::{Problem, RequestBody, SEC_FETCH_SITE, X_FORWARDED_FOR};
 
 /// Headers that proxies add.
 const OF_PROXIES: [HeaderName; 4] = [
     header::FORWARDED,
     header::VIA,
-    HeaderName::from_static("x-forwarded-for"),
+    X_FORWARDED_FOR,
     HeaderName::from_static("x-real-ip"),
 ];
-
-/// A header that browsers add.
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 pub(super) fn is_local(request: &Request<RequestBody>) -> bool {
     let headers = request.headers();

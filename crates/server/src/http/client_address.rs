@@ -12,7 +12,7 @@ use axum::http::header::{FORWARDED, HeaderName};
 use axum::http::{HeaderMap, HeaderValue};
 use ipnet::{IpNet, Ipv4Net};
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The networks of the proxies whose header is believed. Its text is a list of addresses and CIDRs, separated by commas or
 /// spaces.

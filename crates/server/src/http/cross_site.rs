@@ -4,7 +4,7 @@ use axum::http::Uri;
 use axum::http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 
 /// A header that browsers add to each request.
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+pub(crate) const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Whether a browser sends this request for a page. Old browsers have no `Sec-Fetch-Site`; with requests that change
 /// something they send `Origin`.

@@ -55,12 +55,13 @@ mod validation;
 
 pub use accept_loop::{Core, serve};
 pub use body::{BodyError, FullResponse, RequestBody, ResponseBody};
+pub(crate) use client_address::X_FORWARDED_FOR;
 pub use client_address::{ClientAddresses, InvalidNetwork, ProxyHeader, TrustedProxies, client_address};
 pub use config::HttpConfig;
 pub use connections::Drained;
 pub(crate) use cors::check_origin;
 pub use cors::{Cors, CorsError};
-pub(crate) use cross_site::{is_cross_site, is_of_page};
+pub(crate) use cross_site::{SEC_FETCH_SITE, is_cross_site, is_of_page};
 pub use extract::{Json, Key, Number, Path, Query, decode_key, number};
 pub use failures::FailedRequest;
 pub use listener::{TcpListeners, bind};

@@ -2,7 +2,6 @@
 //! name.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,10 +12,12 @@ use tokio_rustls::{
         ClientConfig, ConfigBuilder, Error, RootCertStore,
         client::WantsClientCert,
         crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        pki_types::{CertificateDer, PrivateKeyDer},
         version::{TLS12, TLS13},
     },
 };
+
+use crate::pem;
 
 /// The files (PEM) of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,22 +93,13 @@ fn authorities(file: &Path) -> Result<RootCertStore, TlsFilesError> {
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFilesError> {
-    let content = read(file)?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&content).collect();
-    match all {
-        Ok(all) if !all.is_empty() => Ok(all),
-        _ => Err(unusable(file, "holds no certificate in PEM form")),
-    }
+    pem::certificates(&read(file)?).map_err(|problem| unusable(file, problem))
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsFilesError> {
-    let key = PrivateKeyDer::from_pem_slice(&read(file)?);
-    key.map_err(|_| {
-        let problem = "holds no private key in PEM form; an encrypted one cannot be used";
-        unusable(file, problem)
-    })
+    pem::private_key(&read(file)?).map_err(|problem| unusable(file, problem))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, TlsFilesError> {
-    fs::read(file).map_err(|error| unusable(file, error))
+    pem::read(file).map_err(|error| unusable(file, error))
 }

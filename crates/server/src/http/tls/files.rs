@@ -3,16 +3,14 @@
 //! Invariant: what is returned can serve: the chain and the key parse and belong together, and every certificate is valid
 //! at the moment of loading. Every error names its file.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring as provider};
-use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -21,9 +19,7 @@ use tokio_rustls::rustls::{Error as RustlsError, InconsistentKeys, RootCertStore
 
 use super::certificate::{host_name, validity};
 use super::config::{ClientCertificates, TlsConfig, TlsVersion};
-
-/// Longest file that is read. Chains and bundles of authorities are far shorter.
-const LONGEST: u64 = 4 << 20;
+use crate::pem;
 
 /// The protocols of HTTP as ALPN names them (RFC 7301), the preferred one first.
 const PROTOCOLS: [&[u8]; 2] = [super::HTTP2, b"http/1.1"];
@@ -66,9 +62,9 @@ impl Contents {
     /// Reads the files. It blocks.
     pub(super) fn read(config: &TlsConfig) -> Self {
         Self {
-            certificate: read(&config.certificate),
-            key: read(&config.key),
-            authorities: config.clients.as_ref().map(|clients| read(&clients.authorities)),
+            certificate: pem::read(&config.certificate),
+            key: pem::read(&config.key),
+            authorities: config.clients.as_ref().map(|clients| pem::read(&clients.authorities)),
         }
     }
 
@@ -128,27 +124,13 @@ impl Contents {
 
 /// Returns a host name that the certificate in a file is for, if it is for one and can be read. It blocks.
 pub(crate) fn host_name_in(path: &Path) -> Option<String> {
-    let chain = certificates(path, read(path)).ok()?;
+    let chain = certificates(path, pem::read(path)).ok()?;
     host_name(chain.first()?)
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > LONGEST {
-        true => Err(io::Error::other("is longer than 4 MiB")),
-        false => Ok(bytes),
-    }
 }
 
 fn certificates(path: &Path, content: io::Result<Vec<u8>>) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let content = content.map_err(|error| TlsError::new(path, error))?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&content).collect();
-    match all {
-        Ok(all) if all.is_empty() => Err(TlsError::new(path, "holds no certificate in PEM form")),
-        Ok(all) => Ok(all),
-        Err(_) => Err(TlsError::new(path, "holds a certificate that is not whole PEM")),
-    }
+    pem::certificates(&content).map_err(|problem| TlsError::new(path, problem))
 }
 
 /// Returns when the first of the chain expires.
@@ -178,10 +160,7 @@ fn certified_key(
 ) -> Result<CertifiedKey, TlsError> {
     let problem = |what: &dyn std::fmt::Display| TlsError::new(&config.key, what);
     let content = content.map_err(|error| problem(&error))?;
-    let key = PrivateKeyDer::from_pem_slice(&content).map_err(|error| match error {
-        pem::Error::NoItemsFound => problem(&"holds no private key in PEM form; an encrypted one cannot be used"),
-        _ => problem(&"holds a private key that is not whole PEM"),
-    })?;
+    let key = pem::private_key(&content).map_err(|what| problem(&what))?;
     CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
         RustlsError::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             let certificate = config.certificate.display();

@@ -143,6 +143,6 @@ async fn a_redis_that_has_lost_its_keys_costs_a_burst_at_most() {
     assert_eq!(world.redis.command(&["DBSIZE"]).await.unwrap(), "0");
     world.until_degraded(false).await;
     world.admit_within_a_tenth(&all, caller, 0.0..25.0, 50.0).await;
-    let kept = world.redis.command(&["EXISTS", "cenote:{limits}:read:s:id:8"]);
+    let kept = world.redis.command(&["EXISTS", "cenote:{limits}:read:50/s+25:id:8"]);
     assert_eq!(kept.await.unwrap(), "1");
 }

@@ -61,12 +61,13 @@ impl Charge {
     }
 }
 
-/// `cenote:{limits}:search:min:` and the caller.
+/// `cenote:{limits}:search:60/min+10:` and the caller. A caller whose limit has changed begins anew, as in the table of the
+/// instance.
 fn key(class: &str, window: Window, caller: Caller) -> String {
-    let unit = window.unit();
+    let (quota, unit, burst) = (window.quota(), window.unit(), window.burst());
     match caller {
-        Caller::Identity(id) => format!("cenote:{{limits}}:{class}:{unit}:id:{id:x}"),
-        Caller::Address(address) => format!("cenote:{{limits}}:{class}:{unit}:address:{address}"),
+        Caller::Identity(id) => format!("cenote:{{limits}}:{class}:{quota}/{unit}+{burst}:id:{id:x}"),
+        Caller::Address(address) => format!("cenote:{{limits}}:{class}:{quota}/{unit}+{burst}:address:{address}"),
     }
 }
 
@@ -85,10 +86,10 @@ mod tests {
     }
 
     #[test]
-    fn callers_classes_and_windows_have_their_own_keys_in_one_slot() {
+    fn callers_classes_and_limits_have_their_own_keys_in_one_slot() {
         let mut keys = Vec::new();
         for class in ["read", "write"] {
-            for window in [window("1/s"), window("1/min")] {
+            for window in [window("1/s"), window("1/min"), window("2/min"), window("2/min burst=2")] {
                 for caller in [
                     Caller::Identity(1),
                     Caller::Identity(u64::MAX),
