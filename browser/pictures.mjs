@@ -34,7 +34,7 @@ async function takeDashboard(browser, service, name, theme) {
 
 /** Takes `cenote top` as a terminal shows it. */
 async function takeTop(browser, service, name) {
-  const shown = await runInTerminal(`${PROGRAM} top --url ${service.url}`, TERMINAL, 4000);
+  const shown = await runInTerminal(`${PROGRAM} top ${service.url}`, TERMINAL, 4000);
   const page = await browser.newPage({ viewport: SIZE });
   const xterm = createRequire(import.meta.url).resolve("@xterm/xterm/package.json");
   await page.setContent('<body style="margin: 0"><div id="terminal" style="display: inline-block; padding: 16px; background: #0e1418"></div>');

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::{app::App, http::TrafficStats, memory_watch::MemoryReport, store::Queues};
 
 /// What the numbers of a row are. Rates are per second of the time since the row before, durations in microseconds.
-pub(super) const COLUMNS: [&str; 23] = [
+pub(crate) const COLUMNS: [&str; 23] = [
     // Milliseconds since 1970.
     "t",
     "requests",

@@ -116,7 +116,7 @@ async fn a_hundred_thousand_different_states_leave_one_and_the_newest_rows() {
     }
     assert_eq!(frames.iter().filter(|frame| frame.strong_count() > 0).count(), 1);
     let mut late = dashboard.watch(0, false).unwrap();
-    assert_eq!(times(&first(&mut late).await["history"]).len(), 1200);
+    assert_eq!(times(&first(&mut late).await["history"]).len(), 601);
     assert!(dashboard.past().start.is_some(), "kept for the next viewer");
     drop((viewer, late));
     assert!(!dashboard.places().is_any_taken());

@@ -36,7 +36,7 @@ mod hub;
 mod sampler;
 
 #[cfg(test)]
-pub(crate) use self::figures::ROUTES_OF_CALLERS;
+pub(crate) use self::figures::{COLUMNS, ROUTES_OF_CALLERS};
 pub(crate) use self::{
     assets::{Asset, asset, page},
     hub::{Dashboard, NoViewer},

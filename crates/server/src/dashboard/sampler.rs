@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{app::App, limits::LimitStats};
 
-/// Between two rows while somebody watches.
+/// Between two rows while somebody watches. Two rows a second would take a viewer more than a megabyte an hour.
 const WATCHED: Duration = Duration::from_secs(1);
 /// Between two rows while nobody does.
 const UNWATCHED: Duration = Duration::from_secs(5);

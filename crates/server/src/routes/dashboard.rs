@@ -89,14 +89,23 @@ fn response_of(asset: &'static Asset, headers: &HeaderMap) -> FullResponse {
 
 /// From when on the figures are wanted.
 #[derive(Deserialize, Validate)]
-struct Since {
+pub(super) struct Since {
     /// Milliseconds since 1970.
     #[serde(default)]
     #[garde(skip)]
     since: u64,
 }
 
-async fn events(
+/// Returns the figures of the dashboard as server-sent events. docs/dashboard.md has the events; their members may change with
+/// any version.
+#[utoipa::path(get, path = "/dashboard/events", operation_id = "dashboard_events", tag = "operations",
+    params(("since" = Option<u64>, Query, description = "The time of the last row that the viewer has, in milliseconds since 1970")),
+    responses((
+        status = 200, description = "The stream; it ends after 15 minutes", body = String,
+        content_type = "text/event-stream",
+    )),
+)]
+pub(super) async fn events(
     State(dashboard): State<Dashboard>,
     may: Option<Extension<MayAdminister>>,
     Query(Since { since }): Query<Since>,

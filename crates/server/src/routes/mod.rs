@@ -159,6 +159,7 @@ pub(crate) fn openapi_document() -> utoipa::openapi::OpenApi {
         stats::pool,
         stats::cache,
         metrics::metrics,
+        dashboard::events,
         admin::state,
         admin::recent,
         admin::pause,

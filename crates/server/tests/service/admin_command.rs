@@ -108,7 +108,7 @@ async fn the_settings_say_where_the_service_is() {
     let by_option = admin(&["state", "--port", &port]).run().await;
     assert_eq!(by_option.code, Some(0), "{by_option:?}");
     let any = admin(&["state"]).env("PORT", "0").run().await;
-    assert!(failure(&any, 2).contains("--url"), "{any:?}");
+    assert!(failure(&any, 2).contains("CENOTE_URL"), "{any:?}");
     // With a URL the settings do not count.
     let elsewhere = ask(&service, &["state", "--port", "none"]).await;
     assert_eq!(elsewhere.code, Some(0), "{elsewhere:?}");

@@ -6,7 +6,8 @@ use hyper::{Request, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::{
-    net::TcpStream,
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream},
     time::{Instant, timeout},
 };
 
@@ -58,7 +59,7 @@ async fn the_page_and_its_files_come_from_anywhere_below_any_prefix() {
 }
 
 #[tokio::test]
-async fn a_viewer_gets_the_past_and_then_two_rows_a_second() {
+async fn a_viewer_gets_the_past_and_then_a_row_a_second() {
     let service = Service::start(&[("CACHE_MODE", "off"), ("DB_POOL_MAX", "7")]).await;
     service.write("key", "value").await;
     let mut first = service.watch().await;
@@ -169,6 +170,32 @@ async fn a_stop_ends_every_stream_at_once() {
     let ended = service.ended(AT_ONCE).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(begun.elapsed() < AT_ONCE, "{:?} at {address}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn viewers_that_do_not_read_hold_up_neither_the_others_nor_the_end() {
+    let service = Service::start(&[("SHUTDOWN_DELAY", "0"), ("CACHE_MODE", "off")]).await;
+    let mut silent = Vec::new();
+    for _ in 0..50 {
+        let socket = TcpSocket::new_v4().unwrap();
+        // The kernel makes it the smallest that there is: less than the first event needs.
+        socket.set_recv_buffer_size(1).unwrap();
+        let mut stream = socket.connect(service.address).await.unwrap();
+        let request = b"GET /dashboard/events HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        silent.push(stream);
+    }
+    let mut viewer = service.watch().await;
+    viewer.next_of("start").await;
+    for _ in 0..5 {
+        // What viewers are sent changes with each.
+        service.get("/read/absent").await.problem(404, "not-found");
+        viewer.next_of("row").await;
+    }
+    service.signal("TERM");
+    assert_eq!(viewer.last().await.0, "end");
+    let ended = service.ended(AT_ONCE).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
 }
 
 #[tokio::test]

@@ -50,9 +50,7 @@ async fn the_exit_code_tells_a_critical_verdict_from_figures_that_cannot_be_read
         is_told.then(|| assert_eq!(ended.code, Some(3), "{ended:?}"))
     })
     .await;
-    let nowhere = Launch::new(&["top", "--once", "--url", "http://127.0.0.1:1"])
-        .run()
-        .await;
+    let nowhere = Launch::new(&["top", "--once", "http://127.0.0.1:1"]).run().await;
     assert_eq!(nowhere.code, Some(1));
     assert!(nowhere.reason().contains("nothing answers"), "{nowhere:?}");
 }

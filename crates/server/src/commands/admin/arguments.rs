@@ -89,15 +89,24 @@ pub(in crate::commands) fn command() -> Command {
             "Read the settings again, and apply those that need no restart",
         ),
     ];
+    let url = url().long("url");
     Command::new("admin")
         .about("Administer a running service: pause, resize, drain, log, flush, reload")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands(subcommands.map(|sub| sub.args(of_service()).args(settings::args())))
+        .subcommands(subcommands.map(|sub| sub.arg(url.clone()).args(of_service()).args(settings::args())))
 }
 
-/// The options that say which service, and how it is asked.
-pub(in crate::commands) fn of_service() -> [Arg; 7] {
+/// The argument that says where the service is.
+pub(in crate::commands) fn url() -> Arg {
+    Arg::new("url")
+        .value_name("URL")
+        .value_parser(|text: &str| text.parse::<HttpUrl>())
+        .help("Where the service is [default: CENOTE_URL, or HOST and PORT of the settings]")
+}
+
+/// The options that say how the service is asked.
+pub(in crate::commands) fn of_service() -> [Arg; 6] {
     let file = |name: &'static str, help: &'static str| {
         Arg::new(name)
             .long(name)
@@ -106,11 +115,6 @@ pub(in crate::commands) fn of_service() -> [Arg; 7] {
             .help(help)
     };
     [
-        Arg::new("url")
-            .long("url")
-            .value_name("URL")
-            .value_parser(|text: &str| text.parse::<HttpUrl>())
-            .help("Where the service is [default: CENOTE_URL, or HOST and PORT of the settings]"),
         file(
             "key-file",
             "File with the API key or token [default: CENOTE_KEY, or the file of CENOTE_KEY_FILE]",

@@ -26,7 +26,9 @@ const PROBLEM: &str = "urn:cenote:problem:";
 /// Why the service did not do what it was asked. The text continues a sentence that starts with the URL.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::commands) enum Failure {
-    #[error("nothing answers: {0}; check that the service runs there, or name another place by --url or CENOTE_URL")]
+    #[error(
+        "nothing answers: {0}; check that the service runs there, or name another URL in the command or in CENOTE_URL"
+    )]
     NotReached(std::io::Error),
     #[error("no answer within {0} s. It may have done it nevertheless: `cenote admin state` tells")]
     Timeout(u64),
@@ -158,7 +160,7 @@ fn of_tls(failure: TlsFailure) -> Failure {
         }
         TlsFailure::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => Failure::Certificate(failure, "use a name of the certificate in --url"),
+        ) => Failure::Certificate(failure, "use a name of the certificate in the URL"),
         TlsFailure::InvalidCertificate(_) => Failure::Certificate(failure, "renew it"),
         TlsFailure::InvalidMessage(_) => Failure::NotTls(failure),
         TlsFailure::AlertReceived(
@@ -230,7 +232,7 @@ mod tests {
             (TlsFailure::InvalidCertificate(CertificateError::UnknownIssuer), "--ca"),
             (
                 TlsFailure::InvalidCertificate(CertificateError::NotValidForName),
-                "--url",
+                "in the URL",
             ),
             (TlsFailure::InvalidCertificate(CertificateError::Expired), "renew"),
             (

@@ -18,7 +18,7 @@ use self::{
     target::{NoTarget, credentials, named_url, url_of, variable},
 };
 pub(super) use self::{
-    arguments::{Options, command, of_service, switch},
+    arguments::{Options, command, of_service, switch, url},
     exchange::{Failure, judge, unanswered},
     target::Target,
 };

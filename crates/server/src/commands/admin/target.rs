@@ -31,7 +31,9 @@ pub(super) enum NoTarget {
     Url(String),
     #[error("{0} is not UTF-8")]
     NotText(&'static str),
-    #[error("PORT is 0, so the service took any free port; name it by --url or {URL}, its log has the address")]
+    #[error(
+        "PORT is 0, so the service took any free port; name its URL in the command or in {URL}; its log has the address"
+    )]
     AnyPort,
     #[error("{KEY} and {KEY_FILE} are both set; keep one")]
     TwoKeys,
@@ -186,7 +188,7 @@ mod tests {
             assert_eq!(url_of(&settings(host, 80)).unwrap().to_string(), expected);
         }
         let any = url_of(&settings("127.0.0.1", 0)).unwrap_err();
-        assert!(any.to_string().contains("--url"), "{any}");
+        assert!(any.to_string().contains("CENOTE_URL"), "{any}");
     }
 
     #[test]

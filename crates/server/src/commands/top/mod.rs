@@ -30,7 +30,7 @@ use self::{
     model::Model,
 };
 use super::{
-    admin::{Options, Target, client, find_target, of_service, switch},
+    admin::{Options, Target, client, find_target, of_service, switch, url},
     block_on, fail,
 };
 use crate::{http_client::Client, output::Output, settings};
@@ -45,6 +45,7 @@ pub(super) fn command() -> Command {
     let once = "Show the figures once. The exit code is 3 if something is critical, and 1 if they cannot be read";
     Command::new("top")
         .about("Watch a running service in the terminal: what is wrong, rates, connections, cache")
+        .arg(url())
         .arg(switch("once", once))
         .args(of_service())
         .args(settings::args())

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use super::events::Event;
 
-/// Ten minutes of two rows a second.
-const MOST_ROWS: usize = 1200;
+/// Ten minutes of a row a second, with both ends.
+const MOST_ROWS: usize = 601;
 
 /// The first event.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -220,6 +220,7 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::dashboard::COLUMNS;
 
     pub(in super::super) fn event(name: &str, data: Value) -> Event {
         Event {
@@ -231,31 +232,6 @@ pub(super) mod tests {
     /// A service under load with an exhausted pool.
     pub(in super::super) fn model() -> Model {
         let mut model = Model::default();
-        let columns = [
-            "t",
-            "requests",
-            "errors",
-            "refused",
-            "p50",
-            "p99",
-            "p999",
-            "in_use",
-            "idle",
-            "connecting",
-            "cleaning",
-            "waiting",
-            "longest_wait",
-            "wait_p99",
-            "use_p99",
-            "statements",
-            "batch",
-            "queued",
-            "near",
-            "shared",
-            "database",
-            "memory",
-            "connections",
-        ];
         let row = [
             1_796_050_000_000_u64,
             1240,
@@ -282,7 +258,7 @@ pub(super) mod tests {
             64,
         ];
         model.apply(event("start", json!({
-            "version": "0.1.0", "instance": "127.0.0.1:8000", "started": 1_796_046_400, "columns": columns,
+            "version": "0.1.0", "instance": "127.0.0.1:8000", "started": 1_796_046_400, "columns": COLUMNS,
             "history": [row],
             "state": {
                 "verdicts": [{
@@ -313,7 +289,7 @@ pub(super) mod tests {
     fn events_change_what_they_name_and_nothing_else() {
         let mut model = model();
         assert!(!model.is_live && !model.is_critical());
-        let mut row = vec![0; 23];
+        let mut row = vec![0; COLUMNS.len()];
         (row[0], row[1]) = (1_796_050_000_500_u64, 7);
         model.apply(event("row", json!(row)));
         assert_eq!(

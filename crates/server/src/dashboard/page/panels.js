@@ -199,6 +199,6 @@ function showService({ memory, limits, instances }) {
     ["Callers with a limit", limits ? whole(limits.callers) : "no limits are set"],
     ["Refused by limits", limits ? whole(limits.refused) : null],
     ["Limits", limits ? (shared[limits.shared] ?? "of this instance alone") : null, limits?.shared === false ? "bad" : ""],
-    ["Instances", whole(instances ?? 1)],
+    ["Instances, by INSTANCES", whole(instances ?? 1)],
   ]);
 }
