@@ -12,7 +12,7 @@ run: ## start the service with a private PostgreSQL; options in ARGS="…"
 test: ## everything CI checks: format, lints, tests, documentation
 	@scripts/setup test
 	$(MAKE) --no-print-directory lint
-	cargo test --workspace --locked
+	cargo test --workspace --locked --no-fail-fast
 	$(MAKE) --no-print-directory doc
 
 browser: ## the dashboard in Chromium: accessibility, restarts, trouble, keys; two minutes
