@@ -34,7 +34,7 @@ impl Origin for Database {
     async fn load(&self, keys: &[&str]) -> Result<Vec<Option<Value>>, Infallible> {
         let value = |_| {
             let bytes = Bytes::from_static(&[b'v'; 100]);
-            Some(Value { version: 1, bytes })
+            Some(Value::new(1, bytes))
         };
         Ok(keys.iter().map(value).collect())
     }

@@ -7,6 +7,7 @@ use cenote_secret::Secret;
 use crate::{
     password::RedisPassword,
     protocol::epoch::{InvalidTiming, Timing},
+    ttl::Ttl,
     url::{InvalidRedisUrl, RedisUrl},
 };
 
@@ -136,6 +137,9 @@ pub struct Config {
     pub absent_ttl: Duration,
     /// The most bytes kept in this process: keys, values and bookkeeping together. Initially 64 MiB.
     pub near_bytes: u64,
+    /// Whether values that come from Redis and are kept in this process have room for their decoded form: see
+    /// [`Value::decoded`](crate::Value::decoded). Initially off.
+    pub keeps_decoded: bool,
     /// Whether to answer with an outdated value, marked as stale, when the database fails. Initially off.
     pub stale_on_error: bool,
     /// The times of the protocol. Initially a lease of 2 s, a deadline of 1 s and a fence of 3 s.
@@ -155,17 +159,25 @@ impl Config {
             ttl: Duration::from_secs(300),
             absent_ttl: Duration::from_secs(30),
             near_bytes: 64 << 20,
+            keeps_decoded: false,
             stale_on_error: false,
             timing: Timing::default(),
             write_patience: Duration::from_secs(5),
         }
     }
 
-    /// Sets `ttl`, and `absent_ttl` to a tenth of it, but at least 1 s if `ttl` is longer: a key that is read before it is
-    /// written should not stay absent for long.
+    /// Sets `ttl` and `absent_ttl` as [`Ttl::new`] does.
     pub fn set_ttl(&mut self, ttl: Duration) {
-        self.absent_ttl = (ttl / 10).max(Duration::from_secs(1)).min(ttl);
-        self.ttl = ttl;
+        let Ttl { present, absent } = Ttl::new(ttl);
+        (self.ttl, self.absent_ttl) = (present, absent);
+    }
+
+    /// How long values are kept, if their origin does not say.
+    pub(crate) const fn kept_for(&self) -> Ttl {
+        Ttl {
+            present: self.ttl,
+            absent: self.absent_ttl,
+        }
     }
 }
 
@@ -179,8 +191,11 @@ impl Default for Config {
 /// The longest name of a cache.
 const LONGEST_NAME: usize = 64;
 
-/// Checks a name. It must not contain `:`, which separates the parts of a key.
-pub(crate) fn check_name(name: &str) -> Result<(), ConfigError> {
+/// Checks a name of a part of every key: it must not contain `:`, which separates the parts.
+///
+/// # Errors
+/// [`ConfigError::Name`] with the rule.
+pub fn check_name(name: &str) -> Result<(), ConfigError> {
     let begins_well = name.starts_with(|first: char| first.is_ascii_alphabetic());
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     match begins_well && name.bytes().all(is_plain) && name.len() <= LONGEST_NAME {

@@ -27,6 +27,8 @@ mod origin;
 mod password;
 mod read;
 mod stats;
+mod ttl;
+mod value;
 mod write_outcome;
 
 mod modes;
@@ -40,13 +42,15 @@ pub mod protocol;
 
 pub use cache::Cache;
 pub use cenote_metrics::{Histogram, Metrics};
-pub use config::{ClientIdentity, Config, ConfigError, MIN_STALENESS, Mode, RedisConfig};
+pub use config::{ClientIdentity, Config, ConfigError, MIN_STALENESS, Mode, RedisConfig, check_name};
 pub use fenced::Fenced;
-pub use origin::{Origin, Value};
+pub use origin::Origin;
 #[doc(inline)]
 pub use protocol::epoch::{EpochRow, InvalidTiming, Nonce, Timing, Trust};
 pub use read::{Read, Source};
 pub use stats::{Absent, DegradedReason, State, Stats};
+pub use ttl::Ttl;
+pub use value::Value;
 pub use write_outcome::{Coherence, NotFenced, Obstacle};
 
 pub use self::redis::{

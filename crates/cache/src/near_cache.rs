@@ -10,7 +10,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use quick_cache::{
@@ -19,11 +18,12 @@ use quick_cache::{
 };
 
 use crate::{
-    origin::Value,
     protocol::{
         freshness::Generation,
         time::{BootTime, Term},
     },
+    ttl::Ttl,
+    value::Value,
 };
 
 const SLOTS: usize = 4096;
@@ -40,21 +40,6 @@ pub(crate) struct NearCache {
     slots: Box<[Mutex<Slot>]>,
     hasher: DefaultHashBuilder,
     ttl: Ttl,
-}
-
-/// How long values are kept.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ttl {
-    pub(crate) present: Duration,
-    pub(crate) absent: Duration,
-}
-
-impl Ttl {
-    /// Up to a tenth less than configured, so that values that were loaded together do not expire together.
-    pub(crate) fn of(&self, value: Option<&Value>) -> Duration {
-        let ttl = if value.is_some() { self.present } else { self.absent };
-        ttl - ttl.mul_f64(0.1 * fastrand::f64())
-    }
 }
 
 #[derive(Clone)]
@@ -81,7 +66,7 @@ struct Weight;
 
 impl Weighter<Box<str>, Entry> for Weight {
     fn weight(&self, key: &Box<str>, entry: &Entry) -> u64 {
-        let value = entry.value.as_ref().map_or(0, |value| value.bytes.len());
+        let value = entry.value.as_ref().map_or(0, Value::weight);
         (key.len() + value) as u64 + ENTRY_OVERHEAD
     }
 }
@@ -145,7 +130,12 @@ impl NearCache {
 
     /// Keeps a value if the permit is still valid. Returns whether it was.
     pub(crate) fn fill(&self, key: &str, value: Option<Value>, permit: Permit, now: BootTime) -> bool {
-        let term = Term::new(now, self.ttl.of(value.as_ref()));
+        self.fill_for(self.ttl, key, value, permit, now)
+    }
+
+    /// Like [`fill`](Self::fill), for this long instead of as long as configured.
+    pub(crate) fn fill_for(&self, ttl: Ttl, key: &str, value: Option<Value>, permit: Permit, now: BootTime) -> bool {
+        let term = Term::new(now, ttl.of(value.as_ref()));
         let slot = self.slot(key);
         let holds = slot.generation == permit.0;
         if holds {
@@ -213,6 +203,11 @@ impl NearCache {
         self.entries.clear();
     }
 
+    /// How long values are kept, if their origin does not say.
+    pub(crate) fn ttl(&self) -> Ttl {
+        self.ttl
+    }
+
     /// Changes the bound. If it is lower, values are evicted before this returns, those that are read least first.
     pub(crate) fn resize(&self, bytes: u64) {
         let before = self.entries.capacity();
@@ -254,6 +249,8 @@ fn lock(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
 
     use super::*;
@@ -274,7 +271,7 @@ mod tests {
 
     fn value(version: i64) -> Option<Value> {
         let bytes = Bytes::from_static(b"value");
-        Some(Value { version, bytes })
+        Some(Value::new(version, bytes))
     }
 
     #[test]
@@ -354,7 +351,7 @@ mod tests {
             let key = key.to_string();
             let permit = near.permit(&key, at(0)).unwrap();
             let bytes = bytes.clone();
-            near.fill(&key, Some(Value { version: 1, bytes }), permit, at(0));
+            near.fill(&key, Some(Value::new(1, bytes)), permit, at(0));
         }
         assert!(near.bytes() <= 1 << 20, "{}", near.bytes());
         assert!(near.len() > 50, "{}", near.len());
@@ -369,7 +366,7 @@ mod tests {
                 let key = key.to_string();
                 let permit = near.permit(&key, at(0)).unwrap();
                 let bytes = bytes.clone();
-                near.fill(&key, Some(Value { version: 1, bytes }), permit, at(0));
+                near.fill(&key, Some(Value::new(1, bytes)), permit, at(0));
             }
         };
         fill(0..50);

@@ -2,18 +2,7 @@
 
 use std::{error::Error, future::Future};
 
-use bytes::Bytes;
-
-use crate::protocol::epoch::EpochRow;
-
-/// The value of a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Value {
-    /// Grows with every write of the key and never starts again.
-    pub version: i64,
-    /// The value itself, possibly empty.
-    pub bytes: Bytes,
-}
+use crate::{protocol::epoch::EpochRow, ttl::Ttl, value::Value};
 
 /// The database.
 ///
@@ -28,6 +17,11 @@ pub trait Origin: Send + Sync + 'static {
     /// It must see everything that was committed before the call: read from the primary, and not in a snapshot that was
     /// taken earlier.
     fn load(&self, keys: &[&str]) -> impl Future<Output = Result<Vec<Option<Value>>, Self::Error>> + Send;
+
+    /// How long the values that this origin loads are kept. `None`: as [`Config`](crate::Config) says.
+    fn ttl(&self) -> Option<Ttl> {
+        None
+    }
 
     /// Returns the committed row of the epoch. It must answer or fail within [a poll
     /// interval](crate::Timing::poll_interval).

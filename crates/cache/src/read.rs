@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{origin::Value, protocol::time::BootTime};
+use crate::{protocol::time::BootTime, value::Value};
 
 /// The result of a read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -22,7 +22,7 @@ impl Origin for Rows {
         let value = |key: &&str| {
             let length: usize = key.split(' ').next()?.parse().ok()?;
             let bytes = vec![0; length].into();
-            Some(Value { version: 1, bytes })
+            Some(Value::new(1, bytes))
         };
         Ok(keys.iter().map(value).collect())
     }

@@ -6,7 +6,7 @@ use std::{iter::zip, sync::Arc};
 use crate::{
     clock,
     modes::redis_mode::RedisMode,
-    origin::{Origin, Value, load_each},
+    origin::{Origin, load_each},
     protocol::time::BootTime,
     read::{DatedRead, Source},
     redis::{
@@ -14,6 +14,7 @@ use crate::{
         keyspace::{Filling, Found, Keyspace},
     },
     stats::{CacheEvent, DegradedReason, State},
+    value::Value,
 };
 
 /// The epoch of all reads: this mode has only one.
@@ -57,13 +58,14 @@ impl CacheAside {
         let values = load_each(origin, keys).await?;
         let since = clock::now();
         let counters = &self.redis.counters;
+        let ttl = origin.ttl().unwrap_or(self.redis.ttl);
         if let Some(keyspace) = self.keyspace() {
             let fillings: Vec<_> = zip(keys, &values)
                 .map(|(key, value)| Filling {
                     key,
                     token: None,
                     value: value.as_ref(),
-                    ttl: self.redis.ttl.of(value.as_ref()),
+                    ttl: ttl.of(value.as_ref()),
                 })
                 .collect();
             if keyspace.set(&fillings).await.is_ok() {

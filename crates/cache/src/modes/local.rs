@@ -43,6 +43,7 @@ impl Local {
         // Taken before the database is asked: a write that begins meanwhile voids its key's permit.
         let permits: Vec<_> = keys.iter().map(|key| self.near.permit(key, asked)).collect();
         let values = load_each(origin, keys).await?;
+        let ttl = origin.ttl().unwrap_or(self.near.ttl());
         let reads = keys.iter().zip(permits).zip(values);
         Ok(reads
             .map(|((key, permit), value)| {
@@ -53,7 +54,7 @@ impl Local {
                     self.counters.add(CacheEvent::Seal, 1);
                     return read;
                 };
-                if self.near.fill(key, value.clone(), permit, since) {
+                if self.near.fill_for(ttl, key, value.clone(), permit, since) {
                     self.counters.add(CacheEvent::Fill, 1);
                     return read.stored(EPOCH, since);
                 }

@@ -21,7 +21,7 @@ use tokio::task::AbortHandle;
 
 use crate::{
     config::{Config, ConfigError, MIN_STALENESS, Mode},
-    near_cache::{NearCache, Ttl},
+    near_cache::NearCache,
     origin::Origin,
     protocol::freshness::Staleness,
     redis::tracking::Tracking,
@@ -49,13 +49,7 @@ impl ActiveMode {
         origin: &Arc<O>,
         counters: &Arc<Counters>,
     ) -> Result<(Self, Option<BackgroundTasks>), ConfigError> {
-        let near = || {
-            let ttl = Ttl {
-                present: config.ttl,
-                absent: config.absent_ttl,
-            };
-            NearCache::new(config.near_bytes, ttl)
-        };
+        let near = || NearCache::new(config.near_bytes, config.kept_for());
         Ok(match &config.mode {
             Mode::Off => (Self::Off, None),
             Mode::Local => {

@@ -9,7 +9,7 @@ use crate::{
     clock,
     modes::redis_mode::RedisMode,
     near_cache::Permit,
-    origin::{Origin, Value, load_each},
+    origin::{Origin, load_each},
     protocol::{cell::Token, epoch::View},
     read::{DatedRead, Source},
     redis::{
@@ -17,6 +17,8 @@ use crate::{
         session::Broken,
     },
     stats::CacheEvent,
+    ttl::Ttl,
+    value::Value,
 };
 
 /// How long a read waits for another instance's load before it asks the database itself: a look-up takes a few
@@ -143,7 +145,8 @@ impl RedisMode {
             }
             Ok(values) => {
                 let since = clock::now();
-                let stored = self.store(keyspace, &wanted, &missing, &values).await;
+                let ttl = origin.ttl().unwrap_or(self.ttl);
+                let stored = self.store(keyspace, ttl, &wanted, &missing, &values).await;
                 for (((at, _), value), stored) in missing.iter().zip(values).zip(stored) {
                     let answer = DatedRead::new(value, Source::Database, asked);
                     answers[*at] = Some(Ok(if stored {
@@ -160,6 +163,7 @@ impl RedisMode {
     async fn store(
         &self,
         keyspace: &Keyspace,
+        ttl: Ttl,
         keys: &[&str],
         loaded: &[ToLoad],
         values: &[Option<Value>],
@@ -169,7 +173,7 @@ impl RedisMode {
                 key,
                 token: *token,
                 value: value.as_ref(),
-                ttl: self.ttl.of(value.as_ref()),
+                ttl: ttl.of(value.as_ref()),
             })
             .collect();
         // If a seal does not arrive, Redis is lost to this instance, and the epoch ends: then no instance finds what the

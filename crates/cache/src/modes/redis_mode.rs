@@ -11,8 +11,8 @@ use crate::{
     clock,
     config::{Config, ConfigError, RedisConfig},
     modes::{disagreement::Disagreement, epoch_view::EpochView},
-    near_cache::{NearCache, Permit, Ttl},
-    origin::{Origin, Value},
+    near_cache::{NearCache, Permit},
+    origin::Origin,
     protocol::{
         epoch::{EpochRow, Timing, View},
         time::BootTime,
@@ -29,6 +29,8 @@ use crate::{
         tracking::Tracking,
     },
     stats::{Counters, DegradedReason, State},
+    ttl::Ttl,
+    value::Value,
 };
 
 pub(crate) struct RedisMode {
@@ -48,6 +50,8 @@ pub(crate) struct RedisMode {
     pub(crate) name: String,
     pub(crate) timing: Timing,
     pub(crate) ttl: Ttl,
+    /// Whether near values have room for their decoded form.
+    keeps_decoded: bool,
     pub(crate) write_patience: Duration,
     pub(crate) ids: Ids,
     pub(crate) counters: Arc<Counters>,
@@ -78,10 +82,8 @@ impl RedisMode {
             key_counter: KeyCounter::default(),
             name: config.name.clone(),
             timing: config.timing,
-            ttl: Ttl {
-                present: config.ttl,
-                absent: config.absent_ttl,
-            },
+            ttl: config.kept_for(),
+            keeps_decoded: config.keeps_decoded,
             write_patience: config.write_patience,
             ids,
             counters: counters.clone(),
@@ -158,8 +160,18 @@ impl RedisMode {
     }
 
     /// The read of a value that was found in Redis. Keeps the value near if it was read through the tracked connection.
-    pub(crate) fn keep(&self, key: &str, permit: Option<Permit>, value: Option<Value>, asked: BootTime) -> DatedRead {
+    pub(crate) fn keep(
+        &self,
+        key: &str,
+        permit: Option<Permit>,
+        mut value: Option<Value>,
+        asked: BootTime,
+    ) -> DatedRead {
         if let (Some(tracking), Some(permit)) = (&self.tracking, permit) {
+            if let (Some(value), true) = (&mut value, self.keeps_decoded) {
+                // Before the clone, so that what the reader decodes is kept.
+                value.make_room();
+            }
             tracking.near.fill(key, value.clone(), permit, asked);
         }
         DatedRead::new(value, Source::Redis, asked)

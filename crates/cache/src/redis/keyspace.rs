@@ -7,7 +7,6 @@ use bytes::{Buf, Bytes};
 use redis::Value as Reply;
 
 use crate::{
-    origin::Value,
     protocol::{
         arguments::CellKey,
         cell::{Cell, Token, WriterId},
@@ -20,6 +19,7 @@ use crate::{
         node_connection::Via,
         session::{Broken, Refused, Session},
     },
+    value::Value,
 };
 
 /// How often in succession the proof may be missing before Redis counts as lost: under eviction it may be missing once or
@@ -229,5 +229,5 @@ fn found(reply: Reply) -> Found {
         None => return Found::Nothing,
     };
     bytes.advance(head);
-    Found::Known(Some(Value { version, bytes }))
+    Found::Known(Some(Value::new(version, bytes)))
 }

@@ -112,7 +112,7 @@ enum Changed<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::near_cache::Ttl;
+    use crate::ttl::Ttl;
 
     const BOUND: Duration = Duration::from_millis(100);
 

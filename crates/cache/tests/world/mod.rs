@@ -179,7 +179,7 @@ impl Origin for Database {
             let rows = self.0.rows.lock().unwrap();
             let value = |key: &&str| {
                 let (version, bytes) = rows.get(*key)?.clone();
-                Some(Value { version, bytes: bytes? })
+                Some(Value::new(version, bytes?))
             };
             keys.iter().map(value).collect()
         };

@@ -36,7 +36,7 @@ pub(super) fn value_or_note(text: Option<&str>, version: i64, size: impl FnOnce(
         Some(text) => Bytes::copy_from_slice(text.as_bytes()),
         None => note(size().unsigned_abs().into()),
     };
-    Value { version, bytes }
+    Value::new(version, bytes)
 }
 
 #[cfg(test)]
