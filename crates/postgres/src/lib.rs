@@ -59,6 +59,7 @@ mod listener;
 mod metrics;
 mod notification_queue;
 mod pool;
+mod pool_beside;
 mod pool_operation;
 mod pool_retries;
 mod pool_statements;

@@ -11,7 +11,7 @@ use std::{
 use cenote_cache::{EpochRow, Nonce, Trust};
 use cenote_postgres::{Error, InvalidConfig, Pool, tokio_postgres::types::ToSql};
 
-use crate::store::{SchemaName, separate_connection};
+use crate::store::SchemaName;
 
 /// Reads the row. Returns `epoch, is_decided, keyspace, is_first, is_standby`.
 ///
@@ -56,7 +56,7 @@ impl CacheEpoch {
     /// connection, and as long again for its result.
     pub(super) fn beside(pool: &Pool, timeout: Duration, schema: &SchemaName) -> Result<Self, InvalidConfig> {
         Ok(Self {
-            pool: separate_connection::beside(pool, "epoch", timeout)?,
+            pool: pool.beside("epoch", timeout)?,
             read_sql: schema.fill(READ),
             advance_sql: schema.fill(ADVANCE),
             replace_sql: schema.fill(REPLACE),

@@ -12,7 +12,6 @@
 //! | changes made outside the service | `change_feed` |
 //! | the tables, and what is added to an existing database | `schema` |
 //! | settings of the server that would break the service | `requirements` |
-//! | what works beside the pool | `separate_connection` |
 
 pub(crate) mod api_keys;
 mod cache_epoch;
@@ -23,7 +22,6 @@ mod keys;
 pub(crate) mod requirements;
 pub(crate) mod schema;
 mod schema_name;
-mod separate_connection;
 mod users;
 
 use std::{sync::Arc, time::Duration};

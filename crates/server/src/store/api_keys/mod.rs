@@ -10,7 +10,7 @@ use std::time::Duration;
 use cenote_postgres::{Error, InvalidConfig, Pool};
 
 pub(crate) use self::admin::{Admin, AdminError, Bootstrap, Lifetime, ListedKey, NewKey, StoredKey, Which};
-use crate::store::{SchemaName, separate_connection};
+use crate::store::SchemaName;
 
 /// The number of connections of [`ApiKeys`].
 pub(crate) const CONNECTIONS: u32 = 2;
@@ -80,8 +80,8 @@ impl ApiKeys {
     /// Opens the connections beside `pool`, with the same configuration.
     pub(crate) fn beside(pool: &Pool, schema: &SchemaName) -> Result<Self, InvalidConfig> {
         Ok(Self {
-            look_ups: separate_connection::beside(pool, "auth", TIMEOUT)?,
-            confirmations: separate_connection::beside(pool, "auth confirm", TIMEOUT)?,
+            look_ups: pool.beside("auth", TIMEOUT)?,
+            confirmations: pool.beside("auth confirm", TIMEOUT)?,
             find: schema.fill(FIND),
             changed: schema.fill(CHANGED),
             used: schema.fill(USED),
