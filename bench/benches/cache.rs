@@ -1,4 +1,5 @@
-//! The cost of a cache hit: in the process, and in Redis for 64 concurrent readers on one thread.
+//! The cost of a cache hit: in the process, as bytes and as a row of a cached table, and in Redis for 64 concurrent readers on
+//! one thread.
 //!
 //! ```text
 //! cargo bench -p cenote-bench --bench cache
@@ -14,6 +15,7 @@ use std::{convert::Infallible, hint::black_box, time::Duration};
 
 use bytes::Bytes;
 use cenote_cache::{Cache, Config, EpochRow, Mode, Origin, RedisConfig, State, Trust, Value};
+use cenote_cached::{Cached, Database as CachedDatabase, Load, Table, Versioned};
 use cenote_testing::RedisServer;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tokio::{
@@ -78,6 +80,56 @@ fn near(criterion: &mut Criterion) {
     });
 }
 
+/// A table that has every row.
+struct Goods;
+
+impl CachedDatabase for Goods {
+    type Error = Infallible;
+
+    async fn run(&self, _: &str) -> Result<Option<String>, Infallible> {
+        Ok(None)
+    }
+}
+
+impl Load<i64, Vec<String>> for Goods {
+    type Error = Infallible;
+
+    async fn load(&self, keys: Vec<i64>) -> Result<Vec<Option<Versioned<Vec<String>>>>, Infallible> {
+        let row = |key| {
+            let value = vec![format!("goods {key}"), "a shelf".to_owned()];
+            Some(Versioned { version: 1, value })
+        };
+        Ok(keys.into_iter().map(row).collect())
+    }
+}
+
+fn near_rows(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let goods: Table<i64, Vec<String>, Infallible> = runtime.block_on(async {
+        let cached = Cached::over(Goods, Config::new("bench", Mode::Local)).unwrap();
+        let goods = cached.table("goods", Goods).unwrap();
+        for key in 0..KEYS.cast_signed() {
+            goods.get(&key).await.unwrap();
+        }
+        goods
+    });
+    let mut next = (0..KEYS.cast_signed()).cycle();
+    criterion.bench_function("near hit of a row, near", |bencher| {
+        bencher.iter(|| black_box(goods.near(&next.next().unwrap())).unwrap());
+    });
+    criterion.bench_function("near hit of a row, get", |bencher| {
+        bencher.iter_custom(|rounds| {
+            runtime.block_on(async {
+                let start = std::time::Instant::now();
+                for key in (0..KEYS.cast_signed()).cycle().take(usize::try_from(rounds).unwrap()) {
+                    black_box(goods.get(&key).await.unwrap()).unwrap();
+                }
+                start.elapsed()
+            })
+        });
+    });
+}
+
 fn shared(criterion: &mut Criterion) {
     let runtime = runtime();
     let Ok(server) = runtime.block_on(RedisServer::temporary().start()) else {
@@ -126,5 +178,5 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-criterion_group!(benches, near, shared);
+criterion_group!(benches, near, near_rows, shared);
 criterion_main!(benches);

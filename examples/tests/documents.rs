@@ -114,3 +114,42 @@ fn links_are_read_with_the_tests_named_after_them() {
     let expected = [link("x/y.rs", &["one_test", "another_…"]), link("z.md", &[])];
     assert_eq!(links(text), expected);
 }
+
+/// The parts of an example between `// begin: name` and `// end: name`.
+fn parts(source: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    let mut lines = source.lines();
+    while let Some(name) = lines.find_map(|line| line.strip_prefix("// begin: ")) {
+        let end = format!("// end: {name}");
+        let part: Vec<_> = lines.by_ref().take_while(|line| *line != end).collect();
+        parts.push(part.join("\n"));
+    }
+    parts
+}
+
+#[test]
+fn the_code_of_the_page_about_cached_tables_is_that_of_its_example() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let page = fs::read_to_string(root.join("docs/caching-your-own-table.md")).unwrap();
+    let example = fs::read_to_string(root.join("examples/cached_table.rs")).unwrap();
+    let codes: Vec<_> = page
+        .split("```rust\n")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("\n```"))
+        .collect();
+    assert_eq!(codes.len(), 2);
+    let parts = parts(&example);
+    for (code, _) in codes {
+        assert!(parts.iter().any(|part| part == code), "not in the example:\n{code}");
+    }
+    let sql: Vec<_> = page
+        .split("```sql\n")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("\n```"))
+        .collect();
+    assert!(
+        sql[0].0.lines().all(|line| example.contains(line)),
+        "not in the example:\n{}",
+        sql[0].0
+    );
+}

@@ -108,6 +108,24 @@ fn a_service_answers_with_what_a_client_may_know() {
 }
 
 #[test]
+fn no_instance_reads_a_row_that_another_has_sold() {
+    let said = run("cached_table");
+    assert_eq!(
+        said,
+        "one:   3 pieces of lamps, from Database\n\
+         other: 3 pieces of lamps, from Redis\n\
+         one:   sold, 1 left\n\
+         other: 1 pieces of lamps, from Database\n\
+         one:   1 pieces of lamps, from Redis\n\
+         other: not sold: too few\n\
+         one:   1 pieces of lamps, from Redis\n\
+         Redis is killed\n\
+         one:   sold, 0 left\n\
+         other: 0 pieces of lamps, from Database\n"
+    );
+}
+
+#[test]
 fn writes_and_reads_find_their_servers_and_reads_survive_the_replica() {
     let said = run("read_replica");
     assert_eq!(
