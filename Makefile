@@ -1,4 +1,4 @@
-.PHONY: help run test browser pictures bench bench-pool bench-micro coherence model fuzz fmt lint doc package api semver
+.PHONY: help run test browser pictures bench bench-pool bench-micro coherence coherence-table model fuzz fmt lint doc package api semver
 .DEFAULT_GOAL := help
 SECONDS ?= 60
 
@@ -41,6 +41,11 @@ coherence: ## every cache mode under every fault, more than an hour; less by ARG
 	@scripts/setup test
 	cargo build --release --locked -p cenote
 	cargo run --release --locked -p cenote-coherence -- $(ARGS)
+
+coherence-table: ## the same for a cached table of a program's own; modes and faults by ARGS as above
+	@scripts/setup test
+	cargo build --release --locked -p cenote-coherence
+	cargo run --release --locked -p cenote-coherence -- --program target/release/cached_table $(ARGS)
 
 model: ## the searches of the cache's rules that are too long for `make test`
 	cargo test --locked -p cenote-cache --test model -- --ignored

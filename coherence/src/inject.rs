@@ -247,7 +247,7 @@ const TERMINATE: &str = "DO $$
         WHILE ended = 0 AND clock_timestamp() < now() + interval '1 s' LOOP
             PERFORM pg_stat_clear_snapshot();
             SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) INTO ended FROM pg_stat_activity
-                WHERE application_name LIKE 'cenote%' AND state = 'active' AND query LIKE '%INSERT INTO kv%';
+                WHERE application_name LIKE 'cenote%' AND state = 'active' AND query ~ '^/[*] key[.](write|change)';
         END LOOP;
         PERFORM set_config('cenote.ended', ended::text, false);
     END $$";
