@@ -2,12 +2,9 @@
 
 use std::fmt::Write as _;
 
-use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, SslMode, SslNegotiation};
+use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, SslNegotiation};
 
-use crate::{
-    Config, ConnectionString, InvalidUrl,
-    connect::tls::{Roots, Verify},
-};
+use crate::{Config, ConnectionString, InvalidUrl, connect::tls::Roots};
 
 /// Returns a value as it stands in a list of options.
 pub(crate) fn quoted(value: &str) -> String {
@@ -94,15 +91,7 @@ fn options(config: &Config) -> Vec<(&'static str, String)> {
     let is_direct = server.get_ssl_negotiation() == SslNegotiation::Direct;
     add("sslnegotiation", is_direct.then(|| "direct".to_owned()));
     let tls = &config.tls;
-    let mode = match (server.get_ssl_mode(), tls.verify) {
-        (SslMode::Disable, _) => Some("disable"),
-        (SslMode::Prefer, _) if tls.plain_first => Some("allow"),
-        (SslMode::Require, Verify::Nothing) => Some("require"),
-        (SslMode::Require, Verify::Authority) => Some("verify-ca"),
-        (SslMode::Require, Verify::Host) => Some("verify-full"),
-        _ => None,
-    };
-    add("sslmode", mode.map(str::to_owned));
+    add("sslmode", tls.mode_word(server.get_ssl_mode()).map(str::to_owned));
     let roots = tls.roots.as_ref().map(|roots| match roots {
         Roots::System => "system".to_owned(),
         Roots::File(path) => path.display().to_string(),

@@ -18,7 +18,7 @@ fn timed(max_size: u32) -> Config {
 }
 
 #[tokio::test(start_paused = true)]
-async fn age_idle_time_and_uses_are_those_of_the_connection_whoever_asks() {
+async fn a_guard_and_the_list_tell_the_same_age_idle_time_and_uses() {
     let (pool, _) = pool(timed(1));
     drop(pool.get().await.unwrap());
     sleep(Duration::from_secs(5)).await;

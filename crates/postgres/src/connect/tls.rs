@@ -43,6 +43,20 @@ pub struct Tls {
     pub certificate: Option<ClientCertificate>,
 }
 
+impl Tls {
+    /// The word of `sslmode` for these settings with this mode of the server; `None` for `prefer`, the default.
+    pub(crate) fn mode_word(&self, mode: SslMode) -> Option<&'static str> {
+        match (mode, self.verify) {
+            (SslMode::Disable, _) => Some("disable"),
+            (SslMode::Prefer, _) if self.plain_first => Some("allow"),
+            (SslMode::Require, Verify::Nothing) => Some("require"),
+            (SslMode::Require, Verify::Authority) => Some("verify-ca"),
+            (SslMode::Require, Verify::Host) => Some("verify-full"),
+            _ => None,
+        }
+    }
+}
+
 /// What is checked of a server's certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

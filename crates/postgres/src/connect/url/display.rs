@@ -3,10 +3,10 @@
 use std::{fmt, net::IpAddr};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::Host;
 
 use super::{ConnectionString, Parts};
-use crate::{connect::tls::Verify, server_role::TargetSession};
+use crate::server_role::TargetSession;
 
 /// All but the unreserved characters of RFC 3986.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -38,17 +38,9 @@ impl fmt::Display for ConnectionString {
         if let Some(name) = server.get_dbname() {
             write!(f, "/{}", utf8_percent_encode(name, ENCODED))?;
         }
-        let mode = match (server.get_ssl_mode(), tls.verify) {
-            (SslMode::Disable, _) => Some("disable"),
-            (SslMode::Prefer, _) if tls.plain_first => Some("allow"),
-            (SslMode::Require, Verify::Nothing) => Some("require"),
-            (SslMode::Require, Verify::Authority) => Some("verify-ca"),
-            (SslMode::Require, Verify::Host) => Some("verify-full"),
-            _ => None,
-        };
         let target = Some(target_session).filter(|target| *target != TargetSession::Any);
         let options = [
-            ("sslmode", mode),
+            ("sslmode", tls.mode_word(server.get_ssl_mode())),
             ("target_session_attrs", target.map(TargetSession::as_str)),
         ];
         let set = options.iter().filter_map(|(name, value)| Some((name, (*value)?)));

@@ -49,7 +49,7 @@ impl World {
 }
 
 #[test]
-fn whoever_came_first_is_taken_first_and_whoever_left_is_not() {
+fn the_first_caller_is_taken_first_and_one_that_left_is_not() {
     let mut world = World::new();
     let tickets = ["a", "b", "c", "d", "e"].map(|item| world.push(item, None));
     assert_eq!(world.queue.leave(tickets[1]), Some("b"));
@@ -123,7 +123,7 @@ fn the_places_of_those_that_leave_are_not_kept() {
 }
 
 #[test]
-fn a_line_that_moves_too_slowly_refuses_whoever_would_wait_in_vain() {
+fn a_queue_that_moves_too_slowly_refuses_callers_that_would_time_out() {
     let mut world = World::new();
     world.limits.waiting = usize::MAX;
     world.limits.waiting_bytes.set(usize::MAX);
